@@ -1,0 +1,137 @@
+"""Every exception that arraystore raises on purpose.
+
+The tree::
+
+    ArraystoreError
+    ├── SpecError             (ValueError)       an ImageSpec or an option that cannot be
+    ├── ManifestError         (ValueError)       the list of sources cannot be read or does not fit together
+    ├── DecodeError           (ValueError)       one source is not an image that can be stored
+    ├── BadImagesError        (ValueError)       a build met sources that could not be stored
+    ├── StoreError                               a store cannot be made, opened or published
+    │   ├── FormatError       (ValueError)       what lies on disk is not the store it says it is
+    │   ├── StoreExistsError  (FileExistsError)  the target has its name already
+    │   └── SpaceError        (OSError)          the volume or the memory is too small for the store
+    └── MissingExtraError     (ImportError)      an optional part is not installed
+
+Each carries ``slot``, ``source`` and ``reason`` as attributes (None where it does not apply), and pickles, so that
+it crosses process boundaries whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = [
+    "ArraystoreError",
+    "BadImage",
+    "BadImagesError",
+    "DecodeError",
+    "FormatError",
+    "ManifestError",
+    "MissingExtraError",
+    "SpaceError",
+    "SpecError",
+    "StoreError",
+    "StoreExistsError",
+]
+
+
+class ArraystoreError(Exception):
+    """The base of every error that arraystore raises on purpose.
+
+    Attributes:
+        slot: the slot concerned, or None.
+        source: the source concerned, as text, or None.
+        reason: the cause alone, without slot and source; the whole message where there is nothing else.
+    """
+
+    def __init__(
+        self, message: str, *, slot: int | None = None, source: str | None = None, reason: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.slot = slot
+        self.source = source
+        self.reason = message if reason is None else reason
+
+    def __reduce__(self) -> tuple[Callable[..., ArraystoreError], tuple[Any, ...]]:
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+def _rebuild(kind: type[ArraystoreError], args: tuple[Any, ...], state: dict[str, Any]) -> ArraystoreError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class SpecError(ArraystoreError, ValueError):
+    """An ImageSpec or another option has a value that cannot be."""
+
+
+class ManifestError(ArraystoreError, ValueError):
+    """The sources, labels or other targets cannot be read or do not fit together."""
+
+
+class DecodeError(ArraystoreError, ValueError):
+    """One source is not an image that can be stored; ``reason`` says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class BadImage:
+    """A source that could not be stored.
+
+    Attributes:
+        slot: its slot.
+        source: its source, as text.
+        reason: why.
+    """
+
+    slot: int
+    source: str
+    reason: str
+
+
+class BadImagesError(ArraystoreError, ValueError):
+    """A build met sources that could not be stored, and ``bad="raise"`` was asked for.
+
+    Attributes:
+        bad: every one of them, in the order of slots.
+        total: how many sources the manifest has.
+    """
+
+    def __init__(self, message: str, *, bad: Sequence[BadImage], total: int) -> None:
+        super().__init__(message, slot=bad[0].slot, source=bad[0].source, reason=bad[0].reason)
+        self.bad = tuple(bad)
+        self.total = total
+
+
+class StoreError(ArraystoreError):
+    """A store cannot be made, opened or published."""
+
+
+class FormatError(StoreError, ValueError):
+    """What lies on disk is not the store that it says it is."""
+
+
+class StoreExistsError(StoreError, FileExistsError):
+    """The target of a build has its name already."""
+
+
+class SpaceError(StoreError, OSError):
+    """The volume, or the memory, is too small for the store.
+
+    Attributes:
+        needed_bytes: what the store takes.
+        free_bytes: what there is.
+    """
+
+    def __init__(self, message: str, *, needed_bytes: int, free_bytes: int) -> None:
+        super().__init__(message)
+        self.needed_bytes = needed_bytes
+        self.free_bytes = free_bytes
+
+
+class MissingExtraError(ArraystoreError, ImportError):
+    """An optional part is not installed; the message has the command that installs it."""

@@ -1,0 +1,212 @@
+"""The spec: how a decoded image becomes a slot.
+
+`ImageSpec` is the whole answer, validated when made, and `ImageSpec.place` is its geometry: which part of the upright
+image is resampled, to what size, and where in the slot it lands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, cast, get_args
+
+from arraystore.errors import SpecError
+
+__all__ = ["Colour", "Filter", "Fit", "ImageSpec", "Layout", "Placement"]
+
+Fit = Literal["stretch", "crop", "pad"]
+Filter = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+Colour = Literal["rgb", "grey"]
+Layout = Literal["NCHW", "NHWC"]
+
+# Pillow refuses larger images than this; a decoder fed a header that lies would take gigabytes.
+DEFAULT_MAX_PIXELS = 178_000_000
+_LARGEST_SIDE_PX = 65_535
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where an upright image of one size goes in a slot.
+
+    Attributes:
+        box: left, top, right, bottom of the part that is resampled, in pixels of the upright image; may be fractional.
+        height: rows that it becomes.
+        width: columns that it becomes.
+        top: first row in the slot.
+        left: first column in the slot.
+    """
+
+    box: tuple[float, float, float, float]
+    height: int
+    width: int
+    top: int
+    left: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageSpec:
+    """How a decoded image becomes a slot.
+
+    Attributes:
+        size: height and width of a slot in pixels; one number makes a square.
+        fit: ``"stretch"`` changes the aspect ratio to fill the slot, ``"crop"`` covers it and cuts the longer sides
+            equally, ``"pad"`` fits the whole image in and fills the rest with ``background``.
+        filter: the antialiasing filter; each gives the pixels that Pillow's ``Image.resize`` gives.
+        colour: ``"rgb"`` (C = 3, grey images become three equal channels) or ``"grey"`` (C = 1, ITU-R 601 luma).
+        layout: ``"NCHW"`` keeps channels as planes, ``"NHWC"`` interleaves them.
+        background: red, green and blue (0 to 255) behind transparent pixels and beside padded images.
+        exact: True decodes every JPEG at full size; False lets libjpeg shrink by 1/2, 1/4 or 1/8 while the decoded
+            image stays at least twice the target on both axes, which is several times faster for camera photos.
+        max_pixels: a larger image is refused from its header, before memory is taken for its pixels.
+
+    Raises:
+        SpecError: a value is not one of these; the message says which, and what is allowed.
+
+    Example:
+        >>> ImageSpec(size=256).slot_shape
+        (3, 256, 256)
+        >>> ImageSpec(size=(224, 320), layout="NHWC").slot_shape
+        (224, 320, 3)
+    """
+
+    size: tuple[int, int]
+    fit: Fit = "stretch"
+    filter: Filter = "bilinear"
+    colour: Colour = "rgb"
+    layout: Layout = "NCHW"
+    background: tuple[int, int, int] = (255, 255, 255)
+    exact: bool = False
+    max_pixels: int = DEFAULT_MAX_PIXELS
+
+    def __init__(  # noqa: PLR0913 - each option is keyword-only, and is one field
+        self,
+        *,
+        size: int | tuple[int, int],
+        fit: Fit = "stretch",
+        filter: Filter = "bilinear",  # noqa: A002 - the field's own word, as in design and Pillow
+        colour: Colour = "rgb",
+        layout: Layout = "NCHW",
+        background: tuple[int, int, int] = (255, 255, 255),
+        exact: bool = False,
+        max_pixels: int = DEFAULT_MAX_PIXELS,
+    ) -> None:
+        set_field = object.__setattr__
+        set_field(self, "size", _size(size))
+        set_field(self, "fit", _choice("fit", fit, get_args(Fit)))
+        set_field(self, "filter", _choice("filter", filter, get_args(Filter)))
+        set_field(self, "colour", _choice("colour", colour, get_args(Colour)))
+        set_field(self, "layout", _choice("layout", layout, get_args(Layout)))
+        set_field(self, "background", _background(background))
+        set_field(self, "exact", bool(exact))
+        if not _is_int(max_pixels) or max_pixels < 1:
+            raise SpecError(f"max_pixels must be a positive whole number, not {max_pixels!r}")
+        set_field(self, "max_pixels", int(max_pixels))
+
+    @property
+    def height(self) -> int:
+        """Rows of a slot."""
+        return self.size[0]
+
+    @property
+    def width(self) -> int:
+        """Columns of a slot."""
+        return self.size[1]
+
+    @property
+    def channels(self) -> int:
+        """Channels of a slot: 3 for ``"rgb"``, 1 for ``"grey"``."""
+        return 3 if self.colour == "rgb" else 1
+
+    @property
+    def slot_shape(self) -> tuple[int, int, int]:
+        """The shape of one slot, in the order of ``layout``."""
+        if self.layout == "NCHW":
+            return (self.channels, self.height, self.width)
+        return (self.height, self.width, self.channels)
+
+    @property
+    def slot_bytes(self) -> int:
+        """Bytes of one slot."""
+        return self.channels * self.height * self.width
+
+    def place(self, height: int, width: int) -> Placement:
+        """Return where an upright image of ``height`` × ``width`` pixels goes.
+
+        The arithmetic is that of Pillow's ``ImageOps.fit`` (crop) and ``ImageOps.pad`` (pad), so that the pixels are
+        theirs too.
+        """
+        if self.fit == "crop":
+            return self._place_crop(height, width)
+        if self.fit == "pad":
+            return self._place_pad(height, width)
+        return Placement((0.0, 0.0, float(width), float(height)), self.height, self.width, 0, 0)
+
+    def _place_crop(self, height: int, width: int) -> Placement:
+        ratio, wanted = width / height, self.width / self.height
+        crop_width, crop_height = float(width), float(height)
+        if ratio > wanted:
+            crop_width = wanted * height
+        elif ratio < wanted:
+            crop_height = width / wanted
+        left, top = (width - crop_width) * 0.5, (height - crop_height) * 0.5
+        # Rounding must not push the box over the edge by a part in 10^16.
+        box = (left, top, min(left + crop_width, float(width)), min(top + crop_height, float(height)))
+        return Placement(box, self.height, self.width, 0, 0)
+
+    def _place_pad(self, height: int, width: int) -> Placement:
+        ratio, wanted = width / height, self.width / self.height
+        new_height, new_width = self.height, self.width
+        if ratio > wanted:
+            new_height = max(1, round(height / width * self.width))
+        elif ratio < wanted:
+            new_width = max(1, round(width / height * self.height))
+        top, left = round((self.height - new_height) * 0.5), round((self.width - new_width) * 0.5)
+        return Placement((0.0, 0.0, float(width), float(height)), new_height, new_width, top, left)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain values, for JSON."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ImageSpec:
+        """Return the spec that `to_dict` described.
+
+        Raises:
+            SpecError: a field is unknown, missing or has a value that cannot be.
+        """
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown or "size" not in values:
+            detail = f"unknown fields {unknown}" if unknown else "no field 'size'"
+            raise SpecError(f"this is not the spec of an image: {detail}; known fields are {sorted(known)}")
+        plain = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        return cls(**plain)
+
+
+def _is_int(value: object) -> bool:
+    return hasattr(value, "__index__") and not isinstance(value, bool)
+
+
+def _choice(name: str, value: object, allowed: tuple[str, ...]) -> str:
+    if value not in allowed:
+        raise SpecError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {value!r}")
+    return cast("str", value)
+
+
+def _size(size: object) -> tuple[int, int]:
+    sides = (size, size) if _is_int(size) else size
+    if not (isinstance(sides, tuple | list) and len(sides) == 2 and all(_is_int(side) for side in sides)):
+        raise SpecError(f"size must be a whole number of pixels, or (height, width), not {size!r}")
+    height, width = (int(side) for side in sides)
+    if not (1 <= height <= _LARGEST_SIDE_PX and 1 <= width <= _LARGEST_SIDE_PX):
+        raise SpecError(f"size must be 1 to {_LARGEST_SIDE_PX} pixels on each side, not {size!r}")
+    return height, width
+
+
+def _background(value: object) -> tuple[int, int, int]:
+    if not (isinstance(value, tuple | list) and len(value) == 3 and all(_is_int(part) for part in value)):
+        raise SpecError(f"background must be (red, green, blue), each 0 to 255, not {value!r}")
+    red, green, blue = (int(part) for part in value)
+    if not all(0 <= part <= 255 for part in (red, green, blue)):
+        raise SpecError(f"background must be (red, green, blue), each 0 to 255, not {value!r}")
+    return red, green, blue
