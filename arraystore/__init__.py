@@ -1,0 +1,51 @@
+"""Turn a folder of images into a preallocated N×C×H×W array, once, and train from it at the speed of memory.
+
+    >>> import arraystore
+    >>> store = arraystore.build("photos/", "train.store", size=256)  # doctest: +SKIP
+    >>> store.images.shape  # doctest: +SKIP
+    (12000, 3, 256, 256)
+
+Importing it loads no decoder, no framework and no h5py: each is loaded by the first call that needs it.
+"""
+
+__version__ = "0.1.0"
+
+from arraystore.build import build
+from arraystore.errors import (
+    ArraystoreError,
+    BadImage,
+    BadImagesError,
+    DecodeError,
+    FormatError,
+    ManifestError,
+    MissingExtraError,
+    SpaceError,
+    SpecError,
+    StoreError,
+    StoreExistsError,
+)
+from arraystore.manifest import Manifest
+from arraystore.progress import Progress
+from arraystore.spec import ImageSpec
+from arraystore.stores import Store
+from arraystore.stores import open_store as open  # noqa: A004 - `arraystore.open`, as users would guess
+
+__all__ = [
+    "ArraystoreError",
+    "BadImage",
+    "BadImagesError",
+    "DecodeError",
+    "FormatError",
+    "ImageSpec",
+    "Manifest",
+    "ManifestError",
+    "MissingExtraError",
+    "Progress",
+    "SpaceError",
+    "SpecError",
+    "Store",
+    "StoreError",
+    "StoreExistsError",
+    "build",
+    "open",
+]

@@ -1,0 +1,291 @@
+"""Every byte on disk that is not a pixel. This text is the specification of format version 1.
+
+A store is a folder::
+
+    train.store/
+      store.json        what this is (below)
+      images.npy        the pixels
+      status.npy        uint8 (N,): 1 stored, 2 failed (its pixels are zeros); 0 is empty, never in a published store
+      checksums.npy     uint64 (N,): xxh3_64, seed 0, of each slot's bytes
+      TARGET.npy        one file for each target, axis 0 = N; `labels.npy` holds the main one
+      samples.parquet   row i describes slot i
+      dropped.parquet   only where bad sources were dropped: `source` and `reason` of each
+
+or one HDF5 file with the same names: datasets `images`, `status`, `checksums` and `targets/NAME`, groups `samples` and
+`dropped` with one dataset a column, and a scalar string dataset `store.json`.
+
+**images.npy** is a NumPy file, format 1.0: uint8, C order, shape (N, C, H, W), or (N, H, W, C) where `layout` is NHWC.
+Its header MUST be padded with spaces so that the pixels start at byte 4096, a page, and slot i starts at
+4096 + i x slot bytes. The file MUST end with the last slot. In HDF5, `images` MUST be contiguous, allocated early and
+without filters, and starts at a multiple of 4096; its byte offset is `dset.id.get_offset()`.
+
+**store.json** is UTF-8 JSON of at most 64 MiB, an object with these members; a reader MUST refuse a `format_version` that
+it does not know and MUST ignore members that it does not know:
+
+    format            "arraystore"
+    format_version    1
+    writer            name and version of the program that wrote it
+    count             N
+    shape             [C, H, W] or [H, W, C]: the shape of one slot, as `layout` has it
+    spec              how images became slots: the fields of ImageSpec
+    targets           name → {"dtype", "shape"}
+    classes           name of a target → names of its codes, code 0 first
+    mean, std         a number a channel, 0 to 255, over all stored slots
+    manifest_digest   xxh3_128, hexadecimal, of the manifest that was built, before any row was dropped
+    root              the folder that relative sources start from, or null
+    failed            how many slots have status 2
+
+**samples.parquet** columns: `source` (string; binary where a name is not valid UTF-8), `label` (string, only where the
+labels have classes), `height` and `width` (uint32, of the upright image, 0 if it failed), `bytes` (uint64, of the
+encoded source), `mtime` (timestamp in ns, UTC; null where the source is no file), `reason` (string, null unless the slot
+failed), and then one column for each text of the manifest.
+
+**Under construction** a store lies in `TARGET.partial/`, with `plan.json` (what is being built), `ledger.npy` (a row a
+slot, see `ledger_dtype`, written after the slot's pixels) and `reasons.json` in place of the files that describe a
+finished store. When every slot is settled, pixels and all other files are fsynced, and one rename gives the store its
+name. A file of a published store is never changed in place. A slot that the ledger claims is taken over by a later call
+only if the pixels still have its checksum.
+
+Nothing is pickled; every array is read with `allow_pickle=False`; sizes are checked against the file before mapping.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from arraystore.errors import FormatError
+from arraystore.spec import ImageSpec
+
+__all__ = [
+    "EMPTY",
+    "FAILED",
+    "FORMAT_VERSION",
+    "PIXELS_OFFSET",
+    "STORED",
+    "Description",
+    "SlotFile",
+    "fsync_path",
+    "ledger_dtype",
+    "npy_header",
+    "read_json",
+    "read_npy",
+    "write_json",
+    "write_npy",
+]
+
+EMPTY, STORED, FAILED = 0, 1, 2
+FORMAT_VERSION = 1
+PIXELS_OFFSET = 4096  # a page: slots of a multiple of 4 KiB then share no page, and direct I/O is possible
+_JSON_LIMIT_BYTES = 64 << 20
+_NPY_MAGIC = b"\x93NUMPY\x01\x00"
+
+
+def ledger_dtype(channels: int) -> np.dtype[np.void]:
+    """The row that a build keeps for each slot until the store is published.
+
+    Fields: status, checksum, height and width of the upright image, bytes and mtime (ns) of the source, and for each
+    channel the sum of the slot's pixels and of their squares.
+    """
+    return np.dtype(
+        [
+            ("status", "u1"),
+            ("checksum", "<u8"),
+            ("height", "<u4"),
+            ("width", "<u4"),
+            ("bytes", "<u8"),
+            ("mtime", "<i8"),
+            ("sums", "<u8", (channels, 2)),
+        ]
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SlotFile:
+    """Where slots lie in a file, as a worker in another process needs to know it.
+
+    Attributes:
+        path: the file.
+        offset: byte at which slot 0 starts.
+        shape: (N, *slot_shape).
+    """
+
+    path: str
+    offset: int
+    shape: tuple[int, ...]
+
+    def map(self, *, writable: bool = False, start: int = 0, count: int | None = None) -> npt.NDArray[np.uint8]:
+        """Map ``count`` slots from ``start``, or all; uint8, (count, *slot_shape); the mapping ends with the array.
+
+        Raises:
+            FormatError: the file is too short for them.
+        """
+        count = self.shape[0] - start if count is None else count
+        slot_bytes = int(np.prod(self.shape[1:], dtype=np.int64))
+        begin = self.offset + start * slot_bytes
+        size = os.path.getsize(self.path)
+        if begin + count * slot_bytes > size:
+            raise FormatError(
+                f"{self.path} is {size:,} bytes long, but slots up to {start + count:,} "
+                f"need {begin + count * slot_bytes:,}: the file was cut short; build the store again",
+                source=self.path,
+            )
+        if count == 0:
+            return np.empty((0, *self.shape[1:]), np.uint8)
+        mode = "r+" if writable else "r"
+        return np.memmap(self.path, np.uint8, mode, begin, (count, *self.shape[1:]))
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What store.json says; see the module's text for each member."""
+
+    count: int
+    shape: tuple[int, ...]
+    spec: ImageSpec
+    targets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    manifest_digest: str = ""
+    root: str | None = None
+    failed: int = 0
+    writer: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the members of store.json, in the order of the specification."""
+        head = {"format": "arraystore", "format_version": FORMAT_VERSION, "writer": self.writer}
+        rest = {key: value for key, value in asdict(self).items() if key not in ("writer", "spec")}
+        return head | rest | {"spec": self.spec.to_dict()}
+
+    @classmethod
+    def from_json(cls, members: Mapping[str, Any], source: str) -> Description:
+        """Read the members of store.json.
+
+        Raises:
+            FormatError: this is no store, or a newer one, or a member is missing or makes no sense.
+        """
+        if members.get("format") != "arraystore":
+            raise FormatError(f"{source} does not describe an arraystore store", source=source)
+        version = members.get("format_version")
+        if version != FORMAT_VERSION:
+            raise FormatError(
+                f"{source} has format version {version!r}, this arraystore reads {FORMAT_VERSION}: "
+                "upgrade with pip install -U arraystore",
+                source=source,
+            )
+        try:
+            known = {key.name: members[key.name] for key in fields(cls)}
+            known["spec"] = ImageSpec.from_dict(known["spec"])
+            known["shape"] = tuple(int(side) for side in known["shape"])
+            known["classes"] = {key: tuple(names) for key, names in known["classes"].items()}
+            known["mean"], known["std"] = tuple(known["mean"]), tuple(known["std"])
+            description = cls(**known)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise FormatError(
+                f"{source} is damaged: {type(error).__name__}: {error}; build the store again", source=source
+            ) from error
+        if description.count < 0 or description.shape != description.spec.slot_shape:
+            raise FormatError(
+                f"{source} is damaged: count {description.count}, shape {description.shape} and the spec's slots of "
+                f"{description.spec.slot_shape} do not fit together; build the store again",
+                source=source,
+            )
+        return description
+
+
+def npy_header(shape: Sequence[int], *, size: int = PIXELS_OFFSET) -> bytes:
+    """Return the header of a uint8 C-order .npy file, ``size`` bytes long."""
+    sides = ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "")
+    text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({sides}), }}".encode("ascii")
+    length = size - len(_NPY_MAGIC) - 2
+    return _NPY_MAGIC + length.to_bytes(2, "little") + text.ljust(length - 1) + b"\n"
+
+
+def npy_slots(path: Path) -> SlotFile:
+    """Return where the slots of a uint8 .npy file lie, read from its header.
+
+    Raises:
+        FormatError: this is no .npy file, or not one of uint8 in C order.
+    """
+    try:
+        with path.open("rb") as file:
+            version = np.lib.format.read_magic(file)
+            reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, fortran, dtype = reader(file)
+            offset = file.tell()
+    except ValueError as error:
+        raise FormatError(f"{path} is not a .npy file: {error}", source=str(path)) from error
+    if fortran or dtype != np.uint8:
+        raise FormatError(f"{path} should hold uint8 in C order, it holds {dtype}", source=str(path))
+    return SlotFile(str(path), offset, tuple(shape))
+
+
+def write_npy(path: Path, array: npt.NDArray[Any]) -> None:
+    """Write a small array as .npy, and fsync it."""
+    with path.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_npy(path: Path, rows: int) -> npt.NDArray[Any]:
+    """Map a .npy file that must have ``rows`` rows; read only.
+
+    Raises:
+        FormatError: it is missing, damaged, cut short, or has another number of rows.
+    """
+    try:
+        array: npt.NDArray[Any] = np.load(path, mmap_mode="r" if rows else None, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise FormatError(f"{path} cannot be read: {error}", source=str(path)) from error
+    if array.ndim == 0 or array.shape[0] != rows:
+        raise FormatError(f"{path} should have {rows:,} rows, its shape is {array.shape}", source=str(path))
+    return array
+
+
+def write_json(path: Path, members: Mapping[str, Any]) -> None:
+    """Write JSON as UTF-8 and fsync it; a file name that is not UTF-8 keeps its bytes as escaped surrogates."""
+    with path.open("w", encoding="ascii") as file:
+        json.dump(members, file, indent=2)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        FormatError: it is missing, too large, or no JSON object.
+    """
+    try:
+        if path.stat().st_size > _JSON_LIMIT_BYTES:
+            raise FormatError(f"{path} is larger than {_JSON_LIMIT_BYTES:,} bytes", source=str(path))
+        members = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        if isinstance(error, FormatError):
+            raise
+        raise FormatError(f"{path} cannot be read: {error}", source=str(path)) from error
+    if not isinstance(members, dict):
+        raise FormatError(f"{path} should hold a JSON object", source=str(path))
+    return members
+
+
+def fsync_path(path: Path) -> None:
+    """Make a file's contents, or a folder's entries, last through a power loss."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        # Some network file systems cannot sync a folder; they write its entries through.
+        with contextlib.suppress(OSError) if path.is_dir() else contextlib.nullcontext():
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

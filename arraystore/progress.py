@@ -1,0 +1,62 @@
+"""How a build says how far it is: a bar by default, silence or the caller's own function if asked."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+__all__ = ["Progress", "reporter"]
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a build is.
+
+    Attributes:
+        total: slots in all.
+        done: slots settled, those of an earlier call included.
+        bad: slots whose source could not be stored.
+        source_bytes: bytes of sources read so far by this call.
+        started_s: when this call began, by time.perf_counter.
+    """
+
+    total: int
+    done: int = 0
+    bad: int = 0
+    source_bytes: int = 0
+    started_s: float = field(default_factory=time.perf_counter)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since this call began."""
+        return time.perf_counter() - self.started_s
+
+
+def reporter(progress: bool | Callable[[Progress], None]) -> Callable[[Progress], None]:  # noqa: FBT001 - the public option
+    """Return the function that a build calls with its progress after each run."""
+    if callable(progress):
+        return progress
+    return _Bar() if progress else _silent
+
+
+def _silent(_progress: Progress) -> None:
+    """Say nothing."""
+
+
+class _Bar:
+    """A tqdm bar with images and megabytes a second and the number of bad images."""
+
+    def __init__(self) -> None:
+        self._bar = None
+
+    def __call__(self, progress: Progress) -> None:
+        if self._bar is None:
+            from tqdm.auto import tqdm  # noqa: PLC0415 - only who wants a bar pays for it
+
+            self._bar = tqdm(total=progress.total, initial=progress.done, unit="img", dynamic_ncols=True)
+        megabytes = progress.source_bytes / 1e6 / max(progress.seconds, 1e-9)
+        self._bar.set_postfix({"MB/s": f"{megabytes:.1f}", "bad": progress.bad}, refresh=False)
+        self._bar.update(progress.done - self._bar.n)
+        if progress.done == progress.total:
+            self._bar.close()

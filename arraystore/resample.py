@@ -1,0 +1,285 @@
+"""The antialiased separable resampling kernel: interleaved pixels in, planar pixels in the slot.
+
+Pixels are bit-identical with Pillow's ``Image.resize``, whose method this follows (its src/libImaging/Resample.c): for
+each output row or column the filter's weights are computed in double precision, normalised, and rounded to 22-bit
+fixed point; the result of the first pass is rounded to 8 bits before the second. What differs is the shape of the work. Both passes here are one kernel, `_blend_rows`: an output row is a weighted sum of whole input
+rows, so its inner loop runs over contiguous bytes of all channels alike with the same weights, and the compiler turns
+it into vector instructions. The horizontal pass is that kernel between two transposes.
+
+Everything heavy runs outside the interpreter's lock. Measured in benchmarks/build.py.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from arraystore.spec import Filter
+
+__all__ = ["Buffers", "compiled", "resize"]
+
+_log = logging.getLogger(__name__)
+
+Pixels = npt.NDArray[np.uint8]
+Box = tuple[float, float, float, float]
+
+_PRECISION_BITS = 22  # 32 bits less 8 for the pixel and 2 for the overshoot of filters with negative lobes
+_SUPPORT = {"box": 0.5, "bilinear": 1.0, "hamming": 1.0, "bicubic": 2.0, "lanczos": 3.0}
+_CODE = {name: code for code, name in enumerate(_SUPPORT)}
+
+
+def compiled(signature: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Compile a kernel for one signature when it is defined, outside the lock, cached on disk for the next process.
+
+    Without a signature every process of a pool would compile at its first call; without a writable cache folder
+    (a read-only install and no home) numba refuses to compile at all, so then it is compiled for this process alone.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        try:
+            kernel = njit(signature, nogil=True, cache=True, error_model="numpy")(function)
+        except RuntimeError as error:
+            _log.warning("kernels are compiled anew in each process, set NUMBA_CACHE_DIR to keep them: %s", error)
+            kernel = njit(signature, nogil=True, error_model="numpy")(function)
+        return kernel  # type: ignore[no-any-return]  # numba has no types
+
+    return decorate
+
+
+def _filter_weight(code: int, x: float) -> float:
+    """The filter's weight at distance ``x``; the constants, single precision ones included, are Pillow's."""
+    if code == 0:
+        return 1.0 if -0.5 < x <= 0.5 else 0.0
+    if code == 4:
+        if not -3.0 <= x < 3.0:
+            return 0.0
+        if x == 0.0:
+            return 1.0
+        a = x * math.pi
+        b = x / 3.0 * math.pi
+        return math.sin(a) / a * (math.sin(b) / b)
+    x = abs(x)
+    if code == 1:
+        return max(1.0 - x, 0.0)
+    if code == 2:
+        if x == 0.0:
+            return 1.0
+        if x >= 1.0:
+            return 0.0
+        x *= math.pi
+        return math.sin(x) / x * (np.float32(0.54) + np.float32(0.46) * math.cos(x))
+    if x < 1.0:
+        return ((-0.5 + 2.0) * x - (-0.5 + 3.0)) * x * x + 1.0
+    if x < 2.0:
+        return (((x - 5.0) * x + 8.0) * x - 4.0) * -0.5
+    return 0.0
+
+
+_filter_weight_kernel = njit(nogil=True, error_model="numpy", inline="always")(_filter_weight)
+
+
+@compiled("void(int64, float64, int64, float64, float64, int64[::1], int64[::1], int32[:, ::1])")
+def _fill_weights(
+    code: int,
+    support: float,
+    in_size: int,
+    start: float,
+    span: float,
+    first: npt.NDArray[np.int64],
+    count: npt.NDArray[np.int64],
+    weights: npt.NDArray[np.int32],
+) -> None:
+    out_size = first.size
+    scale = span / out_size
+    filter_scale = max(scale, 1.0)
+    reach = support * filter_scale
+    step = 1.0 / filter_scale
+    exact = np.empty(weights.shape[1], np.float64)
+    for i in range(out_size):
+        centre = start + (i + 0.5) * scale
+        low = max(int(centre - reach + 0.5), 0)
+        n = min(int(centre + reach + 0.5), in_size) - low
+        total = 0.0
+        for j in range(n):
+            exact[j] = _filter_weight_kernel(code, (j + low - centre + 0.5) * step)
+            total += exact[j]
+        for j in range(n):
+            weight = exact[j] / total if total != 0.0 else exact[j]
+            weights[i, j] = int(weight * (1 << 22) + (-0.5 if weight < 0.0 else 0.5))
+        # `_blend_rows` reads unchecked memory: whatever the arithmetic did, every row that it reads exists.
+        first[i] = min(low, in_size - 1)
+        count[i] = max(n, 1)
+
+
+class _Weights(NamedTuple):
+    """For each output row: the first input row, how many, and their fixed-point weights, padded with zeros."""
+
+    first: npt.NDArray[np.int64]
+    count: npt.NDArray[np.int64]
+    weights: npt.NDArray[np.int32]
+    low: int
+    high: int
+
+
+@lru_cache(maxsize=256)
+def _weights(name: str, in_size: int, start: float, stop: float, out_size: int) -> _Weights:
+    """Weights to resample ``start`` … ``stop`` of ``in_size`` rows to ``out_size``; a folder has few distinct sizes."""
+    # Pillow keeps the box in single precision: the subtraction must round as it does there.
+    span = float(np.float32(stop) - np.float32(start))
+    support = _SUPPORT[name]
+    taps = math.ceil(support * max(span / out_size, 1.0)) * 2 + 1
+    first = np.empty(out_size, np.int64)
+    count = np.empty(out_size, np.int64)
+    weights = np.zeros((out_size, -(-taps // 4) * 4), np.int32)  # `_blend_rows` takes four at a time
+    _fill_weights(_CODE[name], support, in_size, float(np.float32(start)), span, first, count, weights)
+    low, high = int(first.min()), int((first + count).max())
+    return _Weights(first - low, count, weights, low, high)
+
+
+@compiled("void(uint8[:, ::1], int64[::1], int64[::1], int32[:, ::1], uint8[:, ::1])")
+def _blend_rows(  # noqa: PLR0915 - one flat loop nest: calls and slices inside it cost more than the sums
+    rows: Pixels,
+    first: npt.NDArray[np.int64],
+    count: npt.NDArray[np.int64],
+    weights: npt.NDArray[np.int32],
+    out: Pixels,
+) -> None:
+    """Write ``out[i] = clip(round(sum of weights[i, t] * rows[first[i] + t]))``.
+
+    Offsets are unsigned: a signed index makes numba test for Python's negative indices, which stops vectorisation.
+    Up to eight taps stay in registers; more go through a row of sums, four taps at a time. Taps beyond the count have
+    weight zero and read the last row again.
+    """
+    length = np.uintp(rows.shape[1])
+    source = rows.reshape(rows.size)
+    target = out.reshape(out.size)
+    half = np.int32(1 << 21)
+    zero, top = np.int32(0), np.int32(255)
+    sums = np.empty(rows.shape[1], np.int32)
+    for row in range(first.size):
+        o = np.uintp(row) * length
+        a = np.uintp(first[row]) * length
+        last = count[row] - 1
+        k = weights[row]
+        if last < 4:
+            b = a + length * np.uintp(min(1, last))
+            c = a + length * np.uintp(min(2, last))
+            d = a + length * np.uintp(min(3, last))
+            k0, k1, k2, k3 = k[0], k[1], k[2], k[3]
+            for i in range(length):
+                v = half + k0 * np.int32(source[a + i]) + k1 * np.int32(source[b + i])
+                v += k2 * np.int32(source[c + i]) + k3 * np.int32(source[d + i])
+                target[o + i] = np.uint8(min(max(v >> 22, zero), top))
+        elif last < 6:
+            b, c, d, e = a + length, a + length * np.uintp(2), a + length * np.uintp(3), a + length * np.uintp(4)
+            f = a + length * np.uintp(min(5, last))
+            k0, k1, k2, k3, k4, k5 = k[0], k[1], k[2], k[3], k[4], k[5]
+            for i in range(length):
+                v = half + k0 * np.int32(source[a + i]) + k1 * np.int32(source[b + i])
+                v += k2 * np.int32(source[c + i]) + k3 * np.int32(source[d + i])
+                v += k4 * np.int32(source[e + i]) + k5 * np.int32(source[f + i])
+                target[o + i] = np.uint8(min(max(v >> 22, zero), top))
+        else:
+            for i in range(length):
+                sums[i] = half
+            for t in range(0, last + 1, 4):
+                p = a + length * np.uintp(t)
+                b = a + length * np.uintp(min(t + 1, last))
+                c = a + length * np.uintp(min(t + 2, last))
+                d = a + length * np.uintp(min(t + 3, last))
+                k0, k1, k2, k3 = k[t], k[t + 1], k[t + 2], k[t + 3]
+                for i in range(length):
+                    v = k0 * np.int32(source[p + i]) + k1 * np.int32(source[b + i])
+                    sums[i] += v + k2 * np.int32(source[c + i]) + k3 * np.int32(source[d + i])
+            for i in range(length):
+                target[o + i] = np.uint8(min(max(sums[i] >> 22, zero), top))
+
+
+class Buffers(threading.local):
+    """Scratch memory of one thread, kept from image to image: fresh pages cost more than the pixels written to them.
+
+    What one huge image needed is not kept: at most ``keep_bytes`` a buffer stay with the thread.
+    """
+
+    keep_bytes = 32 << 20
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Pixels] = {}
+
+    def get(self, name: str, *shape: int) -> Pixels:
+        """Return a buffer of ``shape``, contents undefined, valid until the next call with the same name."""
+        need = math.prod(shape)
+        kept = self._kept.get(name)
+        if kept is None or kept.size < need:
+            kept = np.empty(need, np.uint8)
+            if need <= self.keep_bytes:
+                self._kept[name] = kept
+        return kept[:need].reshape(shape)
+
+
+_buffers = Buffers()
+
+
+def resize(image: Pixels, out: Pixels, *, box: Box, name: Filter) -> None:
+    """Resample part of an image into ``out``.
+
+    Args:
+        image: uint8, (H, W) or (H, W, 3), rows contiguous; read only.
+        out: uint8, (h, w) or (h, w, 3) with as many channels, C-contiguous; overwritten. Must not overlap ``image``.
+        box: left, top, right, bottom of the part, in pixels of ``image``; may be fractional; inside the image.
+        name: the filter.
+    """
+    height, width = out.shape[:2]
+    left, top, right, bottom = box
+    if name == "nearest":
+        columns = _nearest(left, right, width, image.shape[1])
+        rows = _nearest(top, bottom, height, image.shape[0])
+        np.take(np.take(image, rows, axis=0), columns, axis=1, out=out, mode="clip")
+        return
+    across = _weights(name, image.shape[1], left, right, width)
+    down = _weights(name, image.shape[0], top, bottom, height)
+    # The order of the passes shows in the last bit. Pillow 13's rule: rows first where they shrink much more.
+    shrink = image.shape[0] - height
+    rows_first = shrink > 0 and shrink > 2 * (image.shape[1] - width)
+    part = image[down.low : down.high, across.low : across.high]
+    if rows_first:
+        short = _buffers.get("short", height, *part.shape[1:])
+        _blend(np.ascontiguousarray(part), down, short)
+        _blend_columns(short, across, out)
+    elif (left, right) == (0, width) and image.shape[1] == width:
+        _blend(np.ascontiguousarray(part), down, out)  # Pillow skips the pass too; its weights would be 0 and 1
+    else:
+        narrow = _buffers.get("narrow", part.shape[0], width, *part.shape[2:])
+        _blend_columns(part, across, narrow)
+        _blend(narrow, down, out)
+
+
+def _blend(image: Pixels, weights: _Weights, out: Pixels) -> None:
+    rows, target = image.reshape(image.shape[0], -1), out.reshape(out.shape[0], -1)
+    _blend_rows(rows, weights.first, weights.count, weights.weights, target)
+
+
+def _blend_columns(image: Pixels, weights: _Weights, out: Pixels) -> None:
+    height, width, *channels = image.shape
+    turned = _buffers.get("turned", width, height, *channels)
+    blended = _buffers.get("blended", out.shape[1], height, *channels)
+    cv2.transpose(image, turned)
+    _blend(turned, weights, blended)
+    cv2.transpose(blended, out)
+
+
+def _nearest(start: float, stop: float, out_size: int, in_size: int) -> npt.NDArray[np.int64]:
+    """Indices of the nearest input rows, accumulated step by step as Pillow does: rounding drifts the same way."""
+    step = float(np.float32(stop) - np.float32(start)) / out_size
+    steps = np.full(out_size, step)
+    steps[0] = float(np.float32(start)) + step * 0.5
+    return np.minimum(np.add.accumulate(steps).astype(np.int64), in_size - 1)

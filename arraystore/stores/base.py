@@ -1,0 +1,183 @@
+"""What every medium has in common: a store to read, and the protocol of a draft to fill."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from arraystore.errors import BadImage
+from arraystore.format import FAILED, Description, SlotFile
+from arraystore.spec import ImageSpec
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["Draft", "Plan", "Publication", "Store"]
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a build makes; two calls with equal plans go on with each other's work.
+
+    Attributes:
+        count: how many slots.
+        spec: how images become slots.
+        manifest_digest: of the manifest.
+    """
+
+    count: int
+    spec: ImageSpec
+    manifest_digest: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the members of plan.json."""
+        return {"count": self.count, "spec": self.spec.to_dict(), "manifest_digest": self.manifest_digest}
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """Everything but the pixels that a finished store holds.
+
+    Attributes:
+        description: store.json.
+        status: uint8, (N,).
+        checksums: uint64, (N,).
+        targets: name → array, axis 0 = N.
+        samples: the samples table.
+        dropped: sources that were dropped and why, or None.
+    """
+
+    description: Description
+    status: npt.NDArray[np.uint8]
+    checksums: npt.NDArray[np.uint64]
+    targets: Mapping[str, npt.NDArray[Any]]
+    samples: pa.Table
+    dropped: pa.Table | None = None
+
+
+class Draft(Protocol):
+    """A store under construction: preallocated slots and the ledger of what is in them.
+
+    Attributes:
+        slots: uint8, (N, *slot_shape), writable: workers of this process fill these.
+        ledger: a row a slot (`arraystore.format.ledger_dtype`); its status is written after the slot's pixels.
+        reasons: slot → why it failed.
+        file: where a worker of another process maps the slots; None where it must send the pixels back.
+    """
+
+    slots: Pixels
+    ledger: npt.NDArray[np.void]
+    reasons: dict[int, str]
+    file: SlotFile | None
+
+    def shrink(self, count: int) -> None:
+        """Give up all slots from ``count`` on; the pixels before them stay as they are."""
+
+    def publish(self, publication: Publication) -> Store:
+        """Make everything durable, give the store its name by one rename, and open it."""
+
+    def close(self) -> None:
+        """Let go, keeping what is done for a later call with the same plan. Without effect after `publish`."""
+
+
+class Store:
+    """Preallocated slots with their status, manifest and targets, on one medium.
+
+    Made by `arraystore.build` and `arraystore.open`, not directly. A context manager; leaving it closes the store.
+
+    Attributes:
+        medium: ``"ram"``, ``"npy"`` or ``"hdf5"``.
+        path: the folder or file; None for RAM.
+        spec: how images became slots.
+        images: uint8, (N, C, H, W), or (N, H, W, C) where ``spec.layout`` is NHWC. A read-only np.memmap, or the RAM
+            array. Owned by the store; views of it stay valid after the store is closed.
+        status: uint8, (N,): 1 stored, 2 failed (the slot is zeros).
+        checksums: uint64, (N,): xxh3_64 of each slot's bytes.
+        targets: name → array, axis 0 = N.
+        categories: name of a target → the names of its codes.
+        mean: each channel's mean over all stored slots, 0 to 255.
+        std: each channel's standard deviation over all stored slots.
+        description: all that store.json says.
+    """
+
+    def __init__(
+        self,
+        *,
+        medium: str,
+        path: Path | None,
+        images: Pixels,
+        publication: Publication,
+        load_samples: Callable[[], pa.Table],
+    ) -> None:
+        description = publication.description
+        self.medium = medium
+        self.path = path
+        self.description = description
+        self.spec: ImageSpec = description.spec
+        self.images: Pixels = images
+        self.status = publication.status
+        self.checksums = publication.checksums
+        self.targets = publication.targets
+        self.categories: Mapping[str, tuple[str, ...]] = description.classes
+        self.mean = description.mean
+        self.std = description.std
+        self._load_samples = load_samples
+        self._samples: pa.Table | None = None
+
+    @property
+    def labels(self) -> npt.NDArray[Any] | None:
+        """The main target, (N,), int64 codes where there are classes; None where the sources have no labels."""
+        return self.targets.get("labels")
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the labels' codes, code 0 first; empty where labels are numbers, or there are none."""
+        return self.categories.get("labels", ())
+
+    @property
+    def samples(self) -> pa.Table:
+        """The samples as a pyarrow.Table (``.to_pandas()`` where pandas is installed), read when first asked for.
+
+        Columns: source, label (where there are classes), height, width, bytes, mtime, reason, and the manifest's texts.
+        """
+        if self._samples is None:
+            self._samples = self._load_samples()
+        return self._samples
+
+    def bad(self) -> list[BadImage]:
+        """Return the slots whose source could not be stored, with the reasons."""
+        slots = np.flatnonzero(np.asarray(self.status) == FAILED)
+        if slots.size == 0:
+            return []
+        sources, reasons = self.samples["source"], self.samples["reason"]
+        return [BadImage(int(slot), str(sources[slot].as_py()), str(reasons[slot].as_py())) for slot in slots]
+
+    def close(self) -> None:
+        """Let go of the arrays; the mappings end when nothing else references them."""
+        empty = np.empty((0, *self.spec.slot_shape), np.uint8)
+        self.images, self.targets = empty, {}
+        self.status, self.checksums = np.empty(0, np.uint8), np.empty(0, np.uint64)
+
+    def __len__(self) -> int:
+        return self.description.count
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, (len(self), *self.spec.slot_shape)))
+        place = "" if self.path is None else f" at {str(self.path)!r}"
+        return f"<arraystore.Store {shape} uint8 {self.spec.layout}, {self.medium}{place}>"

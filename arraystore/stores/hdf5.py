@@ -1,0 +1,226 @@
+"""The HDF5 medium: one file with the store's names as datasets, filled and read through a mapping of its pixels.
+
+The dataset of pixels is contiguous and allocated early, so its byte offset is known and both sides map it like any
+other file: workers fill it in parallel, and readers gather at full speed, outside the HDF5 library's global lock.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+
+from arraystore.errors import FormatError, StoreError
+from arraystore.format import PIXELS_OFFSET, Description, SlotFile, fsync_path
+from arraystore.stores.base import Plan, Publication, Store
+from arraystore.stores.partial import PartialFolder, reserve
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["Hdf5Draft", "open_hdf5"]
+
+_JSON = "store.json"
+
+
+class Hdf5Draft:
+    """Slots in ``TARGET.partial/images.h5``, mapped.
+
+    Raises:
+        StoreExistsError: the target has its name already.
+        StoreError: another build into this target is running, or an unfinished one was of something else.
+        SpaceError: the volume is too small.
+        OSError: the target cannot be written.
+    """
+
+    def __init__(self, target: Path, plan: Plan, *, overwrite: bool = False, fresh: bool = False) -> None:
+        shape = (plan.count, *plan.spec.slot_shape)
+        size = plan.count * plan.spec.slot_bytes
+        self._folder = PartialFolder(
+            target, plan, needed_bytes=size + 2 * PIXELS_OFFSET, overwrite=overwrite, fresh=fresh
+        )
+        try:
+            self._path = self._folder.path / "images.h5"
+            if not self._folder.resumed:
+                offset = _write_head(self._path, shape)
+                reserve(self._path, offset + size)
+            self._map_slots()
+            self.ledger = self._folder.map_ledger()
+            self.reasons = self._folder.reasons
+            self._folder.start()
+        except BaseException:
+            self._folder.release()
+            raise
+
+    def _map_slots(self) -> None:
+        self.file: SlotFile | None = _slots_of(self._path)
+        self._map = np.memmap(self._path, np.uint8, "r+", self.file.offset, self.file.shape)
+        self.slots = self._map.view(np.ndarray)
+
+    def shrink(self, count: int) -> None:
+        """Give up all slots from ``count`` on.
+
+        A contiguous dataset cannot be resized. But all metadata lie before the pixels, so the head of a file made for
+        ``count`` slots fits before these: no pixel is copied.
+
+        Raises:
+            StoreError: this HDF5 library places the pixels elsewhere for another count.
+        """
+        shape = (count, *self.slots.shape[1:])
+        head = self._folder.path / "head.h5"
+        offset = _write_head(head, shape)
+        if self.file is None or offset != self.file.offset:
+            raise StoreError(f"{head} has its pixels at byte {offset}: please report this, and use bad='keep' till then")
+        self._map.flush()
+        with self._path.open("r+b") as file:
+            file.write(head.read_bytes()[:offset])
+            file.truncate(offset + int(np.prod(shape, dtype=np.int64)))
+        head.unlink()
+        self._map_slots()
+
+    def publish(self, publication: Publication) -> Store:
+        """Make everything durable, rename the file, and open the store."""
+        self._map.flush()
+        fsync_path(self._path)
+        with _h5(self._path, "r+") as file:
+            _write_all(file, publication)
+        self._folder.publish_file("images.h5")
+        return open_hdf5(self._folder.target)
+
+    def close(self) -> None:
+        """Let go, keeping what is done."""
+        if (self._folder.path / "plan.json").exists():
+            self._folder.save_reasons(self.reasons)
+        self._folder.release()
+
+
+def open_hdf5(path: Path) -> Store:
+    """Open a store file.
+
+    Raises:
+        FormatError: it is no store, or damaged, cut short, or newer than this arraystore.
+    """
+    with _h5(path, "r") as file:
+        if _JSON not in file or "images" not in file:
+            raise FormatError(f"{path} is not a store: it has no datasets 'store.json' and 'images'", source=str(path))
+        try:
+            members = json.loads(file[_JSON][()])
+            targets = {name: dataset[...] for name, dataset in file["targets"].items()}
+            status, checksums = file["status"][...], file["checksums"][...]
+        except (KeyError, ValueError, OSError, TypeError) as error:
+            raise FormatError(f"{path} is damaged: {error}; build the store again", source=str(path)) from error
+    description = Description.from_json(members, f"{path}:{_JSON}")
+    slots = _slots_of(path)
+    if slots.shape != (description.count, *description.shape):
+        raise FormatError(f"{path}: images have shape {slots.shape}, store.json says otherwise", source=str(path))
+    if len(status) != len(checksums) or len(status) != description.count:
+        raise FormatError(f"{path}: status, checksums and images have different lengths", source=str(path))
+    publication = Publication(description, status, checksums, targets, samples=None)
+    return Store(
+        medium="hdf5",
+        path=path,
+        images=slots.map(),
+        publication=publication,
+        load_samples=lambda: _read_table(path, "samples"),
+    )
+
+
+@contextmanager
+def _h5(path: Path, mode: str, **options: Any) -> Iterator[h5py.File]:
+    try:
+        # Network file systems often cannot lock; the build's own lock is taken already.
+        file = h5py.File(path, mode, locking="best-effort", **options)
+    except OSError as error:
+        if mode != "r":
+            raise
+        raise FormatError(f"{path} is not an HDF5 file that can be read: {error}", source=str(path)) from error
+    with file:
+        yield file
+
+
+def _write_head(path: Path, shape: tuple[int, ...]) -> int:
+    """Make a file whose last and only large part are the pixels, not yet written; return their byte offset."""
+    size = int(np.prod(shape, dtype=np.int64))
+    create = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    create.set_layout(h5py.h5d.CONTIGUOUS)
+    create.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    create.set_fill_time(h5py.h5d.FILL_TIME_NEVER)  # the file system's zeros will do
+    with _h5(path, "w", alignment_threshold=size, alignment_interval=PIXELS_OFFSET) as file:
+        space = h5py.h5s.create_simple(shape)
+        h5py.h5d.create(file.id, b"images", h5py.h5t.NATIVE_UINT8, space, create)
+    return _slots_of(path).offset
+
+
+def _slots_of(path: Path) -> SlotFile:
+    with _h5(path, "r") as file:
+        dataset = file["images"]
+        offset = dataset.id.get_offset()
+        if offset is None or dataset.dtype != np.uint8:
+            raise FormatError(f"{path}: images are not contiguous uint8, so they cannot be mapped", source=str(path))
+        return SlotFile(str(path.absolute()), int(offset), tuple(dataset.shape))
+
+
+def _write_all(file: h5py.File, publication: Publication) -> None:
+    description = publication.description
+    text = json.dumps(description.to_json(), indent=2)
+    file.create_dataset(_JSON, data=text, dtype=h5py.string_dtype())
+    # Attributes are for people with an HDF5 browser; a reader goes by store.json.
+    file.attrs["format"], file.attrs["layout"] = "arraystore", description.spec.layout
+    file.attrs["mean"], file.attrs["std"] = description.mean, description.std
+    file.create_dataset("status", data=publication.status)
+    file.create_dataset("checksums", data=publication.checksums)
+    targets = file.create_group("targets")
+    for name, array in publication.targets.items():
+        targets.create_dataset(name, data=array)
+    _write_table(file, "samples", publication.samples)
+    if publication.dropped is not None:
+        _write_table(file, "dropped", publication.dropped)
+
+
+def _write_table(file: h5py.File, name: str, table: pa.Table) -> None:
+    import pyarrow as pa  # noqa: PLC0415 - the table is pyarrow's, so it is loaded
+
+    group = file.create_group(name, track_order=True)
+    for column in table.column_names:
+        values = table[column]
+        if pa.types.is_timestamp(values.type):
+            dataset = group.create_dataset(column, data=values.cast(pa.int64()).fill_null(0).to_numpy())
+            dataset.attrs["unit"] = "ns since 1970-01-01 UTC, 0 where unknown"
+        elif pa.types.is_string(values.type) or pa.types.is_binary(values.type):
+            # HDF5 strings have no null and no type for bytes: empty, and the bytes as they are.
+            texts = [b"" if value is None else os.fsencode(value) for value in values.to_pylist()]
+            group.create_dataset(column, data=texts, dtype=h5py.string_dtype(), shape=(len(texts),))
+        else:
+            group.create_dataset(column, data=values.to_numpy())
+
+
+def _read_table(path: Path, name: str) -> pa.Table:
+    import pyarrow as pa  # noqa: PLC0415 - only who asks for samples pays
+
+    columns: dict[str, Any] = {}
+    with _h5(path, "r") as file:
+        for column, dataset in file[name].items():
+            values = dataset[...]
+            if column == "mtime":
+                columns[column] = pa.array(values, pa.timestamp("ns", "UTC"), mask=values == 0)
+            elif values.dtype == object:
+                columns[column] = _texts(values.tolist(), nullable=column == "reason")
+            else:
+                columns[column] = pa.array(values)
+    return pa.table(columns)
+
+
+def _texts(values: list[bytes], *, nullable: bool) -> pa.Array:
+    import pyarrow as pa  # noqa: PLC0415 - see _read_table
+
+    try:
+        texts = [None if nullable and not value else value.decode() for value in values]
+        return pa.array(texts, pa.string())
+    except UnicodeDecodeError:
+        return pa.array(values, pa.binary())

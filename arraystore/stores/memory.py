@@ -1,0 +1,51 @@
+"""The RAM medium: the same object with no files. Every other medium must equal it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from arraystore.errors import SpaceError
+from arraystore.format import SlotFile, ledger_dtype
+from arraystore.limits import available_memory_bytes
+from arraystore.stores.base import Plan, Publication, Store
+
+__all__ = ["MemoryDraft"]
+
+
+class MemoryDraft:
+    """Slots in this process's memory.
+
+    Raises:
+        SpaceError: there is not enough memory for the slots.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        needed = plan.count * plan.spec.slot_bytes
+        available = available_memory_bytes()
+        if available is not None and needed > available:
+            raise SpaceError(
+                f"{plan.count:,} slots need {needed / 1e9:.2f} GB of memory, {available / 1e9:.2f} GB are free: "
+                "give a path to build on disk, or a smaller size",
+                needed_bytes=needed,
+                free_bytes=available,
+            )
+        # Zeros are the system's own fresh pages: nothing is written, so no memory is taken before a slot is filled.
+        self.slots = np.zeros((plan.count, *plan.spec.slot_shape), np.uint8)
+        self.ledger = np.zeros(plan.count, ledger_dtype(plan.spec.channels))
+        self.reasons: dict[int, str] = {}
+        self.file: SlotFile | None = None
+
+    def shrink(self, count: int) -> None:
+        """Give up all slots from ``count`` on."""
+        self.slots = self.slots[:count]
+
+    def publish(self, publication: Publication) -> Store:
+        """Return the store."""
+        images = self.slots
+        images.flags.writeable = False
+        return Store(
+            medium="ram", path=None, images=images, publication=publication, load_samples=lambda: publication.samples
+        )
+
+    def close(self) -> None:
+        """Nothing outlives the process."""

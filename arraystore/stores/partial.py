@@ -1,0 +1,219 @@
+"""The folder in which a store on disk is under construction: its lock, plan, ledger, and the rename that publishes.
+
+Nothing outside ``TARGET.partial/`` is written before the rename, and only files with names of ours are ever deleted.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from arraystore.errors import FormatError, SpaceError, StoreError, StoreExistsError
+from arraystore.format import fsync_path, ledger_dtype, read_json, write_json
+from arraystore.limits import free_disk_bytes
+from arraystore.stores.base import Plan
+
+__all__ = ["PartialFolder", "reserve"]
+
+_LEDGER, _PLAN, _REASONS, _LOCK = "ledger.npy", "plan.json", "reasons.json", "lock"
+_OURS = frozenset((_PLAN, _REASONS, _LOCK, "store.json", "samples.parquet", "dropped.parquet", "images.h5", "head.h5"))
+
+
+class PartialFolder:
+    """``TARGET.partial/``, held by this process alone.
+
+    Attributes:
+        path: the folder.
+        resumed: True where it holds an earlier call's work on the same plan.
+        reasons: slot → why it failed, as that call left them.
+
+    Raises:
+        StoreExistsError: the target has its name already.
+        StoreError: another build holds the folder, or it holds work on another plan and ``fresh`` is False.
+        SpaceError: the volume is too small; nothing has been written.
+        OSError: the folder cannot be made.
+    """
+
+    def __init__(self, target: Path, plan: Plan, *, needed_bytes: int, overwrite: bool, fresh: bool) -> None:
+        self.target = target
+        self.path = target.with_name(target.name + ".partial")
+        self.reasons: dict[int, str] = {}
+        self._plan = plan
+        self._overwrite = overwrite
+        self._check_target()
+        self.resumed = self._has_work(fresh=fresh)
+        if not self.resumed:
+            self._check_space(needed_bytes)
+        self.path.mkdir(exist_ok=True)
+        self._lock = self._take_lock()
+        try:
+            self._check_target()  # another build may have published while this one waited for nothing
+            if self.resumed:
+                self.reasons = {int(slot): why for slot, why in read_json(self.path / _REASONS).items()}
+            else:
+                _clear(self.path, keep=_LOCK)
+                write_json(self.path / _REASONS, {})
+        except BaseException:
+            self.release()
+            raise
+
+    def start(self) -> None:
+        """Write the plan: from here on a later call takes up the work. Call it when the slots are reserved."""
+        if not self.resumed:
+            write_json(self.path / _PLAN, self._plan.to_json())
+
+    def map_ledger(self) -> npt.NDArray[np.void]:
+        """Map the ledger, new or as it was left: file-backed, so that it costs no anonymous memory whatever N."""
+        path = self.path / _LEDGER
+        dtype = ledger_dtype(self._plan.spec.channels)
+        shape = (self._plan.count,)
+        if self.resumed:
+            ledger: npt.NDArray[np.void] = np.lib.format.open_memmap(path, mode="r+")
+            if ledger.dtype != dtype or ledger.shape != shape:
+                raise FormatError(f"{path} does not fit its plan; call again with fresh=True", source=str(path))
+            return ledger
+        return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+
+    def save_reasons(self, reasons: dict[int, str]) -> None:
+        """Keep why slots failed, for a later call."""
+        write_json(self.path / _REASONS, {str(slot): why for slot, why in reasons.items()})
+
+    def publish_folder(self) -> None:
+        """Give the folder itself the target's name."""
+        for name in (_PLAN, _LEDGER, _REASONS):
+            (self.path / name).unlink()
+        fsync_path(self.path)
+        if not self.target.exists():
+            self.path.rename(self.target)
+        else:
+            old = self.target.with_name(self.target.name + ".replaced")
+            self.target.rename(old)
+            self.path.rename(self.target)
+            _remove(old)
+        fsync_path(self.target.parent)
+        (self.target / _LOCK).unlink()
+        self.release()
+
+    def publish_file(self, name: str) -> None:
+        """Give one file of the folder the target's name, and remove the folder."""
+        fsync_path(self.path / name)
+        (self.path / name).replace(self.target)
+        fsync_path(self.target.parent)
+        _remove(self.path)
+        self.release()
+
+    def release(self) -> None:
+        """Let another build take up the folder; what lies in it stays."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def _check_target(self) -> None:
+        if not os.path.lexists(self.target):
+            if not self.target.parent.is_dir():
+                raise StoreError(f"the folder {self.target.parent} does not exist: make it first")
+            return
+        if not self._overwrite:
+            raise StoreExistsError(
+                f"{self.target} exists already: choose another name, remove it, or pass overwrite=True to replace it "
+                "when the new store is finished"
+            )
+        if not _is_store(self.target):
+            raise StoreExistsError(f"{self.target} exists and is not a store, so overwrite=True does not replace it")
+
+    def _has_work(self, *, fresh: bool) -> bool:
+        if self.path.is_symlink() or (self.path.exists() and not self.path.is_dir()):
+            raise StoreError(f"{self.path} is in the way: it should be a folder; remove it")
+        if fresh or not (self.path / _PLAN).exists():
+            return False
+        was, now = read_json(self.path / _PLAN), self._plan.to_json()
+        differing = [f"{key} was {was.get(key)!r}, is now {now[key]!r}" for key in now if was.get(key) != now[key]]
+        if differing:
+            raise StoreError(
+                f"{self.path} holds an unfinished build of something else: {'; '.join(differing)}. Finish that one by "
+                "the call that began it, or discard it with fresh=True (--fresh)"
+            )
+        return True
+
+    def _check_space(self, needed: int) -> None:
+        free = free_disk_bytes(self.target.parent)
+        if needed > free:
+            raise _space_error(self.target.parent, needed, free)
+
+    def _take_lock(self) -> int:
+        descriptor = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # falls with the process, however it ends
+            held, there = os.fstat(descriptor), (self.path / _LOCK).stat()
+            if (held.st_dev, held.st_ino) != (there.st_dev, there.st_ino):
+                raise FileNotFoundError(errno.ENOENT, "replaced")
+        except (BlockingIOError, FileNotFoundError):
+            os.close(descriptor)
+            raise StoreError(
+                f"another build into {self.target} is running: wait for it, or choose another target"
+            ) from None
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
+                os.close(descriptor)
+                raise  # some network file systems have no locks; there the caller must not start two builds
+        return descriptor
+
+
+def reserve(path: Path, size: int, *, header: bytes = b"") -> None:
+    """Make a file of ``size`` bytes whose blocks are all reserved, so that no later write can find the volume full.
+
+    Raises:
+        SpaceError: the volume is too small; the file is removed again.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        if header:
+            os.pwrite(descriptor, header, 0)
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(descriptor, 0, size)
+        os.ftruncate(descriptor, size)
+    except OSError as error:
+        path.unlink()
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise _space_error(path.parent, size, free_disk_bytes(path.parent)) from error
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def _space_error(folder: Path, needed: int, free: int) -> SpaceError:
+    return SpaceError(
+        f"the store needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free on the volume of {folder}: "
+        "free some space, choose another volume, or a smaller size",
+        needed_bytes=needed,
+        free_bytes=free,
+    )
+
+
+def _is_store(path: Path) -> bool:
+    if path.is_symlink():
+        return False
+    if path.is_dir():
+        return (path / "store.json").is_file() and (path / "images.npy").is_file()
+    return path.is_file()
+
+
+def _clear(folder: Path, *, keep: str = "") -> None:
+    """Delete the files of ours in a folder; anything else is left."""
+    for entry in list(os.scandir(folder)):
+        ours = entry.name in _OURS or entry.name.endswith(".npy")
+        if ours and entry.name != keep and entry.is_file(follow_symlinks=False):
+            os.unlink(entry.path)
+
+
+def _remove(folder: Path) -> None:
+    _clear(folder)
+    try:
+        folder.rmdir()
+    except OSError as error:
+        raise StoreError(f"{folder} holds files that are not arraystore's; it was left: {error.strerror}") from error
