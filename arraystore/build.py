@@ -144,17 +144,17 @@ def _fill(  # noqa: PLR0913 - one call
     report: Callable[[Progress], None],
 ) -> None:
     """Fill every slot that is not stored yet, with a bounded number of runs in flight."""
-    runs = _plan_runs(draft)
+    pool = executor or ThreadPoolExecutor(workers or usable_cpus(), thread_name_prefix="arraystore-fill")
+    at_once = workers or getattr(pool, "_max_workers", None) or usable_cpus()
+    runs = _plan_runs(draft, at_once)
     progress = Progress(total=len(manifest), done=len(manifest) - sum(stop - start for start, stop in runs))
     report(progress)
     stop = threading.Event()
-    pool = executor or ThreadPoolExecutor(workers or usable_cpus(), thread_name_prefix="arraystore-fill")
-    in_flight = (workers or getattr(pool, "_max_workers", None) or usable_cpus()) * _RUNS_IN_FLIGHT_PER_WORKER
     pending: set[Future[Filled]] = set()
     todo = iter(runs)
     try:
         while True:
-            while len(pending) < in_flight and (run := next(todo, None)) is not None:
+            while len(pending) < at_once * _RUNS_IN_FLIGHT_PER_WORKER and (run := next(todo, None)) is not None:
                 pending.add(_submit(pool, draft, manifest, spec, run, stop))
             if not pending:
                 return
@@ -177,25 +177,26 @@ def _fill(  # noqa: PLR0913 - one call
             wait(pending)  # the caller's workers must have let go of the slots before we do
 
 
-def _plan_runs(draft: Draft) -> list[tuple[int, int]]:
-    """The runs that hold a slot which is not stored, or whose pixels are not those that the ledger claims."""
+def _plan_runs(draft: Draft, workers: int) -> list[tuple[int, int]]:
+    """Runs of the slots that are not stored, or whose pixels are not those that the ledger claims."""
     ledger = draft.ledger
     for slot in np.flatnonzero(ledger["status"] == STORED):
         if xxhash.xxh3_64_intdigest(draft.slots[slot]) != int(ledger["checksum"][slot]):
             ledger[slot] = np.zeros((), ledger.dtype)
     empty = np.flatnonzero(ledger["status"] != STORED)
-    for slot in empty:
-        ledger["status"][slot] = EMPTY
-        draft.reasons.pop(int(slot), None)
+    ledger["status"][empty] = EMPTY
+    draft.reasons.clear()
     if empty.size == 0:
         return []
+    # Small builds get shorter runs, so that no worker waits long for the last one.
+    length = max(1, min(_RUN_SLOTS, empty.size // (8 * workers)))
     # Each stretch of neighbours is cut into runs: a resumed build decodes nothing twice.
     edges = np.flatnonzero(np.diff(empty) != 1) + 1
     starts, stops = empty[np.r_[0, edges]], empty[np.r_[edges - 1, -1]] + 1
     return [
-        (start, min(start + _RUN_SLOTS, int(last)))
+        (start, min(start + length, int(last)))
         for first, last in zip(starts, stops, strict=True)
-        for start in range(int(first), int(last), _RUN_SLOTS)
+        for start in range(int(first), int(last), length)
     ]
 
 
@@ -206,7 +207,6 @@ def _submit(  # noqa: PLR0913 - one call
     job = Job(
         start,
         [manifest.load(slot) for slot in range(start, end)],
-        [manifest.name(slot) for slot in range(start, end)],
         spec,
         draft.file,
     )
@@ -266,9 +266,7 @@ def _drop(draft: Draft) -> npt.NDArray[np.int64]:
     return kept
 
 
-def _publication(
-    draft: Draft, manifest: Manifest, spec: ImageSpec, kept: npt.NDArray[np.int64] | None
-) -> Publication:
+def _publication(draft: Draft, manifest: Manifest, spec: ImageSpec, kept: npt.NDArray[np.int64] | None) -> Publication:
     from arraystore.samples import dropped_table, samples_table  # noqa: PLC0415 - pyarrow takes a quarter of a second
     from arraystore.stats import mean_and_std  # noqa: PLC0415 - numba, loaded by now
 
@@ -283,9 +281,7 @@ def _publication(
         count=len(ledger),
         shape=spec.slot_shape,
         spec=spec,
-        targets={
-            name: {"dtype": array.dtype.str, "shape": list(array.shape)} for name, array in targets.items()
-        },
+        targets={name: {"dtype": array.dtype.str, "shape": list(array.shape)} for name, array in targets.items()},
         classes=dict(manifest.classes),
         mean=mean,
         std=std,

@@ -33,14 +33,12 @@ class Job:
     Attributes:
         start: the run's first slot.
         sources: one a slot: a path, encoded bytes, or pixels.
-        names: the sources as text, for notes on unexpected errors.
         spec: how images become slots.
         file: where the slots lie, for a worker that maps them itself; None to have the pixels sent back.
     """
 
     start: int
     sources: Sequence[Source]
-    names: Sequence[str]
     spec: ImageSpec
     file: SlotFile | None = None
 
@@ -74,7 +72,7 @@ def fill_run(job: Job) -> Filled:
         filled = fill_slots(job, pixels)
         filled.pixels = pixels
         return filled
-    return fill_slots(job, job.file.map(writable=True, start=job.start, count=count))
+    return fill_slots(job, job.file.map(writable=True, start=job.start, count=count).view(np.ndarray))
 
 
 def fill_slots(job: Job, slots: Pixels, stop: threading.Event | None = None) -> Filled:
@@ -106,7 +104,7 @@ def fill_slots(job: Job, slots: Pixels, stop: threading.Event | None = None) -> 
             row["status"] = FAILED
             filled.reasons[job.start + i] = _reason(error)
         except Exception as error:
-            error.add_note(f"slot {job.start + i} ← {job.names[i]}")
+            error.add_note(f"slot {job.start + i} ← {source if isinstance(source, str) else type(source).__name__}")
             raise
         row["checksum"] = xxhash.xxh3_64_intdigest(slot)
     return filled
@@ -126,7 +124,7 @@ def _read(source: Source) -> tuple[bytes | Pixels, int, int]:
         return source, source.nbytes, 0
     if isinstance(source, bytes | bytearray | memoryview):
         return source, len(source), 0
-    info = os.stat(source)
+    info = os.stat(source)  # noqa: PTH116 - a Path costs as much again, for each image
     if not stat.S_ISREG(info.st_mode):  # opening a FIFO would wait for ever, opening a device may do anything
         raise DecodeError("not a regular file")
     descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC)

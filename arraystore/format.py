@@ -19,8 +19,8 @@ Its header MUST be padded with spaces so that the pixels start at byte 4096, a p
 4096 + i x slot bytes. The file MUST end with the last slot. In HDF5, `images` MUST be contiguous, allocated early and
 without filters, and starts at a multiple of 4096; its byte offset is `dset.id.get_offset()`.
 
-**store.json** is UTF-8 JSON of at most 64 MiB, an object with these members; a reader MUST refuse a `format_version` that
-it does not know and MUST ignore members that it does not know:
+**store.json** is UTF-8 JSON of at most 64 MiB, an object with these members; a reader MUST refuse a `format_version`
+that it does not know and MUST ignore members that it does not know:
 
     format            "arraystore"
     format_version    1
@@ -37,8 +37,8 @@ it does not know and MUST ignore members that it does not know:
 
 **samples.parquet** columns: `source` (string; binary where a name is not valid UTF-8), `label` (string, only where the
 labels have classes), `height` and `width` (uint32, of the upright image, 0 if it failed), `bytes` (uint64, of the
-encoded source), `mtime` (timestamp in ns, UTC; null where the source is no file), `reason` (string, null unless the slot
-failed), and then one column for each text of the manifest.
+encoded source), `mtime` (timestamp in ns, UTC; null where the source is no file), `reason` (string, null unless the
+slot failed), and then one column for each text of the manifest.
 
 **Under construction** a store lies in `TARGET.partial/`, with `plan.json` (what is being built), `ledger.npy` (a row a
 slot, see `ledger_dtype`, written after the slot's pixels) and `reasons.json` in place of the files that describe a
@@ -131,7 +131,7 @@ class SlotFile:
         count = self.shape[0] - start if count is None else count
         slot_bytes = int(np.prod(self.shape[1:], dtype=np.int64))
         begin = self.offset + start * slot_bytes
-        size = os.path.getsize(self.path)
+        size = Path(self.path).stat().st_size
         if begin + count * slot_bytes > size:
             raise FormatError(
                 f"{self.path} is {size:,} bytes long, but slots up to {start + count:,} "
@@ -140,8 +140,7 @@ class SlotFile:
             )
         if count == 0:
             return np.empty((0, *self.shape[1:]), np.uint8)
-        mode = "r+" if writable else "r"
-        return np.memmap(self.path, np.uint8, mode, begin, (count, *self.shape[1:]))
+        return np.memmap(self.path, np.uint8, "r+" if writable else "r", offset=begin, shape=(count, *self.shape[1:]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 __all__ = ["Progress", "reporter"]
 
@@ -48,7 +49,7 @@ class _Bar:
     """A tqdm bar with images and megabytes a second and the number of bad images."""
 
     def __init__(self) -> None:
-        self._bar = None
+        self._bar: Any = None
 
     def __call__(self, progress: Progress) -> None:
         if self._bar is None:

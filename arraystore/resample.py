@@ -2,9 +2,10 @@
 
 Pixels are bit-identical with Pillow's ``Image.resize``, whose method this follows (its src/libImaging/Resample.c): for
 each output row or column the filter's weights are computed in double precision, normalised, and rounded to 22-bit
-fixed point; the result of the first pass is rounded to 8 bits before the second. What differs is the shape of the work. Both passes here are one kernel, `_blend_rows`: an output row is a weighted sum of whole input
-rows, so its inner loop runs over contiguous bytes of all channels alike with the same weights, and the compiler turns
-it into vector instructions. The horizontal pass is that kernel between two transposes.
+fixed point; the result of the first pass is rounded to 8 bits before the second. What differs is the shape of the
+work. Both passes here are one kernel, `_blend_rows`: an output row is a weighted sum of whole input rows, so its inner
+loop runs over contiguous bytes of all channels alike with the same weights, and the compiler turns it into vector
+instructions. The horizontal pass is that kernel between two transposes.
 
 Everything heavy runs outside the interpreter's lock. Measured in benchmarks/build.py.
 """
@@ -55,7 +56,7 @@ def compiled(signature: str) -> Callable[[Callable[..., Any]], Callable[..., Any
     return decorate
 
 
-def _filter_weight(code: int, x: float) -> float:
+def _filter_weight(code: int, x: float) -> float:  # noqa: C901 - five filters, compiled into one loop
     """The filter's weight at distance ``x``; the constants, single precision ones included, are Pillow's."""
     if code == 0:
         return 1.0 if -0.5 < x <= 0.5 else 0.0
@@ -88,7 +89,7 @@ _filter_weight_kernel = njit(nogil=True, error_model="numpy", inline="always")(_
 
 
 @compiled("void(int64, float64, int64, float64, float64, int64[::1], int64[::1], int32[:, ::1])")
-def _fill_weights(
+def _fill_weights(  # noqa: PLR0913 - compiled for plain arguments
     code: int,
     support: float,
     in_size: int,
@@ -146,7 +147,7 @@ def _weights(name: str, in_size: int, start: float, stop: float, out_size: int) 
 
 
 @compiled("void(uint8[:, ::1], int64[::1], int64[::1], int32[:, ::1], uint8[:, ::1])")
-def _blend_rows(  # noqa: PLR0915 - one flat loop nest: calls and slices inside it cost more than the sums
+def _blend_rows(
     rows: Pixels,
     first: npt.NDArray[np.int64],
     count: npt.NDArray[np.int64],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 from arraystore.errors import SpecError
 
@@ -43,7 +43,7 @@ class Placement:
     left: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, init=False)
 class ImageSpec:
     """How a decoded image becomes a slot.
 
@@ -70,13 +70,13 @@ class ImageSpec:
     """
 
     size: tuple[int, int]
-    fit: Fit = "stretch"
-    filter: Filter = "bilinear"
-    colour: Colour = "rgb"
-    layout: Layout = "NCHW"
-    background: tuple[int, int, int] = (255, 255, 255)
-    exact: bool = False
-    max_pixels: int = DEFAULT_MAX_PIXELS
+    fit: Fit
+    filter: Filter
+    colour: Colour
+    layout: Layout
+    background: tuple[int, int, int]
+    exact: bool
+    max_pixels: int
 
     def __init__(  # noqa: PLR0913 - each option is keyword-only, and is one field
         self,
@@ -179,7 +179,9 @@ class ImageSpec:
         if unknown or "size" not in values:
             detail = f"unknown fields {unknown}" if unknown else "no field 'size'"
             raise SpecError(f"this is not the spec of an image: {detail}; known fields are {sorted(known)}")
-        plain = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        plain: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
         return cls(**plain)
 
 
@@ -187,10 +189,10 @@ def _is_int(value: object) -> bool:
     return hasattr(value, "__index__") and not isinstance(value, bool)
 
 
-def _choice(name: str, value: object, allowed: tuple[str, ...]) -> str:
+def _choice(name: str, value: object, allowed: tuple[str, ...]) -> object:
     if value not in allowed:
         raise SpecError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {value!r}")
-    return cast("str", value)
+    return value
 
 
 def _size(size: object) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from arraystore.errors import FormatError, StoreError
+from arraystore.errors import FormatError
 from arraystore.format import PIXELS_OFFSET, Description, SlotFile, fsync_path
 from arraystore.stores.base import Plan, Publication, Store
 from arraystore.stores.partial import PartialFolder, reserve
@@ -40,49 +40,43 @@ class Hdf5Draft:
     """
 
     def __init__(self, target: Path, plan: Plan, *, overwrite: bool = False, fresh: bool = False) -> None:
-        shape = (plan.count, *plan.spec.slot_shape)
         size = plan.count * plan.spec.slot_bytes
         self._folder = PartialFolder(
             target, plan, needed_bytes=size + 2 * PIXELS_OFFSET, overwrite=overwrite, fresh=fresh
         )
         try:
             self._path = self._folder.path / "images.h5"
-            if not self._folder.resumed:
-                offset = _write_head(self._path, shape)
-                reserve(self._path, offset + size)
-            self._map_slots()
+            self._slot_shape = plan.spec.slot_shape
+            self._set_count(plan.count)
+            reserve(self._path, self.file.offset + size)
             self.ledger = self._folder.map_ledger()
             self.reasons = self._folder.reasons
             self._folder.start()
         except BaseException:
-            self._folder.release()
+            self._folder.abandon()
             raise
 
-    def _map_slots(self) -> None:
-        self.file: SlotFile | None = _slots_of(self._path)
-        self._map = np.memmap(self._path, np.uint8, "r+", self.file.offset, self.file.shape)
-        self.slots = self._map.view(np.ndarray)
-
     def shrink(self, count: int) -> None:
-        """Give up all slots from ``count`` on.
+        """Give up all slots from ``count`` on."""
+        self._map.flush()
+        self._set_count(count)
+
+    def _set_count(self, count: int) -> None:
+        """Make the file one of ``count`` slots, whatever it was before, and map them; pixels that stay are not touched.
 
         A contiguous dataset cannot be resized. But all metadata lie before the pixels, so the head of a file made for
-        ``count`` slots fits before these: no pixel is copied.
-
-        Raises:
-            StoreError: this HDF5 library places the pixels elsewhere for another count.
+        ``count`` slots goes before these, and what lies behind them is cut off: no pixel is copied.
         """
-        shape = (count, *self.slots.shape[1:])
+        shape = (count, *self._slot_shape)
         head = self._folder.path / "head.h5"
-        offset = _write_head(head, shape)
-        if self.file is None or offset != self.file.offset:
-            raise StoreError(f"{head} has its pixels at byte {offset}: please report this, and use bad='keep' till then")
-        self._map.flush()
-        with self._path.open("r+b") as file:
-            file.write(head.read_bytes()[:offset])
-            file.truncate(offset + int(np.prod(shape, dtype=np.int64)))
+        slots = _write_head(head, shape)
+        with self._path.open("r+b" if self._path.exists() else "w+b") as file:
+            file.write(_first_bytes(head, slots.offset))
+            file.truncate(slots.offset + int(np.prod(shape, dtype=np.int64)))
         head.unlink()
-        self._map_slots()
+        self.file = SlotFile(str(self._path.absolute()), slots.offset, shape)
+        self._map = np.memmap(self._path, np.uint8, "r+", slots.offset, shape)
+        self.slots = self._map.view(np.ndarray)
 
     def publish(self, publication: Publication) -> Store:
         """Make everything durable, rename the file, and open the store."""
@@ -144,8 +138,8 @@ def _h5(path: Path, mode: str, **options: Any) -> Iterator[h5py.File]:
         yield file
 
 
-def _write_head(path: Path, shape: tuple[int, ...]) -> int:
-    """Make a file whose last and only large part are the pixels, not yet written; return their byte offset."""
+def _write_head(path: Path, shape: tuple[int, ...]) -> SlotFile:
+    """Make a file whose last and only large part are the pixels, not yet written, and take no space."""
     size = int(np.prod(shape, dtype=np.int64))
     create = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     create.set_layout(h5py.h5d.CONTIGUOUS)
@@ -154,7 +148,12 @@ def _write_head(path: Path, shape: tuple[int, ...]) -> int:
     with _h5(path, "w", alignment_threshold=size, alignment_interval=PIXELS_OFFSET) as file:
         space = h5py.h5s.create_simple(shape)
         h5py.h5d.create(file.id, b"images", h5py.h5t.NATIVE_UINT8, space, create)
-    return _slots_of(path).offset
+    return _slots_of(path)
+
+
+def _first_bytes(path: Path, count: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(count)
 
 
 def _slots_of(path: Path) -> SlotFile:

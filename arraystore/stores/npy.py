@@ -51,7 +51,7 @@ class NpyDraft:
             self.reasons = self._folder.reasons
             self._folder.start()
         except BaseException:
-            self._folder.release()
+            self._folder.abandon()
             raise
 
     def shrink(self, count: int) -> None:
@@ -100,7 +100,9 @@ def open_npy(path: Path) -> Store:
     slots = npy_slots(path / "images.npy")
     expected = (description.count, *description.shape)
     if slots.shape != expected:
-        raise FormatError(f"{path / 'images.npy'} has shape {slots.shape}, store.json says {expected}", source=str(path))
+        raise FormatError(
+            f"{path / 'images.npy'} has shape {slots.shape}, store.json says {expected}", source=str(path)
+        )
     if any(os.sep in name or name.startswith(".") for name in description.targets):
         raise FormatError(f"{path / 'store.json'} names a target outside the store", source=str(path))
     rows = description.count

@@ -59,7 +59,7 @@ class PartialFolder:
                 _clear(self.path, keep=_LOCK)
                 write_json(self.path / _REASONS, {})
         except BaseException:
-            self.release()
+            self.abandon()
             raise
 
     def start(self) -> None:
@@ -107,6 +107,12 @@ class PartialFolder:
         _remove(self.path)
         self.release()
 
+    def abandon(self) -> None:
+        """Release it after a failure to begin; what was made for a new build is removed again."""
+        if not self.resumed and not (self.path / _PLAN).exists():
+            _remove(self.path)
+        self.release()
+
     def release(self) -> None:
         """Let another build take up the folder; what lies in it stays."""
         if self._lock >= 0:
@@ -149,19 +155,21 @@ class PartialFolder:
         descriptor = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # falls with the process, however it ends
-            held, there = os.fstat(descriptor), (self.path / _LOCK).stat()
-            if (held.st_dev, held.st_ino) != (there.st_dev, there.st_ino):
-                raise FileNotFoundError(errno.ENOENT, "replaced")
-        except (BlockingIOError, FileNotFoundError):
-            os.close(descriptor)
-            raise StoreError(
-                f"another build into {self.target} is running: wait for it, or choose another target"
-            ) from None
         except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
-                os.close(descriptor)
-                raise  # some network file systems have no locks; there the caller must not start two builds
+            # Some network file systems have no locks; there the caller must not start two builds.
+            if error.errno in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
+                return descriptor
+            os.close(descriptor)
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                raise self._busy() from None
+            raise
+        if not _same_file(descriptor, self.path / _LOCK):  # the other build published between opening and locking
+            os.close(descriptor)
+            raise self._busy()
         return descriptor
+
+    def _busy(self) -> StoreError:
+        return StoreError(f"another build into {self.target} is running: wait for it, or choose another target")
 
 
 def reserve(path: Path, size: int, *, header: bytes = b"") -> None:
@@ -195,6 +203,15 @@ def _space_error(folder: Path, needed: int, free: int) -> SpaceError:
     )
 
 
+def _same_file(descriptor: int, path: Path) -> bool:
+    try:
+        there = path.stat()
+    except FileNotFoundError:
+        return False
+    held = os.fstat(descriptor)
+    return (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino)
+
+
 def _is_store(path: Path) -> bool:
     if path.is_symlink():
         return False
@@ -208,7 +225,7 @@ def _clear(folder: Path, *, keep: str = "") -> None:
     for entry in list(os.scandir(folder)):
         ours = entry.name in _OURS or entry.name.endswith(".npy")
         if ours and entry.name != keep and entry.is_file(follow_symlinks=False):
-            os.unlink(entry.path)
+            Path(entry.path).unlink()
 
 
 def _remove(folder: Path) -> None:
