@@ -70,13 +70,15 @@ class Draft(Protocol):
         slots: uint8, (N, *slot_shape), writable: workers of this process fill these.
         ledger: a row a slot (`arraystore.format.ledger_dtype`); its status is written after the slot's pixels.
         reasons: slot → why it failed.
-        file: where a worker of another process maps the slots; None where it must send the pixels back.
     """
 
     slots: Pixels
     ledger: npt.NDArray[np.void]
     reasons: dict[int, str]
-    file: SlotFile | None
+
+    @property
+    def file(self) -> SlotFile | None:
+        """Where a worker of another process maps the slots; None where it must send the pixels back."""
 
     def shrink(self, count: int) -> None:
         """Give up all slots from ``count`` on; the pixels before them stay as they are."""

@@ -44,7 +44,7 @@ class NpyDraft:
         try:
             path = self._folder.path / "images.npy"
             reserve(path, size, header=npy_header(shape))
-            self.file: SlotFile | None = SlotFile(str(path.absolute()), PIXELS_OFFSET, shape)
+            self.file = SlotFile(str(path.absolute()), PIXELS_OFFSET, shape)
             self._map = np.memmap(path, np.uint8, "r+", PIXELS_OFFSET, shape)
             self.slots = self._map.view(np.ndarray)
             self.ledger = self._folder.map_ledger()

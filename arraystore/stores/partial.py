@@ -5,6 +5,7 @@ Nothing outside ``TARGET.partial/`` is written before the rename, and only files
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -110,7 +111,8 @@ class PartialFolder:
     def abandon(self) -> None:
         """Release it after a failure to begin; what was made for a new build is removed again."""
         if not self.resumed and not (self.path / _PLAN).exists():
-            _remove(self.path)
+            with contextlib.suppress(StoreError, OSError):  # the failure itself is what the caller must hear of
+                _remove(self.path)
         self.release()
 
     def release(self) -> None:
