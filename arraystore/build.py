@@ -31,9 +31,10 @@ from arraystore.stores.base import Publication
 
 __all__ = ["build"]
 
-# Long enough that handing it out costs nothing, short enough that Ctrl-C and progress wait for at most a second or two.
-_RUN_SLOTS = 32
+# Long enough that handing it out costs nothing, short enough that Ctrl-C and progress wait for a second at most.
+_RUN_SLOTS = 16
 _RUNS_IN_FLIGHT_PER_WORKER = 3
+_LET_GO_S = 5.0
 _LISTED = 10
 
 
@@ -174,7 +175,7 @@ def _fill(  # noqa: PLR0913 - one call
         if executor is None:
             pool.shutdown(wait=True, cancel_futures=True)
         elif pending:
-            wait(pending)  # the caller's workers must have let go of the slots before we do
+            wait(pending, timeout=_LET_GO_S)  # they write what they would write anyway, so a longer wait gains nothing
 
 
 def _plan_runs(draft: Draft, workers: int) -> list[tuple[int, int]]:

@@ -11,9 +11,7 @@ import logging
 import operator
 import os
 import re
-import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -25,20 +23,16 @@ import numpy.typing as npt
 import xxhash
 
 from arraystore.errors import ManifestError
-from arraystore.tables import CATEGORY_LIMIT, TABLE_SUFFIXES, TextList, column_names, read_table
+from arraystore.scan import IMAGE_SUFFIXES, Scan, has_image_suffix, with_slash
+from arraystore.tables import TABLE_SUFFIXES, column_names, read_table
+from arraystore.targets import TargetColumns, check_name, check_sized, known_suffixes
+from arraystore.texts import TextList
 
 __all__ = ["IMAGE_SUFFIXES", "Manifest"]
 
-IMAGE_SUFFIXES = frozenset(
-    "avif bmp dib gif j2k jfif jp2 jpe jpeg jpg pbm pgm png pnm ppm tif tiff webp".split()  # noqa: SIM905 - legible
-)
 
 _logger = logging.getLogger(__name__)
-_RAW_SUFFIXES = frozenset(suffix.encode() for suffix in IMAGE_SUFFIXES)
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
-# Targets become files beside these, so that a name may be nothing but a plain file name. 200 leaves room for suffixes.
-_RESERVED = ("images", "status", "checksums", "samples", "store", "dropped", "ledger", "plan", "reasons", "lock")
-_TARGET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 _URL = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://")
 _HASH_BLOCK_BYTES = 64 << 20
 
@@ -77,7 +71,7 @@ class Manifest:
             raise ManifestError("a Manifest keeps paths in a form of its own: make it with Manifest.from_paths")
         names = [*self.targets, *self.texts]
         for name in names:
-            _check_name(name, names)
+            check_name(name, names)
             rows = len(self.targets[name] if name in self.targets else self.texts[name])
             if rows != count:
                 message = f"target {name!r} has {rows:,} rows, but there are {count:,} sources: give one row a source"
@@ -87,7 +81,7 @@ class Manifest:
         set_field(self, "classes", MappingProxyType({key: tuple(value) for key, value in self.classes.items()}))
         set_field(self, "texts", MappingProxyType(dict(self.texts)))
         # Relative paths mean what they mean now, wherever a later chdir leads.
-        set_field(self, "_base", _with_slash(os.fsencode(self.root or Path.cwd())) if self.is_paths else b"")
+        set_field(self, "_base", with_slash(os.fsencode(self.root or Path.cwd())) if self.is_paths else b"")
         set_field(self, "_stream", None if hasattr(self.sources, "__getitem__") else _Stream(self.sources))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -204,7 +198,7 @@ class Manifest:
             return source
         if isinstance(source, str | os.PathLike):
             return cls._of_path(os.fspath(source), labels, targets)
-        _check_sized("the source", source)
+        check_sized("the source", source)
         if getattr(source, "ndim", None) == 1 and hasattr(source, "tolist"):
             source = source.tolist()  # a column of a data frame, or an array of texts
         if isinstance(source, Sequence) and len(source):
@@ -260,13 +254,13 @@ class Manifest:
         root = str(Path(folder).absolute())
         if not Path(root).is_dir():
             raise ManifestError(_not_a_folder(root), source=root)
-        scan = _Scan(os.fsencode(root))
+        scan = Scan(os.fsencode(root))
         sources = TextList.from_raw(scan.images())
         _logger.info("%s: images: %d; other files, ignored: %d", root, len(sources), scan.ignored)
         if not len(sources):
-            message = f"{root}: there are no images in this folder ({scan.ignored:,} other files): {_known_suffixes()}"
+            message = f"{root}: there are no images in this folder ({scan.ignored:,} other files): {known_suffixes()}"
             raise ManifestError(message, source=root)
-        columns = _Columns(labels, targets)
+        columns = TargetColumns(labels, targets)
         if labels is None and any(scan.counts.values()):
             columns.add_classes(root, scan, allow_empty=allow_empty)
         return cls(sources, root, columns.targets, columns.classes, columns.texts)
@@ -291,9 +285,9 @@ class Manifest:
         Raises:
             ManifestError: an item is not a path or is empty, or labels and targets do not fit.
         """
-        _check_sized("paths", paths)
+        check_sized("paths", paths)
         sources = TextList.from_raw(_raw_paths(paths))
-        columns = _Columns(labels, targets)
+        columns = TargetColumns(labels, targets)
         return cls(sources, _checked_root(root), columns.targets, columns.classes, columns.texts)
 
     @classmethod
@@ -310,11 +304,11 @@ class Manifest:
         Raises:
             ManifestError: an item is not bytes, or labels and targets do not fit.
         """
-        _check_sized("data", data)
+        check_sized("data", data)
         for row, item in enumerate(data):
             if not isinstance(item, bytes):
                 raise _odd_row(row, item, "bytes")
-        columns = _Columns(labels, targets)
+        columns = TargetColumns(labels, targets)
         return cls(tuple(data), None, columns.targets, columns.classes, columns.texts)
 
     @classmethod
@@ -331,7 +325,7 @@ class Manifest:
             ManifestError: the array has another shape or dtype, an item of a list is no array, there is no length, or
                 labels and targets do not fit.
         """
-        _check_sized("arrays", arrays)
+        check_sized("arrays", arrays)
         if isinstance(arrays, np.ndarray):
             _check_stack(arrays)
         elif isinstance(arrays, list | tuple):
@@ -342,7 +336,7 @@ class Manifest:
         elif not (hasattr(arrays, "__getitem__") or hasattr(arrays, "__iter__")):
             message = f"a {type(arrays).__name__} is no source: {_SOURCES}"
             raise ManifestError(message)
-        columns = _Columns(labels, targets)
+        columns = TargetColumns(labels, targets)
         return cls(arrays, None, columns.targets, columns.classes, columns.texts)
 
     @classmethod
@@ -370,7 +364,7 @@ class Manifest:
         """
         chosen, extra = (None, targets) if targets is None or isinstance(targets, Mapping) else (targets, None)
         table = read_table(path, path_column=path_column, targets=chosen)
-        columns = _Columns(labels, extra)
+        columns = TargetColumns(labels, extra)
         for name in {*columns.targets, *columns.texts} & {*table.targets, *table.texts}:
             message = f"{os.fspath(path)}: {name!r} is a column of the table and given beside it: leave one out"
             raise ManifestError(message)
@@ -382,97 +376,6 @@ class Manifest:
             {**table.classes, **columns.classes},
             {**table.texts, **columns.texts},
         )
-
-
-class _Scan:
-    """One walk through a folder tree, and what it met beside the images.
-
-    Nothing is asked of the file system but the lists of folders, whose entries say what kind they are, and the targets
-    of symbolic links: a stat a file would cost a million round trips on a network volume. Of the names, only those of
-    the open folders are held as objects, so that the widest folder decides the peak: about 70 bytes an image in it.
-
-    Attributes:
-        counts: images in each folder directly in the root, in order.
-        loose: one image directly in the root, or None.
-        ignored: files that are no images by suffix, and what is neither file nor folder.
-    """
-
-    def __init__(self, root: bytes) -> None:
-        self.root = _with_slash(root)
-        self.counts: dict[bytes, int] = {}
-        self.loose: bytes | None = None
-        self.ignored = 0
-
-    def images(self) -> Iterator[bytes]:
-        """Yield paths relative to the root.
-
-        Names are compared as bytes, which for UTF-8 is the order of code points, and the same in every locale.
-        """
-        try:
-            # A stack of our own: a tree may be deeper than Python's calls.
-            stack = [self._open(b"")]
-            while stack:
-                prefix, names, folders = stack[-1]
-                name = next(names, None)
-                if name is None:
-                    stack.pop()
-                elif name in folders:
-                    if not (folders[name] and self._is_loop(prefix + name, [part for part, _, _ in stack])):
-                        if not prefix:
-                            self.counts[name] = 0
-                        stack.append(self._open(prefix + name + b"/"))
-                else:
-                    if prefix:
-                        self.counts[next(reversed(self.counts))] += 1
-                    else:
-                        self.loose = name
-                    yield prefix + name
-        except OSError as error:
-            source = os.fsdecode(error.filename or self.root)
-            reason = error.strerror or str(error)
-            raise ManifestError(f"{source}: the folder cannot be listed: {reason}", source=source) from error
-
-    def _open(self, prefix: bytes) -> tuple[bytes, Iterator[bytes], dict[bytes, bool]]:
-        """List one folder: its prefix, its images and folders in order, and the folders (True for a link to one)."""
-        names: list[bytes] = []
-        folders: dict[bytes, bool] = {}
-        with os.scandir(self.root + prefix) as entries:
-            for entry in entries:
-                name = entry.name
-                if name.startswith(b"."):
-                    continue
-                is_link = entry.is_symlink()
-                if entry.is_dir(follow_symlinks=False) or (is_link and _leads_to(entry, stat.S_ISDIR)):
-                    folders[name] = is_link
-                    names.append(name)
-                elif _has_image_suffix(name) and (
-                    entry.is_file(follow_symlinks=False) or (is_link and _leads_to(entry, stat.S_ISREG, missing=True))
-                ):
-                    names.append(name)
-                else:
-                    self.ignored += 1
-        names.sort()
-        return prefix, iter(names), folders
-
-    def _is_loop(self, relative: bytes, prefixes: list[bytes]) -> bool:
-        """Whether the linked folder ``relative`` is one of those that the walk is in."""
-        place = Path(os.fsdecode(self.root + relative))
-        if not any(place.samefile(os.fsdecode(self.root + prefix)) for prefix in prefixes):
-            return False
-        _logger.warning("%s: links back to a folder that it lies in; not followed", place)
-        return True
-
-
-def _leads_to(link: os.DirEntry[bytes], is_kind: Callable[[int], bool], *, missing: bool = False) -> bool:
-    try:
-        return is_kind(link.stat().st_mode)
-    except OSError:
-        return missing
-
-
-def _has_image_suffix(name: bytes) -> bool:
-    stem, _, suffix = name.rpartition(b".")
-    return bool(stem) and suffix.lower() in _RAW_SUFFIXES
 
 
 class _Stream:
@@ -507,86 +410,13 @@ class _Stream:
         return item
 
 
-class _Columns:
-    """The targets that a caller gives beside the sources, sorted into arrays, classes and texts."""
-
-    def __init__(self, labels: Any, targets: Any) -> None:
-        self.targets: dict[str, npt.NDArray[Any]] = {}
-        self.classes: dict[str, tuple[str, ...]] = {}
-        self.texts: dict[str, Sequence[str]] = {}
-        if targets is not None and not isinstance(targets, Mapping):
-            message = f"targets must be a mapping of names to arrays, not a {type(targets).__name__}"
-            raise ManifestError(f"{message}; names of columns are for tables")
-        if labels is not None:
-            if "labels" in (targets or {}):
-                raise ManifestError("labels are given twice: by labels= and in targets; leave one out")
-            self.add("labels", labels)
-        for name, values in (targets or {}).items():
-            self.add(name, values)
-
-    def add(self, name: str, values: Any) -> None:
-        """Add one target.
-
-        Raises:
-            ManifestError: the values are neither numbers nor texts, or are both.
-        """
-        _check_sized(f"target {name!r}", values)
-        texts = _as_texts(name, values)
-        if texts is None:
-            self.targets[name] = _as_numbers(name, values)
-            return
-        names = sorted(set(texts))
-        # Labels are classes however many there are: the caller said so.
-        if len(names) > CATEGORY_LIMIT and name != "labels":
-            self.texts[name] = TextList.from_texts(texts)
-            return
-        codes = {text: code for code, text in enumerate(names)}
-        self.targets[name] = np.fromiter((codes[text] for text in texts), np.int64, len(texts))
-        self.classes[name] = tuple(names)
-
-    def add_classes(self, root: str, scan: _Scan, *, allow_empty: bool) -> None:
-        """Add the folders of a scan as the classes of its images.
-
-        Raises:
-            ManifestError: images lie beside the folders, or a folder has none.
-        """
-        if scan.loose is not None:
-            message = (
-                f"{root}: has images (such as {os.fsdecode(scan.loose)!r}) beside class folders (such as "
-                f"{os.fsdecode(next(iter(scan.counts)))!r}): move them into a class folder, or pass labels= or a list "
-                "of paths"
-            )
-            raise ManifestError(message, source=os.fsdecode(scan.loose))
-        empty = [os.fsdecode(name) for name, count in scan.counts.items() if not count]
-        # torchvision refuses too. Dropping the class would be worse than an error: the codes after it would move, so
-        # that a validation folder that lacks one class would disagree with its training folder, silently.
-        if empty and not allow_empty:
-            shown = ", ".join(map(repr, empty[:10])) + (f" and {len(empty) - 10} more" if len(empty) > 10 else "")
-            message = (
-                f"{root}: no images in the class folders {shown}: add some, delete the folders, or pass "
-                f"allow_empty=True to keep them as classes; {_known_suffixes()}"
-            )
-            raise ManifestError(message, source=root)
-        self.classes["labels"] = tuple(os.fsdecode(name) for name in scan.counts)
-        # The walk goes folder by folder, so that the images of a class are one run.
-        self.targets["labels"] = np.repeat(np.arange(len(scan.counts)), list(scan.counts.values()))
-
-
 _SOURCES = "pass a folder, a table, a list of paths or of bytes, or an array (N, H, W, 3)"
-
-
-def _known_suffixes() -> str:
-    return f"images are recognised by the suffixes {', '.join(sorted(IMAGE_SUFFIXES))}"
-
-
-def _with_slash(folder: bytes) -> bytes:
-    return folder.rstrip(b"/") + b"/"
 
 
 def _not_a_folder(path: str) -> str:
     if not os.path.lexists(path):
         return f"{path}: there is no such file or folder: {_SOURCES}"
-    if _has_image_suffix(os.fsencode(Path(path).name)):
+    if has_image_suffix(os.fsencode(Path(path).name)):
         return f"{path}: is one image, not a folder: pass a list, [{path!r}]"
     return f"{path}: is neither a folder nor a table ({', '.join(TABLE_SUFFIXES)}): {_SOURCES}"
 
@@ -600,19 +430,6 @@ def _checked_root(root: str | os.PathLike[str] | None) -> str | None:
             f"{path}: root is not a folder: pass the folder that relative paths start from", source=path
         )
     return path
-
-
-def _check_sized(what: str, value: Any) -> None:
-    """Refuse what has no rows, or no order among them."""
-    kind = type(value).__name__
-    if isinstance(value, str | bytes | bytearray | memoryview | os.PathLike):
-        raise ManifestError(f"{what} must have a row for each image, but is one {kind}: pass a list")
-    if isinstance(value, AbstractSet | Mapping):
-        raise ManifestError(f"{what} is a {kind}, whose order does not say which row is which: pass a list")
-    try:
-        len(value)
-    except TypeError:
-        raise ManifestError(f"{what} is a {kind}, which has no length: pass a list, such as list(…) of it") from None
 
 
 def _odd_row(row: int, item: object, wanted: str) -> ManifestError:
@@ -657,60 +474,6 @@ def _check_stack(images: npt.NDArray[Any]) -> None:
         raise ManifestError(f"the array has shape {shape}, channels first: pass images.transpose(0, 2, 3, 1)")
     if images.ndim not in (3, 4) or (images.ndim == 4 and shape[3] not in (1, 3)):
         raise ManifestError(f"the array has shape {shape}: {hint}")
-
-
-def _check_name(name: object, names: Sequence[object]) -> None:
-    if not isinstance(name, str) or not _TARGET_NAME.fullmatch(name):
-        message = (
-            f"a target cannot be named {name!r}, because its name becomes a file's: use up to 200 of A to Z, a to z, "
-            "0 to 9, '_', '.' and '-', the first no '.' or '-'; rename it, or leave a column out with targets=[…]"
-        )
-        raise ManifestError(message)
-    if name.lower() in _RESERVED:
-        message = (
-            f"a target cannot be named {name!r}, because a store's own files are {', '.join(_RESERVED)}: rename it"
-        )
-        raise ManifestError(message)
-    # Some file systems do not tell them apart.
-    alike = [other for other in names if isinstance(other, str) and other.lower() == name.lower()]
-    if len(alike) > 1:
-        raise ManifestError(f"the targets {alike[0]!r} and {alike[1]!r} differ only in case: rename one")
-
-
-def _as_texts(name: str, values: Any) -> list[str] | None:
-    """Return values that are texts as a list, or None if the first is not one.
-
-    Checked item by item, because np.asarray makes texts of [1, "a"].
-    """
-    array_like = isinstance(values, np.ndarray) or not isinstance(values, list | tuple)
-    if array_like:
-        values = np.asarray(values)
-        if values.dtype.kind not in "OUT" or values.ndim != 1:
-            return None
-        values = values.tolist()
-    kinds = {isinstance(value, str) for value in values}
-    if kinds == {True}:
-        return list(map(str, values))
-    if kinds == {True, False}:
-        first = isinstance(values[0], str)
-        row = next(row for row, value in enumerate(values) if isinstance(value, str) is not first)
-        reason = f"expected {'text' if first else 'a number'} as in row 0, found a {type(values[row]).__name__}"
-        raise ManifestError(f"target {name!r}: row {row} (counted from 0): {reason}", slot=row, reason=reason)
-    return None
-
-
-def _as_numbers(name: str, values: Any) -> npt.NDArray[Any]:
-    try:
-        numbers = np.asarray(values)
-    except (ValueError, TypeError) as error:
-        raise ManifestError(f"target {name!r}: the rows make no array: {error}; give rows of one shape") from error
-    if numbers.dtype.kind not in "biuf":
-        raise ManifestError(f"target {name!r} has dtype {numbers.dtype}: give numbers or texts, without missing values")
-    if name == "labels" and numbers.dtype.kind in "iu":
-        if numbers.dtype == np.uint64 and numbers.size and int(numbers.max()) > np.iinfo(np.int64).max:
-            raise ManifestError(f"target {name!r} holds {numbers.max()}, which does not fit int64")
-        numbers = numbers.astype(np.int64, copy=False)
-    return numbers
 
 
 def _read_only(values: Any) -> npt.NDArray[Any]:

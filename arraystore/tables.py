@@ -1,111 +1,31 @@
-"""Reading tables: CSV, TSV, JSONL and Parquet become the paths and targets of a manifest.
-
-Also here is `TextList`, the compact column of text that holds the paths of a manifest, wherever they come from.
-"""
+"""Reading tables: CSV, TSV, JSONL and Parquet become the paths and targets of a manifest."""
 
 from __future__ import annotations
 
 import json
 import os
-from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from arraystore.errors import ManifestError
+from arraystore.texts import CATEGORY_LIMIT, TextList
 
-__all__ = ["CATEGORY_LIMIT", "PATH_COLUMNS", "TABLE_SUFFIXES", "Table", "TextList", "column_names", "read_table"]
+__all__ = ["PATH_COLUMNS", "TABLE_SUFFIXES", "Table", "column_names", "read_table"]
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 PATH_COLUMNS = ("file_name", "path", "source", "filename", "file", "image", "image_path")
-
-# The largest set of texts that is taken for the names of categories: ImageNet-21k has 21,841 classes, captions have
-# as many texts as rows.
-CATEGORY_LIMIT = 65_536
-
-# The first of these that a table has is its main target, and is called "labels"; a second one keeps its own name.
-_LABEL_COLUMNS = ("labels", "label", "class")
 # pyarrow cannot read a row that spans two blocks, and its default of 1 MB is one long vector written as JSON.
 _BLOCK_BYTES = 16 << 20
 
-
-class TextList(Sequence[str]):
-    """An unchangeable list of texts, kept as their bytes end to end and one offset each.
-
-    A path takes its own bytes and 8 more: 100 million paths of 40 bytes are 4.8 GB. As a list of str they would be 9.7
-    GB (49 bytes of object and 8 of pointer each beside the text), and forked workers would copy all of it, because
-    reading a str writes its reference count.
-
-    Args:
-        blob: uint8, the texts' bytes without separators, so that a name may hold any byte. Text is UTF-8; bytes that
-            are not come out as surrogate escapes, as from `os.fsdecode`. Kept, not copied.
-        offsets: int64, one more than there are texts: text i is ``blob[offsets[i]:offsets[i + 1]]``. Kept, not copied.
-    """
-
-    __slots__ = ("blob", "offsets")
-
-    def __init__(self, blob: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> None:
-        self.blob = blob.view()
-        self.offsets = offsets.view()
-        self.blob.flags.writeable = False
-        self.offsets.flags.writeable = False
-
-    @classmethod
-    def from_raw(cls, texts: Iterable[bytes]) -> TextList:
-        """Return the list of ``texts``, given as bytes; they are taken one at a time, so a generator may give them."""
-        blob, offsets = bytearray(), array("q", [0])
-        for raw in texts:
-            blob += raw
-            offsets.append(len(blob))
-        return cls(np.frombuffer(blob, np.uint8), np.frombuffer(offsets, np.int64))
-
-    @classmethod
-    def from_texts(cls, texts: Iterable[str]) -> TextList:
-        """Return the list of ``texts``.
-
-        Raises:
-            UnicodeEncodeError: a text holds a surrogate that stands for no byte.
-        """
-        return cls.from_raw(text.encode("utf-8", "surrogateescape") for text in texts)
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        return self.raw(index).decode("utf-8", "surrogateescape")
-
-    def __iter__(self) -> Iterator[str]:
-        return (self[i] for i in range(len(self)))
-
-    def __repr__(self) -> str:
-        shown = ", ".join(map(repr, self[:3]))
-        return f"<TextList of {len(self):,}: {shown}{', …' if len(self) > 3 else ''}>"
-
-    def raw(self, index: int) -> bytes:
-        """Return the bytes of text ``index``; a negative one counts from the end.
-
-        Raises:
-            IndexError: there are fewer texts.
-        """
-        count = len(self)
-        if not -count <= index < count:
-            raise IndexError(f"there is no text {index}: there are {count:,}")
-        index %= count
-        return self.blob[self.offsets[index] : self.offsets[index + 1]].tobytes()
+# The first of these that a table has is its main target, and is called "labels"; a second one keeps its own name.
+_LABEL_COLUMNS = ("labels", "label", "class")
 
 
 @dataclass(frozen=True, slots=True)

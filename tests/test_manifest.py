@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from arraystore import manifest as module
+from arraystore import manifest, scan, targets
 from arraystore.errors import ManifestError
 from arraystore.manifest import IMAGE_SUFFIXES, Manifest
 
@@ -212,7 +212,7 @@ def test_a_scan_calls_stat_for_links_only(tmp_path: Path, monkeypatch: pytest.Mo
             return None
 
     real = os.scandir
-    monkeypatch.setattr(module.os, "scandir", Entries)
+    monkeypatch.setattr(scan.os, "scandir", Entries)
     assert len(Manifest.from_folder(tmp_path)) == 4
     assert set(asked) == {b"4.jpg"}
 
@@ -226,7 +226,7 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: py
             raise PermissionError(13, "Permission denied", path)
         return real(path)
 
-    monkeypatch.setattr(module.os, "scandir", refuse)
+    monkeypatch.setattr(scan.os, "scandir", refuse)
     said(f"{tmp_path}/a/: the folder cannot be listed: Permission denied", Manifest.from_folder, tmp_path)
 
 
@@ -546,7 +546,7 @@ def test_targets_keep_their_dtype_and_memory_and_cannot_be_changed() -> None:
 
 
 def test_many_texts_stay_text_but_labels_are_always_classes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "CATEGORY_LIMIT", 2)
+    monkeypatch.setattr(targets, "CATEGORY_LIMIT", 2)
     names = ["one", "two", "three"]
     found = Manifest.of(["a", "b", "c"], labels=names, targets={"caption": names})
     assert list(found.texts["caption"]) == names
@@ -593,9 +593,9 @@ def test_names_that_cannot_be_a_files_are_refused(name: Any) -> None:
     said(message, Manifest.of, ["a"], targets={name: [1]})
 
 
-@pytest.mark.parametrize("name", ["images", "Status", "CHECKSUMS", "samples", "store"])
+@pytest.mark.parametrize("name", ["images", "Status", "CHECKSUMS", "samples", "store", "ledger", "lock"])
 def test_names_of_a_stores_own_files_are_refused(name: str) -> None:
-    own = "because a store's own files are images, status, checksums, samples, store: rename it"
+    own = "because a store's own files are images, status, checksums, samples, store, dropped, ledger, plan, reasons, lock: rename it"
     said(f"a target cannot be named {name!r}, {own}", Manifest.of, ["a"], targets={name: [1]})
 
 
@@ -642,7 +642,7 @@ def test_the_digest_of_a_manifest_does_not_drift() -> None:
 def test_a_strided_target_has_the_digest_of_its_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.arange(60).reshape(10, 6)[:, ::2]
     strided = Manifest.of(list("abcdefghij"), targets={"x": values}).digest
-    monkeypatch.setattr(module, "_HASH_BLOCK_BYTES", 50)
+    monkeypatch.setattr(manifest, "_HASH_BLOCK_BYTES", 50)
     assert Manifest.of(list("abcdefghij"), targets={"x": values.copy()}).digest == strided
 
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from arraystore.errors import ManifestError
-from arraystore.tables import CATEGORY_LIMIT, Table, TextList, column_names, read_table
+from arraystore.tables import Table, column_names, read_table
+from arraystore.texts import CATEGORY_LIMIT, TextList
 
 RAW = st.lists(st.binary(max_size=12))
 

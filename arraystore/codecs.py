@@ -1,0 +1,475 @@
+"""Bytes → pixels, for every format that is not a plain JPEG.
+
+OpenCV decodes; Pillow (the extra `formats`) is asked only where OpenCV cannot. Both were compared on every mode that
+Pillow can write and on files made by hand, with OpenCV 5.0 and Pillow 13. What was found, and what is done about it:
+
+| format | trap | here |
+|---|---|---|
+| all | OpenCV logs to stderr what is wrong with a file | silenced for the call; the reason is in the error |
+| JPEG | CMYK and YCCK, with Adobe's marker or not, are within one level of Pillow's | OpenCV |
+| PNG | without IEND: OpenCV refuses; Pillow accepts, even where pixels lack | IEND added if all pixels are there |
+| PNG | a transparent level of grey (tRNS) is ignored | compared and composited here |
+| PNG | animated: OpenCV gives the animation's first frame, not the image itself | the animation is taken out |
+| WebP | EXIF behind JPEG's prefix is ignored | `arraystore.header` reads the orientation, never a decoder |
+| AVIF | rotation and mirroring are ignored | likewise |
+| AVIF | 10 and 12 bits come unscaled in 16 | scaled by the depth that the file states |
+| GIF | a damaged later frame, or one beyond the screen, fails the first | the first frame is decoded alone |
+| GIF | what no frame covers is painted in some colour | it is background, as browsers have it |
+| TIFF | the orientation is applied, even with IMREAD_UNCHANGED | the tag is set to 1 in a copy |
+| TIFF | 8-bit RGBA comes premultiplied, 16-bit as stored | composited either way, within one level |
+| TIFF | an unspecified fourth channel is taken for alpha; CMYK comes converted, with a fourth | dropped |
+| TIFF | grey loses its alpha; 1-bit palettes come grey; 2 and 4 bits, zstd, 8-bit tiles fail | Pillow |
+| TIFF | 16-bit white-is-zero is not inverted, 10 to 14 bits come shifted | both undone here |
+| TIFF | 16-bit planes apart are scrambled, by Pillow too | refused |
+| TIFF | damage inside compressed strips can go unseen, for lack of checksums | only missing bytes are noticed |
+| BMP | the old 12-byte header comes grey | colour is asked for |
+| BMP | 16-bit white is 248, and some masks give a false alpha | masks are applied here |
+| JPEG 2000 | sYCC is converted wrongly; grey with alpha and CMYK fail | Pillow |
+| JPEG 2000 | 9 to 15 bits come unscaled in 16 | scaled by the depth that the file states |
+| netpbm | the largest sample is ignored or rounded down; a number at the very end fails | scaled here |
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+import warnings
+from collections.abc import Callable
+from struct import error as struct_error
+from struct import pack, unpack_from
+from typing import Any, cast
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from arraystore.errors import DecodeError
+from arraystore.header import (
+    Data,
+    Header,
+    TiffTag,
+    avif_depth,
+    gif_frame,
+    iso_boxes,
+    netpbm_header,
+    png_chunks,
+    tiff_tags,
+)
+from arraystore.spec import ImageSpec
+
+__all__ = ["decode_any"]
+
+_Pixels = npt.NDArray[Any]
+_PILLOW = "pip install 'arraystore[formats]'"
+
+
+def decode_any(data: Data, header: Header, spec: ImageSpec) -> npt.NDArray[np.uint8]:
+    """Return the pixels of an image as it is stored, not yet turned upright.
+
+    Args:
+        data: the whole file.
+        header: what `arraystore.header.read_header` says of it; the caller has compared its size with
+            ``spec.max_pixels``.
+        spec: its ``background`` lies behind transparent pixels.
+
+    Returns:
+        C-contiguous uint8, owned by the caller: (H, W, 3) red, green, blue, or (H, W) of a grey image.
+
+    Raises:
+        DecodeError: the data is damaged or ends early, its kind cannot be decoded, or the decoder gave another size
+            than the header says.
+    """
+    decode = _DECODERS.get(header.format)
+    if decode is None:
+        raise DecodeError(f"{header.format} images cannot be decoded; save it in another format, such as png or avif")
+    try:
+        with _quiet:
+            pixels = decode(data, header, spec)
+    except (struct_error, IndexError):
+        raise _damaged(header) from None
+    _check_size(pixels.shape[0], pixels.shape[1], header)
+    return np.ascontiguousarray(pixels)
+
+
+def _damaged(header: Header) -> DecodeError:
+    return DecodeError(f"the {header.format} data is damaged or ends early")
+
+
+def _check_size(height: int, width: int, header: Header) -> None:
+    if (height, width) != (header.height, header.width):
+        stated = f"{header.height} by {header.width}"
+        raise DecodeError(f"the {header.format} header says {stated} pixels, the decoder gave {height} by {width}")
+
+
+# --- the two decoders ------------------------------------------------------------------------------------------------
+
+
+class _Quiet:
+    """Silences OpenCV's log while any thread is inside.
+
+    The level belongs to the process: the first one in saves it, and the last one out puts it back.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._level = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                cv2.utils.logging.setLogLevel(self._level)
+
+
+_quiet = _Quiet()
+
+
+def _opencv(data: Data, flags: int = cv2.IMREAD_UNCHANGED) -> _Pixels | None:
+    """Return what OpenCV decodes, with red first, or None where it cannot."""
+    try:
+        # The stubs do not say that imdecode returns None where it fails.
+        pixels = cast("_Pixels | None", cv2.imdecode(np.frombuffer(data, np.uint8), flags))
+    except cv2.error:
+        return None
+    if pixels is None:
+        return None
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise DecodeError(f"samples of the kind {pixels.dtype} are not images of 8 or 16 bits; convert it first")
+    if pixels.ndim == 3 and pixels.shape[2] == 3:
+        return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+    if pixels.ndim == 3 and pixels.shape[2] == 4:
+        return cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA)
+    return pixels
+
+
+def _opencv_or_fail(data: Data, header: Header, flags: int = cv2.IMREAD_UNCHANGED) -> _Pixels:
+    pixels = _opencv(data, flags)
+    if pixels is None:
+        raise _damaged(header)
+    return pixels
+
+
+def _pillow(data: Data, header: Header) -> _Pixels:
+    """Return what Pillow decodes: grey, RGB or RGBA of 8 bits, or grey of 16.
+
+    Raises:
+        DecodeError: Pillow cannot decode it either, or is not installed.
+    """
+    try:
+        from PIL import AvifImagePlugin, Jpeg2KImagePlugin, TiffImagePlugin  # noqa: PLC0415 - an extra
+    except ImportError:
+        reason = f"OpenCV cannot decode this {header.format}: it is damaged, or of a kind that Pillow may decode"
+        raise DecodeError(f"{reason}: {_PILLOW}") from None
+    plugins: dict[str, Callable[[io.BytesIO], Any]] = {
+        "avif": AvifImagePlugin.AvifImageFile,
+        "jp2": Jpeg2KImagePlugin.Jpeg2KImageFile,
+        "tiff": TiffImagePlugin.TiffImageFile,
+    }
+    try:
+        # The plugin itself, because Image.open would try others, and has a limit of pixels besides spec.max_pixels.
+        with warnings.catch_warnings(), plugins[header.format](io.BytesIO(data)) as image:
+            warnings.simplefilter("ignore")
+            _check_size(image.size[1], image.size[0], header)
+            return _pillow_pixels(image)
+    except DecodeError:
+        raise
+    except Exception as error:  # noqa: BLE001 - plugins raise whatever their parsers meet
+        raise DecodeError(f"neither OpenCV nor Pillow can decode this {header.format}: {error}") from None
+
+
+def _pillow_pixels(image: Any) -> _Pixels:
+    mode = image.mode
+    if mode in ("I", "F"):
+        raise DecodeError("samples of 32 bits are not images of 8 or 16 bits; convert it first")
+    if mode.startswith("I;16"):
+        return np.asarray(image).astype(np.uint16)
+    if mode == "La":
+        image = image.convert("LA")
+    if mode in ("L", "1"):
+        return np.asarray(image.convert("L"))
+    transparent = mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
+    return np.asarray(image.convert("RGBA" if transparent else "RGB"))
+
+
+# --- from what a decoder gives to uint8 grey or RGB ------------------------------------------------------------------
+
+
+def _finish(
+    pixels: _Pixels, spec: ImageSpec, *, maximum: int | None = None, premultiplied: bool = False
+) -> npt.NDArray[np.uint8]:
+    """Return 8-bit grey (H, W) or RGB (H, W, 3) of decoded pixels (H, W) or (H, W, 1 to 4), red first."""
+    small = _eight_bits(pixels, maximum)
+    if small.ndim == 2:
+        return small
+    channels = small.shape[2]
+    if channels in (2, 4):
+        return _composite(small[..., : channels - 1], small[..., channels - 1 :], spec.background, premultiplied)
+    return small[..., 0] if channels == 1 else small
+
+
+def _eight_bits(pixels: _Pixels, maximum: int | None) -> npt.NDArray[np.uint8]:
+    """Return round(255 * v / maximum); larger samples are taken for the largest."""
+    if maximum is None:
+        maximum = 255 if pixels.dtype == np.uint8 else 65_535
+    if maximum == 255 and pixels.dtype == np.uint8:
+        return cast("npt.NDArray[np.uint8]", pixels)
+    wide = np.minimum(pixels, maximum).astype(np.uint32)
+    wide *= 510
+    wide += maximum
+    wide //= 2 * maximum
+    return wide.astype(np.uint8)
+
+
+def _composite(
+    colour: npt.NDArray[np.uint8],
+    alpha: npt.NDArray[np.uint8],
+    background: tuple[int, int, int],
+    premultiplied: bool,  # noqa: FBT001 - one private caller
+) -> npt.NDArray[np.uint8]:
+    """Return round((v * a + b * (255 - a)) / 255), whose numerator and rounding both fit 16 bits."""
+    total = (255 - alpha).astype(np.uint16) * np.array(background, np.uint16)
+    if premultiplied:
+        total += 127
+        total //= 255
+        total += colour
+        return np.minimum(total, 255).astype(np.uint8)
+    total += colour * alpha.astype(np.uint16)
+    total += 127
+    total //= 255
+    return total.astype(np.uint8)
+
+
+# --- one function a format -------------------------------------------------------------------------------------------
+
+
+def _plain(data: Data, header: Header, spec: ImageSpec) -> npt.NDArray[np.uint8]:
+    return _finish(_opencv_or_fail(data, header), spec)
+
+
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+_APNG = frozenset({b"acTL", b"fcTL", b"fdAT"})
+
+
+def _png(data: Data, header: Header, spec: ImageSpec) -> npt.NDArray[np.uint8]:
+    chunks = list(png_chunks(data))
+    whole = [(kind, start, end) for kind, start, end in chunks if end + 4 <= len(data) and kind != b"IEND"]
+    ended = chunks[-1][0] == b"IEND"
+    if len(whole) + ended < len(chunks):
+        raise _damaged(header)
+    key = _png_grey_key(data, whole)
+    if not (ended and chunks[-1][2] + 4 <= len(data)) or any(kind in _APNG for kind, _, _ in whole):
+        kept = [data[start - 8 : end + 4] for kind, start, end in whole if kind not in _APNG]
+        # With an end of its own, OpenCV refuses the file only if pixels are missing.
+        data = b"".join([data[:8], *kept, _PNG_END])
+    pixels = _opencv_or_fail(data, header)
+    if key is None or pixels.ndim != 2:
+        return _finish(pixels, spec)
+    opaque = np.where(pixels == key, np.uint8(0), np.uint8(255))
+    return _composite(_finish(pixels, spec)[..., None], opaque[..., None], spec.background, premultiplied=False)
+
+
+def _png_grey_key(data: Data, chunks: list[tuple[bytes, int, int]]) -> int | None:
+    """Return the level that is transparent, as OpenCV gives it (16 bits, or stretched to 8), or None."""
+    depth, colour = data[24], data[25]
+    found = [start for kind, start, end in chunks if kind == b"tRNS" and end - start == 2]
+    if colour != 0 or not found:
+        return None
+    (level,) = unpack_from(">H", data, found[0])
+    return int(level) if depth == 16 else (level & (1 << depth) - 1) * 255 // ((1 << depth) - 1)
+
+
+def _avif(data: Data, header: Header, spec: ImageSpec) -> npt.NDArray[np.uint8]:
+    pixels = _opencv(data)
+    if pixels is None:  # OpenCV may have been built without AVIF
+        return _finish(_pillow(data, header), spec)
+    return _finish(pixels, spec, maximum=255 if pixels.dtype == np.uint8 else (1 << avif_depth(data)) - 1)
+
+
+def _jp2(data: Data, header: Header, spec: ImageSpec) -> npt.NDArray[np.uint8]:
+    pixels = None if _is_sycc(data) else _opencv(data)
+    if pixels is None:
+        return _finish(_pillow(data, header), spec)
+    return _finish(pixels, spec, maximum=_jp2_maximum(data) if pixels.dtype == np.uint16 else 255)
+
+
+def _jp2_maximum(data: Data) -> int:
+    # The codestream begins with its size segment; the first component's precision is 42 bytes on.
+    at = bytes(data).find(b"\xff\x4f\xff\x51")
+    return (1 << min((data[at + 42] & 0x7F) + 1, 16)) - 1
+
+
+def _is_sycc(data: Data) -> bool:
+    for kind, start, end in iso_boxes(data, 0, len(data)) if data[4:6] == b"jP" else ():
+        if kind == b"jp2h":
+            return any(
+                name == b"colr" and data[body] == 1 and unpack_from(">I", data, body + 3)[0] == 18
+                for name, body, _ in iso_boxes(data, start, end)
+            )
+    return False
+
+
+def _gif(data: Data, header: Header, spec: ImageSpec) -> npt.NDArray[np.uint8]:
+    frame = gif_frame(data)
+    flags = data[frame.at + 9]
+    if not (data[10] | flags) & 0x80:
+        raise DecodeError("the gif has no table of colours")
+    at = frame.at + 10 + (3 << (flags & 7) + 1 if flags & 0x80 else 0) + 1
+    while data[at]:  # blocks, each behind its length, up to an empty one
+        at += 1 + data[at]
+    # A file of this frame alone, on a screen of its own size: nothing after it is read, and nothing around it painted.
+    palette = data[13 : 13 + (3 << (data[10] & 7) + 1)] if data[10] & 0x80 else b""
+    screen = b"GIF89a" + pack("<HHBBB", frame.width, frame.height, data[10], 0, 0)
+    place = pack("<BHHHH", 0x2C, 0, 0, frame.width, frame.height)
+    alone = b"".join([screen, palette, frame.control, place, data[frame.at + 9 : at + 1], b";"])
+    pixels = _finish(_opencv_or_fail(alone, header), spec)
+    if pixels.shape[:2] == (header.height, header.width):
+        return pixels
+    _check_size(pixels.shape[0], pixels.shape[1], Header("gif", frame.height, frame.width, 1, 0))
+    canvas = np.empty((header.height, header.width, 3), np.uint8)
+    canvas[:] = spec.background
+    rows, columns = slice(frame.top, frame.top + frame.height), slice(frame.left, frame.left + frame.width)
+    canvas[rows, columns] = pixels if pixels.ndim == 3 else pixels[..., None]
+    return canvas
+
+
+def _bmp(data: Data, header: Header, spec: ImageSpec) -> npt.NDArray[np.uint8]:
+    (size,) = unpack_from("<I", data, 14)
+    if size < 40:
+        return _finish(_opencv_or_fail(data, header, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION), spec)
+    bits, compression = unpack_from("<HI", data, 28)
+    if bits in (16, 32) and compression in (0, 3, 6):
+        return _finish(_bmp_masked(data, header, size, bits, compression), spec)
+    return _finish(_opencv_or_fail(data, header), spec)
+
+
+def _bmp_masked(data: Data, header: Header, size: int, bits: int, compression: int) -> npt.NDArray[np.uint8]:
+    """Return RGB or RGBA of a BMP whose pixels are words of 16 or 32 bits with a mask for each channel."""
+    masks = [0x7C00, 0x3E0, 0x1F] if bits == 16 else [0xFF0000, 0xFF00, 0xFF]
+    if compression:
+        masks = list(unpack_from("<III", data, 54))
+        if compression == 6 or size >= 56:
+            masks += [mask for mask in unpack_from("<I", data, 66) if mask]
+    (start,) = unpack_from("<I", data, 10)
+    stride = (header.width * bits + 31) // 32 * 4
+    if start + stride * header.height > len(data):
+        raise _damaged(header)
+    words = np.frombuffer(data, f"<u{bits // 8}", stride * header.height * 8 // bits, start)
+    words = words.reshape(header.height, -1)[:, : header.width]
+    if unpack_from("<i", data, 22)[0] > 0:
+        words = words[::-1]
+    pixels = np.empty((header.height, header.width, len(masks)), np.uint8)
+    for channel, mask in enumerate(masks):
+        shift = (mask & -mask).bit_length() - 1 if mask else 0
+        maximum = mask >> shift
+        if not 0 < maximum < 65_536 or maximum & (maximum + 1):
+            raise DecodeError(f"the bmp has a mask of {mask:#x}, which is not 1 to 16 bits in a row")
+        pixels[..., channel] = _eight_bits((words >> shift & maximum).astype(np.uint16), maximum)
+    return pixels
+
+
+def _netpbm(data: Data, header: Header, spec: ImageSpec) -> npt.NDArray[np.uint8]:
+    netpbm = netpbm_header(data)
+    if netpbm.kind in (1, 4):
+        return _finish(_opencv_or_fail(data, header), spec)
+    if netpbm.kind in (2, 3):
+        # Stated as 16 bits, the numbers come as they are; and the last one must not end the file.
+        head = b"P%d %d %d 65535\n" % (netpbm.kind, netpbm.width, netpbm.height)
+        pixels = _opencv_or_fail(head + data[netpbm.at :] + b"\n", header)
+        return _finish(pixels, spec, maximum=netpbm.maximum)
+    if netpbm.depth > 4:
+        raise DecodeError(f"the netpbm image has {netpbm.depth} samples a pixel; 1 to 4 can be decoded")
+    kind = np.dtype(np.uint8 if netpbm.maximum < 256 else ">u2")
+    count = netpbm.height * netpbm.width * netpbm.depth
+    if netpbm.at + count * kind.itemsize > len(data):
+        raise _damaged(header)
+    samples = np.frombuffer(data, kind, count, netpbm.at).reshape(netpbm.height, netpbm.width, netpbm.depth)
+    pixels = samples.astype(kind.newbyteorder("="))  # copied, so that the result does not hold the file
+    return _finish(pixels, spec, maximum=netpbm.maximum)
+
+
+# --- TIFF ------------------------------------------------------------------------------------------------------------
+
+
+def _tiff(data: Data, header: Header, spec: ImageSpec) -> npt.NDArray[np.uint8]:
+    tags = tiff_tags(data)
+    _check_strips(tags, header, len(data))
+    bits = _tag(tags, 258, 1)
+    samples = _tag(tags, 277, 1)
+    white_is_zero = _tag(tags, 262, 1) == 0
+    if _tag(tags, 339, 1) not in (1, 4) or bits > 16:
+        raise DecodeError(f"the tiff has signed, float or {bits}-bit samples; convert it to 8 or 16 bits first")
+    if bits == 16 and samples > 1 and _tag(tags, 284, 1) == 2:
+        raise DecodeError("the tiff has 16-bit planes apart, which are not decoded rightly; save it interleaved")
+    if header.orientation != 1:
+        data = _tiff_unturned(data, tags[274])
+    pixels = _opencv(data) if _opencv_is_right(tags) else None
+    premultiplied = False
+    if pixels is None:
+        pixels = _pillow(data, header)
+    elif pixels.ndim == 3 and pixels.shape[2] == 4:
+        extra = _tag(tags, 338, 2)
+        if _tag(tags, 262, 1) == 5 or extra == 0:
+            pixels = pixels[..., :3]
+        # Without the tag the samples come as they are; with it, OpenCV has multiplied those of 8 bits.
+        premultiplied = 338 in tags and (bits == 8 or extra == 1)
+    if pixels.dtype == np.uint16 and white_is_zero:
+        pixels = 65_535 - pixels
+    if 8 < bits < 16 and pixels.dtype == np.uint16:
+        return _finish(pixels >> (16 - bits), spec, maximum=(1 << bits) - 1)
+    return _finish(pixels, spec, premultiplied=premultiplied)
+
+
+def _tag(tags: dict[int, TiffTag], tag: int, default: int) -> int:
+    return tags[tag].values[0] if tag in tags and tags[tag].values else default
+
+
+def _check_strips(tags: dict[int, TiffTag], header: Header, size: int) -> None:
+    """Check that every strip or tile lies inside the file: libtiff fills what is missing without a word."""
+    for offsets, lengths in ((273, 279), (324, 325)):
+        if offsets in tags and lengths in tags:
+            ends = map(int.__add__, tags[offsets].values, tags[lengths].values)
+            if max(ends, default=0) > size:
+                raise _damaged(header)
+
+
+def _tiff_unturned(data: Data, orientation: TiffTag) -> bytearray:
+    copy = bytearray(data)
+    one = (1).to_bytes(orientation.item_bytes, "little" if copy[:1] == b"I" else "big")
+    copy[orientation.at : orientation.at + orientation.item_bytes] = one
+    return copy
+
+
+def _opencv_is_right(tags: dict[int, TiffTag]) -> bool:
+    bits, photometric, samples = _tag(tags, 258, 1), _tag(tags, 262, 1), _tag(tags, 277, 1)
+    grey = photometric in (0, 1)
+    if 258 in tags and len(set(tags[258].values)) > 1:
+        return False
+    if samples == 1:
+        if grey:
+            return bits in (1, 8, 10, 12, 14, 16)
+        return photometric == 3 and bits in (4, 8)
+    if samples == 2:
+        return grey and bits == 8 and _tag(tags, 338, 0) == 0
+    if bits == 8:
+        return photometric in (2, 5, 6, 8)
+    return bits == 16 and photometric == 2
+
+
+_DECODERS: dict[str, Callable[[Data, Header, ImageSpec], npt.NDArray[np.uint8]]] = {
+    "avif": _avif,
+    "bmp": _bmp,
+    "gif": _gif,
+    "jp2": _jp2,
+    "jpeg": _plain,
+    "png": _png,
+    "ppm": _netpbm,
+    "tiff": _tiff,
+    "webp": _plain,
+}
