@@ -595,7 +595,8 @@ def test_names_that_cannot_be_a_files_are_refused(name: Any) -> None:
 
 @pytest.mark.parametrize("name", ["images", "Status", "CHECKSUMS", "samples", "store", "ledger", "lock"])
 def test_names_of_a_stores_own_files_are_refused(name: str) -> None:
-    own = "because a store's own files are images, status, checksums, samples, store, dropped, ledger, plan, reasons, lock: rename it"
+    files = "images, status, checksums, samples, store, dropped, ledger, plan, reasons, lock"
+    own = f"because a store's own files are {files}: rename it"
     said(f"a target cannot be named {name!r}, {own}", Manifest.of, ["a"], targets={name: [1]})
 
 
