@@ -24,7 +24,7 @@ from arraystore.fill import Filled, Job, fill_run, fill_slots
 from arraystore.format import EMPTY, FAILED, STORED, Description
 from arraystore.limits import usable_cpus
 from arraystore.manifest import Manifest
-from arraystore.progress import Progress, reporter
+from arraystore.progress import Progress, reporting
 from arraystore.spec import DEFAULT_MAX_PIXELS, Colour, Filter, Fit, ImageSpec, Layout
 from arraystore.stores import Draft, Plan, Store, draft_for
 from arraystore.stores.base import Publication
@@ -125,7 +125,7 @@ def build(  # noqa: PLR0913 - each option is keyword-only
     plan = Plan(len(manifest), spec, manifest.digest)
     draft = draft_for(target, plan, overwrite=overwrite, fresh=fresh)
     try:
-        _fill(draft, manifest, spec, workers=workers, executor=executor, report=reporter(progress))
+        _fill(draft, manifest, spec, workers=workers, executor=executor, progress=progress)
         failures = _failures(draft, manifest)
         if failures and (bad == "raise" or len(failures) == len(manifest)):
             raise _bad_images(failures, len(manifest), kept=target is not None)
@@ -142,27 +142,28 @@ def _fill(  # noqa: PLR0913 - one call
     *,
     workers: int | None,
     executor: Executor | None,
-    report: Callable[[Progress], None],
+    progress: bool | Callable[[Progress], None],
 ) -> None:
     """Fill every slot that is not stored yet, with a bounded number of runs in flight."""
     pool = executor or ThreadPoolExecutor(workers or usable_cpus(), thread_name_prefix="arraystore-fill")
     at_once = workers or getattr(pool, "_max_workers", None) or usable_cpus()
     runs = _plan_runs(draft, at_once)
-    progress = Progress(total=len(manifest), done=len(manifest) - sum(stop - start for start, stop in runs))
-    report(progress)
+    state = Progress(total=len(manifest), done=len(manifest) - sum(stop - start for start, stop in runs))
     stop = threading.Event()
     pending: set[Future[Filled]] = set()
     todo = iter(runs)
     try:
-        while True:
-            while len(pending) < at_once * _RUNS_IN_FLIGHT_PER_WORKER and (run := next(todo, None)) is not None:
-                pending.add(_submit(pool, draft, manifest, spec, run, stop))
-            if not pending:
-                return
-            done, pending = wait(pending, return_when=FIRST_COMPLETED)
-            for future in done:
-                _record(draft, future.result(), progress)
-            report(progress)
+        with reporting(progress) as report:
+            report(state)
+            while True:
+                while len(pending) < at_once * _RUNS_IN_FLIGHT_PER_WORKER and (run := next(todo, None)) is not None:
+                    pending.add(_submit(pool, draft, manifest, spec, run, stop))
+                if not pending:
+                    return
+                done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                for future in done:
+                    _record(draft, future.result(), state)
+                report(state)
     except BrokenProcessPool as error:
         raise StoreError(
             "a worker process died: it was killed, ran out of memory, or crashed in a decoder. What was done is kept; "

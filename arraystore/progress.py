@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
-__all__ = ["Progress", "reporter"]
+__all__ = ["Progress", "reporting"]
 
 
 @dataclass(slots=True)
@@ -34,11 +36,16 @@ class Progress:
         return time.perf_counter() - self.started_s
 
 
-def reporter(progress: bool | Callable[[Progress], None]) -> Callable[[Progress], None]:  # noqa: FBT001 - the public option
-    """Return the function that a build calls with its progress after each run."""
+@contextmanager
+def reporting(progress: bool | Callable[[Progress], None]) -> Iterator[Callable[[Progress], None]]:  # noqa: FBT001 - the public option
+    """Give the function that a build calls with its progress after each run; a bar is left as it stands at the end."""
     if callable(progress):
-        return progress
-    return _Bar() if progress else _silent
+        yield progress
+    elif not progress:
+        yield _silent
+    else:
+        with _Bar() as bar:
+            yield bar.draw
 
 
 def _silent(_progress: Progress) -> None:
@@ -46,12 +53,12 @@ def _silent(_progress: Progress) -> None:
 
 
 class _Bar:
-    """A tqdm bar with images and megabytes a second and the number of bad images."""
+    """A tqdm bar with images and megabytes a second and the number of bad images; it appears at the first call."""
 
     def __init__(self) -> None:
         self._bar: Any = None
 
-    def __call__(self, progress: Progress) -> None:
+    def draw(self, progress: Progress) -> None:
         if self._bar is None:
             from tqdm.auto import tqdm  # noqa: PLC0415 - only who wants a bar pays for it
 
@@ -59,5 +66,12 @@ class _Bar:
         megabytes = progress.source_bytes / 1e6 / max(progress.seconds, 1e-9)
         self._bar.set_postfix({"MB/s": f"{megabytes:.1f}", "bad": progress.bad}, refresh=False)
         self._bar.update(progress.done - self._bar.n)
-        if progress.done == progress.total:
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
             self._bar.close()

@@ -16,8 +16,9 @@ import logging
 import math
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -51,7 +52,7 @@ def compiled(signature: str) -> Callable[[Callable[..., Any]], Callable[..., Any
         except RuntimeError as error:
             _log.warning("kernels are compiled anew in each process, set NUMBA_CACHE_DIR to keep them: %s", error)
             kernel = njit(signature, nogil=True, error_model="numpy")(function)
-        return kernel  # type: ignore[no-any-return]  # numba has no types
+        return kernel
 
     return decorate
 
@@ -77,7 +78,7 @@ def _filter_weight(code: int, x: float) -> float:  # noqa: C901 - five filters, 
         if x >= 1.0:
             return 0.0
         x *= math.pi
-        return math.sin(x) / x * (np.float32(0.54) + np.float32(0.46) * math.cos(x))
+        return math.sin(x) / x * float(np.float32(0.54) + np.float32(0.46) * math.cos(x))
     if x < 1.0:
         return ((-0.5 + 2.0) * x - (-0.5 + 3.0)) * x * x + 1.0
     if x < 2.0:
@@ -121,7 +122,8 @@ def _fill_weights(  # noqa: PLR0913 - compiled for plain arguments
         count[i] = max(n, 1)
 
 
-class _Weights(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class _Weights:
     """For each output row: the first input row, how many, and their fixed-point weights, padded with zeros."""
 
     first: npt.NDArray[np.int64]

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore.errors import FormatError
-from arraystore.format import FAILED, fsync_path
+from arraystore.format import FAILED
 from arraystore.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ def samples_table(
     if names is not None:
         codes = manifest.targets["labels"] if kept is None else manifest.targets["labels"][kept]
         columns["label"] = pa.DictionaryArray.from_arrays(
-            pa.array(codes.astype(np.int32)), pa.array(list(names), pa.string())
-        ).cast(pa.string())
+            pa.array(codes.astype(np.int32)), _strings(list(names))
+        ).dictionary_decode()
     for name in ("height", "width", "bytes"):
         columns[name] = pa.array(np.ascontiguousarray(chosen[name]))
     mtimes = np.ascontiguousarray(chosen["mtime"])
@@ -57,16 +57,18 @@ def samples_table(
         [reasons.get(row, "") if bad else None for row, bad in zip(rows, failed, strict=True)], pa.string()
     )
     for name, texts in manifest.texts.items():
-        columns[name] = pa.array([texts[row] for row in rows], pa.string())
+        column = f"{name}_text" if name in columns else name
+        columns[column] = _strings([texts[row] for row in rows])
     return pa.table(columns)
 
 
 def dropped_table(manifest: Manifest, reasons: Mapping[int, str], rows: Sequence[int]) -> pa.Table:
-    """Return the sources that were dropped, and why, as a pyarrow table."""
+    """Return the manifest rows that were dropped, their sources, and why, as a pyarrow table."""
     import pyarrow as pa  # noqa: PLC0415 - see samples_table
 
     return pa.table(
         {
+            "row": pa.array(rows, pa.int64()),
             "source": _strings([manifest.name(row) for row in rows]),
             "reason": pa.array([reasons.get(row, "") for row in rows], pa.string()),
         }
@@ -77,8 +79,10 @@ def write_parquet(path: Path, table: pa.Table) -> None:
     """Write a table, and fsync it."""
     import pyarrow.parquet as pq  # noqa: PLC0415 - see samples_table
 
-    pq.write_table(table, path, compression="zstd")
-    fsync_path(path)
+    with path.open("wb") as file:  # pyarrow refuses a path that is not UTF-8
+        pq.write_table(table, file, compression="zstd")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read_parquet(path: Path) -> pa.Table:
@@ -91,7 +95,8 @@ def read_parquet(path: Path) -> pa.Table:
     import pyarrow.parquet as pq  # noqa: PLC0415
 
     try:
-        return pq.read_table(path)
+        with path.open("rb") as file:
+            return pq.read_table(file)
     except (OSError, pa.ArrowException) as error:
         raise FormatError(f"{path} cannot be read: {error}", source=str(path)) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,7 +118,7 @@ class Store:
         path: Path | None,
         images: Pixels,
         publication: Publication,
-        load_samples: Callable[[], pa.Table],
+        load_table: Callable[[str], pa.Table | None],
     ) -> None:
         description = publication.description
         self.medium = medium
@@ -131,7 +132,7 @@ class Store:
         self.categories: Mapping[str, tuple[str, ...]] = description.classes
         self.mean = description.mean
         self.std = description.std
-        self._load_samples = load_samples
+        self._load_table = load_table
         self._samples: pa.Table | None = None
 
     @property
@@ -151,7 +152,7 @@ class Store:
         Columns: source, label (where there are classes), height, width, bytes, mtime, reason, and the manifest's texts.
         """
         if self._samples is None:
-            self._samples = self._load_samples()
+            self._samples = self._load_table("samples")
         return self._samples
 
     def bad(self) -> list[BadImage]:
@@ -159,8 +160,12 @@ class Store:
         slots = np.flatnonzero(np.asarray(self.status) == FAILED)
         if slots.size == 0:
             return []
-        sources, reasons = self.samples["source"], self.samples["reason"]
-        return [BadImage(int(slot), str(sources[slot].as_py()), str(reasons[slot].as_py())) for slot in slots]
+        return _bad_images(self.samples.take(slots), slots.tolist())
+
+    def dropped(self) -> list[BadImage]:
+        """Return the sources whose rows were dropped, with the reasons; ``slot`` is the row that each had."""
+        table = self._load_table("dropped")
+        return [] if table is None else _bad_images(table, table["row"].to_pylist())
 
     def close(self) -> None:
         """Let go of the arrays; the mappings end when nothing else references them."""
@@ -183,3 +188,8 @@ class Store:
         shape = " x ".join(map(str, (len(self), *self.spec.slot_shape)))
         place = "" if self.path is None else f" at {str(self.path)!r}"
         return f"<arraystore.Store {shape} uint8 {self.spec.layout}, {self.medium}{place}>"
+
+
+def _bad_images(table: pa.Table, slots: list[int]) -> list[BadImage]:
+    rows = zip(slots, table["source"].to_pylist(), table["reason"].to_pylist(), strict=True)
+    return [BadImage(slot, os.fsdecode(source), reason) for slot, source, reason in rows]

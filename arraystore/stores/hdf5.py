@@ -121,7 +121,7 @@ def open_hdf5(path: Path) -> Store:
         path=path,
         images=slots.map(),
         publication=publication,
-        load_samples=lambda: _read_table(path, "samples"),
+        load_table=lambda name: _read_table(path, name),
     )
 
 
@@ -199,11 +199,13 @@ def _write_table(file: h5py.File, name: str, table: pa.Table) -> None:
             group.create_dataset(column, data=values.to_numpy())
 
 
-def _read_table(path: Path, name: str) -> pa.Table:
+def _read_table(path: Path, name: str) -> pa.Table | None:
     import pyarrow as pa  # noqa: PLC0415 - only who asks for samples pays
 
     columns: dict[str, Any] = {}
     with _h5(path, "r") as file:
+        if name not in file:
+            return None
         for column, dataset in file[name].items():
             values = dataset[...]
             if column == "mtime":

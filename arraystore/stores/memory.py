@@ -44,7 +44,11 @@ class MemoryDraft:
         images = self.slots
         images.flags.writeable = False
         return Store(
-            medium="ram", path=None, images=images, publication=publication, load_samples=lambda: publication.samples
+            medium="ram",
+            path=None,
+            images=images,
+            publication=publication,
+            load_table={"samples": publication.samples, "dropped": publication.dropped}.get,
         )
 
     def close(self) -> None:

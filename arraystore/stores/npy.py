@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,6 +24,9 @@ from arraystore.format import (
 from arraystore.samples import read_parquet, write_parquet
 from arraystore.stores.base import Plan, Publication, Store
 from arraystore.stores.partial import PartialFolder, reserve
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = ["NpyDraft", "open_npy"]
 
@@ -118,5 +122,10 @@ def open_npy(path: Path) -> Store:
         path=path,
         images=slots.map(),
         publication=publication,
-        load_samples=lambda: read_parquet(path / "samples.parquet"),
+        load_table=lambda name: _read_table(path, name),
     )
+
+
+def _read_table(path: Path, name: str) -> pa.Table | None:
+    file = path / f"{name}.parquet"
+    return None if name == "dropped" and not file.exists() else read_parquet(file)

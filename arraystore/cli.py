@@ -1,0 +1,495 @@
+"""The command ``arraystore``: build, info, preview and sample, by calling public functions and nothing else.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. An error is one line on stderr that starts with
+``arraystore: ``; ``--debug`` or ``ARRAYSTORE_DEBUG=1`` puts the traceback before it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context, parent_process
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+import typer
+
+import arraystore
+from arraystore import ArraystoreError, BadImage, BadImagesError, Progress, SpecError, Store
+from arraystore.format import FAILED, FORMAT_VERSION, STORED
+from arraystore.limits import usable_cpus
+from arraystore.progress import reporting
+from arraystore.spec import DEFAULT_MAX_PIXELS, Colour, Filter, Fit, Layout
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["main"]
+
+_SHOWN_BAD = 10
+_SHOWN_CLASSES = 20
+_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+
+# The library's messages name its arguments; whoever typed a command needs its options.
+_OPTIONS = {"overwrite=True": "--overwrite", "fresh=True": "--fresh"}
+
+_NAMED_BACKGROUNDS = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (128, 128, 128), "gray": (128, 128, 128)}
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    parts = text.lower().replace("\N{MULTIPLICATION SIGN}", "x").split("x")
+    if len(parts) <= 2 and all(part.isdecimal() and int(part) > 0 for part in parts):
+        return int(parts[0]), int(parts[-1])
+    raise typer.BadParameter(
+        f"{text!r} is not a size; give pixels as 256, or height x width as 224x320", param_hint="'--size'"
+    )
+
+
+def _parse_background(text: str) -> tuple[int, int, int]:
+    if text.lower() in _NAMED_BACKGROUNDS:
+        return _NAMED_BACKGROUNDS[text.lower()]
+    if len(text) == 7 and text[0] == "#" and all(digit in "0123456789abcdef" for digit in text[1:].lower()):
+        red, green, blue = bytes.fromhex(text[1:])
+        return red, green, blue
+    parts = text.split(",")
+    if len(parts) == 3 and all(part.strip().isdecimal() and int(part) <= 255 for part in parts):
+        red, green, blue = (int(part) for part in parts)
+        return red, green, blue
+    names = ", ".join(_NAMED_BACKGROUNDS)
+    raise typer.BadParameter(
+        f"{text!r} is not a colour; give 255,255,255, or #ffffff, or one of {names}", param_hint="'--background'"
+    )
+
+
+def _parse_slots(text: str) -> range:
+    """Return one part of ``--slots``: a number, or first-last with both included."""
+    first, dash, last = (part.strip() for part in text.partition("-"))
+    if first.isdecimal() and (last.isdecimal() if dash else True):
+        slots = range(int(first), int(last if dash else first) + 1)
+        if slots:
+            return slots
+    raise typer.BadParameter(f"{text!r} is not a slot or a range; give slots as 0,5,10-20", param_hint="'--slots'")
+
+
+def _version(wanted: bool) -> None:  # noqa: FBT001 - typer passes the option's value by position
+    if wanted:
+        typer.echo(f"arraystore {arraystore.__version__}")
+        raise typer.Exit
+
+
+_Debug = Annotated[
+    bool, typer.Option("--debug", envvar="ARRAYSTORE_DEBUG", help="Print the traceback of an error as well.")
+]
+
+_app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@_app.callback()
+def _command(
+    *, version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False
+) -> None:
+    """Turn a folder of images into one array, once, and read it at the speed of memory."""
+    del version  # its callback has done everything
+
+
+@_app.command("build")
+def _build(  # noqa: PLR0913 - each is an option of the command
+    source: Annotated[
+        str,
+        typer.Argument(metavar="SOURCE", help="A folder of class folders or images, or a CSV, JSONL or Parquet list."),
+    ],
+    target: Annotated[
+        Path,
+        typer.Argument(metavar="TARGET", help="The store to make: HDF5 if it ends in .h5 or .hdf5, else a folder."),
+    ],
+    *,
+    size: Annotated[str, typer.Option(metavar="PIXELS|HxW", help="Of a slot: 256, or 224x320 (height first).")],
+    fit: Annotated[Fit, typer.Option(help="How an image of another shape fills a slot.")] = "stretch",
+    filter: Annotated[Filter, typer.Option(help="The antialiasing filter.")] = "bilinear",  # noqa: A002 - the option's own word
+    colour: Annotated[Colour, typer.Option(help="Three channels or one.")] = "rgb",
+    layout: Annotated[Layout, typer.Option(help="Channels as planes, or interleaved.")] = "NCHW",
+    background: Annotated[
+        str,
+        typer.Option(metavar="COLOUR", help="Behind transparent and beside padded images: grey, #808080, 128,128,128."),
+    ] = "white",
+    exact: Annotated[bool, typer.Option("--exact", help="Decode every JPEG at full size: slower for photos.")] = False,
+    max_pixels: Annotated[
+        int, typer.Option(min=1, help="A source with more pixels is a bad one.")
+    ] = DEFAULT_MAX_PIXELS,
+    bad: Annotated[
+        Literal["raise", "keep", "drop"], typer.Option(help="What to do with sources that cannot be stored.")
+    ] = "raise",
+    workers: Annotated[int | None, typer.Option(min=1, help="How many workers.", show_default="one a core")] = None,
+    processes: Annotated[bool, typer.Option("--processes", help="Workers are processes, not threads.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the target if it exists.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Discard what an interrupted build left.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    debug: _Debug = False,
+) -> None:
+    """Decode every image of SOURCE into the store TARGET."""
+    # Parsed here and not by typer, whose versions differ in whether a default goes through the parser.
+    height_width, colours = _parse_size(size), _parse_background(background)
+    with _errors_reported(debug=debug, interrupted="interrupted; the same command goes on where this one stopped"):
+        bar = not quiet and sys.stderr.isatty()
+        with reporting(bar) as report, _process_pool(workers, wanted=processes) as executor:
+            watch = _Watch(report)
+            store = arraystore.build(
+                source,
+                target,
+                size=height_width,
+                fit=fit,
+                filter=filter,
+                colour=colour,
+                layout=layout,
+                background=colours,
+                exact=exact,
+                max_pixels=max_pixels,
+                bad=bad,
+                workers=workers,
+                executor=executor,
+                progress=watch,
+                overwrite=overwrite,
+                fresh=fresh,
+            )
+        with store:
+            if not quiet:
+                _print_summary(store, target, watch)
+
+
+class _Watch:
+    """A function for the progress of a build that remembers what a summary needs, and passes it on."""
+
+    def __init__(self, report: Callable[[Progress], None]) -> None:
+        self._report = report
+        self._start_s = time.perf_counter()
+        self._done_before: int | None = None
+        self._done = 0
+        self.bad = 0
+
+    def __call__(self, progress: Progress) -> None:
+        if self._done_before is None:
+            self._done_before = progress.done
+        self._done, self.bad = progress.done, progress.bad
+        self._report(progress)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the command began to build, the listing of sources included."""
+        return time.perf_counter() - self._start_s
+
+    @property
+    def decoded(self) -> int:
+        """Images that this call decoded, not counting those of an interrupted one before it."""
+        return self._done - (self._done_before or 0)
+
+
+@_app.command("info")
+def _info(
+    path: Annotated[Path, typer.Argument(metavar="STORE", help="A store.")],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON, with every class.")] = False,
+    debug: _Debug = False,
+) -> None:
+    """Say what is in a store."""
+    with _errors_reported(debug=debug):
+        with arraystore.open(path) as store:
+            facts = _describe(store, path)
+        if as_json:
+            typer.echo(json.dumps(facts, indent=2))
+        else:
+            _print_facts(facts)
+
+
+@_app.command("preview")
+def _preview(  # noqa: PLR0913 - each is an option of the command
+    path: Annotated[Path, typer.Argument(metavar="STORE", help="A store.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.png", help="The picture to write.")],
+    *,
+    slots: Annotated[str | None, typer.Option(help="Which slots: 0,5,10-20.", show_default="random ones")] = None,
+    count: Annotated[int, typer.Option(min=1, help="How many random slots.")] = 24,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random choice.")] = 0,
+    debug: _Debug = False,
+) -> None:
+    """Draw slots of a store on a contact sheet, with their labels."""
+    ranges = None if slots is None else [_parse_slots(part.strip()) for part in slots.split(",")]
+    with _errors_reported(debug=debug):
+        from arraystore.preview import draw_preview  # noqa: PLC0415 - OpenCV takes a tenth of a second
+
+        with arraystore.open(path) as store:
+            chosen = None if ranges is None else _expand(ranges, len(store))
+            draw_preview(store, out, slots=chosen, count=count, seed=seed)
+        typer.echo(f"wrote {out}")
+
+
+@_app.command("sample")
+def _sample(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new or empty folder.")],
+    *,
+    count: Annotated[int, typer.Option(min=1, help="How many images.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random choices.")] = 0,
+    debug: _Debug = False,
+) -> None:
+    """Write JPEGs made from public-domain photographs into class folders, to try a build on."""
+    with _errors_reported(debug=debug):
+        from arraystore.sample import write_sample  # noqa: PLC0415 - OpenCV takes a tenth of a second
+
+        written = write_sample(folder, count=count, seed=seed)
+        typer.echo(f"wrote {_many(written, 'image')} to {folder}")
+
+
+@contextmanager
+def _errors_reported(*, debug: bool, interrupted: str = "interrupted") -> Iterator[None]:
+    """Turn what may go wrong in a command into one line and an exit code; everything else is a bug and keeps its trace.
+
+    Raises:
+        typer.Exit: the command failed or was interrupted.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise  # the reader of a pipe has had enough; typer ends without a word
+    except KeyboardInterrupt:
+        if debug:
+            traceback.print_exc()
+        # On a terminal the cursor stands behind the bar and the ^C.
+        typer.echo(("\n" if sys.stderr.isatty() else "") + f"arraystore: {interrupted}", err=True)
+        raise typer.Exit(_INTERRUPTED) from None
+    except (ArraystoreError, OSError) as error:
+        if debug:
+            traceback.print_exc()
+        _print_error(error)
+        raise typer.Exit(2 if isinstance(error, SpecError) else 1) from None
+
+
+def _print_error(error: ArraystoreError | OSError) -> None:
+    if isinstance(error, BadImagesError):
+        # The library's message has the list and speaks of arguments; here the list comes last and they are options.
+        advice = "is this the right source?"
+        if len(error.bad) < error.total:
+            advice = "--bad keep stores them as zeros, --bad drop leaves them out; or mend the files and build again"
+        typer.echo(
+            f"arraystore: {len(error.bad):,} of {_many(error.total, 'image')} could not be stored; {advice}", err=True
+        )
+        _print_bad(error.bad)
+        return
+    message = str(error)
+    if isinstance(error, OSError) and not isinstance(error, ArraystoreError) and error.strerror:
+        message = error.strerror if error.filename is None else f"{os.fsdecode(error.filename)}: {error.strerror}"
+    for argument, option in _OPTIONS.items():
+        message = message.replace(f"{argument} ({option})", option).replace(argument, option)
+    lines = [line.strip() for text in (message, *getattr(error, "__notes__", [])) for line in text.splitlines()]
+    typer.echo(f"arraystore: {_flat(' '.join(lines) or type(error).__name__)}", err=True)
+
+
+def _print_bad(bad: Sequence[BadImage]) -> None:
+    for image in bad[:_SHOWN_BAD]:
+        typer.echo(f"  slot {image.slot}  {_flat(image.source)}: {_flat(image.reason)}", err=True)
+    if len(bad) > _SHOWN_BAD:
+        typer.echo(f"  and {len(bad) - _SHOWN_BAD:,} more", err=True)
+
+
+def _flat(text: str) -> str:
+    """Return the text on one line: a file name may hold a line break, or worse."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def _expand(ranges: Sequence[range], total: int) -> list[int]:
+    """Return the slots of ``ranges``, with at most one that is not in the store.
+
+    The last of a range is typed by hand and may have any size: 0-99999999999 must lead to an error and not to a list.
+    """
+    chosen: list[int] = []
+    for slots in ranges:
+        chosen += range(slots.start, min(slots.stop, total + 1))
+        if slots.start > total:
+            chosen.append(slots.start)
+    return chosen
+
+
+@contextmanager
+def _process_pool(workers: int | None, *, wanted: bool) -> Iterator[ProcessPoolExecutor | None]:
+    """Lend a pool of ``workers`` processes, or of one a core for None; or no pool, if none is wanted.
+
+    Processes are spawned, because a fork of a process that has threads (OpenCV, numba) may deadlock.
+    """
+    if not wanted:
+        yield None
+        return
+    count = workers or usable_cpus()
+    pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_end_with_parent)
+    # Ctrl-C goes to every process of the terminal. The workers are started now, while SIGINT is blocked, and inherit
+    # that: only this process is interrupted, and it alone decides and reports. An initializer that ignores the signal
+    # would come too late for a Ctrl-C during a worker's imports.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        for _ in range(count):
+            pool.submit(os.getpid)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """Make a worker end when the command is killed; it would wait for work for ever."""
+    parent = parent_process()
+    if parent is not None:
+
+        def follow() -> None:
+            parent.join()
+            os._exit(1)
+
+        threading.Thread(target=follow, daemon=True).start()
+
+
+def _print_summary(store: Store, target: Path, watch: _Watch) -> None:
+    shape = " x ".join(map(str, store.spec.slot_shape))
+    seconds = watch.seconds
+    typer.echo(
+        f"{_flat(str(target))}: {_many(len(store), 'image')} of {shape} ({store.spec.layout}), "
+        f"{_readable(_disk_bytes(target))} on disk; {seconds:.1f} s, {watch.decoded / max(seconds, 1e-9):,.0f} img/s"
+    )
+    opened = f"arraystore.open({_quoted(target)}).images"
+    if store.medium == "npy":
+        opened = f'np.load({_quoted(target / "images.npy")}, mmap_mode="r")'
+    typer.echo(f"open it with  {opened}")
+    bad = store.bad()
+    if bad:
+        typer.echo(f"{_many(len(bad), 'bad image')}, stored as zeros with status 2:", err=True)
+        _print_bad(bad)
+    elif watch.bad:
+        typer.echo(f"{_many(watch.bad, 'bad image')}, whose rows were dropped:", err=True)
+        _print_bad(store.dropped())
+
+
+def _quoted(path: Path) -> str:
+    """Return the path as a Python string literal in double quotes."""
+    return json.dumps(str(path), ensure_ascii=not str(path).isprintable())
+
+
+def _describe(store: Store, path: Path) -> dict[str, Any]:
+    """Return what ``info`` says, as plain values."""
+    spec = store.spec
+    status = np.bincount(store.status, minlength=3)
+    stored = store.status == STORED
+    counts = np.zeros(len(store.classes), np.int64)
+    if store.labels is not None and len(store.classes):
+        used = store.labels[stored & (store.labels >= 0)]
+        counts = np.bincount(used, minlength=len(store.classes))
+    facts: dict[str, Any] = {
+        "path": str(path),
+        "medium": store.medium,
+        "shape": list(store.images.shape),
+        "layout": spec.layout,
+        "colour": spec.colour,
+        "fit": spec.fit,
+        "filter": spec.filter,
+        "background": list(spec.background),
+        "exact": spec.exact,
+        "image_bytes": int(store.images.nbytes),
+        "disk_bytes": _disk_bytes(path),
+        "stored": int(status[STORED]),
+        "failed": int(status[FAILED]),
+        "classes": {name: int(count) for name, count in zip(store.classes, counts, strict=True)},
+        "targets": {
+            name: {"dtype": str(target.dtype), "shape": list(target.shape)} for name, target in store.targets.items()
+        },
+        "mean": [float(value) for value in store.mean],
+        "std": [float(value) for value in store.std],
+    }
+    for side in ("height", "width"):
+        sides = np.asarray(store.samples[side])[stored]
+        facts[f"source_{side}_px"] = [int(sides.min()), int(sides.max())] if len(sides) else None
+    return facts | {"format_version": FORMAT_VERSION, "writer": store.description.writer}
+
+
+def _print_facts(facts: dict[str, Any]) -> None:
+    from rich.table import Table  # noqa: PLC0415 - only where a table is printed
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    # As Text, because a plain str is searched for markup, and a class may be called [red].
+    for name, value in _rows(facts):
+        table.add_row(Text(name), Text(value))
+    _console().print(table)
+
+
+def _rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the rows of the table: a name, and the value as text."""
+    count, *slot = facts["shape"]
+    yield "store", _flat(facts["path"])
+    yield "medium", facts["medium"]
+    yield "images", f"{count:,} of {' x '.join(map(str, slot))} uint8 ({facts['layout']}, {facts['colour']})"
+    yield "bytes", f"{_readable(facts['image_bytes'])} of pixels, {_readable(facts['disk_bytes'])} on disk"
+    yield "status", f"{facts['stored']:,} stored, {facts['failed']:,} failed"
+    exact = ", exact" if facts["exact"] else ""
+    yield "made by", f"fit {facts['fit']}, filter {facts['filter']}{exact}"
+    if facts["fit"] == "pad":
+        yield "background", ", ".join(map(str, facts["background"]))
+    height, width = facts["source_height_px"], facts["source_width_px"]
+    if height and width:
+        yield "sources", f"{height[0]:,} to {height[1]:,} px high, {width[0]:,} to {width[1]:,} px wide"
+    yield "mean", ", ".join(f"{value:.2f}" for value in facts["mean"])
+    yield "std", ", ".join(f"{value:.2f}" for value in facts["std"])
+    for name, target in facts["targets"].items():
+        yield f"target {_flat(name)}", f"{target['dtype']} ({', '.join(map(str, target['shape']))})"
+    classes = list(facts["classes"].items())
+    if classes:
+        lines = [f"{number:,}  {_flat(name)}" for name, number in classes[:_SHOWN_CLASSES]]
+        if len(classes) > _SHOWN_CLASSES:
+            lines.append(f"and {len(classes) - _SHOWN_CLASSES:,} more")
+        yield f"classes ({len(classes):,})", "\n".join(lines)
+    yield "format", f"version {facts['format_version']}, written by {_flat(facts['writer'])}"
+
+
+def _console() -> Console:
+    from rich.console import Console as RichConsole  # noqa: PLC0415 - only where a table is printed
+
+    # Where there is no terminal there is no width to keep to: a wrapped line would be two for grep.
+    return RichConsole(width=None if sys.stdout.isatty() else 10_000, highlight=False)
+
+
+def _disk_bytes(path: Path) -> int:
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files)
+
+
+def _many(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _readable(size_bytes: float) -> str:
+    """Return a size in decimal units, as disks are sold and as numpy counts."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size_bytes < 1000:
+            return f"{size_bytes:.3g} {unit}"
+        size_bytes /= 1000
+    return f"{size_bytes:,.3g} TB"
+
+
+def main() -> None:
+    """Run the command; the entry point of the package."""
+    # A file name need not be text in the terminal's encoding; that must not end a command that has done its work.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    _app(prog_name="arraystore")
