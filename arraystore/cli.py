@@ -9,35 +9,26 @@ from __future__ import annotations
 import io
 import json
 import os
-import signal
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import get_context, parent_process
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import numpy as np
 import typer
 
 import arraystore
 from arraystore import ArraystoreError, BadImage, BadImagesError, Progress, SpecError, Store
-from arraystore.format import FAILED, FORMAT_VERSION, STORED
-from arraystore.limits import usable_cpus
+from arraystore.info import describe, disk_bytes, flat, print_facts, readable
+from arraystore.processes import process_pool
 from arraystore.progress import reporting
 from arraystore.spec import DEFAULT_MAX_PIXELS, Colour, Filter, Fit, Layout
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 __all__ = ["main"]
 
 _SHOWN_BAD = 10
-_SHOWN_CLASSES = 20
 _INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 # The library's messages name its arguments; whoever typed a command needs its options.
@@ -146,7 +137,7 @@ def _build(  # noqa: PLR0913 - each is an option of the command
     height_width, colours = _parse_size(size), _parse_background(background)
     with _errors_reported(debug=debug, interrupted="interrupted; the same command goes on where this one stopped"):
         bar = not quiet and sys.stderr.isatty()
-        with reporting(bar) as report, _process_pool(workers, wanted=processes) as executor:
+        with reporting(bar) as report, process_pool(workers, wanted=processes) as executor:
             watch = _Watch(report)
             store = arraystore.build(
                 source,
@@ -208,11 +199,11 @@ def _info(
     """Say what is in a store."""
     with _errors_reported(debug=debug):
         with arraystore.open(path) as store:
-            facts = _describe(store, path)
+            facts = describe(store, path)
         if as_json:
             typer.echo(json.dumps(facts, indent=2))
         else:
-            _print_facts(facts)
+            print_facts(facts)
 
 
 @_app.command("preview")
@@ -293,19 +284,14 @@ def _print_error(error: ArraystoreError | OSError) -> None:
     for argument, option in _OPTIONS.items():
         message = message.replace(f"{argument} ({option})", option).replace(argument, option)
     lines = [line.strip() for text in (message, *getattr(error, "__notes__", [])) for line in text.splitlines()]
-    typer.echo(f"arraystore: {_flat(' '.join(lines) or type(error).__name__)}", err=True)
+    typer.echo(f"arraystore: {flat(' '.join(lines) or type(error).__name__)}", err=True)
 
 
 def _print_bad(bad: Sequence[BadImage]) -> None:
     for image in bad[:_SHOWN_BAD]:
-        typer.echo(f"  slot {image.slot}  {_flat(image.source)}: {_flat(image.reason)}", err=True)
+        typer.echo(f"  slot {image.slot}  {flat(image.source)}: {flat(image.reason)}", err=True)
     if len(bad) > _SHOWN_BAD:
         typer.echo(f"  and {len(bad) - _SHOWN_BAD:,} more", err=True)
-
-
-def _flat(text: str) -> str:
-    """Return the text on one line: a file name may hold a line break, or worse."""
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def _expand(ranges: Sequence[range], total: int) -> list[int]:
@@ -321,50 +307,12 @@ def _expand(ranges: Sequence[range], total: int) -> list[int]:
     return chosen
 
 
-@contextmanager
-def _process_pool(workers: int | None, *, wanted: bool) -> Iterator[ProcessPoolExecutor | None]:
-    """Lend a pool of ``workers`` processes, or of one a core for None; or no pool, if none is wanted.
-
-    Processes are spawned, because a fork of a process that has threads (OpenCV, numba) may deadlock.
-    """
-    if not wanted:
-        yield None
-        return
-    count = workers or usable_cpus()
-    pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_end_with_parent)
-    # Ctrl-C goes to every process of the terminal. The workers are started now, while SIGINT is blocked, and inherit
-    # that: only this process is interrupted, and it alone decides and reports. An initializer that ignores the signal
-    # would come too late for a Ctrl-C during a worker's imports.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        for _ in range(count):
-            pool.submit(os.getpid)
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _end_with_parent() -> None:
-    """Make a worker end when the command is killed; it would wait for work for ever."""
-    parent = parent_process()
-    if parent is not None:
-
-        def follow() -> None:
-            parent.join()
-            os._exit(1)
-
-        threading.Thread(target=follow, daemon=True).start()
-
-
 def _print_summary(store: Store, target: Path, watch: _Watch) -> None:
     shape = " x ".join(map(str, store.spec.slot_shape))
     seconds = watch.seconds
     typer.echo(
-        f"{_flat(str(target))}: {_many(len(store), 'image')} of {shape} ({store.spec.layout}), "
-        f"{_readable(_disk_bytes(target))} on disk; {seconds:.1f} s, {watch.decoded / max(seconds, 1e-9):,.0f} img/s"
+        f"{flat(str(target))}: {_many(len(store), 'image')} of {shape} ({store.spec.layout}), "
+        f"{readable(disk_bytes(target))} on disk; {seconds:.1f} s, {watch.decoded / max(seconds, 1e-9):,.0f} img/s"
     )
     opened = f"arraystore.open({_quoted(target)}).images"
     if store.medium == "npy":
@@ -384,106 +332,8 @@ def _quoted(path: Path) -> str:
     return json.dumps(str(path), ensure_ascii=not str(path).isprintable())
 
 
-def _describe(store: Store, path: Path) -> dict[str, Any]:
-    """Return what ``info`` says, as plain values."""
-    spec = store.spec
-    status = np.bincount(store.status, minlength=3)
-    stored = store.status == STORED
-    counts = np.zeros(len(store.classes), np.int64)
-    if store.labels is not None and len(store.classes):
-        used = store.labels[stored & (store.labels >= 0)]
-        counts = np.bincount(used, minlength=len(store.classes))
-    facts: dict[str, Any] = {
-        "path": str(path),
-        "medium": store.medium,
-        "shape": list(store.images.shape),
-        "layout": spec.layout,
-        "colour": spec.colour,
-        "fit": spec.fit,
-        "filter": spec.filter,
-        "background": list(spec.background),
-        "exact": spec.exact,
-        "image_bytes": int(store.images.nbytes),
-        "disk_bytes": _disk_bytes(path),
-        "stored": int(status[STORED]),
-        "failed": int(status[FAILED]),
-        "classes": {name: int(count) for name, count in zip(store.classes, counts, strict=True)},
-        "targets": {
-            name: {"dtype": str(target.dtype), "shape": list(target.shape)} for name, target in store.targets.items()
-        },
-        "mean": [float(value) for value in store.mean],
-        "std": [float(value) for value in store.std],
-    }
-    for side in ("height", "width"):
-        sides = np.asarray(store.samples[side])[stored]
-        facts[f"source_{side}_px"] = [int(sides.min()), int(sides.max())] if len(sides) else None
-    return facts | {"format_version": FORMAT_VERSION, "writer": store.description.writer}
-
-
-def _print_facts(facts: dict[str, Any]) -> None:
-    from rich.table import Table  # noqa: PLC0415 - only where a table is printed
-    from rich.text import Text  # noqa: PLC0415
-
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    # As Text, because a plain str is searched for markup, and a class may be called [red].
-    for name, value in _rows(facts):
-        table.add_row(Text(name), Text(value))
-    _console().print(table)
-
-
-def _rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the rows of the table: a name, and the value as text."""
-    count, *slot = facts["shape"]
-    yield "store", _flat(facts["path"])
-    yield "medium", facts["medium"]
-    yield "images", f"{count:,} of {' x '.join(map(str, slot))} uint8 ({facts['layout']}, {facts['colour']})"
-    yield "bytes", f"{_readable(facts['image_bytes'])} of pixels, {_readable(facts['disk_bytes'])} on disk"
-    yield "status", f"{facts['stored']:,} stored, {facts['failed']:,} failed"
-    exact = ", exact" if facts["exact"] else ""
-    yield "made by", f"fit {facts['fit']}, filter {facts['filter']}{exact}"
-    if facts["fit"] == "pad":
-        yield "background", ", ".join(map(str, facts["background"]))
-    height, width = facts["source_height_px"], facts["source_width_px"]
-    if height and width:
-        yield "sources", f"{height[0]:,} to {height[1]:,} px high, {width[0]:,} to {width[1]:,} px wide"
-    yield "mean", ", ".join(f"{value:.2f}" for value in facts["mean"])
-    yield "std", ", ".join(f"{value:.2f}" for value in facts["std"])
-    for name, target in facts["targets"].items():
-        yield f"target {_flat(name)}", f"{target['dtype']} ({', '.join(map(str, target['shape']))})"
-    classes = list(facts["classes"].items())
-    if classes:
-        lines = [f"{number:,}  {_flat(name)}" for name, number in classes[:_SHOWN_CLASSES]]
-        if len(classes) > _SHOWN_CLASSES:
-            lines.append(f"and {len(classes) - _SHOWN_CLASSES:,} more")
-        yield f"classes ({len(classes):,})", "\n".join(lines)
-    yield "format", f"version {facts['format_version']}, written by {_flat(facts['writer'])}"
-
-
-def _console() -> Console:
-    from rich.console import Console as RichConsole  # noqa: PLC0415 - only where a table is printed
-
-    # Where there is no terminal there is no width to keep to: a wrapped line would be two for grep.
-    return RichConsole(width=None if sys.stdout.isatty() else 10_000, highlight=False)
-
-
-def _disk_bytes(path: Path) -> int:
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    return sum(file.stat().st_size for file in files)
-
-
 def _many(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def _readable(size_bytes: float) -> str:
-    """Return a size in decimal units, as disks are sold and as numpy counts."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size_bytes < 1000:
-            return f"{size_bytes:.3g} {unit}"
-        size_bytes /= 1000
-    return f"{size_bytes:,.3g} TB"
 
 
 def main() -> None:
