@@ -14,9 +14,10 @@ import numpy.typing as npt
 import simplejpeg
 
 from arraystore.codecs import decode_any
+from arraystore.compiled import compiled
 from arraystore.errors import DecodeError
 from arraystore.header import Header, read_header
-from arraystore.resample import Box, Buffers, compiled, resize
+from arraystore.resample import Box, Buffers, resize
 from arraystore.spec import ImageSpec, Placement
 
 __all__ = ["decode_into"]
@@ -176,23 +177,18 @@ def _deposit(image: Pixels, placement: Placement, slot: Pixels, spec: ImageSpec)
     rows = slice(placement.top, placement.top + placement.height)
     columns = slice(placement.left, placement.left + placement.width)
     planes = slot if spec.layout == "NCHW" else slot.transpose(2, 0, 1)
-    padded = (placement.height, placement.width) != spec.size
-    if padded:
+    if (placement.height, placement.width) != spec.size:
         _fill(planes, spec)
-    one_plane = image.ndim == 2
-    in_place = not padded and (slot.shape[-1] == 3 if spec.layout == "NHWC" and not one_plane else spec.channels == 1)
-    if in_place:
-        resize(image, slot.reshape(*spec.size, *image.shape[2:]), box=placement.box, name=spec.filter)
-        return
-    small = _buffers.get("small", placement.height, placement.width, *image.shape[2:])
-    resize(image, small, box=placement.box, name=spec.filter)
     part = planes[:, rows, columns]
-    if one_plane:
-        part[...] = small
-    elif spec.layout == "NCHW":
-        cv2.split(small, list(part))
+    if image.ndim == 3:
+        resize(image, part.transpose(1, 2, 0), box=placement.box, name=spec.filter)
+    elif part.strides[2] == 1:
+        resize(image, part[0], box=placement.box, name=spec.filter)
+        part[1:] = part[0]
     else:
-        slot[rows, columns] = small
+        small = _buffers.get("small", placement.height, placement.width)
+        resize(image, small, box=placement.box, name=spec.filter)
+        part[...] = small
 
 
 def _fill(planes: Pixels, spec: ImageSpec) -> None:

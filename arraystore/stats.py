@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from arraystore.resample import compiled
+from arraystore.compiled import compiled
 
 __all__ = ["channel_sums", "mean_and_std"]
 
