@@ -10,8 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
 from typing import Any, Literal
 
 import numpy as np
@@ -122,7 +121,7 @@ def build(  # noqa: PLR0913 - each option is keyword-only
     if workers is not None and workers < 1:
         raise SpecError(f"workers must be at least 1, not {workers!r}")
     manifest = Manifest.of(source, labels=labels, targets=targets)
-    plan = Plan(len(manifest), spec, manifest.digest)
+    plan = Plan(len(manifest), spec, manifest.digest, tuple(sorted(manifest.targets)))
     draft = draft_for(target, plan, overwrite=overwrite, fresh=fresh)
     try:
         _fill(draft, manifest, spec, workers=workers, executor=executor, progress=progress)
@@ -164,10 +163,10 @@ def _fill(  # noqa: PLR0913 - one call
                 for future in done:
                     _record(draft, future.result(), state)
                 report(state)
-    except BrokenProcessPool as error:
+    except BrokenExecutor as error:
         raise StoreError(
-            "a worker process died: it was killed, ran out of memory, or crashed in a decoder. What was done is kept; "
-            "the same call goes on from there"
+            "a worker died: it could not start, was killed, ran out of memory, or crashed in a decoder. What was done "
+            "is kept; the same call goes on from there"
         ) from error
     finally:
         stop.set()

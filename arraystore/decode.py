@@ -7,6 +7,7 @@ No step keeps a list or a second copy; scratch memory belongs to the thread and 
 from __future__ import annotations
 
 import math
+import re
 
 import cv2
 import numpy as np
@@ -27,8 +28,11 @@ Data = bytes | bytearray | memoryview
 
 _buffers = Buffers()
 
-# libjpeg warns of these and decodes every pixel all the same; other warnings mean that pixels are lost.
-_HARMLESS = ("extraneous bytes before marker", "unknown JFIF revision", "Unknown Adobe color transform", "bad ICC")
+# libjpeg warns of these and decodes every pixel all the same; other warnings mean that pixels are lost, and so do stray
+# bytes before a restart marker (0xd0 to 0xd7), which stands amid the pixels.
+_HARMLESS = re.compile(
+    r"extraneous bytes before marker 0x(?!d[0-7])|unknown JFIF revision|Unknown Adobe color transform|bad ICC"
+)
 
 # How EXIF orientations 2 to 8 are made upright, and which axes of the upright image then run backwards.
 _TRANSPOSED = frozenset((5, 6, 7, 8))
@@ -121,7 +125,7 @@ def _decode_jpeg(data: Data, header: Header, spec: ImageSpec, factor: int) -> tu
         )
     except ValueError as error:
         reason = str(error)
-        if not any(warning in reason for warning in _HARMLESS):
+        if not _HARMLESS.search(reason):
             raise DecodeError(_explain(reason)) from None
         # libjpeg stops at the first warning when told to be strict; OpenCV's reader goes on, yet refuses early ends.
         return _in_colour(decode_any(data, header, spec), spec), 1

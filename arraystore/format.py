@@ -54,21 +54,22 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from arraystore.errors import FormatError
+from arraystore.errors import FormatError, SpecError
 from arraystore.spec import ImageSpec
 
 __all__ = [
     "EMPTY",
     "FAILED",
     "FORMAT_VERSION",
+    "PAGE_BYTES",
     "PIXELS_OFFSET",
     "STORED",
     "Description",
@@ -84,7 +85,8 @@ __all__ = [
 
 EMPTY, STORED, FAILED = 0, 1, 2
 FORMAT_VERSION = 1
-PIXELS_OFFSET = 4096  # a page: slots of a multiple of 4 KiB then share no page, and direct I/O is possible
+PAGE_BYTES = 4096
+PIXELS_OFFSET = PAGE_BYTES  # slots of a multiple of 4 KiB then share no page, and direct I/O is possible
 _JSON_LIMIT_BYTES = 64 << 20
 _NPY_MAGIC = b"\x93NUMPY\x01\x00"
 
@@ -181,24 +183,64 @@ class Description:
                 "upgrade with pip install -U arraystore",
                 source=source,
             )
+        for name, fits in _MEMBERS.items():
+            if name not in members or not fits(members[name]):
+                what = f"{name} is {members[name]!r:.200}" if name in members else f"it has no {name}"
+                raise FormatError(f"{source} is damaged: {what}; build the store again", source=source)
         try:
-            known = {key.name: members[key.name] for key in fields(cls)}
-            known["spec"] = ImageSpec.from_dict(known["spec"])
-            known["shape"] = tuple(int(side) for side in known["shape"])
-            known["classes"] = {key: tuple(names) for key, names in known["classes"].items()}
-            known["mean"], known["std"] = tuple(known["mean"]), tuple(known["std"])
-            description = cls(**known)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            spec = ImageSpec.from_dict(members["spec"])
+        except (SpecError, TypeError) as error:
+            raise FormatError(f"{source} is damaged: {error}; build the store again", source=source) from error
+        description = cls(
+            count=members["count"],
+            shape=tuple(members["shape"]),
+            spec=spec,
+            targets=members["targets"],
+            classes={key: tuple(names) for key, names in members["classes"].items()},
+            mean=tuple(members["mean"]),
+            std=tuple(members["std"]),
+            manifest_digest=members["manifest_digest"],
+            root=members["root"],
+            failed=members["failed"],
+            writer=members["writer"],
+        )
+        if description.shape != spec.slot_shape:
             raise FormatError(
-                f"{source} is damaged: {type(error).__name__}: {error}; build the store again", source=source
-            ) from error
-        if description.count < 0 or description.shape != description.spec.slot_shape:
-            raise FormatError(
-                f"{source} is damaged: count {description.count}, shape {description.shape} and the spec's slots of "
-                f"{description.spec.slot_shape} do not fit together; build the store again",
+                f"{source} is damaged: shape {description.shape} is not that of the spec's slots, {spec.slot_shape}; "
+                "build the store again",
                 source=source,
             )
         return description
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_list(value: object, kinds: type | tuple[type, ...]) -> bool:
+    return isinstance(value, list | tuple) and all(
+        isinstance(item, kinds) and not isinstance(item, bool) for item in value
+    )
+
+
+def _is_file_name(name: str) -> bool:
+    return bool(name) and not name.startswith(".") and not any(part in name for part in ("/", "\\", "\0"))
+
+
+# Nothing that a damaged or hostile store.json says may lead to anything but a FormatError.
+_MEMBERS: dict[str, Callable[[Any], bool]] = {
+    "writer": lambda value: isinstance(value, str),
+    "count": _is_count,
+    "shape": lambda value: _is_list(value, int),
+    "spec": lambda value: isinstance(value, dict),
+    "targets": lambda value: isinstance(value, dict) and all(map(_is_file_name, value)),
+    "classes": lambda value: isinstance(value, dict) and all(_is_list(names, str) for names in value.values()),
+    "mean": lambda value: _is_list(value, (int, float)),
+    "std": lambda value: _is_list(value, (int, float)),
+    "manifest_digest": lambda value: isinstance(value, str),
+    "root": lambda value: value is None or isinstance(value, str),
+    "failed": _is_count,
+}
 
 
 def npy_header(shape: Sequence[int], *, size: int = PIXELS_OFFSET) -> bytes:
@@ -221,8 +263,8 @@ def npy_slots(path: Path) -> SlotFile:
             reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             shape, fortran, dtype = reader(file)
             offset = file.tell()
-    except ValueError as error:
-        raise FormatError(f"{path} is not a .npy file: {error}", source=str(path)) from error
+    except Exception as error:  # numpy parses the header as Python, so damage can raise whatever Python's parser does
+        raise FormatError(f"{path} is not a .npy file that can be read: {error}", source=str(path)) from error
     if fortran or dtype != np.uint8:
         raise FormatError(f"{path} should hold uint8 in C order, it holds {dtype}", source=str(path))
     return SlotFile(str(path), offset, tuple(shape))
@@ -244,7 +286,7 @@ def read_npy(path: Path, rows: int) -> npt.NDArray[Any]:
     """
     try:
         array: npt.NDArray[Any] = np.load(path, mmap_mode="r" if rows else None, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # see npy_slots
         raise FormatError(f"{path} cannot be read: {error}", source=str(path)) from error
     if array.ndim == 0 or array.shape[0] != rows:
         raise FormatError(f"{path} should have {rows:,} rows, its shape is {array.shape}", source=str(path))
@@ -267,13 +309,12 @@ def read_json(path: Path) -> dict[str, Any]:
         FormatError: it is missing, too large, or no JSON object.
     """
     try:
-        if path.stat().st_size > _JSON_LIMIT_BYTES:
-            raise FormatError(f"{path} is larger than {_JSON_LIMIT_BYTES:,} bytes", source=str(path))
-        members = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        if isinstance(error, FormatError):
-            raise
+        large = path.stat().st_size > _JSON_LIMIT_BYTES
+        members = None if large else json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise FormatError(f"{path} cannot be read: {error}", source=str(path)) from error
+    if large:
+        raise FormatError(f"{path} is larger than {_JSON_LIMIT_BYTES:,} bytes", source=str(path))
     if not isinstance(members, dict):
         raise FormatError(f"{path} should hold a JSON object", source=str(path))
     return members

@@ -358,7 +358,11 @@ _ORIENTATIONS = {"abcd": 1, "badc": 2, "dcba": 3, "cdab": 4, "acbd": 5, "cadb": 
 
 
 def iso_boxes(data: Data, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield type, first byte and end of the body of each box between two bytes; the last may end beyond the data."""
+    """Yield type, first byte and end of the body of each box between two bytes; the last may end beyond the data.
+
+    Raises:
+        DecodeError: a box is shorter than its own head.
+    """
     while start + 8 <= min(end, len(data)):
         size, kind = unpack_from(">I4s", data, start)
         body = start + 8

@@ -239,7 +239,9 @@ def resize(image: Pixels, out: Pixels, *, box: Box, name: Filter) -> None:
     part = image[down.low : down.high, across.low : across.high]
     if _resize_wide(part, out, across, down, rows_first=rows_first):
         return
-    target = out if out.flags.c_contiguous else _buffers.get("target", *out.shape)
+    # numpy calls an array of one row or column contiguous whatever its strides; OpenCV looks at the strides.
+    dense = out.strides == (width * math.prod(out.shape[2:]), *out.shape[2:], 1)[: out.ndim]
+    target = out if dense else _buffers.get("target", *out.shape)
     if rows_first:
         short = _buffers.get("short", height, *part.shape[1:])
         _blend(np.ascontiguousarray(part), down, short)

@@ -43,6 +43,9 @@ class Scan:
         """Yield paths relative to the root.
 
         Names are compared as bytes, which for UTF-8 is the order of code points, and the same in every locale.
+
+        Raises:
+            ManifestError: a folder cannot be listed.
         """
         try:
             # A stack of our own: a tree may be deeper than Python's calls.

@@ -24,7 +24,11 @@ _TARGET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 
 
 class TargetColumns:
-    """The targets that a caller gives beside the sources, sorted into arrays, classes and texts."""
+    """The targets that a caller gives beside the sources, sorted into arrays, classes and texts.
+
+    Raises:
+        ManifestError: they are given twice, or are no mapping.
+    """
 
     def __init__(self, labels: Any, targets: Any) -> None:
         self.targets: dict[str, npt.NDArray[Any]] = {}

@@ -44,18 +44,18 @@ def draft_for(
         SpaceError: there is not enough memory, or the volume is too small.
         OSError: the target cannot be written.
     """
-    medium = medium_of(target)
-    if medium == "ram" or target is None:
+    if target is None:
         from arraystore.stores.memory import MemoryDraft  # noqa: PLC0415 - each medium loads only what it needs
 
         return MemoryDraft(plan)
-    if medium == "hdf5":
+    path = Path(target).absolute()  # what is relative must not move with the working folder
+    if medium_of(target) == "hdf5":
         from arraystore.stores.hdf5 import Hdf5Draft  # noqa: PLC0415 - h5py takes a tenth of a second
 
-        return Hdf5Draft(Path(target), plan, overwrite=overwrite, fresh=fresh)
+        return Hdf5Draft(path, plan, overwrite=overwrite, fresh=fresh)
     from arraystore.stores.npy import NpyDraft  # noqa: PLC0415
 
-    return NpyDraft(Path(target), plan, overwrite=overwrite, fresh=fresh)
+    return NpyDraft(path, plan, overwrite=overwrite, fresh=fresh)
 
 
 def open_store(path: str | os.PathLike[str]) -> Store:
@@ -71,7 +71,7 @@ def open_store(path: str | os.PathLike[str]) -> Store:
         FormatError: there is no store at the path, or it is damaged, cut short, or newer than this arraystore.
         OSError: it cannot be read.
     """
-    place = Path(path)
+    place = Path(path).absolute()
     if place.is_dir():
         from arraystore.stores.npy import open_npy  # noqa: PLC0415 - see draft_for
 

@@ -32,15 +32,22 @@ class Plan:
         count: how many slots.
         spec: how images become slots.
         manifest_digest: of the manifest.
+        targets: names of the targets, which become files.
     """
 
     count: int
     spec: ImageSpec
     manifest_digest: str
+    targets: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the members of plan.json."""
-        return {"count": self.count, "spec": self.spec.to_dict(), "manifest_digest": self.manifest_digest}
+        return {
+            "count": self.count,
+            "spec": self.spec.to_dict(),
+            "manifest_digest": self.manifest_digest,
+            "targets": list(self.targets),
+        }
 
 
 @dataclass(frozen=True, slots=True)

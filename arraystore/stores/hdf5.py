@@ -7,6 +7,7 @@ other file: workers fill it in parallel, and readers gather at full speed, outsi
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ import h5py
 import numpy as np
 
 from arraystore.errors import FormatError
-from arraystore.format import PIXELS_OFFSET, Description, SlotFile, fsync_path
+from arraystore.format import PAGE_BYTES, Description, SlotFile, fsync_path
 from arraystore.stores.base import Plan, Publication, Store
 from arraystore.stores.partial import PartialFolder, reserve
 
@@ -40,15 +41,15 @@ class Hdf5Draft:
     """
 
     def __init__(self, target: Path, plan: Plan, *, overwrite: bool = False, fresh: bool = False) -> None:
-        size = plan.count * plan.spec.slot_bytes
+        size = 3 * PAGE_BYTES + plan.count * plan.spec.slot_bytes
         self._folder = PartialFolder(
-            target, plan, needed_bytes=size + 2 * PIXELS_OFFSET, overwrite=overwrite, fresh=fresh
+            target, plan, needed_bytes=size, is_store=_is_store, overwrite=overwrite, fresh=fresh
         )
         try:
             self._path = self._folder.path / "images.h5"
             self._slot_shape = plan.spec.slot_shape
+            reserve(self._path, size)
             self._set_count(plan.count)
-            reserve(self._path, self.file.offset + size)
             self.ledger = self._folder.map_ledger()
             self.reasons = self._folder.reasons
             self._folder.start()
@@ -70,10 +71,10 @@ class Hdf5Draft:
         shape = (count, *self._slot_shape)
         head = self._folder.path / "head.h5"
         slots = _write_head(head, shape)
-        with self._path.open("r+b" if self._path.exists() else "w+b") as file:
-            file.write(_first_bytes(head, slots.offset))
-            file.truncate(slots.offset + int(np.prod(shape, dtype=np.int64)))
+        with head.open("rb") as file:
+            header = file.read(slots.offset)
         head.unlink()
+        reserve(self._path, slots.offset + math.prod(shape), header=header)
         self.file = SlotFile(str(self._path.absolute()), slots.offset, shape)
         self._map = np.memmap(self._path, np.uint8, "r+", slots.offset, shape)
         self.slots = self._map.view(np.ndarray)
@@ -107,14 +108,21 @@ def open_hdf5(path: Path) -> Store:
             members = json.loads(file[_JSON][()])
             targets = {name: dataset[...] for name, dataset in file["targets"].items()}
             status, checksums = file["status"][...], file["checksums"][...]
-        except (KeyError, ValueError, OSError, TypeError) as error:
+        except (KeyError, ValueError, OSError, TypeError, AttributeError, RecursionError) as error:
             raise FormatError(f"{path} is damaged: {error}; build the store again", source=str(path)) from error
-    description = Description.from_json(members, f"{path}:{_JSON}")
+    if not isinstance(members, dict):
+        raise FormatError(f"{path}:{_JSON} should hold a JSON object", source=str(path))
     slots = _slots_of(path)
+    description = Description.from_json(members, f"{path}:{_JSON}")
     if slots.shape != (description.count, *description.shape):
         raise FormatError(f"{path}: images have shape {slots.shape}, store.json says otherwise", source=str(path))
-    if len(status) != len(checksums) or len(status) != description.count:
-        raise FormatError(f"{path}: status, checksums and images have different lengths", source=str(path))
+    arrays = {"status": status, "checksums": checksums} | targets
+    for name, array in arrays.items():
+        if np.shape(array)[:1] != (description.count,):
+            raise FormatError(
+                f"{path}: {name} should have {description.count:,} rows, its shape is {np.shape(array)}",
+                source=str(path),
+            )
     publication = Publication(description, status, checksums, targets, samples=None)
     return Store(
         medium="hdf5",
@@ -123,6 +131,14 @@ def open_hdf5(path: Path) -> Store:
         publication=publication,
         load_table=lambda name: _read_table(path, name),
     )
+
+
+def _is_store(path: Path) -> bool:
+    try:
+        with _h5(path, "r") as file:
+            return _JSON in file and "images" in file
+    except FormatError:
+        return False
 
 
 @contextmanager
@@ -139,27 +155,27 @@ def _h5(path: Path, mode: str, **options: Any) -> Iterator[h5py.File]:
 
 
 def _write_head(path: Path, shape: tuple[int, ...]) -> SlotFile:
-    """Make a file whose last and only large part are the pixels, not yet written, and take no space."""
-    size = int(np.prod(shape, dtype=np.int64))
+    """Make a file that ends with the pixels, which are not written and take no space.
+
+    In the layout of HDF5 1.8 the link to a dataset lies in its group's header, so nothing has to go behind the pixels;
+    with every part on its own page they start at the same byte, the fourth page's first, whatever their number.
+    """
     create = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     create.set_layout(h5py.h5d.CONTIGUOUS)
     create.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     create.set_fill_time(h5py.h5d.FILL_TIME_NEVER)  # the file system's zeros will do
-    with _h5(path, "w", alignment_threshold=size, alignment_interval=PIXELS_OFFSET) as file:
+    create.set_obj_track_times(False)  # two builds of the same images are the same bytes
+    layout = {"libver": ("v108", "v108"), "alignment_threshold": 1, "alignment_interval": PAGE_BYTES}
+    with _h5(path, "w", **layout) as file:
         space = h5py.h5s.create_simple(shape)
         h5py.h5d.create(file.id, b"images", h5py.h5t.NATIVE_UINT8, space, create)
     return _slots_of(path)
 
 
-def _first_bytes(path: Path, count: int) -> bytes:
-    with path.open("rb") as file:
-        return file.read(count)
-
-
 def _slots_of(path: Path) -> SlotFile:
     with _h5(path, "r") as file:
         dataset = file["images"]
-        offset = dataset.id.get_offset()
+        offset = dataset.id.get_offset() if isinstance(dataset, h5py.Dataset) else None
         if offset is None or dataset.dtype != np.uint8:
             raise FormatError(f"{path}: images are not contiguous uint8, so they cannot be mapped", source=str(path))
         return SlotFile(str(path.absolute()), int(offset), tuple(dataset.shape))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,7 +44,9 @@ class NpyDraft:
     def __init__(self, target: Path, plan: Plan, *, overwrite: bool = False, fresh: bool = False) -> None:
         shape = (plan.count, *plan.spec.slot_shape)
         size = PIXELS_OFFSET + plan.count * plan.spec.slot_bytes
-        self._folder = PartialFolder(target, plan, needed_bytes=size, overwrite=overwrite, fresh=fresh)
+        self._folder = PartialFolder(
+            target, plan, needed_bytes=size, is_store=_is_store, overwrite=overwrite, fresh=fresh
+        )
         try:
             path = self._folder.path / "images.npy"
             reserve(path, size, header=npy_header(shape))
@@ -63,9 +65,7 @@ class NpyDraft:
         shape = (count, *self.slots.shape[1:])
         path = self._folder.path / "images.npy"
         self._map.flush()
-        with path.open("r+b") as file:
-            file.write(npy_header(shape))
-            file.truncate(PIXELS_OFFSET + int(np.prod(shape, dtype=np.int64)))
+        reserve(path, PIXELS_OFFSET + math.prod(shape), header=npy_header(shape))
         self._map = np.memmap(path, np.uint8, "r+", PIXELS_OFFSET, shape)
         self.slots = self._map.view(np.ndarray)
 
@@ -107,8 +107,6 @@ def open_npy(path: Path) -> Store:
         raise FormatError(
             f"{path / 'images.npy'} has shape {slots.shape}, store.json says {expected}", source=str(path)
         )
-    if any(os.sep in name or name.startswith(".") for name in description.targets):
-        raise FormatError(f"{path / 'store.json'} names a target outside the store", source=str(path))
     rows = description.count
     publication = Publication(
         description=description,
@@ -124,6 +122,10 @@ def open_npy(path: Path) -> Store:
         publication=publication,
         load_table=lambda name: _read_table(path, name),
     )
+
+
+def _is_store(path: Path) -> bool:
+    return path.is_dir() and (path / "store.json").is_file() and (path / "images.npy").is_file()
 
 
 def _read_table(path: Path, name: str) -> pa.Table | None:

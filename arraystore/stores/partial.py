@@ -6,9 +6,11 @@ Nothing outside ``TARGET.partial/`` is written before the rename, and only files
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +24,13 @@ from arraystore.stores.base import Plan
 __all__ = ["PartialFolder", "reserve"]
 
 _LEDGER, _PLAN, _REASONS, _LOCK = "ledger.npy", "plan.json", "reasons.json", "lock"
-_OURS = frozenset((_PLAN, _REASONS, _LOCK, "store.json", "samples.parquet", "dropped.parquet", "images.h5", "head.h5"))
+_OURS = frozenset(
+    (
+        *(_PLAN, _REASONS, _LEDGER, _LOCK),
+        *("store.json", "images.npy", "status.npy", "checksums.npy", "samples.parquet", "dropped.parquet"),
+        *("images.h5", "head.h5"),
+    )
+)
 
 
 class PartialFolder:
@@ -40,12 +48,22 @@ class PartialFolder:
         OSError: the folder cannot be made.
     """
 
-    def __init__(self, target: Path, plan: Plan, *, needed_bytes: int, overwrite: bool, fresh: bool) -> None:
+    def __init__(  # noqa: PLR0913 - one call in each medium
+        self,
+        target: Path,
+        plan: Plan,
+        *,
+        needed_bytes: int,
+        is_store: Callable[[Path], bool],
+        overwrite: bool,
+        fresh: bool,
+    ) -> None:
         self.target = target
         self.path = target.with_name(target.name + ".partial")
         self.reasons: dict[int, str] = {}
         self._plan = plan
         self._overwrite = overwrite
+        self._is_store = is_store
         self._check_target()
         self.resumed = self._has_work(fresh=fresh)
         if not self.resumed:
@@ -69,7 +87,11 @@ class PartialFolder:
             write_json(self.path / _PLAN, self._plan.to_json())
 
     def map_ledger(self) -> npt.NDArray[np.void]:
-        """Map the ledger, new or as it was left: file-backed, so that it costs no anonymous memory whatever N."""
+        """Map the ledger, new or as it was left: file-backed, so that it costs no anonymous memory whatever N.
+
+        Raises:
+            FormatError: it does not fit the plan.
+        """
         path = self.path / _LEDGER
         dtype = ledger_dtype(self._plan.spec.channels)
         shape = (self._plan.count,)
@@ -89,16 +111,13 @@ class PartialFolder:
         for name in (_PLAN, _LEDGER, _REASONS):
             (self.path / name).unlink()
         fsync_path(self.path)
-        if not self.target.exists():
-            self.path.rename(self.target)
-        else:
-            old = self.target.with_name(self.target.name + ".replaced")
-            self.target.rename(old)
-            self.path.rename(self.target)
-            _remove(old)
+        replaces = self.target.exists()
+        (_exchange if replaces else os.rename)(self.path, self.target)
         fsync_path(self.target.parent)
         (self.target / _LOCK).unlink()
         self.release()
+        if replaces:
+            _remove(self.path)  # the old store, which has the partial folder's name now
 
     def publish_file(self, name: str) -> None:
         """Give one file of the folder the target's name, and remove the folder."""
@@ -131,7 +150,7 @@ class PartialFolder:
                 f"{self.target} exists already: choose another name, remove it, or pass overwrite=True to replace it "
                 "when the new store is finished"
             )
-        if not _is_store(self.target):
+        if self.target.is_symlink() or not self._is_store(self.target):
             raise StoreExistsError(f"{self.target} exists and is not a store, so overwrite=True does not replace it")
 
     def _has_work(self, *, fresh: bool) -> bool:
@@ -175,25 +194,24 @@ class PartialFolder:
 
 
 def reserve(path: Path, size: int, *, header: bytes = b"") -> None:
-    """Make a file of ``size`` bytes whose blocks are all reserved, so that no later write can find the volume full.
+    """Make a file ``size`` bytes long with all blocks reserved, so that no later write can find the volume full.
+
+    What the file has already stays, but for a new ``header``; what is behind ``size`` is cut off.
 
     Raises:
-        SpaceError: the volume is too small; the file is removed again.
+        SpaceError: the volume is too small.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        if header:
-            os.pwrite(descriptor, header, 0)
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(descriptor, 0, size)
-        os.ftruncate(descriptor, size)
+        with path.open("r+b" if path.exists() else "w+b") as file:
+            file.write(header)
+            file.flush()
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            os.ftruncate(file.fileno(), size)
     except OSError as error:
-        path.unlink()
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise _space_error(path.parent, size, free_disk_bytes(path.parent)) from error
         raise
-    finally:
-        os.close(descriptor)
 
 
 def _space_error(folder: Path, needed: int, free: int) -> SpaceError:
@@ -214,20 +232,36 @@ def _same_file(descriptor: int, path: Path) -> bool:
     return (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino)
 
 
-def _is_store(path: Path) -> bool:
-    if path.is_symlink():
-        return False
-    if path.is_dir():
-        return (path / "store.json").is_file() and (path / "images.npy").is_file()
-    return path.is_file()
+def _exchange(path: Path, other: Path) -> None:
+    """Let two folders swap their names, by one rename where the system can (renameat2 of Linux), else by three."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    at_working_folder, exchange = -100, 2
+    if hasattr(libc, "renameat2") and not libc.renameat2(
+        at_working_folder, os.fsencode(path), at_working_folder, os.fsencode(other), exchange
+    ):
+        return
+    aside = path.with_name(path.name + ".replaced")
+    other.rename(aside)
+    path.rename(other)
+    aside.rename(path)
+
+
+def _names_of(folder: Path) -> set[str]:
+    """The names of ours in a folder: the fixed ones, and the targets that its plan or description tells of."""
+    names = set(_OURS)
+    for told in (_PLAN, "store.json"):
+        with contextlib.suppress(FormatError):
+            targets = read_json(folder / told).get("targets")
+            names.update(f"{name}.npy" for name in targets or () if isinstance(name, str))
+    return names
 
 
 def _clear(folder: Path, *, keep: str = "") -> None:
     """Delete the files of ours in a folder; anything else is left."""
-    for entry in list(os.scandir(folder)):
-        ours = entry.name in _OURS or entry.name.endswith(".npy")
-        if ours and entry.name != keep and entry.is_file(follow_symlinks=False):
-            Path(entry.path).unlink()
+    for name in _names_of(folder) - {keep}:
+        file = folder / name
+        if file.is_file() and not file.is_symlink():
+            file.unlink()
 
 
 def _remove(folder: Path) -> None:
