@@ -41,24 +41,20 @@ def samples_table(
 
     rows = range(len(manifest)) if kept is None else kept.tolist()
     chosen = ledger if kept is None else ledger[kept]
-    columns: dict[str, Any] = {"source": _strings([manifest.name(row) for row in rows])}
+    columns: dict[str, pa.Array] = {"source": _texts([manifest.name(row) for row in rows])}
     names = manifest.classes.get("labels")
     if names is not None:
         codes = manifest.targets["labels"] if kept is None else manifest.targets["labels"][kept]
-        columns["label"] = pa.DictionaryArray.from_arrays(
-            pa.array(codes.astype(np.int32)), _strings(list(names))
-        ).dictionary_decode()
+        columns["label"] = pa.DictionaryArray.from_arrays(_numbers(codes), _texts(list(names))).dictionary_decode()
     for name in ("height", "width", "bytes"):
-        columns[name] = pa.array(np.ascontiguousarray(chosen[name]))
-    mtimes = np.ascontiguousarray(chosen["mtime"])
-    columns["mtime"] = pa.array(mtimes, pa.timestamp("ns", "UTC"), mask=mtimes == 0)
+        columns[name] = _numbers(chosen[name])
+    columns["mtime"] = _numbers(chosen["mtime"], pa.timestamp("ns", "UTC"), valid=chosen["mtime"] != 0)
     failed = chosen["status"] == FAILED
-    columns["reason"] = pa.array(
-        [reasons.get(row, "") if bad else None for row, bad in zip(rows, failed, strict=True)], pa.string()
+    columns["reason"] = _texts(
+        [reasons.get(row, "") if bad else "" for row, bad in zip(rows, failed, strict=True)], failed
     )
     for name, texts in manifest.texts.items():
-        column = f"{name}_text" if name in columns else name
-        columns[column] = _strings([texts[row] for row in rows])
+        columns[f"{name}_text" if name in columns else name] = _texts([texts[row] for row in rows])
     return pa.table(columns)
 
 
@@ -68,9 +64,9 @@ def dropped_table(manifest: Manifest, reasons: Mapping[int, str], rows: Sequence
 
     return pa.table(
         {
-            "row": pa.array(rows, pa.int64()),
-            "source": _strings([manifest.name(row) for row in rows]),
-            "reason": pa.array([reasons.get(row, "") for row in rows], pa.string()),
+            "row": _numbers(np.asarray(rows, np.int64)),
+            "source": _texts([manifest.name(row) for row in rows]),
+            "reason": _texts([reasons.get(row, "") for row in rows]),
         }
     )
 
@@ -101,11 +97,35 @@ def read_parquet(path: Path) -> pa.Table:
         raise FormatError(f"{path} cannot be read: {error}", source=str(path)) from error
 
 
-def _strings(names: list[str]) -> pa.Array:
-    """Names as strings; as bytes, all of them, where one is not valid UTF-8: a Linux file name may be any bytes."""
+# Columns are made from buffers, because pyarrow.array imports pandas wherever it is installed.
+
+
+def _numbers(
+    values: npt.NDArray[Any], kind: pa.DataType = None, *, valid: npt.NDArray[np.bool_] | None = None
+) -> pa.Array:
+    import pyarrow as pa  # noqa: PLC0415 - see samples_table
+
+    values = np.ascontiguousarray(values)
+    kind = kind or pa.from_numpy_dtype(values.dtype)
+    return pa.Array.from_buffers(kind, len(values), [_bitmap(valid), pa.py_buffer(values)])
+
+
+def _texts(texts: list[str], valid: npt.NDArray[np.bool_] | None = None) -> pa.Array:
+    """Texts as strings; as bytes, all of them, where one is not valid UTF-8: a Linux file name may be any bytes."""
     import pyarrow as pa  # noqa: PLC0415 - see samples_table
 
     try:
-        return pa.array(names, pa.string())
+        raw, kinds = [text.encode() for text in texts], (pa.string(), pa.large_string())
     except UnicodeEncodeError:
-        return pa.array([os.fsencode(name) for name in names], pa.binary())
+        raw, kinds = [os.fsencode(text) for text in texts], (pa.binary(), pa.large_binary())
+    ends = np.cumsum([0, *map(len, raw)])
+    large = bool(ends[-1] > np.iinfo(np.int32).max)
+    offsets = ends.astype(np.int64 if large else np.int32)
+    buffers = [_bitmap(valid), pa.py_buffer(offsets), pa.py_buffer(b"".join(raw))]
+    return pa.Array.from_buffers(kinds[large], len(raw), buffers)
+
+
+def _bitmap(valid: npt.NDArray[np.bool_] | None) -> pa.Buffer | None:
+    import pyarrow as pa  # noqa: PLC0415 - see samples_table
+
+    return None if valid is None else pa.py_buffer(np.packbits(valid, bitorder="little"))

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import images
+import pytest
+from hypothesis import settings
+
+pytest.register_assert_rewrite("store_contract")
+
+# The first example of a test may load a decoder; and nothing but the code under test decides what fails.
+settings.register_profile("tests", deadline=None, database=None)
+settings.load_profile("tests")
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 19 good images in three classes; tests only read it."""
+    return images.write_tree(tmp_path_factory.mktemp("photos"), {"ash": 8, "größe 日本": 5, "oak": 6})
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    """A folder of this test's own: 12 images in two classes, of which slots 2, 3, 7 and 11 are bad."""
+    folder = images.write_tree(tmp_path / "mixed", {"a": 6, "b": 6})
+    files = sorted(folder.rglob("*.*"))
+    files[2].write_bytes(b"this is no image")
+    files[3].write_bytes(b"")
+    files[7].write_bytes(files[7].read_bytes()[:-60])
+    files[11].write_bytes(images.bomb())
+    return folder
