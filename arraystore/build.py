@@ -149,18 +149,19 @@ def _fill(  # noqa: PLR0913 - one call
     runs = _plan_runs(draft, at_once)
     state = Progress(total=len(manifest), done=len(manifest) - sum(stop - start for start, stop in runs))
     stop = threading.Event()
-    pending: set[Future[Filled]] = set()
+    pending: dict[Future[Filled], int] = {}
     todo = iter(runs)
     try:
         with reporting(progress) as report:
             report(state)
             while True:
                 while len(pending) < at_once * _RUNS_IN_FLIGHT_PER_WORKER and (run := next(todo, None)) is not None:
-                    pending.add(_submit(pool, draft, manifest, spec, run, stop))
+                    pending[_submit(pool, draft, manifest, spec, run, stop)] = run[0]
                 if not pending:
                     return
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in done:
+                done, _ = wait(pending, return_when=FIRST_COMPLETED)
+                for future in sorted(done, key=pending.__getitem__):
+                    del pending[future]
                     _record(draft, future.result(), state)
                 report(state)
     except BrokenExecutor as error:

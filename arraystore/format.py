@@ -37,7 +37,7 @@ that it does not know and MUST ignore members that it does not know:
 
 **samples.parquet** columns: `source` (string; binary where a name is not valid UTF-8), `label` (string, only where the
 labels have classes), `height` and `width` (uint32, of the upright image, 0 if it failed), `bytes` (uint64, of the
-encoded source), `mtime` (timestamp in ns, UTC; null where the source is no file), `reason` (string, null unless the
+encoded source), `mtime` (timestamp in µs, UTC; null where the source is no file), `reason` (string, null unless the
 slot failed), and then one column for each text of the manifest.
 
 **Under construction** a store lies in `TARGET.partial/`, with `plan.json` (what is being built), `ledger.npy` (a row a

@@ -48,7 +48,8 @@ def samples_table(
         columns["label"] = pa.DictionaryArray.from_arrays(_numbers(codes), _texts(list(names))).dictionary_decode()
     for name in ("height", "width", "bytes"):
         columns[name] = _numbers(chosen[name])
-    columns["mtime"] = _numbers(chosen["mtime"], pa.timestamp("ns", "UTC"), valid=chosen["mtime"] != 0)
+    # Microseconds: nanoseconds are too fine for Python's datetime and for many readers of Parquet.
+    columns["mtime"] = _numbers(chosen["mtime"] // 1000, pa.timestamp("us", "UTC"), valid=chosen["mtime"] != 0)
     failed = chosen["status"] == FAILED
     columns["reason"] = _texts(
         [reasons.get(row, "") if bad else "" for row, bad in zip(rows, failed, strict=True)], failed

@@ -160,7 +160,7 @@ class StoreContract:
         ]
         assert samples["bytes"].to_pylist() == [file.stat().st_size for file in files]
         mtimes = np.array(samples["mtime"]).astype(np.int64).tolist()
-        assert mtimes == [file.stat().st_mtime_ns for file in files]
+        assert mtimes == [file.stat().st_mtime_ns // 1000 for file in files]
         assert samples["reason"].to_pylist() == [None] * 19
 
     @pytest.mark.parametrize(

@@ -206,7 +206,7 @@ def _write_table(file: h5py.File, name: str, table: pa.Table) -> None:
         values = table[column]
         if pa.types.is_timestamp(values.type):
             dataset = group.create_dataset(column, data=values.cast(pa.int64()).fill_null(0).to_numpy())
-            dataset.attrs["unit"] = "ns since 1970-01-01 UTC, 0 where unknown"
+            dataset.attrs["unit"] = "µs since 1970-01-01 UTC, 0 where unknown"
         elif pa.types.is_string(values.type) or pa.types.is_binary(values.type):
             # HDF5 strings have no null and no type for bytes: empty, and the bytes as they are.
             texts = [b"" if value is None else os.fsencode(value) for value in values.to_pylist()]
@@ -225,7 +225,7 @@ def _read_table(path: Path, name: str) -> pa.Table | None:
         for column, dataset in file[name].items():
             values = dataset[...]
             if column == "mtime":
-                columns[column] = pa.array(values, pa.timestamp("ns", "UTC"), mask=values == 0)
+                columns[column] = pa.array(values, pa.timestamp("us", "UTC"), mask=values == 0)
             elif values.dtype == object:
                 columns[column] = _texts(values.tolist(), nullable=column == "reason")
             else:

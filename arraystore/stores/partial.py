@@ -108,13 +108,13 @@ class PartialFolder:
 
     def publish_folder(self) -> None:
         """Give the folder itself the target's name."""
-        for name in (_PLAN, _LEDGER, _REASONS):
-            (self.path / name).unlink()
         fsync_path(self.path)
         replaces = self.target.exists()
         (_exchange if replaces else os.rename)(self.path, self.target)
         fsync_path(self.target.parent)
-        (self.target / _LOCK).unlink()
+        # After the rename: a crash in between leaves files too many, the other way round it would lose all the work.
+        for name in (_LEDGER, _REASONS, _PLAN, _LOCK):
+            (self.target / name).unlink()
         self.release()
         if replaces:
             _remove(self.path)  # the old store, which has the partial folder's name now
