@@ -17,117 +17,20 @@ from __future__ import annotations
 
 import math
 import threading
-from dataclasses import dataclass
-from functools import lru_cache
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from arraystore import resample_wide as wide
 from arraystore.compiled import compiled
 from arraystore.spec import Filter
+from arraystore.weights import Weights, weights_for
 
 __all__ = ["Buffers", "resize"]
 
 Pixels = npt.NDArray[np.uint8]
 Box = tuple[float, float, float, float]
-
-_PRECISION_BITS = 22  # 32 bits less 8 for the pixel and 2 for the overshoot of filters with negative lobes
-_SUPPORT = {"box": 0.5, "bilinear": 1.0, "hamming": 1.0, "bicubic": 2.0, "lanczos": 3.0}
-_CODE = {name: code for code, name in enumerate(_SUPPORT)}
-
-
-def _filter_weight(code: int, x: float) -> float:  # noqa: C901 - five filters, compiled into one loop
-    """The filter's weight at distance ``x``; the constants, single precision ones included, are Pillow's."""
-    if code == 0:
-        return 1.0 if -0.5 < x <= 0.5 else 0.0
-    if code == 4:
-        if not -3.0 <= x < 3.0:
-            return 0.0
-        if x == 0.0:
-            return 1.0
-        a = x * math.pi
-        b = x / 3.0 * math.pi
-        return math.sin(a) / a * (math.sin(b) / b)
-    x = abs(x)
-    if code == 1:
-        return max(1.0 - x, 0.0)
-    if code == 2:
-        if x == 0.0:
-            return 1.0
-        if x >= 1.0:
-            return 0.0
-        x *= math.pi
-        return math.sin(x) / x * float(np.float32(0.54) + np.float32(0.46) * math.cos(x))
-    if x < 1.0:
-        return ((-0.5 + 2.0) * x - (-0.5 + 3.0)) * x * x + 1.0
-    if x < 2.0:
-        return (((x - 5.0) * x + 8.0) * x - 4.0) * -0.5
-    return 0.0
-
-
-_filter_weight_kernel = njit(nogil=True, error_model="numpy", inline="always")(_filter_weight)
-
-
-@compiled("void(int64, float64, int64, float64, float64, int64[::1], int64[::1], int32[:, ::1])")
-def _fill_weights(  # noqa: PLR0913 - compiled for plain arguments
-    code: int,
-    support: float,
-    in_size: int,
-    start: float,
-    span: float,
-    first: npt.NDArray[np.int64],
-    count: npt.NDArray[np.int64],
-    weights: npt.NDArray[np.int32],
-) -> None:
-    out_size = first.size
-    scale = span / out_size
-    filter_scale = max(scale, 1.0)
-    reach = support * filter_scale
-    step = 1.0 / filter_scale
-    exact = np.empty(weights.shape[1], np.float64)
-    for i in range(out_size):
-        centre = start + (i + 0.5) * scale
-        low = max(int(centre - reach + 0.5), 0)
-        n = min(int(centre + reach + 0.5), in_size) - low
-        total = 0.0
-        for j in range(n):
-            exact[j] = _filter_weight_kernel(code, (j + low - centre + 0.5) * step)
-            total += exact[j]
-        for j in range(n):
-            weight = exact[j] / total if total != 0.0 else exact[j]
-            weights[i, j] = int(weight * (1 << 22) + (-0.5 if weight < 0.0 else 0.5))
-        # `_blend_rows` reads unchecked memory: whatever the arithmetic did, every row that it reads exists.
-        first[i] = min(low, in_size - 1)
-        count[i] = max(n, 1)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Weights:
-    """For each output row: the first input row, how many, and their fixed-point weights, padded with zeros."""
-
-    first: npt.NDArray[np.int64]
-    count: npt.NDArray[np.int64]
-    weights: npt.NDArray[np.int32]
-    low: int
-    high: int
-
-
-@lru_cache(maxsize=1024)
-def _weights(name: str, in_size: int, start: float, stop: float, out_size: int) -> _Weights:
-    """Weights to resample ``start`` … ``stop`` of ``in_size`` rows to ``out_size``; a folder has few distinct sizes."""
-    # Pillow keeps the box in single precision: the subtraction must round as it does there.
-    span = float(np.float32(stop) - np.float32(start))
-    support = _SUPPORT[name]
-    taps = math.ceil(support * max(span / out_size, 1.0)) * 2 + 1
-    first = np.empty(out_size, np.int64)
-    count = np.empty(out_size, np.int64)
-    weights = np.zeros((out_size, -(-taps // 4) * 4), np.int32)  # `_blend_rows` takes four at a time
-    _fill_weights(_CODE[name], support, in_size, float(np.float32(start)), span, first, count, weights)
-    low, high = int(first.min()), int((first + count).max())
-    return _Weights(first - low, count, weights, low, high)
 
 
 @compiled("void(uint8[:, ::1], int64[::1], int64[::1], int32[:, ::1], uint8[:, ::1])")
@@ -231,8 +134,8 @@ def resize(image: Pixels, out: Pixels, *, box: Box, name: Filter) -> None:
         rows = _nearest(top, bottom, height, image.shape[0])
         np.take(np.take(image, rows, axis=0), columns, axis=1, out=out, mode="clip")
         return
-    across = _weights(name, image.shape[1], left, right, width)
-    down = _weights(name, image.shape[0], top, bottom, height)
+    across = weights_for(name, image.shape[1], left, right, width)
+    down = weights_for(name, image.shape[0], top, bottom, height)
     # The order of the passes shows in the last bit. Pillow 13's rule: rows first where they shrink much more.
     shrink = image.shape[0] - height
     rows_first = shrink > 0 and shrink > 2 * (image.shape[1] - width)
@@ -259,7 +162,7 @@ def resize(image: Pixels, out: Pixels, *, box: Box, name: Filter) -> None:
             out[...] = target
 
 
-def _resize_wide(part: Pixels, out: Pixels, across: _Weights, down: _Weights, *, rows_first: bool) -> bool:
+def _resize_wide(part: Pixels, out: Pixels, across: Weights, down: Weights, *, rows_first: bool) -> bool:
     """`resize` by `arraystore.resample_wide`; False if that is not for this processor or these sizes."""
     planar = wide.is_planar(out)
     columns = wide.plan_columns(across, part.shape[2] if part.ndim == 3 else 1, planar=planar)
@@ -280,12 +183,12 @@ def _resize_wide(part: Pixels, out: Pixels, across: _Weights, down: _Weights, *,
     return True
 
 
-def _blend(image: Pixels, weights: _Weights, out: Pixels) -> None:
+def _blend(image: Pixels, weights: Weights, out: Pixels) -> None:
     rows, target = image.reshape(image.shape[0], -1), out.reshape(out.shape[0], -1)
     _blend_rows(rows, weights.first, weights.count, weights.weights, target)
 
 
-def _blend_columns(image: Pixels, weights: _Weights, out: Pixels) -> None:
+def _blend_columns(image: Pixels, weights: Weights, out: Pixels) -> None:
     height, width, *channels = image.shape
     turned = _buffers.get("turned", width, height, *channels)
     blended = _buffers.get("blended", out.shape[1], height, *channels)

@@ -34,16 +34,14 @@ kernel. Everything here is checked against it, and with memory that faults on bo
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from arraystore import avx512 as op
 from arraystore.avx512 import compiled_wide, supported
-
-if TYPE_CHECKING:
-    from arraystore.resample import _Weights
+from arraystore.weights import Weights
 
 __all__ = ["Columns", "Rows", "blend_columns", "blend_rows", "is_planar", "plan_columns", "plan_rows", "supported"]
 
@@ -146,7 +144,7 @@ def _fill_columns(  # noqa: C901, PLR0913 - one flat loop nest: slices and calls
 
 
 @lru_cache(maxsize=512)  # most are 10 to 40 KB; making one costs 0.03 ms
-def plan_columns(weights: _Weights, channels: int, *, planar: bool) -> Columns | None:
+def plan_columns(weights: Weights, channels: int, *, planar: bool) -> Columns | None:
     """Plan for `blend_columns`, or None where the portable kernel has to do it.
 
     Args:
@@ -179,7 +177,7 @@ def plan_columns(weights: _Weights, channels: int, *, planar: bool) -> Columns |
 
 
 @lru_cache(maxsize=512)
-def plan_rows(weights: _Weights) -> Rows | None:
+def plan_rows(weights: Weights) -> Rows | None:
     """Plan for `blend_rows`, or None where the portable kernel has to do it."""
     if not supported():
         return None

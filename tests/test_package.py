@@ -30,7 +30,7 @@ MODULES = [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix("
 LAYERS = [
     ["errors", "limits", "progress", "compiled", "avx512"],
     ["spec", "texts", "scan"],
-    ["format", "tables", "targets", "manifest", "resample_wide", "resample", "header"],
+    ["format", "tables", "targets", "manifest", "weights", "resample_wide", "resample", "header"],
     ["stats", "codecs"],
     ["decode"],
     ["samples", "stores", "fill"],

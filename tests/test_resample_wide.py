@@ -22,6 +22,7 @@ from PIL import Image
 from arraystore import avx512, resample
 from arraystore import resample_wide as wide
 from arraystore.spec import Filter
+from arraystore.weights import weights_for
 
 Pixels = npt.NDArray[np.uint8]
 Box = tuple[float, float, float, float]
@@ -66,8 +67,8 @@ def plans(
     """The part of the image that counts, whether rows come first, and the plans."""
     left, top, right, bottom = box
     height, width = out.shape[:2]
-    across = resample._weights(name, image.shape[1], left, right, width)
-    down = resample._weights(name, image.shape[0], top, bottom, height)
+    across = weights_for(name, image.shape[1], left, right, width)
+    down = weights_for(name, image.shape[0], top, bottom, height)
     shrink = image.shape[0] - height
     rows_first = shrink > 0 and shrink > 2 * (image.shape[1] - width)
     channels = 3 if image.ndim == 3 else 1
@@ -293,7 +294,7 @@ def test_arrays_that_were_not_planned_for_are_refused() -> None:
 
 
 def test_weights_of_more_than_three_digits_are_refused() -> None:
-    weights = resample._weights("bilinear", 100, 0.0, 100.0, 50)
+    weights = weights_for("bilinear", 100, 0.0, 100.0, 50)
     heavy = weights.weights.copy()
     heavy[7, 1] = 128 << 16
     assert wide.plan_columns(replace(weights, weights=heavy), 3, planar=True) is None
@@ -301,7 +302,7 @@ def test_weights_of_more_than_three_digits_are_refused() -> None:
 
 
 def test_an_output_row_without_weights_reads_its_first_row_only() -> None:
-    weights = resample._weights("bilinear", 100, 0.0, 100.0, 50)
+    weights = weights_for("bilinear", 100, 0.0, 100.0, 50)
     rows = wide.plan_rows(replace(weights, weights=np.zeros_like(weights.weights)))
     assert (rows is not None) == wide.supported()
     if rows is not None:

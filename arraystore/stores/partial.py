@@ -96,7 +96,10 @@ class PartialFolder:
         dtype = ledger_dtype(self._plan.spec.channels)
         shape = (self._plan.count,)
         if self.resumed:
-            ledger: npt.NDArray[np.void] = np.lib.format.open_memmap(path, mode="r+")
+            try:
+                ledger: npt.NDArray[np.void] = np.lib.format.open_memmap(path, mode="r+")
+            except (OSError, ValueError) as error:
+                raise FormatError(f"{path} cannot be read: {error}; call again with fresh=True") from error
             if ledger.dtype != dtype or ledger.shape != shape:
                 raise FormatError(f"{path} does not fit its plan; call again with fresh=True", source=str(path))
             return ledger
