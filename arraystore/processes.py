@@ -28,14 +28,21 @@ def process_pool(workers: int | None, *, wanted: bool) -> Iterator[ProcessPoolEx
     pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_end_with_parent)
     # Ctrl-C goes to every process of the terminal. The workers are started now, while SIGINT is blocked, and inherit
     # that: only this process is interrupted, and it alone decides and reports. An initializer that ignores the signal
-    # would come too late for a Ctrl-C during a worker's imports.
+    # would come too late for a Ctrl-C during a worker's imports. Other threads, such as numpy's, may still take the
+    # signal for this process, and an exception between starting a worker and telling it what to do would strand it: so
+    # here a Ctrl-C is only noted.
+    noted: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _frame: noted.append(number))
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         for _ in range(count):
             pool.submit(os.getpid)
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.signal(signal.SIGINT, handler)
     try:
+        if noted:
+            raise KeyboardInterrupt
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
