@@ -20,7 +20,7 @@ from arraystore.errors import DecodeError
 from arraystore.format import FAILED, STORED, SlotFile, ledger_dtype
 from arraystore.spec import ImageSpec
 
-__all__ = ["Filled", "Job", "fill_run", "fill_slots"]
+__all__ = ["Filled", "Job", "file_stamp", "fill_run", "fill_slots"]
 
 Pixels = npt.NDArray[np.uint8]
 Source = str | bytes | Pixels
@@ -61,18 +61,22 @@ class Filled:
 
 
 def fill_run(job: Job) -> Filled:
-    """Fill a run from another process: map the slots' file, or send the pixels back.
+    """Fill a run from another process, or where slots must not be mapped: map or write them, or send the pixels back.
 
     Raises:
         FormatError: the file is too short for the slots that it should hold.
+        OSError: the volume is full or failed.
     """
     count = len(job.sources)
+    if job.file is not None and job.file.reserved:
+        return fill_slots(job, job.file.map(writable=True, start=job.start, count=count).view(np.ndarray))
+    pixels = np.empty((count, *job.spec.slot_shape), np.uint8)
+    filled = fill_slots(job, pixels)
     if job.file is None:
-        pixels = np.empty((count, *job.spec.slot_shape), np.uint8)
-        filled = fill_slots(job, pixels)
         filled.pixels = pixels
-        return filled
-    return fill_slots(job, job.file.map(writable=True, start=job.start, count=count).view(np.ndarray))
+    else:
+        job.file.write(job.start, pixels)
+    return filled
 
 
 def fill_slots(job: Job, slots: Pixels, stop: threading.Event | None = None) -> Filled:
@@ -96,18 +100,31 @@ def fill_slots(job: Job, slots: Pixels, stop: threading.Event | None = None) -> 
         slot, row = slots[i], filled.rows[i]
         try:
             data, row["bytes"], row["mtime"] = _read(source)
+            if not isinstance(data, np.ndarray):
+                row["hash"] = xxhash.xxh3_64_intdigest(data)
             row["height"], row["width"] = decode_into(data, slot, job.spec)
             row["sums"] = channel_sums(slot, job.spec.layout)
             row["status"] = STORED
         except (DecodeError, OSError, MemoryError) as error:
             slot[...] = 0
             row["status"] = FAILED
+            if isinstance(error, MemoryError):
+                row["bytes"] = row["mtime"] = 0  # as if not read: a later call, with more memory, tries again
             filled.reasons[job.start + i] = _reason(error)
         except Exception as error:
             error.add_note(f"slot {job.start + i} ← {source if isinstance(source, str) else type(source).__name__}")
             raise
         row["checksum"] = xxhash.xxh3_64_intdigest(slot)
     return filled
+
+
+def file_stamp(path: str) -> tuple[int, int]:
+    """Return the size in bytes and the time of change in nanoseconds of a regular file; zeros for anything else."""
+    try:
+        info = os.stat(path)  # noqa: PTH116 - see _read
+    except (OSError, ValueError):
+        return 0, 0
+    return (info.st_size, info.st_mtime_ns) if stat.S_ISREG(info.st_mode) else (0, 0)
 
 
 def _reason(error: Exception) -> str:

@@ -34,6 +34,7 @@ LAYERS = [
     ["stats", "codecs"],
     ["decode"],
     ["samples", "stores", "fill"],
+    ["checkpoint", "runs"],
     ["build"],
     ["preview", "sample", "info", "processes"],
     [""],  # the package itself
