@@ -11,7 +11,7 @@ import errno
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -76,9 +76,8 @@ class PartialFolder:
         self.same_decoders = True
         self._plan = plan
         self._pixels = self.path / pixels
-        self._pixels_descriptor = -1
         self._bytes_before = 0
-        self._ledger: Ledger | None = None
+        self._held = ExitStack()
         self._overwrite = overwrite
         self._is_store = is_store
         self._check_target()
@@ -87,6 +86,7 @@ class PartialFolder:
             self._check_space()
         self.path.mkdir(exist_ok=True)
         self._lock = Lock(self.path / _LOCK, target)
+        self._held.callback(self._lock.release)
         try:
             self._check_target()  # another build may have published while this one waited for nothing
             if self.resumed:
@@ -102,7 +102,6 @@ class PartialFolder:
     @property
     def ledger(self) -> npt.NDArray[np.void]:
         """A row a slot, as claimed so far; read-only."""
-        assert self._ledger is not None, "start comes first"  # noqa: S101 - an order of calls within this folder
         return self._ledger.rows
 
     def start(self, file: SlotFile) -> npt.NDArray[np.bool_]:
@@ -121,9 +120,12 @@ class PartialFolder:
             OSError: the volume failed.
         """
         with self.writing():
+            # Held from here on, because a volume reports what it failed to write to those who had the file open.
             self._pixels_descriptor = os.open(self._pixels, os.O_RDONLY | os.O_CLOEXEC)
+            self._held.callback(os.close, self._pixels_descriptor)
             os.fsync(self._pixels_descriptor)
             self._ledger = Ledger(self.path / LEDGER, self._plan.count, self._plan.spec.channels)
+            self._held.callback(self._ledger.close)
             with (self.path / _REASONS).open("ab") as file_of_reasons:
                 if file_of_reasons.tell():
                     file_of_reasons.write(b"\n")  # ends a line that was cut short
@@ -149,7 +151,6 @@ class PartialFolder:
             SpaceError: the volume is full.
             OSError: it failed.
         """
-        assert self._ledger is not None, "start comes first"  # noqa: S101 - see ledger
         with self.writing():
             os.fdatasync(self._pixels_descriptor)
             reasons = {slot: why for run in runs for slot, why in run.reasons.items()}
@@ -170,7 +171,6 @@ class PartialFolder:
         Raises:
             OSError: the volume failed.
         """
-        assert self._ledger is not None, "start comes first"  # noqa: S101 - see ledger
         self._ledger.withdraw(slots)
 
     @contextmanager
@@ -222,12 +222,7 @@ class PartialFolder:
 
     def release(self) -> None:
         """Let another build take up the folder; what lies in it stays."""
-        if self._ledger is not None:
-            self._ledger.close()
-        if self._pixels_descriptor >= 0:
-            os.close(self._pixels_descriptor)
-            self._pixels_descriptor = -1
-        self._lock.release()
+        self._held.close()
 
     def _check_target(self) -> None:
         if not os.path.lexists(self.target):
