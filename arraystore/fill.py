@@ -20,10 +20,50 @@ from arraystore.errors import DecodeError
 from arraystore.format import FAILED, STORED, SlotFile, ledger_dtype
 from arraystore.spec import ImageSpec
 
-__all__ = ["Filled", "Job", "file_stamp", "fill_run", "fill_slots"]
+__all__ = ["Filled", "Job", "StoredSlot", "fill_run", "fill_slots"]
 
 Pixels = npt.NDArray[np.uint8]
-Source = str | bytes | Pixels
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSlot:
+    """A source that is in a finished store already: its pixels are taken over, if they are still what was stored.
+
+    Attributes:
+        file: where that store's slots lie.
+        slot: which one.
+        checksum: xxh3_64 of its bytes.
+        height: of the upright image, in pixels.
+        width: likewise.
+        bytes: of the encoded source.
+        mtime: when the source changed, in nanoseconds.
+        hash: xxh3_64 of the encoded source.
+        source: the path to decode where the pixels are damaged.
+        reason: why the slot failed, or None.
+    """
+
+    file: SlotFile
+    slot: int
+    checksum: int
+    height: int
+    width: int
+    bytes: int
+    mtime: int
+    hash: int
+    source: str
+    reason: str | None = None
+
+    def read_into(self, slot: Pixels) -> bool:
+        """Read the pixels into ``slot``, C-order, and return whether they are whole."""
+        try:
+            with open(self.file.path, "rb", buffering=0) as file:  # noqa: PTH123 - see _read
+                read = os.preadv(file.fileno(), [slot.data.cast("B")], self.file.byte_of(self.slot))
+        except OSError:
+            return False
+        return read == slot.nbytes and xxhash.xxh3_64_intdigest(slot.data) == self.checksum
+
+
+Source = str | bytes | Pixels | StoredSlot
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,42 +129,47 @@ def fill_slots(job: Job, slots: Pixels, stop: threading.Event | None = None) -> 
         slots: uint8, (count, *slot_shape); overwritten.
         stop: when set, the rest of the run is left empty (status 0).
     """
-    # Imported here because reading a store needs no decoder: cv2 and numba take half a second.
-    from arraystore.decode import decode_into  # noqa: PLC0415
-    from arraystore.stats import channel_sums  # noqa: PLC0415
-
     filled = Filled(job.start, np.zeros(len(job.sources), ledger_dtype(job.spec.channels)))
     for i, source in enumerate(job.sources):
         if stop is not None and stop.is_set():
             break
-        slot, row = slots[i], filled.rows[i]
         try:
-            data, row["bytes"], row["mtime"] = _read(source)
-            if not isinstance(data, np.ndarray):
-                row["hash"] = xxhash.xxh3_64_intdigest(data)
-            row["height"], row["width"] = decode_into(data, slot, job.spec)
-            row["sums"] = channel_sums(slot, job.spec.layout)
-            row["status"] = STORED
-        except (DecodeError, OSError, MemoryError) as error:
-            slot[...] = 0
-            row["status"] = FAILED
-            if isinstance(error, MemoryError):
-                row["bytes"] = row["mtime"] = 0  # as if not read: a later call, with more memory, tries again
-            filled.reasons[job.start + i] = _reason(error)
+            reason = _fill_slot(source, slots[i], filled.rows[i], job.spec)
         except Exception as error:
             error.add_note(f"slot {job.start + i} ← {source if isinstance(source, str) else type(source).__name__}")
             raise
-        row["checksum"] = xxhash.xxh3_64_intdigest(slot)
+        if reason is not None:
+            filled.reasons[job.start + i] = reason
     return filled
 
 
-def file_stamp(path: str) -> tuple[int, int]:
-    """Return the size in bytes and the time of change in nanoseconds of a regular file; zeros for anything else."""
+def _fill_slot(source: Source, slot: Pixels, row: np.void, spec: ImageSpec) -> str | None:
+    """Fill one slot and its row; return why that failed, or None."""
+    # Imported here because reading a store needs no decoder: cv2 and numba take half a second.
+    from arraystore.decode import decode_into  # noqa: PLC0415
+    from arraystore.stats import channel_sums  # noqa: PLC0415
+
+    reason = None
     try:
-        info = os.stat(path)  # noqa: PTH116 - see _read
-    except (OSError, ValueError):
-        return 0, 0
-    return (info.st_size, info.st_mtime_ns) if stat.S_ISREG(info.st_mode) else (0, 0)
+        if isinstance(source, StoredSlot) and source.read_into(slot):
+            for name in ("height", "width", "bytes", "mtime", "hash"):
+                row[name] = getattr(source, name)
+            reason = source.reason
+        else:
+            data, row["bytes"], row["mtime"] = _read(source.source if isinstance(source, StoredSlot) else source)
+            if not isinstance(data, np.ndarray):
+                row["hash"] = xxhash.xxh3_64_intdigest(data)
+            row["height"], row["width"] = decode_into(data, slot, spec)
+        row["sums"] = 0 if reason else channel_sums(slot, spec.layout)
+        row["status"] = FAILED if reason else STORED
+    except (DecodeError, OSError, MemoryError) as error:
+        slot[...] = 0
+        reason = _reason(error)
+        row["status"] = FAILED
+        if isinstance(error, MemoryError):
+            row["bytes"] = row["mtime"] = 0  # as if not read: a later call, with more memory, tries again
+    row["checksum"] = xxhash.xxh3_64_intdigest(slot.data)
+    return reason
 
 
 def _reason(error: Exception) -> str:
@@ -135,7 +180,7 @@ def _reason(error: Exception) -> str:
     return str(error)
 
 
-def _read(source: Source) -> tuple[bytes | Pixels, int, int]:
+def _read(source: str | bytes | Pixels) -> tuple[bytes | Pixels, int, int]:
     """The source's data, its size in bytes and its time of change in nanoseconds (0 for what is no file)."""
     if isinstance(source, np.ndarray):
         return source, source.nbytes, 0

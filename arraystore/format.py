@@ -164,9 +164,10 @@ class SlotFile:
             OSError: the volume is full or failed.
         """
         with open(self.path, "r+b", buffering=0) as file:  # noqa: PTH123 - a Path costs as much again, for each slot
-            write_at(file.fileno(), np.ascontiguousarray(pixels).data.cast("B"), self._begin(start))
+            write_at(file.fileno(), np.ascontiguousarray(pixels).data.cast("B"), self.byte_of(start))
 
-    def _begin(self, slot: int) -> int:
+    def byte_of(self, slot: int) -> int:
+        """Return the byte of the file at which a slot starts."""
         return self.offset + slot * self.slot_bytes
 
     def map(self, *, writable: bool = False, start: int = 0, count: int | None = None) -> npt.NDArray[np.uint8]:
@@ -176,7 +177,7 @@ class SlotFile:
             FormatError: the file is too short for them.
         """
         count = self.shape[0] - start if count is None else count
-        begin, end = self._begin(start), self._begin(start + count)
+        begin, end = self.byte_of(start), self.byte_of(start + count)
         size = Path(self.path).stat().st_size
         if end > size:
             raise FormatError(

@@ -5,24 +5,18 @@ A later call fills the slots that no earlier one has settled, and those whose so
 
 from __future__ import annotations
 
-import time
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import numpy.typing as npt
 
-from arraystore.fill import file_stamp
 from arraystore.format import FAILED
 from arraystore.manifest import Manifest
+from arraystore.stamps import file_stamps
 from arraystore.stores import Draft
 
 __all__ = ["cut_runs", "take_empty"]
 
 # Long enough that handing it out costs nothing, short enough that Ctrl-C and progress wait for a second at most.
 _RUN_SLOTS = 16
-_LOOKS = 1024
-_SLOW_LOOK_S = 1e-4
-_LOOKERS = 32
 
 
 def take_empty(draft: Draft, manifest: Manifest) -> npt.NDArray[np.int64]:
@@ -51,20 +45,9 @@ def _changed(manifest: Manifest, ledger: npt.NDArray[np.void], slots: npt.NDArra
     """Whether the source of each slot is another file than the one that was read, by size and time of change."""
     if not manifest.is_paths:  # what is in memory is part of the manifest's digest
         return np.zeros(len(slots), bool)
-    seen = ledger[["bytes", "mtime"]][slots].tolist()
-
-    def look(chunk: range) -> list[bool]:
-        return [file_stamp(str(manifest.load(int(slots[i])))) != seen[i] for i in chunk]
-
-    # On a network file system each look is a round trip; on a local one threads would only be in each other's way.
-    began_s = time.perf_counter()
-    changed = look(range(min(_LOOKS, len(slots))))
-    slow = time.perf_counter() - began_s > len(changed) * _SLOW_LOOK_S
-    rest = [range(at, min(at + _LOOKS, len(slots))) for at in range(len(changed), len(slots), _LOOKS)]
-    with ThreadPoolExecutor(_LOOKERS if slow else 1, thread_name_prefix="arraystore-stat") as pool:
-        for part in pool.map(look, rest):
-            changed += part
-    return np.array(changed, bool)
+    now = file_stamps(lambda slot: str(manifest.load(slot)), slots)
+    changed: npt.NDArray[np.bool_] = (now["bytes"] != ledger["bytes"][slots]) | (now["mtime"] != ledger["mtime"][slots])
+    return changed
 
 
 def cut_runs(empty: npt.NDArray[np.int64], workers: int) -> list[tuple[int, int]]:
