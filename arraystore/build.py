@@ -7,10 +7,11 @@ byte for byte, for any number of workers, threads or processes, on any medium.
 
 from __future__ import annotations
 
+import math
 import os
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Executor
+from contextlib import closing
 from typing import Any, Literal
 
 import numpy as np
@@ -18,10 +19,10 @@ import numpy.typing as npt
 import xxhash
 
 import arraystore
-from arraystore.errors import BadImage, BadImagesError, SpecError, StoreError
-from arraystore.fill import Filled, Job, fill_run, fill_slots
+from arraystore.crew import Crew, crew_for
+from arraystore.errors import BadImage, BadImagesError, SpecError
+from arraystore.fill import Filled, Job
 from arraystore.format import EMPTY, FAILED, STORED, Description
-from arraystore.limits import usable_cpus
 from arraystore.manifest import Manifest
 from arraystore.progress import Progress, reporting
 from arraystore.spec import DEFAULT_MAX_PIXELS, Colour, Filter, Fit, ImageSpec, Layout
@@ -33,7 +34,6 @@ __all__ = ["build"]
 # Long enough that handing it out costs nothing, short enough that Ctrl-C and progress wait for a second at most.
 _RUN_SLOTS = 16
 _RUNS_IN_FLIGHT_PER_WORKER = 3
-_LET_GO_S = 5.0
 _LISTED = 10
 
 
@@ -54,6 +54,8 @@ def build(  # noqa: PLR0913 - each option is keyword-only
     targets: Sequence[str] | Mapping[str, Any] | None = None,
     bad: Literal["raise", "keep", "drop"] = "raise",
     workers: int | None = None,
+    processes: bool = False,
+    timeout_s: float = 60.0,
     executor: Executor | None = None,
     progress: bool | Callable[[Progress], None] = True,
     overwrite: bool = False,
@@ -84,8 +86,14 @@ def build(  # noqa: PLR0913 - each option is keyword-only
             labels, or ``"drop"`` their rows by moving the last good ones into the holes.
         workers: how many images are decoded at once; by default as many as processors may be used. With an
             ``executor``: how many it runs at once.
+        processes: True decodes in worker processes in place of threads. An image that crashes or kills its process
+            twice is a bad one; whatever else ends a process, others do its work. They are all ended on return.
+        timeout_s: seconds that one image may take in a worker process. One that takes longer is tried once more
+            alone, and is a bad one if it is too slow again. Threads have no such limit, for nothing can stop one.
         executor: where to run them in place of threads of this process, such as a ProcessPoolExecutor; its workers
-            must see the same files. It is not shut down.
+            must see the same files. It is not shut down. If it breaks, as when one of its workers is killed, or if no
+            run ends in the time that ``timeout_s`` allows for it, worker processes as of ``processes`` go on; a
+            ProcessPoolExecutor's own are ended.
         progress: True draws a bar, False is silent, a function is called with a `Progress` after each run.
         overwrite: True replaces a store that has the target's name, once the new one is finished.
         fresh: True discards what an unfinished build of this target left.
@@ -99,8 +107,8 @@ def build(  # noqa: PLR0913 - each option is keyword-only
         BadImagesError: some sources could not be stored, and ``bad`` is ``"raise"``; or none could.
         StoreExistsError: the target has its name already.
         SpaceError: memory or volume are too small; nothing has been written.
-        StoreError: another build into this target is running, an unfinished one was of something else, or a worker
-            process died.
+        StoreError: another build into this target is running, an unfinished one was of something else, worker
+            processes cannot start, an executor stalls, or the volume failed.
         OSError: the target cannot be written.
     """
     if spec is None:
@@ -120,11 +128,17 @@ def build(  # noqa: PLR0913 - each option is keyword-only
         raise SpecError(f"bad must be 'raise', 'keep' or 'drop', not {bad!r}")
     if workers is not None and workers < 1:
         raise SpecError(f"workers must be at least 1, not {workers!r}")
+    if not (isinstance(timeout_s, int | float) and 0 < timeout_s < math.inf):
+        raise SpecError(f"timeout_s must be a number of seconds greater than 0, not {timeout_s!r}")
+    if processes and executor is not None:
+        raise SpecError("processes=True and an executor were passed: choose one, the executor has its own workers")
     manifest = Manifest.of(source, labels=labels, targets=targets)
     plan = Plan(len(manifest), spec, manifest.digest, tuple(sorted(manifest.targets)))
     draft = draft_for(target, plan, overwrite=overwrite, fresh=fresh)
     try:
-        _fill(draft, manifest, spec, workers=workers, executor=executor, progress=progress)
+        crew = crew_for(draft.slots, workers=workers, executor=executor, processes=processes, timeout_s=timeout_s)
+        with closing(crew):
+            _fill(draft, manifest, spec, crew, progress)
         failures = _failures(draft, manifest)
         if failures and (bad == "raise" or len(failures) == len(manifest)):
             raise _bad_images(failures, len(manifest), kept=target is not None)
@@ -134,49 +148,28 @@ def build(  # noqa: PLR0913 - each option is keyword-only
         draft.close()
 
 
-def _fill(  # noqa: PLR0913 - one call
+def _fill(
     draft: Draft,
     manifest: Manifest,
     spec: ImageSpec,
-    *,
-    workers: int | None,
-    executor: Executor | None,
-    progress: bool | Callable[[Progress], None],
+    crew: Crew,
+    progress: bool | Callable[[Progress], None],  # noqa: FBT001 - the public option
 ) -> None:
     """Fill every slot that is not stored yet, with a bounded number of runs in flight."""
-    pool = executor or ThreadPoolExecutor(workers or usable_cpus(), thread_name_prefix="arraystore-fill")
-    at_once = workers or getattr(pool, "_max_workers", None) or usable_cpus()
-    runs = _plan_runs(draft, at_once)
+    runs = _plan_runs(draft, crew.size)
     state = Progress(total=len(manifest), done=len(manifest) - sum(stop - start for start, stop in runs))
-    stop = threading.Event()
-    pending: dict[Future[Filled], int] = {}
     todo = iter(runs)
-    try:
-        with reporting(progress) as report:
+    with reporting(progress) as report:
+        report(state)
+        while True:
+            while crew.pending < crew.size * _RUNS_IN_FLIGHT_PER_WORKER and (run := next(todo, None)) is not None:
+                sources = [manifest.load(slot) for slot in range(*run)]
+                crew.submit(Job(run[0], sources, spec, draft.file))
+            if not crew.pending:
+                return
+            for filled in crew.collect():
+                _record(draft, filled, state)
             report(state)
-            while True:
-                while len(pending) < at_once * _RUNS_IN_FLIGHT_PER_WORKER and (run := next(todo, None)) is not None:
-                    pending[_submit(pool, draft, manifest, spec, run, stop)] = run[0]
-                if not pending:
-                    return
-                done, _ = wait(pending, return_when=FIRST_COMPLETED)
-                for future in sorted(done, key=pending.__getitem__):
-                    del pending[future]
-                    _record(draft, future.result(), state)
-                report(state)
-    except BrokenExecutor as error:
-        raise StoreError(
-            "a worker died: it could not start, was killed, ran out of memory, or crashed in a decoder. What was done "
-            "is kept; the same call goes on from there"
-        ) from error
-    finally:
-        stop.set()
-        for future in pending:
-            future.cancel()
-        if executor is None:
-            pool.shutdown(wait=True, cancel_futures=True)
-        elif pending:
-            wait(pending, timeout=_LET_GO_S)  # they write what they would write anyway, so a longer wait gains nothing
 
 
 def _plan_runs(draft: Draft, workers: int) -> list[tuple[int, int]]:
@@ -202,23 +195,8 @@ def _plan_runs(draft: Draft, workers: int) -> list[tuple[int, int]]:
     ]
 
 
-def _submit(  # noqa: PLR0913 - one call
-    pool: Executor, draft: Draft, manifest: Manifest, spec: ImageSpec, run: tuple[int, int], stop: threading.Event
-) -> Future[Filled]:
-    start, end = run
-    job = Job(
-        start,
-        [manifest.load(slot) for slot in range(start, end)],
-        spec,
-        draft.file,
-    )
-    if isinstance(pool, ThreadPoolExecutor):
-        return pool.submit(fill_slots, job, draft.slots[start:end], stop)
-    return pool.submit(fill_run, job)
-
-
 def _record(draft: Draft, filled: Filled, progress: Progress) -> None:
-    """Write a finished run into the ledger; the status comes last, after the pixels that it claims."""
+    """Write what is filled into the ledger; the status comes last, after the pixels that it claims."""
     rows = filled.rows
     run = slice(filled.start, filled.start + len(rows))
     if filled.pixels is not None:

@@ -6,10 +6,13 @@ the pixels are in the file that it mapped itself.
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import stat
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,10 +23,12 @@ from arraystore.errors import DecodeError
 from arraystore.format import FAILED, STORED, SlotFile, ledger_dtype
 from arraystore.spec import ImageSpec
 
-__all__ = ["Filled", "Job", "fill_run", "fill_slots"]
+__all__ = ["Filled", "Job", "fail_slot", "fill_parts", "fill_run", "fill_slots"]
 
 Pixels = npt.NDArray[np.uint8]
 Source = str | bytes | Pixels
+
+_STAT_LIMIT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +50,10 @@ class Job:
 
 @dataclass(slots=True)
 class Filled:
-    """How a run went.
+    """How a run, or a part of one, went.
 
     Attributes:
-        start: the run's first slot.
+        start: its first slot.
         rows: one ledger row a slot (`arraystore.format.ledger_dtype`).
         reasons: slot → why it failed.
         pixels: the slots themselves where the worker could not write them in place.
@@ -66,13 +71,35 @@ def fill_run(job: Job) -> Filled:
     Raises:
         FormatError: the file is too short for the slots that it should hold.
     """
+    (filled,) = fill_parts(job, math.inf)
+    return filled
+
+
+def fill_parts(job: Job, every_s: float) -> Iterator[Filled]:
+    """Fill a run as `fill_run` does, and give what is done each time that ``every_s`` seconds have gone by.
+
+    So whoever waits for the parts knows what was in progress if they stop: one slot, where images are slow.
+
+    Raises:
+        FormatError: the file is too short for the slots that it should hold.
+    """
     count = len(job.sources)
     if job.file is None:
-        pixels = np.empty((count, *job.spec.slot_shape), np.uint8)
-        filled = fill_slots(job, pixels)
-        filled.pixels = pixels
-        return filled
-    return fill_slots(job, job.file.map(writable=True, start=job.start, count=count).view(np.ndarray))
+        slots = np.empty((count, *job.spec.slot_shape), np.uint8)
+    else:
+        slots = job.file.map(writable=True, start=job.start, count=count).view(np.ndarray)
+    rows = np.zeros(count, ledger_dtype(job.spec.channels))
+
+    def part(first: int, stop: int) -> Filled:
+        return Filled(job.start + first, rows[first:stop], reasons, slots[first:stop] if job.file is None else None)
+
+    first, reasons, given_s = 0, dict[int, str](), time.monotonic()
+    for i in range(count):
+        if i > first and time.monotonic() - given_s > every_s:
+            yield part(first, i)
+            first, reasons, given_s = i, {}, time.monotonic()
+        _fill_slot(job, i, slots[i], rows[i], reasons)
+    yield part(first, count)
 
 
 def fill_slots(job: Job, slots: Pixels, stop: threading.Event | None = None) -> Filled:
@@ -85,29 +112,43 @@ def fill_slots(job: Job, slots: Pixels, stop: threading.Event | None = None) -> 
         slots: uint8, (count, *slot_shape); overwritten.
         stop: when set, the rest of the run is left empty (status 0).
     """
+    filled = Filled(job.start, np.zeros(len(job.sources), ledger_dtype(job.spec.channels)))
+    for i in range(len(job.sources)):
+        if stop is not None and stop.is_set():
+            break
+        _fill_slot(job, i, slots[i], filled.rows[i], filled.reasons)
+    return filled
+
+
+def fail_slot(job: Job, reason: str) -> Filled:
+    """Settle a run of one slot that no worker could fill: pixels of zeros, status 2 and the reason."""
+    rows, pixels = np.zeros(1, ledger_dtype(job.spec.channels)), np.zeros((1, *job.spec.slot_shape), np.uint8)
+    rows["bytes"], rows["mtime"] = _measure(job.sources[0])
+    rows["checksum"] = xxhash.xxh3_64_intdigest(pixels.data)
+    rows["status"] = FAILED
+    return Filled(job.start, rows, {job.start: reason}, pixels)
+
+
+def _fill_slot(job: Job, i: int, slot: Pixels, row: np.void, reasons: dict[int, str]) -> None:
+    """Decode source ``i`` of a run; fill in its ledger row, and the reason if it failed."""
     # Imported here because reading a store needs no decoder: cv2 and numba take half a second.
     from arraystore.decode import decode_into  # noqa: PLC0415
     from arraystore.stats import channel_sums  # noqa: PLC0415
 
-    filled = Filled(job.start, np.zeros(len(job.sources), ledger_dtype(job.spec.channels)))
-    for i, source in enumerate(job.sources):
-        if stop is not None and stop.is_set():
-            break
-        slot, row = slots[i], filled.rows[i]
-        try:
-            data, row["bytes"], row["mtime"] = _read(source)
-            row["height"], row["width"] = decode_into(data, slot, job.spec)
-            row["sums"] = channel_sums(slot, job.spec.layout)
-            row["status"] = STORED
-        except (DecodeError, OSError, MemoryError) as error:
-            slot[...] = 0
-            row["status"] = FAILED
-            filled.reasons[job.start + i] = _reason(error)
-        except Exception as error:
-            error.add_note(f"slot {job.start + i} ← {source if isinstance(source, str) else type(source).__name__}")
-            raise
-        row["checksum"] = xxhash.xxh3_64_intdigest(slot)
-    return filled
+    source = job.sources[i]
+    try:
+        data, row["bytes"], row["mtime"] = _read(source)
+        row["height"], row["width"] = decode_into(data, slot, job.spec)
+        row["sums"] = channel_sums(slot, job.spec.layout)
+        row["status"] = STORED
+    except (DecodeError, OSError, MemoryError) as error:
+        slot[...] = 0
+        row["status"] = FAILED
+        reasons[job.start + i] = _reason(error)
+    except Exception as error:
+        error.add_note(f"slot {job.start + i} ← {source if isinstance(source, str) else type(source).__name__}")
+        raise
+    row["checksum"] = xxhash.xxh3_64_intdigest(slot.data)
 
 
 def _reason(error: Exception) -> str:
@@ -135,3 +176,22 @@ def _read(source: Source) -> tuple[bytes | Pixels, int, int]:
     finally:
         os.close(descriptor)
     return data, len(data), info.st_mtime_ns
+
+
+def _measure(source: Source) -> tuple[int, int]:
+    """A source's size and time of change as `_read` gives them, without reading it; zeros if that cannot be told."""
+    if not isinstance(source, str):
+        _, size, mtime = _read(source)
+        return size, mtime
+    found = [(0, 0)]
+
+    def look() -> None:
+        with contextlib.suppress(OSError):
+            info = os.stat(source)  # noqa: PTH116 - as in _read
+            found.append((info.st_size, info.st_mtime_ns))
+
+    # The source may lie on a volume that does not answer, which is why no worker could fill its slot.
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    thread.join(_STAT_LIMIT_S)
+    return found[-1]

@@ -34,8 +34,11 @@ LAYERS = [
     ["stats", "codecs"],
     ["decode"],
     ["samples", "stores", "fill"],
+    ["worker"],
+    ["processes"],
+    ["crew"],
     ["build"],
-    ["preview", "sample", "info", "processes"],
+    ["preview", "sample", "info"],
     [""],  # the package itself
     ["cli"],
     ["__main__"],
