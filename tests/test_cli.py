@@ -193,7 +193,7 @@ class TestBuild:
 
     def test_a_limit_that_is_no_time(self, photos: Path, tmp_path: Path) -> None:
         result = run("build", photos, tmp_path / "a.store", "--size", "16", "--processes", "--timeout", "0")
-        assert one_line(result, 2) == "--timeout must be a number of seconds greater than 0, not 0.0"
+        assert one_line(result, 2) == "arraystore: --timeout must be a number of seconds greater than 0, not 0.0\n"
 
     def test_quiet(self, photos: Path, tmp_path: Path) -> None:
         result = run("build", photos, tmp_path / "a.store", "--size", "16", "--quiet")
