@@ -8,10 +8,11 @@ build was interrupted.
 
 from __future__ import annotations
 
+import math
 import os
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import closing
 from importlib import metadata
 from typing import Any, Literal
 
@@ -19,11 +20,12 @@ import numpy as np
 import numpy.typing as npt
 
 import arraystore
+from arraystore.bad import bad_images_error, check_max_bad, drop_failed, failures_of, too_many
 from arraystore.checkpoint import Checkpoints
-from arraystore.errors import BadImage, BadImagesError, SpecError, StoreError
-from arraystore.fill import Filled, Job, fill_run, fill_slots
+from arraystore.crew import Crew, crew_for
+from arraystore.errors import SpecError
+from arraystore.fill import Filled, Job, Source
 from arraystore.format import FAILED, STORED, Description
-from arraystore.limits import usable_cpus
 from arraystore.manifest import Manifest
 from arraystore.progress import Progress, reporting
 from arraystore.runs import cut_runs, take_empty
@@ -31,12 +33,11 @@ from arraystore.spec import DEFAULT_MAX_PIXELS, Colour, Filter, Fit, ImageSpec, 
 from arraystore.stores import Draft, Plan, Store, draft_for, finished
 from arraystore.stores.base import Publication
 
-__all__ = ["build"]
+__all__ = ["TIMEOUT_S", "build", "build_manifest", "check_options"]
 
 _RUNS_IN_FLIGHT_PER_WORKER = 3
-_LET_GO_S = 5.0
-_LISTED = 10
-_SHARE_AFTER = 100
+# No image of a real camera takes this long, however busy the machine.
+TIMEOUT_S = 60.0
 
 
 def build(  # noqa: PLR0913 - each option is keyword-only
@@ -57,6 +58,8 @@ def build(  # noqa: PLR0913 - each option is keyword-only
     bad: Literal["raise", "keep", "drop"] = "raise",
     max_bad: float | None = None,
     workers: int | None = None,
+    processes: bool = False,
+    timeout_s: float = TIMEOUT_S,
     executor: Executor | None = None,
     progress: bool | Callable[[Progress], None] = True,
     overwrite: bool = False,
@@ -89,8 +92,14 @@ def build(  # noqa: PLR0913 - each option is keyword-only
             images if it is an integer; a share of the images tried, once 100 were, if it is a fraction such as 0.1.
         workers: how many images are decoded at once; by default as many as processors may be used. With an
             ``executor``: how many it runs at once.
+        processes: True decodes in worker processes in place of threads. An image that crashes or kills its process
+            twice is a bad one; whatever else ends a process, others do its work. They are all ended on return.
+        timeout_s: seconds that one image may take in a worker process. One that takes longer is tried once more
+            alone, and is a bad one if it is too slow again. Threads have no such limit, for nothing can stop one.
         executor: where to run them in place of threads of this process, such as a ProcessPoolExecutor; its workers
-            must see the same files. It is not shut down.
+            must see the same files. It is not shut down. If it breaks, as when one of its workers is killed, or if no
+            run ends in the time that ``timeout_s`` allows for it, worker processes as of ``processes`` go on; a
+            ProcessPoolExecutor's own are ended.
         progress: True draws a bar, False is silent, a function is called with a `Progress` after each run.
         overwrite: True replaces a store that has the target's name, once the new one is finished.
         fresh: True discards what an unfinished build of this target left.
@@ -105,8 +114,8 @@ def build(  # noqa: PLR0913 - each option is keyword-only
             ``max_bad``.
         StoreExistsError: the target has its name already.
         SpaceError: memory or volume are too small; nothing has been written.
-        StoreError: another build into this target is running, an unfinished one was of something else, or a worker
-            process died.
+        StoreError: another build into this target is running, an unfinished one was of something else, worker
+            processes cannot start, an executor stalls, or the volume failed.
         OSError: the target cannot be written.
     """
     if spec is None:
@@ -122,24 +131,117 @@ def build(  # noqa: PLR0913 - each option is keyword-only
             exact=exact,
             max_pixels=max_pixels,
         )
+    check_options(
+        bad=bad, max_bad=max_bad, workers=workers, processes=processes, timeout_s=timeout_s, executor=executor
+    )
+    manifest = Manifest.of(source, labels=labels, targets=targets)
+    return build_manifest(
+        manifest,
+        target,
+        spec,
+        bad=bad,
+        max_bad=max_bad,
+        workers=workers,
+        processes=processes,
+        timeout_s=timeout_s,
+        executor=executor,
+        progress=progress,
+        overwrite=overwrite,
+        fresh=fresh,
+    )
+
+
+def check_options(  # noqa: PLR0913 - one call
+    *,
+    bad: Literal["raise", "keep", "drop"],
+    max_bad: float | None,
+    workers: int | None,
+    processes: bool,
+    timeout_s: float,
+    executor: Executor | None,
+) -> None:
+    """Refuse options of `build` that cannot be, before anything is listed.
+
+    Raises:
+        SpecError: one of them.
+    """
     if bad not in ("raise", "keep", "drop"):
         raise SpecError(f"bad must be 'raise', 'keep' or 'drop', not {bad!r}")
     if workers is not None and workers < 1:
         raise SpecError(f"workers must be at least 1, not {workers!r}")
-    _check_max_bad(max_bad)
-    manifest = Manifest.of(source, labels=labels, targets=targets)
+    if not (isinstance(timeout_s, int | float) and 0 < timeout_s < math.inf):
+        raise SpecError(f"timeout_s must be a number of seconds greater than 0, not {timeout_s!r}")
+    if processes and executor is not None:
+        raise SpecError("processes=True and an executor were passed: choose one, the executor has its own workers")
+    check_max_bad(max_bad)
+
+
+def build_manifest(  # noqa: PLR0913 - what `build` takes, and three things more
+    manifest: Manifest,
+    target: str | os.PathLike[str] | None,
+    spec: ImageSpec,
+    *,
+    bad: Literal["raise", "keep", "drop"],
+    max_bad: float | None = None,
+    workers: int | None = None,
+    processes: bool = False,
+    timeout_s: float = TIMEOUT_S,
+    executor: Executor | None = None,
+    progress: bool | Callable[[Progress], None] = True,
+    overwrite: bool = False,
+    fresh: bool = False,
+    load: Callable[[int], Source] | None = None,
+    known_bad: Container[int] = (),
+    amend: Callable[[Publication], Publication] = lambda publication: publication,
+) -> Store:
+    """Build what `build` has made a manifest of; the same for an update or a repair, which take slots over.
+
+    The options are not checked: `check_options` does that, before a manifest is made.
+
+    Args:
+        manifest: what to build.
+        target: see `build`, as for all options down to ``fresh``.
+        spec: how images become slots.
+        bad: see `build`.
+        max_bad: see `build`.
+        workers: see `build`.
+        processes: see `build`.
+        timeout_s: see `build`.
+        executor: see `build`.
+        progress: see `build`.
+        overwrite: see `build`.
+        fresh: see `build`.
+        load: what a worker is to fill a slot from; None is ``manifest.load``.
+        known_bad: slots that may fail whatever ``bad`` says.
+        amend: changes what is published beside the pixels.
+
+    Raises:
+        BadImagesError: see `build`, as for all that follow.
+        StoreExistsError: the target has its name already.
+        SpaceError: memory or volume are too small.
+        StoreError: it cannot be built now.
+        OSError: the target cannot be written.
+    """
     plan = Plan(len(manifest), spec, manifest.digest, tuple(sorted(manifest.targets)), _decoders())
     store = finished(target, plan)
     if store is not None:
         return store
     draft = draft_for(target, plan, overwrite=overwrite, fresh=fresh)
+
+    def job_of(start: int, stop: int) -> Job:
+        return Job(start, [(load or manifest.load)(slot) for slot in range(start, stop)], spec, draft.file)
+
     try:
-        _fill(draft, manifest, spec, max_bad, workers=workers, executor=executor, progress=progress)
-        failures = _failures(draft.reasons, manifest)
-        if failures and (bad == "raise" or len(failures) == len(manifest)):
-            raise _bad_images(failures, len(manifest), kept=target is not None)
-        kept = _drop(draft) if failures and bad == "drop" else None
-        return draft.publish(_publication(draft, manifest, spec, kept))
+        crew = crew_for(draft.slots, workers=workers, executor=executor, processes=processes, timeout_s=timeout_s)
+        # The crew stops before what it has filled is claimed for the last time.
+        with Checkpoints(draft) as checkpoints, closing(crew), reporting(progress) as report:
+            _fill(draft, manifest, job_of, max_bad, crew, checkpoints, report)
+        failures = failures_of(draft.reasons, manifest)
+        unexpected = [failure for failure in failures if failure.slot not in known_bad]
+        if (unexpected and bad == "raise") or len(failures) == len(manifest):
+            raise bad_images_error(unexpected or failures, len(manifest), kept=target is not None)
+        kept = drop_failed(draft) if failures and bad == "drop" else None
+        return draft.publish(amend(_publication(draft, manifest, spec, kept)))
     finally:
         draft.close()
 
@@ -147,69 +249,31 @@ def build(  # noqa: PLR0913 - each option is keyword-only
 def _fill(  # noqa: PLR0913 - one call
     draft: Draft,
     manifest: Manifest,
-    spec: ImageSpec,
+    job_of: Callable[[int, int], Job],
     max_bad: float | None,
-    *,
-    workers: int | None,
-    executor: Executor | None,
-    progress: bool | Callable[[Progress], None],
+    crew: Crew,
+    checkpoints: Checkpoints,
+    report: Callable[[Progress], None],
 ) -> None:
-    """Fill every slot that is not stored yet, with a bounded number of runs in flight."""
-    pool = executor or ThreadPoolExecutor(workers or usable_cpus(), thread_name_prefix="arraystore-fill")
-    at_once = workers or getattr(pool, "_max_workers", None) or usable_cpus()
+    """Fill every slot that is not settled yet, with a bounded number of runs in flight."""
     empty = take_empty(draft, manifest)
-    runs = cut_runs(empty, at_once)
+    todo = iter(cut_runs(empty, crew.size))
     state = Progress(total=len(manifest), done=len(manifest) - empty.size, bad=len(draft.reasons))
-    stop = threading.Event()
-    pending: dict[Future[Filled], int] = {}
-    todo = iter(runs)
-    try:
-        with Checkpoints(draft) as checkpoints, reporting(progress) as report:
-            report(state)
-            while True:
-                while len(pending) < at_once * _RUNS_IN_FLIGHT_PER_WORKER and (run := next(todo, None)) is not None:
-                    pending[_submit(pool, draft, manifest, spec, run, stop)] = run[0]
-                if not pending:
-                    return
-                done, _ = wait(pending, return_when=FIRST_COMPLETED)
-                for future in sorted(done, key=pending.__getitem__):
-                    del pending[future]
-                    with draft.writing():
-                        filled = future.result()
-                    _record(draft, filled, state)
-                    checkpoints.add(filled)
-                report(state)
-                if _too_many(max_bad, state):
-                    failures = _failures(draft.reasons, manifest)
-                    raise _bad_images(failures, len(manifest), kept=draft.file is not None, tried=state.done)
-    except BrokenExecutor as error:
-        raise StoreError(
-            "a worker died: it could not start, was killed, ran out of memory, or crashed in a decoder. What was done "
-            "is kept; the same call goes on from there"
-        ) from error
-    finally:
-        stop.set()
-        for future in pending:
-            future.cancel()
-        if executor is None:
-            pool.shutdown(wait=True, cancel_futures=True)
-        elif pending:
-            wait(pending, timeout=_LET_GO_S)  # they write what they would write anyway, so a longer wait gains nothing
-
-
-def _submit(  # noqa: PLR0913 - one call
-    pool: Executor, draft: Draft, manifest: Manifest, spec: ImageSpec, run: tuple[int, int], stop: threading.Event
-) -> Future[Filled]:
-    start, end = run
-    job = Job(
-        start,
-        [manifest.load(slot) for slot in range(start, end)],
-        spec,
-        draft.file,
-    )
-    if isinstance(pool, ThreadPoolExecutor) and (draft.file is None or draft.file.reserved):
-        return pool.submit(fill_slots, job, draft.slots[start:end], stop)
-    return pool.submit(fill_run, job)
+    report(state)
+    while True:
+        while crew.pending < crew.size * _RUNS_IN_FLIGHT_PER_WORKER and (run := next(todo, None)) is not None:
+            crew.submit(job_of(*run))
+        if not crew.pending:
+            return
+        with draft.writing():
+            done = crew.collect()
+        for filled in done:
+            _record(draft, filled, state)
+            checkpoints.add(filled)
+        report(state)
+        if too_many(max_bad, state):
+            failures = failures_of(draft.reasons, manifest)
+            raise bad_images_error(failures, len(manifest), kept=draft.file is not None, tried=state.done)
 
 
 def _record(draft: Draft, filled: Filled, progress: Progress) -> None:
@@ -220,61 +284,6 @@ def _record(draft: Draft, filled: Filled, progress: Progress) -> None:
     progress.done += int(np.count_nonzero(filled.rows["status"]))
     progress.bad += len(filled.reasons)
     progress.source_bytes += int(filled.rows["bytes"].sum())
-
-
-def _check_max_bad(max_bad: float | None) -> None:
-    if max_bad is not None and not (max_bad >= 0 and (isinstance(max_bad, int) or max_bad <= 1)):
-        raise SpecError(f"max_bad must be a number of images, or a fraction of them from 0.0 to 1.0, not {max_bad!r}")
-
-
-def _too_many(max_bad: float | None, progress: Progress) -> bool:
-    if max_bad is None:
-        return False
-    # The share of the first few images says nothing yet.
-    limit = max_bad if isinstance(max_bad, int) else max_bad * max(progress.done, min(_SHARE_AFTER, progress.total))
-    return progress.bad > limit
-
-
-def _failures(reasons: Mapping[int, str], manifest: Manifest) -> list[BadImage]:
-    return [BadImage(slot, manifest.name(slot), reasons[slot]) for slot in sorted(reasons)]
-
-
-def _bad_images(failures: list[BadImage], total: int, *, kept: bool, tried: int | None = None) -> BadImagesError:
-    """Return the error that lists them; ``tried`` is how many images were, where the build ended early."""
-    lines = [f"  slot {bad.slot} ← {bad.source}: {bad.reason}" for bad in failures[:_LISTED]]
-    if len(failures) > _LISTED:
-        lines.append(f"  and {len(failures) - _LISTED:,} more (the error's .bad has them all)")
-    done = "The good ones are done and kept: the" if kept else "The"
-    if tried is not None:
-        advice = "Those are more than max_bad allows: is this the right folder? " + (
-            "What is done is kept: the same call with a larger max_bad goes on." if kept else ""
-        )
-    elif len(failures) == total:
-        advice = "None could be stored: is this the right folder?"
-    else:
-        advice = (
-            f"{done} same call with bad='keep' stores these as zeros with status 2, with bad='drop' it leaves their "
-            "rows out; or mend the files and call again."
-        )
-    of = f"{total:,} images" if tried is None else f"the first {tried:,} images tried"
-    message = f"{len(failures):,} of {of} could not be stored.\n" + "\n".join([*lines, advice.strip()])
-    return BadImagesError(message, bad=failures, total=total)
-
-
-def _drop(draft: Draft) -> npt.NDArray[np.int64]:
-    """Move the last good slots into the holes; return for each slot that is left its manifest row."""
-    status = draft.ledger["status"]
-    count = int(np.count_nonzero(status == STORED))
-    kept = np.arange(count)
-    holes = np.flatnonzero(status[:count] == FAILED)
-    movers = count + np.flatnonzero(status[count:] == STORED)[::-1]
-    # If the build is killed from here on, the next one fills these again: none may be claimed for what it held before.
-    draft.withdraw(np.r_[holes, np.arange(count, len(status))])
-    for hole, mover in zip(holes.tolist(), movers.tolist(), strict=True):
-        draft.write(hole, draft.slots[mover][None])
-    kept[holes] = movers
-    draft.shrink(count)
-    return kept
 
 
 def _publication(draft: Draft, manifest: Manifest, spec: ImageSpec, kept: npt.NDArray[np.int64] | None) -> Publication:

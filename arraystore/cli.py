@@ -22,7 +22,6 @@ import typer
 import arraystore
 from arraystore import ArraystoreError, BadImage, BadImagesError, Progress, SpecError, Store
 from arraystore.info import describe, disk_bytes, flat, print_facts, readable
-from arraystore.processes import process_pool
 from arraystore.progress import reporting
 from arraystore.spec import DEFAULT_MAX_PIXELS, Colour, Filter, Fit, Layout
 
@@ -32,7 +31,7 @@ _SHOWN_BAD = 10
 _INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 # The library's messages name its arguments; whoever typed a command needs its options.
-_OPTIONS = {"overwrite=True": "--overwrite", "fresh=True": "--fresh"}
+_OPTIONS = {"overwrite=True": "--overwrite", "fresh=True": "--fresh", "timeout_s": "--timeout"}
 
 _NAMED_BACKGROUNDS = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (128, 128, 128), "gray": (128, 128, 128)}
 
@@ -127,6 +126,9 @@ def _build(  # noqa: PLR0913 - each is an option of the command
     ] = "raise",
     workers: Annotated[int | None, typer.Option(min=1, help="How many workers.", show_default="one a core")] = None,
     processes: Annotated[bool, typer.Option("--processes", help="Workers are processes, not threads.")] = False,
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", help="With --processes: an image that takes longer is a bad one.")
+    ] = 60.0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the target if it exists.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Discard what an interrupted build left.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
@@ -137,7 +139,7 @@ def _build(  # noqa: PLR0913 - each is an option of the command
     height_width, colours = _parse_size(size), _parse_background(background)
     with _errors_reported(debug=debug, interrupted="interrupted; the same command goes on where this one stopped"):
         bar = not quiet and sys.stderr.isatty()
-        with reporting(bar) as report, process_pool(workers, wanted=processes) as executor:
+        with reporting(bar) as report:
             watch = _Watch(report)
             store = arraystore.build(
                 source,
@@ -152,7 +154,8 @@ def _build(  # noqa: PLR0913 - each is an option of the command
                 max_pixels=max_pixels,
                 bad=bad,
                 workers=workers,
-                executor=executor,
+                processes=processes,
+                timeout_s=timeout,
                 progress=watch,
                 overwrite=overwrite,
                 fresh=fresh,

@@ -6,10 +6,12 @@ the pixels are in the file that it mapped itself.
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,8 +21,9 @@ import xxhash
 from arraystore.errors import DecodeError
 from arraystore.format import FAILED, STORED, SlotFile, ledger_dtype
 from arraystore.spec import ImageSpec
+from arraystore.stamps import file_stamp
 
-__all__ = ["Filled", "Job", "StoredSlot", "fill_run", "fill_slots"]
+__all__ = ["Filled", "Job", "StoredSlot", "fail_slot", "fill_parts", "fill_run", "fill_slots"]
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -65,6 +68,8 @@ class StoredSlot:
 
 Source = str | bytes | Pixels | StoredSlot
 
+_STAT_LIMIT_S = 5.0
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -72,7 +77,7 @@ class Job:
 
     Attributes:
         start: the run's first slot.
-        sources: one a slot: a path, encoded bytes, or pixels.
+        sources: one a slot: a path, encoded bytes, pixels, or a slot of a finished store.
         spec: how images become slots.
         file: where the slots lie, for a worker that maps them itself; None to have the pixels sent back.
     """
@@ -85,10 +90,10 @@ class Job:
 
 @dataclass(slots=True)
 class Filled:
-    """How a run went.
+    """How a run, or a part of one, went.
 
     Attributes:
-        start: the run's first slot.
+        start: its first slot.
         rows: one ledger row a slot (`arraystore.format.ledger_dtype`).
         reasons: slot → why it failed.
         pixels: the slots themselves where the worker could not write them in place.
@@ -101,22 +106,45 @@ class Filled:
 
 
 def fill_run(job: Job) -> Filled:
-    """Fill a run from another process, or where slots must not be mapped: map or write them, or send the pixels back.
+    """Fill a run from another process: map the slots' file, or write it if it must not be mapped, or send pixels back.
 
     Raises:
         FormatError: the file is too short for the slots that it should hold.
         OSError: the volume is full or failed.
     """
-    count = len(job.sources)
-    if job.file is not None and job.file.reserved:
-        return fill_slots(job, job.file.map(writable=True, start=job.start, count=count).view(np.ndarray))
-    pixels = np.empty((count, *job.spec.slot_shape), np.uint8)
-    filled = fill_slots(job, pixels)
-    if job.file is None:
-        filled.pixels = pixels
-    else:
-        job.file.write(job.start, pixels)
+    (filled,) = fill_parts(job, math.inf)
     return filled
+
+
+def fill_parts(job: Job, every_s: float) -> Iterator[Filled]:
+    """Fill a run as `fill_run` does, and give what is done each time that ``every_s`` seconds have gone by.
+
+    So whoever waits for the parts knows what was in progress if they stop: one slot, where images are slow.
+
+    Raises:
+        FormatError: the file is too short for the slots that it should hold.
+        OSError: the volume is full or failed.
+    """
+    count, file = len(job.sources), job.file
+    mapped = file is not None and file.reserved
+    if file is not None and mapped:
+        slots = file.map(writable=True, start=job.start, count=count).view(np.ndarray)
+    else:
+        slots = np.empty((count, *job.spec.slot_shape), np.uint8)
+    rows = np.zeros(count, ledger_dtype(job.spec.channels))
+
+    def part(first: int, stop: int) -> Filled:
+        if file is not None and not mapped:
+            file.write(job.start + first, slots[first:stop])
+        return Filled(job.start + first, rows[first:stop], reasons, slots[first:stop] if file is None else None)
+
+    first, reasons, given_s = 0, dict[int, str](), time.monotonic()
+    for i in range(count):
+        if i > first and time.monotonic() - given_s > every_s:
+            yield part(first, i)
+            first, reasons, given_s = i, {}, time.monotonic()
+        _fill_slot(job, i, slots[i], rows[i], reasons)
+    yield part(first, count)
 
 
 def fill_slots(job: Job, slots: Pixels, stop: threading.Event | None = None) -> Filled:
@@ -130,25 +158,29 @@ def fill_slots(job: Job, slots: Pixels, stop: threading.Event | None = None) -> 
         stop: when set, the rest of the run is left empty (status 0).
     """
     filled = Filled(job.start, np.zeros(len(job.sources), ledger_dtype(job.spec.channels)))
-    for i, source in enumerate(job.sources):
+    for i in range(len(job.sources)):
         if stop is not None and stop.is_set():
             break
-        try:
-            reason = _fill_slot(source, slots[i], filled.rows[i], job.spec)
-        except Exception as error:
-            error.add_note(f"slot {job.start + i} ← {source if isinstance(source, str) else type(source).__name__}")
-            raise
-        if reason is not None:
-            filled.reasons[job.start + i] = reason
+        _fill_slot(job, i, slots[i], filled.rows[i], filled.reasons)
     return filled
 
 
-def _fill_slot(source: Source, slot: Pixels, row: np.void, spec: ImageSpec) -> str | None:
-    """Fill one slot and its row; return why that failed, or None."""
+def fail_slot(job: Job, reason: str) -> Filled:
+    """Settle a run of one slot that no worker could fill: pixels of zeros, status 2 and the reason."""
+    rows, pixels = np.zeros(1, ledger_dtype(job.spec.channels)), np.zeros((1, *job.spec.slot_shape), np.uint8)
+    rows["bytes"], rows["mtime"] = _measure(job.sources[0])
+    rows["checksum"] = xxhash.xxh3_64_intdigest(pixels.data)
+    rows["status"] = FAILED
+    return Filled(job.start, rows, {job.start: reason}, pixels)
+
+
+def _fill_slot(job: Job, i: int, slot: Pixels, row: np.void, reasons: dict[int, str]) -> None:
+    """Decode source ``i`` of a run; fill in its ledger row, and the reason if it failed."""
     # Imported here because reading a store needs no decoder: cv2 and numba take half a second.
     from arraystore.decode import decode_into  # noqa: PLC0415
     from arraystore.stats import channel_sums  # noqa: PLC0415
 
+    source = job.sources[i]
     reason = None
     try:
         if isinstance(source, StoredSlot) and source.read_into(slot):
@@ -156,20 +188,24 @@ def _fill_slot(source: Source, slot: Pixels, row: np.void, spec: ImageSpec) -> s
                 row[name] = getattr(source, name)
             reason = source.reason
         else:
-            data, row["bytes"], row["mtime"] = _read(source.source if isinstance(source, StoredSlot) else source)
+            data, row["bytes"], row["mtime"] = _read(source)
             if not isinstance(data, np.ndarray):
                 row["hash"] = xxhash.xxh3_64_intdigest(data)
-            row["height"], row["width"] = decode_into(data, slot, spec)
-        row["sums"] = 0 if reason else channel_sums(slot, spec.layout)
-        row["status"] = FAILED if reason else STORED
+            row["height"], row["width"] = decode_into(data, slot, job.spec)
+        if reason is None:
+            row["sums"] = channel_sums(slot, job.spec.layout)
     except (DecodeError, OSError, MemoryError) as error:
         slot[...] = 0
         reason = _reason(error)
-        row["status"] = FAILED
         if isinstance(error, MemoryError):
             row["bytes"] = row["mtime"] = 0  # as if not read: a later call, with more memory, tries again
+    except Exception as error:
+        error.add_note(f"slot {job.start + i} ← {source if isinstance(source, str) else type(source).__name__}")
+        raise
+    row["status"] = STORED if reason is None else FAILED
     row["checksum"] = xxhash.xxh3_64_intdigest(slot.data)
-    return reason
+    if reason is not None:
+        reasons[job.start + i] = reason
 
 
 def _reason(error: Exception) -> str:
@@ -180,8 +216,10 @@ def _reason(error: Exception) -> str:
     return str(error)
 
 
-def _read(source: str | bytes | Pixels) -> tuple[bytes | Pixels, int, int]:
+def _read(source: Source) -> tuple[bytes | Pixels, int, int]:
     """The source's data, its size in bytes and its time of change in nanoseconds (0 for what is no file)."""
+    if isinstance(source, StoredSlot):
+        source = source.source
     if isinstance(source, np.ndarray):
         return source, source.nbytes, 0
     if isinstance(source, bytes | bytearray | memoryview):
@@ -197,3 +235,17 @@ def _read(source: str | bytes | Pixels) -> tuple[bytes | Pixels, int, int]:
     finally:
         os.close(descriptor)
     return data, len(data), info.st_mtime_ns
+
+
+def _measure(source: Source) -> tuple[int, int]:
+    """A source's size and time of change as `_read` gives them, without reading it; zeros if that cannot be told."""
+    path = source.source if isinstance(source, StoredSlot) else source
+    if not isinstance(path, str):
+        _, size, mtime = _read(path)
+        return size, mtime
+    found = [(0, 0)]
+    # The source may lie on a volume that does not answer, which is why no worker could fill its slot.
+    thread = threading.Thread(target=lambda: found.append(file_stamp(path)), daemon=True)
+    thread.start()
+    thread.join(_STAT_LIMIT_S)
+    return found[-1]

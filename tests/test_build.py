@@ -142,6 +142,15 @@ def test_only_a_bounded_number_of_sources_is_held(tmp_path: Path) -> None:
         ({"bad": "skip"}, "bad must be 'raise', 'keep' or 'drop', not 'skip'"),
         ({"workers": 0}, "workers must be at least 1, not 0"),
         ({"workers": -1}, "workers must be at least 1, not -1"),
+        ({"timeout_s": 0}, "timeout_s must be a number of seconds greater than 0, not 0"),
+        ({"timeout_s": -1.5}, "timeout_s must be a number of seconds greater than 0, not -1.5"),
+        ({"timeout_s": float("inf")}, "timeout_s must be a number of seconds greater than 0, not inf"),
+        ({"timeout_s": float("nan")}, "timeout_s must be a number of seconds greater than 0, not nan"),
+        ({"timeout_s": None}, "timeout_s must be a number of seconds greater than 0, not None"),
+        (
+            {"processes": True, "executor": ThreadPoolExecutor(1)},
+            "processes=True and an executor were passed: choose one, the executor has its own workers",
+        ),
         ({"fit": "cover"}, "fit must be one of 'stretch', 'crop', 'pad', not 'cover'"),
     ],
     ids=str,
@@ -477,28 +486,52 @@ DIED = (
 )
 
 
-@pytest.mark.parametrize("name", ["x.store", "x.h5"])
-def test_a_worker_that_dies_is_an_error_and_not_a_hang(many: Path, tmp_path: Path, name: str) -> None:
-    with (
-        ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("forkserver")) as pool,
-        pytest.raises(StoreError) as caught,
-    ):
-        build(many, tmp_path / name, executor=Mortal(pool), bad="keep", size=32)
-    assert str(caught.value) == DIED
-    assert_equal(build(many, tmp_path / name, bad="keep", size=32), build(many, bad="keep", size=32))
+@pytest.mark.parametrize("name", ["x.store", "x.h5", None])
+def test_a_worker_of_an_executor_that_dies_does_not_end_the_build(many: Path, tmp_path: Path, name: str | None) -> None:
+    seen: list[int] = []
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("forkserver")) as pool:
+        store = build(
+            many,
+            name and tmp_path / name,
+            executor=Mortal(pool),
+            bad="keep",
+            size=32,
+            progress=lambda now: seen.append(now.done),
+        )
+    assert_equal(store, build(many, bad="keep", size=32))
+    assert seen == sorted(seen)
+    assert seen[-1] == 300
 
 
-def test_workers_that_cannot_start_are_an_error(many: Path, tmp_path: Path) -> None:
+def test_an_executor_whose_workers_cannot_start_does_not_end_the_build(photos: Path, tmp_path: Path) -> None:
     context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(2, mp_context=context, initializer=die) as pool, pytest.raises(StoreError) as caught:
-        build(many, tmp_path / "x", executor=pool)
-    assert str(caught.value) == DIED
+    with ProcessPoolExecutor(2, mp_context=context, initializer=die) as pool:
+        assert_equal(build(photos, tmp_path / "x", executor=pool), build(photos))
+
+
+def test_sources_that_only_the_executors_workers_could_have_are_an_error(tmp_path: Path) -> None:
+    source = [np.array([[lambda: None]], object) for _ in range(4)]
+    with ThreadPoolExecutor(2, initializer=fail) as pool, pytest.raises(StoreError) as caught:
+        build(source, tmp_path / "x", executor=Disguised(pool))
+    assert str(caught.value).startswith("the sources of slots 0 to 0 cannot be sent to a worker process: ")
+    assert isinstance(caught.value.__context__, Exception)
+
+
+def fail() -> None:
+    raise ValueError("poisoned")
+
+
+class Disguised(Executor):
+    """Threads that a build does not recognise as such."""
+
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
+        self.pool = pool
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **options: Any) -> Future[Any]:
+        return self.pool.submit(function, *args, **options)
 
 
 def test_threads_that_cannot_start_are_an_error(photos: Path, tmp_path: Path) -> None:
-    def fail() -> None:
-        raise ValueError("poisoned")
-
     with ThreadPoolExecutor(2, initializer=fail) as pool, pytest.raises(StoreError) as caught:
         build(photos, tmp_path / "x", executor=pool)
     assert str(caught.value) == DIED
