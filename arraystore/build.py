@@ -21,10 +21,10 @@ import arraystore
 from arraystore.errors import BadImage, BadImagesError, SpecError, StoreError
 from arraystore.fill import Filled, Job, fill_run, fill_slots
 from arraystore.format import EMPTY, FAILED, STORED, Description
-from arraystore.limits import usable_cpus
+from arraystore.limits import check_workers, usable_cpus
 from arraystore.manifest import Manifest
 from arraystore.progress import Progress, reporting
-from arraystore.spec import DEFAULT_MAX_PIXELS, Colour, Filter, Fit, ImageSpec, Layout
+from arraystore.spec import DEFAULT_MAX_PIXELS, Colour, Filter, Fit, ImageSpec, Layout, spec_of
 from arraystore.stores import Draft, Plan, Store, draft_for
 from arraystore.stores.base import Publication
 
@@ -103,23 +103,20 @@ def build(  # noqa: PLR0913 - each option is keyword-only
             process died.
         OSError: the target cannot be written.
     """
-    if spec is None:
-        if size is None:
-            raise SpecError("size is missing: pass size=256, or (height, width), in pixels")
-        spec = ImageSpec(
-            size=size,
-            fit=fit,
-            filter=filter,
-            colour=colour,
-            layout=layout,
-            background=background,
-            exact=exact,
-            max_pixels=max_pixels,
-        )
+    spec = spec_of(
+        spec,
+        size,
+        fit=fit,
+        filter=filter,
+        colour=colour,
+        layout=layout,
+        background=background,
+        exact=exact,
+        max_pixels=max_pixels,
+    )
     if bad not in ("raise", "keep", "drop"):
         raise SpecError(f"bad must be 'raise', 'keep' or 'drop', not {bad!r}")
-    if workers is not None and workers < 1:
-        raise SpecError(f"workers must be at least 1, not {workers!r}")
+    check_workers(workers)
     manifest = Manifest.of(source, labels=labels, targets=targets)
     plan = Plan(len(manifest), spec, manifest.digest, tuple(sorted(manifest.targets)))
     draft = draft_for(target, plan, overwrite=overwrite, fresh=fresh)
