@@ -24,7 +24,9 @@ from arraystore.errors import (
     StoreError,
     StoreExistsError,
 )
+from arraystore.forecast import Forecast
 from arraystore.manifest import Manifest
+from arraystore.plan import plan
 from arraystore.progress import Progress
 from arraystore.spec import ImageSpec
 from arraystore.stores import Store
@@ -35,6 +37,7 @@ __all__ = [
     "BadImage",
     "BadImagesError",
     "DecodeError",
+    "Forecast",
     "FormatError",
     "ImageSpec",
     "Manifest",
@@ -48,4 +51,5 @@ __all__ = [
     "StoreExistsError",
     "build",
     "open",
+    "plan",
 ]

@@ -26,10 +26,11 @@ from arraystore.crew import Crew, crew_for
 from arraystore.errors import SpecError
 from arraystore.fill import Filled, Job, Source
 from arraystore.format import FAILED, STORED, Description
+from arraystore.limits import check_workers
 from arraystore.manifest import Manifest
 from arraystore.progress import Progress, reporting
 from arraystore.runs import cut_runs, take_empty
-from arraystore.spec import DEFAULT_MAX_PIXELS, Colour, Filter, Fit, ImageSpec, Layout
+from arraystore.spec import DEFAULT_MAX_PIXELS, Colour, Filter, Fit, ImageSpec, Layout, spec_of
 from arraystore.stores import Draft, Plan, Store, draft_for, finished
 from arraystore.stores.base import Publication
 
@@ -118,19 +119,17 @@ def build(  # noqa: PLR0913 - each option is keyword-only
             processes cannot start, an executor stalls, or the volume failed.
         OSError: the target cannot be written.
     """
-    if spec is None:
-        if size is None:
-            raise SpecError("size is missing: pass size=256, or (height, width), in pixels")
-        spec = ImageSpec(
-            size=size,
-            fit=fit,
-            filter=filter,
-            colour=colour,
-            layout=layout,
-            background=background,
-            exact=exact,
-            max_pixels=max_pixels,
-        )
+    spec = spec_of(
+        spec,
+        size,
+        fit=fit,
+        filter=filter,
+        colour=colour,
+        layout=layout,
+        background=background,
+        exact=exact,
+        max_pixels=max_pixels,
+    )
     check_options(
         bad=bad, max_bad=max_bad, workers=workers, processes=processes, timeout_s=timeout_s, executor=executor
     )
@@ -167,8 +166,7 @@ def check_options(  # noqa: PLR0913 - one call
     """
     if bad not in ("raise", "keep", "drop"):
         raise SpecError(f"bad must be 'raise', 'keep' or 'drop', not {bad!r}")
-    if workers is not None and workers < 1:
-        raise SpecError(f"workers must be at least 1, not {workers!r}")
+    check_workers(workers)
     if not (isinstance(timeout_s, int | float) and 0 < timeout_s < math.inf):
         raise SpecError(f"timeout_s must be a number of seconds greater than 0, not {timeout_s!r}")
     if processes and executor is not None:

@@ -1,4 +1,4 @@
-"""The command ``arraystore``: build, info, preview and sample, by calling public functions and nothing else.
+"""The command ``arraystore``: plan, build, info, preview and sample, by calling public functions and nothing else.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. An error is one line on stderr that starts with
 ``arraystore: ``; ``--debug`` or ``ARRAYSTORE_DEBUG=1`` puts the traceback before it.
@@ -20,10 +20,11 @@ from typing import Annotated, Literal
 import typer
 
 import arraystore
-from arraystore import ArraystoreError, BadImage, BadImagesError, Progress, SpecError, Store
+from arraystore import ArraystoreError, BadImage, BadImagesError, Progress, SpecError, Store, options
+from arraystore.forecast import print_forecast
 from arraystore.info import describe, disk_bytes, flat, print_facts, readable
 from arraystore.progress import reporting
-from arraystore.spec import DEFAULT_MAX_PIXELS, Colour, Filter, Fit, Layout
+from arraystore.spec import DEFAULT_MAX_PIXELS
 
 __all__ = ["main"]
 
@@ -32,43 +33,6 @@ _INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 # The library's messages name its arguments; whoever typed a command needs its options.
 _OPTIONS = {"overwrite=True": "--overwrite", "fresh=True": "--fresh", "timeout_s": "--timeout"}
-
-_NAMED_BACKGROUNDS = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (128, 128, 128), "gray": (128, 128, 128)}
-
-
-def _parse_size(text: str) -> tuple[int, int]:
-    parts = text.lower().replace("\N{MULTIPLICATION SIGN}", "x").split("x")
-    if len(parts) <= 2 and all(part.isdecimal() and int(part) > 0 for part in parts):
-        return int(parts[0]), int(parts[-1])
-    raise typer.BadParameter(
-        f"{text!r} is not a size; give pixels as 256, or height x width as 224x320", param_hint="'--size'"
-    )
-
-
-def _parse_background(text: str) -> tuple[int, int, int]:
-    if text.lower() in _NAMED_BACKGROUNDS:
-        return _NAMED_BACKGROUNDS[text.lower()]
-    if len(text) == 7 and text[0] == "#" and all(digit in "0123456789abcdef" for digit in text[1:].lower()):
-        red, green, blue = bytes.fromhex(text[1:])
-        return red, green, blue
-    parts = text.split(",")
-    if len(parts) == 3 and all(part.strip().isdecimal() and int(part) <= 255 for part in parts):
-        red, green, blue = (int(part) for part in parts)
-        return red, green, blue
-    names = ", ".join(_NAMED_BACKGROUNDS)
-    raise typer.BadParameter(
-        f"{text!r} is not a colour; give 255,255,255, or #ffffff, or one of {names}", param_hint="'--background'"
-    )
-
-
-def _parse_slots(text: str) -> range:
-    """Return one part of ``--slots``: a number, or first-last with both included."""
-    first, dash, last = (part.strip() for part in text.partition("-"))
-    if first.isdecimal() and (last.isdecimal() if dash else True):
-        slots = range(int(first), int(last if dash else first) + 1)
-        if slots:
-            return slots
-    raise typer.BadParameter(f"{text!r} is not a slot or a range; give slots as 0,5,10-20", param_hint="'--slots'")
 
 
 def _version(wanted: bool) -> None:  # noqa: FBT001 - typer passes the option's value by position
@@ -97,34 +61,72 @@ def _command(
     del version  # its callback has done everything
 
 
+@_app.command("plan")
+def _plan(  # noqa: PLR0913 - each is an option of the command
+    source: options.Source,
+    target: Annotated[
+        Path | None, typer.Argument(metavar="TARGET", help="Where the store would be.", show_default=False)
+    ] = None,
+    *,
+    size: options.Size,
+    fit: options.Fit = "stretch",
+    filter: options.Filter = "bilinear",  # noqa: A002 - the option's own word
+    colour: options.Colour = "rgb",
+    layout: options.Layout = "NCHW",
+    background: options.Background = "white",
+    exact: options.Exact = False,
+    max_pixels: options.MaxPixels = DEFAULT_MAX_PIXELS,
+    workers: options.Workers = None,
+    sample: Annotated[int, typer.Option(min=0, help="How many images to time; 0 leaves the time open.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random choice of the sample.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON, with every class.")] = False,
+    debug: _Debug = False,
+) -> None:
+    """Say what a build would take, in bytes and in time. Nothing is written."""
+    height_width, colours = options.parse_size(size), options.parse_background(background)
+    with _errors_reported(debug=debug):
+        forecast = arraystore.plan(
+            source,
+            target,
+            size=height_width,
+            fit=fit,
+            filter=filter,
+            colour=colour,
+            layout=layout,
+            background=colours,
+            exact=exact,
+            max_pixels=max_pixels,
+            workers=workers,
+            sample=sample,
+            seed=seed,
+            progress=sys.stderr.isatty(),
+        )
+        if as_json:
+            typer.echo(json.dumps(forecast.to_dict(), indent=2))
+        else:
+            print_forecast(forecast)
+
+
 @_app.command("build")
 def _build(  # noqa: PLR0913 - each is an option of the command
-    source: Annotated[
-        str,
-        typer.Argument(metavar="SOURCE", help="A folder of class folders or images, or a CSV, JSONL or Parquet list."),
-    ],
+    source: options.Source,
     target: Annotated[
         Path,
         typer.Argument(metavar="TARGET", help="The store to make: HDF5 if it ends in .h5 or .hdf5, else a folder."),
     ],
     *,
-    size: Annotated[str, typer.Option(metavar="PIXELS|HxW", help="Of a slot: 256, or 224x320 (height first).")],
-    fit: Annotated[Fit, typer.Option(help="How an image of another shape fills a slot.")] = "stretch",
-    filter: Annotated[Filter, typer.Option(help="The antialiasing filter.")] = "bilinear",  # noqa: A002 - the option's own word
-    colour: Annotated[Colour, typer.Option(help="Three channels or one.")] = "rgb",
-    layout: Annotated[Layout, typer.Option(help="Channels as planes, or interleaved.")] = "NCHW",
-    background: Annotated[
-        str,
-        typer.Option(metavar="COLOUR", help="Behind transparent and beside padded images: grey, #808080, 128,128,128."),
-    ] = "white",
-    exact: Annotated[bool, typer.Option("--exact", help="Decode every JPEG at full size: slower for photos.")] = False,
-    max_pixels: Annotated[
-        int, typer.Option(min=1, help="A source with more pixels is a bad one.")
-    ] = DEFAULT_MAX_PIXELS,
+    size: options.Size,
+    fit: options.Fit = "stretch",
+    filter: options.Filter = "bilinear",  # noqa: A002 - the option's own word
+    colour: options.Colour = "rgb",
+    layout: options.Layout = "NCHW",
+    background: options.Background = "white",
+    exact: options.Exact = False,
+    max_pixels: options.MaxPixels = DEFAULT_MAX_PIXELS,
     bad: Annotated[
         Literal["raise", "keep", "drop"], typer.Option(help="What to do with sources that cannot be stored.")
     ] = "raise",
-    workers: Annotated[int | None, typer.Option(min=1, help="How many workers.", show_default="one a core")] = None,
+    workers: options.Workers = None,
     processes: Annotated[bool, typer.Option("--processes", help="Workers are processes, not threads.")] = False,
     timeout: Annotated[
         float, typer.Option(metavar="SECONDS", help="With --processes: an image that takes longer is a bad one.")
@@ -136,7 +138,7 @@ def _build(  # noqa: PLR0913 - each is an option of the command
 ) -> None:
     """Decode every image of SOURCE into the store TARGET."""
     # Parsed here and not by typer, whose versions differ in whether a default goes through the parser.
-    height_width, colours = _parse_size(size), _parse_background(background)
+    height_width, colours = options.parse_size(size), options.parse_background(background)
     with _errors_reported(debug=debug, interrupted="interrupted; the same command goes on where this one stopped"):
         bar = not quiet and sys.stderr.isatty()
         with reporting(bar) as report:
@@ -220,7 +222,7 @@ def _preview(  # noqa: PLR0913 - each is an option of the command
     debug: _Debug = False,
 ) -> None:
     """Draw slots of a store on a contact sheet, with their labels."""
-    ranges = None if slots is None else [_parse_slots(part.strip()) for part in slots.split(",")]
+    ranges = None if slots is None else [options.parse_slots(part.strip()) for part in slots.split(",")]
     with _errors_reported(debug=debug):
         from arraystore.preview import draw_preview  # noqa: PLC0415 - OpenCV takes a tenth of a second
 

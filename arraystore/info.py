@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from arraystore.format import FAILED, FORMAT_VERSION, STORED
 from arraystore.stores import Store
@@ -15,7 +16,7 @@ from arraystore.stores import Store
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["describe", "disk_bytes", "flat", "print_facts", "readable"]
+__all__ = ["class_rows", "count_classes", "describe", "disk_bytes", "flat", "print_facts", "print_rows", "readable"]
 
 _SHOWN_CLASSES = 20
 
@@ -25,10 +26,6 @@ def describe(store: Store, path: Path) -> dict[str, Any]:
     spec = store.spec
     status = np.bincount(store.status, minlength=3)
     stored = store.status == STORED
-    counts = np.zeros(len(store.classes), np.int64)
-    if store.labels is not None and len(store.classes):
-        used = store.labels[stored & (store.labels >= 0)]
-        counts = np.bincount(used, minlength=len(store.classes))
     facts: dict[str, Any] = {
         "path": str(path),
         "medium": store.medium,
@@ -43,7 +40,7 @@ def describe(store: Store, path: Path) -> dict[str, Any]:
         "disk_bytes": disk_bytes(path),
         "stored": int(status[STORED]),
         "failed": int(status[FAILED]),
-        "classes": {name: int(count) for name, count in zip(store.classes, counts, strict=True)},
+        "classes": {} if store.labels is None else count_classes(store.labels[stored], store.classes),
         "targets": {
             name: {"dtype": str(target.dtype), "shape": list(target.shape)} for name, target in store.targets.items()
         },
@@ -56,8 +53,30 @@ def describe(store: Store, path: Path) -> dict[str, Any]:
     return facts | {"format_version": FORMAT_VERSION, "writer": store.description.writer}
 
 
+def count_classes(codes: npt.NDArray[Any], names: Sequence[str]) -> dict[str, int]:
+    """Return how many of ``codes`` each class has, name → number; a negative code is of no class."""
+    if not names:
+        return {}
+    counts = np.bincount(codes[codes >= 0], minlength=len(names))
+    return {name: int(count) for name, count in zip(names, counts, strict=True)}
+
+
+def class_rows(classes: Mapping[str, int]) -> Iterator[tuple[str, str]]:
+    """Yield the row of a table that lists classes, the first ones of many; or none where there are no classes."""
+    if classes:
+        lines = [f"{number:,}  {flat(name)}" for name, number in [*classes.items()][:_SHOWN_CLASSES]]
+        if len(classes) > _SHOWN_CLASSES:
+            lines.append(f"and {len(classes) - _SHOWN_CLASSES:,} more")
+        yield f"classes ({len(classes):,})", "\n".join(lines)
+
+
 def print_facts(facts: dict[str, Any]) -> None:
     """Print what `describe` returned as a table."""
+    print_rows(_rows(facts))
+
+
+def print_rows(rows: Iterable[tuple[str, str]]) -> None:
+    """Print a table of names and values."""
     from rich.table import Table  # noqa: PLC0415 - only where a table is printed
     from rich.text import Text  # noqa: PLC0415
 
@@ -65,7 +84,7 @@ def print_facts(facts: dict[str, Any]) -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     # As Text, because a plain str is searched for markup, and a class may be called [red].
-    for name, value in _rows(facts):
+    for name, value in rows:
         table.add_row(Text(name), Text(value))
     _console().print(table)
 
@@ -89,12 +108,7 @@ def _rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "std", ", ".join(f"{value:.2f}" for value in facts["std"])
     for name, target in facts["targets"].items():
         yield f"target {flat(name)}", f"{target['dtype']} ({', '.join(map(str, target['shape']))})"
-    classes = list(facts["classes"].items())
-    if classes:
-        lines = [f"{number:,}  {flat(name)}" for name, number in classes[:_SHOWN_CLASSES]]
-        if len(classes) > _SHOWN_CLASSES:
-            lines.append(f"and {len(classes) - _SHOWN_CLASSES:,} more")
-        yield f"classes ({len(classes):,})", "\n".join(lines)
+    yield from class_rows(facts["classes"])
     yield "format", f"version {facts['format_version']}, written by {flat(facts['writer'])}"
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 from arraystore.errors import SpecError
 
-__all__ = ["Colour", "Filter", "Fit", "ImageSpec", "Layout", "Placement"]
+__all__ = ["Colour", "Filter", "Fit", "ImageSpec", "Layout", "Placement", "spec_of"]
 
 Fit = Literal["stretch", "crop", "pad"]
 Filter = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
@@ -183,6 +183,19 @@ class ImageSpec:
             key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
         }
         return cls(**plain)
+
+
+def spec_of(spec: ImageSpec | None, size: int | tuple[int, int] | None, **options: Any) -> ImageSpec:
+    """Return ``spec``, or where it is None the one that ``size`` and the other options of a call make.
+
+    Raises:
+        SpecError: there is neither, or an option has a value that cannot be.
+    """
+    if spec is not None:
+        return spec
+    if size is None:
+        raise SpecError("size is missing: pass size=256, or (height, width), in pixels")
+    return ImageSpec(size=size, **options)
 
 
 def _is_int(value: object) -> bool:

@@ -108,6 +108,15 @@ def test_scan(tmp_path: Path) -> None:
     assert "60 files in 7 folders" in text
 
 
+def test_plan(tmp_path: Path, photos: Path) -> None:
+    few = ("--images", "30", "--sizes", "16,24", "--workers", "1,2", "--sample", "5", "--runs", "2")
+    text, lines = run(tmp_path, "plan.py", str(photos), *few)
+    assert [(line["size"], line["workers"]) for line in lines] == [(16, 1), (16, 2), (24, 1), (24, 2)]
+    assert all(line["images"] == 32 and len(line["ratios"]) == len(line["build_s"]) == 2 for line in lines)
+    assert all(min(line["ratios"]) > 0 for line in lines)
+    assert "32 images, 5 sampled" in text
+
+
 def test_a_folder_without_photos_is_said(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "build.py"), str(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -38,7 +38,8 @@ LAYERS = [
     ["processes"],
     ["crew"],
     ["build"],
-    ["preview", "sample", "info"],
+    ["preview", "sample", "info", "options"],
+    ["forecast", "plan"],
     [""],  # the package itself
     ["cli"],
     ["__main__"],
@@ -344,13 +345,14 @@ def test_that_the_test_before_can_fail_too() -> None:
     assert list(undocumented(ast.parse('class A:\n  def g(self):\n    raise SpecError("x")\n'))) == ["A.g: SpecError"]
 
 
-def test_what_build_and_open_raise_is_documented() -> None:
+def test_what_build_open_and_plan_raise_is_documented() -> None:
     for function, kinds in (
         (
             arraystore.build,
             "SpecError ManifestError BadImagesError StoreExistsError SpaceError StoreError OSError",
         ),
         (arraystore.open, "FormatError OSError"),
+        (arraystore.plan, "SpecError ManifestError"),
     ):
         section = str(inspect.getdoc(function)).partition("Raises:")[2]
         for kind in kinds.split():

@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 from arraystore.errors import FormatError
-from arraystore.stores.base import Draft, Plan, Store, needed_bytes
+from arraystore.stores.base import Draft, Plan, Store
 
-__all__ = ["Draft", "Plan", "Store", "draft_for", "finished", "medium_of", "needed_bytes", "open_store"]
+__all__ = ["Draft", "Plan", "Store", "draft_for", "finished", "medium_of", "open_store"]
 
 _HDF5_SUFFIXES = frozenset((".h5", ".hdf5", ".hdf"))
 
