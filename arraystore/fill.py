@@ -25,6 +25,10 @@ __all__ = ["Filled", "Job", "fill_run", "fill_slots"]
 Pixels = npt.NDArray[np.uint8]
 Source = str | bytes | Pixels
 
+# The largest pixel that is decoded (four samples of 16 bits), and room for colour profiles, previews and texts.
+_PIXEL_BYTES = 8
+_BESIDE_PIXELS_BYTES = 1 << 28
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -95,7 +99,7 @@ def fill_slots(job: Job, slots: Pixels, stop: threading.Event | None = None) -> 
             break
         slot, row = slots[i], filled.rows[i]
         try:
-            data, row["bytes"], row["mtime"] = _read(source)
+            data, row["bytes"], row["mtime"] = _read(source, job.spec.max_pixels * _PIXEL_BYTES + _BESIDE_PIXELS_BYTES)
             row["height"], row["width"] = decode_into(data, slot, job.spec)
             row["sums"] = channel_sums(slot, job.spec.layout)
             row["status"] = STORED
@@ -118,7 +122,7 @@ def _reason(error: Exception) -> str:
     return str(error)
 
 
-def _read(source: Source) -> tuple[bytes | Pixels, int, int]:
+def _read(source: Source, most_bytes: int) -> tuple[bytes | Pixels, int, int]:
     """The source's data, its size in bytes and its time of change in nanoseconds (0 for what is no file)."""
     if isinstance(source, np.ndarray):
         return source, source.nbytes, 0
@@ -127,7 +131,10 @@ def _read(source: Source) -> tuple[bytes | Pixels, int, int]:
     info = os.stat(source)  # noqa: PTH116 - a Path costs as much again, for each image
     if not stat.S_ISREG(info.st_mode):  # opening a FIFO would wait for ever, opening a device may do anything
         raise DecodeError("not a regular file")
-    descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+    if info.st_size > most_bytes:  # a file with holes may claim any size, and takes no room but in memory
+        raise DecodeError(f"a file of {info.st_size:,} bytes, more than an image of max_pixels can have")
+    # Without O_NONBLOCK, a FIFO that has just taken the file's place would keep this waiting.
+    descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         data = os.read(descriptor, info.st_size + 1)
         while len(data) < info.st_size and (more := os.read(descriptor, info.st_size + 1 - len(data))):
