@@ -10,6 +10,7 @@ Pillow can write and on files made by hand, with OpenCV 5.0 and Pillow 13. What 
 | PNG | without IEND: OpenCV refuses; Pillow accepts, even where pixels lack | IEND added if all pixels are there |
 | PNG | a transparent level of grey (tRNS) is ignored | compared and composited here |
 | PNG | animated: OpenCV gives the animation's first frame, not the image itself | the animation is taken out |
+| PNG | packed texts and profiles may be gigabytes | what does not change the pixels is taken out |
 | WebP | EXIF behind JPEG's prefix is ignored | `arraystore.header` reads the orientation, never a decoder |
 | AVIF | rotation and mirroring are ignored | likewise |
 | AVIF | 10 and 12 bits come unscaled in 16 | scaled by the depth that the file states |
@@ -37,30 +38,28 @@ import warnings
 from collections.abc import Callable
 from struct import error as struct_error
 from struct import pack, unpack_from
-from typing import Any, cast
+from typing import Any, Generic, TypeVar, cast
+from zlib import crc32
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from arraystore.boxes import avif_depth
 from arraystore.errors import DecodeError
-from arraystore.header import (
-    Data,
-    Header,
-    TiffTag,
-    avif_depth,
-    gif_frame,
-    iso_boxes,
-    netpbm_header,
-    png_chunks,
-    tiff_tags,
-)
+from arraystore.header import Header, TiffTag, gif_frame, netpbm_header, png_chunks, tiff_tags
+from arraystore.jp2 import jp2_depth, jp2_is_sycc
+from arraystore.jpeg import Data
+from arraystore.levels import bands, composite, eight_bits, finish
 from arraystore.spec import ImageSpec
 
 __all__ = ["decode_any"]
 
+T = TypeVar("T")
+
 _Pixels = npt.NDArray[Any]
 _PILLOW = "pip install 'arraystore[formats]'"
+_LONGEST_SIDE = 1_000_000  # libpng's limit; OpenCV's is a little more
 
 
 def decode_any(data: Data, header: Header, spec: ImageSpec) -> npt.NDArray[np.uint8]:
@@ -83,7 +82,7 @@ def decode_any(data: Data, header: Header, spec: ImageSpec) -> npt.NDArray[np.ui
     if decode is None:
         raise DecodeError(f"{header.format} images cannot be decoded; save it in another format, such as png or avif")
     try:
-        with _quiet:
+        with _logs_silenced:
             pixels = decode(data, header, spec)
     except (struct_error, IndexError):
         raise _damaged(header) from None
@@ -92,6 +91,9 @@ def decode_any(data: Data, header: Header, spec: ImageSpec) -> npt.NDArray[np.ui
 
 
 def _damaged(header: Header) -> DecodeError:
+    side = max(header.height, header.width)
+    if side > _LONGEST_SIDE:
+        return DecodeError(f"the {header.format} has a side of {side:,} pixels; {_LONGEST_SIDE:,} can be decoded")
     return DecodeError(f"the {header.format} data is damaged or ends early")
 
 
@@ -104,31 +106,43 @@ def _check_size(height: int, width: int, header: Header) -> None:
 # --- the two decoders ------------------------------------------------------------------------------------------------
 
 
-class _Quiet:
-    """Silences OpenCV's log while any thread is inside.
+class _WhileInside(Generic[T]):
+    """Changes what belongs to the process while any thread is inside.
 
-    The level belongs to the process: the first one in saves it, and the last one out puts it back.
+    The first one in changes it, and the last one out puts back what the change returned.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, change: Callable[[], T], put_back: Callable[[T], object]) -> None:
+        self._change = change
+        self._put_back = put_back
         self._lock = threading.Lock()
         self._inside = 0
-        self._level = 0
+        self._before: T
 
     def __enter__(self) -> None:
         with self._lock:
             if self._inside == 0:
-                self._level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+                self._before = self._change()
             self._inside += 1
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._inside -= 1
             if self._inside == 0:
-                cv2.utils.logging.setLogLevel(self._level)
+                self._put_back(self._before)
 
 
-_quiet = _Quiet()
+def _ignore_warnings() -> warnings.catch_warnings[None]:
+    catching = warnings.catch_warnings()
+    catching.__enter__()
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    return catching
+
+
+_logs_silenced = _WhileInside(
+    lambda: cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT), cv2.utils.logging.setLogLevel
+)
+_warnings_ignored = _WhileInside(_ignore_warnings, lambda catching: catching.__exit__(None, None, None))
 
 
 def _opencv(data: Data, flags: int = cv2.IMREAD_UNCHANGED) -> _Pixels | None:
@@ -142,10 +156,10 @@ def _opencv(data: Data, flags: int = cv2.IMREAD_UNCHANGED) -> _Pixels | None:
         return None
     if pixels.dtype not in (np.uint8, np.uint16):
         raise DecodeError(f"samples of the kind {pixels.dtype} are not images of 8 or 16 bits; convert it first")
-    if pixels.ndim == 3 and pixels.shape[2] == 3:
-        return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
-    if pixels.ndim == 3 and pixels.shape[2] == 4:
-        return cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA)
+    code = {3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGBA}.get(pixels.shape[2] if pixels.ndim == 3 else 1)
+    if code is not None:
+        for rows in bands(pixels):  # in place: a large image would be there twice
+            pixels[rows] = cv2.cvtColor(pixels[rows], code)
     return pixels
 
 
@@ -174,8 +188,7 @@ def _pillow(data: Data, header: Header) -> _Pixels:
     }
     try:
         # The plugin itself, because Image.open would try others, and has a limit of pixels besides spec.max_pixels.
-        with warnings.catch_warnings(), plugins[header.format](io.BytesIO(data)) as image:
-            warnings.simplefilter("ignore")
+        with _warnings_ignored, plugins[header.format](io.BytesIO(data)) as image:
             _check_size(image.size[1], image.size[0], header)
             return _pillow_pixels(image)
     except DecodeError:
@@ -193,68 +206,20 @@ def _pillow_pixels(image: Any) -> _Pixels:
     if mode == "La":
         image = image.convert("LA")
     if mode in ("L", "1"):
-        return np.asarray(image.convert("L"))
+        return np.array(image.convert("L"))  # a copy: what asarray gives cannot be written, and holds the file
     transparent = mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
-    return np.asarray(image.convert("RGBA" if transparent else "RGB"))
-
-
-# --- from what a decoder gives to uint8 grey or RGB ------------------------------------------------------------------
-
-
-def _finish(
-    pixels: _Pixels, spec: ImageSpec, *, maximum: int | None = None, premultiplied: bool = False
-) -> npt.NDArray[np.uint8]:
-    """Return 8-bit grey (H, W) or RGB (H, W, 3) of decoded pixels (H, W) or (H, W, 1 to 4), red first."""
-    small = _eight_bits(pixels, maximum)
-    if small.ndim == 2:
-        return small
-    channels = small.shape[2]
-    if channels in (2, 4):
-        return _composite(small[..., : channels - 1], small[..., channels - 1 :], spec.background, premultiplied)
-    return small[..., 0] if channels == 1 else small
-
-
-def _eight_bits(pixels: _Pixels, maximum: int | None) -> npt.NDArray[np.uint8]:
-    """Return round(255 * v / maximum); larger samples are taken for the largest."""
-    if maximum is None:
-        maximum = 255 if pixels.dtype == np.uint8 else 65_535
-    if maximum == 255 and pixels.dtype == np.uint8:
-        return cast("npt.NDArray[np.uint8]", pixels)
-    wide = np.minimum(pixels, maximum).astype(np.uint32)
-    wide *= 510
-    wide += maximum
-    wide //= 2 * maximum
-    return wide.astype(np.uint8)
-
-
-def _composite(
-    colour: npt.NDArray[np.uint8],
-    alpha: npt.NDArray[np.uint8],
-    background: tuple[int, int, int],
-    premultiplied: bool,  # noqa: FBT001 - one private caller
-) -> npt.NDArray[np.uint8]:
-    """Return round((v * a + b * (255 - a)) / 255), whose numerator and rounding both fit 16 bits."""
-    total = (255 - alpha).astype(np.uint16) * np.array(background, np.uint16)
-    if premultiplied:
-        total += 127
-        total //= 255
-        total += colour
-        return np.minimum(total, 255).astype(np.uint8)
-    total += colour * alpha.astype(np.uint16)
-    total += 127
-    total //= 255
-    return total.astype(np.uint8)
+    return np.array(image.convert("RGBA" if transparent else "RGB"))
 
 
 # --- one function a format -------------------------------------------------------------------------------------------
 
 
 def _plain(data: Data, header: Header, spec: ImageSpec) -> npt.NDArray[np.uint8]:
-    return _finish(_opencv_or_fail(data, header), spec)
+    return finish(_opencv_or_fail(data, header), spec)
 
 
+_SPARE_PACKED_BYTES = 65_536
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
-_APNG = frozenset({b"acTL", b"fcTL", b"fdAT"})
 
 
 def _png(data: Data, header: Header, spec: ImageSpec) -> npt.NDArray[np.uint8]:
@@ -264,15 +229,29 @@ def _png(data: Data, header: Header, spec: ImageSpec) -> npt.NDArray[np.uint8]:
     if len(whole) + ended < len(chunks):
         raise _damaged(header)
     key = _png_grey_key(data, whole)
-    if not (ended and chunks[-1][2] + 4 <= len(data)) or any(kind in _APNG for kind, _, _ in whole):
-        kept = [data[start - 8 : end + 4] for kind, start, end in whole if kind not in _APNG]
+    _check_packed(header, data[24], data[25], sum(end - start for kind, start, end in whole if kind == b"IDAT"))
+    # Of the other chunks (animation, texts, profiles) none changes the pixels, and a decoder would inflate gigabytes.
+    needed = [(kind, start, end) for kind, start, end in whole if kind[:1].isupper() or kind == b"tRNS"]
+    for kind, start, end in needed:
+        if crc32(data[start - 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            raise DecodeError(f"the png is damaged: the checksum of its {kind.decode('latin-1')} chunk is wrong")
+    if not (ended and chunks[-1][2] + 4 <= len(data)) or len(needed) < len(whole):
+        kept = [data[start - 8 : end + 4] for _, start, end in needed]
         # With an end of its own, OpenCV refuses the file only if pixels are missing.
         data = b"".join([data[:8], *kept, _PNG_END])
     pixels = _opencv_or_fail(data, header)
     if key is None or pixels.ndim != 2:
-        return _finish(pixels, spec)
+        return finish(pixels, spec)
     opaque = np.where(pixels == key, np.uint8(0), np.uint8(255))
-    return _composite(_finish(pixels, spec)[..., None], opaque[..., None], spec.background, premultiplied=False)
+    return composite(finish(pixels, spec)[..., None], opaque[..., None], spec.background)
+
+
+def _check_packed(header: Header, depth: int, colour: int, packed: int) -> None:
+    """Check that a PNG's packed pixels are no more than its size can need: a decoder would inflate them all."""
+    row = 1 + header.width * {2: 3, 4: 2, 6: 4}.get(colour, 1) * depth // 8
+    # Packing may add a little, and interlacing more in small images.
+    if packed > 2 * header.height * row + _SPARE_PACKED_BYTES:
+        raise DecodeError(f"the png has {packed:,} bytes of pixels, more than {header.width} x {header.height} need")
 
 
 def _png_grey_key(data: Data, chunks: list[tuple[bytes, int, int]]) -> int | None:
@@ -288,31 +267,15 @@ def _png_grey_key(data: Data, chunks: list[tuple[bytes, int, int]]) -> int | Non
 def _avif(data: Data, header: Header, spec: ImageSpec) -> npt.NDArray[np.uint8]:
     pixels = _opencv(data)
     if pixels is None:  # OpenCV may have been built without AVIF
-        return _finish(_pillow(data, header), spec)
-    return _finish(pixels, spec, maximum=255 if pixels.dtype == np.uint8 else (1 << avif_depth(data)) - 1)
+        return finish(_pillow(data, header), spec)
+    return finish(pixels, spec, maximum=255 if pixels.dtype == np.uint8 else (1 << avif_depth(data)) - 1)
 
 
 def _jp2(data: Data, header: Header, spec: ImageSpec) -> npt.NDArray[np.uint8]:
-    pixels = None if _is_sycc(data) else _opencv(data)
+    pixels = None if jp2_is_sycc(data) else _opencv(data)
     if pixels is None:
-        return _finish(_pillow(data, header), spec)
-    return _finish(pixels, spec, maximum=_jp2_maximum(data) if pixels.dtype == np.uint16 else 255)
-
-
-def _jp2_maximum(data: Data) -> int:
-    # The codestream begins with its size segment; the first component's precision is 42 bytes on.
-    at = bytes(data).find(b"\xff\x4f\xff\x51")
-    return (1 << min((data[at + 42] & 0x7F) + 1, 16)) - 1
-
-
-def _is_sycc(data: Data) -> bool:
-    for kind, start, end in iso_boxes(data, 0, len(data)) if data[4:6] == b"jP" else ():
-        if kind == b"jp2h":
-            return any(
-                name == b"colr" and data[body] == 1 and unpack_from(">I", data, body + 3)[0] == 18
-                for name, body, _ in iso_boxes(data, start, end)
-            )
-    return False
+        return finish(_pillow(data, header), spec)
+    return finish(pixels, spec, maximum=(1 << min(jp2_depth(data), 16)) - 1 if pixels.dtype == np.uint16 else 255)
 
 
 def _gif(data: Data, header: Header, spec: ImageSpec) -> npt.NDArray[np.uint8]:
@@ -328,7 +291,7 @@ def _gif(data: Data, header: Header, spec: ImageSpec) -> npt.NDArray[np.uint8]:
     screen = b"GIF89a" + pack("<HHBBB", frame.width, frame.height, data[10], 0, 0)
     place = pack("<BHHHH", 0x2C, 0, 0, frame.width, frame.height)
     alone = b"".join([screen, palette, frame.control, place, data[frame.at + 9 : at + 1], b";"])
-    pixels = _finish(_opencv_or_fail(alone, header), spec)
+    pixels = finish(_opencv_or_fail(alone, header), spec)
     if pixels.shape[:2] == (header.height, header.width):
         return pixels
     _check_size(pixels.shape[0], pixels.shape[1], Header("gif", frame.height, frame.width, 1, 0))
@@ -342,11 +305,11 @@ def _gif(data: Data, header: Header, spec: ImageSpec) -> npt.NDArray[np.uint8]:
 def _bmp(data: Data, header: Header, spec: ImageSpec) -> npt.NDArray[np.uint8]:
     (size,) = unpack_from("<I", data, 14)
     if size < 40:
-        return _finish(_opencv_or_fail(data, header, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION), spec)
+        return finish(_opencv_or_fail(data, header, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION), spec)
     bits, compression = unpack_from("<HI", data, 28)
     if bits in (16, 32) and compression in (0, 3, 6):
-        return _finish(_bmp_masked(data, header, size, bits, compression), spec)
-    return _finish(_opencv_or_fail(data, header), spec)
+        return finish(_bmp_masked(data, header, size, bits, compression), spec)
+    return finish(_opencv_or_fail(data, header), spec)
 
 
 def _bmp_masked(data: Data, header: Header, size: int, bits: int, compression: int) -> npt.NDArray[np.uint8]:
@@ -370,19 +333,20 @@ def _bmp_masked(data: Data, header: Header, size: int, bits: int, compression: i
         maximum = mask >> shift
         if not 0 < maximum < 65_536 or maximum & (maximum + 1):
             raise DecodeError(f"the bmp has a mask of {mask:#x}, which is not 1 to 16 bits in a row")
-        pixels[..., channel] = _eight_bits((words >> shift & maximum).astype(np.uint16), maximum)
+        pixels[..., channel] = eight_bits((words >> shift & maximum).astype(np.uint16), maximum)
     return pixels
 
 
 def _netpbm(data: Data, header: Header, spec: ImageSpec) -> npt.NDArray[np.uint8]:
     netpbm = netpbm_header(data)
     if netpbm.kind in (1, 4):
-        return _finish(_opencv_or_fail(data, header), spec)
+        head = b"P%d %d %d\n" % (netpbm.kind, netpbm.width, netpbm.height)
+        return finish(_opencv_or_fail(head + data[netpbm.at :], header), spec)
     if netpbm.kind in (2, 3):
         # Stated as 16 bits, the numbers come as they are; and the last one must not end the file.
         head = b"P%d %d %d 65535\n" % (netpbm.kind, netpbm.width, netpbm.height)
         pixels = _opencv_or_fail(head + data[netpbm.at :] + b"\n", header)
-        return _finish(pixels, spec, maximum=netpbm.maximum)
+        return finish(pixels, spec, maximum=netpbm.maximum)
     if netpbm.depth > 4:
         raise DecodeError(f"the netpbm image has {netpbm.depth} samples a pixel; 1 to 4 can be decoded")
     kind = np.dtype(np.uint8 if netpbm.maximum < 256 else ">u2")
@@ -391,22 +355,22 @@ def _netpbm(data: Data, header: Header, spec: ImageSpec) -> npt.NDArray[np.uint8
         raise _damaged(header)
     samples = np.frombuffer(data, kind, count, netpbm.at).reshape(netpbm.height, netpbm.width, netpbm.depth)
     pixels = samples.astype(kind.newbyteorder("="))  # copied, so that the result does not hold the file
-    return _finish(pixels, spec, maximum=netpbm.maximum)
+    return finish(pixels, spec, maximum=netpbm.maximum)
 
 
 # --- TIFF ------------------------------------------------------------------------------------------------------------
 
 
+_MOST_TIFF_SAMPLES = 6
+_LEAST_TILE_LIMIT = 1024 * 1024  # the tile of a small image may be larger than the image
+
+
 def _tiff(data: Data, header: Header, spec: ImageSpec) -> npt.NDArray[np.uint8]:
     tags = tiff_tags(data)
     _check_strips(tags, header, len(data))
+    _check_kind(tags, spec)
     bits = _tag(tags, 258, 1)
-    samples = _tag(tags, 277, 1)
     white_is_zero = _tag(tags, 262, 1) == 0
-    if _tag(tags, 339, 1) not in (1, 4) or bits > 16:
-        raise DecodeError(f"the tiff has signed, float or {bits}-bit samples; convert it to 8 or 16 bits first")
-    if bits == 16 and samples > 1 and _tag(tags, 284, 1) == 2:
-        raise DecodeError("the tiff has 16-bit planes apart, which are not decoded rightly; save it interleaved")
     if header.orientation != 1:
         data = _tiff_unturned(data, tags[274])
     pixels = _opencv(data) if _opencv_is_right(tags) else None
@@ -422,12 +386,25 @@ def _tiff(data: Data, header: Header, spec: ImageSpec) -> npt.NDArray[np.uint8]:
     if pixels.dtype == np.uint16 and white_is_zero:
         pixels = 65_535 - pixels
     if 8 < bits < 16 and pixels.dtype == np.uint16:
-        return _finish(pixels >> (16 - bits), spec, maximum=(1 << bits) - 1)
-    return _finish(pixels, spec, premultiplied=premultiplied)
+        return finish(pixels >> (16 - bits), spec, maximum=(1 << bits) - 1)
+    return finish(pixels, spec, premultiplied=premultiplied)
 
 
 def _tag(tags: dict[int, TiffTag], tag: int, default: int) -> int:
     return tags[tag].values[0] if tag in tags and tags[tag].values else default
+
+
+def _check_kind(tags: dict[int, TiffTag], spec: ImageSpec) -> None:
+    """Check that the pixels are of a kind that is decoded rightly, and in bounded memory."""
+    bits, samples = _tag(tags, 258, 1), _tag(tags, 277, 1)
+    if samples > _MOST_TIFF_SAMPLES:
+        raise DecodeError(f"the tiff has {samples:,} samples a pixel; 1 to {_MOST_TIFF_SAMPLES} can be decoded")
+    if _tag(tags, 322, 1) * _tag(tags, 323, 1) > max(spec.max_pixels, _LEAST_TILE_LIMIT):
+        raise DecodeError(f"the tiff has tiles of {_tag(tags, 322, 1)} x {_tag(tags, 323, 1)} pixels; save it again")
+    if _tag(tags, 339, 1) not in (1, 4) or bits > 16:
+        raise DecodeError(f"the tiff has signed, float or {bits}-bit samples; convert it to 8 or 16 bits first")
+    if bits == 16 and samples > 1 and _tag(tags, 284, 1) == 2:
+        raise DecodeError("the tiff has 16-bit planes apart, which are not decoded rightly; save it interleaved")
 
 
 def _check_strips(tags: dict[int, TiffTag], header: Header, size: int) -> None:

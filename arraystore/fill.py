@@ -70,6 +70,10 @@ Source = str | bytes | Pixels | StoredSlot
 
 _STAT_LIMIT_S = 5.0
 
+# The largest pixel that is decoded (four samples of 16 bits), and room for colour profiles, previews and texts.
+_PIXEL_BYTES = 8
+_BESIDE_PIXELS_BYTES = 1 << 28
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -188,7 +192,7 @@ def _fill_slot(job: Job, i: int, slot: Pixels, row: np.void, reasons: dict[int, 
                 row[name] = getattr(source, name)
             reason = source.reason
         else:
-            data, row["bytes"], row["mtime"] = _read(source)
+            data, row["bytes"], row["mtime"] = _read(source, job.spec.max_pixels * _PIXEL_BYTES + _BESIDE_PIXELS_BYTES)
             if not isinstance(data, np.ndarray):
                 row["hash"] = xxhash.xxh3_64_intdigest(data)
             row["height"], row["width"] = decode_into(data, slot, job.spec)
@@ -216,7 +220,7 @@ def _reason(error: Exception) -> str:
     return str(error)
 
 
-def _read(source: Source) -> tuple[bytes | Pixels, int, int]:
+def _read(source: Source, most_bytes: int) -> tuple[bytes | Pixels, int, int]:
     """The source's data, its size in bytes and its time of change in nanoseconds (0 for what is no file)."""
     if isinstance(source, StoredSlot):
         source = source.source
@@ -227,7 +231,10 @@ def _read(source: Source) -> tuple[bytes | Pixels, int, int]:
     info = os.stat(source)  # noqa: PTH116 - a Path costs as much again, for each image
     if not stat.S_ISREG(info.st_mode):  # opening a FIFO would wait for ever, opening a device may do anything
         raise DecodeError("not a regular file")
-    descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+    if info.st_size > most_bytes:  # a file with holes may claim any size, and takes no room but in memory
+        raise DecodeError(f"a file of {info.st_size:,} bytes, more than an image of max_pixels can have")
+    # Without O_NONBLOCK, a FIFO that has just taken the file's place would keep this waiting.
+    descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         data = os.read(descriptor, info.st_size + 1)
         while len(data) < info.st_size and (more := os.read(descriptor, info.st_size + 1 - len(data))):
@@ -241,7 +248,7 @@ def _measure(source: Source) -> tuple[int, int]:
     """A source's size and time of change as `_read` gives them, without reading it; zeros if that cannot be told."""
     path = source.source if isinstance(source, StoredSlot) else source
     if not isinstance(path, str):
-        _, size, mtime = _read(path)
+        _, size, mtime = _read(path, 0)
         return size, mtime
     found = [(0, 0)]
     # The source may lie on a volume that does not answer, which is why no worker could fill its slot.

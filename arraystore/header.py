@@ -1,7 +1,7 @@
 """What an image says of itself before any pixel is decoded: format, size, orientation.
 
 `read_header` runs once for every image of a build, under the interpreter's lock, so the JPEG path is a bare walk over
-markers (a few microseconds) and nothing here imports NumPy or a decoder. The other formats' containers are parsed here
+markers (a few microseconds) and nothing here imports NumPy or a decoder. The other formats' containers are parsed
 too, with the parts that `arraystore.codecs` needs: the sizes do not depend on any decoder's opinion.
 
 Every read is bounded: `struct.unpack_from` and indexing raise at the end of the data, and `read_header` turns that into
@@ -15,9 +15,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from struct import error as struct_error
 from struct import unpack_from
-from typing import TypeAlias
 
+from arraystore.boxes import avif_frame
 from arraystore.errors import DecodeError
+from arraystore.jp2 import jp2_size
+from arraystore.jpeg import Data, exif_orientation, jpeg_frame
 
 __all__ = [
     "Data",
@@ -25,16 +27,12 @@ __all__ = [
     "Header",
     "Netpbm",
     "TiffTag",
-    "avif_depth",
     "gif_frame",
-    "iso_boxes",
     "netpbm_header",
     "png_chunks",
     "read_header",
     "tiff_tags",
 ]
-
-Data: TypeAlias = bytes | bytearray | memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +69,7 @@ def read_header(data: Data) -> Header:
         data = data.cast("B")
     try:
         if data[:3] == b"\xff\xd8\xff":
-            return _read_jpeg(data)
+            return Header("jpeg", *jpeg_frame(data))
         header = _read_other(data)
     except (struct_error, IndexError):
         raise DecodeError("the file ends inside its header") from None
@@ -94,9 +92,11 @@ def _read_other(data: Data) -> Header:
         frame = gif_frame(data)
         return Header("gif", frame.screen_height, frame.screen_width, 1, 0)
     if start[4:8] == b"ftyp":
-        return _read_avif(data)
+        kind, height, width, orientation = avif_frame(data)
+        return Header(kind, height, width, orientation, 0)
     if start[4:12] == b"jP  \r\n\x87\n" or start[:4] == b"\xff\x4f\xff\x51":
-        return _read_jp2(data)
+        height, width = jp2_size(data)
+        return Header("jp2", height, width, 1, 0)
     if re.match(rb"P[1-7][\s#]", start):
         netpbm = netpbm_header(data)
         return Header("ppm", netpbm.height, netpbm.width, 1, 0)
@@ -105,77 +105,31 @@ def _read_other(data: Data) -> Header:
     raise DecodeError(f"not an image in a known format (starts with {start!r})")
 
 
-# --- JPEG and EXIF ---------------------------------------------------------------------------------------------------
-
-# Frame headers are C0 to CF, less Huffman tables (C4), extensions (C8) and arithmetic conditioning (CC).
-_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-# Markers that stand alone, and how far to go on: a fill byte or a stray 0xFF is one byte, the others are two.
-_WITHOUT_LENGTH = {0x00: 1, 0xFF: 1, 0x01: 2, **dict.fromkeys(range(0xD0, 0xD9), 2)}
-
-
-def _read_jpeg(data: Data) -> Header:
-    orientation = 1
-    exif_wanted = True
-    at = 2
-    while True:
-        while data[at] != 0xFF:  # decoders skip stray bytes between segments, so they are no reason to refuse the image
-            at += 1
-        marker = data[at + 1]
-        if marker in _FRAMES:
-            height, width, components = unpack_from(">HHB", data, at + 5)
-            if not (height and width and components):
-                raise DecodeError(f"the jpeg header says {height} by {width} pixels in {components} components")
-            return Header("jpeg", height, width, orientation, components)
-        if marker in _WITHOUT_LENGTH:
-            at += _WITHOUT_LENGTH[marker]
-            continue
-        length = data[at + 2] << 8 | data[at + 3]
-        if length < 2 or marker in (0xD9, 0xDA):
-            raise DecodeError("the jpeg has no frame header before its pixels, or a damaged one")
-        if exif_wanted and marker == 0xE1 and data[at + 4 : at + 10] == b"Exif\0\0":
-            orientation = _exif_orientation(data[at + 10 : at + 2 + length])
-            exif_wanted = False
-        at += 2 + length
-
-
-def _exif_orientation(exif: Data) -> int:
-    """Return the orientation in a block of EXIF, which is a small TIFF; 1 where it is absent, invalid or cut off."""
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(bytes(exif[:4]))
-    if order is None:
-        return 1
-    try:
-        (first,) = unpack_from(f"{order}I", exif, 4)
-        (count,) = unpack_from(f"{order}H", exif, first)
-        entries = bytes(exif[first + 2 : first + 2 + 12 * count])
-        tag = b"\x12\x01" if order == "<" else b"\x01\x12"
-        at = entries.find(tag)
-        while at % 12 and at >= 0:  # the two bytes may also occur inside another entry
-            at = entries.find(tag, at + 1)
-        if at < 0:
-            return 1
-        kind, _, value = unpack_from(f"{order}HIH", entries, at + 2)
-        if kind == 4:
-            (value,) = unpack_from(f"{order}I", entries, at + 8)
-    except struct_error:
-        return 1
-    return value if kind in (3, 4) and 1 <= value <= 8 else 1
-
-
 # --- PNG, WebP, BMP --------------------------------------------------------------------------------------------------
+
+
+# Writers cut the pixels into chunks of 8 KB and more: this is enough for gigabytes.
+_MOST_CHUNKS = 262_144
 
 
 def png_chunks(data: Data) -> Iterator[tuple[bytes, int, int]]:
     """Yield type, first byte and end of each chunk's body, up to and with IEND.
 
     The last one may end beyond the data: the caller compares. Bytes that cannot be a chunk end the walk.
+
+    Raises:
+        DecodeError: there are too many.
     """
     at = 8
-    while at + 8 <= len(data):
+    for _ in range(_MOST_CHUNKS):
+        if at + 8 > len(data):
+            return
         length, kind = unpack_from(">I4s", data, at)
         yield kind, at + 8, at + 8 + length
         if kind == b"IEND" or not kind.isalpha():
             return
         at += 12 + length
+    raise DecodeError(f"the png has more than {_MOST_CHUNKS:,} chunks; save it again with any image program")
 
 
 def _read_png(data: Data) -> Header:
@@ -185,7 +139,7 @@ def _read_png(data: Data) -> Header:
     orientation = 1
     for chunk, start, end in png_chunks(data):
         if chunk == b"eXIf":
-            orientation = _exif_orientation(data[start:end])
+            orientation = exif_orientation(data[start:end])
             break
     return Header("png", height, width, orientation, 0)
 
@@ -217,7 +171,7 @@ def _webp_orientation(data: Data) -> int:
         if kind == b"EXIF":
             exif = data[at + 8 : at + 8 + size]
             # Some writers copy JPEG's prefix into the chunk.
-            return _exif_orientation(exif[6:] if exif[:6] == b"Exif\0\0" else exif)
+            return exif_orientation(exif[6:] if exif[:6] == b"Exif\0\0" else exif)
         at += 8 + size + (size & 1)
     return 1
 
@@ -236,7 +190,11 @@ def _read_bmp(data: Data) -> Header:
 # --- TIFF ------------------------------------------------------------------------------------------------------------
 
 _TIFF_TYPES = {1: ("B", 1), 3: ("H", 2), 4: ("I", 4), 13: ("I", 4), 16: ("Q", 8)}
-_TIFF_WANTED = frozenset({256, 257, 258, 259, 262, 273, 274, 277, 279, 284, 324, 325, 338, 339})
+# Where strips or tiles begin, and how long they are: the lists that are long in good files too.
+_TIFF_STRIPS = frozenset({273, 279, 324, 325})
+_TIFF_WANTED = _TIFF_STRIPS | {256, 257, 258, 259, 262, 274, 277, 284, 322, 323, 338, 339}
+_MOST_STRIPS = 1_048_576
+_MOST_VALUES = 64  # of any other tag: one a sample of a pixel at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +216,7 @@ def tiff_tags(data: Data) -> dict[int, TiffTag]:
     """Return the entries of the first directory that describe how its pixels are stored.
 
     Raises:
-        DecodeError: the directory, or a list that it points to, lies outside the data.
+        DecodeError: the directory, or a list that it points to, lies outside the data, or is endless.
     """
     order = "<" if data[:1] == b"I" else ">"
     big = data[2:4] in (b"+\0", b"\0+")
@@ -271,16 +229,21 @@ def tiff_tags(data: Data) -> dict[int, TiffTag]:
         # Bounded by the data, whatever count says.
         for start in range(at, min(at + count * size, len(data)), size):
             tag, kind, length = unpack_from(order + entry, data, start)
-            if tag not in _TIFF_WANTED or kind not in _TIFF_TYPES or tag in tags:
+            if tag not in _TIFF_WANTED or tag in tags:  # libtiff, too, takes the first
                 continue
+            if kind not in _TIFF_TYPES:
+                raise DecodeError(f"the tiff has values of type {kind} in tag {tag}, where whole numbers belong")
             letter, width = _TIFF_TYPES[kind]
             where = start + (12 if big else 8)
             if length * width > (8 if big else 4):
                 (where,) = unpack_from(order + number, data, where)
             if where + length * width > len(data):
                 raise DecodeError(f"the tiff ends early: tag {tag} lies beyond its {len(data)} bytes")
+            if length > _MOST_STRIPS and tag in _TIFF_STRIPS:
+                raise DecodeError(f"the tiff has {length:,} strips or tiles; save it again with any image program")
+            length = length if tag in _TIFF_STRIPS else min(length, _MOST_VALUES)
             tags[tag] = TiffTag(unpack_from(f"{order}{length}{letter}", data, where), where, width)
-    except struct_error:
+    except (struct_error, OverflowError):  # the latter of an offset of 64 bits
         raise DecodeError("the tiff ends early: its directory is not whole") from None
     return tags
 
@@ -295,6 +258,9 @@ def _read_tiff(data: Data) -> Header:
 
 
 # --- GIF -------------------------------------------------------------------------------------------------------------
+
+
+_MOST_EXTENSIONS = 65_536  # comments and the like; two or three are usual
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,14 +292,18 @@ def gif_frame(data: Data) -> GifFrame:
     """Return where the first frame of a GIF lies.
 
     Raises:
-        DecodeError: there is none.
+        DecodeError: there is none, or it cannot be found in a reasonable time.
         struct.error: the data ends before it.
         IndexError: likewise.
     """
     screen_width, screen_height, flags = unpack_from("<HHB", data, 6)
     at = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
     control = b""
+    extensions = 0
     while data[at] == 0x21:
+        extensions += 1
+        if extensions > _MOST_EXTENSIONS:
+            raise DecodeError(f"the gif has more than {_MOST_EXTENSIONS:,} extensions before its first frame")
         start = at
         at += 2
         while data[at]:
@@ -349,123 +319,6 @@ def gif_frame(data: Data) -> GifFrame:
     # A frame may reach beyond the screen; viewers then enlarge the screen, so nothing of it is lost.
     screen_height, screen_width = max(screen_height, top + height), max(screen_width, left + width)
     return GifFrame(screen_height, screen_width, left, top, height, width, control, at)
-
-
-# --- AVIF and JPEG 2000: files of boxes ------------------------------------------------------------------------------
-
-# What happens to the pixels a b / c d, written in reading order, and the EXIF orientation that says the same.
-_ORIENTATIONS = {"abcd": 1, "badc": 2, "dcba": 3, "cdab": 4, "acbd": 5, "cadb": 6, "dbca": 7, "bdac": 8}
-
-
-def iso_boxes(data: Data, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield type, first byte and end of the body of each box between two bytes; the last may end beyond the data.
-
-    Raises:
-        DecodeError: a box is shorter than its own head.
-    """
-    while start + 8 <= min(end, len(data)):
-        size, kind = unpack_from(">I4s", data, start)
-        body = start + 8
-        if size == 1:
-            (size,) = unpack_from(">Q", data, body)
-            body += 8
-        stop = start + size if size else end
-        if stop < body:
-            raise DecodeError(f"the box {kind!r} at byte {start} has a size of {size}")
-        yield kind, body, stop
-        start = stop
-
-
-def _box(data: Data, path: str, start: int, end: int) -> tuple[int, int] | None:
-    """Return the body of the box at a path such as ``"meta/iprp"``, or None."""
-    for name in path.split("/"):
-        found = next((box for box in iso_boxes(data, start, end) if box[0] == name.encode()), None)
-        if found is None:
-            return None
-        start, end = found[1], min(found[2], end)
-        if name == "meta":
-            start += 4  # version and flags
-    return start, end
-
-
-def _avif_properties(data: Data) -> list[tuple[bytes, int, int]]:
-    """Return the boxes of properties of the primary image, in the order in which they apply."""
-    size = len(data)
-    meta = _box(data, "meta", 0, size)
-    container = _box(data, "meta/iprp/ipco", 0, size)
-    primary = meta and _box(data, "pitm", *meta)
-    links = meta and _box(data, "iprp/ipma", *meta)
-    if not (container and primary and links):
-        raise DecodeError("the avif does not describe its primary image")
-    properties = list(iso_boxes(data, *container))
-    wide_id = data[primary[0]] > 0
-    (wanted,) = unpack_from(">I" if wide_id else ">H", data, primary[0] + 4)
-    at, end = links
-    wide_id, wide_index = data[at] > 0, data[at + 3] & 1
-    (count,) = unpack_from(">I", data, at + 4)
-    at += 8
-    for _ in range(count):
-        if at >= end:
-            break
-        (item,) = unpack_from(">I" if wide_id else ">H", data, at)
-        at += 4 if wide_id else 2
-        linked = data[at]
-        indices = unpack_from(f">{linked}{'H' if wide_index else 'B'}", data, at + 1)
-        at += 1 + linked * (2 if wide_index else 1)
-        if item == wanted:
-            numbers = [index & (0x7FFF if wide_index else 0x7F) for index in indices]
-            return [properties[number - 1] for number in numbers if 1 <= number <= len(properties)]
-    raise DecodeError("the avif does not describe its primary image")
-
-
-def _read_avif(data: Data) -> Header:
-    (size,) = unpack_from(">I", data, 0)
-    brands = bytes(data[8 : min(size, 256)])
-    if b"avif" in brands or b"avis" in brands:
-        kind = "avif"
-    elif any(brand in brands for brand in (b"heic", b"heix", b"hevc", b"mif1", b"msf1")):
-        kind = "heif"
-    else:
-        raise DecodeError(f"not an image in a known format (a file of boxes of the kind {bytes(data[8:12])!r})")
-    height = width = 0
-    turned = "abcd"
-    for name, start, _ in _avif_properties(data):
-        if name == b"ispe":
-            width, height = unpack_from(">II", data, start + 4)
-        elif name == b"irot":  # quarter turns anticlockwise
-            for _ in range(data[start] & 3):
-                turned = turned[1] + turned[3] + turned[0] + turned[2]
-        elif name == b"imir":  # 0 exchanges top and bottom, 1 left and right
-            turned = turned[1::-1] + turned[:1:-1] if data[start] & 1 else turned[2:] + turned[:2]
-    return Header(kind, height, width, _ORIENTATIONS[turned], 0)
-
-
-def avif_depth(data: Data) -> int:
-    """Return how many bits a sample of an AVIF has: 8, 10 or 12.
-
-    Raises:
-        DecodeError: the boxes are damaged.
-        struct.error: likewise.
-        IndexError: likewise.
-    """
-    container = _box(data, "meta/iprp/ipco", 0, len(data))
-    # All parts of an image share one depth, so any configuration will do, and a grid has none of its own.
-    for name, start, _ in iso_boxes(data, *container) if container else ():
-        if name == b"av1C":
-            flags = data[start + 2]
-            return (12 if flags & 0x20 else 10) if flags & 0x40 else 8
-    return 8
-
-
-def _read_jp2(data: Data) -> Header:
-    if data[:2] == b"\xff\x4f":  # a bare codestream
-        right, bottom, left, top = unpack_from(">IIII", data, 8)
-        return Header("jp2", bottom - top, right - left, 1, 0)
-    body = _box(data, "jp2h/ihdr", 0, len(data))
-    if body is None:
-        raise DecodeError("the jp2 has no image header")
-    height, width = unpack_from(">II", data, body[0])
-    return Header("jp2", height, width, 1, 0)
 
 
 # --- netpbm ----------------------------------------------------------------------------------------------------------

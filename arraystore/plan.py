@@ -37,7 +37,7 @@ _ROWS_IN_FLIGHT_PER_WORKER = 3
 _RESAMPLES = 1000
 _NAMED = 200  # how many rows the samples table is estimated from
 _SLOT_BYTES = 1 + 8  # status and checksum
-_ROW_BYTES = 4 + 4 + 8 + 8  # height, width, bytes and mtime in the samples table
+_ROW_BYTES = 4 + 4 + 8 + 8 + 8  # height, width, bytes, mtime and hash in the samples table
 _TEXT_BYTES = {"npy": 4, "hdf5": 16 + 20}  # besides its letters: where it ends; or a reference, and a head on the heap
 _HEAD_BYTES = {"npy": PIXELS_OFFSET, "hdf5": 3 * PAGE_BYTES}
 

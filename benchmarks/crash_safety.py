@@ -1,7 +1,7 @@
 """What does it cost that a kill or a power loss takes only a second's work?
 
-The same build into a store on disk, in turn: as it is, claiming finished runs about once a second; with one claim at the
-end only; and with every fsync switched off, so that nothing is safe and the volume may still be writing when the
+The same build into a store on disk, in turn: as it is, claiming finished runs about once a second; with one claim at
+the end only; and with every fsync switched off, so that nothing is safe and the volume may still be writing when the
 build returns. The bar is the first against the second: both leave a store that is on the volume, and only the first can
 be interrupted. The third shows what the volume itself costs, which is nothing that a build could save.
 """
@@ -109,7 +109,7 @@ def switched(module: Any, values: dict[str, Any]) -> Callable[[Callable[[], None
         finally:
             vars(module).update(before)
 
-    return lambda function: others()(function)
+    return others()
 
 
 if __name__ == "__main__":

@@ -123,8 +123,10 @@ def parts_of(path: str, slot: npt.NDArray[np.uint8], spec: arraystore.ImageSpec)
         seconds[name] = time.perf_counter() - mark
         mark = time.perf_counter()
 
-    data, *_ = _read(path)
+    data, *_ = _read(path, Path(path).stat().st_size)
     lap("read")
+    xxhash.xxh3_64_intdigest(data)
+    lap("hash of the source")
     header = read_header(data)
     lap("header")
     placement = spec.place(header.height, header.width)

@@ -73,7 +73,16 @@ def test_build(tmp_path: Path, photos: Path) -> None:
 
 def test_parts(tmp_path: Path, photos: Path) -> None:
     text, (line,) = run(tmp_path, "parts.py", str(photos), "--size", "16", "--runs", "1")
-    steps = ["read", "header", "decode", "resample", "split into planes", "channel sums", "checksum"]
+    steps = [
+        "read",
+        "hash of the source",
+        "header",
+        "decode",
+        "resample",
+        "split into planes",
+        "channel sums",
+        "checksum",
+    ]
     assert list(line["median_s"]) == steps
     assert list(line["mean_s"])[: len(steps)] == steps
     assert len(line["mean_s"]) == len(steps) + 2
@@ -123,3 +132,11 @@ def test_a_folder_without_photos_is_said(tmp_path: Path) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == f"{tmp_path}: there are no JPEGs under this folder\n"
+
+
+def test_crash_safety(tmp_path: Path, photos: Path) -> None:
+    text, lines = run(tmp_path, "crash_safety.py", str(photos), "--size", "16", "--runs", "1", "--images", "40")
+    assert [line["case"] for line in lines] == ["safe, as it is", "one claim at the end", "no fsync at all"]
+    assert all(line["images"] == 40 and len(line["wall_s"]) == 1 for line in lines)
+    assert lines[0]["safe_takes_times"] == [1.0]
+    assert "the safe one takes" in text

@@ -3,9 +3,11 @@ import struct
 import sys
 import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import cv2
+import hostile
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -303,7 +305,7 @@ def test_a_png_cut_between_two_pieces_of_its_pixels_is_an_error() -> None:
 def test_a_damaged_png_is_an_error() -> None:
     data = bytearray(written("png", "RGB"))
     data[len(data) // 2] ^= 0xFF
-    with pytest.raises(DecodeError, match="the png data is damaged or ends early"):
+    with pytest.raises(DecodeError, match="the png is damaged: the checksum of its IDAT chunk is wrong"):
         decode(data)
 
 
@@ -690,3 +692,38 @@ def test_pillow_does_not_warn_of_large_images(monkeypatch: pytest.MonkeyPatch) -
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert decode(written("tiff", "LA")).shape == (HEIGHT, WIDTH, 3)
+
+
+def test_what_pillow_decodes_can_be_written() -> None:
+    packed = random_samples(np.uint8, 6, 2)
+    for photometric, colours in ((1, None), (3, list(range(12)))):
+        assert decode(tiff(packed, photometric, bits=2, width=8, colours=colours)).flags.writeable
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_pillow_does_not_warn_of_damaged_tags_in_any_number_of_threads(workers: int) -> None:
+    head = {256: (4, 1, 8), 257: (4, 1, 4), 258: (3, 1, 2), 259: (3, 1, 1), 262: (3, 1, 1), 273: (4, 1, 0)}
+    entries = head | {277: (3, 1, 1), 278: (4, 1, 4), 279: (4, 1, 8), 305: (2, 5000, 60_000)}
+    entries[273] = (4, 1, 14 + 12 * len(entries))
+    data = hostile.tiff(entries, bytes(8))
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(workers) as pool:
+        for pixels in pool.map(decode, [data] * 40):
+            assert pixels.shape == (4, 8)
+    assert warnings.filters == before
+    with pytest.warns(UserWarning, match="larger than file"), Image.open(io.BytesIO(data)):
+        pass  # the file is one that Pillow warns of
+
+
+def test_a_large_image_is_scaled_and_composited_in_bands_as_at_once() -> None:
+    deep = np.random.default_rng(5).integers(0, 65_536, (1500, 900, 4), np.uint16)
+    small = np.round(deep / 257)
+    done, data = cv2.imencode(".png", deep[..., [2, 1, 0, 3]])
+    assert done
+    assert furthest(decode(data.tobytes(), TINTED), over(small, TINTED.background)) == 0
+
+
+def test_offsets_beyond_any_memory_are_errors() -> None:
+    for data in (b"II+\0\x08\0\0\0" + b"\xff" * 8, encode(MODES["RGB"], "TIFF", big_tiff=True)[:8] + b"\xfe" * 40):
+        with pytest.raises(DecodeError, match=r"ends (early|inside)"):
+            read_header(data)

@@ -29,8 +29,8 @@ MODULES = [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix("
 # Nothing imports to the right; within one group there are no circles.
 LAYERS = [
     ["errors", "limits", "progress", "compiled", "avx512", "stamps"],
-    ["spec", "texts", "scan"],
-    ["format", "tables", "targets", "manifest", "weights", "resample_wide", "resample", "header"],
+    ["spec", "texts", "scan", "jpeg", "boxes", "jp2"],
+    ["format", "tables", "targets", "manifest", "weights", "resample_wide", "resample", "header", "levels"],
     ["stats", "codecs"],
     ["decode"],
     ["samples", "stores", "fill"],

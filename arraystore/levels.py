@@ -1,0 +1,82 @@
+"""From what a decoder gives (8 or 16 bits, with or without alpha) to uint8 grey or RGB.
+
+Done in bands of rows: the arithmetic needs four to twelve bytes a sample, which for a whole image of the largest size
+would be gigabytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from arraystore.spec import ImageSpec
+
+__all__ = ["bands", "composite", "eight_bits", "finish"]
+
+Pixels = npt.NDArray[np.uint8]
+
+_BAND_SAMPLES = 1 << 20
+
+
+def bands(pixels: npt.NDArray[Any]) -> Iterator[slice]:
+    """Yield the rows of an image in slices of about a million samples."""
+    height = pixels.shape[0]
+    rows = max(1, _BAND_SAMPLES * height // max(pixels.size, 1))
+    return (slice(start, start + rows) for start in range(0, height, rows))
+
+
+def finish(
+    pixels: npt.NDArray[Any], spec: ImageSpec, *, maximum: int | None = None, premultiplied: bool = False
+) -> Pixels:
+    """Return 8-bit grey (H, W) or RGB (H, W, 3) of decoded pixels (H, W) or (H, W, 1 to 4), red first."""
+    small = eight_bits(pixels, maximum)
+    if small.ndim == 2:
+        return small
+    channels = small.shape[2]
+    if channels in (2, 4):
+        colour, alpha = small[..., : channels - 1], small[..., channels - 1 :]
+        return composite(colour, alpha, spec.background, premultiplied=premultiplied)
+    return small[..., 0] if channels == 1 else small
+
+
+def eight_bits(pixels: npt.NDArray[Any], maximum: int | None) -> Pixels:
+    """Return round(255 * v / maximum); larger samples are taken for the largest."""
+    if maximum is None:
+        maximum = 255 if pixels.dtype == np.uint8 else 65_535
+    if maximum == 255 and pixels.dtype == np.uint8:
+        return cast("Pixels", pixels)
+    small = np.empty(pixels.shape, np.uint8)
+    for rows in bands(pixels):
+        wide = np.minimum(pixels[rows], maximum).astype(np.uint32)
+        wide *= 510
+        wide += maximum
+        wide //= 2 * maximum
+        small[rows] = wide
+    return small
+
+
+def composite(
+    colour: Pixels, alpha: Pixels, background: tuple[int, int, int], *, premultiplied: bool = False
+) -> Pixels:
+    """Return colours (H, W, 1 or 3) with alpha (H, W, 1) over a background, as (H, W, 3).
+
+    That is round((v * a + b * (255 - a)) / 255), whose numerator and rounding both fit 16 bits.
+    """
+    result = np.empty((*alpha.shape[:2], 3), np.uint8)
+    behind = np.array(background, np.uint16)
+    for rows in bands(result):
+        total = (255 - alpha[rows]).astype(np.uint16) * behind
+        if premultiplied:
+            total += 127
+            total //= 255
+            total += colour[rows]
+            result[rows] = np.minimum(total, 255)
+            continue
+        total += colour[rows] * alpha[rows].astype(np.uint16)
+        total += 127
+        total //= 255
+        result[rows] = total
+    return result
