@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import re
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ import pytest
 from store_contract import build, plain
 
 import arraystore
-from arraystore import DecodeError, ImageSpec, Manifest, Store
+from arraystore import DecodeError, ImageSpec, Manifest
 from arraystore import fill as fill_module
 from arraystore.decode import decode_into
 from arraystore.header import read_header
@@ -29,14 +27,6 @@ from arraystore.header import read_header
 ROOT = Path(__file__).resolve().parents[1]
 SPEC = ImageSpec(size=(16, 24))
 SIZE = "16x24"
-
-
-def build_with(source: Any, target: Path, *, workers: int, processes: bool, **options: Any) -> Store:
-    """One build with threads or processes."""
-    if not processes:
-        return build(source, target, workers=workers, **options)
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return build(source, target, workers=None, executor=pool, **options)
 
 
 def contents(store: Path) -> dict[str, bytes]:
@@ -68,7 +58,7 @@ def check_mixed(folder: Path, tmp_path: Path, reasons: dict[str, str]) -> None:
     ways = {"one": (1, False), "threads": (2, False), "processes": (2, True)}
     made = {}
     for way, (workers, processes) in ways.items():
-        build_with(folder, tmp_path / way, workers=workers, processes=processes, bad="keep").close()
+        build(folder, tmp_path / way, workers=workers, processes=processes, bad="keep").close()
         made[way] = contents(tmp_path / way)
     assert made["one"] == made["threads"] == made["processes"]
 
