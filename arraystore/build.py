@@ -305,12 +305,14 @@ def _publication(draft: Draft, manifest: Manifest, spec: ImageSpec, kept: npt.ND
         std=std,
         manifest_digest=manifest.digest,
         root=manifest.root,
+        origin=manifest.origin,
         failed=int(np.count_nonzero(ledger["status"] == FAILED)),
         writer=f"arraystore {arraystore.__version__}",
     )
     dropped = None
     if kept is not None:
-        dropped = dropped_table(manifest, draft.reasons, np.flatnonzero(draft.ledger["status"] == FAILED).tolist())
+        failed = np.flatnonzero(draft.ledger["status"] == FAILED)
+        dropped = dropped_table(manifest, draft.ledger, draft.reasons, failed.tolist())
     return Publication(
         description=description,
         status=np.ascontiguousarray(ledger["status"]),

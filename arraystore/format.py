@@ -9,7 +9,7 @@ A store is a folder::
       checksums.npy     uint64 (N,): xxh3_64, seed 0, of each slot's bytes
       TARGET.npy        one file for each target, axis 0 = N; `labels.npy` holds the main one
       samples.parquet   row i describes slot i
-      dropped.parquet   only where bad sources were dropped: `row` in the manifest, `source` and `reason`
+      dropped.parquet   only where bad sources were dropped: `row` in the manifest, `source`, `bytes`, `mtime`, `reason`
 
 or one HDF5 file with the same names: datasets `images`, `status`, `checksums` and `targets/NAME`, groups `samples` and
 `dropped` with one dataset a column, and a scalar string dataset `store.json`.

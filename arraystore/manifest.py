@@ -50,6 +50,8 @@ class Manifest:
             label: int64 for classes.
         classes: for each target of categories, the names of its codes, sorted by code point.
         texts: targets that stay text, one text a row.
+        origin: the absolute path of the folder or table that says all this by itself; None where more was given. Not
+            part of the digest.
 
     Raises:
         ManifestError: there are no sources, a target has another length, or a target's name cannot be a file's.
@@ -60,6 +62,7 @@ class Manifest:
     targets: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     texts: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    origin: str | None = None
     _base: bytes = field(init=False, default=b"")
     _stream: _Stream | None = field(init=False, default=None)
 
@@ -86,7 +89,7 @@ class Manifest:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Read-only mappings do not pickle, and worker processes need the whole.
-        parts = (self.sources, self.root, dict(self.targets), dict(self.classes), dict(self.texts))
+        parts = (self.sources, self.root, dict(self.targets), dict(self.classes), dict(self.texts), self.origin)
         return _restore, (parts, self._base)
 
     def __len__(self) -> int:
@@ -263,7 +266,8 @@ class Manifest:
         columns = TargetColumns(labels, targets)
         if labels is None and any(scan.counts.values()):
             columns.add_classes(root, scan, allow_empty=allow_empty)
-        return cls(sources, root, columns.targets, columns.classes, columns.texts)
+        origin = root if labels is None and not targets and not allow_empty else None
+        return cls(sources, root, columns.targets, columns.classes, columns.texts, origin)
 
     @classmethod
     def from_paths(
@@ -369,12 +373,14 @@ class Manifest:
             message = f"{os.fspath(path)}: {name!r} is a column of the table and given beside it: leave one out"
             raise ManifestError(message)
         base = _checked_root(root) or str(Path(path).absolute().parent)
+        plain = labels is None and targets is None and root is None and path_column in (None, "file_name")
         return cls(
             table.paths,
             base,
             {**table.targets, **columns.targets},
             {**table.classes, **columns.classes},
             {**table.texts, **columns.texts},
+            str(Path(path).absolute()) if plain else None,
         )
 
 
@@ -492,7 +498,7 @@ def _feed(digest: Any, header: list[Any], *columns: npt.NDArray[Any]) -> None:
 
 
 def _restore(
-    parts: tuple[Any, str | None, dict[str, Any], dict[str, tuple[str, ...]], dict[str, Any]], base: bytes
+    parts: tuple[Any, str | None, dict[str, Any], dict[str, tuple[str, ...]], dict[str, Any], str | None], base: bytes
 ) -> Manifest:
     manifest = Manifest(*parts)
     object.__setattr__(manifest, "_base", base)

@@ -48,10 +48,8 @@ def samples_table(
         columns["label"] = pa.DictionaryArray.from_arrays(_numbers(codes), _texts(list(names))).dictionary_decode()
     for name in ("height", "width", "bytes"):
         columns[name] = _numbers(chosen[name])
-    # Microseconds: nanoseconds are too fine for Python's datetime and for many readers of Parquet.
-    columns["mtime"] = _numbers(chosen["mtime"] // 1000, pa.timestamp("us", "UTC"), valid=chosen["mtime"] != 0)
-    hashed = (chosen["hash"] != 0) & (chosen["bytes"] != 0)
-    columns["hash"] = _numbers(chosen["hash"], valid=hashed)
+    columns["mtime"] = _times(chosen["mtime"])
+    columns["hash"] = _numbers(chosen["hash"], valid=chosen["hash"] != 0)
     failed = chosen["status"] == FAILED
     columns["reason"] = _texts(
         [reasons.get(row, "") if bad else "" for row, bad in zip(rows, failed, strict=True)], failed
@@ -61,7 +59,9 @@ def samples_table(
     return pa.table(columns)
 
 
-def dropped_table(manifest: Manifest, reasons: Mapping[int, str], rows: Sequence[int]) -> pa.Table:
+def dropped_table(
+    manifest: Manifest, ledger: npt.NDArray[np.void], reasons: Mapping[int, str], rows: Sequence[int]
+) -> pa.Table:
     """Return the manifest rows that were dropped, their sources, and why, as a pyarrow table."""
     import pyarrow as pa  # noqa: PLC0415 - see samples_table
 
@@ -69,6 +69,8 @@ def dropped_table(manifest: Manifest, reasons: Mapping[int, str], rows: Sequence
         {
             "row": _numbers(np.asarray(rows, np.int64)),
             "source": _texts([manifest.name(row) for row in rows]),
+            "bytes": _numbers(ledger["bytes"][rows]),
+            "mtime": _times(ledger["mtime"][rows]),
             "reason": _texts([reasons.get(row, "") for row in rows]),
         }
     )
@@ -111,6 +113,13 @@ def _numbers(
     values = np.ascontiguousarray(values)
     kind = kind or pa.from_numpy_dtype(values.dtype)
     return pa.Array.from_buffers(kind, len(values), [_bitmap(valid), pa.py_buffer(values)])
+
+
+def _times(nanoseconds: npt.NDArray[np.int64]) -> pa.Array:
+    """In microseconds: nanoseconds are too fine for Python's datetime and for many readers of Parquet."""
+    import pyarrow as pa  # noqa: PLC0415 - see samples_table
+
+    return _numbers(nanoseconds // 1000, pa.timestamp("us", "UTC"), valid=nanoseconds != 0)
 
 
 def _texts(texts: list[str], valid: npt.NDArray[np.bool_] | None = None) -> pa.Array:
