@@ -1,8 +1,9 @@
 """Build a store: plan what is still empty, fill it in parallel, settle the bad images, publish.
 
 Slot i holds manifest row i whatever worker fills it and whenever: work is handed out in runs (contiguous ranges of
-slots), a bounded number at a time, and each run's ledger rows are written when it is done. So the result is the same,
-byte for byte, for any number of workers, threads or processes, on any medium.
+slots), a bounded number at a time, and finished runs are claimed in the background (`arraystore.checkpoint`). So the
+result is the same, byte for byte, for any number of workers, threads or processes, on any medium, however often the
+build was interrupted.
 """
 
 from __future__ import annotations
@@ -12,29 +13,30 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import closing
+from importlib import metadata
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import xxhash
 
 import arraystore
+from arraystore.checkpoint import Checkpoints
 from arraystore.crew import Crew, crew_for
 from arraystore.errors import BadImage, BadImagesError, SpecError
 from arraystore.fill import Filled, Job
-from arraystore.format import EMPTY, FAILED, STORED, Description
+from arraystore.format import FAILED, STORED, Description
 from arraystore.manifest import Manifest
 from arraystore.progress import Progress, reporting
+from arraystore.runs import cut_runs, take_empty
 from arraystore.spec import DEFAULT_MAX_PIXELS, Colour, Filter, Fit, ImageSpec, Layout
-from arraystore.stores import Draft, Plan, Store, draft_for
+from arraystore.stores import Draft, Plan, Store, draft_for, finished
 from arraystore.stores.base import Publication
 
 __all__ = ["build"]
 
-# Long enough that handing it out costs nothing, short enough that Ctrl-C and progress wait for a second at most.
-_RUN_SLOTS = 16
 _RUNS_IN_FLIGHT_PER_WORKER = 3
 _LISTED = 10
+_SHARE_AFTER = 100
 
 
 def build(  # noqa: PLR0913 - each option is keyword-only
@@ -53,6 +55,7 @@ def build(  # noqa: PLR0913 - each option is keyword-only
     labels: Sequence[Any] | npt.NDArray[Any] | None = None,
     targets: Sequence[str] | Mapping[str, Any] | None = None,
     bad: Literal["raise", "keep", "drop"] = "raise",
+    max_bad: float | None = None,
     workers: int | None = None,
     processes: bool = False,
     timeout_s: float = 60.0,
@@ -84,6 +87,8 @@ def build(  # noqa: PLR0913 - each option is keyword-only
         bad: what to do about sources that cannot be stored, when every good slot is filled: ``"raise"`` an error that
             lists them, ``"keep"`` their slots as zeros with status 2, so that rows stay aligned with the caller's own
             labels, or ``"drop"`` their rows by moving the last good ones into the holes.
+        max_bad: how many bad images end the build early, because the source is probably the wrong one: a number of
+            images if it is an integer; a share of the images tried, once 100 were, if it is a fraction such as 0.1.
         workers: how many images are decoded at once; by default as many as processors may be used. With an
             ``executor``: how many it runs at once.
         processes: True decodes in worker processes in place of threads. An image that crashes or kills its process
@@ -104,7 +109,8 @@ def build(  # noqa: PLR0913 - each option is keyword-only
     Raises:
         SpecError: an option has a value that cannot be.
         ManifestError: the sources cannot be listed, or labels do not fit them.
-        BadImagesError: some sources could not be stored, and ``bad`` is ``"raise"``; or none could.
+        BadImagesError: some sources could not be stored, and ``bad`` is ``"raise"``; or none could; or more than
+            ``max_bad``.
         StoreExistsError: the target has its name already.
         SpaceError: memory or volume are too small; nothing has been written.
         StoreError: another build into this target is running, an unfinished one was of something else, worker
@@ -128,18 +134,21 @@ def build(  # noqa: PLR0913 - each option is keyword-only
         raise SpecError(f"bad must be 'raise', 'keep' or 'drop', not {bad!r}")
     if workers is not None and workers < 1:
         raise SpecError(f"workers must be at least 1, not {workers!r}")
+    _check_max_bad(max_bad)
     if not (isinstance(timeout_s, int | float) and 0 < timeout_s < math.inf):
         raise SpecError(f"timeout_s must be a number of seconds greater than 0, not {timeout_s!r}")
     if processes and executor is not None:
         raise SpecError("processes=True and an executor were passed: choose one, the executor has its own workers")
     manifest = Manifest.of(source, labels=labels, targets=targets)
-    plan = Plan(len(manifest), spec, manifest.digest, tuple(sorted(manifest.targets)))
+    plan = Plan(len(manifest), spec, manifest.digest, tuple(sorted(manifest.targets)), _decoders())
+    store = finished(target, plan)
+    if store is not None:
+        return store
     draft = draft_for(target, plan, overwrite=overwrite, fresh=fresh)
     try:
         crew = crew_for(draft.slots, workers=workers, executor=executor, processes=processes, timeout_s=timeout_s)
-        with closing(crew):
-            _fill(draft, manifest, spec, crew, progress)
-        failures = _failures(draft, manifest)
+        _fill(draft, manifest, spec, crew, max_bad=max_bad, progress=progress)
+        failures = _failures(draft.reasons, manifest)
         if failures and (bad == "raise" or len(failures) == len(manifest)):
             raise _bad_images(failures, len(manifest), kept=target is not None)
         kept = _drop(draft) if failures and bad == "drop" else None
@@ -148,18 +157,20 @@ def build(  # noqa: PLR0913 - each option is keyword-only
         draft.close()
 
 
-def _fill(
+def _fill(  # noqa: PLR0913 - one call
     draft: Draft,
     manifest: Manifest,
     spec: ImageSpec,
     crew: Crew,
-    progress: bool | Callable[[Progress], None],  # noqa: FBT001 - the public option
+    *,
+    max_bad: float | None,
+    progress: bool | Callable[[Progress], None],
 ) -> None:
     """Fill every slot that is not stored yet, with a bounded number of runs in flight."""
-    runs = _plan_runs(draft, crew.size)
-    state = Progress(total=len(manifest), done=len(manifest) - sum(stop - start for start, stop in runs))
-    todo = iter(runs)
-    with reporting(progress) as report:
+    with Checkpoints(draft) as checkpoints, closing(crew), reporting(progress) as report:
+        empty = take_empty(draft, manifest)
+        todo = iter(cut_runs(empty, crew.size))
+        state = Progress(total=len(manifest), done=len(manifest) - empty.size, bad=len(draft.reasons))
         report(state)
         while True:
             while crew.pending < crew.size * _RUNS_IN_FLIGHT_PER_WORKER and (run := next(todo, None)) is not None:
@@ -167,68 +178,63 @@ def _fill(
                 crew.submit(Job(run[0], sources, spec, draft.file))
             if not crew.pending:
                 return
-            for filled in crew.collect():
+            with draft.writing():
+                collected = crew.collect()
+            for filled in collected:
                 _record(draft, filled, state)
+                checkpoints.add(filled)
             report(state)
-
-
-def _plan_runs(draft: Draft, workers: int) -> list[tuple[int, int]]:
-    """Runs of the slots that are not stored, or whose pixels are not those that the ledger claims."""
-    ledger = draft.ledger
-    for slot in np.flatnonzero(ledger["status"] == STORED):
-        if xxhash.xxh3_64_intdigest(draft.slots[slot]) != int(ledger["checksum"][slot]):
-            ledger[slot] = np.zeros((), ledger.dtype)
-    empty = np.flatnonzero(ledger["status"] != STORED)
-    ledger["status"][empty] = EMPTY
-    draft.reasons.clear()
-    if empty.size == 0:
-        return []
-    # Small builds get shorter runs, so that no worker waits long for the last one.
-    length = max(1, min(_RUN_SLOTS, empty.size // (8 * workers)))
-    # Each stretch of neighbours is cut into runs: a resumed build decodes nothing twice.
-    edges = np.flatnonzero(np.diff(empty) != 1) + 1
-    starts, stops = empty[np.r_[0, edges]], empty[np.r_[edges - 1, -1]] + 1
-    return [
-        (start, min(start + length, int(last)))
-        for first, last in zip(starts, stops, strict=True)
-        for start in range(int(first), int(last), length)
-    ]
+            if _too_many(max_bad, state):
+                failures = _failures(draft.reasons, manifest)
+                raise _bad_images(failures, len(manifest), kept=draft.file is not None, tried=state.done)
 
 
 def _record(draft: Draft, filled: Filled, progress: Progress) -> None:
-    """Write what is filled into the ledger; the status comes last, after the pixels that it claims."""
-    rows = filled.rows
-    run = slice(filled.start, filled.start + len(rows))
+    """Take note of what is filled."""
     if filled.pixels is not None:
-        draft.slots[run] = filled.pixels
+        draft.write(filled.start, filled.pixels)
     draft.reasons.update(filled.reasons)
-    claimed = rows["status"].copy()
-    rows["status"] = EMPTY
-    draft.ledger[run] = rows
-    draft.ledger["status"][run] = claimed
-    progress.done += int(np.count_nonzero(claimed))
+    progress.done += int(np.count_nonzero(filled.rows["status"]))
     progress.bad += len(filled.reasons)
-    progress.source_bytes += int(rows["bytes"].sum())
+    progress.source_bytes += int(filled.rows["bytes"].sum())
 
 
-def _failures(draft: Draft, manifest: Manifest) -> list[BadImage]:
-    slots = np.flatnonzero(draft.ledger["status"] == FAILED).tolist()
-    return [BadImage(slot, manifest.name(slot), draft.reasons.get(slot, "unknown")) for slot in slots]
+def _check_max_bad(max_bad: float | None) -> None:
+    if max_bad is not None and not (max_bad >= 0 and (isinstance(max_bad, int) or max_bad <= 1)):
+        raise SpecError(f"max_bad must be a number of images, or a fraction of them from 0.0 to 1.0, not {max_bad!r}")
 
 
-def _bad_images(failures: list[BadImage], total: int, *, kept: bool) -> BadImagesError:
+def _too_many(max_bad: float | None, progress: Progress) -> bool:
+    if max_bad is None:
+        return False
+    # The share of the first few images says nothing yet.
+    limit = max_bad if isinstance(max_bad, int) else max_bad * max(progress.done, min(_SHARE_AFTER, progress.total))
+    return progress.bad > limit
+
+
+def _failures(reasons: Mapping[int, str], manifest: Manifest) -> list[BadImage]:
+    return [BadImage(slot, manifest.name(slot), reasons[slot]) for slot in sorted(reasons)]
+
+
+def _bad_images(failures: list[BadImage], total: int, *, kept: bool, tried: int | None = None) -> BadImagesError:
+    """Return the error that lists them; ``tried`` is how many images were, where the build ended early."""
     lines = [f"  slot {bad.slot} ← {bad.source}: {bad.reason}" for bad in failures[:_LISTED]]
     if len(failures) > _LISTED:
         lines.append(f"  and {len(failures) - _LISTED:,} more (the error's .bad has them all)")
-    if len(failures) == total:
+    done = "The good ones are done and kept: the" if kept else "The"
+    if tried is not None:
+        advice = "Those are more than max_bad allows: is this the right folder? " + (
+            "What is done is kept: the same call with a larger max_bad goes on." if kept else ""
+        )
+    elif len(failures) == total:
         advice = "None could be stored: is this the right folder?"
     else:
-        done = "The good ones are done and kept: the" if kept else "The"
         advice = (
             f"{done} same call with bad='keep' stores these as zeros with status 2, with bad='drop' it leaves their "
             "rows out; or mend the files and call again."
         )
-    message = f"{len(failures):,} of {total:,} images could not be stored.\n" + "\n".join([*lines, advice])
+    of = f"{total:,} images" if tried is None else f"the first {tried:,} images tried"
+    message = f"{len(failures):,} of {of} could not be stored.\n" + "\n".join([*lines, advice.strip()])
     return BadImagesError(message, bad=failures, total=total)
 
 
@@ -238,10 +244,12 @@ def _drop(draft: Draft) -> npt.NDArray[np.int64]:
     count = int(np.count_nonzero(status == STORED))
     kept = np.arange(count)
     holes = np.flatnonzero(status[:count] == FAILED)
-    movers = count + np.flatnonzero(status[count:] == STORED)
-    for hole, mover in zip(holes, movers[::-1], strict=True):
-        draft.slots[hole] = draft.slots[mover]
-        kept[hole] = mover
+    movers = count + np.flatnonzero(status[count:] == STORED)[::-1]
+    # If the build is killed from here on, the next one fills these again: none may be claimed for what it held before.
+    draft.withdraw(np.r_[holes, np.arange(count, len(status))])
+    for hole, mover in zip(holes.tolist(), movers.tolist(), strict=True):
+        draft.write(hole, draft.slots[mover][None])
+    kept[holes] = movers
     draft.shrink(count)
     return kept
 
@@ -290,3 +298,16 @@ def _exact_sums(sums: npt.NDArray[np.uint64]) -> Iterator[tuple[int, int]]:
     for channel in range(sums.shape[1]):
         total, squares = (int(low[channel, i]) + (int(high[channel, i]) << 32) for i in range(2))
         yield total, squares
+
+
+def _decoders() -> str:
+    """Versions of all that decodes, as far as it is installed."""
+    found = {name: _version(name) for name in ("opencv-python-headless", "opencv-python", "simplejpeg", "pillow")}
+    return ", ".join([f"arraystore {arraystore.__version__}", *(f"{name} {at}" for name, at in found.items() if at)])
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""

@@ -84,9 +84,13 @@ class _Threads:
         return len(self._pending)
 
     def submit(self, job: Job) -> None:
-        slots = self._slots[job.start : job.start + len(job.sources)]
         try:
-            self._pending[self._pool.submit(fill_slots, job, slots, self._stop)] = job
+            if job.file is None or job.file.reserved:
+                slots = self._slots[job.start : job.start + len(job.sources)]
+                future = self._pool.submit(fill_slots, job, slots, self._stop)
+            else:
+                future = self._pool.submit(fill_run, job)
+            self._pending[future] = job
         except BrokenExecutor as error:
             raise _died() from error
 

@@ -6,7 +6,6 @@ the pixels are in the file that it mapped itself.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import stat
@@ -23,12 +22,10 @@ from arraystore.errors import DecodeError
 from arraystore.format import FAILED, STORED, SlotFile, ledger_dtype
 from arraystore.spec import ImageSpec
 
-__all__ = ["Filled", "Job", "fail_slot", "fill_parts", "fill_run", "fill_slots"]
+__all__ = ["Filled", "Job", "fail_slot", "file_stamp", "fill_parts", "fill_run", "fill_slots"]
 
 Pixels = npt.NDArray[np.uint8]
 Source = str | bytes | Pixels
-
-_STAT_LIMIT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +63,11 @@ class Filled:
 
 
 def fill_run(job: Job) -> Filled:
-    """Fill a run from another process: map the slots' file, or send the pixels back.
+    """Fill a run from another process, or where slots must not be mapped: map or write them, or send the pixels back.
 
     Raises:
         FormatError: the file is too short for the slots that it should hold.
+        OSError: the volume is full or failed.
     """
     (filled,) = fill_parts(job, math.inf)
     return filled
@@ -82,16 +80,22 @@ def fill_parts(job: Job, every_s: float) -> Iterator[Filled]:
 
     Raises:
         FormatError: the file is too short for the slots that it should hold.
+        OSError: the volume is full or failed.
     """
-    count = len(job.sources)
-    if job.file is None:
-        slots = np.empty((count, *job.spec.slot_shape), np.uint8)
+    count, file = len(job.sources), job.file
+    if file is not None and file.reserved:
+        slots = file.map(writable=True, start=job.start, count=count).view(np.ndarray)
     else:
-        slots = job.file.map(writable=True, start=job.start, count=count).view(np.ndarray)
+        slots = np.empty((count, *job.spec.slot_shape), np.uint8)
     rows = np.zeros(count, ledger_dtype(job.spec.channels))
 
     def part(first: int, stop: int) -> Filled:
-        return Filled(job.start + first, rows[first:stop], reasons, slots[first:stop] if job.file is None else None)
+        filled = Filled(job.start + first, rows[first:stop], reasons)
+        if file is None:
+            filled.pixels = slots[first:stop]
+        elif not file.reserved:
+            file.write(filled.start, slots[first:stop])
+        return filled
 
     first, reasons, given_s = 0, dict[int, str](), time.monotonic()
     for i in range(count):
@@ -121,9 +125,11 @@ def fill_slots(job: Job, slots: Pixels, stop: threading.Event | None = None) -> 
 
 
 def fail_slot(job: Job, reason: str) -> Filled:
-    """Settle a run of one slot that no worker could fill: pixels of zeros, status 2 and the reason."""
+    """Settle a run of one slot that no worker could fill: pixels of zeros, status 2 and the reason.
+
+    Size and time of the source stay 0, as if it was not read: a later call, with more time or memory, tries again.
+    """
     rows, pixels = np.zeros(1, ledger_dtype(job.spec.channels)), np.zeros((1, *job.spec.slot_shape), np.uint8)
-    rows["bytes"], rows["mtime"] = _measure(job.sources[0])
     rows["checksum"] = xxhash.xxh3_64_intdigest(pixels.data)
     rows["status"] = FAILED
     return Filled(job.start, rows, {job.start: reason}, pixels)
@@ -138,17 +144,30 @@ def _fill_slot(job: Job, i: int, slot: Pixels, row: np.void, reasons: dict[int, 
     source = job.sources[i]
     try:
         data, row["bytes"], row["mtime"] = _read(source)
+        if not isinstance(data, np.ndarray):
+            row["hash"] = xxhash.xxh3_64_intdigest(data)
         row["height"], row["width"] = decode_into(data, slot, job.spec)
         row["sums"] = channel_sums(slot, job.spec.layout)
         row["status"] = STORED
     except (DecodeError, OSError, MemoryError) as error:
         slot[...] = 0
         row["status"] = FAILED
+        if isinstance(error, MemoryError):
+            row["bytes"] = row["mtime"] = 0  # as if not read: a later call, with more memory, tries again
         reasons[job.start + i] = _reason(error)
     except Exception as error:
         error.add_note(f"slot {job.start + i} ← {source if isinstance(source, str) else type(source).__name__}")
         raise
     row["checksum"] = xxhash.xxh3_64_intdigest(slot.data)
+
+
+def file_stamp(path: str) -> tuple[int, int]:
+    """Return the size in bytes and the time of change in nanoseconds of a regular file; zeros for anything else."""
+    try:
+        info = os.stat(path)  # noqa: PTH116 - see _read
+    except (OSError, ValueError):
+        return 0, 0
+    return (info.st_size, info.st_mtime_ns) if stat.S_ISREG(info.st_mode) else (0, 0)
 
 
 def _reason(error: Exception) -> str:
@@ -176,22 +195,3 @@ def _read(source: Source) -> tuple[bytes | Pixels, int, int]:
     finally:
         os.close(descriptor)
     return data, len(data), info.st_mtime_ns
-
-
-def _measure(source: Source) -> tuple[int, int]:
-    """A source's size and time of change as `_read` gives them, without reading it; zeros if that cannot be told."""
-    if not isinstance(source, str):
-        _, size, mtime = _read(source)
-        return size, mtime
-    found = [(0, 0)]
-
-    def look() -> None:
-        with contextlib.suppress(OSError):
-            info = os.stat(source)  # noqa: PTH116 - as in _read
-            found.append((info.st_size, info.st_mtime_ns))
-
-    # The source may lie on a volume that does not answer, which is why no worker could fill its slot.
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
-    thread.join(_STAT_LIMIT_S)
-    return found[-1]

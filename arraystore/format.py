@@ -37,14 +37,34 @@ that it does not know and MUST ignore members that it does not know:
 
 **samples.parquet** columns: `source` (string; binary where a name is not valid UTF-8), `label` (string, only where the
 labels have classes), `height` and `width` (uint32, of the upright image, 0 if it failed), `bytes` (uint64, of the
-encoded source), `mtime` (timestamp in µs, UTC; null where the source is no file), `reason` (string, null unless the
-slot failed), and then one column for each text of the manifest.
+encoded source), `mtime` (timestamp in µs, UTC; null where the source is no file), `hash` (uint64, xxh3_64 of the
+encoded source; null where it was an array or could not be read), `reason` (string, null unless the slot failed), and
+then one column for each text of the manifest.
 
-**Under construction** a store lies in `TARGET.partial/`, with `plan.json` (what is being built), `ledger.npy` (a row a
-slot, see `ledger_dtype`, written after the slot's pixels) and `reasons.json` in place of the files that describe a
-finished store. When every slot is settled, pixels and all other files are fsynced, and one rename gives the store its
-name. A file of a published store is never changed in place. A slot that the ledger claims is taken over by a later call
-only if the pixels still have its checksum.
+**Under construction** a store lies in `TARGET.partial/`, beside these files, which go when it is published:
+
+    plan.json         what is being built; the folder counts as begun once this has its name
+    ledger.npy        a row a slot (`ledger_dtype`): what is known of it, sealed by a check of its own
+    reasons.jsonl     {"slot": i, "reason": text}, a line for each slot that failed
+    lock              held by the build that is running: {"host", "pid"}
+
+A row of the ledger *claims* its slot if its `check` is the xxh3_64 of the row's other bytes, with the slot's number as
+the seed. So rows may be torn or lost at any byte: what is not whole claims nothing, and nothing else is needed to read
+the ones that are. The order of writing is fixed:
+
+1. pixels of finished runs, then fsync of their file;
+2. lines of `reasons.jsonl`, then fsync;
+3. rows of the ledger, then fsync;
+4. when every slot is claimed, all other files, each with fsync, then fsync of the folder;
+5. one rename, then fsync of the folder around it. The files above are removed after it.
+
+A claim is withdrawn (its check zeroed, then fsync) before its slot is written again. A file of a published store is
+never changed in place.
+
+What that promises. *A killed process*: every claimed slot is taken over by the next call, which decodes only the
+others; a claim follows its pixels within about a second, so that much work is done twice. *Power loss*: the same,
+on a volume that keeps what it has synced; the target is the whole new store, or what was there before. *A file system
+that does not keep its word*: damage is found by `verify`, since each slot has a checksum.
 
 Nothing is pickled; every array is read with `allow_pickle=False`; sizes are checked against the file before mapping.
 """
@@ -53,6 +73,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -79,6 +100,7 @@ __all__ = [
     "npy_header",
     "read_json",
     "read_npy",
+    "write_at",
     "write_json",
     "write_npy",
 ]
@@ -89,22 +111,25 @@ PAGE_BYTES = 4096
 PIXELS_OFFSET = PAGE_BYTES  # slots of a multiple of 4 KiB then share no page, and direct I/O is possible
 _JSON_LIMIT_BYTES = 64 << 20
 _NPY_MAGIC = b"\x93NUMPY\x01\x00"
+_UINT8 = np.dtype(np.uint8)
 
 
 def ledger_dtype(channels: int) -> np.dtype[np.void]:
     """The row that a build keeps for each slot until the store is published.
 
-    Fields: status, checksum, height and width of the upright image, bytes and mtime (ns) of the source, and for each
-    channel the sum of the slot's pixels and of their squares.
+    Fields: check (see the module's text), status, checksum, height and width of the upright image, bytes, mtime (ns)
+    and hash of the source, and for each channel the sum of the slot's pixels and of their squares.
     """
     return np.dtype(
         [
+            ("check", "<u8"),
             ("status", "u1"),
             ("checksum", "<u8"),
             ("height", "<u4"),
             ("width", "<u4"),
             ("bytes", "<u8"),
             ("mtime", "<i8"),
+            ("hash", "<u8"),
             ("sums", "<u8", (channels, 2)),
         ]
     )
@@ -118,11 +143,31 @@ class SlotFile:
         path: the file.
         offset: byte at which slot 0 starts.
         shape: (N, *slot_shape).
+        reserved: whether the volume has set aside every byte. Where it has not, a store to a mapping may end the
+            process (SIGBUS) when the volume is full, so slots are written with `write`, which raises.
     """
 
     path: str
     offset: int
     shape: tuple[int, ...]
+    reserved: bool = True
+
+    @property
+    def slot_bytes(self) -> int:
+        """Bytes of one slot."""
+        return math.prod(self.shape[1:])
+
+    def write(self, start: int, pixels: npt.NDArray[np.uint8]) -> None:
+        """Write C-order ``pixels`` into the slots from ``start`` on.
+
+        Raises:
+            OSError: the volume is full or failed.
+        """
+        with open(self.path, "r+b", buffering=0) as file:  # noqa: PTH123 - a Path costs as much again, for each slot
+            write_at(file.fileno(), np.ascontiguousarray(pixels).data.cast("B"), self._begin(start))
+
+    def _begin(self, slot: int) -> int:
+        return self.offset + slot * self.slot_bytes
 
     def map(self, *, writable: bool = False, start: int = 0, count: int | None = None) -> npt.NDArray[np.uint8]:
         """Map ``count`` slots from ``start``, or all; uint8, (count, *slot_shape); the mapping ends with the array.
@@ -131,13 +176,12 @@ class SlotFile:
             FormatError: the file is too short for them.
         """
         count = self.shape[0] - start if count is None else count
-        slot_bytes = int(np.prod(self.shape[1:], dtype=np.int64))
-        begin = self.offset + start * slot_bytes
+        begin, end = self._begin(start), self._begin(start + count)
         size = Path(self.path).stat().st_size
-        if begin + count * slot_bytes > size:
+        if end > size:
             raise FormatError(
                 f"{self.path} is {size:,} bytes long, but slots up to {start + count:,} "
-                f"need {begin + count * slot_bytes:,}: the file was cut short; build the store again",
+                f"need {end:,}: the file was cut short; build the store again",
                 source=self.path,
             )
         if count == 0:
@@ -243,10 +287,11 @@ _MEMBERS: dict[str, Callable[[Any], bool]] = {
 }
 
 
-def npy_header(shape: Sequence[int], *, size: int = PIXELS_OFFSET) -> bytes:
-    """Return the header of a uint8 C-order .npy file, ``size`` bytes long."""
+def npy_header(shape: Sequence[int], dtype: np.dtype[Any] = _UINT8, *, size: int = PIXELS_OFFSET) -> bytes:
+    """Return the header of a C-order .npy file, ``size`` bytes long."""
     sides = ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "")
-    text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({sides}), }}".encode("ascii")
+    kind = np.lib.format.dtype_to_descr(dtype)
+    text = f"{{'descr': {kind!r}, 'fortran_order': False, 'shape': ({sides}), }}".encode("ascii")
     length = size - len(_NPY_MAGIC) - 2
     return _NPY_MAGIC + length.to_bytes(2, "little") + text.ljust(length - 1) + b"\n"
 
@@ -291,6 +336,17 @@ def read_npy(path: Path, rows: int) -> npt.NDArray[Any]:
     if array.ndim == 0 or array.shape[0] != rows:
         raise FormatError(f"{path} should have {rows:,} rows, its shape is {array.shape}", source=str(path))
     return array
+
+
+def write_at(descriptor: int, data: memoryview, offset: int) -> None:
+    """Write all of ``data`` at a byte of a file: one call to the system may write less.
+
+    Raises:
+        OSError: the volume is full or failed.
+    """
+    while data:
+        written = os.pwrite(descriptor, data, offset)
+        data, offset = data[written:], offset + written
 
 
 def write_json(path: Path, members: Mapping[str, Any]) -> None:

@@ -310,7 +310,7 @@ class WorkerProcesses:
     def _blame(self, task: _Task, status: int, *, late: bool) -> list[Filled]:
         """Hand a task out again whose worker ended, or fail its slot."""
         job, count = task.job, len(task.job.sources)
-        if status == -signal.SIGBUS and job.file is not None:
+        if status == -signal.SIGBUS and job.file is not None and job.file.reserved:
             raise StoreError(
                 f"the volume of {job.file.path} failed or is full: a worker process was killed by SIGBUS when it "
                 f"wrote slots {job.start} to {job.start + count - 1}. Mend it, or free some space; what was done is "

@@ -50,6 +50,8 @@ def samples_table(
         columns[name] = _numbers(chosen[name])
     # Microseconds: nanoseconds are too fine for Python's datetime and for many readers of Parquet.
     columns["mtime"] = _numbers(chosen["mtime"] // 1000, pa.timestamp("us", "UTC"), valid=chosen["mtime"] != 0)
+    hashed = (chosen["hash"] != 0) & (chosen["bytes"] != 0)
+    columns["hash"] = _numbers(chosen["hash"], valid=hashed)
     failed = chosen["status"] == FAILED
     columns["reason"] = _texts(
         [reasons.get(row, "") if bad else "" for row, bad in zip(rows, failed, strict=True)], failed

@@ -34,7 +34,7 @@ LAYERS = [
     ["stats", "codecs"],
     ["decode"],
     ["samples", "stores", "fill"],
-    ["worker"],
+    ["worker", "checkpoint", "runs"],
     ["processes"],
     ["crew"],
     ["build"],

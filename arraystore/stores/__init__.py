@@ -6,11 +6,9 @@ import os
 from pathlib import Path
 
 from arraystore.errors import FormatError
-from arraystore.format import ledger_dtype
-from arraystore.spec import ImageSpec
-from arraystore.stores.base import Draft, Plan, Store
+from arraystore.stores.base import Draft, Plan, Store, needed_bytes
 
-__all__ = ["Draft", "Plan", "Store", "draft_for", "medium_of", "open_store"]
+__all__ = ["Draft", "Plan", "Store", "draft_for", "finished", "medium_of", "needed_bytes", "open_store"]
 
 _HDF5_SUFFIXES = frozenset((".h5", ".hdf5", ".hdf"))
 
@@ -20,11 +18,6 @@ def medium_of(target: str | os.PathLike[str] | None) -> str:
     if target is None:
         return "ram"
     return "hdf5" if Path(target).suffix.lower() in _HDF5_SUFFIXES else "npy"
-
-
-def needed_bytes(count: int, spec: ImageSpec) -> int:
-    """Return the bytes that pixels, status, checksums and the build's ledger take."""
-    return count * (spec.slot_bytes + 9 + ledger_dtype(spec.channels).itemsize)
 
 
 def draft_for(
@@ -58,11 +51,30 @@ def draft_for(
     return NpyDraft(path, plan, overwrite=overwrite, fresh=fresh)
 
 
-def open_store(path: str | os.PathLike[str]) -> Store:
+def finished(target: str | os.PathLike[str] | None, plan: Plan) -> Store | None:
+    """Return the store that a killed call with this plan had published but not tidied up, or None.
+
+    Raises:
+        StoreError: that call is still running.
+        OSError: what it left cannot be removed.
+    """
+    if target is None or not os.path.lexists(target):
+        return None
+    from arraystore.stores.partial import finish_published  # noqa: PLC0415 - see draft_for
+
+    path = Path(target).absolute()
+    return open_store(path) if finish_published(path, plan) else None
+
+
+def open_store(path: str | os.PathLike[str], *, partial: bool = False) -> Store:
     """Open a published store; nothing is read but its description, and the pixels are mapped.
+
+    A store that is replaced or updated keeps its old pixels for those who hold it: open it again for the new ones.
 
     Args:
         path: a store folder or an HDF5 file made by `arraystore.build`.
+        partial: True opens the store that is being built for this path, if there is one, as it is now: slots that are
+            not settled have status 0, and their pixels may be anything. It has no targets and no samples yet.
 
     Returns:
         The store; its arrays are read-only mappings that stay valid as long as they are referenced.
@@ -72,6 +84,11 @@ def open_store(path: str | os.PathLike[str]) -> Store:
         OSError: it cannot be read.
     """
     place = Path(path).absolute()
+    unfinished = place.with_name(place.name + ".partial")
+    if partial and unfinished.is_dir():
+        from arraystore.stores.unfinished import open_unfinished  # noqa: PLC0415 - see draft_for
+
+        return open_unfinished(unfinished)
     if place.is_dir():
         from arraystore.stores.npy import open_npy  # noqa: PLC0415 - see draft_for
 
@@ -80,6 +97,5 @@ def open_store(path: str | os.PathLike[str]) -> Store:
         from arraystore.stores.hdf5 import open_hdf5  # noqa: PLC0415 - see draft_for
 
         return open_hdf5(place)
-    partial = place.with_name(place.name + ".partial")
-    hint = f"; {partial} is an unfinished build, call build again to finish it" if partial.is_dir() else ""
+    hint = f"; {unfinished} is an unfinished build, call build again to finish it" if unfinished.is_dir() else ""
     raise FormatError(f"there is no store at {place}{hint}", source=str(place))

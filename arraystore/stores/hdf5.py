@@ -19,80 +19,52 @@ import numpy as np
 
 from arraystore.errors import FormatError
 from arraystore.format import PAGE_BYTES, Description, SlotFile, fsync_path
-from arraystore.stores.base import Plan, Publication, Store
-from arraystore.stores.partial import PartialFolder, reserve
+from arraystore.stores.base import Publication, Store
+from arraystore.stores.draft import DiskDraft
+from arraystore.stores.partial import reserve
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Hdf5Draft", "open_hdf5"]
+__all__ = ["Hdf5Draft", "open_hdf5", "slots_of"]
 
 _JSON = "store.json"
 
 
-class Hdf5Draft:
-    """Slots in ``TARGET.partial/images.h5``, mapped.
+class Hdf5Draft(DiskDraft):
+    """Slots in ``TARGET.partial/images.h5``."""
 
-    Raises:
-        StoreExistsError: the target has its name already.
-        StoreError: another build into this target is running, or an unfinished one was of something else.
-        SpaceError: the volume is too small.
-        OSError: the target cannot be written.
-    """
+    pixels = "images.h5"
 
-    def __init__(self, target: Path, plan: Plan, *, overwrite: bool = False, fresh: bool = False) -> None:
-        size = 3 * PAGE_BYTES + plan.count * plan.spec.slot_bytes
-        self._folder = PartialFolder(
-            target, plan, needed_bytes=size, is_store=_is_store, overwrite=overwrite, fresh=fresh
-        )
+    @staticmethod
+    def is_store(path: Path) -> bool:
+        """Return whether a store file has the name already."""
         try:
-            self._path = self._folder.path / "images.h5"
-            self._slot_shape = plan.spec.slot_shape
-            reserve(self._path, size)
-            self._set_count(plan.count)
-            self.ledger = self._folder.map_ledger()
-            self.reasons = self._folder.reasons
-            self._folder.start()
-        except BaseException:
-            self._folder.abandon()
-            raise
+            with _h5(path, "r") as file:
+                return _JSON in file and "images" in file
+        except FormatError:
+            return False
 
-    def shrink(self, count: int) -> None:
-        """Give up all slots from ``count`` on."""
-        self._map.flush()
-        self._set_count(count)
-
-    def _set_count(self, count: int) -> None:
-        """Make the file one of ``count`` slots, whatever it was before, and map them; pixels that stay are not touched.
-
-        A contiguous dataset cannot be resized. But all metadata lie before the pixels, so the head of a file made for
-        ``count`` slots goes before these, and what lies behind them is cut off: no pixel is copied.
-        """
-        shape = (count, *self._slot_shape)
-        head = self._folder.path / "head.h5"
+    def _reserve(self, path: Path, shape: tuple[int, ...]) -> SlotFile:
+        # A contiguous dataset cannot be resized. But all metadata lie before the pixels, so the head of a file made for
+        # this many slots goes before these, and what lies behind them is cut off: no pixel is copied.
+        reserve(path, 3 * PAGE_BYTES + math.prod(shape))
+        head = path.with_name("head.h5")
         slots = _write_head(head, shape)
         with head.open("rb") as file:
             header = file.read(slots.offset)
         head.unlink()
-        reserve(self._path, slots.offset + math.prod(shape), header=header)
-        self.file = SlotFile(str(self._path.absolute()), slots.offset, shape)
-        self._map = np.memmap(self._path, np.uint8, "r+", slots.offset, shape)
-        self.slots = self._map.view(np.ndarray)
+        reserved = reserve(path, slots.offset + math.prod(shape), header=header)
+        return SlotFile(str(path), slots.offset, shape, reserved=reserved)
 
-    def publish(self, publication: Publication) -> Store:
-        """Make everything durable, rename the file, and open the store."""
-        self._map.flush()
-        fsync_path(self._path)
-        with _h5(self._path, "r+") as file:
+    def _write_rest(self, folder: Path, publication: Publication) -> None:
+        fsync_path(folder / self.pixels)
+        with _h5(folder / self.pixels, "r+") as file:
             _write_all(file, publication)
-        self._folder.publish_file("images.h5")
-        return open_hdf5(self._folder.target)
 
-    def close(self) -> None:
-        """Let go, keeping what is done."""
-        if (self._folder.path / "plan.json").exists():
-            self._folder.save_reasons(self.reasons)
-        self._folder.release()
+    def _publish(self) -> Store:
+        self._folder.publish_file()
+        return open_hdf5(self._folder.target)
 
 
 def open_hdf5(path: Path) -> Store:
@@ -112,7 +84,7 @@ def open_hdf5(path: Path) -> Store:
             raise FormatError(f"{path} is damaged: {error}; build the store again", source=str(path)) from error
     if not isinstance(members, dict):
         raise FormatError(f"{path}:{_JSON} should hold a JSON object", source=str(path))
-    slots = _slots_of(path)
+    slots = slots_of(path)
     description = Description.from_json(members, f"{path}:{_JSON}")
     if slots.shape != (description.count, *description.shape):
         raise FormatError(f"{path}: images have shape {slots.shape}, store.json says otherwise", source=str(path))
@@ -131,14 +103,6 @@ def open_hdf5(path: Path) -> Store:
         publication=publication,
         load_table=lambda name: _read_table(path, name),
     )
-
-
-def _is_store(path: Path) -> bool:
-    try:
-        with _h5(path, "r") as file:
-            return _JSON in file and "images" in file
-    except FormatError:
-        return False
 
 
 @contextmanager
@@ -169,10 +133,15 @@ def _write_head(path: Path, shape: tuple[int, ...]) -> SlotFile:
     with _h5(path, "w", **layout) as file:
         space = h5py.h5s.create_simple(shape)
         h5py.h5d.create(file.id, b"images", h5py.h5t.NATIVE_UINT8, space, create)
-    return _slots_of(path)
+    return slots_of(path)
 
 
-def _slots_of(path: Path) -> SlotFile:
+def slots_of(path: Path) -> SlotFile:
+    """Return where the slots of an HDF5 file lie.
+
+    Raises:
+        FormatError: they are not contiguous uint8, or this is no HDF5 file.
+    """
     with _h5(path, "r") as file:
         dataset = file["images"]
         offset = dataset.id.get_offset() if isinstance(dataset, h5py.Dataset) else None
@@ -212,7 +181,7 @@ def _write_table(file: h5py.File, name: str, table: pa.Table) -> None:
             texts = [b"" if value is None else os.fsencode(value) for value in values.to_pylist()]
             group.create_dataset(column, data=texts, dtype=h5py.string_dtype(), shape=(len(texts),))
         else:
-            group.create_dataset(column, data=values.to_numpy())
+            group.create_dataset(column, data=values.fill_null(0).to_numpy())
 
 
 def _read_table(path: Path, name: str) -> pa.Table | None:
@@ -226,6 +195,8 @@ def _read_table(path: Path, name: str) -> pa.Table | None:
             values = dataset[...]
             if column == "mtime":
                 columns[column] = pa.array(values, pa.timestamp("us", "UTC"), mask=values == 0)
+            elif column == "hash":
+                columns[column] = pa.array(values, mask=values == 0)
             elif values.dtype == object:
                 columns[column] = _texts(values.tolist(), nullable=column == "reason")
             else:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import numpy as np
+import numpy.typing as npt
 
 from arraystore.errors import SpaceError
+from arraystore.fill import Filled
 from arraystore.format import SlotFile, ledger_dtype
 from arraystore.limits import available_memory_bytes
 from arraystore.stores.base import Plan, Publication, Store
@@ -32,8 +36,26 @@ class MemoryDraft:
         # Zeros are the system's own fresh pages: nothing is written, so no memory is taken before a slot is filled.
         self.slots = np.zeros((plan.count, *plan.spec.slot_shape), np.uint8)
         self.ledger = np.zeros(plan.count, ledger_dtype(plan.spec.channels))
+        self.settled = np.zeros(plan.count, bool)
         self.reasons: dict[int, str] = {}
+        self.same_decoders = True
         self.file: SlotFile | None = None
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Nothing is written to a volume."""
+        return nullcontext()
+
+    def write(self, start: int, pixels: npt.NDArray[np.uint8]) -> None:
+        """Copy pixels into the slots from ``start`` on."""
+        self.slots[start : start + len(pixels)] = pixels
+
+    def claim(self, runs: list[Filled]) -> None:
+        """Write the rows of finished runs."""
+        for run in runs:
+            self.ledger[run.start : run.start + len(run.rows)] = run.rows
+
+    def withdraw(self, slots: npt.NDArray[np.int64]) -> None:
+        """Nothing outlives the process, so nothing has to be withdrawn."""
 
     def shrink(self, count: int) -> None:
         """Give up all slots from ``count`` on."""

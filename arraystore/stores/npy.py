@@ -6,8 +6,6 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from arraystore.errors import FormatError
 from arraystore.format import (
     PIXELS_OFFSET,
@@ -22,8 +20,9 @@ from arraystore.format import (
     write_npy,
 )
 from arraystore.samples import read_parquet, write_parquet
-from arraystore.stores.base import Plan, Publication, Store
-from arraystore.stores.partial import PartialFolder, reserve
+from arraystore.stores.base import Publication, Store
+from arraystore.stores.draft import DiskDraft
+from arraystore.stores.partial import reserve
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,48 +30,21 @@ if TYPE_CHECKING:
 __all__ = ["NpyDraft", "open_npy"]
 
 
-class NpyDraft:
-    """Slots in ``TARGET.partial/images.npy``, mapped.
+class NpyDraft(DiskDraft):
+    """Slots in ``TARGET.partial/images.npy``."""
 
-    Raises:
-        StoreExistsError: the target has its name already.
-        StoreError: another build into this target is running, or an unfinished one was of something else.
-        SpaceError: the volume is too small.
-        OSError: the target cannot be written.
-    """
+    pixels = "images.npy"
 
-    def __init__(self, target: Path, plan: Plan, *, overwrite: bool = False, fresh: bool = False) -> None:
-        shape = (plan.count, *plan.spec.slot_shape)
-        size = PIXELS_OFFSET + plan.count * plan.spec.slot_bytes
-        self._folder = PartialFolder(
-            target, plan, needed_bytes=size, is_store=_is_store, overwrite=overwrite, fresh=fresh
-        )
-        try:
-            path = self._folder.path / "images.npy"
-            reserve(path, size, header=npy_header(shape))
-            self.file = SlotFile(str(path.absolute()), PIXELS_OFFSET, shape)
-            self._map = np.memmap(path, np.uint8, "r+", PIXELS_OFFSET, shape)
-            self.slots = self._map.view(np.ndarray)
-            self.ledger = self._folder.map_ledger()
-            self.reasons = self._folder.reasons
-            self._folder.start()
-        except BaseException:
-            self._folder.abandon()
-            raise
+    @staticmethod
+    def is_store(path: Path) -> bool:
+        """Return whether a store folder has the name already."""
+        return path.is_dir() and (path / "store.json").is_file() and (path / "images.npy").is_file()
 
-    def shrink(self, count: int) -> None:
-        """Give up all slots from ``count`` on: cut the file, and say so in its header."""
-        shape = (count, *self.slots.shape[1:])
-        path = self._folder.path / "images.npy"
-        self._map.flush()
-        reserve(path, PIXELS_OFFSET + math.prod(shape), header=npy_header(shape))
-        self._map = np.memmap(path, np.uint8, "r+", PIXELS_OFFSET, shape)
-        self.slots = self._map.view(np.ndarray)
+    def _reserve(self, path: Path, shape: tuple[int, ...]) -> SlotFile:
+        reserved = reserve(path, PIXELS_OFFSET + math.prod(shape), header=npy_header(shape))
+        return SlotFile(str(path), PIXELS_OFFSET, shape, reserved=reserved)
 
-    def publish(self, publication: Publication) -> Store:
-        """Make everything durable, rename the folder, and open the store."""
-        folder = self._folder.path
-        self._map.flush()
+    def _write_rest(self, folder: Path, publication: Publication) -> None:
         fsync_path(folder / "images.npy")
         write_npy(folder / "status.npy", publication.status)
         write_npy(folder / "checksums.npy", publication.checksums)
@@ -82,14 +54,10 @@ class NpyDraft:
         if publication.dropped is not None:
             write_parquet(folder / "dropped.parquet", publication.dropped)
         write_json(folder / "store.json", publication.description.to_json())
+
+    def _publish(self) -> Store:
         self._folder.publish_folder()
         return open_npy(self._folder.target)
-
-    def close(self) -> None:
-        """Let go, keeping what is done."""
-        if self._folder.path.is_dir() and (self._folder.path / "plan.json").exists():
-            self._folder.save_reasons(self.reasons)
-        self._folder.release()
 
 
 def open_npy(path: Path) -> Store:
@@ -122,10 +90,6 @@ def open_npy(path: Path) -> Store:
         publication=publication,
         load_table=lambda name: _read_table(path, name),
     )
-
-
-def _is_store(path: Path) -> bool:
-    return path.is_dir() and (path / "store.json").is_file() and (path / "images.npy").is_file()
 
 
 def _read_table(path: Path, name: str) -> pa.Table | None:

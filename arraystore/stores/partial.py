@@ -8,29 +8,40 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import fcntl
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from arraystore.errors import FormatError, SpaceError, StoreError, StoreExistsError
-from arraystore.format import fsync_path, ledger_dtype, read_json, write_json
+from arraystore.fill import Filled
+from arraystore.format import FAILED, SlotFile, fsync_path, read_json, write_at, write_json
 from arraystore.limits import free_disk_bytes
-from arraystore.stores.base import Plan
+from arraystore.stores.base import Plan, needed_bytes
+from arraystore.stores.ledger import Ledger, sealed
+from arraystore.stores.lock import Lock
 
-__all__ = ["PartialFolder", "reserve"]
+__all__ = ["LEDGER", "PLAN", "PartialFolder", "finish_published", "partial_of", "reserve"]
 
-_LEDGER, _PLAN, _REASONS, _LOCK = "ledger.npy", "plan.json", "reasons.json", "lock"
+LEDGER, PLAN, _REASONS, _LOCK = "ledger.npy", "plan.json", "reasons.jsonl", "lock"
+_WORKING = (LEDGER, _REASONS, _LOCK, PLAN)  # in the order of removal: the plan says that it is not yet complete
 _OURS = frozenset(
     (
-        *(_PLAN, _REASONS, _LEDGER, _LOCK),
+        *_WORKING,
         *("store.json", "images.npy", "status.npy", "checksums.npy", "samples.parquet", "dropped.parquet"),
-        *("images.h5", "head.h5"),
+        *("images.h5", "head.h5", PLAN + ".new"),
     )
 )
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def partial_of(target: Path) -> Path:
+    """Return the folder in which the store ``target`` is built."""
+    return target.with_name(target.name + ".partial")
 
 
 class PartialFolder:
@@ -40,6 +51,7 @@ class PartialFolder:
         path: the folder.
         resumed: True where it holds an earlier call's work on the same plan.
         reasons: slot → why it failed, as that call left them.
+        same_decoders: whether that call had the same versions of what decodes.
 
     Raises:
         StoreExistsError: the target has its name already.
@@ -52,62 +64,136 @@ class PartialFolder:
         self,
         target: Path,
         plan: Plan,
+        pixels: str,
         *,
-        needed_bytes: int,
         is_store: Callable[[Path], bool],
         overwrite: bool,
         fresh: bool,
     ) -> None:
         self.target = target
-        self.path = target.with_name(target.name + ".partial")
+        self.path = partial_of(target)
         self.reasons: dict[int, str] = {}
+        self.same_decoders = True
         self._plan = plan
+        self._pixels = self.path / pixels
+        self._bytes_before = 0
+        self._held = ExitStack()
         self._overwrite = overwrite
         self._is_store = is_store
         self._check_target()
         self.resumed = self._has_work(fresh=fresh)
         if not self.resumed:
-            self._check_space(needed_bytes)
+            self._check_space()
         self.path.mkdir(exist_ok=True)
-        self._lock = self._take_lock()
+        self._lock = Lock(self.path / _LOCK, target)
+        self._held.callback(self._lock.release)
         try:
             self._check_target()  # another build may have published while this one waited for nothing
             if self.resumed:
-                self.reasons = {int(slot): why for slot, why in read_json(self.path / _REASONS).items()}
+                self._bytes_before = self._pixels.stat().st_size
+                self.reasons = _read_reasons(self.path / _REASONS)
             else:
-                _clear(self.path, keep=_LOCK)
-                write_json(self.path / _REASONS, {})
+                # The plan first: without it, what is left counts as nothing.
+                _clear(self.path, (PLAN, *(_names_of(self.path) - {_LOCK})))
         except BaseException:
             self.abandon()
             raise
 
-    def start(self) -> None:
-        """Write the plan: from here on a later call takes up the work. Call it when the slots are reserved."""
-        if not self.resumed:
-            write_json(self.path / _PLAN, self._plan.to_json())
+    @property
+    def ledger(self) -> npt.NDArray[np.void]:
+        """A row a slot, as claimed so far; read-only."""
+        return self._ledger.rows
 
-    def map_ledger(self) -> npt.NDArray[np.void]:
-        """Map the ledger, new or as it was left: file-backed, so that it costs no anonymous memory whatever N.
+    def start(self, file: SlotFile) -> npt.NDArray[np.bool_]:
+        """Make everything durable that claims rest on, and write the plan: from here on a later call takes up the work.
+
+        Call it when the slots are reserved.
+
+        Args:
+            file: where the slots lie.
+
+        Returns:
+            The slots that an earlier call has settled: bool, (N,).
 
         Raises:
-            FormatError: it does not fit the plan.
+            SpaceError: the volume is too small.
+            OSError: the volume failed.
         """
-        path = self.path / _LEDGER
-        dtype = ledger_dtype(self._plan.spec.channels)
-        shape = (self._plan.count,)
-        if self.resumed:
-            try:
-                ledger: npt.NDArray[np.void] = np.lib.format.open_memmap(path, mode="r+")
-            except (OSError, ValueError) as error:
-                raise FormatError(f"{path} cannot be read: {error}; call again with fresh=True") from error
-            if ledger.dtype != dtype or ledger.shape != shape:
-                raise FormatError(f"{path} does not fit its plan; call again with fresh=True", source=str(path))
-            return ledger
-        return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+        with self.writing():
+            # Held from here on, because a volume reports what it failed to write to those who had the file open.
+            self._pixels_descriptor = os.open(self._pixels, os.O_RDONLY | os.O_CLOEXEC)
+            self._held.callback(os.close, self._pixels_descriptor)
+            os.fsync(self._pixels_descriptor)
+            self._ledger = Ledger(self.path / LEDGER, self._plan.count, self._plan.spec.channels)
+            self._held.callback(self._ledger.close)
+            with (self.path / _REASONS).open("ab") as file_of_reasons:
+                if file_of_reasons.tell():
+                    file_of_reasons.write(b"\n")  # ends a line that was cut short
+            fsync_path(self.path)
+            if not self.resumed:
+                new = self.path / (PLAN + ".new")
+                write_json(new, self._plan.to_json())
+                new.replace(self.path / PLAN)
+                fsync_path(self.path)
+                fsync_path(self.path.parent)
+        claimed = sealed(self._ledger.rows)
+        # Whoever cut the file of pixels, what is gone is not claimed.
+        claimed[max(self._bytes_before - file.offset, 0) // file.slot_bytes :] = False
+        failed = np.flatnonzero(claimed & (self._ledger.rows["status"] == FAILED)).tolist()
+        claimed[[slot for slot in failed if slot not in self.reasons]] = False
+        self.reasons = {slot: self.reasons[slot] for slot in failed if slot in self.reasons}
+        return claimed
 
-    def save_reasons(self, reasons: dict[int, str]) -> None:
-        """Keep why slots failed, for a later call."""
-        write_json(self.path / _REASONS, {str(slot): why for slot, why in reasons.items()})
+    def claim(self, runs: list[Filled]) -> None:
+        """Make the pixels of finished runs durable, and then the rows that claim them.
+
+        Raises:
+            SpaceError: the volume is full.
+            OSError: it failed.
+        """
+        with self.writing():
+            os.fdatasync(self._pixels_descriptor)
+            reasons = {slot: why for run in runs for slot, why in run.reasons.items()}
+            if reasons:
+                lines = "".join(json.dumps({"slot": slot, "reason": why}) + "\n" for slot, why in reasons.items())
+                with (self.path / _REASONS).open("ab") as file:
+                    file.write(lines.encode("ascii"))
+                    file.flush()
+                    os.fsync(file.fileno())
+            for run in runs:
+                self._ledger.claim(run.start, run.rows)
+            self._ledger.sync()
+        self._lock.touch()
+
+    def withdraw(self, slots: npt.NDArray[np.int64]) -> None:
+        """Claim these slots no more, durably: they will be written again.
+
+        Raises:
+            OSError: the volume failed.
+        """
+        self._ledger.withdraw(slots)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Tell of a volume that filled up what it means for the build.
+
+        Raises:
+            SpaceError: the volume is full.
+        """
+        try:
+            yield
+        except OSError as error:
+            # h5py puts the system's number into the text alone.
+            number = error.errno or next((full for full in _FULL if f"errno = {full}," in str(error)), None)
+            if isinstance(error, SpaceError) or number not in _FULL:
+                raise
+            free = free_disk_bytes(self.target.parent)
+            raise SpaceError(
+                f"the volume of {self.target.parent} filled up, {free / 1e9:.2f} GB are free: what is done is kept in "
+                f"{self.path}; free some space, and the same call goes on from there",
+                needed_bytes=needed_bytes(self._plan.count, self._plan.spec),
+                free_bytes=free,
+            ) from error
 
     def publish_folder(self) -> None:
         """Give the folder itself the target's name."""
@@ -116,32 +202,27 @@ class PartialFolder:
         (_exchange if replaces else os.rename)(self.path, self.target)
         fsync_path(self.target.parent)
         # After the rename: a crash in between leaves files too many, the other way round it would lose all the work.
-        for name in (_LEDGER, _REASONS, _PLAN, _LOCK):
-            (self.target / name).unlink()
         self.release()
-        if replaces:
-            _remove(self.path)  # the old store, which has the partial folder's name now
+        _tidy(self.target)
 
-    def publish_file(self, name: str) -> None:
-        """Give one file of the folder the target's name, and remove the folder."""
-        fsync_path(self.path / name)
-        (self.path / name).replace(self.target)
+    def publish_file(self) -> None:
+        """Give the file of pixels, which holds everything by now, the target's name, and remove the folder."""
+        fsync_path(self._pixels)
+        self._pixels.replace(self.target)
         fsync_path(self.target.parent)
         _remove(self.path)
         self.release()
 
     def abandon(self) -> None:
         """Release it after a failure to begin; what was made for a new build is removed again."""
-        if not self.resumed and not (self.path / _PLAN).exists():
+        if not self.resumed and not (self.path / PLAN).exists():
             with contextlib.suppress(StoreError, OSError):  # the failure itself is what the caller must hear of
                 _remove(self.path)
         self.release()
 
     def release(self) -> None:
         """Let another build take up the folder; what lies in it stays."""
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+        self._held.close()
 
     def _check_target(self) -> None:
         if not os.path.lexists(self.target):
@@ -159,10 +240,15 @@ class PartialFolder:
     def _has_work(self, *, fresh: bool) -> bool:
         if self.path.is_symlink() or (self.path.exists() and not self.path.is_dir()):
             raise StoreError(f"{self.path} is in the way: it should be a folder; remove it")
-        if fresh or not (self.path / _PLAN).exists():
+        # Without the pixels that they speak of, plan and ledger are nothing.
+        if fresh or not (self.path / PLAN).exists() or not self._pixels.is_file():
             return False
-        was, now = read_json(self.path / _PLAN), self._plan.to_json()
-        differing = [f"{key} was {was.get(key)!r}, is now {now[key]!r}" for key in now if was.get(key) != now[key]]
+        try:
+            was = read_json(self.path / PLAN)
+        except FormatError as error:
+            raise StoreError(f"{error}; discard this unfinished build with fresh=True (--fresh)") from error
+        self.same_decoders = was.get("decoders") == self._plan.decoders
+        differing = self._plan.differences(was)
         if differing:
             raise StoreError(
                 f"{self.path} holds an unfinished build of something else: {'; '.join(differing)}. Finish that one by "
@@ -170,49 +256,89 @@ class PartialFolder:
             )
         return True
 
-    def _check_space(self, needed: int) -> None:
+    def _check_space(self) -> None:
+        needed = needed_bytes(self._plan.count, self._plan.spec)
         free = free_disk_bytes(self.target.parent)
         if needed > free:
             raise _space_error(self.target.parent, needed, free)
 
-    def _take_lock(self) -> int:
-        descriptor = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # falls with the process, however it ends
-        except OSError as error:
-            # Some network file systems have no locks; there the caller must not start two builds.
-            if error.errno in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
-                return descriptor
-            os.close(descriptor)
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                raise self._busy() from None
-            raise
-        if not _same_file(descriptor, self.path / _LOCK):  # the other build published between opening and locking
-            os.close(descriptor)
-            raise self._busy()
-        return descriptor
 
-    def _busy(self) -> StoreError:
-        return StoreError(f"another build into {self.target} is running: wait for it, or choose another target")
+def finish_published(target: Path, plan: Plan) -> bool:
+    """Return whether a killed call had published ``plan`` but not tidied up; if so, tidy up.
+
+    Raises:
+        StoreError: that call is still running.
+        OSError: what it left cannot be removed.
+    """
+    partial = partial_of(target)
+    # The plan lies in the folder that has become the store, or in the folder whose one file has become the store.
+    is_file = target.is_file() and not (partial / "images.h5").exists()
+    folder = partial if is_file else target
+    try:
+        if plan.differences(read_json(folder / PLAN)):
+            return False
+    except FormatError:
+        return False
+    lock = Lock(folder / _LOCK, target)
+    try:
+        _remove(partial) if is_file else _tidy(target)
+    finally:
+        lock.release()
+    return True
 
 
-def reserve(path: Path, size: int, *, header: bytes = b"") -> None:
+def _tidy(target: Path) -> None:
+    """Remove what a store's folder needs no more once it has its name, and the store that it replaced.
+
+    Raises:
+        StoreError: the store that it replaced holds files of others, and was left.
+    """
+    partial = partial_of(target)
+    try:
+        replaced = partial.is_dir() and not (partial / PLAN).exists()
+        if replaced and (lock := _lock_if_free(partial / _LOCK, target)):
+            try:
+                if not (partial / PLAN).exists():
+                    _remove(partial)
+            finally:
+                lock.release()
+    finally:
+        for name in _WORKING:
+            (target / name).unlink(missing_ok=True)
+
+
+def _lock_if_free(path: Path, target: Path) -> Lock | None:
+    try:
+        return Lock(path, target)
+    except StoreError:  # another build has begun there already, and clears it
+        return None
+
+
+def reserve(path: Path, size: int, *, header: bytes = b"") -> bool:
     """Make a file ``size`` bytes long with all blocks reserved, so that no later write can find the volume full.
 
     What the file has already stays, but for a new ``header``; what is behind ``size`` is cut off.
+
+    Returns:
+        Whether the volume keeps such a promise; one that compresses or copies on write may not.
 
     Raises:
         SpaceError: the volume is too small.
     """
     try:
         with path.open("r+b" if path.exists() else "w+b") as file:
-            file.write(header)
-            file.flush()
-            if hasattr(os, "posix_fallocate"):
+            write_at(file.fileno(), memoryview(header), 0)
+            try:
                 os.posix_fallocate(file.fileno(), 0, size)
+            except OSError as error:
+                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                    raise
+            except AttributeError:
+                pass  # a system without it
             os.ftruncate(file.fileno(), size)
+            return os.fstat(file.fileno()).st_blocks * 512 >= size
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno in _FULL:
             raise _space_error(path.parent, size, free_disk_bytes(path.parent)) from error
         raise
 
@@ -226,13 +352,15 @@ def _space_error(folder: Path, needed: int, free: int) -> SpaceError:
     )
 
 
-def _same_file(descriptor: int, path: Path) -> bool:
-    try:
-        there = path.stat()
-    except FileNotFoundError:
-        return False
-    held = os.fstat(descriptor)
-    return (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino)
+def _read_reasons(path: Path) -> dict[int, str]:
+    """The reasons that lines tell of; a line that was cut short tells of none."""
+    reasons: dict[int, str] = {}
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        for line in file:
+            with contextlib.suppress(ValueError, TypeError, KeyError):
+                members = json.loads(line)
+                reasons[int(members["slot"])] = str(members["reason"])
+    return reasons
 
 
 def _exchange(path: Path, other: Path) -> None:
@@ -252,23 +380,24 @@ def _exchange(path: Path, other: Path) -> None:
 def _names_of(folder: Path) -> set[str]:
     """The names of ours in a folder: the fixed ones, and the targets that its plan or description tells of."""
     names = set(_OURS)
-    for told in (_PLAN, "store.json"):
+    for told in (PLAN, "store.json"):
         with contextlib.suppress(FormatError):
             targets = read_json(folder / told).get("targets")
             names.update(f"{name}.npy" for name in targets or () if isinstance(name, str))
     return names
 
 
-def _clear(folder: Path, *, keep: str = "") -> None:
-    """Delete the files of ours in a folder; anything else is left."""
-    for name in _names_of(folder) - {keep}:
+def _clear(folder: Path, names: Iterable[str]) -> None:
+    """Delete the files of ours in a folder that have these names; anything else is left."""
+    for name in names:
         file = folder / name
         if file.is_file() and not file.is_symlink():
             file.unlink()
 
 
 def _remove(folder: Path) -> None:
-    _clear(folder)
+    """Delete a folder of ours; last what says what it is, so that a call that was killed meanwhile can be finished."""
+    _clear(folder, sorted(_names_of(folder), key=lambda name: name in (PLAN, "store.json")))
     try:
         folder.rmdir()
     except OSError as error:
