@@ -21,7 +21,6 @@ import xxhash
 from arraystore.errors import DecodeError
 from arraystore.format import FAILED, STORED, SlotFile, ledger_dtype
 from arraystore.spec import ImageSpec
-from arraystore.stamps import file_stamp
 
 __all__ = ["Filled", "Job", "StoredSlot", "fail_slot", "fill_parts", "fill_run", "fill_slots"]
 
@@ -67,8 +66,6 @@ class StoredSlot:
 
 
 Source = str | bytes | Pixels | StoredSlot
-
-_STAT_LIMIT_S = 5.0
 
 # The largest pixel that is decoded (four samples of 16 bits), and room for colour profiles, previews and texts.
 _PIXEL_BYTES = 8
@@ -170,9 +167,11 @@ def fill_slots(job: Job, slots: Pixels, stop: threading.Event | None = None) -> 
 
 
 def fail_slot(job: Job, reason: str) -> Filled:
-    """Settle a run of one slot that no worker could fill: pixels of zeros, status 2 and the reason."""
+    """Settle a run of one slot that no worker could fill: pixels of zeros, status 2 and the reason.
+
+    Size and time of the source stay 0, as if it was not read: a later call, with more time or memory, tries again.
+    """
     rows, pixels = np.zeros(1, ledger_dtype(job.spec.channels)), np.zeros((1, *job.spec.slot_shape), np.uint8)
-    rows["bytes"], rows["mtime"] = _measure(job.sources[0])
     rows["checksum"] = xxhash.xxh3_64_intdigest(pixels.data)
     rows["status"] = FAILED
     return Filled(job.start, rows, {job.start: reason}, pixels)
@@ -242,17 +241,3 @@ def _read(source: Source, most_bytes: int) -> tuple[bytes | Pixels, int, int]:
     finally:
         os.close(descriptor)
     return data, len(data), info.st_mtime_ns
-
-
-def _measure(source: Source) -> tuple[int, int]:
-    """A source's size and time of change as `_read` gives them, without reading it; zeros if that cannot be told."""
-    path = source.source if isinstance(source, StoredSlot) else source
-    if not isinstance(path, str):
-        _, size, mtime = _read(path, 0)
-        return size, mtime
-    found = [(0, 0)]
-    # The source may lie on a volume that does not answer, which is why no worker could fill its slot.
-    thread = threading.Thread(target=lambda: found.append(file_stamp(path)), daemon=True)
-    thread.start()
-    thread.join(_STAT_LIMIT_S)
-    return found[-1]

@@ -15,10 +15,8 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from multiprocessing.spawn import get_executable
 from pathlib import Path
@@ -26,6 +24,7 @@ from typing import Any
 
 from arraystore.errors import StoreError
 from arraystore.fill import Filled, Job, fail_slot
+from arraystore.signals import ending, sigint_held
 from arraystore.worker import LENGTH_BYTES, PART_S, Raised, pack, unpack
 
 __all__ = ["START_S", "WorkerProcesses"]
@@ -200,7 +199,7 @@ class WorkerProcesses:
         self._look()
         missing = min(self.size, self.pending) - len(self._workers)
         if missing > 0:
-            with _sigint_held():
+            with sigint_held():
                 for _ in range(missing):
                     self._start()
         for tasks in range(_JOBS_PER_WORKER):  # idle workers come first
@@ -296,7 +295,7 @@ class WorkerProcesses:
         if not worker.ready:
             self._failed_starts += 1
             if self._failed_starts >= _STARTS:
-                how = f"they were not ready in {START_S:g} s" if late else f"the last one: {_ending(status)}"
+                how = f"they were not ready in {START_S:g} s" if late else f"the last one: {ending(status)}"
                 raise StoreError(
                     f"worker processes cannot start, {_STARTS} ended before they began ({how}); see what they printed, "
                     "or build with threads. What was done is kept; the same call goes on from there"
@@ -310,7 +309,7 @@ class WorkerProcesses:
     def _blame(self, task: _Task, status: int, *, late: bool) -> list[Filled]:
         """Hand a task out again whose worker ended, or fail its slot."""
         job, count = task.job, len(task.job.sources)
-        if status == -signal.SIGBUS and job.file is not None:
+        if status == -signal.SIGBUS and job.file is not None and job.file.reserved:
             raise StoreError(
                 f"the volume of {job.file.path} failed or is full: a worker process was killed by SIGBUS when it "
                 f"wrote slots {job.start} to {job.start + count - 1}. Mend it, or free some space; what was done is "
@@ -339,7 +338,7 @@ class WorkerProcesses:
                 "timeout_s"
             )
         else:
-            reason = f"the worker process that decoded it died twice ({_ending(status)})"
+            reason = f"the worker process that decoded it died twice ({ending(status)})"
         return [fail_slot(job, reason)]
 
 
@@ -348,41 +347,3 @@ class _WorkerTraceError(Exception):
 
     def __str__(self) -> str:
         return f"\n{self.args[0]}"
-
-
-def _ending(status: int) -> str:
-    """How a process ended, in words."""
-    if status >= 0:
-        return f"it ended with exit status {status}"
-    try:
-        name = signal.Signals(-status).name
-    except ValueError:  # real-time signals have no names
-        name = f"signal {-status}"
-    hint = ", as when memory runs out" if status == -signal.SIGKILL else ""
-    return f"killed by {name}{hint}"
-
-
-@contextlib.contextmanager
-def _sigint_held() -> Iterator[None]:
-    """Start processes with SIGINT blocked, and let a Ctrl-C wait until they have started.
-
-    Ctrl-C goes to every process of the terminal. What is started while SIGINT is blocked inherits that: only this
-    process is interrupted, and it alone decides and reports. A worker that ignores the signal when it has begun would
-    do so too late for a Ctrl-C during its imports. Other threads, such as numpy's, may still take the signal for this
-    process, and an exception in the middle of starting a worker would strand it: so here a Ctrl-C is only noted, and
-    raised afterwards. In any thread but the main one Python raises no Ctrl-C, and nothing need be noted.
-    """
-    noted: list[int] = []
-    main = threading.current_thread() is threading.main_thread()
-    handler = signal.getsignal(signal.SIGINT) if main else None
-    if handler is not None:
-        signal.signal(signal.SIGINT, lambda number, _frame: noted.append(number))
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        if handler is not None:
-            signal.signal(signal.SIGINT, handler)
-        if noted:
-            signal.raise_signal(signal.SIGINT)

@@ -28,16 +28,17 @@ MODULES = [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix("
 
 # Nothing imports to the right; within one group there are no circles.
 LAYERS = [
-    ["errors", "limits", "progress", "compiled", "avx512", "stamps"],
+    ["errors", "limits", "progress", "signals", "compiled", "avx512", "stamps"],
     ["spec", "texts", "scan", "jpeg", "boxes", "jp2"],
     ["format", "tables", "targets", "manifest", "weights", "resample_wide", "resample", "header", "levels"],
     ["stats", "codecs"],
     ["decode"],
     ["samples", "stores", "fill"],
-    ["bad", "checkpoint", "runs", "worker"],
+    ["bad", "checkpoint", "runs", "worker", "takeover"],
     ["processes"],
     ["crew"],
     ["build"],
+    ["update", "repair"],
     ["preview", "sample", "info", "options"],
     ["forecast", "plan"],
     [""],  # the package itself

@@ -22,7 +22,7 @@ import pytest
 from store_contract import assert_equal, build
 
 import arraystore
-from arraystore import BadImage, Progress, Store, StoreError
+from arraystore import BadImage, BadImagesError, Progress, Store, StoreError
 from arraystore import crew as crew_module
 from arraystore import processes as processes_module
 
@@ -52,6 +52,11 @@ def starve():
     libc.malloc.restype = ctypes.c_void_p
     ctypes.memset(libc.malloc(ctypes.c_size_t(1 << 34)), 1, 1)  # as code does that does not look at what malloc gives
 
+def count(harm):
+    with open(FLAG, "ab", buffering=0) as file:
+        file.write(b".")
+    harm()
+
 def fail(error):
     raise error
 
@@ -64,13 +69,13 @@ HARM = {
     b"#crash": lambda: ctypes.string_at(0),
     b"#exit": lambda: os._exit(7),
     b"#starve": starve,
-    b"#hang": lambda: time.sleep(1000),
-    b"#stop": lambda: kill(signal.SIGSTOP),
+    b"#hang": lambda: count(lambda: time.sleep(1000)),
+    b"#stop": lambda: count(lambda: kill(signal.SIGSTOP)),
     b"#die once": lambda: once(lambda: kill(signal.SIGKILL)),
     b"#hang once": lambda: once(lambda: time.sleep(1000)),
     b"#surprise": lambda: fail(ZeroDivisionError("surprise")),
     b"#sealed": lambda: fail(Sealed("surprise", 2)),
-    b"#slow": lambda: time.sleep(0.06),
+    b"#slow": lambda: count(lambda: time.sleep(0.1)),
 }
 original = module.decode_into
 
@@ -145,8 +150,8 @@ def check(source: Any, target: Any, bad: dict[int, str], **options: Any) -> Stor
     np.testing.assert_array_equal(store.images[good], oracle.images[good])
     np.testing.assert_array_equal(store.checksums[good], oracle.checksums[good])
     assert not store.images[list(bad)].any()
-    for column in ("bytes", "mtime", "source"):
-        assert store.samples[column].to_pylist() == oracle.samples[column].to_pylist()
+    for column in ("bytes", "height", "source"):
+        assert store.samples[column].take(good).to_pylist() == oracle.samples[column].take(good).to_pylist()
     return store
 
 
@@ -260,13 +265,17 @@ def test_an_image_that_kills_its_worker_is_a_bad_one(tmp_path: Path, name: str |
     check(data(40, marks), name and tmp_path / name, bad)
 
 
-@pytest.mark.usefixtures("harmful")
-def test_a_bad_file_keeps_its_size_and_time(tmp_path: Path) -> None:
+def test_a_later_call_tries_again_what_no_worker_could_fill(first: Callable[[str], None], tmp_path: Path) -> None:
     paths = [tmp_path / f"{i}.jpg" for i in range(9)]
     for path, content in zip(paths, data(9, {4: b"#crash"}), strict=True):
         path.write_bytes(content)
-    store = check(paths, tmp_path / "x", {4: "the worker process that decoded it died twice (killed by SIGSEGV)"})
-    assert store.bad() == [BadImage(4, str(paths[4]), store.bad()[0].reason)]
+    first(HARM)
+    with pytest.raises(BadImagesError) as caught:
+        build(paths, tmp_path / "x", processes=True, workers=1)
+    reason = "the worker process that decoded it died twice (killed by SIGSEGV)"
+    assert caught.value.bad == (BadImage(4, str(paths[4]), reason),)
+    first("")
+    assert_equal(build(paths), build(paths, tmp_path / "x", processes=True, workers=1))
 
 
 @pytest.mark.usefixtures("harmful")
@@ -277,6 +286,7 @@ def test_an_image_that_takes_too_long_is_a_bad_one(tmp_path: Path, mark: bytes, 
     began_s = time.monotonic()
     check(data(count, {slot: mark}), tmp_path / "x", {slot: reason}, timeout_s=0.6)
     assert time.monotonic() - began_s < 10
+    assert (tmp_path / "flag").read_bytes() == b"..", "it was not tried twice"
 
 
 @pytest.mark.usefixtures("harmful")
@@ -289,7 +299,8 @@ def test_what_goes_well_at_the_second_try_is_a_good_image(tmp_path: Path, mark: 
 @pytest.mark.usefixtures("harmful")
 def test_slow_images_are_not_late_together(tmp_path: Path) -> None:
     """A run of 8 takes longer than the limit, each of its images does not."""
-    check(data(128, dict.fromkeys(range(12), b"#slow")), tmp_path / "x", {}, timeout_s=0.35)
+    check(data(128, dict.fromkeys(range(12), b"#slow")), tmp_path / "x", {}, timeout_s=0.5)
+    assert (tmp_path / "flag").read_bytes() == b"." * 12, "one was tried twice"
 
 
 @pytest.mark.parametrize("last", [signal.SIGKILL, signal.SIGSTOP], ids=lambda number: number.name)
@@ -330,16 +341,42 @@ def test_a_volume_that_fails_is_not_the_images_fault(tmp_path: Path) -> None:
     check(source, None, {5: "the worker process that decoded it died twice (killed by SIGBUS)"})
 
 
-def test_a_caller_that_takes_its_time_makes_no_worker_late(tmp_path: Path) -> None:
-    slept: list[int] = []
+SLOW = """
+import sys
+import arraystore, images
+files = [images.jpeg(images.photo(40, 60)) + b"#slow" for _ in range(60)]
+def progress(now):
+    print(now.done, flush=True)
+arraystore.build(files, sys.argv[1], size=16, processes=True, workers=2, timeout_s=0.7, progress=progress)
+"""
 
-    def sleep(now: Progress) -> None:
-        if now.done and len(slept) < 3:
-            slept.append(now.done)
-            time.sleep(0.9)
 
-    source = data(200)
-    assert_equal(build(source), build(source, tmp_path / "x", processes=True, timeout_s=0.5, progress=sleep))
+@pytest.mark.usefixtures("harmful")
+def test_a_build_that_is_stopped_as_a_whole_blames_no_worker(tmp_path: Path) -> None:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", SLOW, tmp_path / "x"],
+        env=os.environ | {"PYTHONPATH": f"{os.environ['PYTHONPATH']}:{ROOT / 'tests'}"},
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert parent.stdout is not None
+        while int(parent.stdout.readline()) < 10:
+            pass
+        before = workers(parent.pid)
+        os.killpg(parent.pid, signal.SIGSTOP)
+        time.sleep(1.2)
+        os.killpg(parent.pid, signal.SIGCONT)
+        while int(parent.stdout.readline()) < 40:
+            pass
+        assert workers(parent.pid) == before
+        assert len(before) == 2
+        parent.communicate(timeout=30)
+        assert parent.returncode == 0
+    finally:
+        parent.kill()
+        parent.communicate()
 
 
 # --- errors ----------------------------------------------------------------------------------------------------------
@@ -430,6 +467,7 @@ def test_an_interruption_ends_all_workers_at_once(tmp_path: Path, error: type[Ba
     def interrupt(now: Progress) -> None:
         if now.done >= 20:
             assert len(workers()) == 2
+            assert all(blocked(pid) >> signal.SIGINT - 1 & 1 for pid in workers())  # a Ctrl-C is this process's alone
             raised_s.append(time.monotonic())
             raise error
 
@@ -438,6 +476,13 @@ def test_an_interruption_ends_all_workers_at_once(tmp_path: Path, error: type[Ba
         build(source, tmp_path / "x", processes=True, progress=interrupt)
     assert time.monotonic() - raised_s[0] < 2
     assert workers() == []
+
+
+def blocked(pid: int) -> int:
+    """The mask of the signals that a process blocks."""
+    found = re.search(r"SigBlk:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())
+    assert found is not None
+    return int(found[1], 16)
 
 
 PARENT = """
