@@ -34,6 +34,7 @@ that it does not know and MUST ignore members that it does not know:
     manifest_digest   xxh3_128, hexadecimal, of the manifest that was built, before any row was dropped
     root              the folder that relative sources start from, or null
     failed            how many slots have status 2
+    origin            the folder or table that alone says all that was built, or null; optional
 
 **samples.parquet** columns: `source` (string; binary where a name is not valid UTF-8), `label` (string, only where the
 labels have classes), `height` and `width` (uint32, of the upright image, 0 if it failed), `bytes` (uint64, of the
@@ -205,6 +206,7 @@ class Description:
     root: str | None = None
     failed: int = 0
     writer: str = ""
+    origin: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the members of store.json, in the order of the specification."""
@@ -232,6 +234,11 @@ class Description:
             if name not in members or not fits(members[name]):
                 what = f"{name} is {members[name]!r:.200}" if name in members else f"it has no {name}"
                 raise FormatError(f"{source} is damaged: {what}; build the store again", source=source)
+        for name, fits in _OPTIONAL.items():
+            if name in members and not fits(members[name]):
+                raise FormatError(
+                    f"{source} is damaged: {name} is {members[name]!r:.200}; build the store again", source=source
+                )
         try:
             spec = ImageSpec.from_dict(members["spec"])
         except (SpecError, TypeError) as error:
@@ -248,6 +255,7 @@ class Description:
             root=members["root"],
             failed=members["failed"],
             writer=members["writer"],
+            origin=members.get("origin"),
         )
         if description.shape != spec.slot_shape:
             raise FormatError(
@@ -285,6 +293,10 @@ _MEMBERS: dict[str, Callable[[Any], bool]] = {
     "manifest_digest": lambda value: isinstance(value, str),
     "root": lambda value: value is None or isinstance(value, str),
     "failed": _is_count,
+}
+
+_OPTIONAL: dict[str, Callable[[Any], bool]] = {
+    "origin": lambda value: value is None or isinstance(value, str),
 }
 
 

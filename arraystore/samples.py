@@ -20,7 +20,7 @@ from arraystore.manifest import Manifest
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["dropped_table", "read_parquet", "samples_table", "write_parquet"]
+__all__ = ["dropped_table", "join_dropped", "mtimes_us", "read_parquet", "samples_table", "write_parquet"]
 
 
 def samples_table(
@@ -74,6 +74,27 @@ def dropped_table(
             "reason": _texts([reasons.get(row, "") for row in rows]),
         }
     )
+
+
+def join_dropped(one: pa.Table | None, other: pa.Table | None) -> pa.Table | None:
+    """Return the rows of both tables of dropped sources."""
+    import pyarrow as pa  # noqa: PLC0415 - see samples_table
+
+    tables = [table for table in (one, other) if table is not None]
+    if not tables:
+        return None
+    if len({table.schema.field("source").type for table in tables}) > 1:  # only one of them has names that are no text
+        at = tables[0].schema.get_field_index("source")
+        tables = [table.set_column(at, "source", table["source"].cast(pa.binary())) for table in tables]
+    return pa.concat_tables(tables)
+
+
+def mtimes_us(table: pa.Table) -> npt.NDArray[np.int64]:
+    """Return the column mtime in microseconds since 1970, 0 where there is none: int64, (N,)."""
+    import pyarrow as pa  # noqa: PLC0415 - see samples_table
+
+    times: npt.NDArray[np.int64] = table["mtime"].cast(pa.int64()).fill_null(0).to_numpy()
+    return times
 
 
 def write_parquet(path: Path, table: pa.Table) -> None:

@@ -84,7 +84,7 @@ class Changes:
         return ", ".join([*parts, "targets changed"] if self.relabelled else parts)
 
 
-def compare(
+def compare(  # noqa: PLR0913 - each option is keyword-only
     path: str | os.PathLike[str],
     source: Any = None,
     *,
@@ -347,8 +347,8 @@ def _check_alike(old: Manifest, new: Manifest) -> None:
     was, now = form(old), form(new)
     if was != now:
         raise ManifestError(
-            f"the store has the targets {_listed(was)}, the source gives {_listed(now)}: pass the source that the store "
-            "was built from, with the same labels and targets"
+            f"the store has the targets {_listed(was)}, the source gives {_listed(now)}: pass the source that the "
+            "store was built from, with the same labels and targets"
         )
 
 
@@ -385,7 +385,8 @@ def _merged(old: Manifest, new: Manifest, slots: Rows, rows: Rows) -> tuple[Mani
         column = np.empty((len(rows), *fresh.shape[1:]), fresh.dtype)
         column[known] = fresh[rows[known]]
         column[~known] = old.targets[name][slots[~known]]
-        relabelled |= not np.array_equal(column[ours], old.targets[name][slots[ours]], equal_nan=column.dtype.kind == "f")
+        was, is_float = old.targets[name][slots[ours]], column.dtype.kind == "f"
+        relabelled |= not np.array_equal(column[ours], was, equal_nan=is_float)
         targets[name] = column
     pairs = list(zip(slots.tolist(), rows.tolist(), strict=True))
     texts = {}

@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 
 from arraystore.errors import FormatError
+from arraystore.format import SlotFile, npy_slots
 from arraystore.stores.base import Draft, Plan, Store
 
-__all__ = ["Draft", "Plan", "Store", "draft_for", "finished", "medium_of", "open_store"]
+__all__ = ["Draft", "Plan", "Store", "draft_for", "finished", "medium_of", "open_store", "slots_of"]
 
 _HDF5_SUFFIXES = frozenset((".h5", ".hdf5", ".hdf"))
 
@@ -64,6 +65,19 @@ def finished(target: str | os.PathLike[str] | None, plan: Plan) -> Store | None:
 
     path = Path(target).absolute()
     return open_store(path) if finish_published(path, plan) else None
+
+
+def slots_of(path: Path) -> SlotFile:
+    """Return where the slots of a published store lie.
+
+    Raises:
+        FormatError: they cannot be mapped, or there are none.
+    """
+    if path.is_dir():
+        return npy_slots(path / "images.npy")
+    from arraystore.stores.hdf5 import slots_of as hdf5_slots  # noqa: PLC0415 - see draft_for
+
+    return hdf5_slots(path)
 
 
 def open_store(path: str | os.PathLike[str], *, partial: bool = False) -> Store:

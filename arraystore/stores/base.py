@@ -204,9 +204,14 @@ class Store:
             return []
         return _bad_images(self.samples.take(slots), slots.tolist())
 
+    @property
+    def dropped_samples(self) -> pa.Table | None:
+        """The table of the sources whose rows were dropped: row, source, bytes, mtime and reason; None if none were."""
+        return self._load_table("dropped")
+
     def dropped(self) -> list[BadImage]:
         """Return the sources whose rows were dropped, with the reasons; ``slot`` is the row that each had."""
-        table = self._load_table("dropped")
+        table = self.dropped_samples
         return [] if table is None else _bad_images(table, table["row"].to_pylist())
 
     def close(self) -> None:
