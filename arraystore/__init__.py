@@ -29,6 +29,7 @@ from arraystore.progress import Progress
 from arraystore.spec import ImageSpec
 from arraystore.stores import Store
 from arraystore.stores import open_store as open  # noqa: A004 - `arraystore.open`, as users would guess
+from arraystore.verify import Verification, verify
 
 __all__ = [
     "ArraystoreError",
@@ -46,6 +47,8 @@ __all__ = [
     "Store",
     "StoreError",
     "StoreExistsError",
+    "Verification",
     "build",
     "open",
+    "verify",
 ]

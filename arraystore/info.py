@@ -15,7 +15,7 @@ from arraystore.stores import Store
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["describe", "disk_bytes", "flat", "print_facts", "readable"]
+__all__ = ["describe", "disk_bytes", "flat", "many", "print_facts", "readable"]
 
 _SHOWN_CLASSES = 20
 
@@ -108,6 +108,11 @@ def _console() -> Console:
 def flat(text: str) -> str:
     """Return the text on one line: a file name may hold a line break, or worse."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def many(number: int, noun: str) -> str:
+    """Return a number with its noun, of which there is one or more."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def disk_bytes(path: Path) -> int:

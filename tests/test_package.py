@@ -29,13 +29,13 @@ MODULES = [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix("
 # Nothing imports to the right; within one group there are no circles.
 LAYERS = [
     ["errors", "limits", "progress", "compiled", "avx512"],
-    ["spec", "texts", "scan"],
+    ["spec", "texts", "scan", "digests"],
     ["format", "tables", "targets", "manifest", "weights", "resample_wide", "resample", "header"],
     ["stats", "codecs"],
     ["decode"],
-    ["samples", "stores", "fill"],
+    ["samples", "stores", "fill", "checksums", "parts", "verify"],
     ["build"],
-    ["preview", "sample", "info", "processes"],
+    ["preview", "sample", "info", "processes", "report"],
     [""],  # the package itself
     ["cli"],
     ["__main__"],

@@ -10,7 +10,7 @@ from arraystore.format import ledger_dtype
 from arraystore.spec import ImageSpec
 from arraystore.stores.base import Draft, Plan, Store
 
-__all__ = ["Draft", "Plan", "Store", "draft_for", "medium_of", "open_store"]
+__all__ = ["Draft", "Plan", "Store", "draft_for", "medium_of", "no_store", "open_store"]
 
 _HDF5_SUFFIXES = frozenset((".h5", ".hdf5", ".hdf"))
 
@@ -80,6 +80,11 @@ def open_store(path: str | os.PathLike[str]) -> Store:
         from arraystore.stores.hdf5 import open_hdf5  # noqa: PLC0415 - see draft_for
 
         return open_hdf5(place)
+    raise no_store(place)
+
+
+def no_store(place: Path) -> FormatError:
+    """Return the error that says that nothing is there, or only an unfinished build."""
     partial = place.with_name(place.name + ".partial")
     hint = f"; {partial} is an unfinished build, call build again to finish it" if partial.is_dir() else ""
-    raise FormatError(f"there is no store at {place}{hint}", source=str(place))
+    return FormatError(f"there is no store at {place}{hint}", source=str(place))
