@@ -28,14 +28,18 @@ from arraystore.forecast import Forecast
 from arraystore.manifest import Manifest
 from arraystore.plan import plan
 from arraystore.progress import Progress
+from arraystore.repair import repair
 from arraystore.spec import ImageSpec
 from arraystore.stores import Store
 from arraystore.stores import open_store as open  # noqa: A004 - `arraystore.open`, as users would guess
+from arraystore.update import Changes, compare, update
+from arraystore.verify import Verification, verify
 
 __all__ = [
     "ArraystoreError",
     "BadImage",
     "BadImagesError",
+    "Changes",
     "DecodeError",
     "Forecast",
     "FormatError",
@@ -49,7 +53,12 @@ __all__ = [
     "Store",
     "StoreError",
     "StoreExistsError",
+    "Verification",
     "build",
+    "compare",
     "open",
     "plan",
+    "repair",
+    "update",
+    "verify",
 ]

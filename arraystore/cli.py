@@ -1,6 +1,6 @@
-"""The command ``arraystore``: plan, build, info, preview and sample, by calling public functions and nothing else.
+"""The command ``arraystore``, by calling public functions and nothing else.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. An error is one line on stderr that starts with
+Exit codes: 0 done, 1 failed or damaged, 2 wrong usage, 130 interrupted. An error is one line on stderr that starts with
 ``arraystore: ``; ``--debug`` or ``ARRAYSTORE_DEBUG=1`` puts the traceback before it.
 """
 
@@ -22,8 +22,9 @@ import typer
 import arraystore
 from arraystore import ArraystoreError, BadImage, BadImagesError, Progress, SpecError, Store, options
 from arraystore.forecast import print_forecast
-from arraystore.info import describe, disk_bytes, flat, print_facts, readable
+from arraystore.info import describe, disk_bytes, flat, many, print_facts, readable
 from arraystore.progress import reporting
+from arraystore.report import damage_lines, verification_facts, whole_line
 from arraystore.spec import DEFAULT_MAX_PIXELS
 
 __all__ = ["main"]
@@ -211,6 +212,33 @@ def _info(
             print_facts(facts)
 
 
+@_app.command("verify")
+def _verify(
+    path: Annotated[Path, typer.Argument(metavar="STORE", help="A store.")],
+    *,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="How many threads.", show_default="one a core, at least 4")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but damage.")] = False,
+    debug: _Debug = False,
+) -> None:
+    """Read every byte of a store and say whether it is whole; exit code 1 if it is not."""
+    with _errors_reported(debug=debug):
+        found = arraystore.verify(path, workers=workers, progress=not quiet and sys.stderr.isatty())
+        if as_json:
+            typer.echo(json.dumps(verification_facts(found, path), indent=2))
+        elif not found.ok:
+            first, *others = damage_lines(found, path)
+            typer.echo("\n".join((f"arraystore: {first}", *others)), err=True)
+        elif not quiet:
+            typer.echo(whole_line(found, path))
+        for note in () if as_json or quiet else found.notes:
+            typer.echo(f"note: {flat(note)}", err=True)
+    if not found.ok:
+        raise typer.Exit(1)
+
+
 @_app.command("preview")
 def _preview(  # noqa: PLR0913 - each is an option of the command
     path: Annotated[Path, typer.Argument(metavar="STORE", help="A store.")],
@@ -245,7 +273,7 @@ def _sample(
         from arraystore.sample import write_sample  # noqa: PLC0415 - OpenCV takes a tenth of a second
 
         written = write_sample(folder, count=count, seed=seed)
-        typer.echo(f"wrote {_many(written, 'image')} to {folder}")
+        typer.echo(f"wrote {many(written, 'image')} to {folder}")
 
 
 @contextmanager
@@ -279,7 +307,7 @@ def _print_error(error: ArraystoreError | OSError) -> None:
         if len(error.bad) < error.total:
             advice = "--bad keep stores them as zeros, --bad drop leaves them out; or mend the files and build again"
         typer.echo(
-            f"arraystore: {len(error.bad):,} of {_many(error.total, 'image')} could not be stored; {advice}", err=True
+            f"arraystore: {len(error.bad):,} of {many(error.total, 'image')} could not be stored; {advice}", err=True
         )
         _print_bad(error.bad)
         return
@@ -316,7 +344,7 @@ def _print_summary(store: Store, target: Path, watch: _Watch) -> None:
     shape = " x ".join(map(str, store.spec.slot_shape))
     seconds = watch.seconds
     typer.echo(
-        f"{flat(str(target))}: {_many(len(store), 'image')} of {shape} ({store.spec.layout}), "
+        f"{flat(str(target))}: {many(len(store), 'image')} of {shape} ({store.spec.layout}), "
         f"{readable(disk_bytes(target))} on disk; {seconds:.1f} s, {watch.decoded / max(seconds, 1e-9):,.0f} img/s"
     )
     opened = f"arraystore.open({_quoted(target)}).images"
@@ -325,20 +353,16 @@ def _print_summary(store: Store, target: Path, watch: _Watch) -> None:
     typer.echo(f"open it with  {opened}")
     bad = store.bad()
     if bad:
-        typer.echo(f"{_many(len(bad), 'bad image')}, stored as zeros with status 2:", err=True)
+        typer.echo(f"{many(len(bad), 'bad image')}, stored as zeros with status 2:", err=True)
         _print_bad(bad)
     elif watch.bad:
-        typer.echo(f"{_many(watch.bad, 'bad image')}, whose rows were dropped:", err=True)
+        typer.echo(f"{many(watch.bad, 'bad image')}, whose rows were dropped:", err=True)
         _print_bad(store.dropped())
 
 
 def _quoted(path: Path) -> str:
     """Return the path as a Python string literal in double quotes."""
     return json.dumps(str(path), ensure_ascii=not str(path).isprintable())
-
-
-def _many(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def main() -> None:

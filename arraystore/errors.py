@@ -80,11 +80,11 @@ class DecodeError(ArraystoreError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class BadImage:
-    """A source that could not be stored.
+    """A source that could not be stored, or whose pixels are not in its slot any more.
 
     Attributes:
         slot: its slot.
-        source: its source, as text.
+        source: its source, as text; "unknown" where the store is too damaged to tell.
         reason: why.
     """
 

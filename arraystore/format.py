@@ -15,9 +15,10 @@ or one HDF5 file with the same names: datasets `images`, `status`, `checksums` a
 `dropped` with one dataset a column, and a scalar string dataset `store.json`.
 
 **images.npy** is a NumPy file, format 1.0: uint8, C order, shape (N, C, H, W), or (N, H, W, C) where `layout` is NHWC.
-Its header MUST be padded with spaces so that the pixels start at byte 4096, a page, and slot i starts at
-4096 + i x slot bytes. The file MUST end with the last slot. In HDF5, `images` MUST be contiguous, allocated early and
-without filters, and starts at a multiple of 4096; its byte offset is `dset.id.get_offset()`.
+Its header MUST be the one that NumPy writes, padded with spaces so that the pixels start at byte 4096, a page, and slot
+i starts at 4096 + i x slot bytes. The file MUST end with the last slot. In HDF5, `images` MUST be contiguous, allocated
+early and without filters, and starts at a multiple of 4096; its byte offset is `dset.id.get_offset()`. The HDF5 file
+has a superblock of version 2 and MUST end where that says.
 
 **store.json** is UTF-8 JSON of at most 64 MiB, an object with these members; a reader MUST refuse a `format_version`
 that it does not know and MUST ignore members that it does not know:
@@ -35,6 +36,16 @@ that it does not know and MUST ignore members that it does not know:
     root              the folder that relative sources start from, or null
     failed            how many slots have status 2
     origin            the folder or table that alone says all that was built, or null; optional
+    digests           name → xxh3_128, hexadecimal, of all in the store that is neither a pixel nor this text; optional
+    digest            xxh3_128, hexadecimal, of this text, with these 32 digits as zeros; where there are `digests`
+
+**Digests** have seed 0 and prove what `checksums` does not. In a folder the names are those of all files but images.npy
+and store.json, and a digest is of the file's bytes. In HDF5 the names are those of all datasets but `images` and
+`store.json`, such as `status`, `targets/labels` and `samples/source`, and a digest is of these bytes: a line of ASCII
+JSON, `["<u8", [12]]` and a line feed, with the type as NumPy writes it ("string" for strings) and the shape; then the
+values in C order, in that type's bytes, or for strings of each its length as uint64, little endian, and its bytes.
+The 32 digits of `digest` are where they last occur in the text. HDF5's own structure has HDF5's own checksums, but for
+its global heaps; what no reader goes by is covered by nothing: attributes, gaps between parts, padding in a heap.
 
 **samples.parquet** columns: `source` (string; binary where a name is not valid UTF-8), `label` (string, only where the
 labels have classes), `height` and `width` (uint32, of the upright image, 0 if it failed), `bytes` (uint64, of the
@@ -84,6 +95,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from arraystore.digests import DIGITS, seal
 from arraystore.errors import FormatError, SpecError
 from arraystore.spec import ImageSpec
 
@@ -207,12 +219,17 @@ class Description:
     failed: int = 0
     writer: str = ""
     origin: str | None = None
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the members of store.json, in the order of the specification."""
+        """Return the members of store.json, but for its own digest."""
         head = {"format": "arraystore", "format_version": FORMAT_VERSION, "writer": self.writer}
-        rest = {key: value for key, value in asdict(self).items() if key not in ("writer", "spec")}
-        return head | rest | {"spec": self.spec.to_dict()}
+        rest = {key: value for key, value in asdict(self).items() if key not in ("writer", "spec", "digests")}
+        return head | rest | {"spec": self.spec.to_dict()} | ({"digests": dict(self.digests)} if self.digests else {})
+
+    def to_text(self) -> str:
+        """Return store.json; with digests its last member is its own."""
+        return seal(self.to_json()) if self.digests else json.dumps(self.to_json(), indent=2) + "\n"
 
     @classmethod
     def from_json(cls, members: Mapping[str, Any], source: str) -> Description:
@@ -256,6 +273,7 @@ class Description:
             failed=members["failed"],
             writer=members["writer"],
             origin=members.get("origin"),
+            digests=members.get("digests", {}),
         )
         if description.shape != spec.slot_shape:
             raise FormatError(
@@ -276,6 +294,14 @@ def _is_list(value: object, kinds: type | tuple[type, ...]) -> bool:
     )
 
 
+def _is_form(value: object) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("dtype"), str) and _is_list(value.get("shape"), int)
+
+
+def _is_digest(value: object) -> bool:
+    return isinstance(value, str) and len(value) == DIGITS and set(value) <= set("0123456789abcdef")
+
+
 def _is_file_name(name: str) -> bool:
     return bool(name) and not name.startswith(".") and not any(part in name for part in ("/", "\\", "\0"))
 
@@ -286,7 +312,9 @@ _MEMBERS: dict[str, Callable[[Any], bool]] = {
     "count": _is_count,
     "shape": lambda value: _is_list(value, int),
     "spec": lambda value: isinstance(value, dict),
-    "targets": lambda value: isinstance(value, dict) and all(map(_is_file_name, value)),
+    "targets": lambda value: (
+        isinstance(value, dict) and all(map(_is_file_name, value)) and all(map(_is_form, value.values()))
+    ),
     "classes": lambda value: isinstance(value, dict) and all(_is_list(names, str) for names in value.values()),
     "mean": lambda value: _is_list(value, (int, float)),
     "std": lambda value: _is_list(value, (int, float)),
@@ -294,8 +322,9 @@ _MEMBERS: dict[str, Callable[[Any], bool]] = {
     "root": lambda value: value is None or isinstance(value, str),
     "failed": _is_count,
 }
-
 _OPTIONAL: dict[str, Callable[[Any], bool]] = {
+    "digests": lambda value: isinstance(value, dict) and bool(value) and all(map(_is_digest, value.values())),
+    "digest": _is_digest,
     "origin": lambda value: value is None or isinstance(value, str),
 }
 
@@ -309,23 +338,32 @@ def npy_header(shape: Sequence[int], dtype: np.dtype[Any] = _UINT8, *, size: int
     return _NPY_MAGIC + length.to_bytes(2, "little") + text.ljust(length - 1) + b"\n"
 
 
-def npy_slots(path: Path) -> SlotFile:
-    """Return where the slots of a uint8 .npy file lie, read from its header.
+def npy_form(path: Path) -> tuple[np.dtype[Any], tuple[int, ...], bool, int]:
+    """Return dtype, shape, whether it is in Fortran's order, and the first value's byte, as a .npy file's header says.
 
     Raises:
-        FormatError: this is no .npy file, or not one of uint8 in C order.
+        FormatError: this is no .npy file.
     """
     try:
         with path.open("rb") as file:
             version = np.lib.format.read_magic(file)
             reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             shape, fortran, dtype = reader(file)
-            offset = file.tell()
+            return dtype, tuple(shape), bool(fortran), file.tell()
     except Exception as error:  # numpy parses the header as Python, so damage can raise whatever Python's parser does
         raise FormatError(f"{path} is not a .npy file that can be read: {error}", source=str(path)) from error
+
+
+def npy_slots(path: Path) -> SlotFile:
+    """Return where the slots of a uint8 .npy file lie, read from its header.
+
+    Raises:
+        FormatError: this is no .npy file, or not one of uint8 in C order.
+    """
+    dtype, shape, fortran, offset = npy_form(path)
     if fortran or dtype != np.uint8:
         raise FormatError(f"{path} should hold uint8 in C order, it holds {dtype}", source=str(path))
-    return SlotFile(str(path), offset, tuple(shape))
+    return SlotFile(str(path), offset, shape)
 
 
 def write_npy(path: Path, array: npt.NDArray[Any]) -> None:
@@ -364,9 +402,13 @@ def write_at(descriptor: int, data: memoryview, offset: int) -> None:
 
 def write_json(path: Path, members: Mapping[str, Any]) -> None:
     """Write JSON as UTF-8 and fsync it; a file name that is not UTF-8 keeps its bytes as escaped surrogates."""
+    write_text(path, json.dumps(members, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ASCII text, and fsync it."""
     with path.open("w", encoding="ascii") as file:
-        json.dump(members, file, indent=2)
-        file.write("\n")
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
 

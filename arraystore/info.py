@@ -16,7 +16,17 @@ from arraystore.stores import Store
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["class_rows", "count_classes", "describe", "disk_bytes", "flat", "print_facts", "print_rows", "readable"]
+__all__ = [
+    "class_rows",
+    "count_classes",
+    "describe",
+    "disk_bytes",
+    "flat",
+    "many",
+    "print_facts",
+    "print_rows",
+    "readable",
+]
 
 _SHOWN_CLASSES = 20
 
@@ -122,6 +132,11 @@ def _console() -> Console:
 def flat(text: str) -> str:
     """Return the text on one line: a file name may hold a line break, or worse."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def many(number: int, noun: str) -> str:
+    """Return a number with its noun, of which there is one or more."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def disk_bytes(path: Path) -> int:

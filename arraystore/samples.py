@@ -16,11 +16,20 @@ import numpy.typing as npt
 from arraystore.errors import FormatError
 from arraystore.format import FAILED
 from arraystore.manifest import Manifest
+from arraystore.tables import text_list
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["dropped_table", "join_dropped", "mtimes_us", "read_parquet", "samples_table", "write_parquet"]
+__all__ = [
+    "dropped_table",
+    "join_dropped",
+    "manifest_of",
+    "mtimes_us",
+    "read_parquet",
+    "samples_table",
+    "write_parquet",
+]
 
 
 def samples_table(
@@ -57,6 +66,30 @@ def samples_table(
     for name, texts in manifest.texts.items():
         columns[f"{name}_text" if name in columns else name] = _texts([texts[row] for row in rows])
     return pa.table(columns)
+
+
+def manifest_of(
+    samples: pa.Table, targets: Mapping[str, npt.NDArray[Any]], classes: Mapping[str, Sequence[str]]
+) -> Manifest | None:
+    """Return the manifest that `samples_table` was given, or None where a table does not tell.
+
+    It does of paths, where no row was dropped, and no text had the name of one of the table's own columns.
+    """
+    import pyarrow as pa  # noqa: PLC0415 - see samples_table
+
+    first = os.fsdecode(samples["source"][0].as_py())
+    own = {"source", "reason"} | ({"label"} if "labels" in classes else set())
+    kinds = zip(samples.schema.names, samples.schema.types, strict=True)
+    texts = [name for name, kind in kinds if (pa.types.is_string(kind) or pa.types.is_binary(kind)) and name not in own]
+    renamed = any(name.removesuffix("_text") in samples.schema.names for name in texts if name.endswith("_text"))
+    if renamed or first in ("bytes 0", "array 0"):
+        return None
+    return Manifest(
+        text_list(samples["source"]),
+        targets=targets,
+        classes={name: tuple(names) for name, names in classes.items()},
+        texts={name: text_list(samples[name]) for name in texts},
+    )
 
 
 def dropped_table(
@@ -107,8 +140,8 @@ def write_parquet(path: Path, table: pa.Table) -> None:
         os.fsync(file.fileno())
 
 
-def read_parquet(path: Path) -> pa.Table:
-    """Read a table.
+def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a table, or the columns of it that are wanted.
 
     Raises:
         FormatError: it is missing or damaged.
@@ -117,8 +150,9 @@ def read_parquet(path: Path) -> pa.Table:
     import pyarrow.parquet as pq  # noqa: PLC0415
 
     try:
-        with path.open("rb") as file:
-            return pq.read_table(file)
+        # In this thread: one of pyarrow's own that lets go of a Python file while Python ends aborts the process.
+        with path.open("rb") as file, pq.ParquetFile(file) as table:
+            return table.read(None if columns is None else list(columns), use_threads=False)
     except (OSError, pa.ArrowException) as error:
         raise FormatError(f"{path} cannot be read: {error}", source=str(path)) from error
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from arraystore.errors import ManifestError
 from arraystore.texts import CATEGORY_LIMIT, TextList
 
-__all__ = ["PATH_COLUMNS", "TABLE_SUFFIXES", "Table", "column_names", "read_table"]
+__all__ = ["PATH_COLUMNS", "TABLE_SUFFIXES", "Table", "column_names", "read_table", "text_list"]
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 PATH_COLUMNS = ("file_name", "path", "source", "filename", "file", "image", "image_path")
@@ -234,10 +234,12 @@ def _is_text(kind: Any) -> bool:
 
 def _text_array(data: Any) -> Any:
     """Return a pyarrow column of text as one array, whose 64-bit offsets hold more than 2 GB."""
-    return data.cast(_arrow().large_string()).combine_chunks()
+    pa = _arrow()
+    return data.cast(pa.large_binary() if pa.types.is_binary(data.type) else pa.large_string()).combine_chunks()
 
 
-def _text_list(data: Any) -> TextList:
+def text_list(data: Any) -> TextList:
+    """Return a pyarrow column of text, or of its bytes where they are not UTF-8."""
     texts = _text_array(data)
     _, ends, blob = texts.buffers()
     offsets = np.frombuffer(ends, np.int64)[texts.offset : texts.offset + len(texts) + 1]
@@ -254,7 +256,7 @@ def _paths(path: str, name: str, data: Any) -> TextList:
     row = _first(data.is_null())
     if row is not None:
         raise column.refuse(row, "the path is missing: fill it in, or drop the row")
-    paths = _text_list(data)
+    paths = text_list(data)
     empty = np.flatnonzero(np.diff(paths.offsets) == 0)
     if len(empty):
         raise column.refuse(int(empty[0]), "the path is empty: fill it in, or drop the row")
@@ -283,7 +285,7 @@ def _convert_text(result: Table, target: str, column: _Column) -> None:
     encoded = _text_array(column.data).dictionary_encode()
     names = encoded.dictionary.to_pylist()
     if len(names) > CATEGORY_LIMIT:
-        result.texts[target] = _text_list(column.data)
+        result.texts[target] = text_list(column.data)
         return
     codes = encoded.indices.to_numpy()
     if "" in names and _suffix(column.path) in {".csv", ".tsv"}:

@@ -48,6 +48,9 @@ class Changes:
         relabelled: whether a target, class or text of a source in the store has changed.
         manifest: what the updated store holds.
         slots: for each of its rows the slot of the store that is taken over, or -1; int64, (N,).
+        stamps: what the file system said of each row's source (`arraystore.stamps.STAMP`); zeros for removed ones.
+        dropped: the table of the sources that stay dropped, or None.
+        keeps_removed: whether rows are kept whose source is there no more.
     """
 
     added: Sequence[str]
@@ -246,9 +249,10 @@ class _Comparison:
     def _same(self, *, content: bool) -> npt.NDArray[np.bool_]:
         """Whether the source of each row is the file that the store has."""
         slot = self.slot_of
-        same = (slot >= 0) & (self.stamps["bytes"] == self._bytes[slot])
+        same: npt.NDArray[np.bool_] = (slot >= 0) & (self.stamps["bytes"] == self._bytes[slot])
         if not content:
-            return same & (self.stamps["mtime"] // 1000 == self._mtime_us[slot])
+            same &= self.stamps["mtime"] // 1000 == self._mtime_us[slot]
+            return same
         rows = np.flatnonzero(same)
         hashes = file_hashes(self._path, rows)
         same[rows] = (hashes != 0) & (hashes == self._hash[slot[rows]])

@@ -126,6 +126,16 @@ def test_plan(tmp_path: Path, photos: Path) -> None:
     assert "32 images, 5 sampled" in text
 
 
+@pytest.mark.parametrize("cold", [[], ["--cold"]], ids=["warm", "cold"])
+def test_verify(tmp_path: Path, cold: list[str]) -> None:
+    text, lines = run(tmp_path, "verify.py", "--sizes", "16", "4", "--megabytes", "1", "--runs", "1", *cold)
+    assert [line["size"] for line in lines] == [16] * (len(lines) // 2) + [4] * (len(lines) // 2)
+    assert {"plain read", "verify, 1 thread"} <= {line["case"] for line in lines}
+    assert all(line["slots"] == 1_000_000 // (3 * line["size"] ** 2) and line["gb_per_s"][0] > 0 for line in lines)
+    assert all(line["cold"] is bool(cold) for line in lines)
+    assert "times a plain read" in text
+
+
 def test_a_folder_without_photos_is_said(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "build.py"), str(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -29,17 +29,17 @@ MODULES = [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix("
 # Nothing imports to the right; within one group there are no circles.
 LAYERS = [
     ["errors", "limits", "progress", "signals", "compiled", "avx512", "stamps"],
-    ["spec", "texts", "scan", "jpeg", "boxes", "jp2"],
+    ["spec", "texts", "scan", "jpeg", "boxes", "jp2", "digests"],
     ["format", "tables", "targets", "manifest", "weights", "resample_wide", "resample", "header", "levels"],
     ["stats", "codecs"],
     ["decode"],
-    ["samples", "stores", "fill"],
+    ["samples", "stores", "fill", "checksums", "parts", "verify"],
     ["bad", "checkpoint", "runs", "worker", "takeover"],
     ["processes"],
     ["crew"],
     ["build"],
     ["update", "repair"],
-    ["preview", "sample", "info", "options"],
+    ["preview", "sample", "info", "options", "report"],
     ["forecast", "plan"],
     [""],  # the package itself
     ["cli"],

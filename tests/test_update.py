@@ -35,7 +35,7 @@ def files_in(folder: Path) -> list[Path]:
 
 
 def write(path: Path, seed: int) -> None:
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(images.jpeg(images.photo(30, 41, seed=seed)))
 
 
@@ -105,9 +105,7 @@ MATRIX: dict[str, tuple[Callable[[Path], object], int, str]] = {
 
 
 @pytest.mark.parametrize("name", MATRIX)
-def test_the_matrix(
-    folder: Path, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+def test_the_matrix(folder: Path, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     how, decodes, said = MATRIX[name]
     before = build(folder, target)
     rows = sources(before)
@@ -164,9 +162,7 @@ def test_removed_sources_may_be_kept_with_their_pixels(folder: Path, target: Pat
     assert len(update(target)) == 8
 
 
-def test_content_decides_where_it_is_asked_for(
-    folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_content_decides_where_it_is_asked_for(folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     build(folder, target)
     touch(folder)
     victim = files_in(folder)[4]
@@ -299,16 +295,16 @@ def test_a_folder_that_moved_is_the_same(folder: Path, target: Path, tmp_path: P
 
 def test_what_cannot_be_updated_is_said(folder: Path, target: Path, tmp_path: Path) -> None:
     build(np.zeros((2, 4, 4, 3), np.uint8), target)
-    with pytest.raises(StoreError, match="are no files that could be found again: build it again$"):
+    with pytest.raises(StoreError, match=r"are no files that could be found again: build it again$"):
         update(target, folder)
-    with pytest.raises(SpecError, match="^removed must be 'drop' or 'keep', not 'no'$"):
+    with pytest.raises(SpecError, match=r"^removed must be 'drop' or 'keep', not 'no'$"):
         update(target, folder, removed="no")
     build(folder, target, overwrite=True)
     shutil.rmtree(folder)
     write(folder / "ash" / "other.jpg", 3)
     store = update(target)
     assert sources(store) == ["ash/other.jpg"]
-    with pytest.raises(arraystore.FormatError, match="^there is no store at "):
+    with pytest.raises(arraystore.FormatError, match=r"^there is no store at "):
         update(tmp_path / "not there")
 
 
@@ -336,9 +332,7 @@ def test_an_interrupted_update_goes_on(folder: Path, target: Path, monkeypatch: 
     assert_same_rows(store, rebuilt(folder, now, [row.split("/")[0] for row in now]))
 
 
-def test_a_volume_without_room_for_both_is_said(
-    folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_volume_without_room_for_both_is_said(folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     build(folder, target)
     add(folder)
     monkeypatch.setattr("arraystore.stores.partial.free_disk_bytes", lambda _folder: 1000)

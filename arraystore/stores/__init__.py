@@ -9,7 +9,7 @@ from arraystore.errors import FormatError
 from arraystore.format import SlotFile, npy_slots
 from arraystore.stores.base import Draft, Plan, Store
 
-__all__ = ["Draft", "Plan", "Store", "draft_for", "finished", "medium_of", "open_store", "slots_of"]
+__all__ = ["Draft", "Plan", "Store", "draft_for", "finished", "medium_of", "no_store", "open_store", "slots_of"]
 
 _HDF5_SUFFIXES = frozenset((".h5", ".hdf5", ".hdf"))
 
@@ -111,5 +111,11 @@ def open_store(path: str | os.PathLike[str], *, partial: bool = False) -> Store:
         from arraystore.stores.hdf5 import open_hdf5  # noqa: PLC0415 - see draft_for
 
         return open_hdf5(place)
-    hint = f"; {unfinished} is an unfinished build, call build again to finish it" if unfinished.is_dir() else ""
-    raise FormatError(f"there is no store at {place}{hint}", source=str(place))
+    raise no_store(place)
+
+
+def no_store(place: Path) -> FormatError:
+    """Return the error that says that nothing is there, or only an unfinished build."""
+    partial = place.with_name(place.name + ".partial")
+    hint = f"; {partial} is an unfinished build, call build again to finish it" if partial.is_dir() else ""
+    return FormatError(f"there is no store at {place}{hint}", source=str(place))

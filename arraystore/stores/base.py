@@ -21,6 +21,9 @@ from arraystore.spec import ImageSpec
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from arraystore.progress import Progress
+    from arraystore.verify import Verification
+
 __all__ = ["Draft", "Plan", "Publication", "Store", "needed_bytes"]
 
 Pixels = npt.NDArray[np.uint8]
@@ -213,6 +216,20 @@ class Store:
         """Return the sources whose rows were dropped, with the reasons; ``slot`` is the row that each had."""
         table = self.dropped_samples
         return [] if table is None else _bad_images(table, table["row"].to_pylist())
+
+    def verify(self, *, workers: int | None = None, progress: bool | Callable[[Progress], None] = True) -> Verification:
+        """Read every byte of the store and say whether it is whole; see `arraystore.verify`.
+
+        Args:
+            workers: how many threads read and hash; by default one a core, and at least 4.
+            progress: True draws a bar, False is silent, a function is called with a `Progress` that counts bytes.
+
+        Raises:
+            SpecError: workers is less than 1.
+        """
+        from arraystore.verify import verify  # noqa: PLC0415 - only who verifies pays for it
+
+        return verify(self, workers=workers, progress=progress)
 
     def close(self) -> None:
         """Let go of the arrays; the mappings end when nothing else references them."""

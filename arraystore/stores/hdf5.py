@@ -9,14 +9,16 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 
+from arraystore.digests import dataset_blocks, digest_of
 from arraystore.errors import FormatError
 from arraystore.format import PAGE_BYTES, Description, SlotFile, fsync_path
 from arraystore.stores.base import Publication, Store
@@ -26,9 +28,12 @@ from arraystore.stores.partial import reserve
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Hdf5Draft", "open_hdf5", "slots_of"]
+__all__ = ["Hdf5Draft", "dataset_names", "open_hdf5", "read_table", "slots_of"]
 
 _JSON = "store.json"
+# The layout of HDF5 1.8: every object header has a checksum of its own.
+_LIBVER = ("v108", "v108")
+_TEXTS_A_BLOCK = 1 << 14
 
 
 class Hdf5Draft(DiskDraft):
@@ -59,7 +64,7 @@ class Hdf5Draft(DiskDraft):
 
     def _write_rest(self, folder: Path, publication: Publication) -> None:
         fsync_path(folder / self.pixels)
-        with _h5(folder / self.pixels, "r+") as file:
+        with _h5(folder / self.pixels, "r+", libver=_LIBVER) as file:
             _write_all(file, publication)
 
     def _publish(self) -> Store:
@@ -101,7 +106,7 @@ def open_hdf5(path: Path) -> Store:
         path=path,
         images=slots.map(),
         publication=publication,
-        load_table=lambda name: _read_table(path, name),
+        load_table=lambda name: read_table(path, name),
     )
 
 
@@ -129,7 +134,7 @@ def _write_head(path: Path, shape: tuple[int, ...]) -> SlotFile:
     create.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     create.set_fill_time(h5py.h5d.FILL_TIME_NEVER)  # the file system's zeros will do
     create.set_obj_track_times(False)  # two builds of the same images are the same bytes
-    layout = {"libver": ("v108", "v108"), "alignment_threshold": 1, "alignment_interval": PAGE_BYTES}
+    layout = {"libver": _LIBVER, "alignment_threshold": 1, "alignment_interval": PAGE_BYTES}
     with _h5(path, "w", **layout) as file:
         space = h5py.h5s.create_simple(shape)
         h5py.h5d.create(file.id, b"images", h5py.h5t.NATIVE_UINT8, space, create)
@@ -137,10 +142,10 @@ def _write_head(path: Path, shape: tuple[int, ...]) -> SlotFile:
 
 
 def slots_of(path: Path) -> SlotFile:
-    """Return where the slots of an HDF5 file lie.
+    """Return where the slots lie.
 
     Raises:
-        FormatError: they are not contiguous uint8, or this is no HDF5 file.
+        FormatError: they are not contiguous uint8, or this is no HDF5 file that can be read.
     """
     with _h5(path, "r") as file:
         dataset = file["images"]
@@ -152,8 +157,6 @@ def slots_of(path: Path) -> SlotFile:
 
 def _write_all(file: h5py.File, publication: Publication) -> None:
     description = publication.description
-    text = json.dumps(description.to_json(), indent=2)
-    file.create_dataset(_JSON, data=text, dtype=h5py.string_dtype())
     # Attributes are for people with an HDF5 browser; a reader goes by store.json.
     file.attrs["format"], file.attrs["layout"] = "arraystore", description.spec.layout
     file.attrs["mean"], file.attrs["std"] = description.mean, description.std
@@ -165,6 +168,17 @@ def _write_all(file: h5py.File, publication: Publication) -> None:
     _write_table(file, "samples", publication.samples)
     if publication.dropped is not None:
         _write_table(file, "dropped", publication.dropped)
+    parts = {name: file[name] for name in dataset_names(file) if name != "images"}
+    digests = {name: digest_of(dataset_blocks(dataset)) for name, dataset in parts.items()}
+    text = replace(description, digests=digests).to_text()
+    file.create_dataset(_JSON, data=text, dtype=h5py.string_dtype())
+
+
+def dataset_names(file: h5py.File) -> list[str]:
+    """Return the names of all datasets in a file, sorted."""
+    names: list[str] = []
+    file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+    return sorted(names)
 
 
 def _write_table(file: h5py.File, name: str, table: pa.Table) -> None:
@@ -184,31 +198,43 @@ def _write_table(file: h5py.File, name: str, table: pa.Table) -> None:
             group.create_dataset(column, data=values.fill_null(0).to_numpy())
 
 
-def _read_table(path: Path, name: str) -> pa.Table | None:
+def read_table(path: Path, name: str, columns: Sequence[str] | None = None) -> pa.Table | None:
+    """Read a table, or the columns of it that are wanted; None where there is none of that name.
+
+    Raises:
+        FormatError: this is no HDF5 file that can be read.
+    """
     import pyarrow as pa  # noqa: PLC0415 - only who asks for samples pays
 
-    columns: dict[str, Any] = {}
+    read: dict[str, Any] = {}
     with _h5(path, "r") as file:
         if name not in file:
             return None
-        for column, dataset in file[name].items():
-            values = dataset[...]
+        for column in file[name] if columns is None else columns:
+            dataset = file[name][column]
             if column == "mtime":
-                columns[column] = pa.array(values, pa.timestamp("us", "UTC"), mask=values == 0)
+                values = dataset[...]
+                read[column] = pa.array(values, pa.timestamp("us", "UTC"), mask=values == 0)
             elif column == "hash":
-                columns[column] = pa.array(values, mask=values == 0)
-            elif values.dtype == object:
-                columns[column] = _texts(values.tolist(), nullable=column == "reason")
+                values = dataset[...]
+                read[column] = pa.array(values, mask=values == 0)
+            elif dataset.dtype == object:
+                read[column] = _texts(dataset, nullable=column == "reason")
             else:
-                columns[column] = pa.array(values)
-    return pa.table(columns)
+                read[column] = pa.array(dataset[...])
+    return pa.table(read)
 
 
-def _texts(values: list[bytes], *, nullable: bool) -> pa.Array:
-    import pyarrow as pa  # noqa: PLC0415 - see _read_table
+def _texts(dataset: h5py.Dataset, *, nullable: bool) -> pa.ChunkedArray:
+    import pyarrow as pa  # noqa: PLC0415 - see read_table
 
+    # In blocks, because h5py makes an object of each.
+    blocks = []
+    for start in range(0, len(dataset), _TEXTS_A_BLOCK):
+        values = dataset[start : start + _TEXTS_A_BLOCK].tolist()
+        blocks.append(pa.array([None if nullable and not value else value for value in values], pa.binary()))
+    texts = pa.chunked_array(blocks, pa.binary())
     try:
-        texts = [None if nullable and not value else value.decode() for value in values]
-        return pa.array(texts, pa.string())
-    except UnicodeDecodeError:
-        return pa.array(values, pa.binary())
+        return texts.cast(pa.string())
+    except pa.ArrowInvalid:  # not valid UTF-8
+        return texts

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from arraystore.digests import digest_of, file_blocks
 from arraystore.errors import FormatError
 from arraystore.format import (
     PIXELS_OFFSET,
@@ -16,8 +18,8 @@ from arraystore.format import (
     npy_slots,
     read_json,
     read_npy,
-    write_json,
     write_npy,
+    write_text,
 )
 from arraystore.samples import read_parquet, write_parquet
 from arraystore.stores.base import Publication, Store
@@ -53,7 +55,10 @@ class NpyDraft(DiskDraft):
         write_parquet(folder / "samples.parquet", publication.samples)
         if publication.dropped is not None:
             write_parquet(folder / "dropped.parquet", publication.dropped)
-        write_json(folder / "store.json", publication.description.to_json())
+        files = ["status.npy", "checksums.npy", *(f"{name}.npy" for name in publication.targets), "samples.parquet"]
+        files += ["dropped.parquet"] if publication.dropped is not None else []
+        digests = {name: digest_of(file_blocks(folder / name)) for name in files}
+        write_text(folder / "store.json", replace(publication.description, digests=digests).to_text())
 
     def _publish(self) -> Store:
         self._folder.publish_folder()
