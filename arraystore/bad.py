@@ -62,7 +62,7 @@ def bad_images_error(failures: list[BadImage], total: int, *, kept: bool, tried:
         )
     of = f"{total:,} images" if tried is None else f"the first {tried:,} images tried"
     message = f"{len(failures):,} of {of} could not be stored.\n" + "\n".join([*lines, advice.strip()])
-    return BadImagesError(message, bad=failures, total=total)
+    return BadImagesError(message, bad=failures, total=total, tried=tried)
 
 
 def drop_failed(draft: Draft) -> npt.NDArray[np.int64]:

@@ -99,12 +99,14 @@ class BadImagesError(ArraystoreError, ValueError):
     Attributes:
         bad: every one of them, in the order of slots.
         total: how many sources the manifest has.
+        tried: how many had been tried when ``max_bad`` ended the build; None where all were.
     """
 
-    def __init__(self, message: str, *, bad: Sequence[BadImage], total: int) -> None:
+    def __init__(self, message: str, *, bad: Sequence[BadImage], total: int, tried: int | None = None) -> None:
         super().__init__(message, slot=bad[0].slot, source=bad[0].source, reason=bad[0].reason)
         self.bad = tuple(bad)
         self.total = total
+        self.tried = tried
 
 
 class StoreError(ArraystoreError):

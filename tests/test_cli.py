@@ -98,7 +98,7 @@ def test_the_console_entry_is_main() -> None:
     assert result.stdout == f"arraystore {arraystore.__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["plan", "build", "info", "verify", "preview", "sample"])
+@pytest.mark.parametrize("command", ["plan", "build", "info", "preview", "sample", "verify", "repair", "update"])
 def test_help(command: str) -> None:
     assert command in run("--help").stdout
     result = run(command, "--help")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,12 +15,19 @@ __all__ = [
     "Exact",
     "Filter",
     "Fit",
+    "Fresh",
     "Layout",
+    "MaxBad",
     "MaxPixels",
+    "Processes",
+    "Quiet",
     "Size",
     "Source",
+    "Store",
+    "Timeout",
     "Workers",
     "parse_background",
+    "parse_max_bad",
     "parse_size",
     "parse_slots",
 ]
@@ -43,6 +51,18 @@ Exact = Annotated[bool, typer.Option("--exact", help="Decode every JPEG at full 
 MaxPixels = Annotated[int, typer.Option(min=1, help="A source with more pixels is a bad one.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="How many workers.", show_default="one a core")]
 
+Store = Annotated[Path, typer.Argument(metavar="STORE", help="A store.")]
+MaxBad = Annotated[
+    str | None,
+    typer.Option(metavar="N|N%", help="Stop when more images than this are bad.", show_default="no limit"),
+]
+Processes = Annotated[bool, typer.Option("--processes", help="Workers are processes, not threads.")]
+Timeout = Annotated[
+    float, typer.Option(metavar="SECONDS", help="With --processes: an image that takes longer is a bad one.")
+]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Discard what an interrupted command left.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+
 
 def parse_size(text: str) -> tuple[int, int]:
     """Return the height and width that ``--size`` gives.
@@ -55,6 +75,25 @@ def parse_size(text: str) -> tuple[int, int]:
         return int(parts[0]), int(parts[-1])
     raise typer.BadParameter(
         f"{text!r} is not a size; give pixels as 256, or height x width as 224x320", param_hint="'--size'"
+    )
+
+
+def parse_max_bad(text: str) -> float:
+    """Return the number of images that ``--max-bad`` gives, or the share as a fraction.
+
+    Raises:
+        typer.BadParameter: it gives neither.
+    """
+    if text.isdecimal():
+        return int(text)
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if 0 <= share <= 1:
+        return share
+    raise typer.BadParameter(
+        f"{text!r} is not a limit; give a number of images as 100, or a share as 5%", param_hint="'--max-bad'"
     )
 
 

@@ -1,0 +1,190 @@
+"""The commands that plan and build."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+import arraystore
+from arraystore import Progress, Store
+from arraystore.build import TIMEOUT_S
+from arraystore.cli import options
+from arraystore.cli.app import Debug, app, errors_reported, print_bad
+from arraystore.forecast import print_forecast
+from arraystore.info import disk_bytes, flat, many, readable
+from arraystore.progress import reporting
+from arraystore.spec import DEFAULT_MAX_PIXELS
+
+__all__ = ["GOES_ON", "Watch", "print_summary"]
+
+GOES_ON = "interrupted; the same command goes on where this one stopped"
+
+
+@app.command("plan")
+def _plan(  # noqa: PLR0913 - each is an option of the command
+    source: options.Source,
+    target: Annotated[
+        Path | None, typer.Argument(metavar="TARGET", help="Where the store would be.", show_default=False)
+    ] = None,
+    *,
+    size: options.Size,
+    fit: options.Fit = "stretch",
+    filter: options.Filter = "bilinear",  # noqa: A002 - the option's own word
+    colour: options.Colour = "rgb",
+    layout: options.Layout = "NCHW",
+    background: options.Background = "white",
+    exact: options.Exact = False,
+    max_pixels: options.MaxPixels = DEFAULT_MAX_PIXELS,
+    workers: options.Workers = None,
+    sample: Annotated[int, typer.Option(min=0, help="How many images to time; 0 leaves the time open.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random choice of the sample.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON, with every class.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Say what a build would take, in bytes and in time. Nothing is written."""
+    height_width, colours = options.parse_size(size), options.parse_background(background)
+    with errors_reported(debug=debug):
+        forecast = arraystore.plan(
+            source,
+            target,
+            size=height_width,
+            fit=fit,
+            filter=filter,
+            colour=colour,
+            layout=layout,
+            background=colours,
+            exact=exact,
+            max_pixels=max_pixels,
+            workers=workers,
+            sample=sample,
+            seed=seed,
+            progress=sys.stderr.isatty(),
+        )
+        if as_json:
+            typer.echo(json.dumps(forecast.to_dict(), indent=2))
+        else:
+            print_forecast(forecast)
+
+
+@app.command("build")
+def _build(  # noqa: PLR0913 - each is an option of the command
+    source: options.Source,
+    target: Annotated[
+        Path,
+        typer.Argument(metavar="TARGET", help="The store to make: HDF5 if it ends in .h5 or .hdf5, else a folder."),
+    ],
+    *,
+    size: options.Size,
+    fit: options.Fit = "stretch",
+    filter: options.Filter = "bilinear",  # noqa: A002 - the option's own word
+    colour: options.Colour = "rgb",
+    layout: options.Layout = "NCHW",
+    background: options.Background = "white",
+    exact: options.Exact = False,
+    max_pixels: options.MaxPixels = DEFAULT_MAX_PIXELS,
+    bad: Annotated[
+        Literal["raise", "keep", "drop"], typer.Option(help="What to do with sources that cannot be stored.")
+    ] = "raise",
+    max_bad: options.MaxBad = None,
+    workers: options.Workers = None,
+    processes: options.Processes = False,
+    timeout: options.Timeout = TIMEOUT_S,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the target if it exists.")] = False,
+    fresh: options.Fresh = False,
+    quiet: options.Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Decode every image of SOURCE into the store TARGET."""
+    # Parsed here and not by typer, whose versions differ in whether a default goes through the parser.
+    height_width, colours = options.parse_size(size), options.parse_background(background)
+    limit = None if max_bad is None else options.parse_max_bad(max_bad)
+    with errors_reported(debug=debug, interrupted=GOES_ON):
+        bar = not quiet and sys.stderr.isatty()
+        with reporting(bar) as report:
+            watch = Watch(report)
+            store = arraystore.build(
+                source,
+                target,
+                size=height_width,
+                fit=fit,
+                filter=filter,
+                colour=colour,
+                layout=layout,
+                background=colours,
+                exact=exact,
+                max_pixels=max_pixels,
+                bad=bad,
+                max_bad=limit,
+                workers=workers,
+                processes=processes,
+                timeout_s=timeout,
+                progress=watch,
+                overwrite=overwrite,
+                fresh=fresh,
+            )
+        with store:
+            if not quiet:
+                print_summary(store, target, watch)
+
+
+class Watch:
+    """A function for the progress of a build that remembers what a summary needs, and passes it on."""
+
+    bad: int
+    """Images that could not be stored."""
+
+    def __init__(self, report: Callable[[Progress], None]) -> None:
+        self._report = report
+        self._start_s = time.perf_counter()
+        self._done_before: int | None = None
+        self._done = 0
+        self.bad = 0
+
+    def __call__(self, progress: Progress) -> None:
+        """Take note of the progress, and pass it on."""
+        if self._done_before is None:
+            self._done_before = progress.done
+        self._done, self.bad = progress.done, progress.bad
+        self._report(progress)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the command began to build, the listing of sources included."""
+        return time.perf_counter() - self._start_s
+
+    @property
+    def decoded(self) -> int:
+        """Images that this call decoded, not counting those of an interrupted one before it."""
+        return self._done - (self._done_before or 0)
+
+
+def print_summary(store: Store, target: Path, watch: Watch) -> None:
+    """Print what a command has made, and how to open it."""
+    shape = " x ".join(map(str, store.spec.slot_shape))
+    seconds = watch.seconds
+    typer.echo(
+        f"{flat(str(target))}: {many(len(store), 'image')} of {shape} ({store.spec.layout}), "
+        f"{readable(disk_bytes(target))} on disk; {seconds:.1f} s, {watch.decoded / max(seconds, 1e-9):,.0f} img/s"
+    )
+    opened = f"arraystore.open({_quoted(target)}).images"
+    if store.medium == "npy":
+        opened = f'np.load({_quoted(target / "images.npy")}, mmap_mode="r")'
+    typer.echo(f"open it with  {opened}")
+    bad = store.bad()
+    if bad:
+        typer.echo(f"{many(len(bad), 'bad image')}, stored as zeros with status 2:", err=True)
+        print_bad(bad)
+    elif watch.bad:
+        typer.echo(f"{many(watch.bad, 'bad image')}, whose rows were dropped:", err=True)
+        print_bad(store.dropped())
+
+
+def _quoted(path: Path) -> str:
+    """Return the path as a Python string literal in double quotes."""
+    return json.dumps(str(path), ensure_ascii=not str(path).isprintable())
