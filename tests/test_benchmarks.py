@@ -150,3 +150,10 @@ def test_crash_safety(tmp_path: Path, photos: Path) -> None:
     assert all(line["images"] == 40 and len(line["wall_s"]) == 1 for line in lines)
     assert lines[0]["safe_takes_times"] == [1.0]
     assert "the safe one takes" in text
+
+
+def test_resume(tmp_path: Path) -> None:
+    text, lines = run(tmp_path, "resume.py", "--counts", "20,40", "--runs", "2")
+    assert [line["slots"] for line in lines] == [20, 40]
+    assert all(len(line["decide_s"]) == 2 and min(line["decide_s"]) > 0 for line in lines)
+    assert "nothing left to fill" in text

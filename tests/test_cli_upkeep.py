@@ -67,7 +67,7 @@ class TestUpdate:
         files = sorted(folder.rglob("*.*"))
         files[0].unlink()
         files[1].write_bytes(images.jpeg(images.photo(9, 9, seed=1)))
-        files[2].rename(folder / "ash" / "z\n.jpg")
+        files[2].rename(folder / "ash" / "z\n.png")
         (folder / "oak" / "new.jpg").write_bytes(images.jpeg(images.photo(9, 9, seed=2)))
         before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
         result = run("update", target, "--dry-run")
@@ -76,7 +76,7 @@ class TestUpdate:
             f"{target}: 1 added, 1 changed, 1 renamed, 1 removed, 5 unchanged",
             "  + oak/new.jpg",
             "  ~ ash/img_001.jpg",
-            "  > ash/img_002.jpg is now ash/z\\n.jpg",
+            "  > ash/img_002 ü.png is now ash/z\\n.png",
             "  - ash/img_000.jpg",
         ]
         assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
