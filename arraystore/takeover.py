@@ -27,6 +27,9 @@ class Takeover:
             the old store says.
         load: a row's own source.
 
+    Attributes:
+        failed: the rows whose slot had failed before, and is taken over as such.
+
     Raises:
         StoreError: the store lies in memory.
         FormatError: it is damaged.
@@ -57,7 +60,6 @@ class Takeover:
         taken = np.flatnonzero(slots >= 0)
         failed = np.asarray(store.status)[slots[taken]] == FAILED
         self.failed: frozenset[int] = frozenset(taken[failed].tolist())
-        """The rows whose slot had failed before, and is taken over as such."""
 
     def load(self, row: int) -> Source:
         """Return what a worker is to fill a row from."""

@@ -1,8 +1,8 @@
 """How long does a call take to see that an earlier one has done everything?
 
-A build of many small images is stopped by one that cannot be stored, when all the others are settled. The same call then
-has to list the sources, read the ledger, and look at each source's size and time of change, before it knows that there
-is nothing left to fill: that is timed, up to its first report of progress. No pixel is read.
+A build of many small images is stopped by one that cannot be stored, when all the others are settled. The same call
+then has to list the sources, read the ledger, and look at each source's size and time of change, before it knows that
+there is nothing left to fill: that is timed, up to its first report of progress. No pixel is read.
 """
 
 from __future__ import annotations

@@ -134,10 +134,11 @@ def _build(  # noqa: PLR0913 - each is an option of the command
 
 
 class Watch:
-    """A function for the progress of a build that remembers what a summary needs, and passes it on."""
+    """A function for the progress of a build that remembers what a summary needs, and passes it on.
 
-    bad: int
-    """Images that could not be stored."""
+    Attributes:
+        bad: images that could not be stored.
+    """
 
     def __init__(self, report: Callable[[Progress], None]) -> None:
         self._report = report
