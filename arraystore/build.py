@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import closing
+from dataclasses import dataclass
 from importlib import metadata
 from typing import Any, Literal
 
@@ -34,7 +35,7 @@ from arraystore.spec import DEFAULT_MAX_PIXELS, Colour, Filter, Fit, ImageSpec, 
 from arraystore.stores import Draft, Plan, Store, draft_for, finished
 from arraystore.stores.base import Publication
 
-__all__ = ["TIMEOUT_S", "build", "build_manifest", "check_options"]
+__all__ = ["TIMEOUT_S", "Options", "build", "build_manifest"]
 
 _RUNS_IN_FLIGHT_PER_WORKER = 3
 # No image of a real camera takes this long, however busy the machine.
@@ -130,14 +131,7 @@ def build(  # noqa: PLR0913 - each option is keyword-only
         exact=exact,
         max_pixels=max_pixels,
     )
-    check_options(
-        bad=bad, max_bad=max_bad, workers=workers, processes=processes, timeout_s=timeout_s, executor=executor
-    )
-    manifest = Manifest.of(source, labels=labels, targets=targets)
-    return build_manifest(
-        manifest,
-        target,
-        spec,
+    options = Options(
         bad=bad,
         max_bad=max_bad,
         workers=workers,
@@ -148,69 +142,57 @@ def build(  # noqa: PLR0913 - each option is keyword-only
         overwrite=overwrite,
         fresh=fresh,
     )
+    return build_manifest(Manifest.of(source, labels=labels, targets=targets), target, spec, options)
 
 
-def check_options(  # noqa: PLR0913 - one call
-    *,
-    bad: Literal["raise", "keep", "drop"],
-    max_bad: float | None,
-    workers: int | None,
-    processes: bool,
-    timeout_s: float,
-    executor: Executor | None,
-) -> None:
-    """Refuse options of `build` that cannot be, before anything is listed.
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a build goes about it: the options of `build` that do not change what an image becomes.
 
     Raises:
-        SpecError: one of them.
+        SpecError: one of them has a value that cannot be.
     """
-    if bad not in ("raise", "keep", "drop"):
-        raise SpecError(f"bad must be 'raise', 'keep' or 'drop', not {bad!r}")
-    check_workers(workers)
-    if not (isinstance(timeout_s, int | float) and 0 < timeout_s < math.inf):
-        raise SpecError(f"timeout_s must be a number of seconds greater than 0, not {timeout_s!r}")
-    if processes and executor is not None:
-        raise SpecError("processes=True and an executor were passed: choose one, the executor has its own workers")
-    check_max_bad(max_bad)
+
+    bad: Literal["raise", "keep", "drop"] = "raise"
+    max_bad: float | None = None
+    workers: int | None = None
+    processes: bool = False
+    timeout_s: float = TIMEOUT_S
+    executor: Executor | None = None
+    progress: bool | Callable[[Progress], None] = True
+    overwrite: bool = False
+    fresh: bool = False
+
+    def __post_init__(self) -> None:
+        if self.bad not in ("raise", "keep", "drop"):
+            raise SpecError(f"bad must be 'raise', 'keep' or 'drop', not {self.bad!r}")
+        check_workers(self.workers)
+        if not (isinstance(self.timeout_s, int | float) and 0 < self.timeout_s < math.inf):
+            raise SpecError(f"timeout_s must be a number of seconds greater than 0, not {self.timeout_s!r}")
+        if self.processes and self.executor is not None:
+            raise SpecError("processes=True and an executor were passed: choose one, the executor has its own workers")
+        check_max_bad(self.max_bad)
 
 
-def build_manifest(  # noqa: PLR0913 - what `build` takes, and three things more
+def build_manifest(  # noqa: PLR0913 - what is built, how, and three things for those who take slots over
     manifest: Manifest,
     target: str | os.PathLike[str] | None,
     spec: ImageSpec,
+    options: Options,
     *,
-    bad: Literal["raise", "keep", "drop"],
-    max_bad: float | None = None,
-    workers: int | None = None,
-    processes: bool = False,
-    timeout_s: float = TIMEOUT_S,
-    executor: Executor | None = None,
-    progress: bool | Callable[[Progress], None] = True,
-    overwrite: bool = False,
-    fresh: bool = False,
     load: Callable[[int], Source] | None = None,
     known_bad: Container[int] = (),
     amend: Callable[[Publication], Publication] = lambda publication: publication,
 ) -> Store:
     """Build what `build` has made a manifest of; the same for an update or a repair, which take slots over.
 
-    The options are not checked: `check_options` does that, before a manifest is made.
-
     Args:
         manifest: what to build.
-        target: see `build`, as for all options down to ``fresh``.
+        target: see `build`.
         spec: how images become slots.
-        bad: see `build`.
-        max_bad: see `build`.
-        workers: see `build`.
-        processes: see `build`.
-        timeout_s: see `build`.
-        executor: see `build`.
-        progress: see `build`.
-        overwrite: see `build`.
-        fresh: see `build`.
+        options: how to go about it.
         load: what a worker is to fill a slot from; None is ``manifest.load``.
-        known_bad: slots that may fail whatever ``bad`` says.
+        known_bad: slots that may fail whatever ``options.bad`` says.
         amend: changes what is published beside the pixels.
 
     Raises:
@@ -224,21 +206,27 @@ def build_manifest(  # noqa: PLR0913 - what `build` takes, and three things more
     store = finished(target, plan)
     if store is not None:
         return store
-    draft = draft_for(target, plan, overwrite=overwrite, fresh=fresh)
+    draft = draft_for(target, plan, overwrite=options.overwrite, fresh=options.fresh)
 
     def job_of(start: int, stop: int) -> Job:
         return Job(start, [(load or manifest.load)(slot) for slot in range(start, stop)], spec, draft.file)
 
     try:
-        crew = crew_for(draft.slots, workers=workers, executor=executor, processes=processes, timeout_s=timeout_s)
+        crew = crew_for(
+            draft.slots,
+            workers=options.workers,
+            executor=options.executor,
+            processes=options.processes,
+            timeout_s=options.timeout_s,
+        )
         # The crew stops before what it has filled is claimed for the last time.
-        with Checkpoints(draft) as checkpoints, closing(crew), reporting(progress) as report:
-            _fill(draft, manifest, job_of, max_bad, crew, checkpoints, report)
+        with Checkpoints(draft) as checkpoints, closing(crew), reporting(options.progress) as report:
+            _fill(draft, manifest, job_of, options.max_bad, crew, checkpoints, report)
         failures = failures_of(draft.reasons, manifest)
         unexpected = [failure for failure in failures if failure.slot not in known_bad]
-        if (unexpected and bad == "raise") or len(failures) == len(manifest):
+        if (unexpected and options.bad == "raise") or len(failures) == len(manifest):
             raise bad_images_error(unexpected or failures, len(manifest), kept=target is not None)
-        kept = drop_failed(draft) if failures and bad == "drop" else None
+        kept = drop_failed(draft) if failures and options.bad == "drop" else None
         return draft.publish(amend(_publication(draft, manifest, spec, kept)))
     finally:
         draft.close()

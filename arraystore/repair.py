@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from arraystore.build import TIMEOUT_S, build_manifest, check_options
+from arraystore.build import TIMEOUT_S, Options, build_manifest
 from arraystore.errors import StoreError
 from arraystore.progress import Progress
 from arraystore.samples import manifest_of, mtimes_us
@@ -63,7 +63,16 @@ def repair(  # noqa: PLR0913 - each option is keyword-only
         SpaceError: the volume is too small for a second store; the store is as it was.
         OSError: the store cannot be read or written.
     """
-    check_options(bad=bad, max_bad=None, workers=workers, processes=processes, timeout_s=timeout_s, executor=executor)
+    options = Options(
+        bad=bad,
+        workers=workers,
+        processes=processes,
+        timeout_s=timeout_s,
+        executor=executor,
+        progress=progress,
+        overwrite=True,
+        fresh=fresh,
+    )
     store = open_store(path)
     found = verification or verify(path, workers=workers, progress=progress)
     if found.faults:
@@ -97,18 +106,5 @@ def repair(  # noqa: PLR0913 - each option is keyword-only
         )
 
     return build_manifest(
-        manifest,
-        path,
-        description.spec,
-        bad=bad,
-        workers=workers,
-        processes=processes,
-        timeout_s=timeout_s,
-        executor=executor,
-        progress=progress,
-        overwrite=True,
-        fresh=fresh,
-        load=takeover.load,
-        known_bad=takeover.failed,
-        amend=as_it_was,
+        manifest, path, description.spec, options, load=takeover.load, known_bad=takeover.failed, amend=as_it_was
     )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from arraystore.build import TIMEOUT_S, build_manifest, check_options
+from arraystore.build import TIMEOUT_S, Options, build_manifest
 from arraystore.errors import ManifestError, SpecError, StoreError
 from arraystore.format import STORED
 from arraystore.manifest import Manifest
@@ -183,32 +183,8 @@ def update(  # noqa: PLR0913 - each option is keyword-only
         StoreError: see `arraystore.build` and `compare`.
         OSError: the store cannot be read or written.
     """
-    check_options(
+    options = Options(
         bad=bad or "raise",
-        max_bad=max_bad,
-        workers=workers,
-        processes=processes,
-        timeout_s=timeout_s,
-        executor=executor,
-    )
-    changes = changes or compare(path, source, removed=removed, content=content, labels=labels, targets=targets)
-    store = open_store(path)
-    if not changes:
-        return store
-    with store:
-        takeover = Takeover(store, changes.slots, changes.stamps, changes.manifest.load)
-        if bad is None:
-            bad = "keep" if store.description.failed else "drop" if store.dropped() else "raise"
-        spec = store.spec
-
-    def with_dropped(publication: Publication) -> Publication:
-        return replace(publication, dropped=join_dropped(changes.dropped, publication.dropped))
-
-    return build_manifest(
-        changes.manifest,
-        path,
-        spec,
-        bad=bad,
         max_bad=max_bad,
         workers=workers,
         processes=processes,
@@ -217,9 +193,23 @@ def update(  # noqa: PLR0913 - each option is keyword-only
         progress=progress,
         overwrite=True,
         fresh=fresh,
-        load=takeover.load,
-        known_bad=takeover.failed,
-        amend=with_dropped,
+    )
+    changes = changes or compare(path, source, removed=removed, content=content, labels=labels, targets=targets)
+    store = open_store(path)
+    if not changes:
+        return store
+    with store:
+        takeover = Takeover(store, changes.slots, changes.stamps, changes.manifest.load)
+        if bad is None:
+            as_built: Literal["raise", "keep", "drop"] = "drop" if store.dropped() else "raise"
+            options = replace(options, bad="keep" if store.description.failed else as_built)
+        spec = store.spec
+
+    def with_dropped(publication: Publication) -> Publication:
+        return replace(publication, dropped=join_dropped(changes.dropped, publication.dropped))
+
+    return build_manifest(
+        changes.manifest, path, spec, options, load=takeover.load, known_bad=takeover.failed, amend=with_dropped
     )
 
 

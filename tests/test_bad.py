@@ -54,9 +54,8 @@ def test_a_build_of_garbage_ends_early(tmp_path: Path, monkeypatch: pytest.Monke
     assert error.tried is not None
     assert len(error.bad) <= error.tried
     message = str(error)
-    assert message.startswith(
-        f"{len(error.bad)} of the first {error.tried} images tried could not be stored.\n  slot 1 "
-    )
+    counts = f"{len(error.bad)} of the first {error.tried} images tried"
+    assert message.startswith(f"{counts} could not be stored.\n  slot {error.bad[0].slot} ← bytes ")
     kept = " What is done is kept: the same call with a larger max_bad goes on." if target else ""
     assert message.endswith(f"Those are more than max_bad allows: is this the right folder?{kept}")
     if target:

@@ -21,6 +21,7 @@ _SHOWN_BAD = 10
 _INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 # The library's messages name its arguments; whoever typed a command needs its options.
+_BAD_ADVICE = "--bad keep stores them as zeros, --bad drop leaves them out; or mend the files and build again"
 _OPTIONS = {"overwrite=True": "--overwrite", "fresh=True": "--fresh", "timeout_s": "--timeout"}
 
 
@@ -51,7 +52,7 @@ def _command(
 
 
 @contextmanager
-def errors_reported(*, debug: bool, interrupted: str = "interrupted") -> Iterator[None]:
+def errors_reported(*, debug: bool, interrupted: str = "interrupted", bad_advice: str = _BAD_ADVICE) -> Iterator[None]:
     """Turn what may go wrong in a command into one line and an exit code; everything else is a bug and keeps its trace.
 
     Raises:
@@ -70,18 +71,18 @@ def errors_reported(*, debug: bool, interrupted: str = "interrupted") -> Iterato
     except (ArraystoreError, OSError) as error:
         if debug:
             traceback.print_exc()
-        _print_error(error)
+        _print_error(error, bad_advice)
         raise typer.Exit(2 if isinstance(error, SpecError) else 1) from None
 
 
-def _print_error(error: ArraystoreError | OSError) -> None:
+def _print_error(error: ArraystoreError | OSError, bad_advice: str) -> None:
     if isinstance(error, BadImagesError):
         # The library's message has the list and speaks of arguments; here the list comes last and they are options.
         advice, of = "is this the right source?", many(error.total, "image")
         if error.tried is not None:
             advice, of = f"those are more than --max-bad allows, {advice}", f"the first {many(error.tried, 'image')}"
         elif len(error.bad) < error.total:
-            advice = "--bad keep stores them as zeros, --bad drop leaves them out; or mend the files and build again"
+            advice = bad_advice
         typer.echo(f"arraystore: {len(error.bad):,} of {of} could not be stored; {advice}", err=True)
         print_bad(error.bad)
         return

@@ -67,7 +67,8 @@ def _repair(  # noqa: PLR0913 - each is an option of the command
     debug: Debug = False,
 ) -> None:
     """Decode the damaged slots of a store again from their sources."""
-    with errors_reported(debug=debug, interrupted=GOES_ON):
+    advice = "--bad keep stores them as zeros; or mend the files and repair again"
+    with errors_reported(debug=debug, interrupted=GOES_ON, bad_advice=advice):
         bar = not quiet and sys.stderr.isatty()
         found = arraystore.verify(path, workers=workers, progress=bar)
         if found.ok:
