@@ -11,6 +11,7 @@ Importing it loads no decoder, no framework and no h5py: each is loaded by the f
 __version__ = "0.1.0"
 
 from arraystore.build import build
+from arraystore.changes import Changes, compare
 from arraystore.errors import (
     ArraystoreError,
     BadImage,
@@ -32,7 +33,7 @@ from arraystore.repair import repair
 from arraystore.spec import ImageSpec
 from arraystore.stores import Store
 from arraystore.stores import open_store as open  # noqa: A004 - `arraystore.open`, as users would guess
-from arraystore.update import Changes, compare, update
+from arraystore.update import update
 from arraystore.verify import Verification, verify
 
 __all__ = [

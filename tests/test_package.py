@@ -34,7 +34,7 @@ LAYERS = [
     ["stats", "codecs"],
     ["decode"],
     ["samples", "stores", "fill", "checksums", "parts", "verify"],
-    ["bad", "checkpoint", "runs", "worker", "takeover"],
+    ["bad", "checkpoint", "runs", "worker", "takeover", "changes"],
     ["processes"],
     ["crew"],
     ["build"],
