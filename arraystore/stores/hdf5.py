@@ -35,6 +35,7 @@ class Hdf5Draft(DiskDraft):
     """Slots in ``TARGET.partial/images.h5``."""
 
     pixels = "images.h5"
+    offset = 3 * PAGE_BYTES
 
     @staticmethod
     def is_store(path: Path) -> bool:
@@ -48,7 +49,7 @@ class Hdf5Draft(DiskDraft):
     def _reserve(self, path: Path, shape: tuple[int, ...]) -> SlotFile:
         # A contiguous dataset cannot be resized. But all metadata lie before the pixels, so the head of a file made for
         # this many slots goes before these, and what lies behind them is cut off: no pixel is copied.
-        reserve(path, 3 * PAGE_BYTES + math.prod(shape))
+        reserve(path, self.offset + math.prod(shape))
         head = path.with_name("head.h5")
         slots = _write_head(head, shape)
         with head.open("rb") as file:
