@@ -41,7 +41,8 @@ class DiskDraft(ABC):
             target, plan, self.pixels, self.offset, is_store=self.is_store, overwrite=overwrite, fresh=fresh
         )
         try:
-            self._set_count(plan.count)
+            with self._folder.writing():
+                self._set_count(plan.count)
             self.settled = self._folder.start()
         except BaseException:
             self._folder.abandon()

@@ -59,9 +59,11 @@ class Lock:
             self._descriptor = -1
 
     def _take(self, target: Path) -> None:
+        locked = True
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            locked = False
             if error.errno in _NO_LOCKS:
                 if self._seems_held():
                     raise self._busy(target) from None
@@ -72,8 +74,12 @@ class Lock:
         if not self._is_at_its_path():  # its holder removed it between our opening and locking
             raise self._busy(target)
         holder = json.dumps({"host": socket.gethostname(), "pid": os.getpid()}) + "\n"
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, holder.encode(), 0)
+        try:
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, holder.encode(), 0)
+        except OSError:  # a full volume
+            if not locked:
+                raise
 
     def _holder(self) -> tuple[str, int]:
         """Machine and process that wrote the file last; ("", 0) where it does not say."""

@@ -33,7 +33,7 @@ _OURS = frozenset(
     (
         *_WORKING,
         *("store.json", "images.npy", "status.npy", "checksums.npy", "samples.parquet", "dropped.parquet"),
-        *("images.h5", "head.h5", PLAN + ".new"),
+        *("images.h5", PLAN + ".new"),
     )
 )
 _TRIES = 10
@@ -85,7 +85,8 @@ class PartialFolder:
         self.resumed = self._has_work(fresh=fresh)
         if not self.resumed:
             self._check_space()
-        self._lock = self._enter()
+        with self.writing():
+            self._lock = self._enter()
         self._held.callback(self._lock.release)
         try:
             # Another build may have published, or left, while this one looked.
@@ -184,11 +185,11 @@ class PartialFolder:
         try:
             yield
         except OSError as error:
-            # h5py puts the system's number into the text alone.
-            number = error.errno or next((full for full in _FULL if f"errno = {full}," in str(error)), None)
-            if isinstance(error, SpaceError) or number not in _FULL:
+            if isinstance(error, SpaceError) or error.errno not in _FULL:
                 raise
             free = free_disk_bytes(self.target.parent)
+            if not (self.path / PLAN).exists():  # nothing is begun, and nothing will be left
+                raise _space_error(self.target.parent, needed_bytes(self._plan.count, self._plan.spec), free) from error
             raise SpaceError(
                 f"the volume of {self.target.parent} filled up, {free / 1e9:.2f} GB are free: what is done is kept in "
                 f"{self.path}; free some space, and the same call goes on from there",
@@ -333,7 +334,7 @@ def _lock_if_free(path: Path, target: Path) -> Lock | None:
         return None
 
 
-def reserve(path: Path, size: int, *, header: bytes = b"") -> bool:
+def reserve(path: Path, size: int, *, header: bytes | bytearray = b"") -> bool:
     """Make a file ``size`` bytes long with all blocks reserved, so that no later write can find the volume full.
 
     What the file has already stays, but for a new ``header``; what is behind ``size`` is cut off.
@@ -342,24 +343,19 @@ def reserve(path: Path, size: int, *, header: bytes = b"") -> bool:
         Whether the volume keeps such a promise; one that compresses or copies on write may not.
 
     Raises:
-        SpaceError: the volume is too small.
+        OSError: the volume is too small, or failed.
     """
-    try:
-        with path.open("r+b" if path.exists() else "w+b") as file:
-            write_at(file.fileno(), memoryview(header), 0)
-            try:
-                os.posix_fallocate(file.fileno(), 0, size)
-            except OSError as error:
-                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
-                    raise
-            except AttributeError:
-                pass  # a system without it
-            os.ftruncate(file.fileno(), size)
-            return os.fstat(file.fileno()).st_blocks * 512 >= size
-    except OSError as error:
-        if error.errno in _FULL:
-            raise _space_error(path.parent, size, free_disk_bytes(path.parent)) from error
-        raise
+    with path.open("r+b" if path.exists() else "w+b") as file:
+        write_at(file.fileno(), memoryview(header), 0)
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                raise
+        except AttributeError:
+            pass  # a system without it
+        os.ftruncate(file.fileno(), size)
+        return os.fstat(file.fileno()).st_blocks * 512 >= size
 
 
 def _space_error(folder: Path, needed: int, free: int) -> SpaceError:
