@@ -77,8 +77,16 @@ def fill_up(folder: Path, *, leave: int = 0) -> None:
 
 
 def without_reservation() -> None:
-    """As on a volume that takes the call and sets nothing aside."""
-    os.posix_fallocate = lambda _descriptor, _offset, _size: None
+    """As on a volume that takes the call and sets nothing aside for the pixels.
+
+    For the ledger it does: to read what was never written takes room on this kind of volume, and on no other.
+    """
+
+    def reserve(descriptor: int, offset: int, size: int) -> None:
+        if "images." not in os.readlink(f"/proc/self/fd/{descriptor}"):
+            RESERVE(descriptor, offset, size)
+
+    os.posix_fallocate = reserve
 
 
 # --- volumes that fill up --------------------------------------------------------------------------------------------
