@@ -1,4 +1,4 @@
-"""What the fault tests share: builds that cost milliseconds to start and may be killed, and a look at what they leave."""
+"""What the fault tests share: builds that start in milliseconds and may be killed, and a look at what they leave."""
 
 from __future__ import annotations
 
@@ -226,6 +226,11 @@ def contents(folder: Path) -> dict[str, bytes]:
         str(path.relative_to(folder)): path.read_bytes() if path.is_file() else path.name.encode()
         for path in sorted(folder.rglob("*"))
     }
+
+
+def path_of(descriptor: int) -> Path:
+    """The file that is open."""
+    return Path(f"/proc/self/fd/{descriptor}").readlink()
 
 
 def wrong_claims(target: Path, oracle: Store) -> list[int]:

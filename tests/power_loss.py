@@ -15,12 +15,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pytest
+from faults import path_of
 
 from arraystore import fill
 from arraystore.stores import partial
+
+if TYPE_CHECKING:
+    import pytest
 
 SECTOR_BYTES = 512
 ROOT = 0  # the number of the folder that is watched
@@ -116,6 +119,18 @@ class Recorder:
         self._disk.changes.append(change)
         apply(self._now, change)
 
+    def removed(self, path: Path) -> None:
+        at = self.number_of(path.parent)
+        self.change(at, (at, path.name, None))
+
+    def renamed(self, path: Path, other: Path) -> None:
+        was, now, number = self.number_of(path.parent), self.number_of(other.parent), self.number_of(path)
+        self.change(now, (was, path.name, None), (now, other.name, number))
+
+    def exchanged(self, path: Path, other: Path) -> None:
+        at, one, two = self.number_of(path.parent), self.number_of(path), self.number_of(other)
+        self.change(at, (at, path.name, two), (at, other.name, one))
+
     def sync(self, inode: int) -> None:
         """What a file has, or the names of a folder, last from now on."""
         number = self._numbers.get(inode)
@@ -171,65 +186,55 @@ class Recorder:
 def record(patch: pytest.MonkeyPatch, folder: Path, *, forgotten: Callable[[str, str], bool]) -> Recorder:
     """Watch a folder from here on; ``forgotten(call, file name)`` tells which syncs do nothing."""
     recorder = Recorder(folder)
-
-    def inside(path: Any) -> bool:
-        return str(path).startswith(str(folder))
-
-    def syncing(name: str) -> None:
-        def call(descriptor: int) -> None:
-            path = os.readlink(f"/proc/self/fd/{descriptor}")
-            with recorder.event(f"{name} {path.removeprefix(str(folder))}"):
-                if not forgotten(name, Path(path).name):
-                    recorder.sync(os.fstat(descriptor).st_ino)
-
-        patch.setattr(os, name, call)
-
-    def watched(module: Any, name: str) -> None:
-        original = getattr(module, name)
-
-        def call(*args: Any, **options: Any) -> Any:
-            with recorder.event(name):
-                return original(*args, **options)
-
-        patch.setattr(module, name, call)
-
-    def naming(name: str, changes: Callable[..., None], module: Any = os) -> None:
-        original = getattr(module, name)
-
-        def call(*args: Any, **options: Any) -> Any:
-            if not inside(args[0]):
-                return original(*args, **options)
-            with recorder.event(f"{name} {' '.join(str(arg).removeprefix(str(folder)) for arg in args)}"):
-                if Path(args[0]).exists():
-                    changes(*map(Path, args[: 2 if name not in ("unlink", "rmdir") else 1]))
-                return original(*args, **options)
-
-        patch.setattr(module, name, call)
-
-    def removed(path: Path) -> None:
-        at = recorder.number_of(path.parent)
-        recorder.change(at, (at, path.name, None))
-
-    def renamed(path: Path, other: Path) -> None:
-        was, now, number = recorder.number_of(path.parent), recorder.number_of(other.parent), recorder.number_of(path)
-        recorder.change(now, (was, path.name, None), (now, other.name, number))
-
-    def exchanged(path: Path, other: Path) -> None:
-        at = recorder.number_of(path.parent)
-        one, two = recorder.number_of(path), recorder.number_of(other)
-        recorder.change(at, (at, path.name, two), (at, other.name, one))
-
     for name in ("fsync", "fdatasync"):
-        syncing(name)
+        _record_sync(patch, recorder, name, forgotten)
     for name in ("pwrite", "ftruncate", "posix_fallocate", "utime"):
-        watched(os, name)
-    watched(fill, "_fill_slot")
-    naming("unlink", removed)
-    naming("rmdir", removed)
-    naming("rename", renamed)
-    naming("replace", renamed)
-    naming("_exchange", exchanged, partial)
+        _record_call(patch, recorder, os, name)
+    _record_call(patch, recorder, fill, "_fill_slot")
+    for name in ("unlink", "rmdir"):
+        _record_names(patch, recorder, os, name, recorder.removed)
+    for name in ("rename", "replace"):
+        _record_names(patch, recorder, os, name, recorder.renamed)
+    _record_names(patch, recorder, partial, "_exchange", recorder.exchanged)
     return recorder
+
+
+def _record_call(patch: pytest.MonkeyPatch, recorder: Recorder, module: Any, name: str) -> None:
+    original = getattr(module, name)
+
+    def call(*args: Any, **options: Any) -> Any:
+        with recorder.event(name):
+            return original(*args, **options)
+
+    patch.setattr(module, name, call)
+
+
+def _record_sync(
+    patch: pytest.MonkeyPatch, recorder: Recorder, name: str, forgotten: Callable[[str, str], bool]
+) -> None:
+    def call(descriptor: int) -> None:
+        path = path_of(descriptor)
+        with recorder.event(f"{name} {path.name}"):
+            if not forgotten(name, path.name):
+                recorder.sync(os.fstat(descriptor).st_ino)
+
+    patch.setattr(os, name, call)
+
+
+def _record_names(
+    patch: pytest.MonkeyPatch, recorder: Recorder, module: Any, name: str, changes: Callable[..., None]
+) -> None:
+    original = getattr(module, name)
+
+    def call(path: Any, *other: Any, **options: Any) -> Any:
+        if not str(path).startswith(str(recorder.folder)):
+            return original(path, *other, **options)
+        with recorder.event(f"{name} {' '.join(Path(arg).name for arg in (path, *other))}"):
+            if Path(path).exists():
+                changes(Path(path), *map(Path, other))
+            return original(path, *other, **options)
+
+    patch.setattr(module, name, call)
 
 
 # --- what may be left ------------------------------------------------------------------------------------------------

@@ -91,7 +91,7 @@ def changes_outside(root: Path, case: str, source: Path, target: Path) -> list[t
     folders = [path for path in [root, *root.rglob("*"), Path("/dev/shm")] if path.is_dir()]  # noqa: S108 - a private one
     watch = Watch(folders)
     CASES[case](source, target)
-    (root / "home" / "seen").touch()  # a watch that sees nothing would pass
+    (root / "home" / "seen").write_text("seen")  # a watch that sees nothing would pass
     changes = [(what, path) for what, path in watch.changes() if path not in (target, partial_of(target))]
     assert ("close", root / "home" / "seen") in changes
     return [(what, path) for what, path in changes if path != root / "home" / "seen"]
@@ -175,14 +175,15 @@ def test_no_system_call_writes_anywhere_else(tmp_path: Path) -> None:
     source = world(tmp_path)
     nursery = private(tmp_path, *(strace if shutil.which("strace") else []))
     try:
-        for name, case in (("1.store", "processes"), ("2.h5", "overwrite"), ("3.store", "overwrite"), ("4.h5", "drop")):
+        for name, case in (("1.h5", "processes"), ("2.h5", "overwrite"), ("3.store", "overwrite")):
             nursery.run(run_case, case, source, tmp_path / "work" / name)
     finally:
         nursery.close()
     if not shutil.which("strace"):
         return
     paths = written_paths((tmp_path / "log").read_text(errors="surrogateescape"))
-    inside = {path for path in paths if re.match(rf"{re.escape(str(tmp_path))}/work/\d\.(store|h5)(\.partial)?(/|$)", path)}
+    ours = re.compile(rf"{re.escape(str(tmp_path))}/work/\d\.(store|h5)(\.partial)?(/|$)")
+    inside = set(filter(ours.match, paths))
     assert len(inside) > 20
     # numba makes sure that it may write where its cache is.
     cache = Path(arraystore.__file__).parent / "__pycache__"
@@ -216,7 +217,7 @@ def test_a_link_in_the_partial_folder_is_not_followed(photos: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("name", ["x.store", "x.h5"])
 @pytest.mark.parametrize("begun", [False, True])
-def test_files_and_folders_of_others_outlive_every_build(mixed: Path, tmp_path: Path, name: str, *, begun: bool) -> None:
+def test_files_of_others_outlive_every_build(mixed: Path, tmp_path: Path, name: str, *, begun: bool) -> None:
     target = tmp_path / name
     if begun:
         with pytest.raises(BadImagesError):

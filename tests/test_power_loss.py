@@ -1,4 +1,4 @@
-"""A power loss at any moment of a small build, in a model of a volume that keeps what it has synced and nothing else."""
+"""A power loss at any moment of a small build, in a model of a volume that keeps what it has synced, and no more."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from store_contract import build as build_small
 
 import arraystore
 from arraystore import FormatError, Store, StoreExistsError
-from arraystore.stores.partial import partial_of
 
 # A slot is a page, so that each may be lost by itself.
 SOURCE: list[Any] = [images.noise(64, 64, 1, seed=i) for i in range(8)]

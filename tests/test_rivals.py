@@ -74,7 +74,8 @@ def test_of_builds_that_begin_at_the_same_instant_one_wins(
         assert "done" in outcomes
         told += [text for text in outcomes if text not in ("done", "exists")]
         pids = "|".join(str(rival.pid) for rival in rivals)
-        message = rf"another build into {re.escape(str(place / name))} is running( \(process ({pids}) on .+\))?: wait for"
+        target = re.escape(str(place / name))
+        message = rf"another build into {target} is running( \(process ({pids}) on .+\))?: wait for it, or choose"
         for text in outcomes:
             assert text in ("done", "exists") or re.match(message, text), text
         assert contents(place) == contents(tmp_path / "alone")
