@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import images
 import pytest
 from hypothesis import settings
 
-pytest.register_assert_rewrite("store_contract")
+pytest.register_assert_rewrite("store_contract", "faults")
+
+from faults import Nursery  # noqa: E402 - its asserts are rewritten by now
 
 # The first example of a test may load a decoder; and nothing but the code under test decides what fails.
 settings.register_profile("tests", deadline=None, database=None)
@@ -29,3 +32,11 @@ def mixed(tmp_path: Path) -> Path:
     files[7].write_bytes(files[7].read_bytes()[:-60])
     files[11].write_bytes(images.bomb())
     return folder
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    """A process that forks builds."""
+    nursery = Nursery()
+    yield nursery
+    nursery.close()

@@ -524,9 +524,9 @@ class DiskContract(StoreContract):
                     left = [step]
 
                     def unlink(path: Path, *, missing_ok: bool = False, left: list[int] = left) -> None:
-                        if left[0] == 0 and path.name != "head.h5":
+                        if left[0] == 0:
                             raise KeyboardInterrupt
-                        left[0] -= path.name != "head.h5"
+                        left[0] -= 1
                         os.unlink(path) if path.exists() or not missing_ok else None  # noqa: PTH108
 
                     patch.setattr(Path, "unlink", unlink)

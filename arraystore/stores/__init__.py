@@ -11,6 +11,7 @@ from arraystore.stores.base import Draft, Plan, Store
 
 __all__ = ["Draft", "Plan", "Store", "draft_for", "finished", "medium_of", "no_store", "open_store", "slots_of"]
 
+_TRIES = 100
 _HDF5_SUFFIXES = frozenset((".h5", ".hdf5", ".hdf"))
 
 
@@ -103,6 +104,22 @@ def open_store(path: str | os.PathLike[str], *, partial: bool = False) -> Store:
         from arraystore.stores.unfinished import open_unfinished  # noqa: PLC0415 - see draft_for
 
         return open_unfinished(unfinished)
+    for _ in range(_TRIES):
+        before = _identity(place)
+        try:
+            store = _open_published(place)
+        except (FormatError, OSError):
+            if _identity(place) == before:
+                raise
+            continue
+        # It is read by its name, many times: of a store that replaced it meanwhile, no part may be among it.
+        if _identity(place) == before:
+            return store
+        store.close()
+    raise FormatError(f"{place} is replaced again and again: open it when that has ended", source=str(place))
+
+
+def _open_published(place: Path) -> Store:
     if place.is_dir():
         from arraystore.stores.npy import open_npy  # noqa: PLC0415 - see draft_for
 
@@ -119,3 +136,12 @@ def no_store(place: Path) -> FormatError:
     partial = place.with_name(place.name + ".partial")
     hint = f"; {partial} is an unfinished build, call build again to finish it" if partial.is_dir() else ""
     return FormatError(f"there is no store at {place}{hint}", source=str(place))
+
+
+def _identity(place: Path) -> tuple[int, int]:
+    """Which folder or file has the name now; zeros for none."""
+    try:
+        info = place.stat()
+    except OSError:
+        return 0, 0
+    return info.st_dev, info.st_ino

@@ -33,15 +33,17 @@ class DiskDraft(ABC):
     """
 
     pixels: ClassVar[str]  # the file's name
+    offset: ClassVar[int]  # the byte at which slot 0 starts
 
     def __init__(self, target: Path, plan: Plan, *, overwrite: bool = False, fresh: bool = False) -> None:
         self._slot_shape = plan.spec.slot_shape
         self._folder = PartialFolder(
-            target, plan, self.pixels, is_store=self.is_store, overwrite=overwrite, fresh=fresh
+            target, plan, self.pixels, self.offset, is_store=self.is_store, overwrite=overwrite, fresh=fresh
         )
         try:
-            self._set_count(plan.count)
-            self.settled = self._folder.start(self.file)
+            with self._folder.writing():
+                self._set_count(plan.count)
+            self.settled = self._folder.start()
         except BaseException:
             self._folder.abandon()
             raise

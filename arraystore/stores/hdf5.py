@@ -6,6 +6,7 @@ other file: workers fill it in parallel, and readers gather at full speed, outsi
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -20,7 +21,7 @@ import numpy as np
 
 from arraystore.digests import dataset_blocks, digest_of
 from arraystore.errors import FormatError
-from arraystore.format import PAGE_BYTES, Description, SlotFile, fsync_path
+from arraystore.format import PAGE_BYTES, Description, SlotFile, fsync_path, write_at
 from arraystore.stores.base import Publication, Store
 from arraystore.stores.draft import DiskDraft
 from arraystore.stores.partial import reserve
@@ -40,12 +41,13 @@ class Hdf5Draft(DiskDraft):
     """Slots in ``TARGET.partial/images.h5``."""
 
     pixels = "images.h5"
+    offset = 3 * PAGE_BYTES
 
     @staticmethod
     def is_store(path: Path) -> bool:
         """Return whether a store file has the name already."""
         try:
-            with _h5(path, "r") as file:
+            with _h5(path) as file:
                 return _JSON in file and "images" in file
         except FormatError:
             return False
@@ -53,19 +55,19 @@ class Hdf5Draft(DiskDraft):
     def _reserve(self, path: Path, shape: tuple[int, ...]) -> SlotFile:
         # A contiguous dataset cannot be resized. But all metadata lie before the pixels, so the head of a file made for
         # this many slots goes before these, and what lies behind them is cut off: no pixel is copied.
-        reserve(path, 3 * PAGE_BYTES + math.prod(shape))
-        head = path.with_name("head.h5")
-        slots = _write_head(head, shape)
-        with head.open("rb") as file:
-            header = file.read(slots.offset)
-        head.unlink()
-        reserved = reserve(path, slots.offset + math.prod(shape), header=header)
-        return SlotFile(str(path), slots.offset, shape, reserved=reserved)
+        ends = _Ends(b"", self.offset + math.prod(shape))
+        _make_pixels(ends, shape)
+        reserved = reserve(path, ends.end, header=ends.head.ljust(self.offset, b"\0"))
+        return SlotFile(str(path), self.offset, shape, reserved=reserved)
 
     def _write_rest(self, folder: Path, publication: Publication) -> None:
         fsync_path(folder / self.pixels)
-        with _h5(folder / self.pixels, "r+", libver=_LIBVER) as file:
-            _write_all(file, publication)
+        with (folder / self.pixels).open("r+b", buffering=0) as pixels:
+            ends = _Ends(pixels.read(self.offset), self.file.byte_of(self.file.shape[0]))
+            with h5py.File(ends, "r+", libver=_LIBVER) as file:
+                _write_all(file, publication)
+            write_at(pixels.fileno(), memoryview(ends.tail), ends.end)
+            write_at(pixels.fileno(), memoryview(ends.head), 0)
 
     def _publish(self) -> Store:
         self._folder.publish_file()
@@ -78,7 +80,7 @@ def open_hdf5(path: Path) -> Store:
     Raises:
         FormatError: it is no store, or damaged, cut short, or newer than this arraystore.
     """
-    with _h5(path, "r") as file:
+    with _h5(path) as file:
         if _JSON not in file or "images" not in file:
             raise FormatError(f"{path} is not a store: it has no datasets 'store.json' and 'images'", source=str(path))
         try:
@@ -111,20 +113,65 @@ def open_hdf5(path: Path) -> Store:
 
 
 @contextmanager
-def _h5(path: Path, mode: str, **options: Any) -> Iterator[h5py.File]:
+def _h5(path: Path) -> Iterator[h5py.File]:
     try:
-        # Network file systems often cannot lock; the build's own lock is taken already.
-        file = h5py.File(path, mode, locking="best-effort", **options)
+        file = h5py.File(path, "r", locking="best-effort")  # network file systems often cannot lock
     except OSError as error:
-        if mode != "r":
-            raise
         raise FormatError(f"{path} is not an HDF5 file that can be read: {error}", source=str(path)) from error
     with file:
         yield file
 
 
-def _write_head(path: Path, shape: tuple[int, ...]) -> SlotFile:
-    """Make a file that ends with the pixels, which are not written and take no space.
+class _Ends(io.RawIOBase):
+    """An HDF5 file without its pixels, in memory: what lies before and behind them.
+
+    The library writes here, and what it has written then goes into the file by system calls. For if one of its own
+    writes fails, as on a full volume, it can neither close that file nor open it again, and ends the process.
+
+    Attributes:
+        head: the bytes before the pixels.
+        end: the byte behind them.
+        tail: the bytes from there on.
+    """
+
+    def __init__(self, head: bytes, end: int) -> None:
+        super().__init__()
+        self.head, self.end, self.tail = bytearray(head), end, bytearray()
+        self._at = 0
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        size = self.end + len(self.tail) if self.head else 0
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: size}[whence]
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        part, at = self._part()
+        view = memoryview(buffer).cast("B")
+        data = part[at : at + len(view)]
+        view[:] = bytes(data).ljust(len(view), b"\0")  # the library looks further ahead than it needs
+        self._at += len(view)
+        return len(view)
+
+    def write(self, data: Any) -> int:
+        part, at = self._part()
+        view = memoryview(data).cast("B")
+        part.extend(bytes(max(at - len(part), 0)))
+        part[at : at + len(view)] = view
+        self._at += len(view)
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        size = self._at if size is None else size
+        del self.tail[max(size - self.end, 0) :]
+        self.tail.extend(bytes(max(size - self.end - len(self.tail), 0)))
+        return size
+
+    def _part(self) -> tuple[bytearray, int]:
+        return (self.head, self._at) if self._at < self.end else (self.tail, self._at - self.end)
+
+
+def _make_pixels(ends: _Ends, shape: tuple[int, ...]) -> None:
+    """Make a file that ends with the pixels, which are not written.
 
     In the layout of HDF5 1.8 the link to a dataset lies in its group's header, so nothing has to go behind the pixels;
     with every part on its own page they start at the same byte, the fourth page's first, whatever their number.
@@ -135,10 +182,9 @@ def _write_head(path: Path, shape: tuple[int, ...]) -> SlotFile:
     create.set_fill_time(h5py.h5d.FILL_TIME_NEVER)  # the file system's zeros will do
     create.set_obj_track_times(False)  # two builds of the same images are the same bytes
     layout = {"libver": _LIBVER, "alignment_threshold": 1, "alignment_interval": PAGE_BYTES}
-    with _h5(path, "w", **layout) as file:
+    with h5py.File(ends, "w", **layout) as file:
         space = h5py.h5s.create_simple(shape)
         h5py.h5d.create(file.id, b"images", h5py.h5t.NATIVE_UINT8, space, create)
-    return slots_of(path)
 
 
 def slots_of(path: Path) -> SlotFile:
@@ -147,7 +193,7 @@ def slots_of(path: Path) -> SlotFile:
     Raises:
         FormatError: they are not contiguous uint8, or this is no HDF5 file that can be read.
     """
-    with _h5(path, "r") as file:
+    with _h5(path) as file:
         dataset = file["images"]
         offset = dataset.id.get_offset() if isinstance(dataset, h5py.Dataset) else None
         if offset is None or dataset.dtype != np.uint8:
@@ -207,7 +253,7 @@ def read_table(path: Path, name: str, columns: Sequence[str] | None = None) -> p
     import pyarrow as pa  # noqa: PLC0415 - only who asks for samples pays
 
     read: dict[str, Any] = {}
-    with _h5(path, "r") as file:
+    with _h5(path) as file:
         if name not in file:
             return None
         for column in file[name] if columns is None else columns:

@@ -39,7 +39,8 @@ class Lock:
 
     def __init__(self, path: Path, target: Path) -> None:
         self._path = path
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        # Never through a link: the file is emptied.
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         try:
             self._take(target)
         except BaseException:
@@ -58,9 +59,11 @@ class Lock:
             self._descriptor = -1
 
     def _take(self, target: Path) -> None:
+        locked = True
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            locked = False
             if error.errno in _NO_LOCKS:
                 if self._seems_held():
                     raise self._busy(target) from None
@@ -71,8 +74,12 @@ class Lock:
         if not self._is_at_its_path():  # its holder removed it between our opening and locking
             raise self._busy(target)
         holder = json.dumps({"host": socket.gethostname(), "pid": os.getpid()}) + "\n"
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, holder.encode(), 0)
+        try:
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, holder.encode(), 0)
+        except OSError:  # a full volume
+            if not locked:
+                raise
 
     def _holder(self) -> tuple[str, int]:
         """Machine and process that wrote the file last; ("", 0) where it does not say."""

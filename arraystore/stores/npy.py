@@ -36,6 +36,7 @@ class NpyDraft(DiskDraft):
     """Slots in ``TARGET.partial/images.npy``."""
 
     pixels = "images.npy"
+    offset = PIXELS_OFFSET
 
     @staticmethod
     def is_store(path: Path) -> bool:
@@ -43,8 +44,8 @@ class NpyDraft(DiskDraft):
         return path.is_dir() and (path / "store.json").is_file() and (path / "images.npy").is_file()
 
     def _reserve(self, path: Path, shape: tuple[int, ...]) -> SlotFile:
-        reserved = reserve(path, PIXELS_OFFSET + math.prod(shape), header=npy_header(shape))
-        return SlotFile(str(path), PIXELS_OFFSET, shape, reserved=reserved)
+        reserved = reserve(path, self.offset + math.prod(shape), header=npy_header(shape))
+        return SlotFile(str(path), self.offset, shape, reserved=reserved)
 
     def _write_rest(self, folder: Path, publication: Publication) -> None:
         fsync_path(folder / "images.npy")

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from arraystore.errors import FormatError, SpaceError, StoreError, StoreExistsError
 from arraystore.fill import Filled
-from arraystore.format import FAILED, SlotFile, fsync_path, read_json, write_at, write_json
+from arraystore.format import FAILED, fsync_path, read_json, write_at, write_json
 from arraystore.limits import free_disk_bytes
 from arraystore.stores.base import Plan, needed_bytes
 from arraystore.stores.ledger import Ledger, sealed
@@ -33,9 +33,10 @@ _OURS = frozenset(
     (
         *_WORKING,
         *("store.json", "images.npy", "status.npy", "checksums.npy", "samples.parquet", "dropped.parquet"),
-        *("images.h5", "head.h5", PLAN + ".new"),
+        *("images.h5", PLAN + ".new"),
     )
 )
+_TRIES = 10
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -65,6 +66,7 @@ class PartialFolder:
         target: Path,
         plan: Plan,
         pixels: str,
+        offset: int,
         *,
         is_store: Callable[[Path], bool],
         overwrite: bool,
@@ -76,7 +78,6 @@ class PartialFolder:
         self.same_decoders = True
         self._plan = plan
         self._pixels = self.path / pixels
-        self._bytes_before = 0
         self._held = ExitStack()
         self._overwrite = overwrite
         self._is_store = is_store
@@ -84,17 +85,25 @@ class PartialFolder:
         self.resumed = self._has_work(fresh=fresh)
         if not self.resumed:
             self._check_space()
-        self.path.mkdir(exist_ok=True)
-        self._lock = Lock(self.path / _LOCK, target)
+        with self.writing():
+            self._lock = self._enter()
         self._held.callback(self._lock.release)
         try:
-            self._check_target()  # another build may have published while this one waited for nothing
+            # Another build may have published, or left, while this one looked.
+            self._check_target()
+            self.resumed = self._has_work(fresh=fresh)
             if self.resumed:
-                self._bytes_before = self._pixels.stat().st_size
                 self.reasons = _read_reasons(self.path / _REASONS)
+                # A call that was killed while it published may have dropped rows, or known of others that failed.
+                _clear(self.path, _names_of(self.path) - {*_WORKING, pixels})
             else:
                 # The plan first: without it, what is left counts as nothing.
                 _clear(self.path, (PLAN, *(_names_of(self.path) - {_LOCK})))
+            with self.writing():
+                self._ledger = Ledger(self.path / LEDGER, plan.count, plan.spec.channels)
+            self._held.callback(self._ledger.close)
+            if self.resumed:
+                self._withdraw_what_was_cut_off(offset)
         except BaseException:
             self.abandon()
             raise
@@ -104,13 +113,10 @@ class PartialFolder:
         """A row a slot, as claimed so far; read-only."""
         return self._ledger.rows
 
-    def start(self, file: SlotFile) -> npt.NDArray[np.bool_]:
+    def start(self) -> npt.NDArray[np.bool_]:
         """Make everything durable that claims rest on, and write the plan: from here on a later call takes up the work.
 
         Call it when the slots are reserved.
-
-        Args:
-            file: where the slots lie.
 
         Returns:
             The slots that an earlier call has settled: bool, (N,).
@@ -124,8 +130,6 @@ class PartialFolder:
             self._pixels_descriptor = os.open(self._pixels, os.O_RDONLY | os.O_CLOEXEC)
             self._held.callback(os.close, self._pixels_descriptor)
             os.fsync(self._pixels_descriptor)
-            self._ledger = Ledger(self.path / LEDGER, self._plan.count, self._plan.spec.channels)
-            self._held.callback(self._ledger.close)
             with (self.path / _REASONS).open("ab") as file_of_reasons:
                 if file_of_reasons.tell():
                     file_of_reasons.write(b"\n")  # ends a line that was cut short
@@ -137,8 +141,6 @@ class PartialFolder:
                 fsync_path(self.path)
                 fsync_path(self.path.parent)
         claimed = sealed(self._ledger.rows)
-        # Whoever cut the file of pixels, what is gone is not claimed.
-        claimed[max(self._bytes_before - file.offset, 0) // file.slot_bytes :] = False
         failed = np.flatnonzero(claimed & (self._ledger.rows["status"] == FAILED)).tolist()
         claimed[[slot for slot in failed if slot not in self.reasons]] = False
         self.reasons = {slot: self.reasons[slot] for slot in failed if slot in self.reasons}
@@ -183,11 +185,11 @@ class PartialFolder:
         try:
             yield
         except OSError as error:
-            # h5py puts the system's number into the text alone.
-            number = error.errno or next((full for full in _FULL if f"errno = {full}," in str(error)), None)
-            if isinstance(error, SpaceError) or number not in _FULL:
+            if isinstance(error, SpaceError) or error.errno not in _FULL:
                 raise
             free = free_disk_bytes(self.target.parent)
+            if not (self.path / PLAN).exists():  # nothing is begun, and nothing will be left
+                raise _space_error(self.target.parent, needed_bytes(self._plan.count, self._plan.spec), free) from error
             raise SpaceError(
                 f"the volume of {self.target.parent} filled up, {free / 1e9:.2f} GB are free: what is done is kept in "
                 f"{self.path}; free some space, and the same call goes on from there",
@@ -215,7 +217,7 @@ class PartialFolder:
 
     def abandon(self) -> None:
         """Release it after a failure to begin; what was made for a new build is removed again."""
-        if not self.resumed and not (self.path / PLAN).exists():
+        if not (self.path / PLAN).exists():
             with contextlib.suppress(StoreError, OSError):  # the failure itself is what the caller must hear of
                 _remove(self.path)
         self.release()
@@ -223,6 +225,21 @@ class PartialFolder:
     def release(self) -> None:
         """Let another build take up the folder; what lies in it stays."""
         self._held.close()
+
+    def _enter(self) -> Lock:
+        """Make the folder, if need be, and lock it."""
+        for _ in range(_TRIES):
+            # Another build may give the folder its target's name, or remove it, at any moment.
+            with contextlib.suppress(FileExistsError):
+                self.path.mkdir()
+            with contextlib.suppress(FileNotFoundError):
+                return Lock(self.path / _LOCK, self.target)
+        raise StoreError(f"other builds remove {self.path} again and again: wait for them, or choose another target")
+
+    def _withdraw_what_was_cut_off(self, offset: int) -> None:
+        """Whoever cut the file of pixels, what is gone is not claimed, before the file is made long again."""
+        left = max(self._pixels.stat().st_size - offset, 0) // self._plan.spec.slot_bytes
+        self._ledger.withdraw(left + np.flatnonzero(sealed(self._ledger.rows)[left:]))
 
     def _check_target(self) -> None:
         if not os.path.lexists(self.target):
@@ -271,6 +288,9 @@ def finish_published(target: Path, plan: Plan) -> bool:
         OSError: what it left cannot be removed.
     """
     partial = partial_of(target)
+    if target.is_file():
+        with contextlib.suppress(OSError):  # that call's last step; a folder with anything in it stays
+            partial.rmdir()
     # The plan lies in the folder that has become the store, or in the folder whose one file has become the store.
     is_file = target.is_file() and not (partial / "images.h5").exists()
     folder = partial if is_file else target
@@ -314,7 +334,7 @@ def _lock_if_free(path: Path, target: Path) -> Lock | None:
         return None
 
 
-def reserve(path: Path, size: int, *, header: bytes = b"") -> bool:
+def reserve(path: Path, size: int, *, header: bytes | bytearray = b"") -> bool:
     """Make a file ``size`` bytes long with all blocks reserved, so that no later write can find the volume full.
 
     What the file has already stays, but for a new ``header``; what is behind ``size`` is cut off.
@@ -323,24 +343,19 @@ def reserve(path: Path, size: int, *, header: bytes = b"") -> bool:
         Whether the volume keeps such a promise; one that compresses or copies on write may not.
 
     Raises:
-        SpaceError: the volume is too small.
+        OSError: the volume is too small, or failed.
     """
-    try:
-        with path.open("r+b" if path.exists() else "w+b") as file:
-            write_at(file.fileno(), memoryview(header), 0)
-            try:
-                os.posix_fallocate(file.fileno(), 0, size)
-            except OSError as error:
-                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
-                    raise
-            except AttributeError:
-                pass  # a system without it
-            os.ftruncate(file.fileno(), size)
-            return os.fstat(file.fileno()).st_blocks * 512 >= size
-    except OSError as error:
-        if error.errno in _FULL:
-            raise _space_error(path.parent, size, free_disk_bytes(path.parent)) from error
-        raise
+    with path.open("r+b" if path.exists() else "w+b") as file:
+        write_at(file.fileno(), memoryview(header), 0)
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                raise
+        except AttributeError:
+            pass  # a system without it
+        os.ftruncate(file.fileno(), size)
+        return os.fstat(file.fileno()).st_blocks * 512 >= size
 
 
 def _space_error(folder: Path, needed: int, free: int) -> SpaceError:
@@ -357,7 +372,7 @@ def _read_reasons(path: Path) -> dict[int, str]:
     reasons: dict[int, str] = {}
     with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
         for line in file:
-            with contextlib.suppress(ValueError, TypeError, KeyError):
+            with contextlib.suppress(ValueError, TypeError, KeyError, OverflowError, RecursionError):
                 members = json.loads(line)
                 reasons[int(members["slot"])] = str(members["reason"])
     return reasons
@@ -383,15 +398,17 @@ def _names_of(folder: Path) -> set[str]:
     for told in (PLAN, "store.json"):
         with contextlib.suppress(FormatError):
             targets = read_json(folder / told).get("targets")
-            names.update(f"{name}.npy" for name in targets or () if isinstance(name, str))
+            if isinstance(targets, list | dict):
+                # Whatever these files say, no name leads out of the folder.
+                names.update(f"{name}.npy" for name in targets if isinstance(name, str) and "/" not in name)
     return names
 
 
 def _clear(folder: Path, names: Iterable[str]) -> None:
-    """Delete the files of ours in a folder that have these names; anything else is left."""
+    """Delete the files in a folder that have these names of ours; of a link, the link alone."""
     for name in names:
         file = folder / name
-        if file.is_file() and not file.is_symlink():
+        if file.is_symlink() or file.is_file():
             file.unlink()
 
 

@@ -34,6 +34,7 @@ def open_unfinished(folder: Path) -> Store:
         hdf5 = (folder / "images.h5").exists()
         slots = _hdf5_slots(folder) if hdf5 else npy_slots(folder / "images.npy")
         ledger = read_ledger(folder / LEDGER, count, spec.channels)
+        images = slots.map()
     except (OSError, KeyError, TypeError, ValueError, SpecError) as error:
         raise FormatError(f"{folder} is no unfinished build that can be read: {error}", source=str(folder)) from error
     if slots.shape != (count, *spec.slot_shape):
@@ -50,7 +51,7 @@ def open_unfinished(folder: Path) -> Store:
     return Store(
         medium="hdf5" if hdf5 else "npy",
         path=folder,
-        images=slots.map(),
+        images=images,
         publication=publication,
         load_table=_no_table,
     )
