@@ -153,7 +153,7 @@ def test_only_a_bounded_number_of_sources_is_held(tmp_path: Path) -> None:
         ),
         ({"fit": "cover"}, "fit must be one of 'stretch', 'crop', 'pad', not 'cover'"),
     ],
-    ids=str,
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
 def test_an_option_that_cannot_be_is_refused_before_anything_is_written(
     photos: Path, tmp_path: Path, options: dict[str, Any], message: str
