@@ -16,6 +16,7 @@ import numpy.typing as npt
 from arraystore.errors import BadImage
 from arraystore.fill import Filled
 from arraystore.format import FAILED, PAGE_BYTES, Description, SlotFile, ledger_dtype
+from arraystore.slots import Part, Slots
 from arraystore.spec import ImageSpec
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ class Draft(Protocol):
         """Let go, keeping what is done for a later call with the same plan. Without effect after `publish`."""
 
 
-class Store:
+class Store(Slots):
     """Preallocated slots with their status, manifest and targets, on one medium.
 
     Made by `arraystore.build` and `arraystore.open`, not directly. A context manager; leaving it closes the store.
@@ -166,6 +167,13 @@ class Store:
         load_table: Callable[[str], pa.Table | None],
     ) -> None:
         description = publication.description
+        super().__init__(
+            [Part(images, publication.status, publication.checksums, publication.targets)],
+            layout=description.spec.layout,
+            categories=description.classes,
+            mean=description.mean,
+            std=description.std,
+        )
         self.medium = medium
         self.path = path
         self.description = description
@@ -174,21 +182,11 @@ class Store:
         self.status = publication.status
         self.checksums = publication.checksums
         self.targets = publication.targets
-        self.categories: Mapping[str, tuple[str, ...]] = description.classes
-        self.mean = description.mean
-        self.std = description.std
         self._load_table = load_table
         self._samples: pa.Table | None = None
 
-    @property
-    def labels(self) -> npt.NDArray[Any] | None:
-        """The main target, (N,), int64 codes where there are classes; None where the sources have no labels."""
-        return self.targets.get("labels")
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the labels' codes, code 0 first; empty where labels are numbers, or there are none."""
-        return self.categories.get("labels", ())
+    def __reduce__(self) -> tuple[Callable[..., Store], tuple[Any, ...]]:
+        return _receive, (self.medium, self.path, self.parts[0], self.description, self._load_table)
 
     @property
     def samples(self) -> pa.Table:
@@ -236,6 +234,7 @@ class Store:
         empty = np.empty((0, *self.spec.slot_shape), np.uint8)
         self.images, self.targets = empty, {}
         self.status, self.checksums = np.empty(0, np.uint8), np.empty(0, np.uint64)
+        self.parts = (Part(empty, self.status, self.checksums),)
 
     def __len__(self) -> int:
         return self.description.count
@@ -252,6 +251,14 @@ class Store:
         shape = " x ".join(map(str, (len(self), *self.spec.slot_shape)))
         place = "" if self.path is None else f" at {str(self.path)!r}"
         return f"<arraystore.Store {shape} uint8 {self.spec.layout}, {self.medium}{place}>"
+
+
+def _receive(
+    medium: str, path: Path | None, part: Part, description: Description, load_table: Callable[[str], pa.Table | None]
+) -> Store:
+    status, checksums = np.asarray(part.status), np.asarray(part.checksums)
+    publication = Publication(description, status, checksums, part.targets, samples=None)
+    return Store(medium=medium, path=path, images=part.images, publication=publication, load_table=load_table)
 
 
 def _bad_images(table: pa.Table, slots: list[int]) -> list[BadImage]:

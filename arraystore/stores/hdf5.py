@@ -13,11 +13,13 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 
 from arraystore.digests import dataset_blocks, digest_of
 from arraystore.errors import FormatError
@@ -85,8 +87,8 @@ def open_hdf5(path: Path) -> Store:
             raise FormatError(f"{path} is not a store: it has no datasets 'store.json' and 'images'", source=str(path))
         try:
             members = json.loads(file[_JSON][()])
-            targets = {name: dataset[...] for name, dataset in file["targets"].items()}
-            status, checksums = file["status"][...], file["checksums"][...]
+            targets = {name: _map(path, dataset) for name, dataset in file["targets"].items()}
+            status, checksums = _map(path, file["status"]), _map(path, file["checksums"])
         except (KeyError, ValueError, OSError, TypeError, AttributeError, RecursionError) as error:
             raise FormatError(f"{path} is damaged: {error}; build the store again", source=str(path)) from error
     if not isinstance(members, dict):
@@ -108,8 +110,19 @@ def open_hdf5(path: Path) -> Store:
         path=path,
         images=slots.map(),
         publication=publication,
-        load_table=lambda name: read_table(path, name),
+        load_table=partial(read_table, path),
     )
+
+
+def _map(path: Path, dataset: h5py.Dataset) -> npt.NDArray[Any]:
+    """Map a dataset where its bytes are an array as they lie; otherwise read it."""
+    offset, kind = dataset.id.get_offset(), dataset.dtype
+    # What h5py keeps of a dtype beside its bytes, such as the names of an enumeration, a mapping would lose.
+    if offset is None or dataset.size == 0 or kind.hasobject or kind.metadata is not None:
+        return np.asarray(dataset[...])
+    if offset + dataset.size * kind.itemsize > path.stat().st_size:
+        raise ValueError(f"{dataset.name} ends behind the end of the file")
+    return np.memmap(path, kind, "r", offset=offset, shape=dataset.shape)
 
 
 @contextmanager

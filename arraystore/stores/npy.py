@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -94,7 +95,7 @@ def open_npy(path: Path) -> Store:
         path=path,
         images=slots.map(),
         publication=publication,
-        load_table=lambda name: _read_table(path, name),
+        load_table=partial(_read_table, path),
     )
 
 

@@ -1,0 +1,258 @@
+"""How a loader's batches are made: everything that its threads need, and nothing that would keep the loader alive."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from arraystore.flow import Making
+from arraystore.gather import gather
+from arraystore.leases import Leases
+from arraystore.order import Order
+from arraystore.share import Share
+from arraystore.slots import Slots
+
+if TYPE_CHECKING:
+    from arraystore.augment import Augment, Geometry
+
+__all__ = ["Column", "PerImage", "Recipe"]
+
+_PIECE_BYTES = 1 << 20
+_DRAWN_AT_ONCE = 8192
+
+Array = npt.NDArray[Any]
+Index = npt.NDArray[np.int64]
+Column = tuple[tuple[int, ...], np.dtype[Any]]
+
+
+class PerImage:
+    """A user's function of one image.
+
+    Args:
+        function: see `Loader`.
+        planar: whether images come as (C, H, W).
+    """
+
+    def __init__(self, function: Callable[..., Any], *, planar: bool) -> None:
+        self._function = function
+        self._planar = planar
+        try:
+            self._seeded = "rng" in inspect.signature(function).parameters
+        except (TypeError, ValueError):  # a builtin may have no signature
+            self._seeded = False
+
+    def __call__(self, image: Array, key: tuple[int, ...]) -> Array:
+        """Return what the function makes of a copy of an image; the key seeds its generator."""
+        copy = np.array(image.transpose(1, 2, 0) if self._planar else image, order="C")
+        if not self._seeded:
+            return np.asarray(self._function(copy))
+        return np.asarray(self._function(copy, rng=np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What batches are made of.
+
+    Attributes:
+        slots: where they are read.
+        order: which slots, by position.
+        share: which positions, by batch.
+        seed: of what is random in augmentations.
+        targets: their names.
+        single: whether a batch is the images alone, or a tuple with the one target; otherwise it is a dict.
+        augment: what is done to the images, or None.
+        transform: likewise, by a user's function.
+        batch_transform: what is done to a batch, or None.
+        workers: how many threads fill.
+    """
+
+    slots: Slots
+    order: Order
+    share: Share
+    seed: int
+    targets: tuple[str, ...]
+    single: bool
+    augment: Augment | None
+    transform: PerImage | None
+    batch_transform: Callable[[Any], Any] | None
+    workers: int
+
+    @cached_property
+    def columns(self) -> dict[str, Column]:
+        """Shape and type of what a batch has of one image: name → column, the images' first."""
+        columns = {"images": self.augmented}
+        for name in self.targets:
+            array = self.slots.parts[0].targets[name]
+            columns[name] = (array.shape[1:], array.dtype)
+            if self.augment is not None and name in self.augment.follow:
+                columns[name] = self.augment.target_output(
+                    name, *columns[name], self.slots.slot_shape, self.slots.layout
+                )
+        if self.transform is not None and self.order.count:
+            # What a user's function returns is known once it has been called.
+            first = np.zeros(1, np.int64)
+            work = _Work.of(self, 0, first, self.order.draw(0, first))
+            result = self.transform(work.images(0, 1)[0], work.key(0))
+            columns["images"] = result.shape, result.dtype
+        return columns
+
+    @cached_property
+    def augmented(self) -> Column:
+        """Shape and type of an image before the user's function has it."""
+        if self.augment is None:
+            return self.slots.slot_shape, self.slots.dtype
+        return self.augment.output(self.slots.slot_shape, self.slots.layout)
+
+    @property
+    def image_bytes(self) -> int:
+        """Bytes of an image in a batch, at least 1."""
+        shape, dtype = self.columns["images"]
+        return max(int(np.prod(shape)) * dtype.itemsize, 1)
+
+    def drawn(self, epoch: int, start: int, first: int, stop: int) -> tuple[list[Index], Index]:
+        """Return what some batches draw of an epoch that is read from a position on.
+
+        Returns:
+            the positions of each batch, and the slots of all, int64, (b,).
+        """
+        positions = [self.share.positions(number, start) for number in range(first, stop)]
+        return positions, self.order.draw(epoch, np.concatenate(positions))
+
+    def draws(self, epoch: int, start: int) -> Iterator[tuple[Index, Index]]:
+        """Yield the positions and the slots of each batch of an epoch from a position on."""
+        # The order is asked for many batches at once: a call costs as much as a hundred positions.
+        at_once = max(_DRAWN_AT_ONCE // self.share.batch_size, 1)
+        batches = self.share.batches(start)
+        for first in range(0, batches, at_once):
+            positions, slots = self.drawn(epoch, start, first, min(first + at_once, batches))
+            ends = np.cumsum([len(each) for each in positions])
+            yield from zip(positions, np.split(slots, ends[:-1]), strict=True)
+
+    def makings(
+        self, epoch: int, start: int, leases: Leases, done: Callable[[Index], None] = lambda _base: None
+    ) -> Iterator[Making]:
+        """Yield the batches of an epoch from a position on.
+
+        Args:
+            epoch: which.
+            start: the position.
+            leases: of buffers with the `columns`.
+            done: is called with the slots of each batch (see `Slots.base`) when they have been read.
+        """
+        for number, (positions, slots) in enumerate(self.draws(epoch, start)):
+            work = _Work.of(self, epoch, positions, slots)
+            made = _Batch(work, leases.take(), done)
+            about = f"batch {number} of epoch {epoch}" + (f" from position {start}" if start else "")
+            yield Making(self._pieces(work.size), made.fill, made.finish, about)
+
+    def _pieces(self, size: int) -> list[tuple[int, int]]:
+        step = -(-size // self.workers)
+        if self.transform is None:
+            step = max(step, _PIECE_BYTES // self.image_bytes)
+        return [(start, min(start + step, size)) for start in range(0, size, max(step, 1))]
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """The images of one batch, and what is done to each.
+
+    Attributes:
+        recipe: of the batch.
+        epoch: which.
+        base: int64, (b,): the slots; see `Slots.base`.
+        draws: int64, (b,): the positions where a slot may be drawn twice, otherwise None.
+        geometry: which window each shows, or None.
+    """
+
+    recipe: Recipe
+    epoch: int
+    base: Index
+    draws: Index | None
+    geometry: Geometry | None
+
+    @classmethod
+    def of(cls, recipe: Recipe, epoch: int, positions: Index, slots: Index) -> _Work:
+        base = recipe.slots.base(slots)
+        draws = positions if recipe.order.repeats else None
+        geometry = None
+        if recipe.augment is not None:
+            shape, layout = recipe.slots.slot_shape, recipe.slots.layout
+            geometry = recipe.augment.sample(
+                base, seed=recipe.seed, epoch=epoch, draws=draws, slot_shape=shape, layout=layout
+            )
+        return cls(recipe, epoch, base, draws, geometry)
+
+    @property
+    def size(self) -> int:
+        return len(self.base)
+
+    def key(self, row: int) -> tuple[int, ...]:
+        return self.recipe.seed, self.epoch, int(self.base[row]), 0 if self.draws is None else int(self.draws[row])
+
+    def images(self, start: int, stop: int, out: Array | None = None) -> Array:
+        """Gather the images of some rows, augmented."""
+        shape, dtype = self.recipe.augmented
+        out = np.empty((stop - start, *shape), dtype) if out is None else out
+        places = self.recipe.slots.places(self.base[start:stop])
+        if self.recipe.augment is None or self.geometry is None:
+            gather(places, out)
+        else:
+            geometry = self.geometry[start:stop]
+            for array, rows, at in places:
+                self.recipe.augment.apply(array, rows, geometry, out, at=at, slots=self.recipe.slots)
+        return out
+
+    def target(self, name: str, start: int, stop: int, out: Array) -> None:
+        """Gather what a target says of some rows, moved with the image where it follows."""
+        slots, augment = self.recipe.slots, self.recipe.augment
+        if augment is None or self.geometry is None or name not in augment.follow:
+            gather(slots.places(self.base[start:stop], name), out)
+            return
+        array = slots.parts[0].targets[name]
+        values = np.empty((stop - start, *array.shape[1:]), array.dtype)
+        gather(slots.places(self.base[start:stop], name), values)
+        out[...] = augment.move(name, values, self.geometry[start:stop], slots.slot_shape, slots.layout)
+
+
+class _Batch:
+    """A batch that threads fill a piece at a time."""
+
+    def __init__(self, work: _Work, lent: dict[str, Array], done: Callable[[Index], None]) -> None:
+        self._work = work
+        self._done = done
+        self._arrays = lent
+        if work.size < work.recipe.share.batch_size:
+            self._arrays = {name: array[: work.size] for name, array in lent.items()}
+
+    def fill(self, start: int, stop: int) -> None:
+        work, images = self._work, self._arrays["images"]
+        transform = work.recipe.transform
+        if transform is None:
+            work.images(start, stop, images[start:stop])
+        else:
+            for row in range(start, stop):
+                result = transform(work.images(row, row + 1)[0], work.key(row))
+                if (result.shape, result.dtype) != work.recipe.columns["images"]:
+                    shape, dtype = work.recipe.columns["images"]
+                    raise ValueError(
+                        f"transform returned {result.dtype} of shape {result.shape} for slot {work.base[row]}, and "
+                        f"{dtype} of {shape} for the first: a batch needs them alike"
+                    )
+                images[row] = result
+        for name in work.recipe.targets:
+            work.target(name, start, stop, self._arrays[name][start:stop])
+
+    def finish(self) -> Any:
+        recipe, arrays = self._work.recipe, self._arrays
+        self._done(self._work.base)
+        batch: Any = arrays
+        if recipe.single:
+            images, *targets = arrays.values()
+            batch = (images, *targets) if targets else images
+        return batch if recipe.batch_transform is None else recipe.batch_transform(batch)

@@ -1,0 +1,446 @@
+"""What is read: the slots of one store, of several, of a part of them, or of an array that something else has made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from arraystore.cache import Cache
+from arraystore.errors import FormatError, SpecError
+from arraystore.format import STORED
+from arraystore.gather import Place, gather
+
+if TYPE_CHECKING:
+    from arraystore.loader import Loader, LoaderOptions
+
+__all__ = ["Part", "Slots", "concatenate"]
+
+Array = npt.NDArray[Any]
+Index = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """Slots that lie in one array, with what is known of each.
+
+    It pickles: what is mapped is sent by the name of its file, and mapped again there; what is in RAM is copied.
+
+    Attributes:
+        images: (n, *slot_shape), C-order, read-only; a np.memmap of a whole array in a file, or an array in RAM.
+        status: uint8, (n,), or None where every slot is stored.
+        checksums: uint64, (n,), or None where there are none.
+        targets: name → array, axis 0 = n.
+    """
+
+    images: Array
+    status: npt.NDArray[np.uint8] | None = None
+    checksums: npt.NDArray[np.uint64] | None = None
+    targets: Mapping[str, Array] = field(default_factory=dict)
+    _files: Mapping[str, tuple[int, int]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        mapped = {array.filename for array in self._arrays() if isinstance(array, np.memmap)}
+        object.__setattr__(self, "_files", {str(name): _identity(str(name)) for name in mapped if name is not None})
+
+    def _arrays(self) -> tuple[Array | None, ...]:
+        return self.images, self.status, self.checksums, *self.targets.values()
+
+    def __reduce__(self) -> tuple[Callable[..., Part], tuple[Any, ...]]:
+        return _receive, (tuple(self.targets), [self._sendable(array) for array in self._arrays()])
+
+    def _sendable(self, array: Array | None) -> Any:
+        if not isinstance(array, np.memmap) or array.filename is None:
+            return array
+        path = str(array.filename)
+        return _Mapping(path, array.dtype, array.offset, array.shape, self._files[path])
+
+
+@dataclass(frozen=True, slots=True)
+class _Mapping:
+    path: str
+    dtype: Any
+    offset: int
+    shape: tuple[int, ...]
+    identity: tuple[int, int]
+
+    def map(self) -> Array:
+        if _identity(self.path) != self.identity:
+            raise FormatError(
+                f"{self.path} is not the file any more that was opened: it was replaced or removed; open it again",
+                source=self.path,
+            )
+        return np.memmap(self.path, self.dtype, "r", offset=self.offset, shape=self.shape)
+
+
+def _receive(names: tuple[str, ...], sent: list[Any]) -> Part:
+    images, status, checksums, *targets = [each.map() if isinstance(each, _Mapping) else each for each in sent]
+    return Part(images, status, checksums, dict(zip(names, targets, strict=True)))
+
+
+def _identity(path: str) -> tuple[int, int]:
+    try:
+        info = Path(path).stat()
+    except OSError:
+        return 0, 0
+    return info.st_dev, info.st_ino
+
+
+class Slots:
+    """A sequence of slots to read, with their targets.
+
+    A `Store` is one; ``store[chosen]`` is one, and so are `concatenate` of several, and what `open` returns for an
+    array that something else has made. ``slots[3]`` is an image with its label, or without if there are no labels;
+    ``slots[2:9]``, ``slots[[5, 1]]`` and ``slots[mask]`` are the `Slots` of that choice: nothing is copied.
+
+    Attributes:
+        parts: the arrays that together are axis 0.
+        chosen: int64, (n,): the slots of the parts, counted through them, that these are; None for all.
+        layout: ``"NCHW"``, ``"NHWC"``, or ``""`` where the slots are no images.
+        categories: name of a target → the names of its codes.
+        mean: each channel's mean, 0 to 255; empty where unknown. A choice of slots has that of the whole.
+        std: each channel's standard deviation, likewise.
+        cache: what is kept in RAM of the images, or None.
+    """
+
+    def __init__(  # noqa: PLR0913 - it is what a reader has to know
+        self,
+        parts: Sequence[Part],
+        *,
+        chosen: Index | None = None,
+        layout: str = "",
+        categories: Mapping[str, tuple[str, ...]] | None = None,
+        mean: tuple[float, ...] = (),
+        std: tuple[float, ...] = (),
+        cache: Cache | None = None,
+    ) -> None:
+        self.parts = tuple(parts)
+        self.chosen = chosen
+        self.layout = layout
+        self.categories: Mapping[str, tuple[str, ...]] = categories or {}
+        self.mean = mean
+        self.std = std
+        self.cache = cache
+        self._calls = 0
+
+    def __len__(self) -> int:
+        return int(self._starts[-1]) if self.chosen is None else len(self.chosen)
+
+    @property
+    def slot_shape(self) -> tuple[int, ...]:
+        """The shape of one slot."""
+        return self.parts[0].images.shape[1:]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of a pixel: uint8 in every store."""
+        return self.parts[0].images.dtype
+
+    @property
+    def target_names(self) -> tuple[str, ...]:
+        """The names of the targets."""
+        return tuple(self.parts[0].targets)
+
+    def target(self, name: str) -> Array:
+        """Return a target's array, axis 0 = these slots; a copy, unless it is a whole part's.
+
+        Raises:
+            SpecError: there is no such target.
+        """
+        self.check_target(name)
+        if self.chosen is None and len(self.parts) == 1:
+            return self.parts[0].targets[name]
+        return self.take(np.arange(len(self)), name)
+
+    @property
+    def labels(self) -> Array | None:
+        """The main target, (n,), int64 codes where there are classes; None where the sources have no labels."""
+        return self.target("labels") if "labels" in self.target_names else None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the labels' codes, code 0 first; empty where labels are numbers, or there are none."""
+        return self.categories.get("labels", ())
+
+    def unreadable(self) -> Index:
+        """Return the slots that hold no image, ascending: those that failed, or of a build that is not finished."""
+        none: Index = np.empty(0, np.int64)
+        if all(part.status is None for part in self.parts):
+            return none
+        bad = [
+            none if part.status is None else start + np.flatnonzero(np.asarray(part.status) != STORED)
+            for part, start in zip(self.parts, self._starts.tolist(), strict=False)
+        ]
+        slots = np.concatenate(bad)
+        return slots if self.chosen is None or slots.size == 0 else np.flatnonzero(np.isin(self.chosen, slots))
+
+    def check_target(self, name: str) -> None:
+        """Raise an error if there is no such target.
+
+        Raises:
+            SpecError: there is none.
+        """
+        if name not in self.target_names:
+            names = ", ".join(map(repr, self.target_names)) or "none"
+            raise SpecError(f"there is no target {name!r}: the targets are {names}")
+
+    def take(self, slots: npt.ArrayLike, name: str | None = None, *, out: Array | None = None) -> Array:
+        """Gather slots, or what a target says of them.
+
+        Args:
+            slots: integers, (k,), from 0 on; negative ones are not counted from the end.
+            name: a target; None for the images.
+            out: (k, *slot_shape), C-order, of the same type, to write into; None for a new array.
+
+        Returns:
+            ``out``.
+
+        Raises:
+            SpecError: a slot or a target does not exist, or ``out`` does not fit.
+        """
+        wanted = np.asarray(slots, np.int64).reshape(-1)
+        if wanted.size and not 0 <= int(wanted.min()) <= int(wanted.max()) < len(self):
+            raise SpecError(f"slots must be 0 to {len(self) - 1:,}, not {int(wanted.min()):,} to {int(wanted.max()):,}")
+        if name is not None:
+            self.check_target(name)
+        first = self.parts[0].images if name is None else self.parts[0].targets[name]
+        shape = (wanted.size, *first.shape[1:])
+        if out is None:
+            out = np.empty(shape, first.dtype)
+        elif out.shape != shape or out.dtype != first.dtype or not out.flags.c_contiguous:
+            raise SpecError(
+                f"out must be a C-order array of {first.dtype} and shape {shape}, not of {out.dtype} and {out.shape}"
+            )
+        gather(self.places(self.base(wanted), name), out)
+        return out
+
+    def base(self, slots: Index) -> Index:
+        """Return where these slots lie, counted through the parts: the number that a slot has in every choice."""
+        return slots if self.chosen is None else self.chosen[slots]
+
+    def places(self, base: Index, name: str | None = None) -> Iterator[Place]:
+        """Return where slots of the parts (see `base`) lie, an array at a time.
+
+        Yields:
+            an array, the rows of it, and which of the slots those are; None for all of them, in order.
+        """
+        if name is None and self.cache is not None:
+            yield from self.cache.places(base, self._on_parts)
+        else:
+            yield from self._on_parts(base, name)
+
+    def _on_parts(self, base: Index, name: str | None = None) -> Iterator[Place]:
+        for number, rows, at in self.split(base):
+            part = self.parts[number]
+            # A plain array: indexing a np.memmap makes a np.memmap each time, which takes longer than a small copy.
+            yield np.asarray(part.images if name is None else part.targets[name]), rows, at
+
+    def split(self, base: Index) -> Iterator[tuple[int, Index, Index | None]]:
+        """Return in which parts slots lie.
+
+        Yields:
+            the number of a part, the rows of it, and which of the slots those are; None for all of them, in order.
+        """
+        if len(self.parts) == 1:
+            yield 0, base, None
+            return
+        owner = np.searchsorted(self._starts, base, "right") - 1
+        for number in np.unique(owner).tolist():
+            at = np.flatnonzero(owner == number)
+            yield number, base[at] - self._starts[number], at
+
+    @cached_property
+    def _starts(self) -> Index:
+        return np.cumsum([0, *(len(part.images) for part in self.parts)], dtype=np.int64)
+
+    def choose(self, chosen: Any) -> Slots:
+        """Return the `Slots` that a slice, a mask or a list of slots chooses, in that order; nothing is copied.
+
+        Raises:
+            SpecError: it chooses a slot that does not exist, or cannot choose slots.
+        """
+        if isinstance(chosen, slice):
+            slots = np.arange(*chosen.indices(len(self)), dtype=np.int64)
+        else:
+            wanted = np.asarray(chosen)
+            if wanted.dtype == bool and wanted.shape == (len(self),):
+                slots = np.flatnonzero(wanted)
+            elif wanted.ndim == 1 and (wanted.size == 0 or np.issubdtype(wanted.dtype, np.integer)):
+                slots = wanted.astype(np.int64)
+                slots = np.where(slots < 0, slots + len(self), slots)
+            else:
+                raise SpecError(
+                    f"slots are chosen by a slice, a mask of {len(self):,}, or a list of integers, not by "
+                    f"{wanted.dtype} of shape {wanted.shape}"
+                )
+        if slots.size and not 0 <= int(slots.min()) <= int(slots.max()) < len(self):
+            raise SpecError(f"slots must be 0 to {len(self) - 1:,}, not {int(slots.min()):,} to {int(slots.max()):,}")
+        return self._with(chosen=self.base(slots))
+
+    def loader(self, batch_size: int = 256, **options: Unpack[LoaderOptions]) -> Loader:
+        """Return a `Loader` of these slots, which says what the options are.
+
+            >>> for images, labels in store.loader(256, seed=1):  # doctest: +SKIP
+            ...     train(images, labels)
+
+        Raises:
+            SpecError: an option cannot be, or does not go with another or with the slots.
+            SpaceError: there is not enough memory for the cache.
+        """
+        from arraystore.loader import Loader  # noqa: PLC0415 - it reads slots, so it cannot come before them
+
+        return Loader(self, batch_size, **options)
+
+    def batches(
+        self, batch_size: int = 128, *, epoch: int | None = None, **options: Unpack[LoaderOptions]
+    ) -> Iterator[Any]:
+        """Iterate over one epoch of a `Loader`, as a plain training loop does.
+
+            >>> for epoch in range(10):  # doctest: +SKIP
+            ...     for images, labels in store.batches(128, shuffle=True):
+            ...         train(images, labels)
+
+        Args:
+            batch_size: how many images a batch has.
+            epoch: which; None for one more than in the last call, from 0 on.
+            options: see `Loader`; slots are not shuffled unless that is asked for.
+
+        Raises:
+            SpecError: see `loader`.
+            SpaceError: likewise.
+        """
+        if epoch is None:
+            epoch, self._calls = self._calls, self._calls + 1
+        loader = self.loader(batch_size, **({"shuffle": False} | options))  # type: ignore[typeddict-item]
+        loader.set_epoch(epoch)
+        return iter(loader)
+
+    def load(self, budget: int | str | None = None) -> Slots:
+        """Copy slots into RAM, once, from the first on, as many as fit; the rest is still read where it lies.
+
+        Args:
+            budget: bytes of RAM, or a text such as ``"8 GB"``; None for all slots.
+
+        Raises:
+            SpecError: the budget cannot be understood.
+            SpaceError: there is not as much memory.
+        """
+        cache = Cache(self, budget)
+        cache.fill(self)
+        return self._with(chosen=self.chosen, cache=cache)
+
+    def cached(self, budget: int | str | None = None) -> Slots:
+        """Return these slots with a cache in RAM that keeps what is read first, as much as fits.
+
+        Args:
+            budget: see `load`.
+
+        Raises:
+            SpecError: the budget cannot be understood.
+            SpaceError: there is not as much memory.
+        """
+        return self._with(chosen=self.chosen, cache=Cache(self, budget))
+
+    def same(self) -> Slots:
+        """Return these slots once more; they stay readable when a store that they are from is closed."""
+        return self._with(chosen=self.chosen)
+
+    def _with(self, *, chosen: Index | None, cache: Cache | None = None) -> Slots:
+        return Slots(
+            self.parts,
+            chosen=chosen,
+            layout=self.layout,
+            categories=self.categories,
+            mean=self.mean,
+            std=self.std,
+            cache=self.cache if cache is None else cache,
+        )
+
+    @overload
+    def __getitem__(self, chosen: int) -> Any: ...
+    @overload
+    def __getitem__(self, chosen: slice | Sequence[int] | Array) -> Slots: ...
+    def __getitem__(self, chosen: Any) -> Any:
+        if not isinstance(chosen, int | np.integer):
+            return self.choose(chosen)
+        slot = int(chosen) + (len(self) if chosen < 0 else 0)
+        if not 0 <= slot < len(self):
+            raise IndexError(f"slot {chosen} of {len(self):,}")
+        image = self.take([slot])[0]
+        return (image, self.take([slot], "labels")[0]) if "labels" in self.target_names else image
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Another process has its own memory, so a cache stays here.
+        return {name: value for name, value in self.__dict__.items() if name != "_starts"} | {"cache": None}
+
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, (len(self), *self.slot_shape)))
+        return f"<arraystore.Slots {shape} {self.dtype} {self.layout}".rstrip() + ">"
+
+
+def concatenate(parts: Sequence[Slots]) -> Slots:
+    """Return the slots of several stores as one sequence; nothing is copied, and all are read through one path.
+
+    Args:
+        parts: stores, or what was chosen of them, whose slots have one shape, type and layout, and the same targets
+            with the same categories. Mean and standard deviation are those of all their slots together, if each
+            knows its own.
+
+    Raises:
+        SpecError: there are none, or they do not fit together.
+    """
+    if not parts:
+        raise SpecError("there is nothing to concatenate: pass at least one store")
+    first = parts[0]
+    for number, other in enumerate(parts):
+        for what, of_first, of_other in (
+            ("slots of shape", first.slot_shape, other.slot_shape),
+            ("pixels of type", first.dtype, other.dtype),
+            ("layout", first.layout, other.layout),
+            ("targets", sorted(first.target_names), sorted(other.target_names)),
+            ("categories", dict(first.categories), dict(other.categories)),
+            *((f"{name} of", *map(_kind, (first, other), (name, name))) for name in first.target_names),
+        ):
+            if of_first != of_other:
+                raise SpecError(
+                    f"store 0 has {what} {of_first}, store {number} has {of_other}: only stores that are alike can be "
+                    "concatenated"
+                )
+    bases, starts = [], []
+    joined: list[Part] = []
+    for other in parts:
+        starts.append(sum(len(part.images) for part in joined))
+        joined += other.parts
+    if any(other.chosen is not None for other in parts):
+        for other, start in zip(parts, starts, strict=True):
+            bases.append(start + other.base(np.arange(len(other))))
+    mean, std = _pooled(parts)
+    return Slots(
+        joined,
+        chosen=np.concatenate(bases) if bases else None,
+        layout=first.layout,
+        categories=first.categories,
+        mean=mean,
+        std=std,
+    )
+
+
+def _kind(slots: Slots, name: str) -> tuple[Any, ...] | None:
+    array = slots.parts[0].targets.get(name)
+    return None if array is None else (array.dtype, *array.shape[1:])
+
+
+def _pooled(parts: Sequence[Slots]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if not all(part.mean for part in parts):
+        return (), ()
+    counts = np.array([len(part) - len(part.unreadable()) for part in parts], float)
+    weights = (counts / max(counts.sum(), 1))[:, None]
+    means, stds = np.array([part.mean for part in parts]), np.array([part.std for part in parts])
+    mean = (weights * means).sum(0)
+    variance = (weights * (stds**2 + (means - mean) ** 2)).sum(0)
+    return tuple(mean.tolist()), tuple(np.sqrt(variance).tolist())
