@@ -11,16 +11,15 @@ seeds and epochs have nothing in common.
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from arraystore.digests import digest_of
 from arraystore.errors import SpecError
-from arraystore.permutation import LARGEST_COUNT, Purpose, key_of, permute
+from arraystore.permutation import LARGEST_COUNT, Purpose, hashed, key_of, permute
+from arraystore.values import array_digest, held_array, settle
 
 __all__ = [
     "BlockShuffle",
@@ -29,11 +28,7 @@ __all__ = [
     "Sequential",
     "Shuffle",
     "Skip",
-    "array_digest",
     "checked_positions",
-    "held_array",
-    "settle",
-    "whole_number",
 ]
 
 Slots = npt.NDArray[np.int64]
@@ -70,20 +65,6 @@ class Order(Protocol):
 
     def identity(self) -> str:
         """Return a short text that two orders share only if they draw the same slots in every epoch."""
-
-
-def whole_number(name: str, value: Any, low: int, high: int | None = None) -> int:
-    """Return an option as an int.
-
-    Raises:
-        SpecError: it is no whole number, less than ``low``, or more than ``high``.
-    """
-    is_whole = hasattr(value, "__index__") and not isinstance(value, bool)
-    number = operator.index(value) if is_whole else low - 1
-    if number < low or (high is not None and number > high):
-        limits = f"of {low:,} or more" if high is None else f"from {low:,} to {high:,}"
-        raise SpecError(f"{name} must be a whole number {limits}, not {value!r}")
-    return number
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,11 +179,12 @@ class BlockShuffle:
         places = checked_positions(positions, self.n)
         places = places + missing * (places >= gap_end - missing)
         windows = places // size
-        for window in np.unique(windows).tolist():
+        touched = np.unique(windows)
+        keys = hashed(key_of(self.seed, epoch, Purpose.WINDOW), touched)
+        for window, key in zip(touched.tolist(), keys.tolist(), strict=True):
             inside = np.flatnonzero(windows == window)
             start = window * size
             count = min(size, self.n + missing - start) - missing * (window == gap_window)
-            key = key_of(self.seed, epoch, Purpose.WINDOW, window)
             places[inside] = start + permute(places[inside] - start, count, key)
         places += missing * ((windows == gap_window) & (places >= short * block + tail))
         rows, offsets = np.divmod(places, block)
@@ -313,12 +295,6 @@ class Skip:
         return f"skip slots={array_digest(self.skipped)} of {self.order.identity()}"
 
 
-def settle(order: object, **limits: tuple[int, int | None]) -> None:
-    """Make fields of a frozen dataclass plain ints, each from the one limit to the other; see `whole_number`."""
-    for name, (low, high) in limits.items():
-        object.__setattr__(order, name, whole_number(name, getattr(order, name), low, high))
-
-
 def checked_positions(positions: Slots, count: int) -> Slots:
     """Return positions as an int64 array, itself where it is one.
 
@@ -330,23 +306,3 @@ def checked_positions(positions: Slots, count: int) -> Slots:
         wrong = positions.min() if positions.min() < 0 else positions.max()
         raise SpecError(f"position {wrong:,} is not in an epoch of {count:,} draws")
     return positions
-
-
-def held_array(name: str, values: npt.ArrayLike, dtype: type[np.int64 | np.float64]) -> npt.NDArray[Any]:
-    """Return a read-only copy that nobody else can change.
-
-    Raises:
-        SpecError: these are not numbers in one row, or not whole ones where the dtype is.
-    """
-    array = np.asarray(values)
-    kinds, numbers = ("iu", "whole numbers") if dtype is np.int64 else ("iufb", "numbers")
-    if array.ndim != 1 or (array.size and array.dtype.kind not in kinds):
-        raise SpecError(f"{name} must be {numbers} in one row, not {array.dtype} of shape {array.shape}")
-    held = array.astype(dtype)
-    held.flags.writeable = False
-    return held
-
-
-def array_digest(values: npt.NDArray[Any]) -> str:
-    """Return the digest of an array's values, the same on every machine."""
-    return digest_of([values.astype(values.dtype.newbyteorder("<"), copy=False).data])

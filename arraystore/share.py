@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore.errors import SpecError
-from arraystore.order import settle, whole_number
 from arraystore.permutation import LARGEST_COUNT
+from arraystore.values import settle, whole_number
 
 __all__ = ["LAST", "Share", "ranks"]
 
@@ -74,7 +74,8 @@ class Share:
         Raises:
             SpecError: start is not in [0, count], or k not in [0, batches(start)).
         """
-        if not 0 <= k < self.batches(start):
+        k = whole_number("k", k, 0)
+        if k >= self.batches(start):
             raise SpecError(
                 f"rank {self.rank} has {self.batches(start):,} batches from position {start:,}, no batch {k}"
             )

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore.errors import SpecError
-from arraystore.order import array_digest, checked_positions, held_array, settle
+from arraystore.order import checked_positions
 from arraystore.permutation import LARGEST_COUNT, Purpose, key_of, uniforms
+from arraystore.values import array_digest, held_array, settle
 
 __all__ = ["Weighted", "balanced"]
 

@@ -444,6 +444,10 @@ def test_balanced_draws_each_class_equally_often(labels: list[Any]) -> None:
         (lambda: Shuffle(5.0, 1), "n must be a whole number from 0 to 4,611,686,018,427,387,904, not 5.0"),
         (lambda: Shuffle(5, -1), "seed must be a whole number from 0 to 18,446,744,073,709,551,615, not -1"),
         (lambda: Shuffle(5, True), "seed must be a whole number from 0 to 18,446,744,073,709,551,615, not True"),
+        (
+            lambda: Shuffle(np.array([5, 6]), 1),
+            "n must be a whole number from 0 to 4,611,686,018,427,387,904, not array([5, 6])",
+        ),
         (lambda: BlockShuffle(5, 1, 0, 1), "block must be a whole number of 1 or more, not 0"),
         (lambda: BlockShuffle(5, 1, 1, "2"), "window must be a whole number of 1 or more, not '2'"),
         (lambda: Shuffle(5, 1).draw(0, [1, 5]), "position 5 is not in an epoch of 5 draws"),
