@@ -220,6 +220,15 @@ def test_different_numbers_stay_different_in_a_permutation_too_large_to_write_do
     assert 0 <= moved.min() <= moved.max() < count
 
 
+def test_what_lands_beyond_walks_on_until_it_is_one_of_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cycle through all pairs of digits in place of the network, backwards: 0 walks through everything beyond."""
+    count = 257 * 257 + 1
+    monkeypatch.setattr(
+        permutation, "_feistel", lambda numbers, a, b, _keys: (numbers + np.uint64(a * b - 1)) % (a * b)
+    )
+    assert np.array_equal(permute(np.arange(count), count, 0), np.roll(np.arange(count), 1))
+
+
 # Chance. Each figure is a chi-square in standard deviations from what chance alone gives; seeds are fixed.
 
 
