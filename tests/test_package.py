@@ -29,7 +29,7 @@ MODULES = [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix("
 # Nothing imports to the right; within one group there are no circles.
 LAYERS = [
     ["errors", "limits", "progress", "signals", "compiled", "avx512", "stamps"],
-    ["spec", "texts", "scan", "jpeg", "boxes", "jp2", "digests"],
+    ["spec", "texts", "scan", "jpeg", "boxes", "jp2", "digests", "permutation", "values", "order", "weighted", "share"],
     ["format", "tables", "targets", "manifest", "weights", "resample_wide", "resample", "header", "levels"],
     ["stats", "codecs"],
     ["decode"],
