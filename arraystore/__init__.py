@@ -26,10 +26,12 @@ from arraystore.errors import (
     StoreExistsError,
 )
 from arraystore.forecast import Forecast
+from arraystore.loader import Loader
 from arraystore.manifest import Manifest
 from arraystore.plan import plan
 from arraystore.progress import Progress
 from arraystore.repair import repair
+from arraystore.slots import Slots, concatenate
 from arraystore.spec import ImageSpec
 from arraystore.stores import Store
 from arraystore.stores import open_store as open  # noqa: A004 - `arraystore.open`, as users would guess
@@ -45,10 +47,12 @@ __all__ = [
     "Forecast",
     "FormatError",
     "ImageSpec",
+    "Loader",
     "Manifest",
     "ManifestError",
     "MissingExtraError",
     "Progress",
+    "Slots",
     "SpaceError",
     "SpecError",
     "Store",
@@ -57,6 +61,7 @@ __all__ = [
     "Verification",
     "build",
     "compare",
+    "concatenate",
     "open",
     "plan",
     "repair",

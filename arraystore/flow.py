@@ -60,9 +60,12 @@ class Flow:
         beside: a function that runs in one more thread; it gets this flow, and returns soon after `stop`.
         stopping: is called when it is stopped, or a thread has failed; then all threads are to end soon.
         close: is called when the last thread has ended.
+
+    Raises:
+        StoreError: no thread could be started.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all is known when it starts, and it starts at once
         self,
         makings: Iterator[Making],
         *,

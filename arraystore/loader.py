@@ -19,6 +19,7 @@ from arraystore.order import BlockShuffle, Order, Sequential, Shuffle, Skip
 from arraystore.recipe import PerImage, Recipe
 from arraystore.share import Share, ranks
 from arraystore.slots import Slots
+from arraystore.values import whole_number
 from arraystore.weighted import Weighted, balanced
 
 if TYPE_CHECKING:
@@ -145,10 +146,9 @@ class Loader:
     ) -> None:
         check_workers(workers)
         check_how(ahead)
-        if in_flight is not None and in_flight < 1:
-            raise SpecError(f"in_flight must be at least 1, not {in_flight!r}")
-        if ahead_bytes < 0:
-            raise SpecError(f"ahead_bytes must be at least 0, not {ahead_bytes!r}")
+        if in_flight is not None:
+            in_flight = whole_number("in_flight", in_flight, 1)
+        ahead_bytes = whole_number("ahead_bytes", ahead_bytes, 0)
         names, single = _targets(slots, targets)
         order: Order
         if weights is not None or balance:
@@ -200,11 +200,9 @@ class Loader:
         """Have the next ``for`` begin an epoch.
 
         Raises:
-            SpecError: it is negative.
+            SpecError: it is no whole number, or negative.
         """
-        if epoch < 0:
-            raise SpecError(f"epoch must be at least 0, not {epoch!r}")
-        self._at = self._next = (epoch, 0)
+        self._at = self._next = (whole_number("epoch", epoch, 0), 0)
 
     def state_dict(self) -> dict[str, Any]:
         """Return where it is, as JSON can hold it: behind the batch that was last handed over."""
@@ -326,8 +324,10 @@ def _nothing(_base: Index) -> None:
     pass
 
 
-def _read_ahead(recipe: Recipe, ahead: Ahead, epoch: int, start: int, most_bytes: int, flow: Flow) -> None:
-    """Have the slots of batches read before the batches are begun, some batches at a time, up to ``most_bytes`` ahead."""
+def _read_ahead(  # noqa: PLR0913 - all but the flow are given before it runs
+    recipe: Recipe, ahead: Ahead, epoch: int, start: int, most_bytes: int, flow: Flow
+) -> None:
+    """Have the slots of batches read before the batches are begun, some batches at a time, so many bytes ahead."""
     most_bytes = min(most_bytes, (available_memory_bytes() or 4 * most_bytes) // 4)
     slot_bytes = recipe.slots.parts[0].images[:1].nbytes
     depth = max(most_bytes // max(slot_bytes * recipe.share.batch_size, 1), 1)
@@ -371,7 +371,7 @@ def _uniform(slots: Slots, seed: int, *, shuffle: bool, block: int | None, windo
     return Skip(order, unreadable) if unreadable.size else order
 
 
-def _weighted(
+def _weighted(  # noqa: PLR0913 - the options of a loader
     slots: Slots, seed: int, weights: npt.ArrayLike | None, *, balance: bool, replacement: bool, draws: int | None
 ) -> Order:
     if weights is not None and balance:

@@ -17,9 +17,11 @@ from arraystore.leases import Leases
 from arraystore.order import Order
 from arraystore.share import Share
 from arraystore.slots import Slots
+from arraystore.spec import Layout
 
 if TYPE_CHECKING:
-    from arraystore.augment import Augment, Geometry
+    from arraystore.augment import Augment
+    from arraystore.geometry import Geometry
 
 __all__ = ["Column", "PerImage", "Recipe"]
 
@@ -90,16 +92,14 @@ class Recipe:
         for name in self.targets:
             array = self.slots.parts[0].targets[name]
             columns[name] = (array.shape[1:], array.dtype)
-            if self.augment is not None and name in self.augment.follow:
-                columns[name] = self.augment.target_output(
-                    name, *columns[name], self.slots.slot_shape, self.slots.layout
-                )
-        if self.transform is not None and self.order.count:
-            # What a user's function returns is known once it has been called.
+        if self.order.count and (self.transform is not None or (self.augment is not None and self.augment.follow)):
+            # What a user's function returns is known once it has been called, and masks may shrink with the images.
             first = np.zeros(1, np.int64)
             work = _Work.of(self, 0, first, self.order.draw(0, first))
-            result = self.transform(work.images(0, 1)[0], work.key(0))
-            columns["images"] = result.shape, result.dtype
+            if self.transform is not None:
+                result = work.transformed(0, self.transform)
+                columns["images"] = result.shape, result.dtype
+            columns |= {name: (moved.shape[1:], moved.dtype) for name, moved in work.followers(0, 1).items()}
         return columns
 
     @cached_property
@@ -107,7 +107,12 @@ class Recipe:
         """Shape and type of an image before the user's function has it."""
         if self.augment is None:
             return self.slots.slot_shape, self.slots.dtype
-        return self.augment.output(self.slots.slot_shape, self.slots.layout)
+        return self.augment.output(self.slots.slot_shape, self.layout)
+
+    @property
+    def layout(self) -> Layout:
+        """The slots'; where it is not known, and has to be, planes."""
+        return "NHWC" if self.slots.layout == "NHWC" else "NCHW"
 
     @property
     def image_bytes(self) -> int:
@@ -182,9 +187,9 @@ class _Work:
         draws = positions if recipe.order.repeats else None
         geometry = None
         if recipe.augment is not None:
-            shape, layout = recipe.slots.slot_shape, recipe.slots.layout
+            shape = recipe.slots.slot_shape
             geometry = recipe.augment.sample(
-                base, seed=recipe.seed, epoch=epoch, draws=draws, slot_shape=shape, layout=layout
+                base, seed=recipe.seed, epoch=epoch, draws=draws, slot_shape=shape, layout=recipe.layout
             )
         return cls(recipe, epoch, base, draws, geometry)
 
@@ -203,21 +208,38 @@ class _Work:
         if self.recipe.augment is None or self.geometry is None:
             gather(places, out)
         else:
+            slots, layout = self.recipe.slots, self.recipe.layout
             geometry = self.geometry[start:stop]
             for array, rows, at in places:
-                self.recipe.augment.apply(array, rows, geometry, out, at=at, slots=self.recipe.slots)
+                shown = geometry if at is None else geometry[at]
+                self.recipe.augment.apply(
+                    array, rows, shown, out, layout=layout, mean=slots.mean or None, std=slots.std or None, places=at
+                )
         return out
 
-    def target(self, name: str, start: int, stop: int, out: Array) -> None:
-        """Gather what a target says of some rows, moved with the image where it follows."""
-        slots, augment = self.recipe.slots, self.recipe.augment
-        if augment is None or self.geometry is None or name not in augment.follow:
-            gather(slots.places(self.base[start:stop], name), out)
-            return
-        array = slots.parts[0].targets[name]
-        values = np.empty((stop - start, *array.shape[1:]), array.dtype)
-        gather(slots.places(self.base[start:stop], name), values)
-        out[...] = augment.move(name, values, self.geometry[start:stop], slots.slot_shape, slots.layout)
+    def transformed(self, row: int, transform: PerImage) -> Array:
+        """Return what the user's function makes of one image."""
+        try:
+            return transform(self.images(row, row + 1)[0], self.key(row))
+        except Exception as error:
+            error.add_note(f"transform was called with slot {self.base[row]}")
+            raise
+
+    def followers(self, start: int, stop: int) -> dict[str, Array]:
+        """Gather the targets of some rows that follow the geometry of the images, moved with them."""
+        augment, slots = self.recipe.augment, self.recipe.slots
+        if augment is None or self.geometry is None or not augment.follow:
+            return {}
+        values = {name: self.target(name, start, stop) for name in self.recipe.targets if name in augment.follow}
+        geometry = self.geometry[start:stop]
+        return augment.follow_geometry(values, geometry, slot_shape=slots.slot_shape, layout=self.recipe.layout)
+
+    def target(self, name: str, start: int, stop: int, out: Array | None = None) -> Array:
+        """Gather what a target says of some rows."""
+        array = self.recipe.slots.parts[0].targets[name]
+        out = np.empty((stop - start, *array.shape[1:]), array.dtype) if out is None else out
+        gather(self.recipe.slots.places(self.base[start:stop], name), out)
+        return out
 
 
 class _Batch:
@@ -237,7 +259,7 @@ class _Batch:
             work.images(start, stop, images[start:stop])
         else:
             for row in range(start, stop):
-                result = transform(work.images(row, row + 1)[0], work.key(row))
+                result = work.transformed(row, transform)
                 if (result.shape, result.dtype) != work.recipe.columns["images"]:
                     shape, dtype = work.recipe.columns["images"]
                     raise ValueError(
@@ -245,8 +267,13 @@ class _Batch:
                         f"{dtype} of {shape} for the first: a batch needs them alike"
                     )
                 images[row] = result
+        moved = work.followers(start, stop)
         for name in work.recipe.targets:
-            work.target(name, start, stop, self._arrays[name][start:stop])
+            rows = self._arrays[name][start:stop]
+            if name in moved:
+                rows[...] = moved[name]
+            else:
+                work.target(name, start, stop, rows)
 
     def finish(self) -> Any:
         recipe, arrays = self._work.recipe, self._arrays

@@ -316,7 +316,7 @@ class Slots:
         """
         if epoch is None:
             epoch, self._calls = self._calls, self._calls + 1
-        loader = self.loader(batch_size, **({"shuffle": False} | options))  # type: ignore[typeddict-item]
+        loader = self.loader(batch_size, **({"shuffle": False} | options))
         loader.set_epoch(epoch)
         return iter(loader)
 

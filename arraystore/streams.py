@@ -1,8 +1,8 @@
 """Copy rows of an array in several streams at once, past the processor's caches: the gather of large slots.
 
-One memmove a row reads one stream, and the processor's prefetchers, which stop at the end of each page, idle half of the
-time; and whatever it writes it first reads, to have it in the cache. Four streams at distances of two pages keep them
-busy, and stores that bypass the cache need no such reads. `benchmarks/read.py` compares it with np.take and memcpy.
+One memmove a row reads one stream, and the processor's prefetchers, which stop at the end of each page, idle half of
+the time; and whatever it writes it first reads, to have it in the cache. Four streams at distances of two pages keep
+them busy, and stores that bypass the cache need no such reads. `benchmarks/read.py` compares it with memcpy.
 
 NumPy has no such loop, and numba's import alone takes longer than a first batch may. So it is LLVM's assembly, and
 llvmlite, which numba brings, compiles it in a fiftieth of a second: for any processor, with the vectors that it has.
@@ -80,7 +80,7 @@ def _alike(array: Array, out: Array) -> bool:
 
 
 def _check(rows: Index, count: int) -> None:
-    if not (0 <= int(rows.min()) and int(rows.max()) < count):
+    if not (int(rows.min()) >= 0 and int(rows.max()) < count):
         raise IndexError(f"rows must be 0 to {count - 1}, not {int(rows.min())} to {int(rows.max())}")
 
 
@@ -132,6 +132,7 @@ def _assembly() -> str:
     starts = "".join(f"\n  %start{k} = mul i64 %stream, {k}" for k in streams)
     offsets = "".join(f"\n  %offset{k} = add i64 %i, %start{k}" for k in streams)
     moves = [move(f"m{k}", "%from", "%to", f"%offset{k}") for k in streams]
+    loads, stores = ("".join(lines) for lines in zip(*moves, strict=True))
     last_load, last_store = move("last", "%from", "%to", "%j")
     return f"""
 define void @copy(i8* %array, i64* %rows, i64 %count, i8* %out, i64* %at, i64 %size) {{
@@ -168,7 +169,7 @@ chunk:
   %some = icmp sgt i64 %stream, 0
   br i1 %some, label %streams, label %rest
 streams:
-  %i = phi i64 [0, %chunk], [%i.next, %streams]{offsets}{"".join(load for load, _ in moves)}{"".join(store for _, store in moves)}
+  %i = phi i64 [0, %chunk], [%i.next, %streams]{offsets}{loads}{stores}
   %i.next = add i64 %i, {_VECTOR_BYTES}
   %i.more = icmp slt i64 %i.next, %stream
   br i1 %i.more, label %streams, label %rest
