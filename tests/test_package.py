@@ -31,7 +31,7 @@ LAYERS = [
     ["errors", "limits", "progress", "signals", "compiled", "avx512", "stamps"],
     ["spec", "texts", "scan", "jpeg", "boxes", "jp2", "digests"],
     ["format", "tables", "targets", "manifest", "weights", "resample_wide", "resample", "header", "levels"],
-    ["stats", "codecs"],
+    ["stats", "codecs", "crops", "windows", "windows_wide", "resized_crops", "geometry", "followers", "augment"],
     ["decode"],
     ["samples", "stores", "fill", "checksums", "parts", "verify"],
     ["bad", "checkpoint", "runs", "worker", "takeover", "changes"],
