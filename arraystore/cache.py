@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ import numpy.typing as npt
 from arraystore.errors import SpaceError, SpecError
 from arraystore.gather import Place, gather
 from arraystore.limits import available_memory_bytes
+from arraystore.locks import lock_across_forks
 
 if TYPE_CHECKING:
     from arraystore.slots import Slots
@@ -25,6 +25,7 @@ _AT_ONCE_BYTES = 1 << 24
 Array = npt.NDArray[Any]
 Index = npt.NDArray[np.int64]
 _ABSENT, _COMING = -1, -2
+_keeping = lock_across_forks()  # held to choose what is kept, not while it is copied
 
 
 def parse_bytes(budget: int | str) -> int:
@@ -77,7 +78,6 @@ class Cache:
         self._row: npt.NDArray[np.int32 | np.int64]
         self._row = np.full(base_count, _ABSENT, np.int32 if wanted < 2**31 else np.int64)
         self._kept = 0
-        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return self._kept
@@ -120,7 +120,7 @@ class Cache:
         return self._row[base].astype(np.int64)
 
     def _keep(self, base: Index, elsewhere: Callable[[Index], Iterator[Place]]) -> None:
-        with self._lock:
+        with _keeping:
             new = np.unique(base[self._rows(base) == _ABSENT])[: len(self.images) - self._kept]
             first, self._kept = self._kept, self._kept + len(new)
             self._row[new] = _COMING  # until the pixels are here, others read them elsewhere
