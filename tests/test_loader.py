@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import mmap
 import threading
 import tracemalloc
 from collections import Counter
@@ -16,10 +17,23 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from readers import COUNT, FAILED, STORED, assert_same, labels_of, naive, numbered_store, readers, refused, said
+from readers import (
+    COUNT,
+    FAILED,
+    STORED,
+    assert_same,
+    labels_of,
+    naive,
+    numbered_store,
+    readers,
+    refused,
+    said,
+    wait_for,
+)
 
 import arraystore
 from arraystore import Augment, CenterCrop, Loader, RandomCrop, SpaceError, SpecError, Store, concatenate
+from arraystore.ahead import Ahead
 from arraystore.order import BlockShuffle, Order, Sequential, Shuffle, Skip
 from arraystore.weighted import Weighted, balanced
 
@@ -336,6 +350,31 @@ def test_allocate_provides_the_buffers(store: Store) -> None:
         for batch, labels in loader:
             assert any(np.shares_memory(batch, block) and np.shares_memory(labels, block) for block in made)
     assert 1 <= len(made) <= 5
+
+
+def test_slots_are_asked_for_in_their_order_so_many_bytes_ahead_and_the_first_at_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, ...]] = []
+
+    def read(_: Ahead, base: Any, *, probe: bool = True) -> bool:
+        assert probe is bool(asked)
+        assert (threading.current_thread() is threading.main_thread()) is not probe
+        asked.append(tuple(base.tolist()))
+        return True
+
+    monkeypatch.setattr(Ahead, "read", read)
+    order = skipping(Shuffle(READABLE, 0)).draw(0, np.arange(READABLE))
+    for ahead_bytes, most in ((1 << 20, READABLE), (3 * 10 * (72 + mmap.PAGESIZE), 40)):
+        asked.clear()
+        iterator = iter(store.loader(10, in_flight=1, ahead_bytes=ahead_bytes))
+        wait_for(lambda most=most: sum(map(len, asked)) >= most)  # type: ignore[misc]
+        assert [slot for slots in asked for slot in slots] == order[:most].tolist()
+        assert len(asked[0]) == 10
+        batches = list(iterator)
+        assert labels_of(batches) == order.tolist()
+        assert [slot for slots in asked for slot in slots] == order.tolist()
+        assert readers() == []
 
 
 def test_at_most_so_many_batches_are_in_flight(store: Store) -> None:

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -202,8 +203,7 @@ def test_buffers_come_back_with_the_error_and_not_with_the_next_collection(store
             4, batch_transform=fail, allocate=lambda size: made.append(size) or np.empty(size, np.uint8)
         )
         with contextlib.suppress(InjectedError):
-            for _ in loader:
-                pass
+            deque(loader, maxlen=0)
         assert readers() == []
         assert loader._pool is not None
         assert loader._pool.idle() == len(made) > 0
@@ -318,7 +318,7 @@ def stuck(image):
     called(60)
     return image
 def slow(image):
-    called(0.03)
+    called(0.2)
     return image
 def left():
     return len([thread for thread in threading.enumerate() if thread.name.startswith("arraystore-read")])
@@ -337,9 +337,16 @@ FORK = """
 warnings.simplefilter("ignore", DeprecationWarning)  # of newer Pythons, of any fork beside threads
 signal.alarm(60)
 loader = store.loader(4, workers=3, cache=2000)
+def hold(lock, held, forked):
+    with lock:
+        held.set()
+        forked.wait()
 for _ in range(12):
     iterator = iter(loader)
     next(iterator)
+    held, forked = threading.Event(), threading.Event()
+    threading.Thread(target=hold, args=(iterator._flow._lock, held, forked)).start()
+    held.wait()
     child = os.fork()
     if child == 0:
         try:
@@ -349,25 +356,14 @@ for _ in range(12):
         del iterator
         good = told.endswith("begin one of your own") and sum(len(y) for _, y in loader) == 99 and left() == 0
         os._exit(0 if good else 1)
+    forked.set()
     assert os.waitpid(child, 0)[1] == 0
     assert len(list(iterator)) == 24
 print(left())
 """
-# What a process does; the signal that it gets once it says that it waits; its exit code, and what it says.
+# What a process does; the signal that it gets once it says that it waits; its exit code, and what it says. They run
+# side by side; those that wait for a signal get it first.
 PROCESSES: dict[str, tuple[str, signal.Signals | None, int, str]] = {
-    "exit with a live iterator": ("it = iter(store.loader(4)); next(it); print('end')", None, 0, "end\n"),
-    "exit with threads that read ahead": (
-        "it = iter(store.loader(4, ahead='read', workers=5)); next(it); print('end')",
-        None,
-        0,
-        "end\n",
-    ),
-    "exit with a transform that is stuck": (
-        "arraystore.flow._JOIN_S = 0.1; it = iter(store.loader(9, transform=stuck)); started.wait(); print('end')",
-        None,
-        0,
-        "waiting\nend\n",
-    ),
     "Ctrl-C while next waits": (
         f"try:\n    next(iter(store.loader(99, transform=slow, workers=2))){INTERRUPTED}",
         signal.SIGINT,
@@ -375,10 +371,10 @@ PROCESSES: dict[str, tuple[str, signal.Signals | None, int, str]] = {
         "waiting\ninterrupted 0\n",
     ),
     "Ctrl-C while next waits for what is stuck": (
-        f"try:\n    arraystore.flow._JOIN_S = 0.1; next(iter(store.loader(9, transform=stuck))){INTERRUPTED}",
+        f"try:\n    arraystore.flow._JOIN_S = 0.1; next(iter(store.loader(9, transform=stuck, workers=1))){INTERRUPTED}",
         signal.SIGINT,
         0,
-        "waiting\ninterrupted 2\n",
+        "waiting\ninterrupted 1\n",
     ),
     "Ctrl-C in the training step": (
         f"try:\n{indent(STEP, '    ')}{INTERRUPTED}",
@@ -397,6 +393,19 @@ PROCESSES: dict[str, tuple[str, signal.Signals | None, int, str]] = {
         signal.SIGTERM,
         3,
         "waiting\n",
+    ),
+    "exit with a live iterator": ("it = iter(store.loader(4)); next(it); print('end')", None, 0, "end\n"),
+    "exit with threads that read ahead": (
+        "it = iter(store.loader(4, ahead='read', workers=5)); next(it); print('end')",
+        None,
+        0,
+        "end\n",
+    ),
+    "exit with a transform that is stuck": (
+        "arraystore.flow._JOIN_S = 0.1; it = iter(store.loader(9, transform=stuck, workers=1)); started.wait(); print('end')",
+        None,
+        0,
+        "waiting\nend\n",
     ),
     "forks while it reads": (FORK, None, 0, "0\n"),
 }
