@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore.errors import SpecError
-from arraystore.slots import Slots
+from arraystore.slots import Part, Slots
 
 __all__ = ["Ahead", "How", "check_how"]
 
@@ -54,7 +54,7 @@ class _File:
     descriptor: int
     offset: int
     slot_bytes: int
-    mapping: mmap.mmap | None
+    mapping: mmap.mmap
 
     def ranges(self, rows: Index) -> Iterator[tuple[int, int]]:
         """Return the byte ranges of slots, ascending, neighbours in one."""
@@ -71,7 +71,7 @@ class Ahead:
     """The files of some slots, open to be read ahead. Not for two threads at once, but for `stop`.
 
     Args:
-        slots: whose images will be read; those in RAM are left alone.
+        slots: whose images will be read; those in RAM, and in files that have lost their names, are left alone.
         how: ``"advise"`` tells the system of ranges, ``"read"`` reads them in threads, ``"auto"`` is the first
             where it works and else the second, ``"off"`` does neither.
 
@@ -91,8 +91,9 @@ class Ahead:
         self._files: dict[int, _File] = {}
         try:
             for number, part in enumerate(slots.parts):
-                if isinstance(part.images, np.memmap) and part.images.filename is not None and part.images.size:
-                    self._files[number] = _open(part.images)
+                file = _open(part)
+                if file is not None:
+                    self._files[number] = file
         except OSError:
             self.close()
             raise
@@ -173,10 +174,20 @@ class Ahead:
             self._room.release()
 
 
-def _open(images: np.memmap[Any, Any]) -> _File:
-    mapping = images.base if isinstance(images.base, mmap.mmap) else None
-    descriptor = os.open(str(images.filename), os.O_RDONLY | os.O_CLOEXEC)
-    return _File(descriptor, images.offset, images[:1].nbytes, mapping)
+def _open(part: Part) -> _File | None:
+    images: Any = part.images
+    path = str(getattr(images, "filename", None))
+    if path not in part.files:
+        return None
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    info = os.fstat(descriptor)
+    if (info.st_dev, info.st_ino) != part.files[path]:
+        os.close(descriptor)
+        return None
+    return _File(descriptor, images.offset, images[:1].nbytes, images.base)
 
 
 def _resident(file: _File, rows: Index) -> bool:
@@ -197,8 +208,7 @@ def _resident(file: _File, rows: Index) -> bool:
 
 def _drop(file: _File, start: int, size: int) -> None:
     with contextlib.suppress(OSError, ValueError, AttributeError):  # a system without these calls keeps its cache
-        if file.mapping is not None:
-            # Pages that a mapping refers to are kept, whatever is advised of the file. The mapping starts at a page.
-            first = file.offset - file.offset % mmap.ALLOCATIONGRANULARITY
-            file.mapping.madvise(mmap.MADV_DONTNEED, start - first, size)
+        # Pages that a mapping refers to are kept, whatever is advised of the file. The mapping starts at a page.
+        first = file.offset - file.offset % mmap.ALLOCATIONGRANULARITY
+        file.mapping.madvise(mmap.MADV_DONTNEED, start - first, size)
         os.posix_fadvise(file.descriptor, start, size, os.POSIX_FADV_DONTNEED)

@@ -106,9 +106,10 @@ class Flow:
         except RuntimeError as error:
             with self._lock:
                 self._alive -= len(self._threads) - started
+                last = self._alive == 0  # those that did start may have ended by now
                 del self._threads[started:]
                 self._over = True
-            if started == 0:
+            if last:
                 close()
             self.stop()
             raise StoreError(f"no thread could be started to read: {error}; use fewer workers") from error
