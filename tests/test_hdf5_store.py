@@ -126,7 +126,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         "{at} is not an HDF5 file that can be read: ",
     ),
     "no pixels": (remove("images"), "{at} is not a store: it has no datasets 'store.json' and 'images'; it has "),
-    "no store.json": (remove("store.json"), "{at} is not a store: it has no datasets 'store.json' and 'images'; it has "),
+    "no store.json": (
+        remove("store.json"),
+        "{at} is not a store: it has no datasets 'store.json' and 'images'; it has ",
+    ),
     "no status": (remove("status"), "{at} is damaged: "),
     "no targets": (remove("targets"), "{at} is damaged: "),
     "targets are no group": (replace("targets", 5), "{at} is damaged: "),
@@ -209,7 +212,7 @@ def test_status_checksums_and_targets_are_mapped(store: Store) -> None:
 @pytest.mark.parametrize(
     "options",
     [{"chunks": (4,)}, {"chunks": (4,), "compression": "gzip"}, {"chunks": (4,), "shuffle": True, "fletcher32": True}],
-    ids=lambda options: "+".join(options),
+    ids="+".join,
 )
 def test_targets_that_are_no_array_as_they_lie_are_read(store: Store, options: dict[str, Any]) -> None:
     assert store.path is not None
