@@ -122,7 +122,8 @@ class Cache:
 
     def _keep(self, base: Index, elsewhere: Callable[[Index], Iterator[Place]]) -> None:
         with self._lock:
-            new = np.unique(base[self._rows(base) == _ABSENT])[: len(self.images) - self._kept]
+            new, order = np.unique(base[self._rows(base) == _ABSENT], return_index=True)
+            new = new[np.sort(np.argsort(order)[: len(self.images) - self._kept])]  # those asked for first
             first, self._kept = self._kept, self._kept + len(new)
             self._row[new] = _COMING  # until the pixels are here, others read them elsewhere
         if new.size:

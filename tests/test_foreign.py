@@ -298,15 +298,15 @@ NPY: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut short": (
         lambda at: (np.save(at, X), os.truncate(at, 487)),
         (
-            "{at} is 487 bytes long, but uint8 of shape (6, 3, 4, 5) needs 488: the file was cut short; copy or write it "
-            "again"
+            "{at} is 487 bytes long, but uint8 of shape (6, 3, 4, 5) needs 488: the file was cut short; copy or write "
+            "it again"
         ),
     ),
     "a header alone": (
         lambda at: at.write_bytes(npy_header((10**15, 3, 2, 2))),
         (
-            "{at} is 4,096 bytes long, but uint8 of shape (1000000000000000, 3, 2, 2) needs 12,000,000,000,004,096: the "
-            "file was cut short; copy or write it again"
+            "{at} is 4,096 bytes long, but uint8 of shape (1000000000000000, 3, 2, 2) needs 12,000,000,000,004,096: "
+            "the file was cut short; copy or write it again"
         ),
     ),
     "negative sides": (
