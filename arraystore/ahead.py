@@ -15,13 +15,13 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from arraystore.errors import SpecError
-from arraystore.slots import Part, Slots
+from arraystore.slots import Slots
 
 __all__ = ["Ahead", "How", "check_how"]
 
@@ -54,7 +54,7 @@ class _File:
     descriptor: int
     offset: int
     slot_bytes: int
-    mapping: mmap.mmap
+    mapping: mmap.mmap | None
 
     def ranges(self, rows: Index) -> Iterator[tuple[int, int]]:
         """Return the byte ranges of slots, ascending, neighbours in one."""
@@ -71,15 +71,12 @@ class Ahead:
     """The files of some slots, open to be read ahead. Not for two threads at once, but for `stop`.
 
     Args:
-        slots: whose images will be read; those in RAM, and in files that have lost their names, are left alone.
+        slots: whose images will be read; those in RAM are left alone.
         how: ``"advise"`` tells the system of ranges, ``"read"`` reads them in threads, ``"auto"`` is the first
             where it works and else the second, ``"off"`` does neither.
 
     Attributes:
         active: whether anything lies in a file.
-
-    Raises:
-        OSError: a file cannot be opened.
     """
 
     def __init__(self, slots: Slots, how: How = "auto") -> None:
@@ -89,14 +86,12 @@ class Ahead:
         self._advise = hasattr(os, "posix_fadvise") and how != "read"
         self._must_advise = how == "advise"
         self._files: dict[int, _File] = {}
-        try:
-            for number, part in enumerate(slots.parts):
-                file = _open(part)
-                if file is not None:
-                    self._files[number] = file
-        except OSError:
-            self.close()
-            raise
+        for number, part in enumerate(slots.parts):
+            # A store that has been replaced is read from its mapping alone: what has its name now is another.
+            if (descriptor := part.open_file()) is not None:
+                images = cast("np.memmap[Any, Any]", part.images)
+                mapping = images.base if isinstance(images.base, mmap.mmap) else None
+                self._files[number] = _File(descriptor, images.offset, images[:1].nbytes, mapping)
         self.active = bool(self._files) and how != "off"
 
     def read(self, base: Index) -> bool:
@@ -174,22 +169,6 @@ class Ahead:
             self._room.release()
 
 
-def _open(part: Part) -> _File | None:
-    images: Any = part.images
-    path = str(getattr(images, "filename", None))
-    if path not in part.files:
-        return None
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    info = os.fstat(descriptor)
-    if (info.st_dev, info.st_ino) != part.files[path]:
-        os.close(descriptor)
-        return None
-    return _File(descriptor, images.offset, images[:1].nbytes, images.base)
-
-
 def _resident(file: _File, rows: Index) -> bool:
     """Whether a sample of slots is in memory; False where the system does not say."""
     if not hasattr(os, "RWF_NOWAIT"):
@@ -208,7 +187,8 @@ def _resident(file: _File, rows: Index) -> bool:
 
 def _drop(file: _File, start: int, size: int) -> None:
     with contextlib.suppress(OSError, ValueError, AttributeError):  # a system without these calls keeps its cache
-        # Pages that a mapping refers to are kept, whatever is advised of the file. The mapping starts at a page.
-        first = file.offset - file.offset % mmap.ALLOCATIONGRANULARITY
-        file.mapping.madvise(mmap.MADV_DONTNEED, start - first, size)
+        if file.mapping is not None:
+            # Pages that a mapping refers to are kept, whatever is advised of the file. The mapping starts at a page.
+            first = file.offset - file.offset % mmap.ALLOCATIONGRANULARITY
+            file.mapping.madvise(mmap.MADV_DONTNEED, start - first, size)
         os.posix_fadvise(file.descriptor, start, size, os.POSIX_FADV_DONTNEED)

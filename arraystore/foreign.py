@@ -14,7 +14,7 @@ import numpy.typing as npt
 from arraystore.errors import FormatError, ManifestError, SpecError
 from arraystore.format import map_array, npy_form
 from arraystore.slots import Part, Slots
-from arraystore.spec import Layout
+from arraystore.spec import Layout, choice_of
 from arraystore.stores import Store, open_store
 from arraystore.targets import TargetColumns, given_targets
 from arraystore.texts import CATEGORY_LIMIT
@@ -157,8 +157,7 @@ def _layout(where: str, shape: tuple[int, ...], layout: Layout | None) -> str:
         if len(shape) != 4 or (shape[1] in _CHANNELS) == (shape[3] in _CHANNELS):
             return ""
         return "NCHW" if shape[1] in _CHANNELS else "NHWC"
-    if layout not in get_args(Layout):
-        raise SpecError(f"layout must be one of {', '.join(map(repr, get_args(Layout)))}, not {layout!r}")
+    choice_of("layout", layout, get_args(Layout))
     if len(shape) != 4:
         raise SpecError(f"layout={layout!r} is for images with 4 axes, and {where} has shape {shape}: leave layout out")
     return layout

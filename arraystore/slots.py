@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -37,21 +38,39 @@ class Part:
         status: uint8, (n,), or None where every slot is stored.
         checksums: uint64, (n,), or None where there are none.
         targets: name → array, axis 0 = n.
-        files: path → device and inode of each file that is mapped.
     """
 
     images: Array
     status: npt.NDArray[np.uint8] | None = None
     checksums: npt.NDArray[np.uint64] | None = None
     targets: Mapping[str, Array] = field(default_factory=dict)
-    files: Mapping[str, tuple[int, int]] = field(init=False)
+    _files: Mapping[str, tuple[int, int]] = field(init=False)
 
     def __post_init__(self) -> None:
         mapped = {str(array.filename) for array in self._arrays() if _is_mapping(array)}
-        object.__setattr__(self, "files", {path: _identity(path) for path in mapped})
+        object.__setattr__(self, "_files", {path: _identity(path) for path in mapped})
 
     def _arrays(self) -> tuple[Array | None, ...]:
         return self.images, self.status, self.checksums, *self.targets.values()
+
+    def open_file(self) -> int | None:
+        """Open the file that the images are mapped from; the caller closes it.
+
+        Returns:
+            a descriptor, or None where they lie in RAM, or the file's name leads to another one, or to none, by now.
+        """
+        if not _is_mapping(self.images):
+            return None
+        path = str(self.images.filename)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        info = os.fstat(descriptor)
+        if (info.st_dev, info.st_ino) != self._files[path]:
+            os.close(descriptor)
+            return None
+        return descriptor
 
     def __reduce__(self) -> tuple[Callable[..., Part], tuple[Any, ...]]:
         return _receive, (tuple(self.targets), [self._sendable(array) for array in self._arrays()])
@@ -61,7 +80,7 @@ class Part:
             return array
         path = str(array.filename)
         order: Literal["C", "F"] = "C" if array.flags.c_contiguous else "F"
-        return _Mapping(path, array.dtype, array.offset, array.shape, order, self.files[path])
+        return _Mapping(path, array.dtype, array.offset, array.shape, order, self._files[path])
 
 
 @dataclass(frozen=True, slots=True)

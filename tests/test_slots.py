@@ -333,7 +333,7 @@ def test_every_medium_is_sent_whole(stores: dict[str, Store]) -> None:
         np.testing.assert_array_equal(again.images, store.images)
         np.testing.assert_array_equal(again.status, store.status)
         np.testing.assert_array_equal(again.checksums, store.checksums)
-        for target, values in store.targets.items():  # one of them lies in Fortran's order
+        for target, values in store.targets.items():
             np.testing.assert_array_equal(again.targets[target], values)
         assert again.samples.equals(store.samples)
         again = pickle.loads(pickle.dumps(store[[5, 2]].load()))  # noqa: S301 - our own
@@ -373,6 +373,15 @@ def test_a_file_that_was_replaced_is_not_sent_for_another(photos: Path, tmp_path
     os.truncate(path, 5000)
     message = f"{path} is not the file any more that was opened: it was replaced or removed; open it again"
     said(FormatError, message, pickle.loads, data)
+
+
+def test_a_target_in_fortrans_order_is_sent_in_it(tmp_path: Path) -> None:
+    values = np.asfortranarray(np.arange(12).reshape(4, 3))
+    np.save(tmp_path / "target.npy", values)
+    mapped = np.load(tmp_path / "target.npy", mmap_mode="r")
+    again = pickle.loads(pickle.dumps(Part(np.zeros(4), targets={"mapped": mapped})))  # noqa: S301 - our own
+    assert isinstance(again.targets["mapped"], np.memmap)
+    np.testing.assert_array_equal(again.targets["mapped"], values)
 
 
 def test_a_part_of_a_mapping_is_sent_by_its_values(tmp_path: Path) -> None:
