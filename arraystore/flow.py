@@ -29,7 +29,7 @@ class Making:
     """A batch that is to be made.
 
     Attributes:
-        pieces: ranges of its rows; each is filled by one call, in any thread and any order.
+        pieces: ranges of its rows, at least one; each is filled by one call, in any thread and any order.
         fill: fills a range.
         finish: returns what is handed over, once all is filled; called in the thread that filled the last.
         about: what it is, for errors.
@@ -106,9 +106,10 @@ class Flow:
         except RuntimeError as error:
             with self._lock:
                 self._alive -= len(self._threads) - started
+                last = self._alive == 0  # those that did start may have ended by now
                 del self._threads[started:]
                 self._over = True
-            if started == 0:
+            if last:
                 close()
             self.stop()
             raise StoreError(f"no thread could be started to read: {error}; use fewer workers") from error
@@ -168,6 +169,10 @@ class Flow:
     def _run(self, target: Callable[[], None]) -> None:
         try:
             target()
+        except StopIteration as error:  # raised where the batch is waited for, it would pass for the end of the epoch
+            told = RuntimeError("what makes a batch raised StopIteration")
+            told.__cause__ = error
+            self._end(told)
         except BaseException as error:  # noqa: BLE001 - it is raised where the batch is waited for
             self._end(error)
         finally:
