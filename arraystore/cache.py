@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ import numpy.typing as npt
 from arraystore.errors import SpaceError, SpecError
 from arraystore.gather import Place, gather
 from arraystore.limits import available_memory_bytes
+from arraystore.locks import lock_across_forks
 
 if TYPE_CHECKING:
     from arraystore.slots import Slots
@@ -26,6 +26,7 @@ _AT_ONCE_BYTES = 1 << 24
 Array = npt.NDArray[Any]
 Index = npt.NDArray[np.int64]
 _ABSENT, _COMING = -1, -2
+_keeping = lock_across_forks()  # held to choose what is kept, not while it is copied
 
 
 def parse_bytes(budget: float | str) -> int:
@@ -78,7 +79,6 @@ class Cache:
         self._row: npt.NDArray[np.int32 | np.int64]
         self._row = np.full(base_count, _ABSENT, np.int32 if wanted < 2**31 else np.int64)
         self._kept = 0
-        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return self._kept
@@ -121,7 +121,7 @@ class Cache:
         return self._row[base].astype(np.int64)
 
     def _keep(self, base: Index, elsewhere: Callable[[Index], Iterator[Place]]) -> None:
-        with self._lock:
+        with _keeping:
             new, order = np.unique(base[self._rows(base) == _ABSENT], return_index=True)
             new = new[np.sort(np.argsort(order)[: len(self.images) - self._kept])]  # those asked for first
             first, self._kept = self._kept, self._kept + len(new)

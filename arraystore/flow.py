@@ -81,6 +81,7 @@ class Flow:
         self._close = close
         self._line: deque[_Entry] = deque()
         self._opened = 0
+        self._opening = False
         self._drained = False
         self._over = False
         self._error: BaseException | None = None
@@ -136,7 +137,10 @@ class Flow:
                     raise StopIteration
                 self._ready.wait(_LOOK_S)
         self.stop()
-        raise error
+        try:
+            raise error
+        finally:
+            del error  # it refers to this call, and would keep its batches until the next collection
 
     def opened(self, number: int) -> bool:
         """Wait until that many batches have been begun; return False once there is nothing to wait for any more."""
@@ -226,14 +230,23 @@ class Flow:
                     return entry, entry.making.pieces[entry.begun - 1]
                 if self._drained:
                     return None
-                if len(self._line) < self._in_flight:
+                if len(self._line) < self._in_flight and not self._opening:
                     self._open()
                 else:
                     self._room.wait(_LOOK_S)
             return None
 
     def _open(self) -> None:
-        making = next(self._makings, None)
+        """Begin the next batch; the lock, which is held, is let go meanwhile: to draw slots may take long."""
+        self._opening = True
+        self._lock.release()
+        try:
+            making = next(self._makings, None)
+        finally:
+            self._lock.acquire()
+            self._opening = False
+        if self._over:
+            return
         if making is None:
             self._drained = True
             self._room.notify_all()

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import ctypes
 import logging
-import threading
 from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from arraystore.locks import lock_across_forks
 
 __all__ = ["copy_rows"]
 
@@ -30,7 +31,7 @@ _VECTOR_BYTES = 64
 # What is smaller stays in the cache for who reads it next, and np.take is as fast there.
 _LEAST_BYTES = 1 << 20
 
-_compiling = threading.Lock()
+_compiling = lock_across_forks()
 _engines: list[Any] = []  # the code lives as long as what compiled it
 
 Array = npt.NDArray[Any]
