@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,7 @@ _ABSENT, _COMING = -1, -2
 _keeping = lock_across_forks()  # held to choose what is kept, not while it is copied
 
 
-def parse_bytes(budget: int | str) -> int:
+def parse_bytes(budget: float | str) -> int:
     """Return the bytes that a number or a text such as ``"8 GB"`` or ``"500MiB"`` means.
 
         >>> parse_bytes("1.5 GB")
@@ -42,9 +43,9 @@ def parse_bytes(budget: int | str) -> int:
         try:
             if found is not None:
                 return int(float(found[1]) * _UNITS[found[2]])
-        except (KeyError, ValueError):
+        except (KeyError, ValueError, OverflowError):
             pass
-    elif isinstance(budget, int | np.integer) and budget >= 0:
+    elif isinstance(budget, int | float | np.integer) and 0 <= budget < math.inf:
         return int(budget)
     raise SpecError(f"a size in bytes must be a number, or a text such as '8 GB' or '500 MiB', not {budget!r}")
 
@@ -121,7 +122,8 @@ class Cache:
 
     def _keep(self, base: Index, elsewhere: Callable[[Index], Iterator[Place]]) -> None:
         with _keeping:
-            new = np.unique(base[self._rows(base) == _ABSENT])[: len(self.images) - self._kept]
+            new, order = np.unique(base[self._rows(base) == _ABSENT], return_index=True)
+            new = new[np.sort(np.argsort(order)[: len(self.images) - self._kept])]  # those asked for first
             first, self._kept = self._kept, self._kept + len(new)
             self._row[new] = _COMING  # until the pixels are here, others read them elsewhere
         if new.size:

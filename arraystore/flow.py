@@ -30,7 +30,7 @@ class Making:
     """A batch that is to be made.
 
     Attributes:
-        pieces: ranges of its rows; each is filled by one call, in any thread and any order.
+        pieces: ranges of its rows, at least one; each is filled by one call, in any thread and any order.
         fill: fills a range.
         finish: returns what is handed over, once all is filled; called in the thread that filled the last.
         about: what it is, for errors.
@@ -174,6 +174,10 @@ class Flow:
             self._alive += 1
         try:
             target()
+        except StopIteration as error:  # raised where the batch is waited for, it would pass for the end of the epoch
+            told = RuntimeError("what makes a batch raised StopIteration")
+            told.__cause__ = error
+            self._end(told)
         except BaseException as error:  # noqa: BLE001 - it is raised where the batch is waited for
             self._end(error)
         finally:

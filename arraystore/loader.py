@@ -164,6 +164,11 @@ class Loader:
             raise SpecError("draws was passed without weights or balance: an epoch draws every slot once")
         else:
             order = _uniform(slots, seed, shuffle=shuffle, block=block, window=window)
+        if not slots.layout and (augment is not None or (transform is not None and len(slots.slot_shape) == 3)):
+            raise SpecError(
+                "the layout of these slots is not known, and augment and transform need it: pass layout='NCHW' or "
+                "'NHWC' to arraystore.open"
+            )
         busy = not (augment is None and transform is None and batch_transform is None)
         rank, world_size = ranks(rank, world_size)
         # Not the store itself: it may be closed while its slots are still read.

@@ -44,14 +44,14 @@ def copy_rows(array: Array, rows: Index, out: Array, at: Index | None = None) ->
     Args:
         array: C-order, of at least one row.
         rows: int64, (k,): which.
-        out: C-order, of the same type and shape but for axis 0.
+        out: C-order, writable, of the same type and shape but for axis 0.
         at: int64, (k,): the rows of ``out`` that they are copied to; None for 0 to k - 1.
 
     Returns:
         Whether they were copied: rows have to be multiples of 64 bytes, aligned in ``out``, and many.
 
     Raises:
-        IndexError: a row does not exist.
+        IndexError: a row does not exist, or there are not as many places as rows.
     """
     size = out[:1].nbytes
     place = out.ctypes.data
@@ -67,6 +67,8 @@ def copy_rows(array: Array, rows: Index, out: Array, at: Index | None = None) ->
     else:
         at = np.ascontiguousarray(at, np.int64)
         _check(at, len(out))
+        if at.size != rows.size:
+            raise IndexError(f"{rows.size} rows cannot be copied to {at.size}")
     copy(array.ctypes.data, rows.ctypes.data, rows.size, place, None if at is None else at.ctypes.data, size)
     return True
 
@@ -75,7 +77,7 @@ def _alike(array: Array, out: Array) -> bool:
     return (
         array.dtype == out.dtype
         and array.shape[1:] == out.shape[1:]
-        and bool(array.flags.c_contiguous and out.flags.c_contiguous)
+        and bool(array.flags.c_contiguous and out.flags.c_contiguous and out.flags.writeable)
         and not array.dtype.hasobject
     )
 
