@@ -60,12 +60,9 @@ class Flow:
         beside: a function that runs in one more thread; it gets this flow, and returns soon after `stop`.
         stopping: is called when it is stopped, or a thread has failed; then all threads are to end soon.
         close: is called when the last thread has ended.
-
-    Raises:
-        StoreError: no thread could be started.
     """
 
-    def __init__(  # noqa: PLR0913 - all is known when it starts, and it starts at once
+    def __init__(  # noqa: PLR0913 - all is known before it starts
         self,
         makings: Iterator[Making],
         *,
@@ -99,21 +96,28 @@ class Flow:
             for number, target in enumerate(targets)
         ]
         self._alive = len(self._threads)
-        started = 0
+
+    def start(self) -> None:
+        """Start the threads; whoever calls this sees to it that they are stopped.
+
+        Raises:
+            StoreError: no thread could be started.
+        """
         try:
             for thread in self._threads:
                 thread.start()
-                started += 1
-        except RuntimeError as error:
+        except BaseException as error:
             with self._lock:
-                self._alive -= len(self._threads) - started
-                last = self._alive == 0  # those that did start may have ended by now
-                del self._threads[started:]
-                self._over = True
-            if last:
-                close()
+                running = [thread for thread in self._threads if thread.ident is not None]
+                self._alive -= len(self._threads) - len(running)
+                self._threads = running
+                idle = self._alive <= 0  # those that have started have ended, and left the closing to the others
             self.stop()
-            raise StoreError(f"no thread could be started to read: {error}; use fewer workers") from error
+            if idle:
+                self._close()
+            if isinstance(error, RuntimeError):
+                raise StoreError(f"no thread could be started to read: {error}; use fewer workers") from error
+            raise
 
     def take(self) -> Any:
         """Wait for the next batch.
@@ -166,6 +170,8 @@ class Flow:
             return
         deadline_s = time.monotonic() + _JOIN_S
         for thread in self._threads:
+            if thread.ident is None:  # it never started
+                continue
             thread.join(max(deadline_s - time.monotonic(), 0))
             if thread.is_alive():
                 _log.warning("%s is still at work, and ends when that is done", thread.name)
@@ -182,7 +188,7 @@ class Flow:
         finally:
             with self._lock:
                 self._alive -= 1
-                last = self._alive == 0
+                last = self._alive <= 0
                 self._ready.notify_all()
             if last:
                 self._close()

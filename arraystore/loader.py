@@ -256,26 +256,30 @@ class Loader:
         recipe = self._recipe
         bytes_of_batch = self.batch_size * recipe.image_bytes
         in_flight = self._in_flight or min(max(_IN_FLIGHT_BYTES // bytes_of_batch, 3), 16)
+        leases = self._leases(in_flight)
         ahead = Ahead(self.slots, self._ahead)
-        done = ahead.drop if self._drop_behind else _nothing
         beside = None
+        if ahead.active and self._ahead_bytes and recipe.share.batches(start):
+            beside = partial(_read_ahead, recipe, ahead, epoch, start, self._ahead_bytes)
+        flow = Flow(
+            recipe.makings(epoch, start, leases, ahead.drop if self._drop_behind else _nothing),
+            workers=recipe.workers,
+            in_flight=in_flight,
+            beside=beside,
+            stopping=ahead.stop,
+            close=ahead.close,
+        )
+        iteration = _Epoch(self, flow, epoch, start)
         try:
-            if ahead.active and self._ahead_bytes and recipe.share.batches(start):
-                beside = partial(_read_ahead, recipe, ahead, epoch, start, self._ahead_bytes)
+            if beside is not None:
                 # The first batch is asked for before a thread needs it: a fault there reads megabytes of neighbours.
                 ahead.read(self.slots.base(recipe.drawn(epoch, start, 0, 1)[1]), probe=False)
-            flow = Flow(
-                recipe.makings(epoch, start, self._leases(in_flight), done),
-                workers=recipe.workers,
-                in_flight=in_flight,
-                beside=beside,
-                stopping=ahead.stop,
-                close=ahead.close,
-            )
+            flow.start()
+            return iteration  # noqa: TRY300 - a signal may come until it is the caller's
         except BaseException:
+            iteration.close()
             ahead.close()
             raise
-        return _Epoch(self, flow, epoch, start)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_pool": None}
