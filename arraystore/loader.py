@@ -251,8 +251,7 @@ class Loader:
         return self.share.batches()
 
     def __iter__(self) -> Iterator[Any]:
-        (epoch, start), self._next = self._next, (self._next[0] + 1, 0)
-        self._at, self._turn = (epoch, start), self._turn + 1
+        epoch, start = self._next
         recipe = self._recipe
         bytes_of_batch = self.batch_size * recipe.image_bytes
         in_flight = self._in_flight or min(max(_IN_FLIGHT_BYTES // bytes_of_batch, 3), 16)
@@ -269,16 +268,17 @@ class Loader:
             stopping=ahead.stop,
             close=ahead.close,
         )
-        iteration = _Epoch(self, flow, epoch, start)
+        iteration = _Epoch(self, flow, epoch, start, self._turn + 1)
         try:
             if beside is not None:
                 # The first batch is asked for before a thread needs it: a fault there reads megabytes of neighbours.
                 ahead.read(self.slots.base(recipe.drawn(epoch, start, 0, 1)[1]), probe=False)
             flow.start()
+            # Nothing has failed: from here on it is this iteration that says where the loader is.
+            self._at, self._next, self._turn = (epoch, start), (epoch + 1, 0), self._turn + 1
             return iteration  # noqa: TRY300 - a signal may come until it is the caller's
         except BaseException:
             iteration.close()
-            ahead.close()
             raise
 
     def __getstate__(self) -> dict[str, Any]:
@@ -302,13 +302,13 @@ class Loader:
 class _Epoch:
     """One iteration; when it is freed its threads end."""
 
-    def __init__(self, loader: Loader, flow: Flow, epoch: int, start: int) -> None:
+    def __init__(self, loader: Loader, flow: Flow, epoch: int, start: int, turn: int) -> None:
+        self._end = weakref.finalize(self, flow.stop)
         self._loader = loader
         self._flow = flow
         self._epoch, self._start = epoch, start
-        self._turn = loader._turn  # noqa: SLF001 - the two are one
+        self._turn = turn
         self._taken = 0
-        self._end = weakref.finalize(self, flow.stop)
 
     def __iter__(self) -> _Epoch:
         return self

@@ -215,16 +215,23 @@ def test_what_runs_beside_may_end_first_or_last() -> None:
 @pytest.mark.parametrize("how", ["stop", "error"])
 def test_who_waits_for_batches_to_begin_is_told_that_none_will(how: str) -> None:
     answers: list[bool] = []
+    began = threading.Event()
 
     def fill(_start: int, _stop: int) -> None:
+        began.wait(10)
         raise OSError("broken")
+
+    def beside(flow: Flow) -> None:
+        began.set()
+        answers.append(flow.opened(8))
 
     flow = running(
         makings(9, **({"fill": fill} if how == "error" else {})),
         workers=1,
         in_flight=2,
-        beside=lambda flow: answers.append(flow.opened(8)),
+        beside=beside,
     )
+    assert began.wait(10)
     if how == "error":
         with pytest.raises(OSError, match="broken"):
             flow.take()
