@@ -61,12 +61,9 @@ class Flow:
         beside: a function that runs in one more thread; it gets this flow, and returns soon after `stop`.
         stopping: is called when it is stopped, or a thread has failed; then all threads are to end soon.
         close: is called once, when the last thread has ended, or if none could begin.
-
-    Raises:
-        StoreError: no thread could be started.
     """
 
-    def __init__(  # noqa: PLR0913 - all is known when it starts, and it starts at once
+    def __init__(  # noqa: PLR0913 - all is known before it starts
         self,
         makings: Iterator[Making],
         *,
@@ -101,6 +98,13 @@ class Flow:
         ]
         self._alive = 0
         self._closed = False
+
+    def start(self) -> None:
+        """Start the threads; whoever calls this sees to it that they are stopped.
+
+        Raises:
+            StoreError: a thread could not be started; those that were have ended.
+        """
         try:
             for thread in self._threads:
                 thread.start()

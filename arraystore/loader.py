@@ -255,28 +255,31 @@ class Loader:
         recipe = self._recipe
         bytes_of_batch = self.batch_size * recipe.image_bytes
         in_flight = self._in_flight or min(max(_IN_FLIGHT_BYTES // bytes_of_batch, 3), 16)
+        leases = self._leases(in_flight)
         ahead = Ahead(self.slots, self._ahead)
-        done = ahead.drop if self._drop_behind else _nothing
         beside = None
-        try:
-            if ahead.active and self._ahead_bytes and recipe.share.batches(start):
-                beside = partial(_read_ahead, recipe, ahead, epoch, start, self._ahead_bytes)
-                # The first batch is asked for before a thread needs it: a fault there reads megabytes of neighbours.
-                ahead.read(self.slots.base(recipe.drawn(epoch, start, 0, 1)[1]), probe=False)
-        except BaseException:
-            ahead.close()
-            raise
+        if ahead.active and self._ahead_bytes and recipe.share.batches(start):
+            beside = partial(_read_ahead, recipe, ahead, epoch, start, self._ahead_bytes)
         flow = Flow(
-            recipe.makings(epoch, start, self._leases(in_flight), done),
+            recipe.makings(epoch, start, leases, ahead.drop if self._drop_behind else _nothing),
             workers=recipe.workers,
             in_flight=in_flight,
             beside=beside,
             stopping=ahead.stop,
             close=ahead.close,
         )
-        # Nothing has failed: from here on it is this iteration that says where the loader is.
-        self._at, self._next, self._turn = (epoch, start), (epoch + 1, 0), self._turn + 1
-        return _Epoch(self, flow, epoch, start)
+        iteration = _Epoch(self, flow, epoch, start, self._turn + 1)
+        try:
+            if beside is not None:
+                # The first batch is asked for before a thread needs it: a fault there reads megabytes of neighbours.
+                ahead.read(self.slots.base(recipe.drawn(epoch, start, 0, 1)[1]), probe=False)
+            flow.start()
+            # Nothing has failed: from here on it is this iteration that says where the loader is.
+            self._at, self._next, self._turn = (epoch, start), (epoch + 1, 0), self._turn + 1
+            return iteration  # noqa: TRY300 - a signal may come until it is the caller's
+        except BaseException:
+            iteration.close()
+            raise
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_pool": None}
@@ -299,12 +302,12 @@ class Loader:
 class _Epoch:
     """One iteration; when it is freed its threads end."""
 
-    def __init__(self, loader: Loader, flow: Flow, epoch: int, start: int) -> None:
+    def __init__(self, loader: Loader, flow: Flow, epoch: int, start: int, turn: int) -> None:
         self._end = weakref.finalize(self, flow.stop)
         self._loader = loader
         self._flow = flow
         self._epoch, self._start = epoch, start
-        self._turn = loader._turn  # noqa: SLF001 - the two are one
+        self._turn = turn
         self._taken = 0
 
     def __iter__(self) -> _Epoch:
