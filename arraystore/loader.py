@@ -26,7 +26,7 @@ from arraystore.weighted import Weighted, balanced
 if TYPE_CHECKING:
     from arraystore.augment import Augment
 
-__all__ = ["Loader", "LoaderOptions"]
+__all__ = ["Loader", "LoaderOptions", "batch_targets"]
 
 _IN_FLIGHT_BYTES = 64 << 20
 _LONGEST_PAUSE = 8
@@ -156,7 +156,7 @@ class Loader:
         if draws is not None:
             draws = whole_number("draws", draws, 0)
         ahead_bytes = whole_number("ahead_bytes", ahead_bytes, 0)
-        names, single = _targets(slots, targets)
+        names, single = batch_targets(slots, targets)
         order: Order
         if weights is not None or balance:
             order = _weighted(slots, seed, weights, balance=balance, replacement=replacement, draws=draws)
@@ -207,6 +207,11 @@ class Loader:
     def epoch(self) -> int:
         """The epoch that is read, or will be next: from 0."""
         return self._at[0]
+
+    @property
+    def at(self) -> tuple[int, int]:
+        """The epoch, and the position in it behind the batch that was last handed over: what `state_dict` tells."""
+        return self._at
 
     def set_epoch(self, epoch: int) -> None:
         """Have the next ``for`` begin an epoch.
@@ -366,8 +371,15 @@ def _read_ahead(  # noqa: PLR0913 - all but the flow are given before it runs
         together = min(2 * together, max(depth // 4, 1))
 
 
-def _targets(slots: Slots, targets: str | Sequence[str] | None) -> tuple[tuple[str, ...], bool]:
-    """Return the names of the targets of a batch, and whether it is a tuple."""
+def batch_targets(slots: Slots, targets: str | Sequence[str] | None) -> tuple[tuple[str, ...], bool]:
+    """Return what the option ``targets`` of a `Loader` means.
+
+    Returns:
+        the names of the targets, and whether a batch is the images alone or a tuple; otherwise it is a dict.
+
+    Raises:
+        SpecError: there is no such target, or the images are called one.
+    """
     if targets is None:
         return (("labels",) if "labels" in slots.target_names else ()), True
     names = (targets,) if isinstance(targets, str) else tuple(targets)
