@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
@@ -25,7 +26,7 @@ from arraystore.weighted import Weighted, balanced
 if TYPE_CHECKING:
     from arraystore.augment import Augment
 
-__all__ = ["Loader", "LoaderOptions"]
+__all__ = ["Loader", "LoaderOptions", "batch_targets"]
 
 _IN_FLIGHT_BYTES = 64 << 20
 _LONGEST_PAUSE = 8
@@ -149,7 +150,7 @@ class Loader:
         if in_flight is not None:
             in_flight = whole_number("in_flight", in_flight, 1)
         ahead_bytes = whole_number("ahead_bytes", ahead_bytes, 0)
-        names, single = _targets(slots, targets)
+        names, single = batch_targets(slots, targets)
         order: Order
         if weights is not None or balance:
             order = _weighted(slots, seed, weights, balance=balance, replacement=replacement, draws=draws)
@@ -243,15 +244,13 @@ class Loader:
         (epoch, start), self._next = self._next, (self._next[0] + 1, 0)
         self._at, self._turn = (epoch, start), self._turn + 1
         recipe = self._recipe
-        bytes_of_batch = self.batch_size * recipe.image_bytes
-        in_flight = self._in_flight or min(max(_IN_FLIGHT_BYTES // bytes_of_batch, 3), 16)
         ahead = Ahead(self.slots, self._ahead)
         done = ahead.drop if self._drop_behind else _nothing
         try:
             flow = Flow(
-                recipe.makings(epoch, start, self._leases(in_flight), done),
+                recipe.makings(epoch, start, self._leases(), done),
                 workers=recipe.workers,
-                in_flight=in_flight,
+                in_flight=self._most_in_flight(),
                 beside=partial(_read_ahead, recipe, ahead, epoch, start, self._ahead_bytes)
                 if ahead.active and self._ahead_bytes
                 else None,
@@ -263,6 +262,26 @@ class Loader:
             raise
         return _Epoch(self, flow, epoch, start)
 
+    def batch(self, number: int, *, epoch: int = 0) -> Any:
+        """Make one batch of an epoch by its number: the one that an iteration over the whole epoch has in that place.
+
+        For frameworks that ask for batches by number, in any order and in threads of their own: it is made in the
+        thread that calls, and what `state_dict` tells stays as it is.
+
+        Args:
+            number: from 0 on, less than ``len``.
+            epoch: which.
+
+        Raises:
+            SpecError: there is no such batch, or no such epoch.
+        """
+        epoch = whole_number("epoch", epoch, 0)
+        with closing(Ahead(self.slots, self._ahead)) as ahead:
+            # Many reads of a disk at once, where page faults would be one after another.
+            read = ahead.read if ahead.active else _nothing
+            done = ahead.drop if self._drop_behind else _nothing
+            return self._recipe.batch(epoch, number, self._leases(), read, done)
+
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_pool": None}
 
@@ -270,14 +289,18 @@ class Loader:
         if turn == self._turn:  # an iteration that was left behind is not where this is
             self._at = at
 
-    def _leases(self, in_flight: int) -> Leases:
+    def _most_in_flight(self) -> int:
+        bytes_of_batch = self.batch_size * self._recipe.image_bytes
+        return self._in_flight or min(max(_IN_FLIGHT_BYTES // bytes_of_batch, 3), 16)
+
+    def _leases(self) -> Leases:
         # Besides those in flight: the batch that a loop has, and the one that it gets before it lets that go.
         if self._pool is None:
             columns = {
                 name: ((self.batch_size, *shape), dtype) for name, (shape, dtype) in self._recipe.columns.items()
             }
             options = {} if self._allocate is None else {"allocate": self._allocate}
-            self._pool = Leases(columns, spare=in_flight + 2, **options)
+            self._pool = Leases(columns, spare=self._most_in_flight() + 2, **options)
         return self._pool
 
 
@@ -346,7 +369,7 @@ def _read_ahead(  # noqa: PLR0913 - all but the flow are given before it runs
         together = min(2 * together, max(depth // 4, 1))
 
 
-def _targets(slots: Slots, targets: str | Sequence[str] | None) -> tuple[tuple[str, ...], bool]:
+def batch_targets(slots: Slots, targets: str | Sequence[str] | None) -> tuple[tuple[str, ...], bool]:
     """Return the names of the targets of a batch, and whether it is a tuple."""
     if targets is None:
         return (("labels",) if "labels" in slots.target_names else ()), True
