@@ -48,6 +48,7 @@ LAYERS = [
     ["stats", "codecs", "crops", "windows", "windows_wide", "resized_crops", "geometry", "followers", "augment"],
     ["decode"],
     ["samples", "stores", "fill", "checksums", "parts", "verify", "slots", "ahead", "recipe", "loader"],
+    ["adapters"],
     ["bad", "checkpoint", "runs", "worker", "takeover", "changes"],
     ["processes"],
     ["crew"],

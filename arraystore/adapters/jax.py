@@ -58,11 +58,9 @@ class Loader(loader.Loader):
         **options: Unpack[loader.LoaderOptions],
     ) -> None:
         jax = framework("jax")
-        place = _Place(1, jax.process_index(), jax.process_count())
-        divides = isinstance(sharding, jax.sharding.Sharding)
-        shared = divides and not sharding.is_fully_addressable
-        if divides:
-            place = _place(sharding, jax.process_index(), place)
+        place, shared = _Place(1, jax.process_index(), jax.process_count()), False
+        if sharding is not None and isinstance(sharding, jax.sharding.Sharding):
+            place, shared = _place(sharding, jax.process_index(), place), not sharding.is_fully_addressable
         given = (options.get("rank"), options.get("world_size"))
         if given == (None, None):
             options |= {"rank": place.rank, "world_size": place.world_size}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from arraystore.adapters.extras import framework
 from arraystore.errors import SpecError
 from arraystore.loader import Loader, LoaderOptions
+from arraystore.spec import Layout
 from arraystore.values import whole_number
 
 if TYPE_CHECKING:
@@ -33,8 +34,9 @@ class Dataset:
 
     What batch n of an epoch has depends on the seed, the epoch and n alone, whatever is asked for first, and in which
     thread or process. While batches are asked for from 0 on, one after another, the threads of a `Loader` make them
-    ahead. So have ``fit`` keep their order, with ``shuffle=False``: the slots are shuffled here; in any other order each
-    batch is made when it is asked for. To evaluate and to predict, make another `Dataset` with ``shuffle=False``.
+    ahead; in any other order each is made when it is asked for. So have ``fit`` keep their order, with
+    ``shuffle=False``: the slots are shuffled here. To evaluate and to predict, make another `Dataset` with
+    ``shuffle=False``.
 
     Keras' own ``workers`` stay at 1, for its queue takes batches of one epoch into the next when ``fit`` begins with a
     model that has to be built.
@@ -54,9 +56,9 @@ class Dataset:
         MissingExtraError: Keras is not installed.
     """
 
-    def __new__(cls, *_args: Any, **_options: Any) -> Dataset:  # noqa: PYI034 - it is made of a class of its own
-        # Keras takes only what is a PyDataset, and to import it takes seconds, so this cannot be its base from the start.
-        return object.__new__(_kind(cls))
+    def __new__(cls, *_args: Any, **_options: Any) -> Dataset:  # noqa: D102, PYI034 - what it returns is of `_kind`
+        # Keras takes only what is a PyDataset, and takes seconds to import, so that class cannot be a base of this one.
+        return object.__new__(_kind(cls))  # type: ignore[arg-type] # a class has a hash
 
     def __init__(self, slots: Slots, batch_size: int = 32, **options: Unpack[LoaderOptions]) -> None:
         keras = framework("keras")
@@ -67,7 +69,7 @@ class Dataset:
                 "Keras takes no images of bfloat16 from NumPy: choose dtype='uint8' or 'float32', and let "
                 "keras.config.set_dtype_policy('mixed_bfloat16') make them so on the device"
             )
-        layout = "NHWC" if keras.config.image_data_format() == "channels_last" else "NCHW"
+        layout: Layout = "NHWC" if keras.config.image_data_format() == "channels_last" else "NCHW"
         if slots.layout not in ("", layout) and (augment is None or augment.layout is None):
             from arraystore.augment import Augment  # noqa: PLC0415 - who turns nothing can do without it
 
