@@ -43,7 +43,7 @@ def main() -> None:
         train, batch_size, sharding=divided, last="drop", augment=arraystore.Augment(hflip=0.5, layout="NHWC")
     )
     testing = Loader(
-        held_out, batch_size, sharding=divided, last="drop", shuffle=False, augment=arraystore.Augment(layout="NHWC")
+        held_out, batch_size, sharding=divided, last="pad", shuffle=False, augment=arraystore.Augment(layout="NHWC")
     )
     weights = jax.device_put(new_weights(len(store.classes)), everywhere)
     velocities = jax.tree.map(jnp.zeros_like, weights)

@@ -41,8 +41,8 @@ class Dataset:
     Keras' own ``workers`` stay at 1, for its queue takes batches of one epoch into the next when ``fit`` begins with a
     model that has to be built.
 
-    Each ``on_epoch_end`` begins the next epoch. Keras calls it once more when it has built a model, so that training
-    begins with epoch 1 then. To have the epochs of ``fit``, as when it goes on with ``initial_epoch``, pass it
+    Each ``on_epoch_end`` begins the next epoch. Keras also calls it as it begins, so that ``fit`` leaves epoch 0 out.
+    To have the epochs of ``fit``, as where it goes on from an ``initial_epoch``, pass it
     ``callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: data.set_epoch(epoch))]``.
 
     Args:
