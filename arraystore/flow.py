@@ -29,7 +29,7 @@ class Making:
     """A batch that is to be made.
 
     Attributes:
-        pieces: ranges of its rows; each is filled by one call, in any thread and any order.
+        pieces: ranges of its rows, at least one; each is filled by one call, in any thread and any order.
         fill: fills a range.
         finish: returns what is handed over, once all is filled; called in the thread that filled the last.
         about: what it is, for errors.
@@ -60,12 +60,9 @@ class Flow:
         beside: a function that runs in one more thread; it gets this flow, and returns soon after `stop`.
         stopping: is called when it is stopped, or a thread has failed; then all threads are to end soon.
         close: is called when the last thread has ended.
-
-    Raises:
-        StoreError: no thread could be started.
     """
 
-    def __init__(  # noqa: PLR0913 - all is known when it starts, and it starts at once
+    def __init__(  # noqa: PLR0913 - all is known before it starts
         self,
         makings: Iterator[Making],
         *,
@@ -81,6 +78,7 @@ class Flow:
         self._close = close
         self._line: deque[_Entry] = deque()
         self._opened = 0
+        self._opening = False
         self._drained = False
         self._over = False
         self._error: BaseException | None = None
@@ -98,20 +96,28 @@ class Flow:
             for number, target in enumerate(targets)
         ]
         self._alive = len(self._threads)
-        started = 0
+
+    def start(self) -> None:
+        """Start the threads; whoever calls this sees to it that they are stopped.
+
+        Raises:
+            StoreError: no thread could be started.
+        """
         try:
             for thread in self._threads:
                 thread.start()
-                started += 1
-        except RuntimeError as error:
+        except BaseException as error:
             with self._lock:
-                self._alive -= len(self._threads) - started
-                del self._threads[started:]
-                self._over = True
-            if started == 0:
-                close()
+                running = [thread for thread in self._threads if thread.ident is not None]
+                self._alive -= len(self._threads) - len(running)
+                self._threads = running
+                idle = self._alive <= 0  # those that have started have ended, and left the closing to the others
             self.stop()
-            raise StoreError(f"no thread could be started to read: {error}; use fewer workers") from error
+            if idle:
+                self._close()
+            if isinstance(error, RuntimeError):
+                raise StoreError(f"no thread could be started to read: {error}; use fewer workers") from error
+            raise
 
     def take(self) -> Any:
         """Wait for the next batch.
@@ -135,7 +141,10 @@ class Flow:
                     raise StopIteration
                 self._ready.wait(_LOOK_S)
         self.stop()
-        raise error
+        try:
+            raise error
+        finally:
+            del error  # it refers to this call, and would keep its batches until the next collection
 
     def opened(self, number: int) -> bool:
         """Wait until that many batches have been begun; return False once there is nothing to wait for any more."""
@@ -161,6 +170,8 @@ class Flow:
             return
         deadline_s = time.monotonic() + _JOIN_S
         for thread in self._threads:
+            if thread.ident is None:  # it never started
+                continue
             thread.join(max(deadline_s - time.monotonic(), 0))
             if thread.is_alive():
                 _log.warning("%s is still at work, and ends when that is done", thread.name)
@@ -168,12 +179,16 @@ class Flow:
     def _run(self, target: Callable[[], None]) -> None:
         try:
             target()
+        except StopIteration as error:  # raised where the batch is waited for, it would pass for the end of the epoch
+            told = RuntimeError("what makes a batch raised StopIteration")
+            told.__cause__ = error
+            self._end(told)
         except BaseException as error:  # noqa: BLE001 - it is raised where the batch is waited for
             self._end(error)
         finally:
             with self._lock:
                 self._alive -= 1
-                last = self._alive == 0
+                last = self._alive <= 0
                 self._ready.notify_all()
             if last:
                 self._close()
@@ -221,14 +236,23 @@ class Flow:
                     return entry, entry.making.pieces[entry.begun - 1]
                 if self._drained:
                     return None
-                if len(self._line) < self._in_flight:
+                if len(self._line) < self._in_flight and not self._opening:
                     self._open()
                 else:
                     self._room.wait(_LOOK_S)
             return None
 
     def _open(self) -> None:
-        making = next(self._makings, None)
+        """Begin the next batch; the lock, which is held, is let go meanwhile: to draw slots may take long."""
+        self._opening = True
+        self._lock.release()
+        try:
+            making = next(self._makings, None)
+        finally:
+            self._lock.acquire()
+            self._opening = False
+        if self._over:
+            return
         if making is None:
             self._drained = True
             self._room.notify_all()

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import Any
 
-LIMIT_S = 90
+LIMIT_S = 110
 EXIT_S = 30
 
 
