@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Loader", "LoaderOptions", "batch_targets"]
 
 _IN_FLIGHT_BYTES = 64 << 20
+_AT_ONCE = 3  # batches that are made when they are asked for: of so many the memory is kept
 _LONGEST_PAUSE = 8
 _MOST_COPYING = 8  # threads that only copy: by then memory is what limits
 
@@ -285,6 +287,26 @@ class Loader:
         except BaseException:
             iteration.close()
             raise
+
+    def batch(self, number: int, *, epoch: int = 0) -> Any:
+        """Make one batch of an epoch by its number: the one that an iteration over the whole epoch has in that place.
+
+        For frameworks that ask for batches by number, in any order and in threads of their own: it is made in the
+        thread that calls, and what `state_dict` tells stays as it is.
+
+        Args:
+            number: from 0 on, less than ``len``.
+            epoch: which.
+
+        Raises:
+            SpecError: there is no such batch, or no such epoch.
+        """
+        epoch = whole_number("epoch", epoch, 0)
+        with closing(Ahead(self.slots, self._ahead)) as ahead:
+            # Many reads of a disk at once, where page faults would be one after another.
+            read = ahead.read if ahead.active else _nothing
+            done = ahead.drop if self._drop_behind else _nothing
+            return self._recipe.batch(epoch, number, self._leases(self._in_flight or _AT_ONCE), read, done)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_pool": None}
