@@ -1,4 +1,4 @@
-"""Copy rows of an array in several streams at once, past the processor's caches: the gather of large slots.
+"""Copy rows of an array in several streams at once, past the processor's caches.
 
 One memmove a row reads one stream, and the processor's prefetchers, which stop at the end of each page, idle half of
 the time; and whatever it writes it first reads, to have it in the cache. Four streams at distances of two pages keep
@@ -28,8 +28,8 @@ _log = logging.getLogger(__name__)
 _STREAMS = 4
 _STREAM_BYTES = 8192
 _VECTOR_BYTES = 64
-# What is smaller stays in the cache for who reads it next, and np.take is as fast there.
-_LEAST_BYTES = 1 << 20
+# What is smaller stays in the cache for who reads it next.
+_LEAST_BYTES = 1 << 18
 
 _compiling = lock_across_forks()
 _engines: list[Any] = []  # the code lives as long as what compiled it
@@ -95,7 +95,7 @@ def _compiled() -> Callable[..., None] | None:
 @cache
 def _compile() -> Callable[..., None] | None:
     try:
-        import llvmlite.binding as llvm  # type: ignore[import-untyped,unused-ignore]  # noqa: PLC0415 - for large slots only
+        import llvmlite.binding as llvm  # type: ignore[import-untyped,unused-ignore]  # noqa: PLC0415 - not for a few small slots
 
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
@@ -117,81 +117,87 @@ def _compile() -> Callable[..., None] | None:
 
 
 def _assembly() -> str:
-    """Return copy(array, rows, count, out, at, size): ``size`` bytes of each of ``count`` rows; at may be null."""
-    vector = f"<{_VECTOR_BYTES // 8} x i64>"
+    """Return copy(array, rows, count, out, at, size): ``size`` bytes of each of ``count`` rows; at may be null.
 
-    def move(name: str, source: str, target: str, offset: str) -> tuple[str, str]:
-        load = f"""
-  %{name}.s = getelementptr i8, i8* {source}, i64 {offset}
-  %{name}.sv = bitcast i8* %{name}.s to {vector}*
-  %{name}.v = load {vector}, {vector}* %{name}.sv, align 1"""
-        store = f"""
-  %{name}.d = getelementptr i8, i8* {target}, i64 {offset}
-  %{name}.dv = bitcast i8* %{name}.d to {vector}*
-  store {vector} %{name}.v, {vector}* %{name}.dv, align {_VECTOR_BYTES}, !nontemporal !0"""
-        return load, store
-
+    Large rows are copied one after the other, each in streams of its own; of small ones each is a stream.
+    """
     streams = range(_STREAMS)
-    starts = "".join(f"\n  %start{k} = mul i64 %stream, {k}" for k in streams)
-    offsets = "".join(f"\n  %offset{k} = add i64 %i, %start{k}" for k in streams)
-    moves = [move(f"m{k}", "%from", "%to", f"%offset{k}") for k in streams]
-    loads, stores = ("".join(lines) for lines in zip(*moves, strict=True))
-    last_load, last_store = move("last", "%from", "%to", "%j")
+    pairs = ", ".join(f"i8* %s{k}, i8* %d{k}" for k in streams)
+    chunk = _STREAMS * _STREAM_BYTES
+    places = "".join(_pointers(f"%s{k}", f"%d{k}", f"%r{k}") for k in streams)
+    numbers = "".join(f"\n  %r{k} = add i64 %g, {k}" for k in streams)
+    starts = "".join(
+        f"""
+  %o{k} = mul i64 %stream, {k}
+  %p{k} = add i64 %p, %o{k}
+  %cs{k} = getelementptr i8, i8* %s, i64 %p{k}
+  %cd{k} = getelementptr i8, i8* %d, i64 %p{k}"""
+        for k in streams
+    )
+    chunks = ", ".join(f"i8* %cs{k}, i8* %cd{k}" for k in streams)
     return f"""
-define void @copy(i8* %array, i64* %rows, i64 %count, i8* %out, i64* %at, i64 %size) {{
-entry:
-  %any = icmp sgt i64 %count, 0
+{_loop("together", [(f"%s{k}", f"%d{k}") for k in streams])}
+{_loop("alone", [("%s0", "%d0")])}
+define internal i64 @place(i64* %at, i64 %r) {{
   %inorder = icmp eq i64* %at, null
-  br i1 %any, label %row, label %end
-row:
-  %r = phi i64 [0, %entry], [%r.next, %row.end]
-  %row.p = getelementptr i64, i64* %rows, i64 %r
-  %row.v = load i64, i64* %row.p
-  %row.o = mul i64 %row.v, %size
-  %row.from = getelementptr i8, i8* %array, i64 %row.o
-  br i1 %inorder, label %place, label %elsewhere
-elsewhere:
-  %at.p = getelementptr i64, i64* %at, i64 %r
-  %at.v = load i64, i64* %at.p
-  br label %place
-place:
-  %place.v = phi i64 [%r, %row], [%at.v, %elsewhere]
-  %place.o = mul i64 %place.v, %size
-  %row.to = getelementptr i8, i8* %out, i64 %place.o
+  br i1 %inorder, label %same, label %other
+same:
+  ret i64 %r
+other:
+  %p = getelementptr i64, i64* %at, i64 %r
+  %v = load i64, i64* %p
+  ret i64 %v
+}}
+define internal void @large(i8* %s, i8* %d, i64 %size) {{
+entry:
   br label %chunk
 chunk:
-  %p = phi i64 [0, %place], [%p.next, %chunk.end]
+  %p = phi i64 [0, %entry], [%p.next, %chunk]
   %left = sub i64 %size, %p
-  %whole = icmp sgt i64 %left, {_STREAMS * _STREAM_BYTES}
-  %length = select i1 %whole, i64 {_STREAMS * _STREAM_BYTES}, i64 %left
-  %quarter = udiv i64 %length, {_STREAMS}
-  %stream = and i64 %quarter, {-_VECTOR_BYTES}
+  %whole = icmp sgt i64 %left, {chunk}
+  %length = select i1 %whole, i64 {chunk}, i64 %left
+  %part = udiv i64 %length, {_STREAMS}
+  %stream = and i64 %part, {-_VECTOR_BYTES}
   %streamed = mul i64 %stream, {_STREAMS}{starts}
-  %from = getelementptr i8, i8* %row.from, i64 %p
-  %to = getelementptr i8, i8* %row.to, i64 %p
-  %some = icmp sgt i64 %stream, 0
-  br i1 %some, label %streams, label %rest
-streams:
-  %i = phi i64 [0, %chunk], [%i.next, %streams]{offsets}{loads}{stores}
-  %i.next = add i64 %i, {_VECTOR_BYTES}
-  %i.more = icmp slt i64 %i.next, %stream
-  br i1 %i.more, label %streams, label %rest
-rest:
-  %left.over = icmp slt i64 %streamed, %length
-  br i1 %left.over, label %single, label %chunk.end
-single:
-  %j = phi i64 [%streamed, %rest], [%j.next, %single]{last_load}{last_store}
-  %j.next = add i64 %j, {_VECTOR_BYTES}
-  %j.more = icmp slt i64 %j.next, %length
-  br i1 %j.more, label %single, label %chunk.end
-chunk.end:
+  call void @together({chunks}, i64 %stream)
+  %q = add i64 %p, %streamed
+  %rest.s = getelementptr i8, i8* %s, i64 %q
+  %rest.d = getelementptr i8, i8* %d, i64 %q
+  %rest = sub i64 %length, %streamed
+  call void @alone(i8* %rest.s, i8* %rest.d, i64 %rest)
   %p.next = add i64 %p, %length
-  %p.more = icmp slt i64 %p.next, %size
-  br i1 %p.more, label %chunk, label %row.end
-row.end:
-  %r.next = add i64 %r, 1
-  %r.more = icmp slt i64 %r.next, %count
-  br i1 %r.more, label %row, label %end
+  %more = icmp slt i64 %p.next, %size
+  br i1 %more, label %chunk, label %end
+end:
+  ret void
+}}
+define void @copy(i8* %array, i64* %rows, i64 %count, i8* %out, i64* %at, i64 %size) {{
+entry:
+  %small = icmp slt i64 %size, {chunk}
+  br label %next
+next:
+  %g = phi i64 [0, %entry], [%g.group, %group], [%g.single, %single.end]
+  %left = sub i64 %count, %g
+  %enough = icmp sge i64 %left, {_STREAMS}
+  %grouped = and i1 %small, %enough
+  br i1 %grouped, label %group, label %single
+group:{numbers}{places}
+  call void @together({pairs}, i64 %size)
+  %g.group = add i64 %g, {_STREAMS}
+  %group.more = icmp slt i64 %g.group, %count
+  br i1 %group.more, label %next, label %end
+single:{_pointers("%s", "%d", "%g")}
+  br i1 %small, label %alone, label %large
+alone:
+  call void @alone(i8* %s, i8* %d, i64 %size)
+  br label %single.end
+large:
+  call void @large(i8* %s, i8* %d, i64 %size)
+  br label %single.end
+single.end:
+  %g.single = add i64 %g, 1
+  %single.more = icmp slt i64 %g.single, %count
+  br i1 %single.more, label %next, label %end
 end:
   ; other threads read the batch next, and such stores are not ordered by themselves
   fence seq_cst
@@ -199,3 +205,48 @@ end:
 }}
 !0 = !{{i32 1}}
 """
+
+
+def _pointers(source: str, target: str, row: str) -> str:
+    """Make the addresses of a row in the array and in ``out``."""
+    return f"""
+  {source}.p = getelementptr i64, i64* %rows, i64 {row}
+  {source}.v = load i64, i64* {source}.p
+  {source}.o = mul i64 {source}.v, %size
+  {source} = getelementptr i8, i8* %array, i64 {source}.o
+  {target}.v = call i64 @place(i64* %at, i64 {row})
+  {target}.o = mul i64 {target}.v, %size
+  {target} = getelementptr i8, i8* %out, i64 {target}.o"""
+
+
+def _loop(name: str, pairs: list[tuple[str, str]]) -> str:
+    """Make a function that copies n bytes, a multiple of a vector, from each source to its target, all at once."""
+    vector = f"<{_VECTOR_BYTES // 8} x i64>"
+    arguments = ", ".join(f"i8* {source}, i8* {target}" for source, target in pairs)
+    loads = "".join(
+        f"""
+  {source}.i = getelementptr i8, i8* {source}, i64 %i
+  {source}.v = bitcast i8* {source}.i to {vector}*
+  {source}.x = load {vector}, {vector}* {source}.v, align 1"""
+        for source, _ in pairs
+    )
+    stores = "".join(
+        f"""
+  {target}.i = getelementptr i8, i8* {target}, i64 %i
+  {target}.v = bitcast i8* {target}.i to {vector}*
+  store {vector} {source}.x, {vector}* {target}.v, align {_VECTOR_BYTES}, !nontemporal !0"""
+        for source, target in pairs
+    )
+    return f"""
+define internal void @{name}({arguments}, i64 %n) {{
+entry:
+  %any = icmp sgt i64 %n, 0
+  br i1 %any, label %loop, label %end
+loop:
+  %i = phi i64 [0, %entry], [%i.next, %loop]{loads}{stores}
+  %i.next = add i64 %i, {_VECTOR_BYTES}
+  %more = icmp slt i64 %i.next, %n
+  br i1 %more, label %loop, label %end
+end:
+  ret void
+}}"""

@@ -159,7 +159,7 @@ def test_few_rows(size: int, rows: list[int]) -> None:
 
 def test_what_is_left_to_numpy() -> None:
     """Each of these differs in one thing from a copy that the streams make."""
-    array, rows, size = random_bytes(4, 1 << 18), np.arange(4), 1 << 18
+    array, rows, size = random_bytes(4, 1 << 16), np.arange(4), 1 << 16
     assert copy_rows(array, rows, aligned((4, size)))
     cases = {
         "small": (array, rows[:3], aligned((3, size))),
