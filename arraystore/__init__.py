@@ -10,6 +10,7 @@ Importing it loads no decoder, no framework and no h5py: each is loaded by the f
 
 __version__ = "0.1.0"
 
+from arraystore.augment import Augment
 from arraystore.build import build
 from arraystore.changes import Changes, compare
 from arraystore.errors import (
@@ -26,6 +27,7 @@ from arraystore.errors import (
     StoreExistsError,
 )
 from arraystore.forecast import Forecast
+from arraystore.geometry import CenterCrop, PadAndCrop, RandomCrop, RandomResizedCrop
 from arraystore.loader import Loader
 from arraystore.manifest import Manifest
 from arraystore.plan import plan
@@ -40,8 +42,10 @@ from arraystore.verify import Verification, verify
 
 __all__ = [
     "ArraystoreError",
+    "Augment",
     "BadImage",
     "BadImagesError",
+    "CenterCrop",
     "Changes",
     "DecodeError",
     "Forecast",
@@ -51,7 +55,10 @@ __all__ = [
     "Manifest",
     "ManifestError",
     "MissingExtraError",
+    "PadAndCrop",
     "Progress",
+    "RandomCrop",
+    "RandomResizedCrop",
     "Slots",
     "SpaceError",
     "SpecError",

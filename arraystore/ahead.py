@@ -15,7 +15,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -77,9 +77,6 @@ class Ahead:
 
     Attributes:
         active: whether anything lies in a file.
-
-    Raises:
-        OSError: a file cannot be opened.
     """
 
     def __init__(self, slots: Slots, how: How = "auto") -> None:
@@ -89,13 +86,12 @@ class Ahead:
         self._advise = hasattr(os, "posix_fadvise") and how != "read"
         self._must_advise = how == "advise"
         self._files: dict[int, _File] = {}
-        try:
-            for number, part in enumerate(slots.parts):
-                if isinstance(part.images, np.memmap) and part.images.filename is not None and part.images.size:
-                    self._files[number] = _open(part.images)
-        except OSError:
-            self.close()
-            raise
+        for number, part in enumerate(slots.parts):
+            # A store that has been replaced is read from its mapping alone: what has its name now is another.
+            if (descriptor := part.open_file()) is not None:
+                images = cast("np.memmap[Any, Any]", part.images)
+                mapping = images.base if isinstance(images.base, mmap.mmap) else None
+                self._files[number] = _File(descriptor, images.offset, images[:1].nbytes, mapping)
         self.active = bool(self._files) and how != "off"
 
     def read(self, base: Index) -> bool:
@@ -171,12 +167,6 @@ class Ahead:
                     os.pread(descriptor, end - begin, begin)
         finally:
             self._room.release()
-
-
-def _open(images: np.memmap[Any, Any]) -> _File:
-    mapping = images.base if isinstance(images.base, mmap.mmap) else None
-    descriptor = os.open(str(images.filename), os.O_RDONLY | os.O_CLOEXEC)
-    return _File(descriptor, images.offset, images[:1].nbytes, mapping)
 
 
 def _resident(file: _File, rows: Index) -> bool:

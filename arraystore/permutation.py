@@ -51,12 +51,12 @@ class Purpose(IntEnum):
     WEIGHTED = 5
 
 
-def hashed(key: int, numbers: npt.NDArray[np.integer]) -> Hashes:
-    """Return for each number i ≥ 0 the i-th output of SplitMix64 with state ``key``; a new uint64 array."""
+def hashed(key: int | Hashes, numbers: npt.NDArray[np.integer]) -> Hashes:
+    """Return for each number i ≥ 0 the i-th output of SplitMix64 with state ``key``, or its own; a new uint64 array."""
     state = numbers.astype(np.uint64)
     state += np.uint64(1)
     state *= _GAMMA
-    state += np.uint64(key)
+    state = state + (np.uint64(key) if isinstance(key, int) else key)
     for shift, factor in ((30, _FIRST), (27, _SECOND)):
         state ^= state >> np.uint64(shift)
         state *= factor

@@ -3,7 +3,7 @@
 Pixels are bit-identical with Pillow's ``Image.resize``, whose method this follows (its src/libImaging/Resample.c): for
 each output row or column the filter's weights are computed in double precision, normalised, and rounded to 22-bit
 fixed point; the result of the first pass is rounded to 8 bits before the second. What differs is the shape of the
-work. Both passes here are one kernel, `_blend_rows`: an output row is a weighted sum of whole input rows, so its inner
+work. Both passes here are one kernel, `blend_rows`: an output row is a weighted sum of whole input rows, so its inner
 loop runs over contiguous bytes of all channels alike with the same weights, and the compiler turns it into vector
 instructions. The horizontal pass is that kernel between two transposes.
 
@@ -27,21 +27,21 @@ from arraystore.compiled import compiled
 from arraystore.spec import Filter
 from arraystore.weights import Weights, weights_for
 
-__all__ = ["Buffers", "resize"]
+__all__ = ["Buffers", "blend_rows", "nearest", "resize"]
 
 Pixels = npt.NDArray[np.uint8]
 Box = tuple[float, float, float, float]
 
 
 @compiled("void(uint8[:, ::1], int64[::1], int64[::1], int32[:, ::1], uint8[:, ::1])")
-def _blend_rows(
+def blend_rows(
     rows: Pixels,
     first: npt.NDArray[np.int64],
     count: npt.NDArray[np.int64],
     weights: npt.NDArray[np.int32],
     out: Pixels,
 ) -> None:
-    """Write ``out[i] = clip(round(sum of weights[i, t] * rows[first[i] + t]))``.
+    """Write ``out[i] = clip(round(sum of weights[i, t] * rows[first[i] + t]))``; a kernel for kernels.
 
     Offsets are unsigned: a signed index makes numba test for Python's negative indices, which stops vectorisation.
     Up to eight taps stay in registers; more go through a row of sums, four taps at a time. Taps beyond the count have
@@ -130,8 +130,8 @@ def resize(image: Pixels, out: Pixels, *, box: Box, name: Filter) -> None:
     height, width = out.shape[:2]
     left, top, right, bottom = box
     if name == "nearest":
-        columns = _nearest(left, right, width, image.shape[1])
-        rows = _nearest(top, bottom, height, image.shape[0])
+        columns = nearest(left, right, width, image.shape[1])
+        rows = nearest(top, bottom, height, image.shape[0])
         np.take(np.take(image, rows, axis=0), columns, axis=1, out=out, mode="clip")
         return
     across = weights_for(name, image.shape[1], left, right, width)
@@ -185,7 +185,7 @@ def _resize_wide(part: Pixels, out: Pixels, across: Weights, down: Weights, *, r
 
 def _blend(image: Pixels, weights: Weights, out: Pixels) -> None:
     rows, target = image.reshape(image.shape[0], -1), out.reshape(out.shape[0], -1)
-    _blend_rows(rows, weights.first, weights.count, weights.weights, target)
+    blend_rows(rows, weights.first, weights.count, weights.weights, target)
 
 
 def _blend_columns(image: Pixels, weights: Weights, out: Pixels) -> None:
@@ -197,9 +197,20 @@ def _blend_columns(image: Pixels, weights: Weights, out: Pixels) -> None:
     cv2.transpose(blended, out)
 
 
-def _nearest(start: float, stop: float, out_size: int, in_size: int) -> npt.NDArray[np.int64]:
-    """Indices of the nearest input rows, accumulated step by step as Pillow does: rounding drifts the same way."""
-    step = float(np.float32(stop) - np.float32(start)) / out_size
-    steps = np.full(out_size, step)
-    steps[0] = float(np.float32(start)) + step * 0.5
-    return np.minimum(np.add.accumulate(steps).astype(np.int64), in_size - 1)
+def nearest(start: float, stop: npt.ArrayLike, out_size: int, in_size: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """Return indices of the nearest input rows, as Pillow's filter NEAREST has them: int64, (..., out).
+
+    They are accumulated step by step, as Pillow does, so that rounding drifts the same way.
+
+    Args:
+        start: where the stretch that is resampled begins, in rows.
+        stop: where it ends; one of these a stretch, (...).
+        out_size: how many rows each becomes.
+        in_size: how many rows the image has; one of these a stretch, (...).
+    """
+    step = np.asarray(np.asarray(stop, np.float32) - np.float32(start), np.float64) / out_size
+    steps = np.repeat(np.asarray(step)[..., None], out_size, axis=-1)
+    steps[..., 0] = float(np.float32(start)) + step * 0.5
+    rows = np.add.accumulate(steps, axis=-1).astype(np.int64)
+    inside: npt.NDArray[np.int64] = np.minimum(rows, np.asarray(in_size)[..., None] - 1)
+    return inside

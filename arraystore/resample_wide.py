@@ -1,6 +1,6 @@
 """The resampling passes once more, for processors with AVX-512 VBMI and VNNI: no transposes, four taps at a time.
 
-The same sums as `arraystore.resample._blend_rows`, bit for bit, several times as fast. One instruction (vpdpbusd)
+The same sums as `arraystore.resample.blend_rows`, bit for bit, several times as fast. One instruction (vpdpbusd)
 multiplies 64 unsigned bytes with 64 signed bytes and adds each four neighbouring products to one of 16 integers. The
 pixels are bytes already. The 22-bit weights are not, so each is written as three signed digits to the base 256, and
 
@@ -43,12 +43,28 @@ from arraystore import avx512 as op
 from arraystore.avx512 import compiled_wide, supported
 from arraystore.weights import Weights
 
-__all__ = ["Columns", "Rows", "blend_columns", "blend_rows", "is_planar", "plan_columns", "plan_rows", "supported"]
+__all__ = [
+    "GROUP_LANES",
+    "Columns",
+    "Rows",
+    "blend_columns",
+    "blend_rows",
+    "columns_kernel",
+    "fill_columns",
+    "fill_rows",
+    "group_starts",
+    "is_planar",
+    "lane_order",
+    "plan_columns",
+    "plan_rows",
+    "rows_kernel",
+    "supported",
+]
 
 Pixels = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
 
-_GROUP = 48  # lanes that one turn of `_blend_columns` writes: three registers of 16 sums
+GROUP_LANES = 48  # lanes that one turn of `columns_kernel` writes: three registers of 16 sums
 _TILE = 16  # rows: few enough to stay in the first cache, enough to keep each group's tables in registers for a while
 _STEP_BYTES = 3 * 4 * 64  # of `Columns.tables`
 
@@ -87,7 +103,7 @@ def _digits(weights: npt.NDArray[np.int32]) -> npt.NDArray[np.int32] | None:
 @compiled_wide(
     "int64(int64[::1], int64[::1], int32[:, ::1], int64, int64, int64[::1], int64[:, :, ::1], uint8[:, :, :, :, ::1])"
 )
-def _fill_columns(  # noqa: C901, PLR0913 - one flat loop nest: slices and calls inside cost more than the work
+def fill_columns(  # noqa: C901, PLR0913 - one flat loop nest: slices and calls inside cost more than the work
     first: Integers,
     count: Integers,
     digits: npt.NDArray[np.int32],
@@ -97,21 +113,22 @@ def _fill_columns(  # noqa: C901, PLR0913 - one flat loop nest: slices and calls
     windows: Integers,
     tables: Pixels,
 ) -> int:
-    """Fill a plan's windows and tables as far as they have room; return how many steps it takes."""
+    """Fill a plan's windows and tables, zeros before, as far as they have room; return how many steps it takes."""
     needed = 1
-    place, tap, end = np.empty(16, np.int64), np.empty(16, np.int64), np.empty(16, np.int64)
+    pixel, place = np.empty(16, np.int64), np.empty(16, np.int64)
+    tap, end = np.empty(16, np.int64), np.empty(16, np.int64)
     for group in range(starts.size):
         for block in range(3):
             lane = starts[group] + 16 * block
             for i in range(16):
                 x = (lane + i) // channels
-                place[i] = first[x] * channels + (lane + i) % channels
+                pixel[i], place[i] = x, (first[x] - x) * channels + lane + i
                 tap[i], end[i] = 0, count[x]
             step = 0
             while True:
                 window = row_bytes
                 for i in range(16):
-                    x = (lane + i) // channels
+                    x = pixel[i]
                     while tap[i] < end[i] and digits[x, tap[i]] == 0:
                         tap[i] += 1
                     if tap[i] < end[i]:
@@ -125,7 +142,7 @@ def _fill_columns(  # noqa: C901, PLR0913 - one flat loop nest: slices and calls
                 if room:
                     windows[group, step, block] = window
                 for i in range(16):
-                    x = (lane + i) // channels
+                    x = pixel[i]
                     t, last = tap[i], min(tap[i] + 4, end[i])
                     at = place[i] + t * channels - window
                     slot = 4 * i
@@ -153,27 +170,52 @@ def plan_columns(weights: Weights, channels: int, *, planar: bool) -> Columns | 
         planar: whether each channel is to be written to its own plane.
     """
     row_bytes, lanes = (weights.high - weights.low) * channels, weights.first.size * channels
-    if not supported() or row_bytes < 64 or lanes < _GROUP:
+    if not supported() or row_bytes < 64 or lanes < GROUP_LANES:
         return None
     digits = _digits(weights.weights)
     if digits is None:
         return None
-    starts = np.minimum(np.arange(0, lanes, _GROUP), lanes - _GROUP)  # the last group overlaps the one before
+    starts = group_starts(lanes)
     steps, needed = 0, -(-int(weights.count.max()) // 4)
     most = 4 * needed
     while steps != needed:
         steps = needed
         windows = np.zeros((starts.size, steps, 3), np.int64)
         tables = np.zeros((starts.size, steps, 3, 4, 64), np.uint8)
-        needed = _fill_columns(weights.first, weights.count, digits, channels, row_bytes, starts, windows, tables)
+        needed = fill_columns(weights.first, weights.count, digits, channels, row_bytes, starts, windows, tables)
         if needed > most:  # windows that serve few lanes each are no gain
             return None
     planar = planar and channels == 3
-    lane = np.arange(64) % _GROUP
+    order = lane_order(planar=planar)
+    return Columns(row_bytes, lanes, starts // 3 if planar else starts, windows, tables, order, planar)
+
+
+def group_starts(lanes: int) -> Integers:
+    """Return the first lane of each group; the last group overlaps the one before."""
+    return np.minimum(np.arange(0, lanes, GROUP_LANES), lanes - GROUP_LANES)
+
+
+def lane_order(*, planar: bool) -> Pixels:
+    """Return `Columns.order`."""
+    lane = np.arange(64) % GROUP_LANES
     if planar:
         lane = lane % 16 * 3 + lane // 16
-    order = (lane % 16 // 4 * 16 + lane // 16 * 4 + lane % 4).astype(np.uint8)
-    return Columns(row_bytes, lanes, starts // 3 if planar else starts, windows, tables, order, planar)
+    return (lane % 16 // 4 * 16 + lane // 16 * 4 + lane % 4).astype(np.uint8)
+
+
+@compiled_wide("void(int64[::1], int32[:, ::1], int64[::1], uint8[:, :, :, ::1])")
+def fill_rows(count: Integers, digits: npt.NDArray[np.int32], last: Integers, by_digit: Pixels) -> None:
+    """Fill `Rows.last` and `Rows.digits`."""
+    for i in range(last.size):
+        used = 0
+        for t in range(digits.shape[1]):
+            word = digits[i, t]
+            if word != 0:
+                used = t
+            by_digit[i, t // 4, 0, t % 4] = word & 255
+            by_digit[i, t // 4, 1, t % 4] = (word >> 8) & 255
+            by_digit[i, t // 4, 2, t % 4] = word >> 16
+        last[i] = min(used, count[i] - 1)
 
 
 @lru_cache(maxsize=512)
@@ -184,17 +226,16 @@ def plan_rows(weights: Weights) -> Rows | None:
     digits = _digits(weights.weights)
     if digits is None:
         return None
-    used = digits != 0
-    last = used.shape[1] - 1 - used[:, ::-1].argmax(axis=1)
-    last = np.minimum(last, weights.count - 1)  # where no weight is used
-    by_digit = digits.view(np.uint8).reshape(last.size, -1, 4, 4)[..., :3].transpose(0, 1, 3, 2)
-    return Rows(weights.high - weights.low, weights.first, last, np.ascontiguousarray(by_digit))
+    last = np.empty(weights.first.size, np.int64)
+    by_digit = np.empty((last.size, digits.shape[1] // 4, 3, 4), np.uint8)
+    fill_rows(weights.count, digits, last, by_digit)
+    return Rows(weights.high - weights.low, weights.first, last, by_digit)
 
 
 @compiled_wide(
     "void(intp, intp, int64, int64[::1], int64[:, :, ::1], uint8[:, :, :, :, ::1], uint8[::1], intp, intp, intp)"
 )
-def _blend_columns(  # noqa: PLR0913 - addresses and strides
+def columns_kernel(  # noqa: PLR0913 - addresses and strides
     source: int,
     source_step: int,
     height: int,
@@ -206,6 +247,7 @@ def _blend_columns(  # noqa: PLR0913 - addresses and strides
     target_step: int,
     piece_step: int,
 ) -> None:
+    """`blend_columns` of one plane; a kernel for kernels. ``piece_step`` is 16 where the output is not planar."""
     arrange = op.load(order.ctypes.data)
     steps = windows.shape[1]
     for top in range(0, height, _TILE):
@@ -252,7 +294,7 @@ def _blend_columns(  # noqa: PLR0913 - addresses and strides
 
 
 @compiled_wide("void(intp, intp, intp, int64, int64, int64[::1], int64[::1], uint8[:, :, :, ::1], intp, intp, intp)")
-def _blend_rows(  # noqa: PLR0913 - addresses and strides
+def rows_kernel(  # noqa: PLR0913 - addresses and strides
     source: int,
     source_plane_step: int,
     source_step: int,
@@ -265,6 +307,7 @@ def _blend_rows(  # noqa: PLR0913 - addresses and strides
     target_plane_step: int,
     target_step: int,
 ) -> None:
+    """`blend_rows`; a kernel for kernels."""
     for row in range(first.size):
         table = digits.ctypes.data + row * digits.shape[1] * 12
         end = last[row]
@@ -328,7 +371,7 @@ def blend_columns(image: Pixels, plan: Columns, out: Pixels) -> None:
     if not fits or out.shape[0] != height or is_planar(image) or not out.flags.writeable:
         raise ValueError(f"planned for other arrays than {image.shape} and {out.shape}")
     tables = (plan.targets, plan.windows, plan.tables, plan.order)
-    _blend_columns(source, source_step, height, *tables, target, target_step, plane_step if plan.planar else 16)
+    columns_kernel(source, source_step, height, *tables, target, target_step, plane_step if plan.planar else 16)
 
 
 def blend_rows(image: Pixels, plan: Rows, out: Pixels) -> None:
@@ -345,4 +388,4 @@ def blend_rows(image: Pixels, plan: Rows, out: Pixels) -> None:
     if not fits or not out.flags.writeable:
         raise ValueError(f"planned for other arrays than {image.shape} and {out.shape}")
     steps = (source_plane_step, source_step, planes, row_bytes)
-    _blend_rows(source, *steps, plan.first, plan.last, plan.digits, target, target_plane_step, target_step)
+    rows_kernel(source, *steps, plan.first, plan.last, plan.digits, target, target_plane_step, target_step)

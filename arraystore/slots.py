@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -50,6 +51,25 @@ class Part:
 
     def _arrays(self) -> tuple[Array | None, ...]:
         return self.images, self.status, self.checksums, *self.targets.values()
+
+    def open_file(self) -> int | None:
+        """Open the file that the images are mapped from; the caller closes it.
+
+        Returns:
+            a descriptor, or None where they lie in RAM, or the file's name leads to another one, or to none, by now.
+        """
+        if not isinstance(self.images, np.memmap) or self.images.filename is None or self.images.size == 0:
+            return None
+        path = str(self.images.filename)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        info = os.fstat(descriptor)
+        if (info.st_dev, info.st_ino) != self._files[path]:
+            os.close(descriptor)
+            return None
+        return descriptor
 
     def __reduce__(self) -> tuple[Callable[..., Part], tuple[Any, ...]]:
         return _receive, (tuple(self.targets), [self._sendable(array) for array in self._arrays()])

@@ -12,7 +12,18 @@ from typing import Any, Literal, get_args
 
 from arraystore.errors import SpecError
 
-__all__ = ["Colour", "Filter", "Fit", "ImageSpec", "Layout", "Placement", "spec_of"]
+__all__ = [
+    "Colour",
+    "Filter",
+    "Fit",
+    "ImageSpec",
+    "Layout",
+    "Placement",
+    "choice_of",
+    "is_whole",
+    "size_of",
+    "spec_of",
+]
 
 Fit = Literal["stretch", "crop", "pad"]
 Filter = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
@@ -91,14 +102,14 @@ class ImageSpec:
         max_pixels: int = DEFAULT_MAX_PIXELS,
     ) -> None:
         set_field = object.__setattr__
-        set_field(self, "size", _size(size))
-        set_field(self, "fit", _choice("fit", fit, get_args(Fit)))
-        set_field(self, "filter", _choice("filter", filter, get_args(Filter)))
-        set_field(self, "colour", _choice("colour", colour, get_args(Colour)))
-        set_field(self, "layout", _choice("layout", layout, get_args(Layout)))
+        set_field(self, "size", size_of(size))
+        set_field(self, "fit", choice_of("fit", fit, get_args(Fit)))
+        set_field(self, "filter", choice_of("filter", filter, get_args(Filter)))
+        set_field(self, "colour", choice_of("colour", colour, get_args(Colour)))
+        set_field(self, "layout", choice_of("layout", layout, get_args(Layout)))
         set_field(self, "background", _background(background))
         set_field(self, "exact", bool(exact))
-        if not _is_int(max_pixels) or max_pixels < 1:
+        if not is_whole(max_pixels) or max_pixels < 1:
             raise SpecError(f"max_pixels must be a positive whole number, not {max_pixels!r}")
         set_field(self, "max_pixels", int(max_pixels))
 
@@ -198,19 +209,30 @@ def spec_of(spec: ImageSpec | None, size: int | tuple[int, int] | None, **option
     return ImageSpec(size=size, **options)
 
 
-def _is_int(value: object) -> bool:
+def is_whole(value: object) -> bool:
+    """Whether a value is a whole number; True and False are not."""
     return hasattr(value, "__index__") and not isinstance(value, bool)
 
 
-def _choice(name: str, value: object, allowed: tuple[str, ...]) -> object:
+def choice_of(name: str, value: object, allowed: tuple[str, ...]) -> object:
+    """Return ``value``.
+
+    Raises:
+        SpecError: it is not one of those allowed.
+    """
     if value not in allowed:
         raise SpecError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {value!r}")
     return value
 
 
-def _size(size: object) -> tuple[int, int]:
-    sides = (size, size) if _is_int(size) else size
-    if not (isinstance(sides, tuple | list) and len(sides) == 2 and all(_is_int(side) for side in sides)):
+def size_of(size: object) -> tuple[int, int]:
+    """Return the height and width that an option means.
+
+    Raises:
+        SpecError: it is neither a whole number of pixels nor two, or out of range.
+    """
+    sides = (size, size) if is_whole(size) else size
+    if not (isinstance(sides, tuple | list) and len(sides) == 2 and all(is_whole(side) for side in sides)):
         raise SpecError(f"size must be a whole number of pixels, or (height, width), not {size!r}")
     height, width = (int(side) for side in sides)
     if not (1 <= height <= _LARGEST_SIDE_PX and 1 <= width <= _LARGEST_SIDE_PX):
@@ -219,7 +241,7 @@ def _size(size: object) -> tuple[int, int]:
 
 
 def _background(value: object) -> tuple[int, int, int]:
-    if not (isinstance(value, tuple | list) and len(value) == 3 and all(_is_int(part) for part in value)):
+    if not (isinstance(value, tuple | list) and len(value) == 3 and all(is_whole(part) for part in value)):
         raise SpecError(f"background must be (red, green, blue), each 0 to 255, not {value!r}")
     red, green, blue = (int(part) for part in value)
     if not all(0 <= part <= 255 for part in (red, green, blue)):

@@ -15,7 +15,7 @@ from numba import njit
 
 from arraystore.compiled import compiled
 
-__all__ = ["Weights", "weights_for"]
+__all__ = ["Weights", "fill_weights", "weights_for"]
 
 _SUPPORT = {"box": 0.5, "bilinear": 1.0, "hamming": 1.0, "bicubic": 2.0, "lanczos": 3.0}
 _CODE = {name: code for code, name in enumerate(_SUPPORT)}
@@ -54,7 +54,7 @@ _filter_weight_kernel = njit(nogil=True, error_model="numpy", inline="always")(_
 
 
 @compiled("void(int64, float64, int64, float64, float64, int64[::1], int64[::1], int32[:, ::1])")
-def _fill_weights(  # noqa: PLR0913 - compiled for plain arguments
+def fill_weights(  # noqa: PLR0913 - compiled for plain arguments
     code: int,
     support: float,
     in_size: int,
@@ -64,6 +64,18 @@ def _fill_weights(  # noqa: PLR0913 - compiled for plain arguments
     count: npt.NDArray[np.int64],
     weights: npt.NDArray[np.int32],
 ) -> None:
+    """Fill in the fields of `Weights` for the filter with this code and support; a kernel for kernels.
+
+    Args:
+        code: of the filter, its place in `_SUPPORT`.
+        support: of the filter.
+        in_size: how many rows the image has.
+        start: where the stretch that is resampled begins.
+        span: how long it is.
+        first: int64, (out,): each output row's first input row, counted from 0.
+        count: int64, (out,).
+        weights: int32, (out, taps): zeros, ceil(support * max(span / out, 1)) * 2 + 1 taps or more.
+    """
     out_size = first.size
     scale = span / out_size
     filter_scale = max(scale, 1.0)
@@ -82,7 +94,7 @@ def _fill_weights(  # noqa: PLR0913 - compiled for plain arguments
             weight = exact[j] / total if total != 0.0 else exact[j]
             # 22 bits: 32 less 8 for the pixel and 2 for the overshoot of filters with negative lobes.
             weights[i, j] = int(weight * (1 << 22) + (-0.5 if weight < 0.0 else 0.5))
-        # `_blend_rows` reads unchecked memory: whatever the arithmetic did, every row that it reads exists.
+        # `blend_rows` reads unchecked memory: whatever the arithmetic did, every row that it reads exists.
         first[i] = min(low, in_size - 1)
         count[i] = max(n, 1)
 
@@ -123,7 +135,7 @@ def weights_for(name: str, in_size: int, start: float, stop: float, out_size: in
     taps = math.ceil(support * max(span / out_size, 1.0)) * 2 + 1
     first = np.empty(out_size, np.int64)
     count = np.empty(out_size, np.int64)
-    weights = np.zeros((out_size, -(-taps // 4) * 4), np.int32)  # `_blend_rows` takes four at a time
-    _fill_weights(_CODE[name], support, in_size, float(np.float32(start)), span, first, count, weights)
+    weights = np.zeros((out_size, -(-taps // 4) * 4), np.int32)  # `blend_rows` takes four at a time
+    fill_weights(_CODE[name], support, in_size, float(np.float32(start)), span, first, count, weights)
     low, high = int(first.min()), int((first + count).max())
     return Weights(first - low, count, weights, low, high)

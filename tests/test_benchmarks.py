@@ -71,6 +71,15 @@ def test_build(tmp_path: Path, photos: Path) -> None:
         assert said in text
 
 
+def test_augment(tmp_path: Path) -> None:
+    text, lines = run(tmp_path, "augment.py", "--size", "32", "--batch", "3", "--threads", "1,2", "--runs", "1")
+    assert len(lines) == 2 * 12
+    assert all(line["images_per_s"] > 0 and line["of_a_copy"] > 0 for line in lines)
+    against_pillow = [line for line in lines if line["times_as_fast_as_pillow"] is not None]
+    assert {line["batch"] for line in against_pillow} == {"resized crop, flip", "resized crop, flip of NHWC"}
+    assert "2 threads, medians of 1 rounds" in text
+
+
 def test_parts(tmp_path: Path, photos: Path) -> None:
     text, (line,) = run(tmp_path, "parts.py", str(photos), "--size", "16", "--runs", "1")
     steps = [

@@ -45,7 +45,7 @@ LAYERS = [
         "gather",
     ],
     ["format", "tables", "targets", "manifest", "weights", "resample_wide", "resample", "header", "levels", "cache"],
-    ["stats", "codecs"],
+    ["stats", "codecs", "crops", "windows", "windows_wide", "resized_crops", "geometry", "followers", "augment"],
     ["decode"],
     ["samples", "stores", "fill", "checksums", "parts", "verify", "slots", "ahead", "recipe", "loader"],
     ["bad", "checkpoint", "runs", "worker", "takeover", "changes"],

@@ -5,8 +5,6 @@ On machines without the instructions the same tests hold that the planners hand 
 
 from __future__ import annotations
 
-import ctypes
-import mmap
 import os
 import subprocess
 import sys
@@ -15,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 import pytest
+from fences import Fenced
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -34,25 +33,6 @@ FILTERS: dict[Filter, Image.Resampling] = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-
-
-class Fenced:
-    """Memory between two pages that fault: an array placed at either end shows any access beyond it."""
-
-    def __init__(self, size: int) -> None:
-        page = mmap.PAGESIZE
-        self.room = -(-size // page) * page
-        self._map = mmap.mmap(-1, self.room + 2 * page)
-        start = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
-        protect = ctypes.CDLL(None, use_errno=True).mprotect
-        protect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-        for fence in (start, start + page + self.room):
-            assert protect(fence, page, 0) == 0, os.strerror(ctypes.get_errno())
-        self._bytes = np.frombuffer(self._map, np.uint8)[page : page + self.room]
-
-    def place(self, shape: tuple[int, ...], *, at_end: bool) -> Pixels:
-        size = int(np.prod(shape))
-        return self._bytes[self.room - size if at_end else 0 :][:size].reshape(shape)
 
 
 def like(image: Pixels, height: int, width: int, *, planar: bool) -> Pixels:
@@ -232,7 +212,7 @@ def test_a_fence_faults() -> None:
     """The test above would notice: a read one byte past the end kills the process."""
     code = (
         f"import sys; sys.path[:0] = {sys.path!r}\n"
-        "import ctypes\nfrom test_resample_wide import Fenced\n"
+        "import ctypes\nfrom fences import Fenced\n"
         "last = Fenced(10).place((10,), at_end=True)\n"
         "ctypes.string_at(last.ctypes.data, 10)\nprint('inside', flush=True)\nctypes.string_at(last.ctypes.data, 11)\n"
     )
@@ -325,7 +305,7 @@ def test_an_output_row_without_weights_reads_its_first_row_only() -> None:
 def test_the_portable_kernel_where_the_instructions_are_not_to_be_used(variable: str, value: str) -> None:
     code = (
         "from types import FunctionType\nfrom arraystore import resample_wide as wide\n"
-        "assert not wide.supported()\nassert isinstance(wide._blend_rows, FunctionType), 'compiled nevertheless'\n"
+        "assert not wide.supported()\nassert isinstance(wide.rows_kernel, FunctionType), 'compiled nevertheless'\n"
     )
     env = {**os.environ, variable: value, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     subprocess.run([sys.executable, "-c", code], env=env, check=True, timeout=100)
