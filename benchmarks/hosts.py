@@ -17,9 +17,9 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 Run = Callable[[int, bool], Mapping[str, float]]
@@ -50,10 +50,6 @@ class Job:
     augment: str = ""
 
 
-class Missing(Exception):  # noqa: N818 - not an error: the case is left out, and the table says why
-    """A case cannot be run here."""
-
-
 class Host:
     """The process of some cases. A context manager; leaving it ends the process.
 
@@ -70,11 +66,7 @@ class Host:
             )
 
     def open(self, key: str, name: str, job: Job) -> dict[str, Any]:
-        """Open a case under a key, and return what its process holds then.
-
-        Raises:
-            Missing: it cannot be run here.
-        """
+        """Open a case under a key, and return what its process holds then, as ``anonymous_bytes``."""
         return self._ask("open", key=key, name=name, job=asdict(job))
 
     def run(self, key: str, epoch: int, *, check: bool) -> dict[str, Any]:
@@ -94,18 +86,45 @@ class Host:
         if not line:
             raise SystemExit(f"{what} {about}: the process died\n{self._log.read_text(errors='replace')}")
         answer: dict[str, Any] = json.loads(line)
-        if "missing" in answer:
-            raise Missing(answer["missing"])
         return answer
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *about: object) -> None:
         with contextlib.suppress(BrokenPipeError):
             self._process.communicate()  # which closes its input, and so it ends
+
+
+class Hosts:
+    """The processes of a run, started when they are first needed. A context manager; leaving it ends them.
+
+    Args:
+        folder: for their logs.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._hosts: dict[str, Host] = {}
+        self._stack = ExitStack()
+
+    def of(self, module: str, key: str | None = None) -> Host:
+        """Return the process of a module, or the one that has it for something else alone."""
+        key = key or module
+        if key not in self._hosts:
+            self._hosts[key] = self._stack.enter_context(Host(module, self._folder))
+        return self._hosts[key]
+
+    def close(self) -> None:
+        """Close all cases."""
+        for host in self._hosts.values():
+            host.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *about: object) -> None:
+        self._stack.close()
 
 
 def serve(cases: Mapping[str, Callable[[Job], Run]]) -> None:
@@ -118,12 +137,7 @@ def serve(cases: Mapping[str, Callable[[Job], Run]]) -> None:
         asked = json.loads(line)
         answer: dict[str, Any] = {}
         if asked["what"] == "open":
-            try:
-                opened[asked["key"]] = cases[asked["name"]](Job(**asked["job"]))
-            except Missing as why:
-                answer["missing"] = str(why)
-            except ImportError as error:
-                answer["missing"] = f"{error.name or error} is not installed"
+            opened[asked["key"]] = cases[asked["name"]](Job(**asked["job"]))
         elif asked["what"] == "run":
             start = time.perf_counter()
             figures = opened[asked["key"]](asked["epoch"], asked["check"])

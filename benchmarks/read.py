@@ -28,7 +28,7 @@ from typing import Any
 import cv2
 import numpy as np
 from common import check_free, machine, machine_line, scratch_folder, spread, write_json
-from hosts import Host, Job
+from hosts import Hosts, Job
 from page_cache import COLD
 from read_turns import Case, in_turn, report
 
@@ -41,6 +41,7 @@ OURS, COPY, SEQUENTIAL = "arraystore", "memcpy", "read 1 MiB"
 DISTINCT = 64
 SMALL, OPENING = 32, 64
 EPOCHS = 100
+COLD_ROUNDS = 3  # they take long
 MIB = 1 << 20
 
 
@@ -50,12 +51,12 @@ def main() -> None:
     record = machine("page cache warm; dropped before each round where it says cold")
     print(machine_line(record))
     slot_bytes = 3 * options.size**2
-    with scratch_folder(options.folder) as folder:
+    with scratch_folder(options.folder) as folder, Hosts(folder) as hosts:
         # The store, and what others make of parts of it.
         check_free(folder, int(2 * options.count * slot_bytes) + options.small_count * 3 * SMALL**2)
         for name in options.only:
             start = time.perf_counter()
-            write_json(options.json, SECTIONS[name](options, folder), record)
+            write_json(options.json, SECTIONS[name](options, folder, hosts), record)
             print(f"  {name} took {time.perf_counter() - start:.0f} s")
 
 
@@ -137,31 +138,32 @@ def job_of(options: argparse.Namespace, folder: Path) -> Job:
 # --- sections --------------------------------------------------------------------------------------------------------
 
 
-def warm(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+def warm(options: argparse.Namespace, folder: Path, hosts: Hosts) -> list[dict[str, Any]]:
     """Whole slots from the page cache."""
     job = job_of(options, folder)
 
-    def peer(name: str, divisor: int, *, apart: bool = False) -> Case:
-        return Case("read_peers", name, replace(job, count=max(job.count // divisor, 1)), apart=apart)
+    def peer(name: str, divisor: int, needs: str = "torch") -> Case:
+        few = replace(job, count=max(job.count // divisor, 1))
+        return Case("read_peers", name, few, needs=needs, apart=needs != "torch")
 
     cases = {
         OURS: Case("read_cases", OURS, job),
         COPY: Case("read_cases", COPY, job),
         "np.take, 1 thread": Case("read_cases", "np.take", job),
         "images[slots], 1 thread": Case("read_cases", "images[slots]", job),
-        "DataLoader, np.memmap": peer("DataLoader, np.memmap", 2),
-        "DataLoader, h5py": peer("DataLoader, h5py", 6),
-        "DataLoader, Pillow decodes": peer("DataLoader, Pillow decodes", 24),
-        "tensordict": peer("tensordict", 4, apart=True),
-        "LitData": peer("LitData", 6, apart=True),
-        "FFCV": peer("FFCV", 6, apart=True),
+        "DataLoader, np.memmap": peer("DataLoader, np.memmap", 4),
+        "DataLoader, h5py": peer("DataLoader, h5py", 12),
+        "DataLoader, Pillow decodes": peer("DataLoader, Pillow decodes", 48),
+        "tensordict": peer("tensordict", 4, "tensordict"),
+        "LitData": peer("LitData", 24, "litdata"),
+        "FFCV": peer("FFCV", 6, "ffcv"),
     }
-    outcomes = in_turn(cases, folder, options.rounds)
+    outcomes = in_turn(cases, hosts, options.rounds)
     title = f"Warm: {job.count:,} whole slots of {job.bytes_per_image:,} bytes, {job.threads} threads or workers"
     return report("warm", title, outcomes, dict.fromkeys(cases, COPY))
 
 
-def cold(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+def cold(options: argparse.Namespace, folder: Path, hosts: Hosts) -> list[dict[str, Any]]:
     """Whole slots from the disk."""
     job = job_of(options, folder)
     path = Path(job.store) / "images.npy"
@@ -170,9 +172,9 @@ def cold(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
         SEQUENTIAL: Case("read_cases", SEQUENTIAL, job, path),
         "read 64 MiB": Case("read_cases", "read 64 MiB", job, path),
         "images[slots], 1 thread": Case("read_cases", "images[slots]", job, path),
-        "DataLoader, np.memmap": Case("read_peers", "DataLoader, np.memmap", job, path),
+        "DataLoader, np.memmap": Case("read_peers", "DataLoader, np.memmap", job, path, needs="torch"),
     }
-    outcomes = in_turn(cases, folder, options.rounds)
+    outcomes = in_turn(cases, hosts, min(options.rounds, COLD_ROUNDS))
     title = f"Cold: {job.count:,} whole slots, shuffled, from opening them on"
     records = report("cold", title, outcomes, dict.fromkeys(cases, SEQUENTIAL))
     stayed = [outcome.stayed for outcome in outcomes.values() if not outcome.missing]
@@ -185,9 +187,10 @@ def cold(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     return records
 
 
-def augment(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+def augment(options: argparse.Namespace, folder: Path, hosts: Hosts) -> list[dict[str, Any]]:
     """Crops, mirrored, resampled, as floats."""
     whole = job_of(options, folder)
+    whole = replace(whole, count=max(whole.count // 4, 1))
     cropped = whole.bytes_per_image // options.size**2 * (options.size * 7 // 8) ** 2
     cases: dict[str, Case] = {}
     references: dict[str, str] = {}
@@ -199,17 +202,17 @@ def augment(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
         references |= dict.fromkeys((ours, copy), copy)
         if name == "resized crop":
             for threads in sorted({1, job.threads}):
-                few = replace(job, threads=threads, count=max(job.count // 12, 1))
+                few = replace(job, threads=threads, count=max(job.count // 4, 1))
                 title = f"Pillow: {name}, {many(threads, 'thread')}"
                 cases[title] = Case("read_cases", "Pillow", few)
                 references[title] = ours
-    outcomes = in_turn(cases, folder, options.rounds)
+    outcomes = in_turn(cases, hosts, options.rounds)
     side = options.size * 7 // 8
     title = f"Augmented: to 3 x {side} x {side}, {whole.threads} threads; Pillow against arraystore's resized crop"
     return report("augment", title, outcomes, references)
 
 
-def small(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+def small(options: argparse.Namespace, folder: Path, hosts: Hosts) -> list[dict[str, Any]]:
     """Small slots, where the cost is one of slots and batches, not of bytes."""
     store = make_store(folder / "small.store", options.small_count, SMALL)
     cases: dict[str, Case] = {}
@@ -221,40 +224,41 @@ def small(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
             title = f"{name}, batch {batch}"
             cases[title] = Case("read_cases", name, job)
             references[title] = copy
-    outcomes = in_turn(cases, folder, options.rounds)
+    outcomes = in_turn(cases, hosts, options.rounds)
     title = f"Small: {options.small_count:,} slots of 3 x {SMALL} x {SMALL}, {options.threads} threads; np.take has 1"
     return report("small", title, outcomes, references)
 
 
-def opening(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+def opening(options: argparse.Namespace, folder: Path, hosts: Hosts) -> list[dict[str, Any]]:
     """A large store and a fresh process."""
     count = options.opening_count
     store = make_store(folder / "huge.store", count, OPENING, sparse=True)
     job = Job(str(store), None, options.batch, options.threads, count, 3 * OPENING**2)
     rounds = []
     for turn in range(options.rounds + 1):
-        with Host("read_opening", folder) as host:
-            before = host.open("first", "first batch", job)["anonymous_bytes"]
-            figures = host.run("first", 0, check=turn == 0)
+        host = hosts.of("read_opening", f"process {turn}")
+        before = host.open("first", "first batch", job)["anonymous_bytes"]
+        figures = host.run("first", 0, check=turn == 0)
         if turn:
             rounds.append({**figures, "anonymous_before_bytes": before})
     seconds = [each["wall_s"] for each in rounds]
     most = max(each["anonymous_bytes"] for each in rounds)
     after = max(each["anonymous_bytes"] - each["anonymous_before_bytes"] for each in rounds)
-    print(f"\nOpening: {count:,} slots, a fresh process, from `import arraystore` to the first shuffled batch")
+    print(f"\nOpening: {count:,} slots, in a fresh process, from after the import to the first shuffled batch")
     print(f"  {statistics.median(seconds):.3f} s ({spread(seconds, 3)})")
     print(f"  {most / MIB:,.0f} MiB of anonymous memory then, {after / MIB:,.0f} MiB more than after the import")
     row = {"benchmark": "read", "section": "opening", "case": OURS, "count": count, "batch": job.batch}
     return [{**row, "bytes_per_image": job.bytes_per_image, "median_s": statistics.median(seconds), "rounds": rounds}]
 
 
-def memory(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+def memory(options: argparse.Namespace, folder: Path, hosts: Hosts) -> list[dict[str, Any]]:
     """Many short epochs."""
     job = job_of(options, folder)
     job = replace(job, count=max(job.count // 8, 1))
-    with Host("read_cases", folder) as host:
-        host.open("steady", "steady", job)
-        epochs = [host.run("steady", epoch, check=epoch == 0) for epoch in range(EPOCHS)]
+    host = hosts.of("read_cases", "memory")
+    host.open("steady", "steady", job)
+    epochs = [host.run("steady", epoch, check=epoch == 0) for epoch in range(EPOCHS)]
+    hosts.close()
     held = [each["anonymous_bytes"] for each in epochs]
     settled = EPOCHS // 10
     print(f"\nMemory: {EPOCHS} epochs of {job.count:,} slots in batches of {job.batch}")
@@ -265,7 +269,7 @@ def memory(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     return [{**row, "anonymous_bytes": held, "buffers": [each["buffers"] for each in epochs]}]
 
 
-SECTIONS: dict[str, Callable[[argparse.Namespace, Path], list[dict[str, Any]]]] = {
+SECTIONS: dict[str, Callable[[argparse.Namespace, Path, Hosts], list[dict[str, Any]]]] = {
     "warm": warm,
     "cold": cold,
     "augment": augment,

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common import print_table, spread
-from hosts import Host, Job, Missing
 from page_cache import evict
+
+if TYPE_CHECKING:
+    from hosts import Host, Hosts, Job
 
 
 @dataclass(frozen=True)
@@ -23,13 +25,15 @@ class Case:
         name: its name there.
         job: what it is run on.
         evicted: the file that is dropped from the page cache before each round, or None.
-        apart: whether its module has a process for this case alone.
+        needs: the package that it needs, or "".
+        apart: whether it has a process alone.
     """
 
     module: str
     name: str
     job: Job
     evicted: Path | None = None
+    needs: str = ""
     apart: bool = False
 
 
@@ -58,23 +62,22 @@ class Outcome:
         return [rate * self.case.job.bytes_per_image for rate in self.images_per_s()]
 
 
-def in_turn(cases: Mapping[str, Case], folder: Path, rounds: int) -> dict[str, Outcome]:
+def in_turn(cases: Mapping[str, Case], hosts: Hosts, rounds: int) -> dict[str, Outcome]:
     """Run cases in turn, A B C, C B A, …, after one round of each that is checked and not timed.
 
     See `common.take_turns`; here each tells its own time.
     """
     outcomes = {title: Outcome(case) for title, case in cases.items()}
-    with ExitStack() as stack:
-        hosts: dict[str, Host] = {}
-        for title, case in cases.items():
-            key = title if case.apart else case.module
-            if key not in hosts:
-                hosts[key] = stack.enter_context(Host(case.module, folder))
-        for turn in range(rounds + 1):
-            for title, outcome in list(outcomes.items())[:: -1 if turn % 2 else 1]:
-                if not outcome.missing:
-                    case = outcome.case
-                    run(outcome, hosts[title if case.apart else case.module], title, turn)
+    for outcome in outcomes.values():
+        needed = outcome.case.needs
+        if needed and find_spec(needed) is None:
+            outcome.missing = f"{needed} is not installed"
+    for turn in range(rounds + 1):
+        for title, outcome in list(outcomes.items())[:: -1 if turn % 2 else 1]:
+            if not outcome.missing:
+                case = outcome.case
+                run(outcome, hosts.of(case.module, title if case.apart else None), title, turn)
+    hosts.close()
     return outcomes
 
 
@@ -84,13 +87,9 @@ def run(outcome: Outcome, host: Host, title: str, turn: int) -> None:
     if turn and case.evicted is not None:
         share = evict(case.evicted)
         outcome.stayed = None if share is None or outcome.stayed is None else max(share, outcome.stayed)
-    try:
-        if turn == 0 or case.evicted is not None:
-            host.open(title, case.name, case.job)
-        figures = host.run(title, turn, check=turn == 0)
-    except Missing as why:
-        outcome.missing = str(why)
-        return
+    if turn == 0 or case.evicted is not None:
+        host.open(title, case.name, case.job)
+    figures = host.run(title, turn, check=turn == 0)
     if case.evicted is not None:
         host.close()  # what it has mapped could not be dropped
     if turn:
