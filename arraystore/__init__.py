@@ -27,6 +27,7 @@ from arraystore.errors import (
     StoreExistsError,
 )
 from arraystore.forecast import Forecast
+from arraystore.foreign import open_path as open  # noqa: A004 - `arraystore.open`, as users would guess
 from arraystore.geometry import CenterCrop, PadAndCrop, RandomCrop, RandomResizedCrop
 from arraystore.loader import Loader
 from arraystore.manifest import Manifest
@@ -36,7 +37,6 @@ from arraystore.repair import repair
 from arraystore.slots import Slots, concatenate
 from arraystore.spec import ImageSpec
 from arraystore.stores import Store
-from arraystore.stores import open_store as open  # noqa: A004 - `arraystore.open`, as users would guess
 from arraystore.update import update
 from arraystore.verify import Verification, verify
 

@@ -94,10 +94,11 @@ class Ahead:
                 self._files[number] = _File(descriptor, images.offset, images[:1].nbytes, mapping)
         self.active = bool(self._files) and how != "off"
 
-    def read(self, base: Index) -> bool:
+    def read(self, base: Index, *, probe: bool = True) -> bool:
         """Have slots (see `Slots.base`) brought into memory; return whether any was not there yet.
 
-        It may return before they are there. Errors of the disk are left to who copies the slots.
+        It may return before they are there. Errors of the disk are left to who copies the slots. To `probe` is to look
+        first whether they are there already: cheap, but of a hole in a file the system says that it is.
 
         Raises:
             OSError: the system refuses advice that was asked for.
@@ -107,7 +108,7 @@ class Ahead:
         cold = False
         for number, rows, _ in self._slots.split(base):
             file = self._files.get(number)
-            if file is None or rows.size == 0 or _resident(file, rows):
+            if file is None or rows.size == 0 or (probe and _resident(file, rows)):
                 continue
             cold = True
             for begin, end in file.ranges(rows):

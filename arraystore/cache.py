@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 import re
-import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from arraystore.errors import SpaceError, SpecError
 from arraystore.gather import Place, gather
 from arraystore.limits import available_memory_bytes
+from arraystore.locks import lock_across_forks
 
 if TYPE_CHECKING:
     from arraystore.slots import Slots
@@ -25,9 +26,10 @@ _AT_ONCE_BYTES = 1 << 24
 Array = npt.NDArray[Any]
 Index = npt.NDArray[np.int64]
 _ABSENT, _COMING = -1, -2
+_keeping = lock_across_forks()  # held to choose what is kept, not while it is copied
 
 
-def parse_bytes(budget: int | str) -> int:
+def parse_bytes(budget: float | str) -> int:
     """Return the bytes that a number or a text such as ``"8 GB"`` or ``"500MiB"`` means.
 
         >>> parse_bytes("1.5 GB")
@@ -41,9 +43,9 @@ def parse_bytes(budget: int | str) -> int:
         try:
             if found is not None:
                 return int(float(found[1]) * _UNITS[found[2]])
-        except (KeyError, ValueError):
+        except (KeyError, ValueError, OverflowError):
             pass
-    elif isinstance(budget, int | np.integer) and budget >= 0:
+    elif isinstance(budget, int | float | np.integer) and 0 <= budget < math.inf:
         return int(budget)
     raise SpecError(f"a size in bytes must be a number, or a text such as '8 GB' or '500 MiB', not {budget!r}")
 
@@ -77,7 +79,6 @@ class Cache:
         self._row: npt.NDArray[np.int32 | np.int64]
         self._row = np.full(base_count, _ABSENT, np.int32 if wanted < 2**31 else np.int64)
         self._kept = 0
-        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return self._kept
@@ -120,8 +121,9 @@ class Cache:
         return self._row[base].astype(np.int64)
 
     def _keep(self, base: Index, elsewhere: Callable[[Index], Iterator[Place]]) -> None:
-        with self._lock:
-            new = np.unique(base[self._rows(base) == _ABSENT])[: len(self.images) - self._kept]
+        with _keeping:
+            new, order = np.unique(base[self._rows(base) == _ABSENT], return_index=True)
+            new = new[np.sort(np.argsort(order)[: len(self.images) - self._kept])]  # those asked for first
             first, self._kept = self._kept, self._kept + len(new)
             self._row[new] = _COMING  # until the pixels are here, others read them elsewhere
         if new.size:

@@ -29,7 +29,7 @@ class Making:
     """A batch that is to be made.
 
     Attributes:
-        pieces: ranges of its rows; each is filled by one call, in any thread and any order.
+        pieces: ranges of its rows, at least one; each is filled by one call, in any thread and any order.
         fill: fills a range.
         finish: returns what is handed over, once all is filled; called in the thread that filled the last.
         about: what it is, for errors.
@@ -81,6 +81,7 @@ class Flow:
         self._close = close
         self._line: deque[_Entry] = deque()
         self._opened = 0
+        self._opening = False
         self._drained = False
         self._over = False
         self._error: BaseException | None = None
@@ -106,9 +107,10 @@ class Flow:
         except RuntimeError as error:
             with self._lock:
                 self._alive -= len(self._threads) - started
+                last = self._alive == 0  # those that did start may have ended by now
                 del self._threads[started:]
                 self._over = True
-            if started == 0:
+            if last:
                 close()
             self.stop()
             raise StoreError(f"no thread could be started to read: {error}; use fewer workers") from error
@@ -135,7 +137,10 @@ class Flow:
                     raise StopIteration
                 self._ready.wait(_LOOK_S)
         self.stop()
-        raise error
+        try:
+            raise error
+        finally:
+            del error  # it refers to this call, and would keep its batches until the next collection
 
     def opened(self, number: int) -> bool:
         """Wait until that many batches have been begun; return False once there is nothing to wait for any more."""
@@ -168,6 +173,10 @@ class Flow:
     def _run(self, target: Callable[[], None]) -> None:
         try:
             target()
+        except StopIteration as error:  # raised where the batch is waited for, it would pass for the end of the epoch
+            told = RuntimeError("what makes a batch raised StopIteration")
+            told.__cause__ = error
+            self._end(told)
         except BaseException as error:  # noqa: BLE001 - it is raised where the batch is waited for
             self._end(error)
         finally:
@@ -221,14 +230,23 @@ class Flow:
                     return entry, entry.making.pieces[entry.begun - 1]
                 if self._drained:
                     return None
-                if len(self._line) < self._in_flight:
+                if len(self._line) < self._in_flight and not self._opening:
                     self._open()
                 else:
                     self._room.wait(_LOOK_S)
             return None
 
     def _open(self) -> None:
-        making = next(self._makings, None)
+        """Begin the next batch; the lock, which is held, is let go meanwhile: to draw slots may take long."""
+        self._opening = True
+        self._lock.release()
+        try:
+            making = next(self._makings, None)
+        finally:
+            self._lock.acquire()
+            self._opening = False
+        if self._over:
+            return
         if making is None:
             self._drained = True
             self._room.notify_all()

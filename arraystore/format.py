@@ -110,6 +110,8 @@ __all__ = [
     "SlotFile",
     "fsync_path",
     "ledger_dtype",
+    "map_array",
+    "npy_form",
     "npy_header",
     "read_json",
     "read_npy",
@@ -364,6 +366,28 @@ def npy_slots(path: Path) -> SlotFile:
     if fortran or dtype != np.uint8:
         raise FormatError(f"{path} should hold uint8 in C order, it holds {dtype}", source=str(path))
     return SlotFile(str(path), offset, shape)
+
+
+def map_array(path: Path, dtype: np.dtype[Any], offset: int, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """Map an array that lies in a file in C order; read only.
+
+    Raises:
+        FormatError: the file is too short for it, or no array can have that shape.
+        OSError: the file cannot be read.
+    """
+    size, needed = path.stat().st_size, offset + math.prod(shape) * dtype.itemsize
+    if needed > size:
+        raise FormatError(
+            f"{path} is {size:,} bytes long, but {dtype} of shape {shape} needs {needed:,}: the file was cut short; "
+            "copy or write it again",
+            source=str(path),
+        )
+    try:
+        if needed == offset:
+            return np.empty(shape, dtype)
+        return np.memmap(path, dtype, "r", offset=offset, shape=shape)
+    except (ValueError, OverflowError) as error:
+        raise FormatError(f"{path} cannot be mapped as {dtype} of shape {shape}: {error}", source=str(path)) from error
 
 
 def write_npy(path: Path, array: npt.NDArray[Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -14,7 +15,7 @@ from arraystore.ahead import Ahead, How, check_how
 from arraystore.errors import SpecError
 from arraystore.flow import Flow
 from arraystore.leases import Leases
-from arraystore.limits import available_memory_bytes, check_workers, usable_cpus
+from arraystore.limits import available_memory_bytes, usable_cpus
 from arraystore.order import BlockShuffle, Order, Sequential, Shuffle, Skip
 from arraystore.recipe import PerImage, Recipe
 from arraystore.share import Share, ranks
@@ -72,7 +73,9 @@ class Loader:
     none allocates none.
 
     The threads of an iteration end with it: at its end, when it is left early, at any error, and when it is deleted.
-    A `Loader` can be pickled, and iterated in a process that was forked.
+    That waits for calls of your functions that have begun, up to 10 seconds; a thread that is stuck in one is left to
+    itself then, with a warning in the log, and does not keep the process from ending. A `Loader` can be pickled, and
+    iterated in a process that was forked.
 
     Args:
         slots: a store, or what was chosen of stores. Slots that hold no image are never drawn.
@@ -144,10 +147,14 @@ class Loader:
         cache: int | str | None = None,
         allocate: Callable[[int], npt.NDArray[np.uint8]] | None = None,
     ) -> None:
-        check_workers(workers)
         check_how(ahead)
+        seed = whole_number("seed", seed, 0, 2**64 - 1)
+        if workers is not None:
+            workers = whole_number("workers", workers, 1)
         if in_flight is not None:
             in_flight = whole_number("in_flight", in_flight, 1)
+        if draws is not None:
+            draws = whole_number("draws", draws, 0)
         ahead_bytes = whole_number("ahead_bytes", ahead_bytes, 0)
         names, single = _targets(slots, targets)
         order: Order
@@ -157,6 +164,11 @@ class Loader:
             raise SpecError("draws was passed without weights or balance: an epoch draws every slot once")
         else:
             order = _uniform(slots, seed, shuffle=shuffle, block=block, window=window)
+        if not slots.layout and (augment is not None or (transform is not None and len(slots.slot_shape) == 3)):
+            raise SpecError(
+                "the layout of these slots is not known, and augment and transform need it: pass layout='NCHW' or "
+                "'NHWC' to arraystore.open"
+            )
         busy = not (augment is None and transform is None and batch_transform is None)
         rank, world_size = ranks(rank, world_size)
         # Not the store itself: it may be closed while its slots are still read.
@@ -217,12 +229,12 @@ class Loader:
         together.
 
         Raises:
-            SpecError: it had other slots, another seed or another order; or this is no state.
+            SpecError: it had another number of slots, another seed or another order; or this is no state.
         """
         try:
-            version, epoch, position = state["version"], int(state["epoch"]), int(state["position"])
+            version, epoch, position = state["version"], state["epoch"], state["position"]
             theirs = (state["seed"], state["order"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError) as error:
             raise SpecError(f"this is not the state of a loader: {error!r}") from error
         if version != 1:
             raise SpecError(f"the state has version {version!r}, this arraystore reads 1: upgrade arraystore")
@@ -232,8 +244,7 @@ class Loader:
                 f"the state is of seed and order {theirs}, this loader has {mine}: make it with the same slots, seed, "
                 "shuffle and weights"
             )
-        if epoch < 0 or not 0 <= position <= self.order.count:
-            raise SpecError(f"the state is at position {position} of epoch {epoch}, an epoch has {self.order.count}")
+        epoch, position = whole_number("epoch", epoch, 0), whole_number("position", position, 0, self.order.count)
         self._at = self._next = (epoch, position)
 
     def __len__(self) -> int:
@@ -247,14 +258,17 @@ class Loader:
         in_flight = self._in_flight or min(max(_IN_FLIGHT_BYTES // bytes_of_batch, 3), 16)
         ahead = Ahead(self.slots, self._ahead)
         done = ahead.drop if self._drop_behind else _nothing
+        beside = None
         try:
+            if ahead.active and self._ahead_bytes and recipe.share.batches(start):
+                beside = partial(_read_ahead, recipe, ahead, epoch, start, self._ahead_bytes)
+                # The first batch is asked for before a thread needs it: a fault there reads megabytes of neighbours.
+                ahead.read(self.slots.base(recipe.drawn(epoch, start, 0, 1)[1]), probe=False)
             flow = Flow(
                 recipe.makings(epoch, start, self._leases(in_flight), done),
                 workers=recipe.workers,
                 in_flight=in_flight,
-                beside=partial(_read_ahead, recipe, ahead, epoch, start, self._ahead_bytes)
-                if ahead.active and self._ahead_bytes
-                else None,
+                beside=beside,
                 stopping=ahead.stop,
                 close=ahead.close,
             )
@@ -299,8 +313,9 @@ class _Epoch:
         try:
             batch = self._flow.take()
         except StopIteration:
+            if self._end.alive:  # neither left early nor failed
+                self._tell((self._epoch + 1, 0))
             self._end()
-            self._tell((self._epoch + 1, 0))
             raise
         except BaseException:
             self._end()
@@ -327,12 +342,13 @@ def _nothing(_base: Index) -> None:
 def _read_ahead(  # noqa: PLR0913 - all but the flow are given before it runs
     recipe: Recipe, ahead: Ahead, epoch: int, start: int, most_bytes: int, flow: Flow
 ) -> None:
-    """Have the slots of batches read before the batches are begun, some batches at a time, so many bytes ahead."""
+    """Have the slots of all batches but the first read before those are begun, some at a time, so many bytes ahead."""
     most_bytes = min(most_bytes, (available_memory_bytes() or 4 * most_bytes) // 4)
-    slot_bytes = recipe.slots.parts[0].images[:1].nbytes
-    depth = max(most_bytes // max(slot_bytes * recipe.share.batch_size, 1), 1)
+    # What is read are whole pages: of a slot's first and last only a part is its own.
+    slot_bytes = recipe.slots.parts[0].images[:1].nbytes + mmap.PAGESIZE
+    depth = max(most_bytes // (slot_bytes * recipe.share.batch_size), 1)
     batches = recipe.share.batches(start)
-    first, together, pause = 0, 1, 0
+    first, together, pause = 1, 1, 0
     while first < batches:
         stop = min(first + together, batches)
         if not flow.opened(stop - depth):
@@ -382,7 +398,7 @@ def _weighted(  # noqa: PLR0913 - the options of a loader
         if values is None:
             raise SpecError("balance=True needs labels, and these slots have none: pass weights")
     else:
-        values = np.asarray(weights, np.float64)
+        values = np.asarray(weights)
         if values.shape != (len(slots),):
             raise SpecError(
                 f"weights must have a number for each of the {len(slots):,} slots, not shape {values.shape}"

@@ -27,6 +27,7 @@ __all__ = ["Column", "PerImage", "Recipe"]
 
 _PIECE_BYTES = 1 << 20
 _DRAWN_AT_ONCE = 8192
+_TRANSFORMED_AT_ONCE = 4  # who stops a loader waits for so many calls of the user's function, at most
 
 Array = npt.NDArray[Any]
 Index = npt.NDArray[np.int64]
@@ -52,9 +53,12 @@ class PerImage:
     def __call__(self, image: Array, key: tuple[int, ...]) -> Array:
         """Return what the function makes of a copy of an image; the key seeds its generator."""
         copy = np.array(image.transpose(1, 2, 0) if self._planar else image, order="C")
-        if not self._seeded:
-            return np.asarray(self._function(copy))
-        return np.asarray(self._function(copy, rng=np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))))
+        options = {"rng": np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))} if self._seeded else {}
+        result = self._function(copy, **options)
+        array = np.asarray(result)
+        if array.dtype.hasobject:
+            raise TypeError(f"transform returned a {type(result).__name__}: it must return an array of numbers")
+        return array
 
 
 @dataclass(frozen=True)
@@ -157,10 +161,12 @@ class Recipe:
             yield Making(self._pieces(work.size), made.fill, made.finish, about)
 
     def _pieces(self, size: int) -> list[tuple[int, int]]:
-        step = -(-size // self.workers)
+        share = -(-size // self.workers)
         if self.transform is None:
-            step = max(step, _PIECE_BYTES // self.image_bytes)
-        return [(start, min(start + step, size)) for start in range(0, size, max(step, 1))]
+            step = max(share, _PIECE_BYTES // self.image_bytes)
+        else:
+            step = min(share, _TRANSFORMED_AT_ONCE)
+        return [(start, min(start + step, size)) for start in range(0, size, step)]
 
 
 @dataclass(frozen=True, slots=True)

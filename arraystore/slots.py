@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeGuard, Unpack, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from arraystore.cache import Cache
-from arraystore.errors import FormatError, SpecError
+from arraystore.errors import FormatError, SpecError, StoreError
 from arraystore.format import STORED
 from arraystore.gather import Place, gather
 
@@ -46,8 +47,8 @@ class Part:
     _files: Mapping[str, tuple[int, int]] = field(init=False)
 
     def __post_init__(self) -> None:
-        mapped = {array.filename for array in self._arrays() if isinstance(array, np.memmap)}
-        object.__setattr__(self, "_files", {str(name): _identity(str(name)) for name in mapped if name is not None})
+        mapped = {str(array.filename) for array in self._arrays() if _is_mapping(array)}
+        object.__setattr__(self, "_files", {path: _identity(path) for path in mapped})
 
     def _arrays(self) -> tuple[Array | None, ...]:
         return self.images, self.status, self.checksums, *self.targets.values()
@@ -58,7 +59,7 @@ class Part:
         Returns:
             a descriptor, or None where they lie in RAM, or the file's name leads to another one, or to none, by now.
         """
-        if not isinstance(self.images, np.memmap) or self.images.filename is None or self.images.size == 0:
+        if not _is_mapping(self.images):
             return None
         path = str(self.images.filename)
         try:
@@ -75,10 +76,11 @@ class Part:
         return _receive, (tuple(self.targets), [self._sendable(array) for array in self._arrays()])
 
     def _sendable(self, array: Array | None) -> Any:
-        if not isinstance(array, np.memmap) or array.filename is None:
+        if not _is_mapping(array):
             return array
         path = str(array.filename)
-        return _Mapping(path, array.dtype, array.offset, array.shape, self._files[path])
+        order: Literal["C", "F"] = "C" if array.flags.c_contiguous else "F"
+        return _Mapping(path, array.dtype, array.offset, array.shape, order, self._files[path])
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,20 +89,30 @@ class _Mapping:
     dtype: Any
     offset: int
     shape: tuple[int, ...]
+    order: Literal["C", "F"]
     identity: tuple[int, int]
 
     def map(self) -> Array:
-        if _identity(self.path) != self.identity:
-            raise FormatError(
-                f"{self.path} is not the file any more that was opened: it was replaced or removed; open it again",
-                source=self.path,
-            )
-        return np.memmap(self.path, self.dtype, "r", offset=self.offset, shape=self.shape)
+        try:
+            if _identity(self.path) == self.identity:
+                return np.memmap(self.path, self.dtype, "r", self.offset, self.shape, self.order)
+        except (OSError, ValueError):  # it went this moment, or was cut short
+            pass
+        raise FormatError(
+            f"{self.path} is not the file any more that was opened: it was replaced or removed; open it again",
+            source=self.path,
+        )
 
 
 def _receive(names: tuple[str, ...], sent: list[Any]) -> Part:
     images, status, checksums, *targets = [each.map() if isinstance(each, _Mapping) else each for each in sent]
     return Part(images, status, checksums, dict(zip(names, targets, strict=True)))
+
+
+def _is_mapping(array: Array | None) -> TypeGuard[np.memmap[Any, Any]]:
+    """Whether this is the whole of what was mapped: a part of it keeps the offset of the whole."""
+    base: object = None if array is None else array.base
+    return isinstance(array, np.memmap) and array.filename is not None and isinstance(base, mmap.mmap)
 
 
 def _identity(path: str) -> tuple[int, int]:
@@ -119,7 +131,6 @@ class Slots:
     ``slots[2:9]``, ``slots[[5, 1]]`` and ``slots[mask]`` are the `Slots` of that choice: nothing is copied.
 
     Attributes:
-        parts: the arrays that together are axis 0.
         chosen: int64, (n,): the slots of the parts, counted through them, that these are; None for all.
         layout: ``"NCHW"``, ``"NHWC"``, or ``""`` where the slots are no images.
         categories: name of a target → the names of its codes.
@@ -139,7 +150,7 @@ class Slots:
         std: tuple[float, ...] = (),
         cache: Cache | None = None,
     ) -> None:
-        self.parts = tuple(parts)
+        self._parts = tuple(parts)
         self.chosen = chosen
         self.layout = layout
         self.categories: Mapping[str, tuple[str, ...]] = categories or {}
@@ -150,6 +161,17 @@ class Slots:
 
     def __len__(self) -> int:
         return int(self._starts[-1]) if self.chosen is None else len(self.chosen)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The arrays that together are axis 0.
+
+        Raises:
+            StoreError: the store was closed.
+        """
+        if not self._parts:
+            raise StoreError("the store was closed: open it again to read it")
+        return self._parts
 
     @property
     def slot_shape(self) -> tuple[int, ...]:
@@ -213,9 +235,9 @@ class Slots:
         """Gather slots, or what a target says of them.
 
         Args:
-            slots: integers, (k,), from 0 on; negative ones are not counted from the end.
+            slots: integers, (k,), from 0 on, or one; negative ones are not counted from the end.
             name: a target; None for the images.
-            out: (k, *slot_shape), C-order, of the same type, to write into; None for a new array.
+            out: (k, *slot_shape), C-order, writable, of the same type, to write into; None for a new array.
 
         Returns:
             ``out``.
@@ -223,19 +245,19 @@ class Slots:
         Raises:
             SpecError: a slot or a target does not exist, or ``out`` does not fit.
         """
-        wanted = np.asarray(slots, np.int64).reshape(-1)
-        if wanted.size and not 0 <= int(wanted.min()) <= int(wanted.max()) < len(self):
-            raise SpecError(f"slots must be 0 to {len(self) - 1:,}, not {int(wanted.min()):,} to {int(wanted.max()):,}")
+        wanted = _numbers(np.asarray(slots).reshape(-1), 0, len(self))
         if name is not None:
             self.check_target(name)
         first = self.parts[0].images if name is None else self.parts[0].targets[name]
         shape = (wanted.size, *first.shape[1:])
         if out is None:
             out = np.empty(shape, first.dtype)
-        elif out.shape != shape or out.dtype != first.dtype or not out.flags.c_contiguous:
+        elif (out.shape, out.dtype) != (shape, first.dtype):
             raise SpecError(
-                f"out must be a C-order array of {first.dtype} and shape {shape}, not of {out.dtype} and {out.shape}"
+                f"out must be an array of {first.dtype} and shape {shape}, not of {out.dtype} and {out.shape}"
             )
+        elif not (out.flags.c_contiguous and out.flags.writeable):
+            raise SpecError("out must be writable and in C order: pass a whole array, such as np.empty makes")
         gather(self.places(self.base(wanted), name), out)
         return out
 
@@ -290,16 +312,14 @@ class Slots:
             wanted = np.asarray(chosen)
             if wanted.dtype == bool and wanted.shape == (len(self),):
                 slots = np.flatnonzero(wanted)
-            elif wanted.ndim == 1 and (wanted.size == 0 or np.issubdtype(wanted.dtype, np.integer)):
-                slots = wanted.astype(np.int64)
+            elif wanted.ndim == 1 and (wanted.size == 0 or wanted.dtype.kind in "iu"):
+                slots = _numbers(wanted, -len(self), len(self))
                 slots = np.where(slots < 0, slots + len(self), slots)
             else:
                 raise SpecError(
                     f"slots are chosen by a slice, a mask of {len(self):,}, or a list of integers, not by "
                     f"{wanted.dtype} of shape {wanted.shape}"
                 )
-        if slots.size and not 0 <= int(slots.min()) <= int(slots.max()) < len(self):
-            raise SpecError(f"slots must be 0 to {len(self) - 1:,}, not {int(slots.min()):,} to {int(slots.max()):,}")
         return self._with(chosen=self.base(slots))
 
     def loader(self, batch_size: int = 256, **options: Unpack[LoaderOptions]) -> Loader:
@@ -401,6 +421,18 @@ class Slots:
     def __repr__(self) -> str:
         shape = " x ".join(map(str, (len(self), *self.slot_shape)))
         return f"<arraystore.Slots {shape} {self.dtype} {self.layout}".rstrip() + ">"
+
+
+def _numbers(slots: Array, low: int, stop: int) -> Index:
+    """Return slots as int64, none of which is changed by that."""
+    if slots.size == 0:
+        return np.empty(0, np.int64)
+    if slots.dtype.kind not in "iu":
+        raise SpecError(f"slots must be integers, not {slots.dtype}")
+    least, most = int(slots.min()), int(slots.max())
+    if least < low or most >= stop:
+        raise SpecError(f"slots must be {low:,} to {stop - 1:,}, not {least:,} to {most:,}")
+    return slots.astype(np.int64, copy=False)
 
 
 def concatenate(parts: Sequence[Slots]) -> Slots:

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import ctypes
 import logging
-import threading
 from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from arraystore.locks import lock_across_forks
 
 __all__ = ["copy_rows"]
 
@@ -30,7 +31,7 @@ _VECTOR_BYTES = 64
 # What is smaller stays in the cache for who reads it next, and np.take is as fast there.
 _LEAST_BYTES = 1 << 20
 
-_compiling = threading.Lock()
+_compiling = lock_across_forks()
 _engines: list[Any] = []  # the code lives as long as what compiled it
 
 Array = npt.NDArray[Any]
@@ -43,14 +44,14 @@ def copy_rows(array: Array, rows: Index, out: Array, at: Index | None = None) ->
     Args:
         array: C-order, of at least one row.
         rows: int64, (k,): which.
-        out: C-order, of the same type and shape but for axis 0.
+        out: C-order, writable, of the same type and shape but for axis 0.
         at: int64, (k,): the rows of ``out`` that they are copied to; None for 0 to k - 1.
 
     Returns:
         Whether they were copied: rows have to be multiples of 64 bytes, aligned in ``out``, and many.
 
     Raises:
-        IndexError: a row does not exist.
+        IndexError: a row does not exist, or there are not as many places as rows.
     """
     size = out[:1].nbytes
     place = out.ctypes.data
@@ -66,6 +67,8 @@ def copy_rows(array: Array, rows: Index, out: Array, at: Index | None = None) ->
     else:
         at = np.ascontiguousarray(at, np.int64)
         _check(at, len(out))
+        if at.size != rows.size:
+            raise IndexError(f"{rows.size} rows cannot be copied to {at.size}")
     copy(array.ctypes.data, rows.ctypes.data, rows.size, place, None if at is None else at.ctypes.data, size)
     return True
 
@@ -74,7 +77,7 @@ def _alike(array: Array, out: Array) -> bool:
     return (
         array.dtype == out.dtype
         and array.shape[1:] == out.shape[1:]
-        and bool(array.flags.c_contiguous and out.flags.c_contiguous)
+        and bool(array.flags.c_contiguous and out.flags.c_contiguous and out.flags.writeable)
         and not array.dtype.hasobject
     )
 

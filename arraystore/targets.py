@@ -15,7 +15,7 @@ from arraystore.errors import ManifestError
 from arraystore.scan import IMAGE_SUFFIXES, Scan
 from arraystore.texts import CATEGORY_LIMIT, TextList
 
-__all__ = ["TargetColumns", "check_name", "check_sized", "known_suffixes"]
+__all__ = ["TargetColumns", "check_name", "check_sized", "given_targets", "known_suffixes"]
 
 # Targets become files beside these, so that a name may be nothing but a plain file name. 200 leaves room for suffixes.
 _RESERVED = ("images", "status", "checksums", "samples", "store", "dropped", "ledger", "plan", "reasons", "lock")
@@ -34,14 +34,7 @@ class TargetColumns:
         self.targets: dict[str, npt.NDArray[Any]] = {}
         self.classes: dict[str, tuple[str, ...]] = {}
         self.texts: dict[str, Sequence[str]] = {}
-        if targets is not None and not isinstance(targets, Mapping):
-            message = f"targets must be a mapping of names to arrays, not a {type(targets).__name__}"
-            raise ManifestError(f"{message}; names of columns are for tables")
-        if labels is not None:
-            if "labels" in (targets or {}):
-                raise ManifestError("labels are given twice: by labels= and in targets; leave one out")
-            self.add("labels", labels)
-        for name, values in (targets or {}).items():
+        for name, values in given_targets(labels, targets).items():
             self.add(name, values)
 
     def add(self, name: str, values: Any) -> None:
@@ -90,6 +83,20 @@ class TargetColumns:
         self.classes["labels"] = tuple(os.fsdecode(name) for name in scan.counts)
         # The walk goes folder by folder, so that the images of a class are one run.
         self.targets["labels"] = np.repeat(np.arange(len(scan.counts)), list(scan.counts.values()))
+
+
+def given_targets(labels: Any, targets: Any) -> dict[str, Any]:
+    """Return the labels and the other targets as one mapping, in which the labels come first.
+
+    Raises:
+        ManifestError: the labels are given twice, or the targets are no mapping.
+    """
+    if targets is not None and not isinstance(targets, Mapping):
+        message = f"targets must be a mapping of names to arrays, not a {type(targets).__name__}"
+        raise ManifestError(f"{message}; names of columns are for tables")
+    if labels is not None and "labels" in (targets or {}):
+        raise ManifestError("labels are given twice: by labels= and in targets; leave one out")
+    return ({} if labels is None else {"labels": labels}) | dict(targets or {})
 
 
 def check_sized(what: str, value: Any) -> None:

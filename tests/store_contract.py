@@ -313,6 +313,36 @@ class StoreContract:
         with pytest.raises(BadImagesError, match=r"2 of 2.*\n.*\n.*\nNone could be stored: is this the right folder\?"):
             build([b"x", b"y"], self.target(tmp_path), bad=bad)
 
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def test_reading_is_indexing_the_arrays_of_ram(self, mixed: Path, tmp_path: Path) -> None:
+        """By take, by choices of choices and by loaders, with the targets, from the store and opened again."""
+        options = {"bad": "keep", "targets": {"vector": np.asfortranarray(np.arange(24.0).reshape(12, 2))}}
+        oracle = build(mixed, **options)
+        store = build(mixed, self.target(tmp_path), **options)
+        random = np.random.default_rng(0)
+        for slots in (store, self.reopened(store), pickle.loads(pickle.dumps(store))):  # noqa: S301 - our own
+            assert (slots.dtype, slots.slot_shape, slots.layout) == (np.uint8, (3, 16, 24), "NCHW")
+            np.testing.assert_array_equal(slots.unreadable(), BAD)
+            rows = np.arange(12)
+            for chosen in (None, slice(None, None, -1), random.integers(0, 12, 30), random.random(30) < 0.7):
+                if chosen is not None:
+                    slots, rows = slots[chosen], rows[chosen]  # noqa: PLW2901 - a choice of the last choice
+                at = random.integers(0, len(rows), 9)
+                np.testing.assert_array_equal(slots.take(at), oracle.images[rows[at]])
+                for name, values in oracle.targets.items():
+                    np.testing.assert_array_equal(slots.take(at, name), values[rows[at]])
+                    np.testing.assert_array_equal(slots.target(name), values[rows])
+                readable = rows[~np.isin(rows, BAD)]
+                for cache in (None, "10 kB"):
+                    loader = slots.loader(5, shuffle=False, targets=["labels", "vector"], cache=cache, workers=2)
+                    batches = list(loader)
+                    assert [len(batch["images"]) for batch in batches[:-1]] == [5] * (len(batches) - 1)
+                    for name, values in {"images": oracle.images, **oracle.targets}.items():
+                        read = np.concatenate([batch[name] for batch in batches])
+                        assert read.dtype == values.dtype
+                        np.testing.assert_array_equal(read, values[readable])
+
     # --- opening and closing -----------------------------------------------------------------------------------------
 
     def test_a_closed_store_lets_go_and_its_views_stay_valid(self, photos: Path, tmp_path: Path) -> None:

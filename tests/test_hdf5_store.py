@@ -125,8 +125,11 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda at: at.write_bytes(at.read_bytes()[:-1000]),
         "{at} is not an HDF5 file that can be read: ",
     ),
-    "no pixels": (remove("images"), "{at} is not a store: it has no datasets 'store.json' and 'images'"),
-    "no store.json": (remove("store.json"), "{at} is not a store: it has no datasets 'store.json' and 'images'"),
+    "no pixels": (remove("images"), "{at} is not a store: it has no datasets 'store.json' and 'images'; it has "),
+    "no store.json": (
+        remove("store.json"),
+        "{at} is not a store: it has no datasets 'store.json' and 'images'; it has ",
+    ),
     "no status": (remove("status"), "{at} is damaged: "),
     "no targets": (remove("targets"), "{at} is damaged: "),
     "targets are no group": (replace("targets", 5), "{at} is damaged: "),
@@ -188,5 +191,55 @@ def test_chunked_pixels_are_refused(store: Store) -> None:
 def test_a_file_that_was_never_a_store(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file["x"] = 1
-    with pytest.raises(FormatError, match="is not a store"):
+    with pytest.raises(FormatError) as caught:
         arraystore.open(tmp_path / "x.h5")
+    assert str(caught.value) == (
+        f"{tmp_path / 'x.h5'} is not a store: it has no datasets 'store.json' and 'images'; it has 'x': to read one of "
+        "those, pass its name as dataset="
+    )
+
+
+# --- what is mapped --------------------------------------------------------------------------------------------------
+
+
+def test_status_checksums_and_targets_are_mapped(store: Store) -> None:
+    arrays = {"status": store.status, "checksums": store.checksums} | dict(store.targets)
+    assert set(arrays) == {"status", "checksums", "labels", "score"}
+    assert {name for name, array in arrays.items() if isinstance(array, np.memmap)} == set(arrays)
+    assert not any(array.flags.writeable for array in arrays.values())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"chunks": (4,)}, {"chunks": (4,), "compression": "gzip"}, {"chunks": (4,), "shuffle": True, "fletcher32": True}],
+    ids="+".join,
+)
+def test_targets_that_are_no_array_as_they_lie_are_read(store: Store, options: dict[str, Any]) -> None:
+    assert store.path is not None
+    names = {"A": 0, "B": 1}
+    status, checksums, score = map(np.array, (store.status, store.checksums, store.targets["score"]))
+
+    def change(file: h5py.File) -> None:
+        for name in ("status", "checksums", "targets/score"):
+            values = file[name][...]
+            del file[name]
+            file.create_dataset(name, data=values, **options)
+        file.create_dataset("targets/enumerated", data=np.arange(19) % 2, dtype=h5py.enum_dtype(names, "u1"))
+        file.create_dataset("targets/never_written", (19,), "f4", fillvalue=7)
+        twelve_bits = h5py.h5t.STD_U16LE.copy()
+        twelve_bits.set_precision(12)
+        twelve_bits.set_offset(4)
+        h5py.h5d.create(file.id, b"targets/twelve_bits", twelve_bits, h5py.h5s.create_simple((19,)))
+        file["targets/twelve_bits"][...] = np.arange(19) + 1000
+
+    edit(store.path, change)
+    again = arraystore.open(store.path)
+    arrays = {"status": again.status, "checksums": again.checksums} | dict(again.targets)
+    assert [name for name, array in arrays.items() if isinstance(array, np.memmap)] == ["labels"]
+    np.testing.assert_array_equal(again.status, status)
+    np.testing.assert_array_equal(again.checksums, checksums)
+    np.testing.assert_array_equal(again.targets["score"], score)
+    np.testing.assert_array_equal(again.targets["enumerated"], np.arange(19) % 2)
+    np.testing.assert_array_equal(again.targets["never_written"], np.full(19, 7))
+    np.testing.assert_array_equal(again.targets["twelve_bits"], np.arange(19) + 1000)
+    assert h5py.check_enum_dtype(again.targets["enumerated"].dtype) == names

@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
-import arraystore
 from arraystore.cli import options
 from arraystore.cli.app import Debug, app, errors_reported
 from arraystore.info import describe, many, print_facts
+from arraystore.stores import open_store
 
 __all__: list[str] = []
 
@@ -26,7 +26,7 @@ def _info(
 ) -> None:
     """Say what is in a store."""
     with errors_reported(debug=debug):
-        with arraystore.open(path) as store:
+        with open_store(path) as store:
             facts = describe(store, path)
         if as_json:
             typer.echo(json.dumps(facts, indent=2))
@@ -49,7 +49,7 @@ def _preview(  # noqa: PLR0913 - each is an option of the command
     with errors_reported(debug=debug):
         from arraystore.preview import draw_preview  # noqa: PLC0415 - OpenCV takes a tenth of a second
 
-        with arraystore.open(path) as store:
+        with open_store(path) as store:
             chosen = None if ranges is None else _expand(ranges, len(store))
             draw_preview(store, out, slots=chosen, count=count, seed=seed)
         typer.echo(f"wrote {out}")

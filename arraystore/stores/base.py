@@ -231,10 +231,9 @@ class Store(Slots):
 
     def close(self) -> None:
         """Let go of the arrays; the mappings end when nothing else references them."""
-        empty = np.empty((0, *self.spec.slot_shape), np.uint8)
-        self.images, self.targets = empty, {}
+        self.images, self.targets = np.empty((0, *self.spec.slot_shape), np.uint8), {}
         self.status, self.checksums = np.empty(0, np.uint8), np.empty(0, np.uint64)
-        self.parts = (Part(empty, self.status, self.checksums),)
+        self._parts, self.cache = (), None
 
     def __len__(self) -> int:
         return self.description.count

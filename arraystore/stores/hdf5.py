@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from arraystore.digests import dataset_blocks, digest_of
 from arraystore.errors import FormatError
-from arraystore.format import PAGE_BYTES, Description, SlotFile, fsync_path, write_at
+from arraystore.format import PAGE_BYTES, Description, SlotFile, fsync_path, map_array, write_at
 from arraystore.stores.base import Publication, Store
 from arraystore.stores.draft import DiskDraft
 from arraystore.stores.partial import reserve
@@ -31,12 +31,23 @@ from arraystore.stores.partial import reserve
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Hdf5Draft", "dataset_names", "open_hdf5", "read_table", "slots_of"]
+__all__ = [
+    "Hdf5Draft",
+    "dataset_names",
+    "datasets_told",
+    "h5_file",
+    "map_dataset",
+    "open_hdf5",
+    "read_table",
+    "slots_of",
+    "unmappable",
+]
 
 _JSON = "store.json"
 # The layout of HDF5 1.8: every object header has a checksum of its own.
 _LIBVER = ("v108", "v108")
 _TEXTS_A_BLOCK = 1 << 14
+_NAMES_TOLD = 20
 
 
 class Hdf5Draft(DiskDraft):
@@ -49,7 +60,7 @@ class Hdf5Draft(DiskDraft):
     def is_store(path: Path) -> bool:
         """Return whether a store file has the name already."""
         try:
-            with _h5(path) as file:
+            with h5_file(path) as file:
                 return _JSON in file and "images" in file
         except FormatError:
             return False
@@ -82,13 +93,17 @@ def open_hdf5(path: Path) -> Store:
     Raises:
         FormatError: it is no store, or damaged, cut short, or newer than this arraystore.
     """
-    with _h5(path) as file:
+    with h5_file(path) as file:
         if _JSON not in file or "images" not in file:
-            raise FormatError(f"{path} is not a store: it has no datasets 'store.json' and 'images'", source=str(path))
+            raise FormatError(
+                f"{path} is not a store: it has no datasets 'store.json' and 'images'; {datasets_told(file)}: to read "
+                "one of those, pass its name as dataset=",
+                source=str(path),
+            )
         try:
             members = json.loads(file[_JSON][()])
-            targets = {name: _map(path, dataset) for name, dataset in file["targets"].items()}
-            status, checksums = _map(path, file["status"]), _map(path, file["checksums"])
+            targets = {name: map_dataset(path, dataset) for name, dataset in file["targets"].items()}
+            status, checksums = map_dataset(path, file["status"]), map_dataset(path, file["checksums"])
         except (KeyError, ValueError, OSError, TypeError, AttributeError, RecursionError) as error:
             raise FormatError(f"{path} is damaged: {error}; build the store again", source=str(path)) from error
     if not isinstance(members, dict):
@@ -114,19 +129,43 @@ def open_hdf5(path: Path) -> Store:
     )
 
 
-def _map(path: Path, dataset: h5py.Dataset) -> npt.NDArray[Any]:
-    """Map a dataset where its bytes are an array as they lie; otherwise read it."""
-    offset, kind = dataset.id.get_offset(), dataset.dtype
+def map_dataset(path: Path, dataset: h5py.Dataset) -> npt.NDArray[Any]:
+    """Map a dataset where its bytes are an array as they lie; otherwise read it.
+
+    Raises:
+        FormatError: the file is too short for it.
+        OSError: it cannot be read.
+    """
+    kind = dataset.dtype
     # What h5py keeps of a dtype beside its bytes, such as the names of an enumeration, a mapping would lose.
-    if offset is None or dataset.size == 0 or kind.hasobject or kind.metadata is not None:
+    if dataset.size == 0 or kind.metadata is not None or unmappable(dataset) is not None:
         return np.asarray(dataset[...])
-    if offset + dataset.size * kind.itemsize > path.stat().st_size:
-        raise ValueError(f"{dataset.name} ends behind the end of the file")
-    return np.memmap(path, kind, "r", offset=offset, shape=dataset.shape)
+    return map_array(path, kind, dataset.id.get_offset(), dataset.shape)
+
+
+def unmappable(dataset: h5py.Dataset) -> str | None:
+    """Return why a dataset's bytes, as they lie in the file, are not the array; None if they are."""
+    create, kind = dataset.id.get_create_plist(), dataset.dtype
+    # A type that NumPy has not, such as one of 12 bits, is converted by the library whenever it is read.
+    if kind.hasobject or h5py.h5t.py_create(kind, logical=True) != dataset.id.get_type():
+        return f"its values are not plain {kind}"
+    if create.get_external_count() or create.get_layout() == h5py.h5d.VIRTUAL:
+        return "its values lie in other files"
+    if create.get_layout() == h5py.h5d.CHUNKED:
+        return "it is chunked and compressed" if create.get_nfilters() else "it is chunked"
+    if create.get_layout() == h5py.h5d.COMPACT:
+        return "it is compact"
+    # A file with a user block has an offset even for what has none, so that is not what to go by.
+    return None if dataset.id.get_storage_size() == dataset.size * kind.itemsize else "nothing was ever written to it"
 
 
 @contextmanager
-def _h5(path: Path) -> Iterator[h5py.File]:
+def h5_file(path: Path) -> Iterator[h5py.File]:
+    """Open an HDF5 file to read.
+
+    Raises:
+        FormatError: this is no HDF5 file that can be read.
+    """
     try:
         file = h5py.File(path, "r", locking="best-effort")  # network file systems often cannot lock
     except OSError as error:
@@ -206,7 +245,7 @@ def slots_of(path: Path) -> SlotFile:
     Raises:
         FormatError: they are not contiguous uint8, or this is no HDF5 file that can be read.
     """
-    with _h5(path) as file:
+    with h5_file(path) as file:
         dataset = file["images"]
         offset = dataset.id.get_offset() if isinstance(dataset, h5py.Dataset) else None
         if offset is None or dataset.dtype != np.uint8:
@@ -240,6 +279,16 @@ def dataset_names(file: h5py.File) -> list[str]:
     return sorted(names)
 
 
+def datasets_told(file: h5py.File) -> str:
+    """Return which datasets a file has, for messages."""
+    try:
+        names = dataset_names(file)
+    except Exception:  # noqa: BLE001 - a damaged file can raise anything, and an error is being told already
+        names = []
+    more = f" and {len(names) - _NAMES_TOLD:,} more" if len(names) > _NAMES_TOLD else ""
+    return f"it has {', '.join(map(repr, names[:_NAMES_TOLD])) or 'none'}{more}"
+
+
 def _write_table(file: h5py.File, name: str, table: pa.Table) -> None:
     import pyarrow as pa  # noqa: PLC0415 - the table is pyarrow's, so it is loaded
 
@@ -266,7 +315,7 @@ def read_table(path: Path, name: str, columns: Sequence[str] | None = None) -> p
     import pyarrow as pa  # noqa: PLC0415 - only who asks for samples pays
 
     read: dict[str, Any] = {}
-    with _h5(path) as file:
+    with h5_file(path) as file:
         if name not in file:
             return None
         for column in file[name] if columns is None else columns:
