@@ -212,7 +212,7 @@ class Augment:
             return
         resized = isinstance(self.crop, RandomResizedCrop)
         _check_geometry(geometry, (height, width), size, resized=resized)
-        scale, bias = self._scale_and_bias(channels, mean, std)
+        scale, bias = self.scale_and_bias(channels, mean, std)
         # Compiled by the first batch that is augmented, not by who imports this.
         from arraystore.crops import form_of, write_crops  # noqa: PLC0415
 
@@ -259,10 +259,22 @@ class Augment:
     def _size(self, height: int, width: int) -> tuple[int, int]:
         return (height, width) if self.crop is None else self.crop.output_size(height, width)
 
-    def _scale_and_bias(
+    def scale_and_bias(
         self, channels: int, mean: Statistics | None, std: Statistics | None
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """What each channel's values are multiplied with, and what is added then."""
+        """Return what each channel's grey levels are multiplied with where floats are made, and what is added then.
+
+        Args:
+            channels: how many.
+            mean: the store's, a number a channel, 0 to 255; needed where ``normalise`` is True.
+            std: likewise.
+
+        Returns:
+            two arrays of float64, (channels,).
+
+        Raises:
+            SpecError: mean and std are missing, or not a number for each channel, or a std is 0.
+        """
         if self.normalise is False:
             return np.full(channels, 1 / 255), np.zeros(channels)
         if self.normalise is not True:

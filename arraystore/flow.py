@@ -5,6 +5,7 @@ Every wait ends: a thread that fails ends all, and who waits gets its error; who
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -59,13 +60,10 @@ class Flow:
         in_flight: how many batches may be begun and not yet handed over.
         beside: a function that runs in one more thread; it gets this flow, and returns soon after `stop`.
         stopping: is called when it is stopped, or a thread has failed; then all threads are to end soon.
-        close: is called when the last thread has ended.
-
-    Raises:
-        StoreError: no thread could be started.
+        close: is called once, when the last thread has ended, or if none could begin.
     """
 
-    def __init__(  # noqa: PLR0913 - all is known when it starts, and it starts at once
+    def __init__(  # noqa: PLR0913 - all is known before it starts
         self,
         makings: Iterator[Making],
         *,
@@ -98,22 +96,23 @@ class Flow:
             threading.Thread(target=self._run, args=(target,), name=f"arraystore-read-{number}", daemon=True)
             for number, target in enumerate(targets)
         ]
-        self._alive = len(self._threads)
-        started = 0
+        self._alive = 0
+        self._closed = False
+
+    def start(self) -> None:
+        """Start the threads; whoever calls this sees to it that they are stopped.
+
+        Raises:
+            StoreError: a thread could not be started; those that were have ended.
+        """
         try:
             for thread in self._threads:
                 thread.start()
-                started += 1
-        except RuntimeError as error:
-            with self._lock:
-                self._alive -= len(self._threads) - started
-                last = self._alive == 0  # those that did start may have ended by now
-                del self._threads[started:]
-                self._over = True
-            if last:
-                close()
+        except BaseException as error:  # be it an interrupt
             self.stop()
-            raise StoreError(f"no thread could be started to read: {error}; use fewer workers") from error
+            if isinstance(error, RuntimeError):
+                raise StoreError(f"no thread could be started to read: {error}; use fewer workers") from error
+            raise
 
     def take(self) -> Any:
         """Wait for the next batch.
@@ -133,7 +132,7 @@ class Flow:
                 if self._line and self._line[0].ready:
                     self._room.notify()
                     return self._line.popleft().result
-                if self._over or (self._drained and not self._line) or not self._alive:
+                if self._over or (self._drained and not self._line):
                     raise StopIteration
                 self._ready.wait(_LOOK_S)
         self.stop()
@@ -166,11 +165,17 @@ class Flow:
             return
         deadline_s = time.monotonic() + _JOIN_S
         for thread in self._threads:
-            thread.join(max(deadline_s - time.monotonic(), 0))
+            with contextlib.suppress(RuntimeError):  # one that was not started, which does nothing if it is later
+                thread.join(max(deadline_s - time.monotonic(), 0))
             if thread.is_alive():
                 _log.warning("%s is still at work, and ends when that is done", thread.name)
+        self._close_behind_the_last()
 
     def _run(self, target: Callable[[], None]) -> None:
+        with self._lock:
+            if self._over or self._closed:
+                return
+            self._alive += 1
         try:
             target()
         except StopIteration as error:  # raised where the batch is waited for, it would pass for the end of the epoch
@@ -182,10 +187,14 @@ class Flow:
         finally:
             with self._lock:
                 self._alive -= 1
-                last = self._alive == 0
-                self._ready.notify_all()
-            if last:
-                self._close()
+            self._close_behind_the_last()
+
+    def _close_behind_the_last(self) -> None:
+        with self._lock:
+            last = self._alive == 0 and (self._over or self._drained) and not self._closed
+            self._closed |= last
+        if last:
+            self._close()
 
     def _end(self, error: BaseException | None) -> None:
         with self._lock:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
@@ -26,9 +27,10 @@ from arraystore.weighted import Weighted, balanced
 if TYPE_CHECKING:
     from arraystore.augment import Augment
 
-__all__ = ["Loader", "LoaderOptions"]
+__all__ = ["Loader", "LoaderOptions", "batch_targets"]
 
 _IN_FLIGHT_BYTES = 64 << 20
+_AT_ONCE = 3  # batches that are made when they are asked for: of so many the memory is kept
 _LONGEST_PAUSE = 8
 _MOST_COPYING = 8  # threads that only copy: by then memory is what limits
 
@@ -156,7 +158,7 @@ class Loader:
         if draws is not None:
             draws = whole_number("draws", draws, 0)
         ahead_bytes = whole_number("ahead_bytes", ahead_bytes, 0)
-        names, single = _targets(slots, targets)
+        names, single = batch_targets(slots, targets)
         order: Order
         if weights is not None or balance:
             order = _weighted(slots, seed, weights, balance=balance, replacement=replacement, draws=draws)
@@ -208,6 +210,11 @@ class Loader:
         """The epoch that is read, or will be next: from 0."""
         return self._at[0]
 
+    @property
+    def at(self) -> tuple[int, int]:
+        """The epoch, and the position in it behind the batch that was last handed over: what `state_dict` tells."""
+        return self._at
+
     def set_epoch(self, epoch: int) -> None:
         """Have the next ``for`` begin an epoch.
 
@@ -251,31 +258,55 @@ class Loader:
         return self.share.batches()
 
     def __iter__(self) -> Iterator[Any]:
-        (epoch, start), self._next = self._next, (self._next[0] + 1, 0)
-        self._at, self._turn = (epoch, start), self._turn + 1
+        epoch, start = self._next
         recipe = self._recipe
         bytes_of_batch = self.batch_size * recipe.image_bytes
         in_flight = self._in_flight or min(max(_IN_FLIGHT_BYTES // bytes_of_batch, 3), 16)
+        leases = self._leases(in_flight)
         ahead = Ahead(self.slots, self._ahead)
-        done = ahead.drop if self._drop_behind else _nothing
         beside = None
+        if ahead.active and self._ahead_bytes and recipe.share.batches(start):
+            beside = partial(_read_ahead, recipe, ahead, epoch, start, self._ahead_bytes)
+        flow = Flow(
+            recipe.makings(epoch, start, leases, ahead.drop if self._drop_behind else _nothing),
+            workers=recipe.workers,
+            in_flight=in_flight,
+            beside=beside,
+            stopping=ahead.stop,
+            close=ahead.close,
+        )
+        iteration = _Epoch(self, flow, epoch, start, self._turn + 1)
         try:
-            if ahead.active and self._ahead_bytes and recipe.share.batches(start):
-                beside = partial(_read_ahead, recipe, ahead, epoch, start, self._ahead_bytes)
+            if beside is not None:
                 # The first batch is asked for before a thread needs it: a fault there reads megabytes of neighbours.
                 ahead.read(self.slots.base(recipe.drawn(epoch, start, 0, 1)[1]), probe=False)
-            flow = Flow(
-                recipe.makings(epoch, start, self._leases(in_flight), done),
-                workers=recipe.workers,
-                in_flight=in_flight,
-                beside=beside,
-                stopping=ahead.stop,
-                close=ahead.close,
-            )
+            flow.start()
+            # Nothing has failed: from here on it is this iteration that says where the loader is.
+            self._at, self._next, self._turn = (epoch, start), (epoch + 1, 0), self._turn + 1
+            return iteration  # noqa: TRY300 - a signal may come until it is the caller's
         except BaseException:
-            ahead.close()
+            iteration.close()
             raise
-        return _Epoch(self, flow, epoch, start)
+
+    def batch(self, number: int, *, epoch: int = 0) -> Any:
+        """Make one batch of an epoch by its number: the one that an iteration over the whole epoch has in that place.
+
+        For frameworks that ask for batches by number, in any order and in threads of their own: it is made in the
+        thread that calls, and what `state_dict` tells stays as it is.
+
+        Args:
+            number: from 0 on, less than ``len``.
+            epoch: which.
+
+        Raises:
+            SpecError: there is no such batch, or no such epoch.
+        """
+        epoch = whole_number("epoch", epoch, 0)
+        with closing(Ahead(self.slots, self._ahead)) as ahead:
+            # Many reads of a disk at once, where page faults would be one after another.
+            read = ahead.read if ahead.active else _nothing
+            done = ahead.drop if self._drop_behind else _nothing
+            return self._recipe.batch(epoch, number, self._leases(self._in_flight or _AT_ONCE), read, done)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_pool": None}
@@ -298,13 +329,13 @@ class Loader:
 class _Epoch:
     """One iteration; when it is freed its threads end."""
 
-    def __init__(self, loader: Loader, flow: Flow, epoch: int, start: int) -> None:
+    def __init__(self, loader: Loader, flow: Flow, epoch: int, start: int, turn: int) -> None:
+        self._end = weakref.finalize(self, flow.stop)
         self._loader = loader
         self._flow = flow
         self._epoch, self._start = epoch, start
-        self._turn = loader._turn  # noqa: SLF001 - the two are one
+        self._turn = turn
         self._taken = 0
-        self._end = weakref.finalize(self, flow.stop)
 
     def __iter__(self) -> _Epoch:
         return self
@@ -362,8 +393,15 @@ def _read_ahead(  # noqa: PLR0913 - all but the flow are given before it runs
         together = min(2 * together, max(depth // 4, 1))
 
 
-def _targets(slots: Slots, targets: str | Sequence[str] | None) -> tuple[tuple[str, ...], bool]:
-    """Return the names of the targets of a batch, and whether it is a tuple."""
+def batch_targets(slots: Slots, targets: str | Sequence[str] | None) -> tuple[tuple[str, ...], bool]:
+    """Return what the option ``targets`` of a `Loader` means.
+
+    Returns:
+        the names of the targets, and whether a batch is the images alone or a tuple; otherwise it is a dict.
+
+    Raises:
+        SpecError: there is no such target, or the images are called one.
+    """
     if targets is None:
         return (("labels",) if "labels" in slots.target_names else ()), True
     names = (targets,) if isinstance(targets, str) else tuple(targets)

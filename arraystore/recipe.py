@@ -161,6 +161,31 @@ class Recipe:
             about = f"batch {number} of epoch {epoch}" + (f" from position {start}" if start else "")
             yield Making(self._pieces(work.size), made.fill, made.finish, about)
 
+    def batch(
+        self, epoch: int, number: int, leases: Leases, read: Callable[[Index], object], done: Callable[[Index], None]
+    ) -> Any:
+        """Make a batch of an epoch that is read from its beginning, in this thread.
+
+        Args:
+            epoch: which.
+            number: of the batch.
+            leases: see `makings`.
+            read: is called with the slots of the batch (see `Slots.base`) before they are read.
+            done: see `makings`.
+
+        Returns:
+            the batch.
+
+        Raises:
+            SpecError: there is no batch of this number.
+        """
+        (positions,), slots = self.drawn(epoch, 0, number, number + 1)
+        work = _Work.of(self, epoch, positions, slots)
+        read(work.base)
+        made = _Batch(work, leases.take(), done)
+        made.fill(0, work.size)
+        return made.finish()
+
     def _pieces(self, size: int) -> list[tuple[int, int]]:
         share = -(-size // self.workers)
         if self.transform is None:

@@ -16,6 +16,17 @@ settings.register_profile("tests", deadline=None, database=None)
 settings.load_profile("tests")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect the tests of a device where there is none."""
+    wanting = [item for item in items if item.path.name == "test_torch_cuda.py"]
+    if wanting:
+        import torch  # noqa: PLC0415 - it takes seconds, and these tests have imported it
+
+        if not torch.cuda.is_available():
+            items[:] = [item for item in items if item not in wanting]
+            config.hook.pytest_deselected(items=wanting)
+
+
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of 19 good images in three classes; tests only read it."""

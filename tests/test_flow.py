@@ -86,6 +86,12 @@ class Steps:
         self.closed += 1
 
 
+def running(*args: Any, **options: Any) -> Flow:
+    flow = Flow(*args, **options)
+    flow.start()
+    return flow
+
+
 # --- order -----------------------------------------------------------------------------------------------------------
 
 
@@ -110,7 +116,7 @@ def test_batches_come_whole_and_in_order(count: int, workers: int, in_flight: in
             ranges = [(2 * piece, 2 * piece + 2) for piece in range(pieces[number])]
             yield Making(ranges, slow(batch, pauses[number]), lambda batch=batch: batch, f"batch {number}")
 
-    flow = Flow(source(), workers=workers, in_flight=in_flight, stopping=steps.stopping, close=steps.close)
+    flow = running(source(), workers=workers, in_flight=in_flight, stopping=steps.stopping, close=steps.close)
     for number in range(count):
         batch = flow.take()
         assert (batch.number, batch.rows) == (number, [1] * 2 * pieces[number])
@@ -122,7 +128,7 @@ def test_batches_come_whole_and_in_order(count: int, workers: int, in_flight: in
 
 
 def test_no_batches_are_the_end_at_once() -> None:
-    flow = Flow(iter(()), workers=3, in_flight=2)
+    flow = running(iter(()), workers=3, in_flight=2)
     assert drained(flow) == []
 
 
@@ -134,7 +140,7 @@ def test_no_more_are_begun_than_may_be_in_flight() -> None:
             begun.append(number)
             yield making(number)
 
-    flow = Flow(source(), workers=4, in_flight=3)
+    flow = running(source(), workers=4, in_flight=3)
     for taken in range(40):
         assert eventually(lambda taken=taken: len(begun) == taken + 3)
         assert flow.begun == taken + 3
@@ -149,7 +155,7 @@ def test_no_more_are_begun_than_may_be_in_flight() -> None:
 def test_all_workers_share_one_batch() -> None:
     """Four pieces that wait for each other are filled, so four threads have one each."""
     together = threading.Barrier(4)
-    flow = Flow(makings(5, pieces=4, fill=lambda _start, _stop: together.wait(10)), workers=4, in_flight=1)
+    flow = running(makings(5, pieces=4, fill=lambda _start, _stop: together.wait(10)), workers=4, in_flight=1)
     assert drained(flow) == [0, 1, 2, 3, 4]
 
 
@@ -164,11 +170,11 @@ def test_makings_are_advanced_by_one_thread_at_a_time() -> None:
             inside.pop()
             yield making(number, pieces=1)
 
-    assert drained(Flow(source(), workers=5, in_flight=5)) == [*range(60)]
+    assert drained(running(source(), workers=5, in_flight=5)) == [*range(60)]
 
 
 def test_a_thread_that_waits_keeps_no_batch() -> None:
-    flow = Flow(makings(4), workers=3, in_flight=4)
+    flow = running(makings(4), workers=3, in_flight=4)
     for _ in range(4):
         batch = weakref.ref(flow.take())
         assert eventually(lambda batch=batch: batch() is None, 0.5)
@@ -184,7 +190,7 @@ def test_what_runs_beside_sees_how_far_it_is() -> None:
     def beside(flow: Flow) -> None:
         seen.extend((number, flow.opened(number)) for number in (0, 2, 3, 5, 99))
 
-    flow = Flow(makings(6), workers=2, in_flight=2, beside=beside)
+    flow = running(makings(6), workers=2, in_flight=2, beside=beside)
     assert eventually(lambda: len(seen) == 2)
     time.sleep(0.02)
     assert len(seen) == 2  # two are in flight: the third is begun when one is taken
@@ -195,11 +201,11 @@ def test_what_runs_beside_sees_how_far_it_is() -> None:
 
 def test_what_runs_beside_may_end_first_or_last() -> None:
     steps, hold = Steps(), threading.Event()
-    flow = Flow(makings(5), workers=2, in_flight=2, beside=lambda _flow: None, close=steps.close)
+    flow = running(makings(5), workers=2, in_flight=2, beside=lambda _flow: None, close=steps.close)
     assert drained(flow) == [0, 1, 2, 3, 4]
     assert eventually(lambda: steps.closed == 1)
     steps = Steps()
-    flow = Flow(makings(5), workers=2, in_flight=2, beside=lambda _flow: hold.wait(10) and None, close=steps.close)
+    flow = running(makings(5), workers=2, in_flight=2, beside=lambda _flow: hold.wait(10) and None, close=steps.close)
     assert drained(flow) == [0, 1, 2, 3, 4]
     assert steps.closed == 0  # not before the last thread has ended
     hold.set()
@@ -209,16 +215,23 @@ def test_what_runs_beside_may_end_first_or_last() -> None:
 @pytest.mark.parametrize("how", ["stop", "error"])
 def test_who_waits_for_batches_to_begin_is_told_that_none_will(how: str) -> None:
     answers: list[bool] = []
+    began = threading.Event()
 
     def fill(_start: int, _stop: int) -> None:
+        began.wait(10)
         raise OSError("broken")
 
-    flow = Flow(
+    def beside(flow: Flow) -> None:
+        began.set()
+        answers.append(flow.opened(8))
+
+    flow = running(
         makings(9, **({"fill": fill} if how == "error" else {})),
         workers=1,
         in_flight=2,
-        beside=lambda flow: answers.append(flow.opened(8)),
+        beside=beside,
     )
+    assert began.wait(10)
     if how == "error":
         with pytest.raises(OSError, match="broken"):
             flow.take()
@@ -256,7 +269,7 @@ def broken(where: str, error: BaseException, steps: Steps, **options: Any) -> Fl
         stuck.set()
 
     beside = raising(error) if where == "beside" else None
-    return Flow(source(), workers=3, in_flight=5, beside=beside, stopping=stopping, close=steps.close, **options)
+    return running(source(), workers=3, in_flight=5, beside=beside, stopping=stopping, close=steps.close, **options)
 
 
 @pytest.mark.parametrize("kind", [OSError, ValueError, KeyboardInterrupt, SystemExit, GeneratorExit])
@@ -295,7 +308,7 @@ def test_an_error_wakes_who_waits() -> None:
         release.wait(10)
         raise OSError("late")
 
-    flow = Flow(makings(3, fill=fill), workers=1, in_flight=1)
+    flow = running(makings(3, fill=fill), workers=1, in_flight=1)
     timer = threading.Timer(0.05, release.set)
     timer.start()
     began = time.monotonic()
@@ -313,7 +326,7 @@ def test_of_several_errors_the_first_is_raised() -> None:
 
     for _ in range(20):
         order = iter(range(100))
-        flow = Flow(makings(9, fill=fill), workers=4, in_flight=9)
+        flow = running(makings(9, fill=fill), workers=4, in_flight=9)
         with pytest.raises(OSError, match=r"^0\nwhile batch [0-3] was made$"):
             flow.take()
 
@@ -321,7 +334,9 @@ def test_of_several_errors_the_first_is_raised() -> None:
 def test_an_error_in_what_is_called_at_the_end_loses_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Any] = []
     monkeypatch.setattr(threading, "excepthook", told.append)
-    flow = Flow(makings(9, fill=raising(OSError("first"))), workers=1, in_flight=2, close=raising(ValueError("second")))
+    flow = running(
+        makings(9, fill=raising(OSError("first"))), workers=1, in_flight=2, close=raising(ValueError("second"))
+    )
     with pytest.raises(OSError, match="first"):
         flow.take()
     assert eventually(lambda: [str(each.exc_value) for each in told] == ["second"])
@@ -333,7 +348,7 @@ def test_an_error_in_what_is_called_at_the_end_loses_no_other(monkeypatch: pytes
 @pytest.mark.parametrize("taken", [0, 1, 7])
 def test_leaving_early_ends_all(taken: int) -> None:
     steps = Steps()
-    flow = Flow(makings(1000), workers=3, in_flight=4, stopping=steps.stopping, close=steps.close)
+    flow = running(makings(1000), workers=3, in_flight=4, stopping=steps.stopping, close=steps.close)
     for _ in range(taken):
         flow.take()
     flow.stop()
@@ -348,7 +363,7 @@ def test_leaving_early_ends_all(taken: int) -> None:
 def test_many_flows_that_are_left_at_any_moment() -> None:
     steps = Steps()
     for number in range(300):
-        flow = Flow(makings(8), workers=1 + number % 3, in_flight=1 + number % 4, close=steps.close)
+        flow = running(makings(8), workers=1 + number % 3, in_flight=1 + number % 4, close=steps.close)
         for _ in range(number % 9):
             flow.take()
         flow.stop()
@@ -357,7 +372,7 @@ def test_many_flows_that_are_left_at_any_moment() -> None:
 
 def test_who_waits_is_woken_when_another_stops() -> None:
     release = threading.Event()
-    flow = Flow(makings(3, fill=lambda _start, _stop: release.wait(10)), workers=1, in_flight=1)
+    flow = running(makings(3, fill=lambda _start, _stop: release.wait(10)), workers=1, in_flight=1)
     ended: list[bool] = []
 
     def consume() -> None:
@@ -381,7 +396,7 @@ def test_what_is_stuck_is_told_and_left_behind(
 ) -> None:
     monkeypatch.setattr(flow_module, "_JOIN_S", 0.1)
     release, steps = threading.Event(), Steps()
-    flow = Flow(makings(9, fill=lambda _start, _stop: release.wait(20)), workers=2, in_flight=3, close=steps.close)
+    flow = running(makings(9, fill=lambda _start, _stop: release.wait(20)), workers=2, in_flight=3, close=steps.close)
     assert eventually(lambda: flow.begun in (1, 2))
     began = time.monotonic()
     with caplog.at_level(logging.WARNING):
@@ -417,7 +432,7 @@ def test_it_may_be_stopped_by_what_is_freed_in_its_own_threads(where: str) -> No
             yield making(number, pieces=1, **parts)
 
     beside = let_go if where == "beside" else None
-    flows.append(Flow(source(), workers=2, in_flight=4, beside=beside, close=steps.close))
+    flows.append(running(source(), workers=2, in_flight=4, beside=beside, close=steps.close))
     weakref.finalize(holders[0], flows[0].stop)
     ready.set()
     assert eventually(lambda: steps.closed == 1)
@@ -430,7 +445,7 @@ def test_it_may_be_stopped_by_a_collection_in_another_flow() -> None:
     steps = Steps()
 
     def forget() -> None:
-        circle: list[Any] = [Flow(makings(100), workers=2, in_flight=2, close=steps.close)]
+        circle: list[Any] = [running(makings(100), workers=2, in_flight=2, close=steps.close)]
         circle.append(circle)
 
         class Holder:
@@ -445,7 +460,7 @@ def test_it_may_be_stopped_by_a_collection_in_another_flow() -> None:
             gc.collect(0)
             yield making(number)
 
-    assert drained(Flow(source(), workers=2, in_flight=2)) == [*range(20)]
+    assert drained(running(source(), workers=2, in_flight=2)) == [*range(20)]
     gc.collect()
     assert eventually(lambda: steps.closed == 20)
 
@@ -467,7 +482,7 @@ def test_threads_that_cannot_start_are_an_error(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(threading.Thread, "start", start)
     message = "no thread could be started to read: can't start new thread; use fewer workers"
     with pytest.raises(StoreError, match="^" + re.escape(message) + "$") as caught:
-        Flow(
+        running(
             iter(()) if quick else makings(1000),
             workers=3,
             in_flight=2,
@@ -493,6 +508,7 @@ def makings():
         yield Making([(0, 1)], lambda start, stop: time.sleep(0.001), lambda number=number: number, "a batch")
 
 flow = Flow(makings(), workers=2, in_flight=3)
+flow.start()
 assert flow.take() == 0
 for _ in range(10):
     child = os.fork()
@@ -504,6 +520,7 @@ for _ in range(10):
             status = 0 if str(error).endswith("in the process that was forked: begin one of your own") else 2
         flow.stop()
         mine = Flow(makings(), workers=2, in_flight=3)
+        mine.start()
         status += [mine.take() for _ in range(50)] != list(range(50))
         os._exit(status)
     _, status = os.waitpid(child, 0)
@@ -519,6 +536,7 @@ import time
 from arraystore.flow import Flow, Making
 making = Making([(0, 1)], lambda start, stop: time.sleep(60), lambda: 1, "a batch")
 flow = Flow(iter([making] * 9), workers=2, in_flight=3)
+flow.start()
 time.sleep(0.05)
 """
     began = time.monotonic()

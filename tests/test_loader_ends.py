@@ -229,7 +229,7 @@ def test_an_order_a_thread_and_a_file_that_fail(store: Store, monkeypatch: pytes
     monkeypatch.setattr("arraystore.recipe.gather", fail)
     with pytest.raises(InjectedError) as caught:
         consume(loader)
-    assert re.fullmatch(r"while batch \d of epoch 2 was made", caught.value.__notes__[0])
+    assert re.fullmatch(r"while batch \d of epoch 0 was made", caught.value.__notes__[0])
     monkeypatch.undo()
     monkeypatch.setattr(threading.Thread, "start", lambda _: (_ for _ in ()).throw(RuntimeError("can't start")))
     said(StoreError, "no thread could be started to read: can't start; use fewer workers", iter, loader)
@@ -237,6 +237,25 @@ def test_an_order_a_thread_and_a_file_that_fail(store: Store, monkeypatch: pytes
     assert readers() == []
     assert files() == before
     assert sorted(labels_of(loader)) == STORED.tolist()  # and it works again
+
+
+def test_an_interrupt_while_threads_start_ends_those_that_have(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = files()
+    start = threading.Thread.start
+    for number in range(4):
+        left = iter(range(number))
+
+        def interrupted(thread: threading.Thread, left: Iterator[int] = left) -> None:
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            start(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            iter(store.loader(4, workers=3))
+        monkeypatch.undo()
+        assert readers() == []
+        assert files() == before
 
 
 def test_an_error_is_told_at_once_though_another_thread_is_busy(
@@ -328,6 +347,11 @@ INTERRUPTED = """
 except KeyboardInterrupt:
     print("interrupted", left())
 """
+SHORT = "arraystore.flow._JOIN_S = 0.1\n"
+STARTED = """
+started.wait()
+print("end")
+"""
 STEP = """
 for batch in store.loader(4):
     print("waiting", flush=True)
@@ -341,7 +365,7 @@ def hold(lock, held, forked):
     with lock:
         held.set()
         forked.wait()
-for _ in range(12):
+for _ in range(8):
     iterator = iter(loader)
     next(iterator)
     held, forked = threading.Event(), threading.Event()
@@ -371,7 +395,7 @@ PROCESSES: dict[str, tuple[str, signal.Signals | None, int, str]] = {
         "waiting\ninterrupted 0\n",
     ),
     "Ctrl-C while next waits for what is stuck": (
-        f"try:\n    arraystore.flow._JOIN_S = 0.1; next(iter(store.loader(9, transform=stuck, workers=1))){INTERRUPTED}",
+        f"{SHORT}try:\n    next(iter(store.loader(9, transform=stuck, workers=1))){INTERRUPTED}",
         signal.SIGINT,
         0,
         "waiting\ninterrupted 1\n",
@@ -402,7 +426,7 @@ PROCESSES: dict[str, tuple[str, signal.Signals | None, int, str]] = {
         "end\n",
     ),
     "exit with a transform that is stuck": (
-        "arraystore.flow._JOIN_S = 0.1; it = iter(store.loader(9, transform=stuck, workers=1)); started.wait(); print('end')",
+        f"{SHORT}it = iter(store.loader(9, transform=stuck)){STARTED}",
         None,
         0,
         "waiting\nend\n",
@@ -435,7 +459,7 @@ def test_processes_that_end_or_fork_while_they_read(store: Store) -> None:
             start_s = time.monotonic()
             out, errors = process.communicate(timeout=60)
             assert (begun + out, process.returncode) == (says, code), f"{name}: {errors}"
-            assert sent is None or time.monotonic() - start_s < 2, name
+            assert sent is None or time.monotonic() - start_s < 5, name
     finally:
         for process in running.values():
             process.kill()

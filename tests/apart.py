@@ -1,0 +1,53 @@
+"""Processes of their own for frameworks: they start threads, and read their settings when they are first imported."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from typing import Any
+
+LIMIT_S = 110
+EXIT_S = 30
+
+
+class Apart:
+    """A process in which functions of a test module are called; their errors are raised here."""
+
+    def __init__(self, settings: Mapping[str, str]) -> None:
+        self._pool = ProcessPoolExecutor(1, get_context("spawn"), initializer=_prepare, initargs=(dict(settings),))
+
+    def begin(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
+        return self._pool.submit(function, *args)
+
+    def __call__(self, function: Callable[..., Any], *args: Any) -> Any:
+        return self.begin(function, *args).result(LIMIT_S)
+
+    def close(self) -> None:
+        processes = list((self._pool._processes or {}).values())
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.join(EXIT_S)
+        left = [process for process in processes if process.is_alive()]
+        for process in left:
+            process.kill()
+            process.join()
+        assert not left, f"{len(left)} processes did not end"
+
+
+def _prepare(settings: dict[str, str]) -> None:
+    os.environ.update(settings)
+    # Frameworks warn of their own affairs.
+    warnings.filterwarnings("error", module=r"arraystore|test_")
+
+
+@contextmanager
+def apart(**settings: str) -> Iterator[Apart]:
+    process = Apart(settings)
+    try:
+        yield process
+    finally:
+        process.close()
