@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 import weakref
+from collections import deque
 from collections.abc import Callable, Mapping
-from queue import Empty, SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -53,14 +53,16 @@ class Leases:
         self.block_bytes = end
         self._spare = spare
         self._allocate = allocate
-        # Its `put` may be called by whatever runs when an array is freed, even in the middle of another call of it.
-        self._free: SimpleQueue[Block] = SimpleQueue()
+        # The last that came back is lent first: it is in the processor's cache. To go round 18 buffers of 786 kB was
+        # measured to take twice as long as to go round four. Whatever runs when an array is freed may append to a
+        # deque, even in the middle of another call of it.
+        self._free: deque[Block] = deque()
 
     def take(self) -> dict[str, npt.NDArray[Any]]:
         """Lend a buffer: name → array, uninitialised, writable, the caller's own as long as anything refers to it."""
         try:
-            block = self._free.get_nowait()
-        except Empty:
+            block = self._free.pop()
+        except IndexError:
             block = self._allocate(self.block_bytes + _ALIGNED_BYTES)
         start = -block.ctypes.data % _ALIGNED_BYTES
         lent = block[start : start + self.block_bytes]
@@ -73,9 +75,9 @@ class Leases:
         }
 
     def _give_back(self, block: Block) -> None:
-        if self._free.qsize() < self._spare:
-            self._free.put(block)
+        if len(self._free) < self._spare:
+            self._free.append(block)
 
     def idle(self) -> int:
         """Return how many buffers are waiting to be lent."""
-        return self._free.qsize()
+        return len(self._free)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -118,11 +119,11 @@ class Recipe:
         """The slots'; where it is not known, and has to be, planes."""
         return "NHWC" if self.slots.layout == "NHWC" else "NCHW"
 
-    @property
+    @cached_property
     def image_bytes(self) -> int:
         """Bytes of an image in a batch, at least 1."""
         shape, dtype = self.columns["images"]
-        return max(int(np.prod(shape)) * dtype.itemsize, 1)
+        return max(math.prod(shape) * dtype.itemsize, 1)
 
     def drawn(self, epoch: int, start: int, first: int, stop: int) -> tuple[list[Index], Index]:
         """Return what some batches draw of an epoch that is read from a position on.

@@ -166,3 +166,59 @@ def test_resume(tmp_path: Path) -> None:
     assert [line["slots"] for line in lines] == [20, 40]
     assert all(len(line["decide_s"]) == 2 and min(line["decide_s"]) > 0 for line in lines)
     assert "nothing left to fill" in text
+
+
+TINY = ("--count", "40", "--size", "16", "--batch", "16", "--rounds", "1", "--threads", "2")
+
+
+def test_read_whole_slots(tmp_path: Path) -> None:
+    text, lines = run(tmp_path, "read.py", "--only", "warm,cold", *TINY)
+    cases = [(line["section"], line["case"]) for line in lines]
+    assert cases[:4] == [("warm", "arraystore"), ("warm", "memcpy")] + [
+        ("warm", f"{name}, 1 thread") for name in ("np.take", "images[slots]")
+    ]
+    assert cases[-5:-1] == [
+        ("cold", name) for name in ("arraystore", "read 1 MiB", "read 64 MiB", "images[slots], 1 thread")
+    ]
+    for line in lines:
+        if "missing" in line:
+            assert line["missing"].endswith(" is not installed")
+            assert line["missing"] in text
+        else:
+            assert line["images_per_s"] > 0
+            assert line["bytes_per_image"] == 3 * 16 * 16
+            assert len(line["wall_s"]) == len(line["rounds_times_reference"]) == 1
+            assert line["case"] != line["reference"] or line["times_reference"] == 1
+    assert "in the page cache" in text
+
+
+def test_read_the_rest(tmp_path: Path) -> None:
+    counts = ("--small-count", "3000", "--opening-count", "5000")
+    text, lines = run(tmp_path, "read.py", "--only", "augment,small,opening,memory", *TINY, *counts)
+    assert {line["case"]: line["bytes_per_image"] for line in lines if line["section"] == "augment"} == {
+        "arraystore: crop, flip": 3 * 14 * 14,
+        "memcpy of that": 3 * 14 * 14,
+        "arraystore: resized crop": 3 * 14 * 14,
+        "Pillow: resized crop, 1 thread": 3 * 14 * 14,
+        "Pillow: resized crop, 2 threads": 3 * 14 * 14,
+        "arraystore: float32": 4 * 3 * 14 * 14,
+        "memcpy of floats": 4 * 3 * 14 * 14,
+    }
+    assert [(line["case"], line["batch"]) for line in lines if line["section"] == "small"] == [
+        (f"{name}, batch {batch}", batch) for batch in (256, 1024) for name in ("arraystore", "memcpy", "np.take")
+    ]
+    (opened,) = (line for line in lines if line["section"] == "opening")
+    assert opened["count"] == 5000
+    assert opened["median_s"] > 0
+    (held,) = (line for line in lines if line["section"] == "memory")
+    assert len(held["anonymous_bytes"]) == len(held["buffers"]) == 100
+    assert held["buffers"][0] >= 1
+    assert "more than after the import" in text
+
+
+def test_read_refuses_a_section_that_does_not_exist(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / "read.py"), "--only", "warm,lukewarm"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "there is no section 'lukewarm': there are warm, cold, augment, small, opening, memory" in done.stderr
