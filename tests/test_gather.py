@@ -20,7 +20,7 @@ from arraystore.gather import gather
 from arraystore.streams import copy_rows
 
 Array = npt.NDArray[Any]
-MOST = 1 << 20  # bytes that are the least for the streams
+MOST = 1 << 18  # bytes that are the least for the streams
 
 
 def random_bytes(*shape: int) -> Array:
