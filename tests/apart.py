@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import get_context, set_start_method
 from typing import Any
 
 LIMIT_S = 110
@@ -40,6 +40,7 @@ class Apart:
 
 def _prepare(settings: dict[str, str]) -> None:
     os.environ.update(settings)
+    set_start_method("fork", force=True)  # as in a process that was not spawned itself
     # Frameworks warn of their own affairs.
     warnings.filterwarnings("error", module=r"arraystore|test_")
 

@@ -15,12 +15,15 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 STRICT = {"PYTHONWARNINGS": "error"}
 FIGURES = {
-    "train_numpy.py": (r"loss ([\d.]+), accuracy ([\d.]+)", STRICT),
+    "train_numpy.py": (r"loss ([\d.e-]+), accuracy ([\d.e-]+)", STRICT),
     "train_jax.py": (
-        r"loss ([\d.]+), accuracy ([\d.]+)",
+        r"loss ([\d.e-]+), accuracy ([\d.e-]+)",
         {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu", **STRICT},
     ),
-    "train_keras.py": (r" loss: ([\d.]+) - val_accuracy: ([\d.]+)", {"KERAS_BACKEND": "torch", "OMP_NUM_THREADS": "1"}),
+    "train_keras.py": (
+        r" loss: ([\d.e-]+) - val_accuracy: ([\d.e-]+)",
+        {"KERAS_BACKEND": "torch", "OMP_NUM_THREADS": "1"},
+    ),
 }
 
 

@@ -113,7 +113,7 @@ def in_processes(path: str) -> None:
     source = Source(arraystore.open(path))
     sampler = grain.samplers.IndexSampler(N, shuffle=True, seed=3, num_epochs=1)
     found = []
-    for workers in (0, 2):
+    for workers in (0, 1):
         loader = grain.DataLoader(
             data_source=source, sampler=sampler, operations=[grain.transforms.Batch(4)], worker_count=workers
         )

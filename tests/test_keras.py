@@ -7,12 +7,14 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from apart import Apart, apart
 
+import arraystore
 from arraystore import Augment, MissingExtraError, Slots, SpecError
 from arraystore.adapters.extras import framework
 from arraystore.adapters.keras import Dataset
@@ -95,6 +97,10 @@ def check_batches_are_those_of_the_loader() -> None:
                 assert images.flags.c_contiguous
                 np.testing.assert_array_equal(images, right_images, how)
                 np.testing.assert_array_equal(labels, right_labels, how)
+    data = Dataset(source, 7, seed=5)
+    assert data[0][1].tolist() != expected[0][1].tolist()
+    data.on_epoch_end()
+    np.testing.assert_array_equal(data[1][1], expected[1][1])
     with pytest.raises(IndexError, match=r"^batch 7 of 7$"):
         in_order[7]
 
@@ -254,3 +260,25 @@ def test_a_missing_keras_is_told_with_the_command(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(MissingExtraError) as caught:
         Dataset(slots())
     assert str(caught.value) == "keras is not installed; pip install 'arraystore[keras]'"
+
+
+# --- without Keras ---------------------------------------------------------------------------------------------------
+
+
+def test_a_loader_makes_batches_by_number(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (N, 12, 12, 3), np.uint8)
+    store = arraystore.build(list(pixels), tmp_path / "x.store", size=12, labels=range(N), progress=False)
+    for options in ({}, {"ahead": "off"}, {"ahead": "read"}, {"drop_behind": True}, {"last": "pad"}, {"cache": 9999}):
+        loader = store.loader(7, **options)
+        loader.set_epoch(3)
+        for number, (images, labels) in enumerate(loader):
+            if number == 2:
+                state = loader.state_dict()
+            again = loader.batch(number, epoch=3)
+            np.testing.assert_array_equal(again[0], images)
+            np.testing.assert_array_equal(again[1], labels)
+            assert number != 2 or loader.state_dict() == state
+    with pytest.raises(SpecError, match="rank 0 has 7 batches from position 0, no batch 7"):
+        loader.batch(7)
+    with pytest.raises(SpecError, match="epoch must be"):
+        loader.batch(0, epoch=-1)
