@@ -36,20 +36,22 @@ Asked = list[tuple[int, int]]
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """An array of 400 slots, 4 MB, on disk, of which nothing is in memory."""
+    """An array of 400 slots, 4 MB, on disk."""
     path = tmp_path / "x.npy"
     pixels = np.random.default_rng(0).integers(0, 256, (400, SLOT), np.uint8)
     pixels[:, :2] = np.arange(400, dtype=np.uint16)[:, None].view(np.uint8)
     np.save(path, pixels)
-    evict(path)
     return path
 
 
-def evict(path: Path) -> None:
+def cold(path: Path) -> Slots:
+    """Open an array, of which nothing is in memory then."""
+    slots = arraystore.open(path)
     descriptor = os.open(path, os.O_RDONLY)
     os.fsync(descriptor)
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     os.close(descriptor)
+    return slots
 
 
 def in_memory(path: Path) -> npt.NDArray[np.bool_]:
@@ -123,7 +125,7 @@ def can_evict(path: Path) -> bool:
 
 @pytest.mark.parametrize("how", ["auto", "advise", "read"])
 def test_what_is_not_in_memory_is_read(path: Path, how: How) -> None:
-    slots, rows = arraystore.open(path), np.array([300, 7, 8, 301, 150, 7])
+    slots, rows = cold(path), np.array([300, 7, 8, 301, 150, 7])
     with reading(slots, how) as ahead:
         on_disk = can_evict(path)
         assert ahead.active
@@ -144,7 +146,7 @@ def test_what_is_off_reads_nothing(path: Path) -> None:
 
 @pytest.mark.parametrize("rows", [[20, 22, 24], [10, 11, 12, 13], [0, 399], [5]])
 def test_pages_are_given_back_but_those_that_are_shared(path: Path, rows: list[int]) -> None:
-    slots = arraystore.open(path)
+    slots = cold(path)
     with reading(slots) as ahead:
         on_disk = can_evict(path)
         expected = slots.take(range(400))  # all pages are in memory, and in the mapping
@@ -158,7 +160,7 @@ def test_pages_are_given_back_but_those_that_are_shared(path: Path, rows: list[i
 
 
 def test_a_loader_that_drops_behind_leaves_nothing_in_memory(path: Path) -> None:
-    slots = arraystore.open(path)
+    slots = cold(path)
     on_disk = can_evict(path)
     seen = [batch[:, :2].copy().view(np.uint16).ravel() for batch in slots.loader(32, drop_behind=True)]
     assert sorted(np.concatenate(seen).tolist()) == [*range(400)]
@@ -251,16 +253,16 @@ def test_advice_that_is_refused_is_an_error_where_it_was_asked_for(path: Path, m
 
 
 def test_where_no_advice_is_taken_threads_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with reading(arraystore.open(path)) as ahead, monkeypatch.context() as patch:
+    with reading(cold(path)) as ahead, monkeypatch.context() as patch:
         on_disk = can_evict(path)
         patch.setattr(os, "posix_fadvise", refusing)
         assert ahead.read(np.arange(50, 60))
         assert eventually(lambda: bool(in_memory(path)[pages_of(range(50, 60))].all()))
         assert any("arraystore-read" in thread.name for thread in threading.enumerate())
         assert not on_disk or not in_memory(path)[300:].any()
-    evict(path)
+    slots = cold(path)
     monkeypatch.delattr(os, "posix_fadvise")
-    with reading(arraystore.open(path)) as ahead:
+    with reading(slots) as ahead:
         assert ahead.read(np.arange(50, 60))
         assert eventually(lambda: bool(in_memory(path)[pages_of(range(50, 60))].all()))
         ahead.drop(np.arange(50, 60))  # what the system cannot do is left
