@@ -28,9 +28,10 @@ class Apart:
 
     def close(self) -> None:
         processes = list((self._pool._processes or {}).values())
+        waiting = self._pool._executor_manager_thread
         self._pool.shutdown(wait=False, cancel_futures=True)
-        for process in processes:
-            process.join(EXIT_S)
+        if waiting is not None:  # to wait for the process here as well would race with it
+            waiting.join(EXIT_S)
         left = [process for process in processes if process.is_alive()]
         for process in left:
             process.kill()

@@ -27,9 +27,10 @@ class Loader(loader.Loader):
     the devices while one is computed with. On the CPU, JAX reads most batches where they lie, without a copy; their
     memory is used again when the last JAX array that shows it is gone, as with NumPy arrays.
 
-    Several processes share each epoch: with a sharding, those that hold different slots of a batch have different
-    ranks, and those that hold the same ones, as where a model is divided among processes, have the same rank; without
-    one, each process has a rank. What is yielded is then one global array, of ``batch_size * world_size`` images.
+    Several processes share each epoch; make the loader after ``jax.distributed.initialize``. Without a sharding each
+    process is a rank, and gets its own part. With one that spans processes, those that hold different slots of a batch
+    have different ranks, those that hold the same ones, as where a model is divided among them, have the same; and
+    all get one global array, of ``batch_size * world_size`` images.
 
     JAX makes int64 labels int32, and float64 targets float32, unless ``jax_enable_x64`` is set. It and the default
     device have to be set for the process, by ``jax.config.update``: the threads do not see what ``with`` sets for one.
