@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -126,20 +127,21 @@ def memcpy(job: Job) -> Run:
     # What is handed over may be more than there is to read: then this begins again.
     steps = [k * size % max(flat.size - size + 1, 1) for k in range(job.count // job.batch)]
     steps += [0] if job.count % job.batch else []
-    buffers = [np.empty(size, np.uint8) for _ in range(job.threads)]
+    # Whoever is free takes the next batch, as in a loader: halves do not end at once where others use the processors.
+    buffers: SimpleQueue[Pixels] = SimpleQueue()
+    for _ in range(job.threads):
+        buffers.put(np.empty(size, np.uint8))
 
-    def some(number: int, check: bool) -> int:  # noqa: FBT001 - see hosts.Run
-        out, images = buffers[number], 0
-        for k in range(number, len(steps), job.threads):
-            rows = min(job.batch, job.count - k * job.batch)
-            ready = flat[steps[k] : steps[k] + rows * job.bytes_per_image]
-            np.copyto(out[: ready.size], ready)
-            assert not check or np.array_equal(out[: ready.size], ready)
-            images += rows
+    def one(k: int, *, check: bool) -> int:
+        out, images = buffers.get(), min(job.batch, job.count - k * job.batch)
+        ready = flat[steps[k] : steps[k] + images * job.bytes_per_image]
+        np.copyto(out[: ready.size], ready)
+        assert not check or np.array_equal(out[: ready.size], ready)
+        buffers.put(out)
         return images
 
     pool = ThreadPoolExecutor(job.threads)
-    return lambda _epoch, check: {"images": sum(pool.map(partial(some, check=check), range(job.threads)))}
+    return lambda _epoch, check: {"images": sum(pool.map(partial(one, check=check), range(len(steps))))}
 
 
 def by_hand(job: Job, *, take: bool) -> Run:
