@@ -159,17 +159,16 @@ def test_pages_are_given_back_but_those_that_are_shared(path: Path, rows: list[i
         np.testing.assert_array_equal(slots.take(range(400)), expected)
 
 
-def test_a_loader_that_drops_behind_leaves_nothing_in_memory(path: Path) -> None:
+def test_a_loader_that_drops_behind_leaves_little_in_memory(tmp_path: Path) -> None:
+    """Of slots that are large and come in order, for the system reads what lies around a page as well."""
+    path = tmp_path / "x.npy"
+    np.save(path, np.arange(64, dtype=np.uint8)[:, None] + np.zeros((64, 1 << 17), np.uint8))
     slots = cold(path)
     on_disk = can_evict(path)
-    seen = [batch[:, :2].copy().view(np.uint16).ravel() for batch in slots.loader(32, drop_behind=True)]
-    assert sorted(np.concatenate(seen).tolist()) == [*range(400)]
-    if on_disk:
-        # Pages that slots share stay, and those that are read ahead of the next file's end.
-        assert in_memory(path).mean() < 0.45
-    for _ in slots.loader(32):
-        pass
-    assert in_memory(path).all()
+    for options, low, high in (({"drop_behind": True}, 0, 0.5 if on_disk else 1), ({}, 1, 1)):
+        batches = list(slots.loader(4, shuffle=False, **options))
+        np.testing.assert_array_equal(np.concatenate(batches)[:, -1], np.arange(64))
+        assert low <= in_memory(path).mean() <= high
 
 
 # --- which ranges ----------------------------------------------------------------------------------------------------
@@ -248,7 +247,8 @@ def test_advice_that_is_refused_is_an_error_where_it_was_asked_for(path: Path, m
     with reading(arraystore.open(path), "advise") as ahead, pytest.raises(OSError, match="takes no advice"):
         ahead.read(np.array([1]))
     with pytest.raises(OSError, match="takes no advice") as caught:
-        list(arraystore.open(path).loader(8, ahead="advise"))
+        for _ in arraystore.open(path).loader(8, ahead="advise", in_flight=1):
+            time.sleep(0.02)  # a loop that takes no time may be done before any advice is given
     assert caught.value.errno == errno.EINVAL
 
 
