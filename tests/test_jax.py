@@ -206,7 +206,7 @@ def check_what_cannot_be_is_refused() -> None:
 
 def check_a_process_ends_with_an_iteration_open() -> None:
     """Whether it does is seen when the process is closed."""
-    still_open.append(iter(Loader(slots(), 4)))
+    still_open.append(iter(Loader(slots(), 4, in_flight=2)))  # few, so that its threads are not done yet
     next(still_open[0])
     assert readers() != []
 
