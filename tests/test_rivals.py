@@ -86,7 +86,7 @@ def test_of_builds_that_begin_at_the_same_instant_one_wins(
 @pytest.mark.parametrize("name", NAMES)
 def test_who_is_refused_takes_over_from_one_that_is_killed(nursery: Nursery, tmp_path: Path, name: str) -> None:
     target = tmp_path / name
-    first = nursery.start(build_in_steps, source(200), target, bad="keep", progress=slowly)
+    first = nursery.start(build_in_steps, source(200), target, bad="keep", progress=very_slowly)
     deadline_s = time.monotonic() + LIMIT_S
     while not (partial_of(target) / "plan.json").exists():
         assert time.monotonic() < deadline_s
