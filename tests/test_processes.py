@@ -246,9 +246,7 @@ def test_many_deaths_are_survived(tmp_path: Path) -> None:
 
     def strike(now: Progress) -> None:
         if now.done >= 60 * (len(killed) + 1):
-            victim = min(
-                workers()
-            )  # the oldest, which has begun however busy the machine: who dies before is no worker
+            victim = min(workers())  # the oldest: one that dies before it has begun is no worker
             killed.append(victim)
             os.kill(victim, signal.SIGKILL)
 
