@@ -22,7 +22,7 @@ from arraystore.errors import DecodeError
 from arraystore.format import FAILED, STORED, SlotFile, ledger_dtype
 from arraystore.spec import ImageSpec
 
-__all__ = ["Filled", "Job", "StoredSlot", "fail_slot", "fill_parts", "fill_run", "fill_slots"]
+__all__ = ["Filled", "Job", "StoredSlot", "fail_slot", "fill_parts", "fill_run", "fill_slots", "read_source"]
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -58,7 +58,7 @@ class StoredSlot:
     def read_into(self, slot: Pixels) -> bool:
         """Read the pixels into ``slot``, C-order, and return whether they are whole."""
         try:
-            with open(self.file.path, "rb", buffering=0) as file:  # noqa: PTH123 - see _read
+            with open(self.file.path, "rb", buffering=0) as file:  # noqa: PTH123 - see read_source
                 read = os.preadv(file.fileno(), [slot.data.cast("B")], self.file.byte_of(self.slot))
         except OSError:
             return False
@@ -191,7 +191,7 @@ def _fill_slot(job: Job, i: int, slot: Pixels, row: np.void, reasons: dict[int, 
                 row[name] = getattr(source, name)
             reason = source.reason
         else:
-            data, row["bytes"], row["mtime"] = _read(source, job.spec.max_pixels * _PIXEL_BYTES + _BESIDE_PIXELS_BYTES)
+            data, row["bytes"], row["mtime"] = read_source(source, job.spec.max_pixels)
             if not isinstance(data, np.ndarray):
                 row["hash"] = xxhash.xxh3_64_intdigest(data)
             row["height"], row["width"] = decode_into(data, slot, job.spec)
@@ -219,8 +219,17 @@ def _reason(error: Exception) -> str:
     return str(error)
 
 
-def _read(source: Source, most_bytes: int) -> tuple[bytes | Pixels, int, int]:
-    """The source's data, its size in bytes and its time of change in nanoseconds (0 for what is no file)."""
+def read_source(source: Source, max_pixels: int) -> tuple[bytes | Pixels, int, int]:
+    """Return the source's data, its size in bytes and its time of change in nanoseconds (0 for what is no file).
+
+    Args:
+        source: what to read; data is returned as it is.
+        max_pixels: of the spec; a file that is larger than any image of so many pixels is not read.
+
+    Raises:
+        DecodeError: it is not a regular file, or too large.
+        OSError: it cannot be read.
+    """
     if isinstance(source, StoredSlot):
         source = source.source
     if isinstance(source, np.ndarray):
@@ -230,7 +239,8 @@ def _read(source: Source, most_bytes: int) -> tuple[bytes | Pixels, int, int]:
     info = os.stat(source)  # noqa: PTH116 - a Path costs as much again, for each image
     if not stat.S_ISREG(info.st_mode):  # opening a FIFO would wait for ever, opening a device may do anything
         raise DecodeError("not a regular file")
-    if info.st_size > most_bytes:  # a file with holes may claim any size, and takes no room but in memory
+    # A file with holes may claim any size, and takes no room but in memory.
+    if info.st_size > max_pixels * _PIXEL_BYTES + _BESIDE_PIXELS_BYTES:
         raise DecodeError(f"a file of {info.st_size:,} bytes, more than an image of max_pixels can have")
     # Without O_NONBLOCK, a FIFO that has just taken the file's place would keep this waiting.
     descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)

@@ -54,15 +54,16 @@ LAYERS = [
     ["crew"],
     ["build"],
     ["update", "repair"],
-    ["preview", "sample", "info", "report"],
+    ["preview", "sample", "info", "report", "memory"],
     ["forecast", "plan"],
     [""],  # the package itself
     ["cli"],
     ["__main__"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-# Its version alone, for the stamp in each store; the number stands in the package because the build system reads it.
-VERSION_ONLY = {"build"}
+# Its version alone, for the stamp in each store and the record of the machine; the number stands in the package because
+# the build system reads it.
+VERSION_ONLY = {"build", "memory"}
 
 HEAVY = (
     "torch",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import sys
 
-from arraystore.cli import build, look, upkeep  # noqa: F401 - each adds its commands, in the order of the help
+from arraystore.cli import build, look, profile, upkeep  # noqa: F401 - each adds its commands, in the order of the help
 from arraystore.cli.app import app
 
 __all__ = ["main"]

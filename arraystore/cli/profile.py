@@ -1,0 +1,155 @@
+"""The command that compares what memory ways to load a folder take."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from arraystore.cli import options
+from arraystore.cli.app import Debug, app, errors_reported
+from arraystore.memory.profile import COUNT, TIMEOUT_S, profile
+from arraystore.memory.report import Measurement, MemoryReport
+from arraystore.memory.stages import Stage, reporting
+from arraystore.memory.strategies import STRATEGIES
+
+__all__: list[str] = []
+
+
+def _print_strategies(wanted: bool) -> None:  # noqa: FBT001 - typer passes the option's value by position
+    if wanted:
+        width = max(len(strategy.key) for strategy in STRATEGIES)
+        for strategy in STRATEGIES:
+            typer.echo(f"{strategy.key:{width}}  {strategy.name}: {strategy.note}")
+        raise typer.Exit
+
+
+@app.command("profile")
+def _profile(  # noqa: PLR0913 - each is an option of the command
+    source: options.Source,
+    *,
+    size: options.Size = "256",
+    count: Annotated[
+        int, typer.Option(min=1, help="How many images to load: fewer are repeated, of more some are taken.")
+    ] = COUNT,
+    strategy: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Measure this way to load them; may be repeated.", show_default="all"),
+    ] = None,
+    listed: Annotated[
+        bool, typer.Option("--list", callback=_print_strategies, is_eager=True, help="List the ways, and exit.")
+    ] = False,
+    limit: Annotated[
+        str | None,
+        typer.Option(metavar="BYTES", help="Kill what takes more: 2GB.", show_default="skip what does not fit"),
+    ] = None,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Kill what takes longer.")] = TIMEOUT_S,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the curves: .png, .svg or .pdf.")] = None,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all readings as JSON.")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it all as one page for a browser.")] = None,
+    scratch: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where to write stores for a while.", show_default="the system's"),
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Measure how much memory ways to load the images of SOURCE take: np.vstack, np.stack, h5py, and arraystore.
+
+    Each way makes the same array in a process of its own, whose memory is read from outside a hundred times a second.
+    What it writes is removed at the end.
+    """
+    del listed  # its callback has done everything
+    height_width = options.parse_size(size)
+    outputs = {option: path for option, path in (("plot", plot), ("json", json), ("html", html)) if path is not None}
+    _check_outputs(outputs)
+    again = ["arraystore", "profile", source, "--size", size, "--count", str(count)]
+    again += [part for name in strategy or () for part in ("--strategy", name)]
+    again += ["--limit", limit] if limit is not None else []
+    stages: list[Stage] = []
+    with errors_reported(debug=debug, interrupted="interrupted; what was written for a while is removed"):
+        if plot is not None:
+            _try_plot(plot)
+        try:
+            with _endings_as_ctrl_c(), reporting(sys.stderr.isatty()) as show:
+
+                def watch(stage: Stage) -> None:
+                    stages.append(stage)
+                    show(stage)
+
+                report = profile(
+                    source,
+                    size=height_width,
+                    count=count,
+                    strategies=strategy,
+                    limit=limit,
+                    scratch=scratch,
+                    timeout_s=timeout,
+                    progress=watch,
+                )
+        except KeyboardInterrupt:
+            if stages and stages[-1].report.measurements:
+                stages[-1].report.print()
+            raise
+        report = replace(report, command=shlex.join(again))
+        report.print()
+        _write(report, outputs)
+    outcomes = {measurement.outcome for measurement in report.measurements}
+    if "failed" in outcomes or outcomes == {"skipped"}:
+        raise typer.Exit(1)
+
+
+def _check_outputs(outputs: Mapping[str, Path]) -> None:
+    """Refuse what could not be written, before an hour is spent on what should be in it.
+
+    Raises:
+        typer.BadParameter: one is no regular file, or may not be written; its folder is not there; or two are one.
+    """
+    for option, path in outputs.items():
+        reason = None
+        if path.exists() and not path.is_file():
+            reason = "is not a regular file: choose another name"
+        elif not path.parent.is_dir():
+            reason = f"cannot be written: the folder {path.parent} does not exist"
+        elif not os.access(path if path.exists() else path.parent, os.W_OK):
+            reason = "cannot be written by this user: choose another place"
+        elif sum(path.absolute() == other.absolute() for other in outputs.values()) > 1:
+            reason = "is given twice: choose a name for each"
+        if reason is not None:
+            raise typer.BadParameter(f"{path} {reason}", param_hint=f"'--{option}'")
+
+
+def _try_plot(path: Path) -> None:
+    """Draw a report with nothing in it, elsewhere: what draws may not be installed, or not know the format."""
+    with tempfile.TemporaryDirectory() as folder:
+        MemoryReport("", (Measurement("", "skipped"),)).plot(Path(folder, path.name))
+
+
+def _write(report: MemoryReport, outputs: Mapping[str, Path]) -> None:
+    for option, path in outputs.items():
+        if option == "plot":
+            report.plot(path)
+        else:
+            path.write_text(report.to_json() if option == "json" else report.to_html(), encoding="utf-8")
+        typer.echo(f"wrote {path}")
+
+
+@contextmanager
+def _endings_as_ctrl_c() -> Iterator[None]:
+    """Let `kill` and a closed terminal end the command as Ctrl-C does, so that gigabytes are not left behind."""
+    numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    for number in numbers:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)

@@ -1,0 +1,60 @@
+"""The record of the machine that goes with every figure: without it a figure can neither be compared nor repeated."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import arraystore
+from arraystore.info import many, readable
+from arraystore.limits import available_memory_bytes, usable_cpus
+
+__all__ = ["file_system", "machine_facts"]
+
+_PACKAGES = ("numpy", "opencv-python-headless", "opencv-python", "h5py")
+
+
+def machine_facts() -> dict[str, str]:
+    """Return what is known of this machine, name → text: cores, processor, memory, system, Python, and packages."""
+    total, available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), available_memory_bytes()
+    facts = {
+        "cores": f"{many(usable_cpus(), 'core')} of {os.cpu_count() or 1:,}",
+        "cpu": _model() or platform.processor() or platform.machine(),
+        "memory": readable(total) + ("" if available is None else f", {readable(available)} of it available"),
+        "kernel": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "arraystore": arraystore.__version__,
+    }
+    for name in _PACKAGES:
+        try:
+            facts[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return facts
+
+
+def file_system(folder: Path) -> str:
+    """Return the kind of file system that a folder lies on, such as ``"ext4"``; "" where the system does not say."""
+    place, kind, depth = folder.resolve(), "", 0
+    for line in _read("/proc/self/mounts").splitlines():
+        _, mounted, mounted_kind, *_ = line.split()
+        # Blanks and the like in a name are written as octal numbers.
+        top = Path(re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), mounted))
+        if place.is_relative_to(top) and len(top.parts) >= depth:  # of two at one place, the later one hides the other
+            kind, depth = mounted_kind, len(top.parts)
+    return kind
+
+
+def _model() -> str:
+    lines = _read("/proc/cpuinfo").splitlines()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return ""

@@ -1,0 +1,222 @@
+"""Compare ways to load a folder of images by the memory that they take, each in a process of its own."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from arraystore.cache import parse_bytes
+from arraystore.errors import DecodeError, ManifestError, SpecError
+from arraystore.fill import read_source
+from arraystore.header import read_header
+from arraystore.info import many, readable
+from arraystore.limits import available_memory_bytes, free_disk_bytes
+from arraystore.manifest import Manifest
+from arraystore.memory.calls import profile_memory
+from arraystore.memory.machine import file_system, machine_facts
+from arraystore.memory.report import Measurement, MemoryReport
+from arraystore.memory.stages import Stage, reporting
+from arraystore.memory.strategies import Strategy, strategies_of
+from arraystore.spec import DEFAULT_MAX_PIXELS, ImageSpec, is_whole
+from arraystore.stores.base import needed_bytes
+
+__all__ = ["COUNT", "TIMEOUT_S", "profile"]
+
+_logger = logging.getLogger(__name__)
+COUNT = 10_000
+# A strategy that takes longer than an hour has made its point.
+TIMEOUT_S = 3600.0
+
+
+def profile(  # noqa: PLR0913 - each option is keyword-only
+    source: Any,
+    *,
+    size: int | tuple[int, int] = 256,
+    count: int = COUNT,
+    strategies: Sequence[str] | None = None,
+    limit: float | str | None = None,
+    scratch: str | os.PathLike[str] | None = None,
+    interval_s: float = 0.01,
+    timeout_s: float = TIMEOUT_S,
+    progress: bool | Callable[[Stage], None] = True,
+) -> MemoryReport:
+    """Load images in several ways, each in a fresh process, and say how much memory each takes.
+
+    All make the same array, uint8, (count, 3, height, width), of the same images, which are read once before so that
+    the first way finds them in the page cache too. What is written goes into one temporary folder and is removed.
+
+    Args:
+        source: as for `build`, but the images must be files: a folder, a table, or a list of paths. Those that cannot
+            be decoded are left out, which the report's title says.
+        size: height and width of a slot in pixels; one number makes a square.
+        count: how many slots the array has. Fewer images are repeated, of more ones evenly spaced ones are taken.
+        strategies: which ways, by key or name (`arraystore.memory.strategies.STRATEGIES`); None compares all.
+        limit: bytes of memory, or a text such as ``"2 GB"``: a strategy that takes more is killed, and the report
+            shows where. None runs those that fit in the memory that there is and skips the others.
+        scratch: an existing folder to write to; None is the system's folder for temporary files.
+        interval_s: seconds from one reading to the next.
+        timeout_s: seconds that one strategy may take; one that is slower is killed.
+        progress: True shows which strategy runs, on a terminal; False is silent; a function is called with a `Stage`
+            when each begins and at the end.
+
+    Returns:
+        The report, one measurement a strategy, in their order.
+
+    Raises:
+        SpecError: an option has a value that cannot be.
+        ManifestError: the sources cannot be listed, are not files, or none of them can be decoded.
+        OSError: the scratch folder cannot be written.
+    """
+    chosen = strategies_of(strategies)
+    spec = ImageSpec(size=size)
+    _check_numbers(count, interval_s, timeout_s)
+    limit_bytes = None if limit is None else parse_bytes(limit)
+    if limit_bytes == 0:
+        raise SpecError(f"limit must be more than 0 bytes, not {limit!r}")
+    parent = Path(tempfile.gettempdir() if scratch is None else scratch)
+    if not parent.is_dir():
+        raise SpecError(f"scratch must be an existing folder, and {str(parent)!r} is none: make it, or pass another")
+    sources, told = _pick(Manifest.of(source), count)
+    comparison = MemoryReport(
+        title=f"Memory to load {told}, at {spec.height} × {spec.width} pixels",
+        measurements=(),
+        array_bytes=count * spec.slot_bytes,
+        machine=machine_facts() | ({"scratch": _scratch_kind(parent)} if any(each.writes for each in chosen) else {}),
+        command=_call(source, size, count, strategies, limit),
+    )
+    call = partial(profile_memory, limit_bytes=limit_bytes, interval_s=interval_s, timeout_s=timeout_s)
+    with (
+        tempfile.TemporaryDirectory(prefix="arraystore-profile-", dir=parent) as folder,
+        reporting(progress) as report,
+    ):
+        for strategy in chosen:
+            report(Stage(strategy.name, len(chosen), comparison))
+            measurement = _measure(strategy, sources, spec, Path(folder), limit_bytes, call)
+            comparison = replace(comparison, measurements=(*comparison.measurements, measurement))
+        report(Stage("", len(chosen), comparison))
+    return comparison
+
+
+def _check_numbers(count: int, interval_s: float, timeout_s: float) -> None:
+    if not is_whole(count) or count < 1:
+        raise SpecError(f"count must be a whole number of 1 or more, not {count!r}")
+    for name, seconds in (("interval_s", interval_s), ("timeout_s", timeout_s)):
+        if not (isinstance(seconds, int | float) and 0 < seconds < math.inf):
+            raise SpecError(f"{name} must be a number of seconds greater than 0, not {seconds!r}")
+
+
+def _pick(manifest: Manifest, count: int) -> tuple[list[str], str]:
+    """The paths for ``count`` slots, and in words where they come from; reads each of them once."""
+    if not manifest.is_paths:
+        raise ManifestError("the images must be files: pass a folder, a table or a list of paths")
+    total = len(manifest)
+    rows = range(total) if total <= count else [i * total // count for i in range(count)]
+    usable, bad = [], []
+    for row in rows:
+        path = str(manifest.load(row))
+        reason = _why_not(path)
+        if reason is None:
+            usable.append(path)
+        else:
+            bad.append((row, manifest.name(row), reason))
+            _logger.info("slot %d ← %s is left out: %s", *bad[-1])
+    if not usable:
+        row, name, reason = bad[0]
+        raise ManifestError(
+            f"none of {many(len(bad), 'source')} can be decoded, the first of them slot {row} ← {name}: {reason}; "
+            "is this the right source?",
+            slot=row,
+            source=name,
+            reason=reason,
+        )
+    told = many(len(usable), "image") if len(usable) == total else f"{len(usable):,} of {many(total, 'image')}"
+    if bad:
+        told += f" ({len(bad):,} left out, which cannot be decoded)"
+    if len(usable) < count:
+        told += f", repeated to {count:,}"
+    return [usable[i % len(usable)] for i in range(count)], told
+
+
+def _why_not(path: str) -> str | None:
+    """Why not every strategy could decode this one, as far as its name and its header tell."""
+    try:
+        path.encode()  # OpenCV crashes on any other name
+        header = read_header(bytes(read_source(path, DEFAULT_MAX_PIXELS)[0]))
+    except UnicodeEncodeError:
+        return "its name is not UTF-8"
+    except (DecodeError, OSError, MemoryError) as error:
+        return str(error) or "there is not enough memory to read it"
+    if header.height * header.width > DEFAULT_MAX_PIXELS:
+        return f"its header says {header.width} x {header.height} pixels"
+    return None
+
+
+def _measure(  # noqa: PLR0913 - one call
+    strategy: Strategy,
+    sources: list[str],
+    spec: ImageSpec,
+    folder: Path,
+    limit_bytes: int | None,
+    call: Callable[..., MemoryReport],
+) -> Measurement:
+    """Run one strategy, if it fits, and remove what it wrote."""
+    own = sources[: strategy.largest_count]
+    fewer = len(own) < len(sources)
+    name = f"{strategy.name}, {many(len(own), 'image')}" if fewer else strategy.name
+    array_bytes = len(own) * spec.slot_bytes
+    reason = _why_skip(strategy, len(own), spec, folder, limit_bytes)
+    if reason is None:
+        # One image first, not measured: libraries are in the page cache then, and kernels are compiled.
+        with tempfile.TemporaryDirectory(dir=folder) as place:
+            profile_memory({name: partial(strategy.function, own[:1], spec.size, Path(place))}, timeout_s=TIMEOUT_S)
+        with tempfile.TemporaryDirectory(dir=folder) as place:
+            function = partial(strategy.function, own, spec.size, Path(place))
+            measurement = call({name: function}, array_bytes=array_bytes)[name]
+    else:
+        measurement = Measurement(name, "skipped", reason)
+    return replace(measurement, note=strategy.note, array_bytes=array_bytes if fewer else None)
+
+
+def _why_skip(strategy: Strategy, count: int, spec: ImageSpec, folder: Path, limit_bytes: int | None) -> str | None:
+    """Why a strategy cannot be run here: memory or disk are too small."""
+    needed, available = strategy.needs(count * spec.slot_bytes), available_memory_bytes()
+    if available is not None and min(needed, limit_bytes or needed) > available:
+        return (
+            f"needs about {readable(needed)} of memory, {readable(available)} are available: choose a smaller count, "
+            + ("or a limit to see where it ends" if limit_bytes is None else "or a limit below what is available")
+        )
+    needed, free = needed_bytes(count, spec), free_disk_bytes(folder)
+    if strategy.writes and needed > free:
+        return (
+            f"needs about {readable(needed)} on disk, {readable(free)} are free: choose a smaller count, or a scratch "
+            "folder on a larger volume"
+        )
+    return None
+
+
+def _scratch_kind(folder: Path) -> str:
+    kind = file_system(folder)
+    if kind in ("tmpfs", "ramfs"):
+        return f"{kind}, which lies in memory: choose a folder on a disk, or stores count as shared memory"
+    return kind or "of an unknown kind"
+
+
+def _call(
+    source: Any,
+    size: int | tuple[int, int],
+    count: int,
+    strategies: Sequence[str] | None,
+    limit: float | str | None,
+) -> str:
+    """The call that does it again."""
+    shown = repr(os.fspath(source)) if isinstance(source, str | os.PathLike) else "images"
+    options = {"size": size, "count": count, "strategies": strategies and [*strategies], "limit": limit}
+    given = "".join(f", {name}={value!r}" for name, value in options.items() if value is not None)
+    return f"arraystore.profile({shown}{given})"

@@ -1,0 +1,80 @@
+"""Memory in tests: a marker that limits what a test may take, and a fixture that watches it.
+
+A test suite asks for it with ``pytest_plugins = ["arraystore.memory.pytest_plugin"]`` in its outermost conftest.py::
+
+    @pytest.mark.memory_limit("200 MB")
+    def test_a_build_takes_no_second_copy(): ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from arraystore.cache import parse_bytes
+from arraystore.errors import SpecError
+from arraystore.info import readable
+from arraystore.memory.report import Measurement
+from arraystore.memory.trace import MemoryTrace
+
+__all__ = ["memory_trace", "pytest_configure", "pytest_runtest_call"]
+
+_Running = tuple[MemoryTrace, ExitStack]
+_RUNNING = pytest.StashKey[_Running]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tell pytest of the marker."""
+    config.addinivalue_line(
+        "markers",
+        "memory_limit(limit): fail the test if its anonymous memory grows by more than this, in bytes or as '200 MB'.",
+    )
+
+
+@pytest.fixture
+def memory_trace(request: pytest.FixtureRequest) -> Iterator[MemoryTrace]:
+    """The running `MemoryTrace` of the test, from the set-up of this fixture on."""
+    with ExitStack() as stack:
+        trace = stack.enter_context(MemoryTrace())
+        request.node.stash[_RUNNING] = trace, stack
+        yield trace
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Run a test that has a limit inside a `MemoryTrace`, and fail it if it took more."""
+    marker = item.get_closest_marker("memory_limit")
+    if marker is None:
+        return (yield)
+    if len(marker.args) != 1 or marker.kwargs:
+        pytest.fail("memory_limit takes one size: @pytest.mark.memory_limit('200 MB')", pytrace=False)
+    try:
+        limit_bytes = parse_bytes(marker.args[0])
+    except SpecError as error:
+        pytest.fail(f"memory_limit: {error}", pytrace=False)
+    with ExitStack() as stack:
+        # A test that asks for its trace has one: it ends here, before the fixture does.
+        trace, running = item.stash.get(_RUNNING, None) or (stack.enter_context(MemoryTrace()), stack)
+        result = yield
+        running.close()
+    message = _too_much(trace.measurement, limit_bytes)
+    if message is not None:
+        pytest.fail(message, pytrace=False)
+    return result
+
+
+def _too_much(measurement: Measurement, limit_bytes: int) -> str | None:
+    """What to say of a test that took more than its limit; None of one that did not."""
+    anonymous = measurement.curve.anonymous
+    if not anonymous:
+        return "memory_limit: no memory was read while the test ran, so whether it kept to its limit is not known"
+    peak = measurement.peak()
+    growth = peak - measurement.start_bytes
+    if growth <= limit_bytes:
+        return None
+    return (
+        f"anonymous memory grew by {readable(growth)}, from {readable(measurement.start_bytes)} to {readable(peak)} "
+        f"after {measurement.curve.seconds[anonymous.index(peak)]:.2f} s, and memory_limit allows {readable(limit_bytes)}"
+    )
