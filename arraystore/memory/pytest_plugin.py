@@ -70,11 +70,11 @@ def _too_much(measurement: Measurement, limit_bytes: int) -> str | None:
     anonymous = measurement.curve.anonymous
     if not anonymous:
         return "memory_limit: no memory was read while the test ran, so whether it kept to its limit is not known"
-    peak = measurement.peak()
-    growth = peak - measurement.start_bytes
-    if growth <= limit_bytes:
+    peak, start = measurement.peak(), measurement.start_bytes
+    if peak - start <= limit_bytes:
         return None
+    seconds = measurement.curve.seconds[anonymous.index(peak)]
     return (
-        f"anonymous memory grew by {readable(growth)}, from {readable(measurement.start_bytes)} to {readable(peak)} "
-        f"after {measurement.curve.seconds[anonymous.index(peak)]:.2f} s, and memory_limit allows {readable(limit_bytes)}"
+        f"anonymous memory grew by {readable(peak - start)}, from {readable(start)} to {readable(peak)} after "
+        f"{seconds:.2f} s, and memory_limit allows {readable(limit_bytes)}"
     )

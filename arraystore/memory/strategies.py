@@ -1,8 +1,8 @@
 """The ways to make one N×C×H×W array of many images that are compared: those that people write, and ours.
 
-Each is written as its users would write it, for what is measured is the idea and not its best version. They decode
-alike with OpenCV but for ours, which decode as every build does. An image that cannot be decoded becomes zeros in all
-of them, so that all make the same array.
+Each is written as its users would write it, for what is measured is the idea and not its best version: with OpenCV,
+one image after another, in one thread; ours as every build does it. What a decoder does not take becomes zeros in all
+of them, so that all make an array of the same size.
 """
 
 from __future__ import annotations
