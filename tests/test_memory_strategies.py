@@ -372,6 +372,15 @@ def test_without_a_terminal_nothing_is_drawn(capfd: pytest.CaptureFixture[str]) 
     assert capfd.readouterr() == ("", "")
 
 
+def test_on_a_terminal_it_shows_what_runs(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # which says to rich that there is one
+    with reporting(True) as report:
+        report(Stage("list + [mine]", 2, MemoryReport("", (Measurement("first", "finished"),))))
+    shown = capfd.readouterr()
+    assert "2 of 2: list + [mine]" in shown.err
+    assert shown.out == ""
+
+
 # --- the comparison itself -------------------------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import arraystore
-from arraystore.info import many, readable
+from arraystore.info import readable
 from arraystore.limits import available_memory_bytes, usable_cpus
 
 __all__ = ["file_system", "machine_facts"]
@@ -19,9 +19,10 @@ _PACKAGES = ("numpy", "opencv-python-headless", "opencv-python", "h5py")
 
 def machine_facts() -> dict[str, str]:
     """Return what is known of this machine, name → text: cores, processor, memory, system, Python, and packages."""
+    usable, cores = usable_cpus(), os.cpu_count() or 1
     total, available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), available_memory_bytes()
     facts = {
-        "cores": f"{many(usable_cpus(), 'core')} of {os.cpu_count() or 1:,}",
+        "cores": f"{cores:,}" + (f", of which {usable:,} may be used" if usable < cores else ""),
         "cpu": _model() or platform.processor() or platform.machine(),
         "memory": readable(total) + ("" if available is None else f", {readable(available)} of it available"),
         "kernel": f"{platform.system()} {platform.release()}",
