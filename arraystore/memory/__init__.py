@@ -4,3 +4,9 @@
 code, `calls` beside functions in fresh processes; `strategies` are the ways to load images that `arraystore profile`
 compares, `report` is what comes out, `table`, `plot` and `page` are its faces.
 """
+
+from arraystore.memory.calls import mark, profile_memory
+from arraystore.memory.report import MemoryReport
+from arraystore.memory.trace import MemoryTrace
+
+__all__ = ["MemoryReport", "MemoryTrace", "mark", "profile_memory"]
