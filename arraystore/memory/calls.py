@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from arraystore.errors import ProfileError, SpecError
 from arraystore.memory.report import Mark, Measurement, MemoryReport, Outcome
-from arraystore.memory.trace import Watch, measurement_from
+from arraystore.memory.trace import Watch, check_options, measurement_from
 
 __all__ = ["mark", "profile_memory"]
 
@@ -71,6 +71,7 @@ def profile_memory(  # noqa: PLR0913 - each is an independent choice
         ProfileError: a process could not be started or read.
         SpecError: a function cannot be called in another process here, or an option cannot be.
     """
+    check_options(interval_s, limit_bytes)
     starts = {name: _start_of(name, function) for name, function in functions.items()}  # refused before any is called
     measurements = []
     for name, function in functions.items():
@@ -145,12 +146,13 @@ def _measure(  # noqa: PLR0913 - see profile_memory
                 f"the process for {name!r} ended before the call (exit code {process.exitcode}): in a script, "
                 'profile_memory must be called under if __name__ == "__main__"'
             )
-        watch = Watch(process.pid or 0, interval_s=interval_s, limit_bytes=limit_bytes)
+        watch = Watch(process.pid or 0, interval_s=interval_s, limit_bytes=limit_bytes, owned=True)
         try:
             ours.send("go")
             course = _follow(ours, process.sentinel, timeout_s)
         except BaseException:
-            watch.end(kill=True)
+            with contextlib.suppress(ProfileError):  # what has happened matters more than a curve that is lost
+                watch.end(kill=True)
             raise
         read = watch.end(kill=course.outcome == "killed")
         # Only now is its result let go.

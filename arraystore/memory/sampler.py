@@ -407,7 +407,7 @@ class _Orders:
             self._read.set()
 
 
-def sample(pid: int, interval_s: float, limit_bytes: int, method: str) -> dict[str, Any]:
+def sample(pid: int, interval_s: float, limit_bytes: int, method: str, *, owned: bool) -> dict[str, Any]:
     """Sample until the standard input says to stop, and return what was read.
 
     Args:
@@ -415,6 +415,7 @@ def sample(pid: int, interval_s: float, limit_bytes: int, method: str) -> dict[s
         interval_s: seconds from one reading to the next, at least.
         limit_bytes: of anonymous and shared memory, beyond which the tree is killed; 0 for none.
         method: "proc" or "psutil".
+        owned: whether the tree is killed when the standard input ends and nothing has been said.
     """
     orders = _Orders()
     tree = ProcTree(pid) if method == "proc" else PsutilTree(pid)
@@ -438,7 +439,7 @@ def sample(pid: int, interval_s: float, limit_bytes: int, method: str) -> dict[s
             if row is not None:
                 columns.add(row)
                 tree.scan()
-            if orders.told == "kill":
+            if orders.told == "kill" or (owned and not orders.told):
                 tree.kill()
             break
         row = tree.read()
@@ -458,11 +459,11 @@ def sample(pid: int, interval_s: float, limit_bytes: int, method: str) -> dict[s
 
 
 def main() -> None:
-    """Run as a script: ``sampler.py PID INTERVAL_S LIMIT_BYTES METHOD``."""
+    """Run as a script: ``sampler.py PID INTERVAL_S LIMIT_BYTES METHOD owned|free``."""
     gc.disable()  # there is nothing to find, and looking for it takes time
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for those who are measured; this ends after them
-    pid, interval_s, limit_bytes, method = sys.argv[1:]
-    read = sample(int(pid), float(interval_s), int(limit_bytes), method)
+    pid, interval_s, limit_bytes, method, whose = sys.argv[1:]
+    read = sample(int(pid), float(interval_s), int(limit_bytes), method, owned=whose == "owned")
     try:
         sys.stdout.write(json.dumps(read))
         sys.stdout.flush()

@@ -18,11 +18,23 @@ from arraystore.errors import ProfileError, SpecError
 from arraystore.memory import sampler
 from arraystore.memory.report import Curve, Mark, Measurement, Outcome
 
-__all__ = ["MemoryTrace", "Watch", "measurement_from"]
+__all__ = ["MemoryTrace", "Watch", "check_options", "measurement_from"]
 
 Method = Literal["proc", "psutil"]
 _READY_S = 60  # an overloaded machine, an interpreter on a network disk
 _END_S = 60
+
+
+def check_options(interval_s: float, limit_bytes: int | None) -> None:
+    """Refuse options of `Watch` that cannot be.
+
+    Raises:
+        SpecError: ``interval_s`` or ``limit_bytes`` is out of range.
+    """
+    if not 0.001 <= interval_s <= 3600:
+        raise SpecError(f"interval_s must lie between 0.001 and 3600 seconds, not {interval_s!r}")
+    if limit_bytes is not None and limit_bytes < 1:
+        raise SpecError(f"a limit must be at least 1 byte, not {limit_bytes!r}")
 
 
 class Watch:
@@ -33,6 +45,7 @@ class Watch:
         interval_s: seconds from one reading to the next.
         limit_bytes: anonymous and shared memory beyond which the sampler kills the process and its descendants.
         method: how memory is read; by default from /proc where there is one.
+        owned: whether the sampler kills the process and its descendants if this process dies before `end`.
 
     Raises:
         ProfileError: the sampler could not be started, or there is no such process.
@@ -40,16 +53,19 @@ class Watch:
     """
 
     def __init__(
-        self, pid: int, *, interval_s: float = 0.01, limit_bytes: int | None = None, method: Method | None = None
+        self,
+        pid: int,
+        *,
+        interval_s: float = 0.01,
+        limit_bytes: int | None = None,
+        method: Method | None = None,
+        owned: bool = False,
     ) -> None:
-        if not 0.001 <= interval_s <= 3600:
-            raise SpecError(f"interval_s must lie between 0.001 and 3600 seconds, not {interval_s!r}")
-        if limit_bytes is not None and limit_bytes < 1:
-            raise SpecError(f"a limit must be at least 1 byte, not {limit_bytes!r}")
+        check_options(interval_s, limit_bytes)
         method = method or ("proc" if Path("/proc/self/status").exists() else "psutil")
         # psutil lies with the installed packages; what /proc needs does not, and leaving them out halves the start.
         isolated = ["-I", "-S"] if method == "proc" else ["-I"]
-        options = [str(pid), str(interval_s), str(limit_bytes or 0), method]
+        options = [str(pid), str(interval_s), str(limit_bytes or 0), method, "owned" if owned else "free"]
         self._process = subprocess.Popen(  # noqa: S603 - our own file
             [sys.executable, *isolated, sampler.__file__, *options],
             stdin=subprocess.PIPE,
@@ -156,9 +172,7 @@ class MemoryTrace:
             ProfileError: it has not ended yet.
         """
         if self._measurement is None:
-            raise ProfileError(
-                f"the memory trace {self._name!r} has not ended: its measurement is there after the block"
-            )
+            raise ProfileError(f"the memory trace {self._name!r} has not ended: ask for it after the block")
         return self._measurement
 
 
