@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-import pickle
 import signal
 import sys
 import time
@@ -84,7 +83,7 @@ def profile_memory(  # noqa: PLR0913 - each is an independent choice
 def _start_of(name: str, function: Callable[[], object]) -> Literal["fresh", "forked"]:
     try:
         ForkingPickler.dumps(function)
-    except (pickle.PicklingError, AttributeError, TypeError):
+    except Exception:  # noqa: BLE001 - an object may refuse to be sent in any way it likes
         importable = False
     else:
         # What has been typed into an interpreter or a notebook is only there, though it has a name.
