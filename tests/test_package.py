@@ -54,7 +54,7 @@ LAYERS = [
     ["crew"],
     ["build"],
     ["update", "repair"],
-    ["preview", "sample", "info", "report"],
+    ["preview", "sample", "info", "report", "memory"],
     ["forecast", "plan"],
     [""],  # the package itself
     ["cli"],
