@@ -54,6 +54,11 @@ class Curve:
     pss: tuple[int, ...] = ()
     rss: tuple[int, ...] = ()
 
+    @property
+    def held(self) -> tuple[int, ...]:
+        """Anonymous and shared memory at each reading, in bytes: all that the system cannot take back."""
+        return tuple(map(sum, zip(self.anonymous, self.shmem, strict=True)))
+
     @classmethod
     def from_json(cls, columns: Mapping[str, Sequence[float]]) -> Self:
         """Return the curve whose columns these are."""
@@ -84,6 +89,8 @@ class Measurement:
         readings: how many were taken.
         sampler_cpu_s: seconds of processor time that the readings took while it ran.
         method: how memory was read, in words for the reader.
+        note: what the call does, in a line for the reader; "" where nobody said.
+        array_bytes: the size of the array that it makes, where that is not the report's; None where it is.
     """
 
     name: str
@@ -101,9 +108,14 @@ class Measurement:
     readings: int = 0
     sampler_cpu_s: float = 0.0
     method: str = ""
+    note: str = ""
+    array_bytes: int | None = None
 
-    def peak(self, kind: Literal["anonymous", "file", "shmem", "pss", "rss"] = "anonymous") -> int:
-        """Return the greatest reading of one kind of memory, in bytes; 0 where there is none."""
+    def peak(self, kind: Literal["anonymous", "file", "shmem", "pss", "rss", "held"] = "anonymous") -> int:
+        """Return the greatest reading of one kind of memory, in bytes; 0 where there is none.
+
+        "held" is anonymous and shared memory together: what the faces of a report call a peak.
+        """
         return max(getattr(self.curve, kind), default=0)
 
     @property
