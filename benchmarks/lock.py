@@ -75,7 +75,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("photos", type=Path, help="a folder of JPEGs, at any depth")
     parser.add_argument("--size", type=int, default=256, help="of a slot, in pixels")
     parser.add_argument("--images", type=int, default=600, help="of a real build: fewer photos are repeated")
-    parser.add_argument("--slots", type=int, default=2048, help=f"of the store that is read; 16 times of {SMALL}² pixels")
+    parser.add_argument(
+        "--slots", type=int, default=2048, help=f"of the store that is read; 16 times of {SMALL}² pixels"
+    )
     parser.add_argument("--batch", type=int, default=256, help="images of a batch")
     parser.add_argument("--threads", type=numbers, default=[1, 2, 4, 8, 16, 32, 64], help="that are simulated")
     parser.add_argument("--seconds", type=float, default=1.0, help="of a simulated build")
@@ -110,7 +112,9 @@ def held_by_build(paths: Sequence[str], options: argparse.Namespace) -> dict[str
     rows += [["outside the lock", "", f"{sum(each.values()) * 1e6:,.1f}"]]
     rows += [["Python: under the lock", "", f"{lock_s * 1e6:,.1f}"]]
     print_table(f"An image of a build, {len(paths):,} images, one thread", ["what", "calls", "µs"], rows)
-    print(f"  the lock is held for {lock_s * 1e6:.0f} µs ({spread([s * 1e6 for s in lock])}): {1 / lock_s:,.0f} img/s at most")
+    print(
+        f"  the lock is held for {lock_s * 1e6:.0f} µs ({spread([s * 1e6 for s in lock])}): {1 / lock_s:,.0f} img/s at most"
+    )
     return {
         "benchmark": "lock",
         "section": "held",
@@ -143,8 +147,12 @@ def held_by_reader(store: Path, size: int, options: argparse.Namespace) -> dict[
     lock_s, copy_s = statistics.median(lock), statistics.median(copy)
     images = count / batches
     print(f"\nA batch of {options.batch} slots of 3 x {size} x {size}, one thread")
-    print(f"  the lock is held for {lock_s * 1e6:,.0f} µs ({spread([s * 1e6 for s in lock])}), {lock_s / images * 1e6:.2f} µs a slot:")
-    print(f"  {1 / lock_s:,.0f} batches a second at most, {images / lock_s:,.0f} img/s; a slot is copied in {copy_s * 1e6:.1f} µs")
+    print(
+        f"  the lock is held for {lock_s * 1e6:,.0f} µs ({spread([s * 1e6 for s in lock])}), {lock_s / images * 1e6:.2f} µs a slot:"
+    )
+    print(
+        f"  {1 / lock_s:,.0f} batches a second at most, {images / lock_s:,.0f} img/s; a slot is copied in {copy_s * 1e6:.1f} µs"
+    )
     return {
         "benchmark": "lock",
         "section": "held",
