@@ -1,7 +1,7 @@
 """An epoch over photographs, each way of having them: the cases of `epochs.py`.
 
-Each is given a store and a folder with two lists: the photographs from which the store was built, and the same resized once
-and kept as JPEGs. What an epoch yields is what the store has, but for what Pillow and JPEG change of it.
+Each is given a store and a folder with two lists: the photographs from which the store was built, and the same
+resized once and kept as JPEGs. What an epoch yields is what the store has, but for what Pillow and JPEG change of it.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from hosts import Job, Run
 
 PHOTOS, PRESIZED = "photos.json", "presized.json"
-# Mean of a batch, in grey levels: what JPEG at quality 95 changes, and what Pillow rounds otherwise when it shrinks.
-_APART = 4.0
+# Mean of a batch, in grey levels: what JPEG changes, and other ways of shrinking; of other images it is fifty and more.
+_APART = 8.0
 _IN_FLIGHT_PER_THREAD = 32
 
 

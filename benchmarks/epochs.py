@@ -6,7 +6,8 @@ twice: as most do it, with Pillow in a DataLoader; and with this package's own d
 is what decoding itself costs. Then what each costs all in, what is done once and 1, 10, 100 epochs, and after how many
 epochs the store has paid for itself.
 
-Each case runs in a process of its own, in turn, once before to be checked against the store. Files are in the page cache.
+Each case runs in a process of its own, in turn, once before to be checked against the store. Files are in the page
+cache.
 """
 
 from __future__ import annotations
@@ -160,7 +161,7 @@ def report(outcomes: dict[str, Outcome], once: dict[str, Timing], job: Job, size
         *(f"{k} in all" for k in EPOCHS),
         "store pays",
     ]
-    title = f"{job.count:,} images to 3 x {size} x {size}, shuffled, batches of {job.batch}, {job.threads} threads or workers"
+    title = f"{job.count:,} images to 3 x {size} x {size}, batches of {job.batch}, {job.threads} threads or workers"
     print_table(title, header, rows)
     print(
         "  in all: what is done once, and so many epochs, in seconds; store pays: after so many epochs, built and read"
@@ -176,7 +177,7 @@ def seconds_of(outcome: Outcome) -> list[float]:
 def paid_after(more_once_s: float, less_an_epoch_s: float) -> int | None:
     """Return after how many epochs what costs more once has cost less in all: at least 1, or None for never."""
     if less_an_epoch_s <= 0:
-        return None if more_once_s >= 0 else 1
+        return 1 if more_once_s < less_an_epoch_s else None
     return max(int(more_once_s // less_an_epoch_s) + 1, 1)
 
 

@@ -3,9 +3,9 @@
 In a build: reading the source, hashing it and the slot, decoding, resampling, and the channels' sums; in a loader: the
 copy of slots. What is left of an image or a batch is Python code, of which one thread runs at a time.
 
-Timed in seconds of the thread's processor time, so that neither other programs nor waiting counts. Asleep, the threads of
-one machine behave as those of a machine with a processor for each: sleeping needs none, and all the Python code
-around it, and every hand-over of the lock, is real.
+Timed in seconds of the thread's processor time, so that neither other programs nor waiting counts. Asleep, threads
+behave as on a machine with a processor for each: sleeping needs none, and all the Python code around it, and every
+hand-over of the lock, is real.
 """
 
 from __future__ import annotations

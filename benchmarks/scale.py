@@ -1,9 +1,10 @@
 """How does each stage of a store's life grow with the number of images?
 
-A folder of small photographs is made in class folders of 1,000 (a few pictures, no two files alike), and each stage timed
-in a fresh process: listing, the manifest's digest, reserving, filling, the decision of a later call that nothing is left to fill,
-publishing; opening, the first shuffled batch, an epoch from the page cache; verifying, seeing that no source has changed,
-and an update that takes all but two slots over. With the memory that building and reading take, and the bytes on disk.
+A folder of small photographs is made, 1,000 to a class folder (a few pictures, no two files alike), and each stage is
+timed in a fresh process: listing, the manifest's digest, reserving, filling, the decision of a later call that nothing
+is left to fill, publishing; opening, the first shuffled batch, an epoch from the page cache; verifying, seeing that no
+source has changed, and an update that takes all but two slots over. With the memory that building and reading take, and
+the bytes on disk.
 
 What grows as the number of images costs the same an image whatever it is; the last column says how many times as much
 an image costs with the most images as with the next fewer. Then tables of a million rows, and what it takes to draw
@@ -59,7 +60,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=usable_cpus(), help="that fill and read")
     parser.add_argument("--rows", type=numbers, default=[100_000, 1_000_000], help="of the tables")
     parser.add_argument("--drawn-from", type=numbers, default=[10**4, 10**6, 10**8, 10**10], help="slots of an epoch")
-    parser.add_argument("--runs", type=int, default=2, help="fresh processes of each")
+    parser.add_argument("--runs", type=int, default=3, help="fresh processes of each")
     parser.add_argument("--scratch", type=Path, help="where to write; default: the system's temporary folder")
     parser.add_argument("--json", type=Path, help="append the figures to this file, as lines of JSON")
     options = parser.parse_args()
