@@ -21,6 +21,7 @@ from arraystore.errors import (
     FormatError,
     ManifestError,
     MissingExtraError,
+    ProfileError,
     SpaceError,
     SpecError,
     StoreError,
@@ -31,6 +32,7 @@ from arraystore.foreign import open_path as open  # noqa: A004 - `arraystore.ope
 from arraystore.geometry import CenterCrop, PadAndCrop, RandomCrop, RandomResizedCrop
 from arraystore.loader import Loader
 from arraystore.manifest import Manifest
+from arraystore.memory import MemoryReport, MemoryTrace, profile_memory
 from arraystore.plan import plan
 from arraystore.progress import Progress
 from arraystore.repair import repair
@@ -54,8 +56,11 @@ __all__ = [
     "Loader",
     "Manifest",
     "ManifestError",
+    "MemoryReport",
+    "MemoryTrace",
     "MissingExtraError",
     "PadAndCrop",
+    "ProfileError",
     "Progress",
     "RandomCrop",
     "RandomResizedCrop",
@@ -71,6 +76,7 @@ __all__ = [
     "concatenate",
     "open",
     "plan",
+    "profile_memory",
     "repair",
     "update",
     "verify",

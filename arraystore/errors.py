@@ -11,6 +11,7 @@ The tree::
     │   ├── FormatError       (ValueError)       what lies on disk is not the store it says it is
     │   ├── StoreExistsError  (FileExistsError)  the target has its name already
     │   └── SpaceError        (OSError)          the volume or the memory is too small for the store
+    ├── ProfileError          (RuntimeError)     a memory profile could not be taken
     └── MissingExtraError     (ImportError)      an optional part is not installed
 
 Each carries ``slot``, ``source`` and ``reason`` as attributes (None where it does not apply), and pickles, so that
@@ -31,6 +32,7 @@ __all__ = [
     "FormatError",
     "ManifestError",
     "MissingExtraError",
+    "ProfileError",
     "SpaceError",
     "SpecError",
     "StoreError",
@@ -133,6 +135,10 @@ class SpaceError(StoreError, OSError):
         super().__init__(message)
         self.needed_bytes = needed_bytes
         self.free_bytes = free_bytes
+
+
+class ProfileError(ArraystoreError, RuntimeError):
+    """A memory profile could not be taken: the sampler or a measured process could not be started or read."""
 
 
 class MissingExtraError(ArraystoreError, ImportError):

@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from arraystore.errors import FormatError, ManifestError, SpecError
 from arraystore.format import map_array, npy_form
-from arraystore.slots import Part, Slots
+from arraystore.part import Part
+from arraystore.slots import Slots
 from arraystore.spec import Layout, choice_of
 from arraystore.stores import Store, open_store
 from arraystore.targets import TargetColumns, given_targets

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "class_rows",
+    "console",
     "count_classes",
     "describe",
     "disk_bytes",
@@ -96,7 +97,7 @@ def print_rows(rows: Iterable[tuple[str, str]]) -> None:
     # As Text, because a plain str is searched for markup, and a class may be called [red].
     for name, value in rows:
         table.add_row(Text(name), Text(value))
-    _console().print(table)
+    console().print(table)
 
 
 def _rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -122,7 +123,8 @@ def _rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "format", f"version {facts['format_version']}, written by {flat(facts['writer'])}"
 
 
-def _console() -> Console:
+def console() -> Console:
+    """Return the console that tables are printed on: as wide as the terminal, or without end where there is none."""
     from rich.console import Console as RichConsole  # noqa: PLC0415 - only where a table is printed
 
     # Where there is no terminal there is no width to keep to: a wrapped line would be two for grep.

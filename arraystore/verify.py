@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from arraystore.audit import COLUMNS, Parts, Slots, parts_of
 from arraystore.checksums import checksum_of_zeros, wrong_slots
 from arraystore.digests import digest_of, seal_of
 from arraystore.errors import BadImage, FormatError, SpecError
 from arraystore.format import FAILED, STORED, Description
 from arraystore.limits import usable_cpus
-from arraystore.parts import COLUMNS, Parts, Slots, parts_of
 from arraystore.progress import Progress, reporting
 from arraystore.samples import manifest_of
 from arraystore.stores import Store

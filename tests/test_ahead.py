@@ -26,7 +26,7 @@ import arraystore
 from arraystore import Slots, SpecError, concatenate
 from arraystore import ahead as ahead_module
 from arraystore.ahead import Ahead, How, check_how
-from arraystore.slots import Part
+from arraystore.part import Part
 
 PAGE = mmap.PAGESIZE
 SLOT = 5 * PAGE // 2  # neighbours share a page

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from arraystore import SpaceError, SpecError, concatenate
 from arraystore.cache import Cache, parse_bytes
 from arraystore.gather import gather
-from arraystore.slots import Part, Slots
+from arraystore.part import Part
+from arraystore.slots import Slots
 
 Array = npt.NDArray[Any]
 

@@ -274,7 +274,8 @@ def test_numba_is_not_loaded_to_gather() -> None:
     code = (
         "import sys\n"
         "import numpy as np\n"
-        "from arraystore.slots import Part, Slots\n"
+        "from arraystore.part import Part\n"
+        "from arraystore.slots import Slots\n"
         "assert 'llvmlite' not in sys.modules\n"
         "Slots([Part(np.ones((64, 3, 8, 8), np.uint8))]).take(range(64))\n"
         "assert 'llvmlite' not in sys.modules\n"  # small slots need none

@@ -15,7 +15,7 @@ import arraystore
 from arraystore import Slots, SpecError
 from arraystore.adapters.extras import framework
 from arraystore.adapters.grain import Source
-from arraystore.slots import Part
+from arraystore.part import Part
 
 N = 24
 

@@ -18,7 +18,7 @@ from apart import LIMIT_S, Apart, apart
 from arraystore import Augment, MissingExtraError, Slots, SpecError
 from arraystore.adapters.extras import framework
 from arraystore.adapters.jax import Loader
-from arraystore.slots import Part
+from arraystore.part import Part
 
 DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
 

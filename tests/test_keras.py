@@ -18,7 +18,7 @@ import arraystore
 from arraystore import Augment, MissingExtraError, Slots, SpecError
 from arraystore.adapters.extras import framework
 from arraystore.adapters.keras import Dataset
-from arraystore.slots import Part
+from arraystore.part import Part
 
 N, SIZE = 48, 8
 

@@ -48,6 +48,9 @@ def loaded(strategy: Strategy, sources: list[str], size: tuple[int, int]) -> Pix
     with TemporaryDirectory() as folder:
         made = strategy.function(sources, size, Path(folder))
         assert isinstance(made, Path) == strategy.writes
+        if isinstance(made, tuple):
+            made, image_list = made
+            assert len(image_list) == len(sources), "the list is gone, and its memory with it"
         if isinstance(made, np.ndarray):
             assert not any(Path(folder).iterdir())
             return made
@@ -316,11 +319,11 @@ class TestProfile:
         [
             ({"limit": "2 bananas"}, "a size in bytes must be a number, or a text such as '8 GB'"),
             ({"limit": -1}, "a size in bytes must be a number"),
-            ({"limit": 0}, "limit must be more than 0 bytes, not 0"),
+            ({"limit": 0}, "a limit must be at least 1 byte, not 0"),
             ({"count": 0}, "count must be a whole number of 1 or more, not 0"),
             ({"count": 2.5}, "count must be a whole number of 1 or more, not 2.5"),
             ({"size": 0}, "size must be 1 to 65535 pixels"),
-            ({"interval_s": 0}, "interval_s must be a number of seconds greater than 0, not 0"),
+            ({"interval_s": 0}, "interval_s must lie between 0.001 and 3600 seconds, not 0"),
             ({"timeout_s": float("inf")}, "timeout_s must be a number of seconds greater than 0, not inf"),
             ({"strategies": ["x"]}, "there is no strategy 'x'"),
             ({"scratch": "/nowhere"}, "scratch must be an existing folder, and '/nowhere' is none"),

@@ -15,7 +15,8 @@ import arraystore
 from arraystore.adapters import torch_loader
 from arraystore.adapters.torch import Loader
 from arraystore.augment import Augment
-from arraystore.slots import Part, Slots
+from arraystore.part import Part
+from arraystore.slots import Slots
 
 COUNT = 1200
 CUDA = torch.device("cuda", 0)

@@ -10,8 +10,12 @@ from arraystore.errors import MissingExtraError
 __all__ = ["framework"]
 
 
-def framework(name: str) -> ModuleType:
-    """Import a framework; the extra that installs it has its name.
+def framework(name: str, *, extra: str | None = None) -> ModuleType:
+    """Import a framework, or what else is an extra.
+
+    Args:
+        name: of the module.
+        extra: the extra that installs it; None where it has that name.
 
     Raises:
         MissingExtraError: it is not installed.
@@ -21,4 +25,4 @@ def framework(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != name:  # it is there, and lacks something itself: a Keras without a back end, say
             raise
-        raise MissingExtraError(f"{name} is not installed; pip install 'arraystore[{name}]'") from error
+        raise MissingExtraError(f"{name} is not installed; pip install 'arraystore[{extra or name}]'") from error

@@ -6,7 +6,6 @@ import os
 import shlex
 import signal
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,8 +16,9 @@ import typer
 
 from arraystore.cli import options
 from arraystore.cli.app import Debug, app, errors_reported
+from arraystore.memory.plot import check as check_plot
 from arraystore.memory.profile import COUNT, TIMEOUT_S, profile
-from arraystore.memory.report import Measurement, MemoryReport
+from arraystore.memory.report import MemoryReport
 from arraystore.memory.stages import Stage, reporting
 from arraystore.memory.strategies import STRATEGIES
 
@@ -77,7 +77,7 @@ def _profile(  # noqa: PLR0913 - each is an option of the command
     stages: list[Stage] = []
     with errors_reported(debug=debug, interrupted="interrupted; what was written for a while is removed"):
         if plot is not None:
-            _try_plot(plot)
+            check_plot(plot)
         try:
             with _endings_as_ctrl_c(), reporting(sys.stderr.isatty()) as show:
 
@@ -125,12 +125,6 @@ def _check_outputs(outputs: Mapping[str, Path]) -> None:
             reason = "is given twice: choose a name for each"
         if reason is not None:
             raise typer.BadParameter(f"{path} {reason}", param_hint=f"'--{option}'")
-
-
-def _try_plot(path: Path) -> None:
-    """Draw a report with nothing in it, elsewhere: what draws may not be installed, or not know the format."""
-    with tempfile.TemporaryDirectory() as folder:
-        MemoryReport("", (Measurement("", "skipped"),)).plot(Path(folder, path.name))
 
 
 def _write(report: MemoryReport, outputs: Mapping[str, Path]) -> None:

@@ -24,6 +24,7 @@ from arraystore.memory.machine import file_system, machine_facts
 from arraystore.memory.report import Measurement, MemoryReport
 from arraystore.memory.stages import Stage, reporting
 from arraystore.memory.strategies import Strategy, strategies_of
+from arraystore.memory.trace import check_options
 from arraystore.spec import DEFAULT_MAX_PIXELS, ImageSpec, is_whole
 from arraystore.stores.base import needed_bytes
 
@@ -72,14 +73,17 @@ def profile(  # noqa: PLR0913 - each option is keyword-only
     Raises:
         SpecError: an option has a value that cannot be.
         ManifestError: the sources cannot be listed, are not files, or none of them can be decoded.
+        ProfileError: a process could not be started or read.
         OSError: the scratch folder cannot be written.
     """
     chosen = strategies_of(strategies)
     spec = ImageSpec(size=size)
-    _check_numbers(count, interval_s, timeout_s)
+    if not is_whole(count) or count < 1:
+        raise SpecError(f"count must be a whole number of 1 or more, not {count!r}")
+    if not (isinstance(timeout_s, int | float) and 0 < timeout_s < math.inf):
+        raise SpecError(f"timeout_s must be a number of seconds greater than 0, not {timeout_s!r}")
     limit_bytes = None if limit is None else parse_bytes(limit)
-    if limit_bytes == 0:
-        raise SpecError(f"limit must be more than 0 bytes, not {limit!r}")
+    check_options(interval_s, limit_bytes)  # before the images are read
     parent = Path(tempfile.gettempdir() if scratch is None else scratch)
     if not parent.is_dir():
         raise SpecError(f"scratch must be an existing folder, and {str(parent)!r} is none: make it, or pass another")
@@ -102,14 +106,6 @@ def profile(  # noqa: PLR0913 - each option is keyword-only
             comparison = replace(comparison, measurements=(*comparison.measurements, measurement))
         report(Stage("", len(chosen), comparison))
     return comparison
-
-
-def _check_numbers(count: int, interval_s: float, timeout_s: float) -> None:
-    if not is_whole(count) or count < 1:
-        raise SpecError(f"count must be a whole number of 1 or more, not {count!r}")
-    for name, seconds in (("interval_s", interval_s), ("timeout_s", timeout_s)):
-        if not (isinstance(seconds, int | float) and 0 < seconds < math.inf):
-            raise SpecError(f"{name} must be a number of seconds greater than 0, not {seconds!r}")
 
 
 def _pick(manifest: Manifest, count: int) -> tuple[list[str], str]:

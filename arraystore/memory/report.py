@@ -87,7 +87,7 @@ class Measurement:
             where it does not tell, or where there were several processes.
         processes: how many there were at once, at most.
         readings: how many were taken.
-        sampler_cpu_s: seconds of processor time that the readings took, after the sampler's start.
+        sampler_cpu_s: seconds of processor time that the readings took while it ran.
         method: how memory was read, in words for the reader.
         note: what the call does, in a line for the reader; "" where nobody said.
         array_bytes: the size of the array that it makes, where that is not the report's; None where it is.

@@ -24,6 +24,7 @@ __all__ = ["STRATEGIES", "Strategy", "strategies_of"]
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 Size: TypeAlias = tuple[int, int]
+Made: TypeAlias = Pixels | Path | tuple[Pixels, list[Pixels]]
 
 # The interpreter, NumPy, a decoder and the images that are being decoded, and something to spare.
 _BESIDE_BYTES = 200 << 20
@@ -38,8 +39,8 @@ class Strategy:
         name: what it is called in a report.
         note: what it does, in one line.
         function: called with the sources (paths, one a slot), the height and width of a slot in pixels, and an empty
-            folder that it may write to. Returns what it made: the array, uint8, (N, 3, H, W), or the path of a file or
-            folder that holds it.
+            folder that it may write to. Returns what is there at the end: the array, uint8, (N, 3, H, W), with the list
+            that it was made of, if there is one; or the path of a file or folder that holds the array.
         copies: how many times it holds the array's bytes in memory at its peak.
         writes: whether it leaves the array on disk.
         largest_count: of how many images it can be asked at most, because more would take for ever; None for any
@@ -49,7 +50,7 @@ class Strategy:
     key: str
     name: str
     note: str
-    function: Callable[[Sequence[str], Size, Path], Pixels | Path]
+    function: Callable[[Sequence[str], Size, Path], Made]
     copies: int
     writes: bool = False
     largest_count: int | None = None
@@ -89,22 +90,25 @@ def _images(sources: Sequence[str], size: Size) -> Iterator[Pixels]:
         yield np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _vstack(sources: Sequence[str], size: Size, _folder: Path) -> Pixels:
-    """Keep every image in a list, stack them, and turn the axes: the recipe that was current in 2015."""
+def _vstack(sources: Sequence[str], size: Size, _folder: Path) -> tuple[Pixels, list[Pixels]]:
+    """Keep every image in a list, stack them, and turn the axes: the recipe that was current in 2015.
+
+    It stood in scripts, whose list lives as long as they do; so it does here.
+    """
     mark("decoding")
     image_list = []
     for image in _images(sources, size):
         image_list.append(image)  # noqa: PERF402 - written as people write it
     mark("np.vstack")
     data = np.vstack(image_list)
-    return data.reshape(-1, *size, 3).transpose(0, 3, 1, 2)
+    return data.reshape(-1, *size, 3).transpose(0, 3, 1, 2), image_list
 
 
-def _stack(sources: Sequence[str], size: Size, _folder: Path) -> Pixels:
+def _stack(sources: Sequence[str], size: Size, _folder: Path) -> tuple[Pixels, list[Pixels]]:
     mark("decoding")
     image_list = [image.transpose(2, 0, 1) for image in _images(sources, size)]
     mark("np.stack")
-    return np.stack(image_list)
+    return np.stack(image_list), image_list
 
 
 def _append(sources: Sequence[str], size: Size, _folder: Path) -> Pixels:

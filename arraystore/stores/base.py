@@ -16,7 +16,8 @@ import numpy.typing as npt
 from arraystore.errors import BadImage
 from arraystore.fill import Filled
 from arraystore.format import FAILED, PAGE_BYTES, Description, SlotFile, ledger_dtype
-from arraystore.slots import Part, Slots
+from arraystore.part import Part
+from arraystore.slots import Slots
 from arraystore.spec import ImageSpec
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The parts of a store as `arraystore.verify` reads them: nothing is trusted, mapped or written.
+"""The parts of a store as `arraystore.verify` audits them: nothing is trusted, mapped or written.
 
 Whatever is wrong with a part is a FormatError that names it, and no other error. A part is a file of a folder, a
 dataset of an HDF5 file, or an array of a store in memory; its name is the one that ``digests`` in store.json has for

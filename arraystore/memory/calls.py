@@ -1,0 +1,260 @@
+"""The memory of functions, each called in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
+from typing import Any, Literal
+
+from arraystore.errors import ProfileError, SpecError
+from arraystore.memory.report import Mark, Measurement, MemoryReport, Outcome
+from arraystore.memory.trace import Watch, check_options, measurement_from
+
+__all__ = ["mark", "profile_memory"]
+
+_BEGIN_S = 120  # to start an interpreter and import the function's module
+_END_S = 30  # to leave, once it has been measured
+_say: Callable[[Any], None] | None = None  # set in the process of a function that is measured
+
+
+def mark(label: str) -> None:
+    """Note that something begins here, in a function that `profile_memory` calls; the curve shows it.
+
+    Elsewhere it does nothing, so that it can stay in the code.
+    """
+    if _say is not None:
+        _say(("mark", time.monotonic(), label))
+
+
+def profile_memory(  # noqa: PLR0913 - each is an independent choice
+    functions: Mapping[str, Callable[[], object]],
+    *,
+    title: str = "Memory over time",
+    array_bytes: int | None = None,
+    limit_bytes: int | None = None,
+    interval_s: float = 0.01,
+    timeout_s: float | None = None,
+    progress: Callable[[str], object] | None = None,
+) -> MemoryReport:
+    """Call functions, each in a fresh process, and compare how much memory they take.
+
+        >>> from functools import partial
+        >>> report = arraystore.profile_memory({"ones": partial(numpy.ones, 10**8)})  # doctest: +SKIP
+        >>> report.print()  # doctest: +SKIP
+
+    A function that can be imported, and a `functools.partial` of one, is called in a new interpreter. Any other, such
+    as a lambda or a function of a notebook, is called in a forked copy of this process, where the system can do that;
+    what it has from this process is not counted.
+
+    Args:
+        functions: name → function without arguments. Where one returns a path, what lies there counts as its bytes on
+            disk. Other results are dropped after the last reading.
+        title: of the report.
+        array_bytes: the size of what all of them make; peaks are shown as multiples of it.
+        limit_bytes: anonymous and shared memory beyond which a function's processes are killed.
+        interval_s: seconds from one reading to the next.
+        timeout_s: seconds after which a function is killed; None for no limit.
+        progress: called with each name before its function is.
+
+    Raises:
+        ProfileError: a process could not be started or read.
+        SpecError: a function cannot be called in another process here, or an option cannot be.
+    """
+    check_options(interval_s, limit_bytes)
+    starts = {name: _start_of(name, function) for name, function in functions.items()}  # refused before any is called
+    measurements = []
+    for name, function in functions.items():
+        if progress is not None:
+            progress(name)
+        measurements.append(_measure(name, function, starts[name], limit_bytes, interval_s, timeout_s))
+    return MemoryReport(title, tuple(measurements), array_bytes)
+
+
+def _start_of(name: str, function: Callable[[], object]) -> Literal["fresh", "forked"]:
+    try:
+        ForkingPickler.dumps(function)
+    except Exception:  # noqa: BLE001 - an object may refuse to be sent in any way it likes
+        importable = False
+    else:
+        # What has been typed into an interpreter or a notebook is only there, though it has a name.
+        typed = getattr(function, "__module__", "") == "__main__" and not hasattr(sys.modules["__main__"], "__file__")
+        importable = not typed
+    if importable:
+        return "fresh"
+    if "fork" not in multiprocessing.get_all_start_methods():
+        raise SpecError(
+            f"{name!r} cannot be called in another process: put it at the top of a module that can be imported, "
+            "or measure it here, with arraystore.MemoryTrace"
+        )
+    return "forked"
+
+
+@dataclass
+class _Course:
+    """How a call went.
+
+    Attributes:
+        began: by `time.monotonic`.
+        ended: likewise.
+        outcome: see `Measurement`.
+        reason: likewise.
+        path: what the function returned, if that was one.
+        marks: what it said on the way: when, by `time.monotonic`, and what.
+    """
+
+    began: float
+    ended: float = 0.0
+    outcome: Outcome = "finished"
+    reason: str = ""
+    path: str | None = None
+    marks: list[tuple[float, str]] = field(default_factory=list)
+
+
+def _measure(  # noqa: PLR0913 - see profile_memory
+    name: str,
+    function: Callable[[], object],
+    start: Literal["fresh", "forked"],
+    limit_bytes: int | None,
+    interval_s: float,
+    timeout_s: float | None,
+) -> Measurement:
+    make = (
+        multiprocessing.get_context("spawn").Process
+        if start == "fresh"
+        else multiprocessing.get_context("fork").Process
+    )
+    ours, theirs = multiprocessing.Pipe()
+    process = make(target=_call, args=(theirs, function), name=f"arraystore profile {name}")
+    process.start()
+    theirs.close()
+    try:
+        if not ours.poll(_BEGIN_S) or _receive(ours) != ("ready",):
+            process.kill()
+            process.join(_END_S)
+            raise ProfileError(
+                f"the process for {name!r} ended before the call (exit code {process.exitcode}): in a script, "
+                'profile_memory must be called under if __name__ == "__main__"'
+            )
+        watch = Watch(process.pid or 0, interval_s=interval_s, limit_bytes=limit_bytes, owned=True)
+        try:
+            ours.send("go")
+            course = _follow(ours, process.sentinel, timeout_s)
+        except BaseException:
+            with contextlib.suppress(ProfileError):  # what has happened matters more than a curve that is lost
+                watch.end(kill=True)
+            raise
+        read = watch.end(kill=course.outcome == "killed")
+        # Only now is its result let go.
+        with contextlib.suppress(OSError):
+            ours.send("leave")
+        process.join(_END_S)
+        if course.outcome == "failed" and not course.reason:
+            course.outcome, course.reason = _cause_of_death(course, read, process.exitcode, limit_bytes)
+            course.ended = max(read["columns"]["seconds"][-1], course.began)
+        return measurement_from(
+            read,
+            name,
+            course.began,
+            course.ended - course.began,
+            outcome=course.outcome,
+            reason=course.reason,
+            marks=[Mark(round(seconds - course.began, 4), label) for seconds, label in course.marks],
+            start=start,
+            disk_bytes=None if course.path is None else _disk_bytes(Path(course.path)),
+        )
+    finally:
+        process.kill()
+        process.join(_END_S)
+        ours.close()
+
+
+def _follow(ours: Connection, sentinel: int, timeout_s: float | None) -> _Course:
+    """Take what the process says until its function has ended, it has died, or it takes too long."""
+    course = _Course(time.monotonic())
+    deadline = None if timeout_s is None else course.began + timeout_s
+    while True:
+        left = None if deadline is None else max(deadline - time.monotonic(), 0)
+        ready = wait([ours, sentinel], left)
+        message = _receive(ours) if ours in ready else None
+        course.ended = time.monotonic()
+        if not ready:
+            course.outcome = "killed"
+            course.reason = f"killed: it took longer than {timeout_s:,g} s{_where(course)}"
+            return course
+        match message:
+            case ("began", seconds):
+                course.began = seconds
+            case ("mark", seconds, label):
+                course.marks.append((seconds, label))
+            case ("returned", seconds, path):
+                course.ended, course.path = seconds, path
+                return course
+            case ("raised", seconds, text):
+                course.ended, course.outcome, course.reason = seconds, "failed", f"{text}{_where(course)}"
+                return course
+            case _:
+                course.outcome = "failed"  # it has died; from what, its exit code and the sampler know
+                return course
+
+
+def _cause_of_death(
+    course: _Course, read: Mapping[str, Any], exitcode: int | None, limit_bytes: int | None
+) -> tuple[Outcome, str]:
+    columns = read["columns"]
+    held = (columns["anonymous"][-1] + columns["shmem"][-1]) / 1e9
+    after = f"after {max(columns['seconds'][-1] - course.began, 0):.1f} s{_where(course)}"
+    if read["killed_at"] is not None and limit_bytes is not None:
+        return "killed", f"killed at {held:.2f} GB, beyond the limit of {limit_bytes / 1e9:.2f} GB, {after}"
+    if exitcode == -signal.SIGKILL:
+        return "killed", f"killed by the system at {held:.2f} GB {after}: memory may have run out"
+    return "failed", f"the process ended with exit code {exitcode} {after}"
+
+
+def _where(course: _Course) -> str:
+    return f', in "{course.marks[-1][1]}"' if course.marks else ""
+
+
+def _receive(ours: Connection) -> tuple[Any, ...] | None:
+    """Return what the process says, or None when it has ended."""
+    try:
+        message: tuple[Any, ...] = ours.recv()
+    except (EOFError, OSError):
+        return None
+    return message
+
+
+def _call(theirs: Connection, function: Callable[[], object]) -> None:
+    """The process: wait until it is watched, call the function, and hold what it returned until told to leave."""
+    global _say  # noqa: PLW0603 - `mark` is called from deep inside of functions that know nothing of this
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who called decides what becomes of this process
+    _say = theirs.send
+    theirs.send(("ready",))
+    theirs.recv()
+    theirs.send(("began", time.monotonic()))
+    try:
+        result = function()
+    except BaseException as error:  # noqa: BLE001 - told, as text
+        text = "".join(traceback.format_exception_only(error)).strip()
+        theirs.send(("raised", time.monotonic(), text))
+    else:
+        path = os.fspath(result) if isinstance(result, str | os.PathLike) else None
+        theirs.send(("returned", time.monotonic(), path))
+    with contextlib.suppress(EOFError, OSError):
+        theirs.recv()
+
+
+def _disk_bytes(path: Path) -> int:
+    """Return what is allocated for a file, or for all files under a folder; 0 where there is nothing."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    stats = (file.lstat() for file in files if file.is_file() and not file.is_symlink())
+    return sum(getattr(stat, "st_blocks", -(-stat.st_size // 512)) * 512 for stat in stats)

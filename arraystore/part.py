@@ -1,0 +1,115 @@
+"""Slots in one array, mapped from a file or in RAM, and the way of a mapped one to another process."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeGuard
+
+import numpy as np
+import numpy.typing as npt
+
+from arraystore.errors import FormatError
+
+__all__ = ["Part"]
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """Slots that lie in one array, with what is known of each.
+
+    It pickles: what is mapped is sent by the name of its file, and mapped again there; what is in RAM is copied.
+
+    Attributes:
+        images: (n, *slot_shape), C-order, read-only; a np.memmap of a whole array in a file, or an array in RAM.
+        status: uint8, (n,), or None where every slot is stored.
+        checksums: uint64, (n,), or None where there are none.
+        targets: name → array, axis 0 = n.
+    """
+
+    images: Array
+    status: npt.NDArray[np.uint8] | None = None
+    checksums: npt.NDArray[np.uint64] | None = None
+    targets: Mapping[str, Array] = field(default_factory=dict)
+    _files: Mapping[str, tuple[int, int]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        mapped = {str(array.filename) for array in self._arrays() if _is_mapping(array)}
+        object.__setattr__(self, "_files", {path: _identity(path) for path in mapped})
+
+    def _arrays(self) -> tuple[Array | None, ...]:
+        return self.images, self.status, self.checksums, *self.targets.values()
+
+    def open_file(self) -> int | None:
+        """Open the file that the images are mapped from; the caller closes it.
+
+        Returns:
+            a descriptor, or None where they lie in RAM, or the file's name leads to another one, or to none, by now.
+        """
+        if not _is_mapping(self.images):
+            return None
+        path = str(self.images.filename)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+        info = os.fstat(descriptor)
+        if (info.st_dev, info.st_ino) != self._files[path]:
+            os.close(descriptor)
+            return None
+        return descriptor
+
+    def __reduce__(self) -> tuple[Callable[..., Part], tuple[Any, ...]]:
+        return _receive, (tuple(self.targets), [self._sendable(array) for array in self._arrays()])
+
+    def _sendable(self, array: Array | None) -> Any:
+        if not _is_mapping(array):
+            return array
+        path = str(array.filename)
+        order: Literal["C", "F"] = "C" if array.flags.c_contiguous else "F"
+        return _Mapping(path, array.dtype, array.offset, array.shape, order, self._files[path])
+
+
+@dataclass(frozen=True, slots=True)
+class _Mapping:
+    path: str
+    dtype: Any
+    offset: int
+    shape: tuple[int, ...]
+    order: Literal["C", "F"]
+    identity: tuple[int, int]
+
+    def map(self) -> Array:
+        try:
+            if _identity(self.path) == self.identity:
+                return np.memmap(self.path, self.dtype, "r", self.offset, self.shape, self.order)
+        except (OSError, ValueError):  # it went this moment, or was cut short
+            pass
+        raise FormatError(
+            f"{self.path} is not the file any more that was opened: it was replaced or removed; open it again",
+            source=self.path,
+        )
+
+
+def _receive(names: tuple[str, ...], sent: list[Any]) -> Part:
+    images, status, checksums, *targets = [each.map() if isinstance(each, _Mapping) else each for each in sent]
+    return Part(images, status, checksums, dict(zip(names, targets, strict=True)))
+
+
+def _is_mapping(array: Array | None) -> TypeGuard[np.memmap[Any, Any]]:
+    """Whether this is the whole of what was mapped: a part of it keeps the offset of the whole."""
+    base: object = None if array is None else array.base
+    return isinstance(array, np.memmap) and array.filename is not None and isinstance(base, mmap.mmap)
+
+
+def _identity(path: str) -> tuple[int, int]:
+    try:
+        info = Path(path).stat()
+    except OSError:
+        return 0, 0
+    return info.st_dev, info.st_ino
