@@ -33,6 +33,7 @@ from arraystore.geometry import CenterCrop, PadAndCrop, RandomCrop, RandomResize
 from arraystore.loader import Loader
 from arraystore.manifest import Manifest
 from arraystore.memory import MemoryReport, MemoryTrace, profile_memory
+from arraystore.memory.profile import profile
 from arraystore.plan import plan
 from arraystore.progress import Progress
 from arraystore.repair import repair
@@ -76,6 +77,7 @@ __all__ = [
     "concatenate",
     "open",
     "plan",
+    "profile",
     "profile_memory",
     "repair",
     "update",

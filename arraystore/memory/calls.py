@@ -77,7 +77,9 @@ def profile_memory(  # noqa: PLR0913 - each is an independent choice
         if progress is not None:
             progress(name)
         measurements.append(_measure(name, function, starts[name], limit_bytes, interval_s, timeout_s))
-    return MemoryReport(title, tuple(measurements), array_bytes)
+    from arraystore.memory.machine import machine_facts  # noqa: PLC0415 - it asks the package for its version
+
+    return MemoryReport(title, tuple(measurements), array_bytes, machine_facts())
 
 
 def _start_of(name: str, function: Callable[[], object]) -> Literal["fresh", "forked"]:

@@ -20,11 +20,13 @@ _PACKAGES = ("numpy", "opencv-python-headless", "opencv-python", "h5py")
 def machine_facts() -> dict[str, str]:
     """Return what is known of this machine, name → text: cores, processor, memory, system, Python, and packages."""
     usable, cores = usable_cpus(), os.cpu_count() or 1
-    total, available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), available_memory_bytes()
+    available = available_memory_bytes()
+    memory = [readable(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))] if hasattr(os, "sysconf") else []
+    memory += [] if available is None else [f"{readable(available)} available"]
     facts = {
         "cores": f"{cores:,}" + (f", of which {usable:,} may be used" if usable < cores else ""),
         "cpu": _model() or platform.processor() or platform.machine(),
-        "memory": readable(total) + ("" if available is None else f", {readable(available)} of it available"),
+        "memory": ", ".join(memory),
         "kernel": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "arraystore": arraystore.__version__,

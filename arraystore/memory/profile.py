@@ -16,7 +16,7 @@ from arraystore.cache import parse_bytes
 from arraystore.errors import DecodeError, ManifestError, SpecError
 from arraystore.fill import read_source
 from arraystore.header import read_header
-from arraystore.info import many, readable
+from arraystore.info import flat, many, readable
 from arraystore.limits import available_memory_bytes, free_disk_bytes
 from arraystore.manifest import Manifest
 from arraystore.memory.calls import profile_memory
@@ -122,7 +122,7 @@ def _pick(manifest: Manifest, count: int) -> tuple[list[str], str]:
             usable.append(path)
         else:
             bad.append((row, manifest.name(row), reason))
-            _logger.info("slot %d ← %s is left out: %s", *bad[-1])
+            _logger.info("slot %d ← %s is left out: %s", row, flat(manifest.name(row)), flat(reason))
     if not usable:
         row, name, reason = bad[0]
         raise ManifestError(

@@ -8,7 +8,7 @@ and ends. So it never outlives who started it.
 
 On Linux a reading is a ``/proc/PID/status`` for each process, 10 µs together with the arithmetic. What is shared only
 ``smaps_rollup`` knows, which walks through all pages (0.2 ms for 2 GB in huge pages, 30 times that in small ones), so
-it is read as often as 0.2 % of a core allow, and at once when a process comes or goes; in between, its figures move
+it is read as often as 0.1 % of a core allow, and at once when a process comes or goes; in between, its figures move
 with those of ``status``. Elsewhere psutil is asked.
 
 Waking up, too, takes time, some 30 µs, so that a reading every 10 ms costs about 0.6 % of a core. It never costs more
@@ -36,10 +36,10 @@ __all__ = ["COLUMNS", "Columns", "parse_sizes", "sample"]
 COLUMNS = ("seconds", "anonymous", "file", "shmem", "pss", "rss")
 _KEPT = 4096  # readings, at most twice that: 40 s in full, or hours with neighbours merged
 _SHARE, _GRACE_S = 0.009, 0.005  # of a core, after that much at the beginning
-_SCAN_S = 0.1  # between looks for new processes, at least
+_SCAN_S = 0.25  # between looks for new processes, at least
 _SCAN_PAUSE = 1000  # times a look's own duration
 _ROLLUP_S = 0.2  # between two readings of what is shared, at least
-_ROLLUP_SHARE, _ROLLUP_GRACE_S = 0.002, 0.01  # of a core, after that much at the beginning
+_ROLLUP_SHARE, _ROLLUP_GRACE_S = 0.001, 0.003  # of a core, after that much at the beginning
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 0.01
 _CHUNK = 8192  # longer than any of these files
 
