@@ -12,7 +12,8 @@ it is read as often as 0.1 % of a core allow, and at once when a process comes o
 with those of ``status``. Elsewhere psutil is asked.
 
 Waking up, too, takes time, some 30 µs, so that a reading every 10 ms costs about 0.6 % of a core. It never costs more
-than 0.9 %, beyond 5 ms at the beginning: where a tree is large, or the machine slow, readings come less often.
+than 0.9 %, beyond 5 ms at the beginning: where a tree is large, or the machine slow, readings come less often; only
+near a limit they come as often as they must.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ _SCAN_S = 0.25  # between looks for new processes, at least
 _SCAN_PAUSE = 1000  # times a look's own duration
 _ROLLUP_S = 0.2  # between two readings of what is shared, at least
 _ROLLUP_SHARE, _ROLLUP_GRACE_S = 0.001, 0.003  # of a core, after that much at the beginning
+_FASTEST, _SHORTEST_S = 4e9, 0.002  # bytes a second that a process can take, and the shortest pause near a limit
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 0.01
 _CHUNK = 8192  # longer than any of these files
 
@@ -432,9 +434,12 @@ def sample(pid: int, interval_s: float, limit_bytes: int, method: str, *, owned:
             tree.kill()
             killed_at = row[0]
             break
-        now = time.monotonic()
         affordable = began + (time.process_time() - cost_s - _GRACE_S) / _SHARE
-        if orders.wait(max(row[0] + interval_s, affordable) - now):
+        pause = max(row[0] + interval_s, affordable) - time.monotonic()
+        if limit_bytes:
+            # Whatever it costs: before it can have gone far beyond.
+            pause = min(pause, max((limit_bytes - anonymous - shmem) / _FASTEST, _SHORTEST_S))
+        if orders.wait(pause):
             row = tree.read()
             if row is not None:
                 columns.add(row)
