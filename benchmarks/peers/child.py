@@ -9,12 +9,13 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import signal
 import sys
 import time
 import traceback
 import warnings
 from collections.abc import Callable
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ class Peer:
         """Import the adapter, and so the peer; return the seconds that took, and the peer's version."""
         start = time.perf_counter()
         self._adapter = importlib.import_module(self._name)
-        return {"import_s": time.perf_counter() - start, "version": version(package)}
+        return {"import_s": time.perf_counter() - start, "version": version_of(package)}
 
     def build(self, photos: list[str], folder: str, size: int, workers: int) -> dict[str, Any]:
         """Build from the photos, with their numbers as labels."""
@@ -57,22 +58,18 @@ class Peer:
             epochs += 1
         return {"wall_s": time.perf_counter() - start, "images": images, "epochs": epochs}
 
-    def check(
-        self, folder: str, batch: int, workers: int, epoch: int, expected: str, rows: list[int]
-    ) -> dict[str, Any]:
+    def check(self, expected: str, rows: list[int], folder: str, **how: int) -> dict[str, Any]:
         """Read an epoch, and compare it with the images that Pillow makes.
 
         Args:
-            folder: what was built.
-            batch: images of a batch.
-            workers: threads or processes.
-            epoch: its number.
             expected: a .npy file of the distinct images, uint8, (D, H, W, 3).
             rows: which of these each slot should have.
+            folder: what was built.
+            how: batch, workers and epoch.
         """
         images, labels, differences = np.load(expected, mmap_mode="r"), [], []
         dtype, shape = "", ()
-        for got, slots in self._adapter.read(Path(folder), batch, workers, epoch):
+        for got, slots in self._adapter.read(Path(folder), **how):
             pixels, numbers = np.asarray(got), np.asarray(slots).reshape(-1).tolist()
             dtype, shape = dtype or str(pixels.dtype), shape or pixels.shape[1:]
             labels += numbers
@@ -81,6 +78,14 @@ class Peer:
                 for one, slot in zip(pixels, numbers, strict=True)
             ]
         return {"labels": labels, "differences": differences, "dtype": dtype, "shape": shape}
+
+
+def version_of(package: str) -> str:
+    """Return the version of a package; "" where it says none."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
 
 
 def difference(image: Pixels, expected: Pixels) -> float:
@@ -117,4 +122,6 @@ def serve(peer: Peer) -> None:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")  # what frameworks have to say of their options
+    # Whoever started this may be killed before it can kill this one: then it ends by itself.
+    signal.alarm(int(sys.argv[3]))
     serve(Peer(Path(sys.argv[1]), sys.argv[2]))

@@ -1,13 +1,14 @@
 """A peer's process as the runner sees it: a place of its own, a time limit for all it does, and what its tree holds.
 
-A peer may leave files in the temporary directory, empty it, hang, or die with workers: so it has a temporary directory, a
-home and caches of its own, and a session of its own that is killed whole when its time is over.
+A peer may leave files in the temporary directory, empty it, hang, or die with workers: so it has a temporary directory,
+a home and caches of its own, and a session of its own that is killed whole when its time is over.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import select
 import signal
@@ -20,6 +21,8 @@ from typing import IO, Any, Self
 
 CHILD = Path(__file__).with_name("child.py")
 LOOK_S, SHARE = 0.05, 50
+CLOSE_S = 5  # for what a peer has to clear up, such as shared memory
+LATER_S = 10  # after its limit a process ends by itself, if nobody is there any more who could kill it
 HELD = ("Pss_Anon", "Pss_Shmem")
 
 
@@ -36,24 +39,22 @@ class PeerError(Exception):
 
 
 class Process:
-    """The process of one peer. A context manager; leaving it kills the process and all that it has started.
+    """The process of one peer. A context manager; leaving it ends the process, and kills what does not end with it.
 
     Args:
-        python: the interpreter.
-        adapters: the folder of the adapters.
-        name: of the adapter.
+        command: that starts it; see `command`.
         folder: of the peer's own, empty: its files, temporary files, home, caches and log.
         workers: how many threads the libraries below a peer may use.
         limit_s: seconds until it is killed, whatever it does.
     """
 
-    def __init__(self, python: str, adapters: Path, name: str, *, folder: Path, workers: int, limit_s: float) -> None:
+    def __init__(self, command: list[str], *, folder: Path, workers: int, limit_s: float) -> None:
         self.log = folder / "log"
         self._limit_s, self._deadline = limit_s, time.monotonic() + limit_s
         self._unread = b""
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603 - this very script, and an adapter that the user names
-                [python, str(CHILD), str(adapters), name],
+                [*command, str(math.ceil(limit_s) + LATER_S)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -99,13 +100,16 @@ class Process:
         return self
 
     def __exit__(self, *about: object) -> None:
-        for process in tree(self._process.pid):  # also what has left the group, such as a daemon
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
+        with contextlib.suppress(BrokenPipeError):
+            pipe(self._process.stdin).close()  # which ends it, if it is well
+        try:
+            self._process.wait(max(0.0, min(CLOSE_S, self._deadline - time.monotonic())))
+        except subprocess.TimeoutExpired:
+            for process in tree(self._process.pid):  # also what has left the group, such as a daemon
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        with contextlib.suppress(BrokenPipeError):
-            pipe(self._process.stdin).close()
         pipe(self._process.stdout).close()
         self._process.wait()
 
@@ -142,6 +146,11 @@ class Peak:
         self._thread.join()
 
 
+def command(python: str, adapters: Path, name: str) -> list[str]:
+    """Return the command that starts an adapter of a folder in an interpreter."""
+    return [python, str(CHILD), str(adapters.absolute()), name]
+
+
 def environment(folder: Path, workers: int) -> Mapping[str, str]:
     """Return the environment of a peer that has this folder, and make the folders that it names."""
     own = {"HOME": "home", "XDG_CACHE_HOME": "home/cache", "HF_HOME": "home/hf", "KERAS_HOME": "home/keras"}
@@ -154,7 +163,9 @@ def environment(folder: Path, workers: int) -> Mapping[str, str]:
         **{name: str(folder / path) for name, path in own.items()},
         **dict.fromkeys(threads, str(workers)),
         # No network is assumed: nobody asks a hub whether there is something newer.
-        **{"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "DO_NOT_TRACK": "1", "CUDA_VISIBLE_DEVICES": ""},
+        "HF_HUB_OFFLINE": "1",
+        "HF_DATASETS_OFFLINE": "1",
+        "DO_NOT_TRACK": "1",
     }
 
 

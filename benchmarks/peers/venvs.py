@@ -51,7 +51,7 @@ def meaningful(text: str) -> str:
     """Return the line of pip's output that says most: the last error inside a build if there is one, else pip's own."""
     lines = [line.strip(" ╰─>|│") for line in text.splitlines()]
     inner = [line for line in lines if "Error: " in line or line.startswith("fatal error")]
-    outer = [line for line in lines if line.startswith("ERROR: ")]
+    outer = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     said = inner or outer[:1] or [line for line in lines if line] or ["pip said nothing"]
     return said[-1][:300]
 

@@ -1,6 +1,7 @@
 """DALI: its own pipeline decodes and resizes (antialiased) on the CPU; then its NumPy reader reads an image a file.
 
-Both pipelines run without a GPU. The reader maps the files, keeps their headers and shuffles all of them after each epoch.
+Both pipelines run without a GPU. The reader maps the files, keeps their headers and shuffles all of them after each
+epoch.
 """
 
 from __future__ import annotations

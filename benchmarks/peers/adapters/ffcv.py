@@ -1,7 +1,7 @@
 """FFCV: a .beton file of raw images, read from the page cache in random order by its compiled loader.
 
-`write_mode="raw"` and `os_cache=True` are what its documentation has for data that fit in memory. Its own resize keeps the
-aspect ratio, so the photographs are stretched by Pillow before, in its writer's workers.
+`write_mode="raw"` and `os_cache=True` are what its documentation has for data that fit in memory. Its own resize keeps
+the aspect ratio, so the photographs are stretched by Pillow before, in its writer's workers.
 """
 
 from __future__ import annotations

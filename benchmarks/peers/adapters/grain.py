@@ -1,7 +1,7 @@
 """Grain: ArrayRecord files of raw images, in its MapDataset, read by its threads.
 
-`group_size:1`, as its tutorial on ArrayRecord says for random access; a file a process; resized by Pillow, for it has no
-resize. Its threads read and parse records, and batches are made in front of them.
+`group_size:1`, as its tutorial on ArrayRecord has it for random access; a file a process; resized by Pillow, for it has
+no resize. Its threads read and parse records, and batches are made in front of them.
 """
 
 from __future__ import annotations

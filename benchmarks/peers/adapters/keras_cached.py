@@ -1,7 +1,7 @@
 """Keras image_dataset_from_directory, cached: the same, kept in memory as the first epoch decodes it.
 
-`cache`, `shuffle`, `batch` and `prefetch` in the order of TensorFlow's tutorial on loading images: images and not batches are
-cached, so that they are shuffled. It holds four bytes a value, so the whole array four times over.
+`cache`, `shuffle` and `prefetch` as in TensorFlow's tutorial on loading images; but images are cached, not batches, so
+that images are shuffled. It holds four bytes a value: the whole array four times over.
 """
 
 from __future__ import annotations

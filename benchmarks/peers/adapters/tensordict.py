@@ -21,8 +21,9 @@ def build(photos: list[str], labels: list[int], folder: Path, size: int, workers
     count = len(photos)
     # Expanded from one number, so that nothing is allocated but the files.
     images = torch.zeros((), dtype=torch.uint8).expand(count, 3, size, size)
-    data = TensorDict({"images": images, "labels": torch.tensor(labels)}, [count]).memmap_like(str(folder))
-    data["labels"][:] = torch.tensor(labels)
+    numbers = torch.tensor(labels)
+    data = TensorDict({"images": images, "labels": numbers}, [count]).memmap_like(str(folder))
+    data["labels"][:] = numbers
 
     def fill(rows: range) -> None:
         for i in rows:

@@ -1,7 +1,7 @@
 """WebDataset: tar shards of .npy members, and its WebLoader, which batches in the workers.
 
-Shards are shuffled, then samples in a buffer of 1,000; a batch is made in the worker, as its documentation advises. Each
-process writes shards of its own; resized by Pillow, for it has no resize.
+Shards are shuffled, then samples in a buffer of 1,000; a batch is made in the worker, as its documentation advises.
+Each process writes shards of its own; resized by Pillow, for it has no resize.
 """
 
 from __future__ import annotations
