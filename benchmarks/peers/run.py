@@ -6,10 +6,12 @@ seconds. It builds a few images, so that what is done only once is not timed, an
 apart, and one in which every image is compared with Pillow's; and then rounds of whole epochs, shuffled, from the page
 cache, in turn with arraystore. A peer that is not installed, fails, hangs or gives wrong images is a row that says so.
 
-    python benchmarks/peers/run.py --photos PHOTOS --install --venvs peers-venvs --images 2000
+    python benchmarks/peers/run.py --photos PHOTOS --install --venvs peers-venvs --images 4000
+
+With few images an epoch is over so soon that it is mostly its beginning.
 
 Some need more than pip brings: FFCV a compiler with OpenCV and libjpeg-turbo (libopencv-dev, libturbojpeg0-dev), SPDL
-FFmpeg's libraries. The environments take some 15 GB.
+FFmpeg's libraries. The environments take some 20 GB.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ def build(photos: list[str], labels: list[int], folder: Path, size: int, workers
     data["labels"][:] = numbers
 
     def fill(rows: range) -> None:
+        torch.set_num_threads(1)  # as in torch's own workers: it would wait for the other processes' threads
         for i in rows:
             data["images"][i] = torch.from_numpy(planes(photos[i], size))
 
