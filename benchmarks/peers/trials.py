@@ -131,14 +131,15 @@ class Trials:
         """Yield figures step by step, so that what is known stays when the next one fails."""
         needed = requirements(peer.adapters, peer.name)
         yield peer.process.ask("load", package=packages(needed)[0] if needed.exists() else peer.name)
-        built: Row = {}
-        for images, place in (self.photos[: FEW * self._options.workers], "few"), (self.photos, "all"):
-            folder = peer.folder / place
-            folder.mkdir()
-            target = {"folder": str(folder), "size": self._options.size, "workers": self._options.workers}
-            built = peer.process.watched("build", photos=images, **target)
+        self._built(peer, "few", self.photos[: FEW * self._options.workers])
+        built = self._built(peer, "all", self.photos)
         yield {"build_s": built["wall_s"], "build_images_per_s": len(self.photos) / built["wall_s"]}
         yield {"build_peak_bytes": built["peak_bytes"], "disk_bytes": disk_bytes(peer.folder / "all")}
+        again = built
+        if reference is not None:  # anew, so that what the machine does meanwhile falls on both
+            again = self._built(reference, "again", self.photos)
+            shutil.rmtree(reference.folder / "again")
+        yield {"arraystore_build_s": again["wall_s"], "build_times_arraystore": again["wall_s"] / built["wall_s"]}
         reading = self._reading(peer)
         first = peer.process.watched("read", epoch=0, least_s=0, **reading)
         yield {"first_epoch_s": first["wall_s"]}
@@ -147,6 +148,12 @@ class Trials:
         yield {"read_peak_bytes": max(first["peak_bytes"], seen["peak_bytes"])}
         yield verdict(seen, len(self.photos))
         yield self._rounds(peer, reference)
+
+    def _built(self, peer: Peer, place: str, images: list[str]) -> Row:
+        folder = peer.folder / place
+        folder.mkdir()
+        target = {"folder": str(folder), "size": self._options.size, "workers": self._options.workers}
+        return peer.process.watched("build", photos=images, **target)
 
     def _rounds(self, peer: Peer, reference: Peer | None) -> Row:
         rates: dict[Peer, list[float]] = {peer: []}

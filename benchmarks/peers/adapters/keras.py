@@ -1,4 +1,4 @@
-"""Keras image_dataset_from_directory: the photographs themselves, decoded and resized in every epoch.
+"""Keras, decoding in each epoch: image_dataset_from_directory over the photographs themselves.
 
 Nothing is built but a folder of copies; labels are given as a list. It resizes bilinearly and does not antialias, and
 yields float32. `prefetch` follows, as in its examples.

@@ -1,4 +1,4 @@
-"""Keras image_dataset_from_directory, cached: the same, kept in memory as the first epoch decodes it.
+"""Keras, decoding in the first epoch: image_dataset_from_directory, and a cache in memory.
 
 `cache`, `shuffle` and `prefetch` as in TensorFlow's tutorial on loading images; but images are cached, not batches, so
 that images are shuffled. It holds four bytes a value: the whole array four times over.
