@@ -4,8 +4,8 @@ Each peer has an adapter that does as its own documentation says (`adapters/`), 
 and runs in a process of its own, with a folder, temporary files, home and caches of its own, for at most ``--timeout``
 seconds. It builds a few images, so that what is done only once is not timed, and then all, followed by arraystore;
 reads an epoch that is told apart, and one in which every image is compared with Pillow's; and then rounds of whole
-epochs, shuffled, from the page cache, in turn with arraystore. A peer that is not installed, fails, hangs or gives wrong
-images is a row that says so.
+epochs, shuffled, from the page cache, in turn with arraystore. A peer that is not installed, fails, hangs or gives
+wrong images is a row that says so.
 
     python benchmarks/peers/run.py --photos PHOTOS --install --venvs peers-venvs --images 4000
 
