@@ -4,8 +4,8 @@ Each case runs in a process of its own (see `hosts.py`), all of a section in tur
 there all that it yields is compared with the slots. Only then is it timed. The sections:
 
 - warm: whole slots from the page cache, shuffled, against a copy of as many bytes with as many threads (`memcpy`:
-  np.copyto of whole batches from the mapping, without any order), loops by hand, and what others offer, on fewer slots
-  where they are slow. FFCV, tensordict and LitData are run where they are installed.
+  np.copyto of whole batches from the mapping, without any order), loops by hand, and torch's DataLoader, on fewer slots
+  where it is slow. `peers/run.py` has other libraries.
 - cold: the same from the disk, the file dropped from the page cache before each round, against reading it from its
   beginning to its end. What lies below the system, such as the cache of a virtual machine's host, is not dropped.
 - augment: crops of seven eighths, against a copy of as many bytes as are handed over; resampled ones against what
@@ -142,9 +142,8 @@ def warm(options: argparse.Namespace, folder: Path, hosts: Hosts) -> list[dict[s
     """Whole slots from the page cache."""
     job = job_of(options, folder)
 
-    def peer(name: str, divisor: int, needs: str = "torch") -> Case:
-        few = replace(job, count=max(job.count // divisor, 1))
-        return Case("read_peers", name, few, needs=needs, apart=needs != "torch")
+    def peer(name: str, divisor: int) -> Case:
+        return Case("read_peers", name, replace(job, count=max(job.count // divisor, 1)), needs="torch")
 
     cases = {
         OURS: Case("read_cases", OURS, job),
@@ -154,9 +153,6 @@ def warm(options: argparse.Namespace, folder: Path, hosts: Hosts) -> list[dict[s
         "DataLoader, np.memmap": peer("DataLoader, np.memmap", 4),
         "DataLoader, h5py": peer("DataLoader, h5py", 12),
         "DataLoader, Pillow decodes": peer("DataLoader, Pillow decodes", 48),
-        "tensordict": peer("tensordict", 4, "tensordict"),
-        "LitData": peer("LitData", 24, "litdata"),
-        "FFCV": peer("FFCV", 6, "ffcv"),
     }
     outcomes = in_turn(cases, hosts, options.rounds)
     title = f"Warm: {job.count:,} whole slots of {job.bytes_per_image:,} bytes, {job.threads} threads or workers"

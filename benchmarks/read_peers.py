@@ -1,12 +1,11 @@
-"""How others read: the cases of `read.py` that need a framework. Each makes its files from a store, in its own folder.
+"""torch's DataLoader: the cases of `read.py` that need a framework. Each makes its files from a store, in a folder.
 
 Where there is a choice it is the faster one: no copy before the framework's own, workers that stay, its own batches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +13,12 @@ import cv2
 import h5py
 import numpy as np
 from PIL import Image
-from read_cases import SEED, Expected, Pixels, consume, equals, mapped
+from read_cases import Expected, Pixels, consume, equals, mapped
 
 import arraystore
 
 if TYPE_CHECKING:
     from hosts import Job, Run
-
-ROWS_AT_ONCE = 256
 
 
 def own_folder(job: Job, name: str) -> Path:
@@ -35,9 +32,6 @@ def own_folder(job: Job, name: str) -> Path:
 def labelled(images: Pixels) -> Callable[[int], tuple[Pixels, int]]:
     """Return what gives an image and its slot."""
     return lambda i: (images[i], i)
-
-
-# --- torch's DataLoader ----------------------------------------------------------------------------------------------
 
 
 class Items:
@@ -120,84 +114,8 @@ def over_jpegs(job: Job) -> Run:
     return data_loader(Items(job.count, lambda: item), job, right)
 
 
-# --- others ----------------------------------------------------------------------------------------------------------
-
-
-def tensordict(job: Job) -> Run:
-    """A TensorDict that is mapped, indexed a batch at a time by torch's own threads."""
-    import torch  # noqa: PLC0415 - not for those without
-    from tensordict import TensorDict  # noqa: PLC0415
-
-    torch.set_num_threads(job.threads)
-    folder = own_folder(job, "tensordict")
-    images = mapped(job)[: job.count]
-    # A mapping that may be written, though nothing does: torch warns of others.
-    whole = torch.from_numpy(np.load(Path(job.store) / "images.npy", mmap_mode="c"))[: job.count]
-    if not (folder / "meta.json").exists():
-        TensorDict({"images": whole, "labels": torch.arange(job.count)}, [job.count]).memmap_(str(folder))
-    loaded = TensorDict.load_memmap(str(folder))
-
-    def batches(epoch: int) -> Iterator[tuple[Pixels, Pixels]]:
-        for chosen in torch.randperm(job.count, generator=torch.Generator().manual_seed(epoch)).split(job.batch):
-            batch = loaded[chosen]
-            yield batch["images"].numpy(), batch["labels"].numpy()
-
-    return lambda epoch, check: consume(batches(epoch), equals(images) if check else None, job.count)
-
-
-def lit_item(i: int, path: str) -> dict[str, Any]:
-    """Return one image for LitData, which sends this to a process of its own."""
-    return {"images": np.array(np.load(path, mmap_mode="r")[i]), "labels": i}
-
-
-def litdata(job: Job) -> Run:
-    """LitData's streaming dataset, from a local folder, through its own loader."""
-    import litdata as lit  # noqa: PLC0415 - not for those without
-
-    folder = own_folder(job, "litdata")
-    images = mapped(job)[: job.count]
-    if not (folder / "index.json").exists():
-        one = partial(lit_item, path=str(Path(job.store) / "images.npy"))
-        options: dict[str, Any] = {"chunk_bytes": "64MB", "num_workers": 1, "verbose": False}
-        lit.optimize(one, list(range(job.count)), output_dir=str(folder), **options)
-    dataset = lit.StreamingDataset(str(folder), shuffle=True, seed=SEED)
-    loader = lit.StreamingDataLoader(dataset, batch_size=job.batch, num_workers=job.threads, persistent_workers=True)
-
-    def run(_epoch: int, check: bool) -> dict[str, float]:  # noqa: FBT001 - see hosts.Run
-        batches = ((batch["images"].numpy(), batch["labels"].numpy()) for batch in loader)
-        return consume(batches, equals(images) if check else None, job.count)
-
-    return run
-
-
-def ffcv(job: Job) -> Run:
-    """FFCV's raw arrays, in random order, from the page cache."""
-    from ffcv.fields import IntField, NDArrayField  # noqa: PLC0415 - not for those without
-    from ffcv.fields.decoders import IntDecoder, NDArrayDecoder  # noqa: PLC0415
-    from ffcv.loader import Loader, OrderOption  # noqa: PLC0415
-    from ffcv.writer import DatasetWriter  # noqa: PLC0415
-
-    path = own_folder(job, "ffcv") / "slots.beton"
-    images = mapped(job)[: job.count]
-    if not path.exists():
-        fields = {"images": NDArrayField(np.dtype(np.uint8), images.shape[1:]), "labels": IntField()}
-        DatasetWriter(str(path), fields).from_indexed_dataset(Items(job.count, lambda: labelled(images)))
-    pipelines: dict[str, Sequence[Any]] = {"images": [NDArrayDecoder()], "labels": [IntDecoder()]}
-    options: dict[str, Any] = {"num_workers": job.threads, "order": OrderOption.RANDOM, "os_cache": True}
-    loader = Loader(str(path), batch_size=job.batch, seed=SEED, drop_last=False, pipelines=pipelines, **options)
-
-    def run(_epoch: int, check: bool) -> dict[str, float]:  # noqa: FBT001 - see hosts.Run
-        batches = ((batch, slots.reshape(-1)) for batch, slots in loader)
-        return consume(batches, equals(images) if check else None, job.count)
-
-    return run
-
-
 CASES: dict[str, Callable[[Job], Run]] = {
     "DataLoader, np.memmap": over_memmap,
     "DataLoader, h5py": over_h5py,
     "DataLoader, Pillow decodes": over_jpegs,
-    "tensordict": tensordict,
-    "LitData": litdata,
-    "FFCV": ffcv,
 }
