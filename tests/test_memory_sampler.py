@@ -201,6 +201,25 @@ step("own")
     assert own["kernel_peak_bytes"] > 0
 
 
+def test_what_comes_and_goes_quickly_is_never_counted_twice() -> None:
+    code = """
+step("start")
+import time
+end = time.monotonic() + 1.5
+while time.monotonic() < end:
+    one = bytearray(b"1") * 40_000_000
+    two = bytearray(b"2") * 40_000_000
+    del one, two
+step("end")
+"""
+    with Puppet(code) as puppet:
+        watch = Watch(puppet.pid)
+        puppet.go_on()
+        columns = watch.end()["columns"]
+    assert all(anonymous <= rss for anonymous, rss in zip(columns["anonymous"], columns["rss"], strict=True))
+    assert 78 * MB <= max(columns["anonymous"]) <= 110 * MB
+
+
 def test_processor_time_counts_children_that_have_ended() -> None:
     burn = "import time\nwhile time.process_time() < 0.3: pass"
     code = f"""

@@ -46,7 +46,7 @@ _TICK_S = 1 / os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 0.01
 _CHUNK = 8192  # longer than any of these files
 
 _STATUS = (b"VmHWM", b"VmRSS", b"RssAnon", b"RssFile", b"RssShmem", b"VmSwap")
-_ROLLUP = (b"Pss_Anon", b"Pss_File", b"Pss_Shmem", b"SwapPss")
+_ROLLUP = (b"Rss", b"Anonymous", b"Swap", b"Pss_Anon", b"Pss_File", b"Pss_Shmem", b"SwapPss")
 
 
 def parse_sizes(text: bytes, names: Iterable[bytes]) -> dict[bytes, int]:
@@ -135,8 +135,8 @@ class _Process:
         status = self.status
         return (
             status[b"RssAnon"] + status.get(b"VmSwap", 0),
-            status.get(b"RssFile", 0),
-            status.get(b"RssShmem", 0),
+            status[b"RssFile"],
+            status[b"RssShmem"],
         )
 
     def own(self) -> tuple[int, int, int]:
@@ -154,12 +154,11 @@ class _Process:
             return False
         if b"Pss_Anon" not in rollup or not self.read():
             return False
-        anonymous, file_backed, shmem = self.held()
-        self.shared = (
-            anonymous - rollup[b"Pss_Anon"] - rollup.get(b"SwapPss", 0),
-            file_backed - rollup[b"Pss_File"],
-            shmem - rollup[b"Pss_Shmem"],
-        )
+        # Within one walk: what has come or gone between that and the reading of `status` is nobody else's.
+        anonymous = rollup[b"Anonymous"] - rollup[b"Pss_Anon"] + rollup[b"Swap"] - rollup[b"SwapPss"]
+        others = rollup[b"Rss"] - rollup[b"Anonymous"] - rollup[b"Pss_File"] - rollup[b"Pss_Shmem"]
+        shmem = min(max(self.status[b"RssShmem"] - rollup[b"Pss_Shmem"], 0), others)
+        self.shared = (anonymous, others - shmem, shmem)
         return True
 
     def read_cpu(self) -> None:
