@@ -10,9 +10,8 @@ All cases run in one process, in turn, on the same files, which are in the page 
   one thread, a pool of threads takes chunks of the list.
 
 Memory that is freed stays with the process (see `common.keep_memory`), and OpenCV's own threads are off throughout, so
-that every case uses as many threads as it says. Then the parts of one image's time, each function by itself. With
---large, camera photos, where arraystore lets libjpeg shrink by a power of two: how much faster, and how far from the
-pixels of a full decode.
+that every case uses as many threads as it says. With --large, camera photos, where arraystore lets libjpeg shrink by a
+power of two: how much faster, and how far from the pixels of a full decode.
 """
 
 from __future__ import annotations
@@ -37,6 +36,7 @@ from common import (
     keep_memory,
     machine,
     machine_line,
+    numbers,
     opencv_threads,
     photos,
     print_table,
@@ -47,7 +47,6 @@ from common import (
     take_turns,
     write_json,
 )
-from parts import report_parts
 from PIL import Image
 
 import arraystore
@@ -80,7 +79,6 @@ def main() -> None:
         check_free(scratch, store_bytes)
         timings = time_builds(chosen, options, scratch)
         write_json(options.json, report_builds(timings, len(chosen), options.threads, config), record)
-        write_json(options.json, [report_parts(paths, options.size, options.runs)], record)
         if large:
             write_json(options.json, report_large(large, options), record)
 
@@ -100,11 +98,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--scratch", type=Path, help="where to write stores; default: the system's temporary folder")
     parser.add_argument("--json", type=Path, help="append the figures to this file, as lines of JSON")
     return parser.parse_args()
-
-
-def numbers(text: str) -> list[int]:
-    """Return numbers that are separated by commas."""
-    return [int(part) for part in text.split(",")]
 
 
 # --- the cases -------------------------------------------------------------------------------------------------------

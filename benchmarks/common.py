@@ -27,14 +27,26 @@ from arraystore import __version__ as arraystore_version
 from arraystore.header import read_header
 from arraystore.limits import available_memory_bytes, usable_cpus
 
-PACKAGES = ("numpy", "opencv-python-headless", "opencv-python", "simplejpeg", "pillow", "numba", "h5py", "pyarrow")
+PACKAGES = (
+    "numpy",
+    "opencv-python-headless",
+    "opencv-python",
+    "simplejpeg",
+    "pillow",
+    "numba",
+    "h5py",
+    "pyarrow",
+    "xxhash",
+    "torch",
+)
 
 
-def machine(cache: str) -> dict[str, Any]:
+def machine(cache: str, folder: Path | None = None) -> dict[str, Any]:
     """Return the record of this machine that goes with every figure.
 
     Args:
         cache: the state of the page cache, in words.
+        folder: where files are written; default: the system's temporary folder.
     """
     versions = {}
     for name in PACKAGES:
@@ -46,6 +58,8 @@ def machine(cache: str) -> dict[str, Any]:
         "cores": usable_cpus(),
         "cpu": _first_line("/proc/cpuinfo", "model name") or platform.processor(),
         "memory_bytes": available_memory_bytes(),
+        "memory_total_bytes": int((_first_line("/proc/meminfo", "MemTotal") or "0 kB").split()[0]) * 1024,
+        "disk": disk(folder or Path(tempfile.gettempdir())),
         "kernel": platform.release(),
         "python": platform.python_version(),
         "arraystore": arraystore_version,
@@ -58,17 +72,51 @@ def machine_line(record: Mapping[str, Any]) -> str:
     """Return the machine's record in one line of text."""
     versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
     return (
-        f"{record['cores']} cores, {record['cpu']}, Linux {record['kernel']}, Python {record['python']}, "
+        f"{record['cores']} cores, {record['cpu']}, {record['memory_total_bytes'] / (1 << 30):.0f} GiB of memory, "
+        f"{disk_line(record['disk'])}, Linux {record['kernel']}, Python {record['python']}, "
         f"arraystore {record['arraystore']}, {versions}; {record['cache']}"
     )
 
 
+def disk(folder: Path) -> dict[str, Any]:
+    """Return what is known of the volume that a folder lies on.
+
+    Returns:
+        ``filesystem`` and ``device``, "" where the system does not say; ``rotational``, None where it does not;
+        ``size_bytes`` and ``free_bytes``.
+    """
+    volume = os.statvfs(folder)
+    sizes = {"size_bytes": volume.f_blocks * volume.f_frsize, "free_bytes": volume.f_bavail * volume.f_frsize}
+    number = os.stat(folder).st_dev  # noqa: PTH116 - beside statvfs, which Path lacks
+    device = f"{os.major(number)}:{os.minor(number)}"
+    # A line: numbers of the mount, device, root, mount point, options, "-", file system, source.
+    mounts = [line.split() for line in _lines("/proc/self/mountinfo")]
+    filesystem, source = next(
+        (tuple(each[each.index("-") + 1 :][:2]) for each in mounts if each[2] == device), ("", "")
+    )
+    block = Path(f"/sys/dev/block/{device}").resolve()
+    flags = [
+        _lines(str(place / "queue" / "rotational")) for place in (block, block.parent)
+    ]  # a partition's is its disk's
+    rotational = next((bool(int(lines[0])) for lines in flags if lines), None)
+    return {"filesystem": filesystem, "device": source, "rotational": rotational, **sizes}
+
+
+def disk_line(record: Mapping[str, Any]) -> str:
+    """Return what is known of a volume as text."""
+    turns = {None: "", True: ", rotational by its own word", False: ", not rotational"}[record["rotational"]]
+    return f"{record['filesystem'] or 'unknown file system'} of {record['size_bytes'] / 1e9:,.0f} GB{turns}"
+
+
 def _first_line(path: str, key: str) -> str:
+    return next((line.partition(":")[2].strip() for line in _lines(path) if line.startswith(key)), "")
+
+
+def _lines(path: str) -> list[str]:
     try:
-        lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
+        return Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return ""
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")
+        return []
 
 
 @dataclass
@@ -181,6 +229,11 @@ def scratch_folder(parent: Path | None) -> Iterator[Path]:
     """Make a temporary folder, in ``parent`` if given, and remove it and all that is in it afterwards."""
     with tempfile.TemporaryDirectory(prefix="arraystore-benchmark-", dir=parent) as name:
         yield Path(name)
+
+
+def numbers(text: str) -> list[int]:
+    """Return numbers that are separated by commas, for a command's options."""
+    return [int(part) for part in text.split(",")]
 
 
 def check_free(folder: Path, needed_bytes: int) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 from read_cases import SEED, Expected, Pixels, consume, loader, mapped
 from read_peers import Items, data_loader
 
@@ -51,7 +51,7 @@ def by_data_loader(job: Job, *, listed: str) -> Run:
 
     def item(i: int) -> tuple[Pixels, int]:
         with Image.open(paths[i]) as image:
-            small = image.convert("RGB").resize(size, Image.Resampling.BILINEAR)
+            small = ImageOps.exif_transpose(image).convert("RGB").resize(size, Image.Resampling.BILINEAR)
         return np.asarray(small).transpose(2, 0, 1), i
 
     return data_loader(Items(job.count, lambda: item), job, close_to(images))

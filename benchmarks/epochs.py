@@ -38,7 +38,7 @@ from common import (
 )
 from epoch_cases import CASES, PHOTOS, PRESIZED
 from hosts import Hosts, Job
-from PIL import Image
+from PIL import Image, ImageOps
 from read_turns import Case, Outcome, in_turn
 
 import arraystore
@@ -111,7 +111,7 @@ def make(paths: list[str], folder: Path, options: argparse.Namespace) -> dict[st
 def presize_one(path: str, to: str, *, size: int) -> None:
     """Resize a photograph, and write it as a JPEG."""
     with Image.open(path) as image:
-        small = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
+        small = ImageOps.exif_transpose(image).convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
     small.save(to, quality=QUALITY)
 
 

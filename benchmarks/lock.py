@@ -28,6 +28,7 @@ from typing import Any
 from common import (
     machine,
     machine_line,
+    numbers,
     opencv_threads,
     photos,
     print_table,
@@ -85,11 +86,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--scratch", type=Path, help="where to write; default: the system's temporary folder")
     parser.add_argument("--json", type=Path, help="append the figures to this file, as lines of JSON")
     return parser.parse_args()
-
-
-def numbers(text: str) -> list[int]:
-    """Return numbers that are separated by commas."""
-    return [int(part) for part in text.split(",")]
 
 
 # --- held ------------------------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from common import (
     check_memory,
     machine,
     machine_line,
+    numbers,
     print_table,
     scratch_folder,
     write_json,
@@ -66,11 +67,6 @@ def main() -> None:
         results = [watch(photos, scratch, medium, count, options) for medium, count in builds]
     report(results)
     write_json(options.json, results, record)
-
-
-def numbers(text: str) -> list[int]:
-    """Return numbers that are separated by commas."""
-    return [int(part) for part in text.split(",")]
 
 
 def make_photos(folder: Path) -> list[str]:

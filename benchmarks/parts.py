@@ -35,13 +35,10 @@ from common import (
 
 import arraystore
 from arraystore.decode import _decode_jpeg, _reduction
-from arraystore.fill import Job, _read, fill_slots
+from arraystore.fill import Job, fill_slots, read_source
 from arraystore.header import read_header
 from arraystore.resample import resize
 from arraystore.stats import channel_sums
-
-# A build's fixed cost is spread over so many images at least.
-IMAGES = 1000
 
 
 def main() -> None:
@@ -50,19 +47,23 @@ def main() -> None:
     parser.add_argument("photos", type=Path, help="a folder of JPEGs, at any depth")
     parser.add_argument("--size", type=int, default=256, help="of a slot, in pixels")
     parser.add_argument("--runs", type=int, default=5, help="rounds over the photos")
+    parser.add_argument(
+        "--images", type=int, default=1000, help="a build has so many at least, over which its fixed cost is spread"
+    )
     parser.add_argument("--json", type=Path, help="append the figures to this file, as lines of JSON")
     options = parser.parse_args()
     record = machine("warm page cache")
     print(machine_line(record))
     keep_memory()
     with opencv_threads(1):
-        write_json(options.json, [report_parts(photos(options.photos), options.size, options.runs)], record)
+        write_json(options.json, [report_parts(photos(options.photos), options)], record)
 
 
-def report_parts(paths: Sequence[str], size: int, runs: int) -> dict[str, Any]:
+def report_parts(paths: Sequence[str], options: argparse.Namespace) -> dict[str, Any]:
     """Time the functions, `fill_slots` and a build in turn; print the parts, and return them for JSON."""
+    size, runs = options.size, options.runs
     spec = arraystore.ImageSpec(size=size)
-    chosen = stretch(paths, min(len(paths), IMAGES))
+    chosen = stretch(paths, min(len(paths), options.images))
     slots = np.empty((len(chosen), *spec.slot_shape), np.uint8)
     rounds: list[list[dict[str, float]]] = []
 
@@ -70,7 +71,7 @@ def report_parts(paths: Sequence[str], size: int, runs: int) -> dict[str, Any]:
         rounds.append([parts_of(path, slot, spec) for path, slot in zip(chosen, slots, strict=True)])
 
     job = Job(start=0, sources=chosen, spec=spec)
-    listed = stretch(chosen, IMAGES)
+    listed = stretch(chosen, options.images)
     wholes = take_turns(
         {
             "steps": step_by_step,
@@ -123,7 +124,7 @@ def parts_of(path: str, slot: npt.NDArray[np.uint8], spec: arraystore.ImageSpec)
         seconds[name] = time.perf_counter() - mark
         mark = time.perf_counter()
 
-    data, *_ = _read(path, Path(path).stat().st_size)
+    data, *_ = read_source(path, Path(path).stat().st_size)
     lap("read")
     xxhash.xxh3_64_intdigest(data)
     lap("hash of the source")

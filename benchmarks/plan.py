@@ -22,6 +22,7 @@ from common import (
     keep_memory,
     machine,
     machine_line,
+    numbers,
     photos,
     print_table,
     scratch_folder,
@@ -57,11 +58,6 @@ def main() -> None:
         results = [run(paths, size, workers, options) for size in options.sizes for workers in options.workers]
     report(results)
     write_json(options.json, results, record)
-
-
-def numbers(text: str) -> list[int]:
-    """Return numbers that are separated by commas."""
-    return [int(part) for part in text.split(",")]
 
 
 def run(paths: Sequence[str], size: int, workers: int, options: argparse.Namespace) -> dict[str, Any]:

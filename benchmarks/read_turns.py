@@ -26,6 +26,7 @@ class Case:
         job: what it is run on.
         evicted: the file that is dropped from the page cache before each round, or None.
         needs: the package that it needs, or "".
+        apart: whether it has a process alone.
     """
 
     module: str
@@ -33,6 +34,7 @@ class Case:
     job: Job
     evicted: Path | None = None
     needs: str = ""
+    apart: bool = False
 
 
 @dataclass
@@ -74,7 +76,7 @@ def in_turn(cases: Mapping[str, Case], hosts: Hosts, rounds: int) -> dict[str, O
         for title, outcome in list(outcomes.items())[:: -1 if turn % 2 else 1]:
             if not outcome.missing:
                 case = outcome.case
-                run(outcome, hosts.of(case.module), title, turn)
+                run(outcome, hosts.of(case.module, title if case.apart else None), title, turn)
     hosts.close()
     return outcomes
 

@@ -18,7 +18,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from common import check_free, machine, machine_line, print_table, scratch_folder, spread, write_json
+from common import check_free, machine, machine_line, numbers, print_table, scratch_folder, spread, write_json
 from hosts import Hosts, Job
 
 from arraystore.limits import usable_cpus
@@ -75,11 +75,6 @@ def main() -> None:
         orders = [line_of("order", count, options, folder, hosts) for count in options.drawn_from]
         report_orders(orders)
     write_json(options.json, [*lines, *tables, *orders], record)
-
-
-def numbers(text: str) -> list[int]:
-    """Return numbers that are separated by commas."""
-    return [int(part) for part in text.split(",")]
 
 
 def line_of(case: str, count: int, options: argparse.Namespace, folder: Path, hosts: Hosts) -> dict[str, Any]:

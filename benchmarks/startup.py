@@ -43,6 +43,7 @@ def main() -> None:
     """Run it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=7, help="processes of each kind")
+    parser.add_argument("--cold", action="store_true", help="leave out the round before, which is not timed")
     parser.add_argument("--first-runs", type=int, default=3, help="processes that begin with an empty cache of numba")
     parser.add_argument("--json", type=Path, help="append the figures to this file, as lines of JSON")
     options = parser.parse_args()
@@ -54,7 +55,7 @@ def main() -> None:
         os.environ["PYTHONPYCACHEPREFIX"] = str(scratch / "bytecode")
         loaded = python("-c", LOADED).split()
         print(f"of {', '.join(HEAVY)}, `import arraystore` loads: {', '.join(loaded) or 'none'}")
-        timings = time_processes(scratch, options.runs, options.first_runs)
+        timings = time_processes(scratch, options.runs, options.first_runs, warm=not options.cold)
     write_json(options.json, report(timings, loaded), record)
 
 
@@ -68,8 +69,8 @@ def python(*arguments: str, **variables: str) -> str:
     return done.stdout
 
 
-def time_processes(scratch: Path, runs: int, first_runs: int) -> dict[str, Timing]:
-    """Run every kind of process in turn, after one of each that is not timed."""
+def time_processes(scratch: Path, runs: int, first_runs: int, *, warm: bool) -> dict[str, Timing]:
+    """Run every kind of process in turn, if that is wanted after one of each that is not timed."""
     photos = scratch / "photos"
     photos.mkdir()
     rng = np.random.default_rng(1)
@@ -87,7 +88,7 @@ def time_processes(scratch: Path, runs: int, first_runs: int) -> dict[str, Timin
         f"arraystore build, {IMAGES} images": (*command, str(photos), TARGET, "--size", "256", "-q"),
     }
     timings: dict[str, Timing] = {}
-    for turn in range(runs + 1):
+    for turn in range(0 if warm else 1, runs + 1):
         for name, arguments in processes.items():
             target = str(scratch / f"{turn}.store")
             taken = run([target if part == TARGET else part for part in arguments])
