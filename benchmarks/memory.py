@@ -1,9 +1,9 @@
 """How much anonymous memory does a build take?
 
-Each build runs in a fresh process and is watched from outside, every 10 ms, through /proc/PID/status. Anonymous memory
-is what the process itself holds and what runs a machine out of memory; file-backed pages are the store's own file,
-which the system writes out and takes back as it likes. A build into RAM should take the array and a constant; a build
-into a file a constant, however many images there are.
+Each build runs in a fresh process and is watched from outside by `arraystore.profile_memory`. Anonymous memory is what
+the process itself holds and what runs a machine out of memory; file-backed pages are the store's own file, which the
+system writes out and takes back as it likes. A build into RAM should take the array and a constant; a build into a file
+a constant, however many images there are.
 
 The images are a few generated JPEGs of 500 x 375 pixels, listed again and again: a store's memory depends on how many
 slots it has, not on what is in them.
@@ -12,10 +12,7 @@ slots it has, not on what is in them.
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
-import sys
-import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +30,10 @@ from common import (
 )
 
 import arraystore
+from arraystore.memory import mark
 
+BUILD = "build"
 DISTINCT = 50
-EVERY_S = 0.01
-FIELDS = ("RssAnon", "RssFile", "RssShmem")
 MIB = 1 << 20
 TARGETS = {"RAM": None, ".npy": "new.store", ".h5": "new.h5"}
 
@@ -50,11 +47,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=None, help="of the build; default: its own")
     parser.add_argument("--scratch", type=Path, help="where to write stores; default: the system's temporary folder")
     parser.add_argument("--json", type=Path, help="append the figures to this file, as lines of JSON")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.child:
-        build_here(json.loads(options.child))
-        return
     record = machine("warm page cache")
     print(machine_line(record))
     slot_bytes = 3 * options.size**2
@@ -79,38 +72,28 @@ def make_photos(folder: Path) -> list[str]:
     return paths
 
 
-def build_here(job: dict[str, Any]) -> None:
-    """The child: build the store, and say what the process held before that, when everything was loaded."""
-    photos, options = job["photos"], {"size": job["size"], "workers": job["workers"], "progress": False}
+def build_here(photos: list[str], target: str | None, count: int, options: dict[str, Any]) -> arraystore.Store:
+    """Build the store, in a process of its own, with everything loaded before."""
     arraystore.build(photos, **options)
-    before = memory_of("self")
-    sources = [photos[i % len(photos)] for i in range(job["count"])]
-    start = time.perf_counter()
-    store = arraystore.build(sources, job["target"], **options)
-    print(json.dumps({"before": before, "build_s": time.perf_counter() - start, "count": len(store.images)}))
+    sources = [photos[i % len(photos)] for i in range(count)]
+    mark(BUILD)
+    store = arraystore.build(sources, target, **options)
+    assert len(store.images) == count
+    return store
 
 
 def watch(photos: list[str], scratch: Path, medium: str, count: int, options: argparse.Namespace) -> dict[str, Any]:
-    """Build in a child, sample its memory until it ends, and return the peaks."""
+    """Build in a process of its own, and return the peaks."""
     name = TARGETS[medium]
     target = None if name is None else str(scratch / name)
-    job = {"photos": photos, "target": target, "count": count, "size": options.size, "workers": options.workers}
-    peak = dict.fromkeys(FIELDS, 0)
-    samples = 0
-    command = [sys.executable, __file__, "--child", json.dumps(job)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:  # noqa: S603 - this very script
-        while child.poll() is None:
-            for field, value in memory_of(str(child.pid)).items():
-                peak[field] = max(peak[field], value)
-            samples += 1
-            time.sleep(EVERY_S)
-        said = child.stdout.read() if child.stdout else ""
-    if child.returncode:
-        raise SystemExit(f"the build of {count:,} images into {medium} failed")
-    told = json.loads(said)
-    assert told["count"] == count
+    how = {"size": options.size, "workers": options.workers, "progress": False}
+    told = arraystore.profile_memory({medium: partial(build_here, photos, target, count, how)})[medium]
+    if told.outcome != "finished":
+        raise SystemExit(f"the build of {count:,} images into {medium} {told.outcome}: {told.reason}")
     if target is not None:
         remove(Path(target))
+    (began,) = (each.seconds for each in told.marks if each.label == BUILD)
+    before = [held for seconds, held in zip(told.curve.seconds, told.curve.anonymous, strict=True) if seconds <= began]
     return {
         "benchmark": "memory",
         "medium": medium,
@@ -118,26 +101,13 @@ def watch(photos: list[str], scratch: Path, medium: str, count: int, options: ar
         "size": options.size,
         "workers": options.workers,
         "array_bytes": count * 3 * options.size**2,
-        "peak_anonymous_bytes": peak["RssAnon"],
-        "peak_file_bytes": peak["RssFile"],
-        "peak_shared_bytes": peak["RssShmem"],
-        "anonymous_before_bytes": told["before"]["RssAnon"],
-        "build_s": told["build_s"],
-        "samples": samples,
+        "peak_anonymous_bytes": told.peak("anonymous"),
+        "peak_file_bytes": told.peak("file"),
+        "peak_shared_bytes": told.peak("shmem"),
+        "anonymous_before_bytes": before[-1],
+        "build_s": told.wall_s - began,
+        "samples": told.readings,
     }
-
-
-def memory_of(process: str) -> dict[str, int]:
-    """Return a process's resident memory in bytes by kind; nothing once it has ended.
-
-    Not smaps_rollup: it walks every page with the process's memory locked, which slows down what is watched.
-    """
-    try:
-        lines = Path(f"/proc/{process}/status").read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        return {}
-    pairs = (line.split(":", 1) for line in lines if ":" in line)
-    return {key: int(value.split()[0]) * 1024 for key, value in pairs if key in FIELDS}
 
 
 def remove(store: Path) -> None:

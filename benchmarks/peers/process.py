@@ -13,17 +13,16 @@ import os
 import select
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, Self
 
+from arraystore.memory.trace import Watch
+
 CHILD = Path(__file__).with_name("child.py")
-LOOK_S, SHARE = 0.05, 50
 CLOSE_S = 5  # for what a peer has to clear up, such as shared memory
 LATER_S = 10  # after its limit a process ends by itself, if nobody is there any more who could kill it
-HELD = ("Pss_Anon", "Pss_Shmem")
 
 
 class PeerError(Exception):
@@ -79,9 +78,13 @@ class Process:
 
     def watched(self, step: str, **about: Any) -> dict[str, Any]:
         """Do the same, and add the greatest memory of the process and its children meanwhile, as ``peak_bytes``."""
-        with Peak(self._process.pid) as peak:
+        watch = Watch(self._process.pid)
+        try:
             answer = self.ask(step, **about)
-        return {**answer, "peak_bytes": peak.bytes}
+        finally:
+            columns = watch.end()["columns"]
+        held = [one + other for one, other in zip(columns["anonymous"], columns["shmem"], strict=True)]
+        return {**answer, "peak_bytes": max(held)}
 
     def _line(self, step: str) -> bytes:
         out = pipe(self._process.stdout)
@@ -105,45 +108,11 @@ class Process:
         try:
             self._process.wait(max(0.0, min(CLOSE_S, self._deadline - time.monotonic())))
         except subprocess.TimeoutExpired:
-            for process in tree(self._process.pid):  # also what has left the group, such as a daemon
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process, signal.SIGKILL)
+            Watch(self._process.pid).end(kill=True)  # also what has left the group, such as a daemon
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         pipe(self._process.stdout).close()
         self._process.wait()
-
-
-class Peak:
-    """The greatest memory that a process and its children hold while this context is open.
-
-    What is their own (anonymous, or shared memory without a file), pages that they share divided among them; a file's
-    pages are left out. To look takes time in what is looked at: at most a fiftieth of it is spent so.
-
-    Attributes:
-        bytes: the greatest sum so far; 0 where the system does not say.
-    """
-
-    def __init__(self, process: int) -> None:
-        self.bytes = 0
-        self._process = process
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
-
-    def _look(self) -> None:
-        wait = 0.0
-        while not self._over.wait(wait):
-            start = time.perf_counter()
-            self.bytes = max(self.bytes, sum(map(held_bytes, tree(self._process))))
-            wait = max(LOOK_S, SHARE * (time.perf_counter() - start))
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *about: object) -> None:
-        self._over.set()
-        self._thread.join()
 
 
 def command(python: str, adapters: Path, name: str) -> list[str]:
@@ -173,30 +142,6 @@ def pipe(file: IO[bytes] | None) -> IO[bytes]:
     """Return an end of a pipe that is there."""
     assert file is not None
     return file
-
-
-def tree(process: int) -> list[int]:
-    """Return a process and all below it, as far as the system tells."""
-    below: dict[int, list[int]] = {}
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError, ValueError):
-            # The name may have blanks and parentheses in it: what follows the last of them is the state and the parent.
-            parent = int(entry.read_text(errors="replace").rpartition(")")[2].split()[1])
-            below.setdefault(parent, []).append(int(entry.parent.name))
-    found = [process]
-    for one in found:  # which grows meanwhile
-        found += below.get(one, [])
-    return found
-
-
-def held_bytes(process: int) -> int:
-    """Return what a process holds that is no file's; 0 once it has ended."""
-    try:
-        lines = Path(f"/proc/{process}/smaps_rollup").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return 0
-    pairs = (line.split(":", 1) for line in lines if ":" in line)
-    return sum(int(value.split()[0]) * 1024 for key, value in pairs if key in HELD)
 
 
 def last_line(log: Path) -> str:
