@@ -42,7 +42,7 @@ def trust(results: Results) -> str:
     rows = [
         [
             line["case"],
-            f"{line['peak_bytes']['rss'] / MIB:,.1f}",
+            f"{line['read_rss_bytes'] / MIB:,.1f}",
             *(
                 [f"{line['kernel_peak_bytes'] / MIB:,.1f}", f"{line['apart_from_kernel_peak']:.2%}"]
                 if line["kernel_peak_bytes"] is not None

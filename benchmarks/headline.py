@@ -55,9 +55,9 @@ def check(report: MemoryReport) -> None:
     rows = [
         [
             each.name,
-            f"{each.peak('rss') / MIB:,.1f}",
+            f"{max(each.curve.rss) / MIB:,.1f}",
             "" if each.kernel_peak_bytes is None else f"{each.kernel_peak_bytes / MIB:,.1f}",
-            "" if each.kernel_peak_bytes is None else f"{share_of_kernel_peak(each):.2%}",
+            "" if each.apart_from_kernel is None else f"{each.apart_from_kernel:.2%}",
             f"{each.sampler_share:.3%}",
         ]
         for each in report.measurements
@@ -67,15 +67,8 @@ def check(report: MemoryReport) -> None:
     print_table("Can the samples be trusted? In MiB", header, rows)
 
 
-def share_of_kernel_peak(measurement: Measurement) -> float:
-    """Return by what share of the system's own peak the sampled one differs from it."""
-    assert measurement.kernel_peak_bytes is not None
-    return abs(measurement.peak("rss") / measurement.kernel_peak_bytes - 1)
-
-
 def line_of(measurement: Measurement, report: MemoryReport) -> dict[str, Any]:
     """Return one call for JSON."""
-    kernel = measurement.kernel_peak_bytes
     return {
         "benchmark": "headline",
         "case": measurement.name,
@@ -83,9 +76,10 @@ def line_of(measurement: Measurement, report: MemoryReport) -> dict[str, Any]:
         "reason": measurement.reason,
         "array_bytes": measurement.array_bytes or report.array_bytes,
         "peak_bytes": {kind: measurement.peak(kind) for kind in ("anonymous", "file", "shmem", "pss", "rss")},
+        "read_rss_bytes": max(measurement.curve.rss, default=0),
         "start_bytes": measurement.start_bytes,
-        "kernel_peak_bytes": kernel,
-        "apart_from_kernel_peak": None if kernel is None else share_of_kernel_peak(measurement),
+        "kernel_peak_bytes": measurement.kernel_peak_bytes,
+        "apart_from_kernel_peak": measurement.apart_from_kernel,
         "sampler_share": measurement.sampler_share,
         "wall_s": [measurement.wall_s],
         "cpu_s": measurement.cpu_s,

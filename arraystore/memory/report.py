@@ -114,9 +114,18 @@ class Measurement:
     def peak(self, kind: Literal["anonymous", "file", "shmem", "pss", "rss", "held"] = "anonymous") -> int:
         """Return the greatest reading of one kind of memory, in bytes; 0 where there is none.
 
-        "held" is anonymous and shared memory together: what the faces of a report call a peak.
+        "held" is anonymous and shared memory together: what the faces of a report call a peak. "rss" is the system's
+        own peak, where it keeps one and that is greater: what lasts less than a reading is in it.
         """
-        return max(getattr(self.curve, kind), default=0)
+        kept = (self.kernel_peak_bytes or 0) if kind == "rss" else 0
+        return max(*getattr(self.curve, kind), kept, 0)
+
+    @property
+    def apart_from_kernel(self) -> float | None:
+        """By what share the readings' peak of RSS differs from the system's own; None where that is not known."""
+        if not self.kernel_peak_bytes or not self.curve.rss:
+            return None
+        return abs(max(self.curve.rss) / self.kernel_peak_bytes - 1)
 
     @property
     def sampler_share(self) -> float:

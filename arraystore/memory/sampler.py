@@ -9,7 +9,8 @@ and ends. So it never outlives who started it.
 On Linux a reading is a ``/proc/PID/status`` for each process, 10 µs together with the arithmetic. What is shared only
 ``smaps_rollup`` knows, which walks through all pages (0.2 ms for 2 GB in huge pages, 30 times that in small ones), so
 it is read as often as 0.1 % of a core allow, and at once when a process comes or goes; in between, its figures move
-with those of ``status``. Elsewhere psutil is asked.
+with those of ``status``. For new processes it looks four times a second: those that live shorter may be missed.
+Elsewhere psutil is asked.
 
 Waking up, too, takes time, some 30 µs, so that a reading every 10 ms costs about 0.6 % of a core. It never costs more
 than 0.9 %, beyond 5 ms at the beginning: where a tree is large, or the machine slow, readings come less often; only

@@ -174,12 +174,11 @@ def reading_lines(report: MemoryReport) -> Iterator[str]:
         if names:
             which = "Each call" if len(names) == len(measured) else "; ".join(names)
             yield f"{which} ran {meaning}."
-    checked = [each for each in measured if each.kernel_peak_bytes and each.peak("rss")]
-    if checked:
-        apart = max(abs(each.peak("rss") / each.kernel_peak_bytes - 1) for each in checked if each.kernel_peak_bytes)
+    apart = [each.apart_from_kernel for each in measured if each.apart_from_kernel is not None]
+    if apart:
         yield (
-            f"The peak of RSS that the system itself keeps was compared for {len(checked)} of "
-            f"{many(len(measured), 'call')}, and is at most {apart:.1%} away."
+            f"Of RSS the system itself keeps the peak, for {len(apart)} of {many(len(measured), 'call')} here: the "
+            f"readings' own is at most {max(apart):.1%} away from it."
         )
     if measured:
         taken = sum(each.readings for each in measured)
