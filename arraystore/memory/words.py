@@ -177,8 +177,8 @@ def reading_lines(report: MemoryReport) -> Iterator[str]:
     apart = [each.apart_from_kernel for each in measured if each.apart_from_kernel is not None]
     if apart:
         yield (
-            f"Of RSS the system itself keeps the peak, for {len(apart)} of {many(len(measured), 'call')} here: the "
-            f"readings' own is at most {max(apart):.1%} away from it."
+            f"Of RSS the system itself keeps the peak, here for {len(apart)} of {many(len(measured), 'call')}: the "
+            f"readings' own is at most {max(apart):.1%} away."
         )
     if measured:
         taken = sum(each.readings for each in measured)
