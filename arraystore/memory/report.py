@@ -118,7 +118,8 @@ class Measurement:
         own peak, where it keeps one and that is greater: what lasts less than a reading is in it.
         """
         kept = (self.kernel_peak_bytes or 0) if kind == "rss" else 0
-        return max(*getattr(self.curve, kind), kept, 0)
+        readings: tuple[int, ...] = getattr(self.curve, kind)
+        return max(*readings, kept, 0)
 
     @property
     def apart_from_kernel(self) -> float | None:

@@ -7,10 +7,10 @@ the interpreter's lock. It says ``ready`` after the first reading. On its standa
 and ends. So it never outlives who started it.
 
 On Linux a reading is a ``/proc/PID/status`` for each process, 10 µs together with the arithmetic. What is shared only
-``smaps_rollup`` knows, which walks through all pages (0.2 ms for 2 GB in huge pages, 30 times that in small ones), so
-it is read as often as 0.1 % of a core allow, and at once when a process comes or goes; in between, its figures move
-with those of ``status``. For new processes it looks four times a second: those that live shorter may be missed.
-Elsewhere psutil is asked.
+``smaps_rollup`` knows, which walks through all pages (0.2 ms for 2 GB in huge pages, 30 times that in small ones). It
+is read when the time for it has been saved up, 0.1 % of a core, and first of all after a process has come or gone; in
+between, its figures move with those of ``status``. For new processes it looks four times a second: those that live
+shorter may be missed. Elsewhere psutil is asked.
 
 Waking up, too, takes time, some 30 µs, so that a reading every 10 ms costs about 0.6 % of a core. It never costs more
 than 0.9 %, beyond 5 ms at the beginning: where a tree is large, or the machine slow, readings come less often; only
@@ -37,7 +37,7 @@ __all__ = ["COLUMNS", "Columns", "parse_sizes", "sample"]
 
 COLUMNS = ("seconds", "anonymous", "file", "shmem", "pss", "rss")
 _KEPT = 4096  # readings, at most twice that: 40 s in full, or hours with neighbours merged
-_SHARE, _GRACE_S = 0.009, 0.005  # of a core, after that much at the beginning
+_SHARE, _GRACE_S = 0.008, 0.005  # of a core, after that much at the beginning
 _SCAN_S = 0.25  # between looks for new processes, at least
 _SCAN_PAUSE = 1000  # times a look's own duration
 _ROLLUP_S = 0.2  # between two readings of what is shared, at least
@@ -207,6 +207,7 @@ class ProcTree:
     Attributes:
         most: how many processes there were at once, at most.
         cpu_s: seconds of processor time of all of them.
+        rollup_s: seconds of processor time that it took to find out what is shared.
 
     Raises:
         OSError: there is no such process.
@@ -217,7 +218,8 @@ class ProcTree:
         self._members = {root: self._root}
         self._began = time.monotonic()
         self._next_scan = self._next_rollup = 0.0
-        self._rollup_s = 0.0
+        self._rollup_pace = 0.0  # seconds a byte
+        self.rollup_s = 0.0
         self._changed = True
         self._shared_told = True
         self.most = 1
@@ -241,12 +243,12 @@ class ProcTree:
         if now >= self._next_scan:
             self.scan()
             self._next_scan = now + max(_SCAN_S, (time.monotonic() - now) * _SCAN_PAUSE)
-        self._read_shared()
-        now = time.monotonic()
         for process in [each for each in self._members.values() if not each.read()]:
             if process is self._root:
                 return None
             self._forget(process)
+        self._read_shared()
+        now = time.monotonic()
         anonymous = file_backed = shmem = rss = 0
         for process in self._members.values():
             one, two, three = process.own()
@@ -255,15 +257,22 @@ class ProcTree:
         return now, anonymous, file_backed, shmem, anonymous + file_backed + shmem, rss
 
     def _read_shared(self) -> None:
-        start = time.thread_time()
+        """Find out what is shared, if that is due and has been saved up for: it would hold up the readings."""
         now = time.monotonic()
-        allowed = self._rollup_s <= _ROLLUP_GRACE_S + _ROLLUP_SHARE * (now - self._began)
-        if not allowed or not (self._changed or now >= self._next_rollup):
+        if not (self._changed or now >= self._next_rollup):
             return
-        self._shared_told = all([each.read_shared() for each in self._members.values()])  # noqa: C419 - all of them, even after a False
+        held = sum(process.status[b"VmRSS"] for process in self._members.values())
+        likely_s = self._rollup_pace * held
+        if self.rollup_s + likely_s > _ROLLUP_GRACE_S + _ROLLUP_SHARE * (now - self._began):
+            return
+        start = time.thread_time()
+        told = [process.read_shared() for process in self._members.values()]
+        took = time.thread_time() - start
+        self._shared_told = all(told)
         self._changed = False
         self._next_rollup = now + _ROLLUP_S
-        self._rollup_s += time.thread_time() - start
+        self._rollup_pace = took / max(held, 1)
+        self.rollup_s += took
 
     def scan(self) -> None:
         """Look for new processes, and take the processor time."""
@@ -320,6 +329,7 @@ class PsutilTree:
         self._private = hasattr(self._root.memory_info(), "private")
         self.most = 1
         self.cpu_s = 0.0
+        self.rollup_s = 0.0
         self.kernel_peak_bytes = 0
 
     @property
@@ -434,7 +444,7 @@ def sample(pid: int, interval_s: float, limit_bytes: int, method: str, *, owned:
             tree.kill()
             killed_at = row[0]
             break
-        affordable = began + (time.process_time() - cost_s - _GRACE_S) / _SHARE
+        affordable = began + (time.process_time() - cost_s - tree.rollup_s - _GRACE_S) / _SHARE
         pause = max(row[0] + interval_s, affordable) - time.monotonic()
         if limit_bytes:
             # Whatever it costs: before it can have gone far beyond.
