@@ -289,12 +289,12 @@ def _wanted(
         measurement = report.measurements[each.index]
         lines = _peak_lines(report, measurement, brief=brief)
         yield each.index, lines, each.stop or each.peak, _SYMBOL_PX
-    # What is said at the very beginning tells nothing about the curve.
+    # What is said at the very beginning or end tells nothing about the curve.
     marks = [
         (each.index, mark.label, point)
         for each in series
         for mark, point in zip(report.measurements[each.index].marks, each.marks, strict=True)
-        if point[0] > each.points[-1][0] / 50
+        if 0.02 < point[0] / max(each.points[-1][0], 1) < 0.98
     ]
     if not brief and len(marks) <= _MOST_MARKS:
         yield from ((index, (shorten(label, 24),), point, 0.0) for index, label, point in marks)
