@@ -172,7 +172,7 @@ def test_the_table_at_200_columns() -> None:
     rows = {line[:28].strip(): line[28:].split() for line in lines[4:12]}
     assert rows[""] == heads.split()
     assert " ".join(rows["list + np.vstack"]) == "finished 3,794 2.02 3,826 45 3,870 22.3 40.1 – –"
-    assert " ".join(rows["arraystore, .npy"]) == "finished 95 0.05 1,311 1,738 1,832 11.0 19.8 1,875 1.00"
+    assert " ".join(rows["arraystore, .npy"]) == "finished 95 0.05 1,311 1,738 1,847 11.0 19.8 1,875 1.00"
     assert rows["list + np.stack as float32"] == ["skipped", *"–––––––––"]
     assert lines[0] == "10,000 images (143, repeated) as 3×256×256 uint8"
     assert lines[1] == "The array takes 1.83 GiB (1,966,080,000 bytes)."
