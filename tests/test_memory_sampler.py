@@ -169,6 +169,7 @@ step("end")
 
 def test_what_a_forked_child_shares_is_counted_once() -> None:
     code = """
+import time
 held.append(bytearray(b"1") * 80_000_000)
 step("start")
 readers, writers = os.pipe(), os.pipe()
@@ -177,7 +178,7 @@ for _ in range(3):
         os.read(readers[0], 1)
         held.append(bytearray(b"2") * 10_000_000)  # its own
         os.write(writers[1], b".")
-        os.read(readers[0], 1)
+        time.sleep(60)
         os._exit(0)
 step("shared")
 os.write(readers[1], b"...")
