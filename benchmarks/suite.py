@@ -146,9 +146,9 @@ BENCHMARKS = (
     Benchmark("scan", ("scan.py --count 1000000",), "--count 60 --classes 7 --runs 1", 55),
     Benchmark(
         "peers",
-        ("peers/run.py --photos {photos}",),
+        ("peers/run.py --photos {photos} --images 4000",),
         "--images 20 --size 16 --batch 8 --rounds 1",
-        1800,
+        450,
         optional=True,
     ),
 )

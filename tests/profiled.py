@@ -18,7 +18,7 @@ def hold(megabytes: int) -> bytearray:
     mark("fill")
     held = bytearray(b"1") * (megabytes * MB)
     mark("rest")
-    time.sleep(0.1)
+    time.sleep(0.3)
     return held
 
 
@@ -67,5 +67,5 @@ def have_child(seconds: float) -> None:
 def read_file(path: str) -> int:
     with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         found = sum(mapped[::4096])
-        time.sleep(0.1)
+        time.sleep(0.3)
         return found

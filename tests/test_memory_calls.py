@@ -178,7 +178,7 @@ def test_functions_that_cannot_be_imported_are_forked() -> None:
     def more() -> int:
         mark("more")
         held = np.ones(30 * MB, np.uint8)
-        time.sleep(0.1)
+        time.sleep(0.5)
         return int(held[-1] + mine[-1])
 
     (measured,) = profile_memory({"closure": more}).measurements

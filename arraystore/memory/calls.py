@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import signal
@@ -240,6 +241,7 @@ def _call(theirs: Connection, function: Callable[[], object]) -> None:
     global _say  # noqa: PLW0603 - `mark` is called from deep inside of functions that know nothing of this
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who called decides what becomes of this process
     _say = theirs.send
+    gc.freeze()  # what a forked process has from its parent is not freed here, which would hide what it takes itself
     # The system's own peak begins anew here: it is the call's, and not that of starting up.
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
