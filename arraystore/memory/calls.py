@@ -178,6 +178,8 @@ def _measure(  # noqa: PLR0913 - see profile_memory
     finally:
         process.kill()
         process.join(_END_S)
+        if process.exitcode is not None:
+            process.close()
         ours.close()
 
 
