@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import combinations
 from pathlib import Path
@@ -126,6 +127,12 @@ def test_the_result_in_words() -> None:
     assert words.headline(ODD["an array of its own"]).endswith("; grows at 8.89 times its own array of 9.00 MiB.")
     assert words.headline(ODD["failed"]) == "fails failed at 0.16 times the array."
     assert words.headline(ODD["only skipped"]) == "Nothing was measured."
+    whole = memory_reports.report()
+    small = words.headline(replace(whole, array_bytes=190 * memory_reports.MIB))
+    assert small.endswith(
+        " The array is small beside the 40.0 MiB that a process holds when it begins: compare larger ones."
+    )
+    assert "small" not in words.headline(replace(whole, array_bytes=200 * memory_reports.MIB))
     many = words.headline(ODD["twelve"])
     assert many.startswith("Of 12 calls, $x_1$ and _hidden 10 peaked at 0.85 times the array, the highest peak; xxx")
     assert many.endswith("at 0.05, the lowest.")

@@ -41,6 +41,7 @@ GLOSSARY = {
     "× array": "the column before it as a multiple of the array's size",
 }
 _MOST_NAMED = 8
+_SMALL = 5  # times what a process holds when it begins
 
 
 @dataclass(frozen=True)
@@ -144,8 +145,16 @@ def headline(report: MemoryReport) -> str:
     named = measured if len(measured) <= _MOST_NAMED else [measured[0], measured[-1]]
     first, *others = (_peak_of(report, each, first=index == 0) for index, each in enumerate(named))
     if len(named) < len(measured):
-        return f"Of {many(len(measured), 'call')}, {first}, the highest peak; {others[0]}, the lowest."
-    return f"{'; '.join([first, *others])}."
+        result = f"Of {many(len(measured), 'call')}, {first}, the highest peak; {others[0]}, the lowest."
+    else:
+        result = f"{'; '.join([first, *others])}."
+    before = max(each.start_bytes for each in measured)
+    if report.array_bytes and report.array_bytes < _SMALL * before:
+        # Otherwise interpreter and libraries are what is compared.
+        result += (
+            f" The array is small beside the {size(before)} that a process holds when it begins: compare larger ones."
+        )
+    return result
 
 
 def _peak_of(report: MemoryReport, measurement: Measurement, *, first: bool) -> str:
