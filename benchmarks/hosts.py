@@ -22,6 +22,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from common import keep_memory
+
 Run = Callable[[int, bool], Mapping[str, float]]
 """Runs an epoch of that number, checks all that it yields if that is asked for, and returns figures, by name: the
 ``images`` that it read, where that is what it does."""
@@ -160,5 +162,7 @@ def anonymous_bytes() -> int:
 if __name__ == "__main__":
     warnings.simplefilter("ignore")  # what frameworks have to say of their options
     importlib.invalidate_caches()
+    if sys.argv[1] != "read_opening":  # which is about a process that has just begun
+        keep_memory()  # as users' loops do, which live for longer than these
     # As a module, for what it defines is compared by its users.
     importlib.import_module("hosts").serve(importlib.import_module(sys.argv[1]).CASES)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from common import keep_memory
 from PIL import Image
 
 import arraystore
@@ -29,8 +28,6 @@ SEED = 1
 STATISTICS = ((123.7, 116.3, 103.5), (58.4, 57.1, 57.4))
 PILLOW_BATCH = 32
 CHECKED = 8
-
-keep_memory()  # as users' loops do, which live for longer than these
 
 
 def consume(batches: Batches, right: Expected | None, whole: int | None) -> dict[str, float]:
