@@ -10,38 +10,27 @@ Importing it loads no decoder, no framework and no h5py: each is loaded by the f
 
 __version__ = "0.1.0"
 
-from arraystore.augment import Augment
-from arraystore.build import build
-from arraystore.changes import Changes, compare
-from arraystore.errors import (
-    ArraystoreError,
-    BadImage,
-    BadImagesError,
-    DecodeError,
-    FormatError,
-    ManifestError,
-    MissingExtraError,
-    ProfileError,
-    SpaceError,
-    SpecError,
-    StoreError,
-    StoreExistsError,
-)
-from arraystore.forecast import Forecast
-from arraystore.foreign import open_path as open  # noqa: A004 - `arraystore.open`, as users would guess
-from arraystore.geometry import CenterCrop, PadAndCrop, RandomCrop, RandomResizedCrop
-from arraystore.loader import Loader
-from arraystore.manifest import Manifest
+from arraystore._augmenting.augment import Augment
+from arraystore._api import build
+from arraystore._upkeep.compare import Changes, compare
+from arraystore.errors import ArraystoreError, BadImage, BadImagesError, DecodeError, FormatError, ManifestError, MissingExtraError, ProfileError, SpaceError, SpecError, StoreError, StoreExistsError
+from arraystore._building.forecast import Forecast
+from arraystore._api import open_path as open  # noqa: A004 - `arraystore.open`, as users would guess
+from arraystore._augmenting.crops import CenterCrop, PadAndCrop, RandomCrop, RandomResizedCrop
+from arraystore._reading.loader import Loader
+from arraystore._sources.manifest import Manifest
 from arraystore.memory import MemoryReport, MemoryTrace, profile_memory
 from arraystore.memory.profile import profile
-from arraystore.plan import plan
-from arraystore.progress import Progress
-from arraystore.repair import repair
-from arraystore.slots import Slots, concatenate
+from arraystore._building.plan import plan
+from arraystore._common.progress import Progress
+from arraystore._upkeep.repair import repair
+from arraystore._reading.slot_arrays import Slots
+from arraystore._reading.slots import concatenate
 from arraystore.spec import ImageSpec
-from arraystore.stores import Store
-from arraystore.update import update
-from arraystore.verify import Verification, verify
+from arraystore._stores import Store
+from arraystore._upkeep.update import update
+from arraystore._format.verification import Verification
+from arraystore._upkeep.verify import verify
 
 __all__ = [
     "ArraystoreError",

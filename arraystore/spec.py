@@ -11,19 +11,11 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
 from arraystore.errors import SpecError
+from arraystore._common.checks import choice_of
+from arraystore._common.checks import is_whole
+from arraystore._common.checks import size_of
 
-__all__ = [
-    "Colour",
-    "Filter",
-    "Fit",
-    "ImageSpec",
-    "Layout",
-    "Placement",
-    "choice_of",
-    "is_whole",
-    "size_of",
-    "spec_of",
-]
+__all__ = ["Colour", "Filter", "Fit", "ImageSpec", "Layout", "Placement", "spec_of"]
 
 Fit = Literal["stretch", "crop", "pad"]
 Filter = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
@@ -32,7 +24,6 @@ Layout = Literal["NCHW", "NHWC"]
 
 # Pillow refuses larger images than this; a decoder fed a header that lies would take gigabytes.
 DEFAULT_MAX_PIXELS = 178_000_000
-_LARGEST_SIDE_PX = 65_535
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,37 +198,6 @@ def spec_of(spec: ImageSpec | None, size: int | tuple[int, int] | None, **option
     if size is None:
         raise SpecError("size is missing: pass size=256, or (height, width), in pixels")
     return ImageSpec(size=size, **options)
-
-
-def is_whole(value: object) -> bool:
-    """Whether a value is a whole number; True and False are not."""
-    return hasattr(value, "__index__") and not isinstance(value, bool)
-
-
-def choice_of(name: str, value: object, allowed: tuple[str, ...]) -> object:
-    """Return ``value``.
-
-    Raises:
-        SpecError: it is not one of those allowed.
-    """
-    if value not in allowed:
-        raise SpecError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {value!r}")
-    return value
-
-
-def size_of(size: object) -> tuple[int, int]:
-    """Return the height and width that an option means.
-
-    Raises:
-        SpecError: it is neither a whole number of pixels nor two, or out of range.
-    """
-    sides = (size, size) if is_whole(size) else size
-    if not (isinstance(sides, tuple | list) and len(sides) == 2 and all(is_whole(side) for side in sides)):
-        raise SpecError(f"size must be a whole number of pixels, or (height, width), not {size!r}")
-    height, width = (int(side) for side in sides)
-    if not (1 <= height <= _LARGEST_SIDE_PX and 1 <= width <= _LARGEST_SIDE_PX):
-        raise SpecError(f"size must be 1 to {_LARGEST_SIDE_PX} pixels on each side, not {size!r}")
-    return height, width
 
 
 def _background(value: object) -> tuple[int, int, int]:

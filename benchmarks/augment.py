@@ -34,8 +34,8 @@ from common import (
 )
 from PIL import Image
 
-from arraystore.augment import Augment, PadAndCrop, RandomCrop, RandomResizedCrop
-from arraystore.geometry import Geometry
+from arraystore._augmenting.augment import Augment, PadAndCrop, RandomCrop, RandomResizedCrop
+from arraystore._augmenting.crops import Geometry
 from arraystore.spec import Layout
 
 STATISTICS = ((123.7, 116.3, 103.5), (58.4, 57.1, 57.4))

@@ -50,8 +50,8 @@ from common import (
 from PIL import Image
 
 import arraystore
-from arraystore.decode import decode_into
-from arraystore.limits import usable_cpus
+from arraystore._decoding.decode import decode_into
+from arraystore._common.limits import usable_cpus
 
 Pixels = npt.NDArray[np.uint8]
 Loop = Callable[[Sequence[str], Pixels], None]

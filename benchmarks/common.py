@@ -24,8 +24,8 @@ from typing import Any
 import cv2
 
 from arraystore import __version__ as arraystore_version
-from arraystore.header import read_header
-from arraystore.limits import available_memory_bytes, usable_cpus
+from arraystore._decoding.header import read_header
+from arraystore._common.limits import available_memory_bytes, usable_cpus
 
 PACKAGES = (
     "numpy",

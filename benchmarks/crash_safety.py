@@ -32,7 +32,7 @@ from common import (
 )
 
 import arraystore
-from arraystore import checkpoint
+from arraystore._building import checkpoint
 
 SAFE, AT_END, NEVER = "safe, as it is", "one claim at the end", "no fsync at all"
 

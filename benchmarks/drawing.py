@@ -11,10 +11,9 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping
-from importlib import import_module
 from pathlib import Path
 
-from benchmarks import pictures
+from benchmarks import pictures, scaling_model
 from benchmarks.figures import figures
 from benchmarks.results import Results, keep
 from benchmarks.suite import BENCHMARKS, FOLDER
@@ -103,14 +102,10 @@ def scaling(results: Results) -> str:
     Raises:
         SystemExit: results are missing.
     """
-    if str(FOLDER) not in sys.path:
-        sys.path.append(str(FOLDER))  # its modules import each other as scripts do
-    model = import_module("scaling_model")
     try:
-        page: str = model.page(results.by_name())
-    except model.MissingResultError as error:
+        return scaling_model.page(results.by_name())
+    except scaling_model.MissingResultError as error:
         raise SystemExit(f"{results.folder}: {error}") from None
-    return page
 
 
 def draw(docs: Path, measured: Path | None = None) -> list[Path]:

@@ -20,7 +20,7 @@ from read_cases import SEED, Expected, Pixels, consume, loader, mapped
 from read_peers import Items, data_loader
 
 import arraystore
-from arraystore.decode import decode_into
+from arraystore._decoding.decode import decode_into
 
 if TYPE_CHECKING:
     from hosts import Job, Run

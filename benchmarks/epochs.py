@@ -42,7 +42,7 @@ from PIL import Image, ImageOps
 from read_turns import Case, Outcome, in_turn
 
 import arraystore
-from arraystore.limits import usable_cpus
+from arraystore._common.limits import usable_cpus
 
 EPOCHS = (1, 10, 100)
 QUALITY = 95

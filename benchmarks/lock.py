@@ -43,8 +43,8 @@ from read import make_store
 
 import arraystore
 from arraystore.errors import DecodeError
-from arraystore.header import read_header
-from arraystore.limits import usable_cpus
+from arraystore._decoding.header import read_header
+from arraystore._common.limits import usable_cpus
 
 SMALL = 32
 _A_QUARTER = 4

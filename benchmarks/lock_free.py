@@ -22,7 +22,7 @@ import cv2
 import simplejpeg
 import xxhash
 
-from arraystore import resample, resample_wide, stats, streams
+from arraystore._kernels import resample, resample_avx512 as resample_wide, sums as stats, copy_rows as streams
 
 Place = tuple[Any, str]
 """A module and the name of a function in it."""

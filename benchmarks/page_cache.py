@@ -27,18 +27,23 @@ def resident(path: Path) -> float | None:
     return float((pages & 1).mean())
 
 
-def evict(path: Path) -> float | None:
-    """Drop a file from the page cache, and return the share of it that has stayed; None where nobody knows.
-
-    What a process has mapped and read stays, so none may. If the file itself cannot be dropped, all files are, where
-    that is allowed.
-    """
+def drop(path: Path) -> None:
+    """Ask for a file to be dropped from the page cache, which takes next to no time."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(descriptor)
+
+
+def evict(path: Path) -> float | None:
+    """Drop a file from the page cache, and return the share of it that has stayed; None where nobody knows.
+
+    What a process has mapped and read stays, so none may. If the file itself cannot be dropped, all files are, where
+    that is allowed.
+    """
+    drop(path)
     share = resident(path)
     if share is None or share > COLD:
         try:

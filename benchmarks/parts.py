@@ -34,11 +34,11 @@ from common import (
 )
 
 import arraystore
-from arraystore.decode import _decode_jpeg, _reduction
-from arraystore.fill import Job, fill_slots, read_source
-from arraystore.header import read_header
-from arraystore.resample import resize
-from arraystore.stats import channel_sums
+from arraystore._decoding.decode import _decode_jpeg, _reduction
+from arraystore._building.fill import Job, fill_slots, read_source
+from arraystore._decoding.header import read_header
+from arraystore._kernels.resample import resize
+from arraystore._kernels.sums import channel_sums
 
 
 def main() -> None:

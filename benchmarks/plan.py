@@ -32,8 +32,8 @@ from common import (
 )
 
 import arraystore
-from arraystore.limits import usable_cpus
-from arraystore.sample import write_sample
+from arraystore._common.limits import usable_cpus
+from arraystore._sources.demo_photos import write_sample
 
 
 def main() -> None:

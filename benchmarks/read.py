@@ -33,9 +33,9 @@ from page_cache import COLD
 from read_turns import Case, in_turn, report
 
 import arraystore
-from arraystore.format import npy_header, write_npy
-from arraystore.info import many
-from arraystore.limits import usable_cpus
+from arraystore._format.slot_file import npy_header, write_npy
+from arraystore._common.wording import many
+from arraystore._common.limits import usable_cpus
 
 OURS, COPY, SEQUENTIAL = "arraystore", "memcpy", "read 1 MiB"
 DISTINCT = 64

@@ -18,7 +18,7 @@ import arraystore
 if TYPE_CHECKING:
     from hosts import Job, Run
 
-    from arraystore.augment import Augment
+    from arraystore._augmenting.augment import Augment
 
 Pixels = npt.NDArray[Any]
 Batches = Iterable[tuple[Pixels, Pixels]]
@@ -66,7 +66,7 @@ def equals(images: Pixels) -> Expected:
 
 def augment_of(name: str, size: int) -> Augment:
     """Return the augmentation of that name for slots of a size: a crop of seven eighths."""
-    from arraystore.augment import Augment, RandomCrop, RandomResizedCrop  # noqa: PLC0415 - not for those without
+    from arraystore._augmenting.augment import Augment, RandomCrop, RandomResizedCrop  # noqa: PLC0415 - not for those without
 
     side = size * 7 // 8
     if name == "resized crop":

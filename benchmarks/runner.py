@@ -25,8 +25,8 @@ from typing import BinaryIO
 import cv2
 import numpy as np
 
-from arraystore.header import read_header
-from arraystore.sample import write_sample
+from arraystore._decoding.header import read_header
+from arraystore._sources.demo_photos import write_sample
 from benchmarks.common import machine, write_json
 from benchmarks.common import photos as photos_of
 from benchmarks.results import SUITE

@@ -21,7 +21,7 @@ from typing import Any
 from common import check_free, machine, machine_line, numbers, print_table, scratch_folder, spread, write_json
 from hosts import Hosts, Job
 
-from arraystore.limits import usable_cpus
+from arraystore._common.limits import usable_cpus
 
 MIB = 1 << 20
 STAGES = {

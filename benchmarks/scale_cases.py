@@ -18,7 +18,7 @@ import numpy as np
 from hosts import anonymous_bytes
 
 import arraystore
-from arraystore.order import Shuffle
+from arraystore._ordering.order import Shuffle
 
 if TYPE_CHECKING:
     from hosts import Job, Run

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scaling_text import duration, number, size
+from benchmarks.scaling_text import duration, number, size
 
 __all__ = ["Constant", "Constants", "Lines", "MissingResultError"]
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from scaling_constants import Constants, Lines, MissingResultError
-from scaling_text import TEXT, duration, number, size, table
+from benchmarks import markdown
+from benchmarks.scaling_constants import Constants, Lines, MissingResultError
+from benchmarks.scaling_text import TEXT, duration, number, size
 
 __all__ = ["CORES", "STORAGES", "MissingResultError", "Model", "Storage", "least", "page"]
 
 CORES = (1, 16, 64)
 COUNTS = (1_000_000, 100_000_000)
-COPYING_MOST = 8  # threads of a loader that only copies: arraystore.loader
+COPYING_MOST = 8  # threads of a loader that only copies: arraystore._reading.loader
 _LARGEST_EXT4_FILE = 1 << 44
 _PAGE_BYTES, _ENTRY_BYTES = 4096, 8
 
@@ -136,15 +137,15 @@ def page(results: Lines) -> str:
     binds = model.lock_binds_at()
     hundred_million = COUNTS[-1]
     return TEXT.format(
-        constants=table(["what", "measured", "by"], constants),
-        assumed=table(["storage", "bandwidth", "requests a second", "a request takes", "of them a source"], assumed),
+        constants=_table(["what", "measured", "by"], constants),
+        assumed=_table(["storage", "bandwidth", "requests a second", "a request takes", "of them a source"], assumed),
         memory=" and ".join(f"{size(rate)}/s with {cores} cores" for cores, rate in MEMORY_BYTES_PER_S.items()),
-        checks=table(["workers, on as many cores", "img/s measured", "of the model", "bound by"], _check_rows(model)),
-        builds=table(
+        checks=_table(["workers, on as many cores", "img/s measured", "of the model", "bound by"], _check_rows(model)),
+        builds=_table(
             ["cores", "sources and store on", "workers", "img/s", "bound by", *_counted()], _build_rows(model)
         ),
-        reads=table(["cores", "store in", "img/s", "of pixels", "bound by"], _read_rows(model)),
-        counts=table(["what", *map(number, COUNTS)], _count_rows(model)),
+        reads=_table(["cores", "store in", "img/s", "of pixels", "bound by"], _read_rows(model)),
+        counts=_table(["what", *map(number, COUNTS)], _count_rows(model)),
         lock_s=duration(model["lock_s"]),
         lock_share=f"{model['lock_s'] / model['image_s']:.0%}",
         lock_allows=number(1 / model["lock_s"]),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-
-__all__ = ["TEXT", "duration", "number", "size", "table"]
+__all__ = ["TEXT", "duration", "number", "size"]
 
 _DURATIONS = ((86_400, "days"), (3600, "h"), (60, "min"), (1, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 _SIZES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1, "B"))
@@ -26,12 +24,6 @@ def number(value: float) -> str:
     if value >= 1e6:
         return f"{value / 1e6:,.3g} million"
     return f"{float(f'{value:.3g}'):,.0f}"
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table in Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _in_units(value: float, units: Sequence[tuple[float, str]]) -> str:

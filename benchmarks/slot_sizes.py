@@ -39,7 +39,7 @@ from hosts import Job
 from read import make_store
 from read_cases import loader, memcpy
 
-from arraystore.limits import usable_cpus
+from arraystore._common.limits import usable_cpus
 
 SECTIONS = ("build", "read")
 BATCH_BYTES = 48 << 20  # 256 slots of 3 x 256 x 256, as in `read.py`

@@ -29,11 +29,12 @@ from common import (
     take_turns,
     write_json,
 )
+from page_cache import drop
 
 import arraystore
-from arraystore.digests import file_blocks
-from arraystore.info import many
-from arraystore.limits import usable_cpus
+from arraystore._common.digests import file_blocks
+from arraystore._common.wording import many
+from arraystore._common.limits import usable_cpus
 
 PLAIN, COPY = "plain read", "copy in memory"
 
@@ -113,13 +114,8 @@ def read(path: Path) -> None:
 
 
 def dropped(path: Path, case: Callable[[], object]) -> None:
-    """Run a case after a file was dropped from the page cache, which takes next to no time."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-    finally:
-        os.close(descriptor)
+    """Run a case after a file was dropped from the page cache."""
+    drop(path)
     case()
 
 

@@ -17,7 +17,7 @@ from torch import nn
 
 import arraystore
 from arraystore.adapters.torch import Loader
-from arraystore.augment import Augment, RandomCrop
+from arraystore._augmenting.augment import Augment, RandomCrop
 
 SIZE, CROP = 72, 64
 

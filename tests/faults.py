@@ -22,10 +22,12 @@ import xxhash
 from store_contract import build, plain
 
 import arraystore
-from arraystore import Store, checkpoint, fill
-from arraystore.format import STORED, read_json
-from arraystore.stores import partial
-from arraystore.stores.ledger import read_ledger, sealed
+from arraystore import Store
+from arraystore._building import checkpoint, fill
+from arraystore._format.specification import STORED
+from arraystore._format.files import read_json
+from arraystore._stores import partial
+from arraystore._format.ledger import read_ledger, sealed
 
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT_S = 60.0  # no wait is longer, however busy the machine
@@ -130,7 +132,7 @@ class Nursery:
 
 def serve() -> None:
     """Fork for each descriptor that arrives; what the nursery runs."""
-    for name in ("arraystore.decode", "arraystore.stats", "h5py", "pyarrow.parquet", "pytest", "images"):
+    for name in ("arraystore._decoding.decode", "arraystore._kernels.sums", "h5py", "pyarrow.parquet", "pytest", "images"):
         importlib.import_module(name)
     become_subreaper = 36  # orphans of a fork come to this process, where nobody has to wait for them
     assert ctypes.CDLL(None).prctl(become_subreaper, 1, 0, 0, 0) == 0

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from faults import path_of
 
-from arraystore import fill
-from arraystore.stores import partial
+from arraystore._building import fill
+from arraystore._stores import partial
 
 if TYPE_CHECKING:
     import pytest

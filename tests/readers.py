@@ -16,8 +16,8 @@ import pytest
 
 import arraystore
 from arraystore import SpecError, Store
-from arraystore.order import Order
-from arraystore.share import Share
+from arraystore._ordering.order import Order
+from arraystore._ordering.ranks import Share
 
 Array = npt.NDArray[Any]
 

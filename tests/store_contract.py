@@ -17,8 +17,8 @@ import xxhash
 
 import arraystore
 from arraystore import BadImage, BadImagesError, Store, StoreError, StoreExistsError
-from arraystore import decode as decode_module
-from arraystore.format import ledger_dtype
+from arraystore._decoding import decode as decode_module
+from arraystore._format.ledger import ledger_dtype
 
 BAD = [2, 3, 7, 11]  # of the fixture `mixed`
 REASONS = {
@@ -200,7 +200,7 @@ class StoreContract:
     def test_texts_that_are_no_categories_stand_in_the_samples(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("arraystore.targets.CATEGORY_LIMIT", 2)
+        monkeypatch.setattr("arraystore._sources.targets.CATEGORY_LIMIT", 2)
         captions = ["ein Baum", "日本", "", "line\nbreak"]
         source = [images.noise(4, 4, seed=i) for i in range(4)]
         # A text with the name of one of the samples' own columns must take nobody's place.

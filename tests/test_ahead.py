@@ -25,9 +25,9 @@ from hypothesis import strategies as st
 
 import arraystore
 from arraystore import Slots, SpecError, concatenate
-from arraystore import ahead as ahead_module
-from arraystore.ahead import Ahead, How, check_how
-from arraystore.part import Part
+from arraystore._reading import read_ahead as ahead_module
+from arraystore._reading.read_ahead import Ahead, How, check_how
+from arraystore._stores.part import Part
 
 PAGE = mmap.PAGESIZE
 SLOT = 5 * PAGE // 2  # neighbours share a page

@@ -16,8 +16,8 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-import arraystore.augment
-from arraystore.augment import Augment, CenterCrop, PadAndCrop, RandomCrop, RandomResizedCrop
+import arraystore._augmenting.augment
+from arraystore._augmenting.augment import Augment, CenterCrop, PadAndCrop, RandomCrop, RandomResizedCrop
 from arraystore.errors import SpecError
 
 MEAN, STD = (120.0, 110.0, 100.0), (50.0, 60.0, 70.0)
@@ -39,7 +39,7 @@ def batch(augment: Augment, stored: Any, rows: Any, layout: Any = "NCHW", **opti
 
 
 def test_the_example_works() -> None:
-    results = doctest.testmod(arraystore.augment)
+    results = doctest.testmod(arraystore._augmenting.augment)
     assert results.attempted > 8
     assert not results.failed
 
@@ -285,7 +285,7 @@ def test_arrays_that_do_not_fit_are_refused_before_any_memory_is_touched(crop: A
 
 def test_the_compiler_is_loaded_by_the_first_batch_only() -> None:
     code = (
-        "import sys, numpy as np\nfrom arraystore.augment import Augment, RandomCrop\n"
+        "import sys, numpy as np\nfrom arraystore._augmenting.augment import Augment, RandomCrop\n"
         "augment = Augment(crop=RandomCrop(2), follow={'m': 'mask'})\nrows = np.arange(3)\n"
         "geometry = augment.sample(rows, seed=0, epoch=0, slot_shape=(3, 4, 4), layout='NCHW')\n"
         "augment.follow_geometry({'m': np.zeros((3, 4, 4))}, geometry, slot_shape=(3, 4, 4), layout='NCHW')\n"

@@ -13,7 +13,7 @@ from store_contract import build, count_decodes
 
 import arraystore
 from arraystore import BadImagesError, Progress, SpecError
-from arraystore.bad import too_many
+from arraystore._building.bad import too_many
 
 
 @given(st.integers(0, 300), st.integers(1, 300), st.integers(0, 300))

@@ -26,7 +26,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arraystore.memory.report import Curve
-from arraystore.sample import write_sample
+from arraystore._sources.demo_photos import write_sample
 from benchmarks import drawing, pictures
 from benchmarks.results import READINGS, Results, keep, short, thin_curve
 from benchmarks.runner import Session

@@ -26,8 +26,8 @@ from store_contract import assert_equal, build, count_decodes, plain
 
 import arraystore
 from arraystore import BadImagesError, Progress, SpecError, StoreError
-from arraystore import decode as decode_module
-from arraystore.runs import cut_runs
+from arraystore._decoding import decode as decode_module
+from arraystore._building.runs import cut_runs
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -18,10 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arraystore import SpaceError, SpecError, concatenate
-from arraystore.cache import Cache, parse_bytes
-from arraystore.gather import gather
-from arraystore.part import Part
-from arraystore.slots import Slots
+from arraystore._reading.cache import Cache
+from arraystore._common.checks import parse_bytes
+from arraystore._kernels.copy_rows import gather
+from arraystore._stores.part import Part
+from arraystore._reading.slot_arrays import Slots
 
 Array = npt.NDArray[Any]
 
@@ -92,7 +93,7 @@ def test_a_budget_that_is_no_size_is_refused_wherever_it_is_given() -> None:
 
 
 def test_memory_that_is_too_small_is_an_error_with_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("arraystore.cache.available_memory_bytes", lambda: 20_000_000)
+    monkeypatch.setattr("arraystore._reading.cache.available_memory_bytes", lambda: 20_000_000)
     slots = Slots([Part(np.zeros((1000, 30_000), np.uint8))])
     for call in (slots.load, slots.cached, lambda: slots.loader(cache="1 TB")):
         with pytest.raises(SpaceError) as caught:
@@ -102,7 +103,7 @@ def test_memory_that_is_too_small_is_an_error_with_numbers(monkeypatch: pytest.M
         )
         assert (caught.value.needed_bytes, caught.value.free_bytes) == (30_004_000, 20_000_000)
     assert len(slots.load("15 MB")) == 1000
-    monkeypatch.setattr("arraystore.cache.available_memory_bytes", lambda: None)
+    monkeypatch.setattr("arraystore._reading.cache.available_memory_bytes", lambda: None)
     assert len(slots.cached()) == 1000
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import arraystore
-from arraystore.sample import write_sample
+from arraystore._sources.demo_photos import write_sample
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMAND = [sys.executable, "-m", "arraystore"]
@@ -176,7 +176,7 @@ class TestBuild:
         slow = tmp_path / "slow"
         slow.mkdir()
         (slow / "sitecustomize.py").write_text(
-            "import time, arraystore.decode as module\n"
+            "import time, arraystore._decoding.decode as module\n"
             "def decode_into(data, slot, spec, original=module.decode_into):\n"
             "    time.sleep(100 if len(data) == SIZE else 0)\n"
             "    return original(data, slot, spec)\n"

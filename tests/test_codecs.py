@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from arraystore.codecs import decode_any
+from arraystore._decoding.codecs import decode_any
 from arraystore.errors import DecodeError
-from arraystore.header import read_header
+from arraystore._decoding.header import read_header
 from arraystore.spec import ImageSpec
 
 Pixels = npt.NDArray[Any]

@@ -11,7 +11,7 @@ from fences import Fenced
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from arraystore.crops import KINDS, form_of, write_crops
+from arraystore._kernels.crop import KINDS, form_of, write_crops
 
 Pixels = npt.NDArray[np.uint8]
 TYPES = dict(zip(KINDS, (np.uint8, np.float32, np.float16, np.uint16), strict=True))

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from arraystore import DecodeError, ImageSpec
-from arraystore import decode as module
-from arraystore.decode import decode_into
+from arraystore._decoding import decode as module
+from arraystore._decoding.decode import decode_into
 
 SUBSAMPLINGS = ["444", "422", "420", "440"]
 

@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arraystore import StoreError
-from arraystore import flow as flow_module
-from arraystore.flow import Flow, Making
+from arraystore._reading import pipeline as flow_module
+from arraystore._reading.pipeline import Flow, Making
 
 SOON_S = 1.0  # within this an error must be where the batch is waited for
 
@@ -502,7 +502,7 @@ def test_a_fork_has_no_threads_and_says_so() -> None:
     code = """
 import os, signal, sys, threading, time
 from arraystore.errors import StoreError
-from arraystore.flow import Flow, Making
+from arraystore._reading.pipeline import Flow, Making
 
 def makings():
     for number in range(50):
@@ -547,7 +547,7 @@ assert [flow.take() for _ in range(49)] == list(range(1, 50))
 def test_an_interpreter_ends_with_a_flow_under_way() -> None:
     code = """
 import time
-from arraystore.flow import Flow, Making
+from arraystore._reading.pipeline import Flow, Making
 making = Making([(0, 1)], lambda start, stop: time.sleep(60), lambda: 1, "a batch")
 flow = Flow(iter([making] * 9), workers=2, in_flight=3)
 flow.start()

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from arraystore.errors import SpecError
-from arraystore.followers import follow_boxes, follow_keypoints, follow_masks
-from arraystore.geometry import GEOMETRY, Geometry
+from arraystore._augmenting.followers import follow_boxes, follow_keypoints, follow_masks
+from arraystore._augmenting.crops import GEOMETRY, Geometry
 
 SLOT = (40, 60)
 

@@ -19,7 +19,7 @@ from store_contract import build
 
 import arraystore
 from arraystore import BadImagesError, Progress, SpecError, StoreError
-from arraystore.stores.partial import partial_of
+from arraystore._stores.partial import partial_of
 
 # inotify's numbers, of linux/inotify.h: written, renamed, made, deleted, given other attributes, closed after writing.
 EVENTS = {0x2: "modify", 0x4: "attrib", 0x8: "close", 0x40: "from", 0x80: "to", 0x100: "create", 0x200: "delete"}

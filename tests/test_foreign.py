@@ -22,7 +22,7 @@ from store_contract import build
 
 import arraystore
 from arraystore import ArraystoreError, FormatError, ManifestError, Slots, SpecError, Store
-from arraystore.format import npy_header
+from arraystore._format.slot_file import npy_header
 
 Array = np.ndarray[Any, Any]
 X = np.arange(6 * 3 * 4 * 5, dtype=np.uint8).reshape(6, 3, 4, 5)
@@ -489,8 +489,8 @@ def test_targets_that_do_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     said(SpecError, message, path, labels="y")
     message = "target 'd' has dtype datetime64[s]: give numbers or texts, without missing values"
     said(ManifestError, message, path, targets={"d": saved(tmp_path, Y.astype("M8[s]"), "d.npy")})
-    monkeypatch.setattr("arraystore.targets.CATEGORY_LIMIT", 2)
-    monkeypatch.setattr("arraystore.foreign.CATEGORY_LIMIT", 2)
+    monkeypatch.setattr("arraystore._sources.targets.CATEGORY_LIMIT", 2)
+    monkeypatch.setattr("arraystore._reading.foreign_arrays.CATEGORY_LIMIT", 2)
     message = "target 't' has more than 2 different texts, which are no categories: leave it out"
     said(ManifestError, message, path, targets={"t": list("abcabc")})
     assert arraystore.open(path, labels=list("abcabc")).classes == ("a", "b", "c")

@@ -19,21 +19,11 @@ from hypothesis import strategies as st
 
 import arraystore
 from arraystore import FormatError, ImageSpec, Store
-from arraystore.digests import seal_of
-from arraystore.format import (
-    FORMAT_VERSION,
-    PIXELS_OFFSET,
-    Description,
-    SlotFile,
-    fsync_path,
-    ledger_dtype,
-    npy_header,
-    npy_slots,
-    read_json,
-    read_npy,
-    write_json,
-    write_npy,
-)
+from arraystore._format.specification import seal_of
+from arraystore._format.specification import FORMAT_VERSION, Description
+from arraystore._format.slot_file import PIXELS_OFFSET, SlotFile, npy_header, npy_slots, read_npy, write_npy
+from arraystore._format.files import fsync_path, read_json, write_json
+from arraystore._format.ledger import ledger_dtype
 
 GOLDEN = Path(__file__).parent / "golden" / "v1.store"
 

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from arraystore import DecodeError, ImageSpec
-from arraystore.decode import decode_into
-from arraystore.header import read_header
+from arraystore._decoding.decode import decode_into
+from arraystore._decoding.header import read_header
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = 150  # of each format, in the normal run

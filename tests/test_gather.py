@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from arraystore import streams
-from arraystore.gather import gather
-from arraystore.streams import copy_rows
+from arraystore._kernels import copy_rows as streams
+from arraystore._kernels.copy_rows import gather
+from arraystore._kernels.copy_rows import copy_rows
 
 Array = npt.NDArray[Any]
 MOST = 1 << 18  # bytes that are the least for the streams
@@ -274,8 +274,8 @@ def test_numba_is_not_loaded_to_gather() -> None:
     code = (
         "import sys\n"
         "import numpy as np\n"
-        "from arraystore.part import Part\n"
-        "from arraystore.slots import Slots\n"
+        "from arraystore._stores.part import Part\n"
+        "from arraystore._reading.slot_arrays import Slots\n"
         "assert 'llvmlite' not in sys.modules\n"
         "Slots([Part(np.ones((64, 3, 8, 8), np.uint8))]).take(range(64))\n"
         "assert 'llvmlite' not in sys.modules\n"  # small slots need none

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arraystore.augment import Augment, CenterCrop, PadAndCrop, RandomCrop, RandomResizedCrop
+from arraystore._augmenting.augment import Augment, CenterCrop, PadAndCrop, RandomCrop, RandomResizedCrop
 from arraystore.errors import SpecError
-from arraystore.geometry import Chance, Crop, Geometry
-from arraystore.permutation import hashed
+from arraystore._augmenting.crops import Chance, Crop, Geometry
+from arraystore._common.keyed_random import hashed
 
 PINNED = [(5, 2, 23, 19, 0, 0), (5, 5, 25, 30, 1, 1), (0, 7, 26, 23, 0, 1)]
 CROPS: list[Crop | None] = [None, CenterCrop(20), RandomCrop((9, 17)), PadAndCrop(4), RandomResizedCrop(24)]

@@ -13,9 +13,9 @@ from apart import Apart, apart
 
 import arraystore
 from arraystore import Slots, SpecError
-from arraystore.adapters.extras import framework
+from arraystore._common.extras import framework
 from arraystore.adapters.grain import Source
-from arraystore.part import Part
+from arraystore._stores.part import Part
 
 N = 24
 

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from arraystore.boxes import avif_depth
+from arraystore._decoding.isobmff import avif_depth
 from arraystore.errors import DecodeError
-from arraystore.header import Header, read_header
+from arraystore._decoding.header import Header, read_header
 
 HEIGHT, WIDTH = 21, 34
 

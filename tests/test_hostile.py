@@ -20,9 +20,9 @@ from store_contract import build, plain
 
 import arraystore
 from arraystore import DecodeError, ImageSpec, Manifest
-from arraystore import fill as fill_module
-from arraystore.decode import decode_into
-from arraystore.header import read_header
+from arraystore._building import fill as fill_module
+from arraystore._decoding.decode import decode_into
+from arraystore._decoding.header import read_header
 
 ROOT = Path(__file__).resolve().parents[1]
 SPEC = ImageSpec(size=(16, 24))
@@ -183,7 +183,7 @@ _MEASURE = """
 import json, sys, time
 import hostile, images, numpy
 from arraystore import DecodeError, ImageSpec
-from arraystore.decode import decode_into
+from arraystore._decoding.decode import decode_into
 
 def status(key):
     with open("/proc/self/status") as file:

@@ -16,9 +16,9 @@ import pytest
 from apart import LIMIT_S, Apart, apart
 
 from arraystore import Augment, MissingExtraError, Slots, SpecError
-from arraystore.adapters.extras import framework
+from arraystore._common.extras import framework
 from arraystore.adapters.jax import Loader
-from arraystore.part import Part
+from arraystore._stores.part import Part
 
 DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
 

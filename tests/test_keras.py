@@ -16,9 +16,9 @@ from apart import Apart, apart
 
 import arraystore
 from arraystore import Augment, MissingExtraError, Slots, SpecError
-from arraystore.adapters.extras import framework
+from arraystore._common.extras import framework
 from arraystore.adapters.keras import Dataset
-from arraystore.part import Part
+from arraystore._stores.part import Part
 
 N, SIZE = 48, 8
 

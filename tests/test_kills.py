@@ -18,7 +18,7 @@ from store_contract import build
 
 import arraystore
 from arraystore import BadImagesError, Store, StoreExistsError
-from arraystore.stores import partial
+from arraystore._stores import partial
 
 BAD = (3, 4, 17, 31)
 COUNT = 32

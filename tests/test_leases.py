@@ -17,7 +17,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from arraystore.leases import Leases
+from arraystore._reading.buffers import Leases
 
 Array = npt.NDArray[Any]
 COLUMNS: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {

@@ -18,9 +18,11 @@ from hypothesis.extra import numpy as arrays
 from store_contract import BAD, build
 
 from arraystore import BadImagesError, Store, StoreError
-from arraystore.format import EMPTY, PAGE_BYTES, ledger_dtype
-from arraystore.stores import partial
-from arraystore.stores.ledger import Ledger, read_ledger, seal, sealed
+from arraystore._format.specification import EMPTY
+from arraystore._format.slot_file import PAGE_BYTES
+from arraystore._format.ledger import ledger_dtype
+from arraystore._stores import partial
+from arraystore._format.ledger import Ledger, read_ledger, seal, sealed
 
 COUNT = 12
 DTYPE = ledger_dtype(3)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from arraystore import SpecError, limits
+from arraystore import SpecError
+from arraystore._common import limits
 
 
 @pytest.fixture

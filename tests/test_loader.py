@@ -33,9 +33,9 @@ from readers import (
 
 import arraystore
 from arraystore import Augment, CenterCrop, Loader, RandomCrop, SpaceError, SpecError, Store, concatenate
-from arraystore.ahead import Ahead
-from arraystore.order import BlockShuffle, Order, Sequential, Shuffle, Skip
-from arraystore.weighted import Weighted, balanced
+from arraystore._reading.read_ahead import Ahead
+from arraystore._ordering.order import BlockShuffle, Order, Sequential, Shuffle, Skip
+from arraystore._ordering.weighted import Weighted, balanced
 
 
 @pytest.fixture(scope="module")
@@ -490,9 +490,9 @@ def test_options_that_these_slots_cannot_have(store: Store, monkeypatch: pytest.
     unlabelled = arraystore.build(np.zeros((3, 2, 2, 3), np.uint8), size=2, progress=False)
     refused("balance=True needs labels, and these slots have none: pass weights", unlabelled.loader, balance=True)
     refused("there is no target 'labels': the targets are none", unlabelled.loader, targets="labels")
-    named = arraystore.Slots([arraystore.slots.Part(np.zeros((2, 3)), targets={"images": np.zeros(2)})])
+    named = arraystore.Slots([arraystore._reading.slot_arrays.Part(np.zeros((2, 3)), targets={"images": np.zeros(2)})])
     refused("targets are what comes with the images: leave 'images' out of them", named.loader, targets="images")
-    monkeypatch.setattr("arraystore.cache.available_memory_bytes", lambda: 1000)
+    monkeypatch.setattr("arraystore._reading.cache.available_memory_bytes", lambda: 1000)
     said(
         SpaceError,
         "a cache of 103 slots needs 0.00 GB of memory, 0.00 GB are free: pass a smaller budget",

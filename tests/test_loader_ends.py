@@ -27,8 +27,9 @@ import pytest
 from readers import STORED, labels_of, numbered_store, readers, said, wait_for
 
 import arraystore
-from arraystore import Augment, Loader, Store, StoreError, flow
-from arraystore.format import npy_header
+from arraystore import Augment, Loader, Store, StoreError
+from arraystore._reading import pipeline as flow
+from arraystore._format.slot_file import npy_header
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -218,15 +219,15 @@ def test_an_order_a_thread_and_a_file_that_fail(store: Store, monkeypatch: pytes
         raise InjectedError
 
     loader = store.loader(4)
-    monkeypatch.setattr("arraystore.order.Shuffle.draw", fail)
+    monkeypatch.setattr("arraystore._ordering.order.Shuffle.draw", fail)
     with pytest.raises(InjectedError):
         consume(loader)
     monkeypatch.undo()
-    monkeypatch.setattr("arraystore.ahead.Ahead._fetch", fail)
+    monkeypatch.setattr("arraystore._reading.read_ahead.Ahead._fetch", fail)
     with pytest.raises(InjectedError):
         consume(loader)
     monkeypatch.undo()
-    monkeypatch.setattr("arraystore.recipe.gather", fail)
+    monkeypatch.setattr("arraystore._reading.batches.gather", fail)
     with pytest.raises(InjectedError) as caught:
         consume(loader)
     assert re.fullmatch(r"while batch \d of epoch 0 was made", caught.value.__notes__[0])
@@ -347,7 +348,7 @@ INTERRUPTED = """
 except KeyboardInterrupt:
     print("interrupted", left())
 """
-SHORT = "arraystore.flow._JOIN_S = 0.1\n"
+SHORT = "arraystore._reading.pipeline._JOIN_S = 0.1\n"
 STARTED = """
 started.wait()
 print("end")

@@ -23,9 +23,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from arraystore import manifest, scan, targets
+from arraystore._sources import manifest, scan, targets
 from arraystore.errors import ManifestError
-from arraystore.manifest import IMAGE_SUFFIXES, Manifest
+from arraystore._sources.manifest import IMAGE_SUFFIXES, Manifest
 
 SUFFIXES = f"images are recognised by the suffixes {', '.join(sorted(IMAGE_SUFFIXES))}"
 SOURCES = "pass a folder, a table, a list of paths or of bytes, or an array (N, H, W, 3)"
@@ -74,7 +74,7 @@ def test_a_flat_folder_has_no_labels(tmp_path: Path) -> None:
 
 def test_hidden_and_other_files_are_left_out_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     touch(tmp_path, "a/1.jpg", "a/.2.jpg", "a/.git/3.jpg", ".cache/4.jpg", "a/x.txt", "a/jpg", "a/x.jpg.part", "y.md")
-    with caplog.at_level(logging.INFO, "arraystore.manifest"):
+    with caplog.at_level(logging.INFO, "arraystore._sources.manifest"):
         found = Manifest.from_folder(tmp_path)
     assert list(found.sources) == ["a/1.jpg"]
     assert found.classes["labels"] == ("a",)
@@ -688,7 +688,7 @@ def test_the_digest_of_bytes_and_arrays() -> None:
 
 
 def test_importing_loads_no_table_reader() -> None:
-    code = "import sys, arraystore.manifest as m; m.Manifest.of(['a.jpg']).digest; print(sorted(sys.modules))"
+    code = "import sys, arraystore._sources.manifest as m; m.Manifest.of(['a.jpg']).digest; print(sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(re.findall(r"'(\w+)", done.stdout))
     assert "numpy" in loaded

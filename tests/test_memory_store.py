@@ -17,7 +17,7 @@ class TestMemoryStore(StoreContract):
         return None
 
     def test_memory_that_is_too_small_is_an_error_with_numbers(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("arraystore.stores.memory.available_memory_bytes", lambda: 3_000_000)
+        monkeypatch.setattr("arraystore._stores.ram.available_memory_bytes", lambda: 3_000_000)
         with pytest.raises(SpaceError) as caught:
             build(images.noise(2, 12).reshape(2, 2, 6, 3), size=1000)
         assert str(caught.value) == (

@@ -17,11 +17,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from arraystore import permutation
+from arraystore._common import keyed_random as permutation
 from arraystore.errors import SpecError
-from arraystore.order import BlockShuffle, Chosen, Order, Sequential, Shuffle, Skip
-from arraystore.permutation import SORTED_COUNT, Purpose, key_of, permute
-from arraystore.weighted import Weighted, balanced
+from arraystore._ordering.order import BlockShuffle, Chosen, Order, Sequential, Shuffle, Skip
+from arraystore._common.keyed_random import SORTED_COUNT, Purpose, key_of, permute
+from arraystore._ordering.weighted import Weighted, balanced
 
 Slots = npt.NDArray[np.int64]
 SEEDS = st.integers(0, 2**64 - 1)
@@ -417,7 +417,7 @@ def test_weights_of_every_size_have_their_place() -> None:
 
 def test_the_highest_uniform_number_draws_the_last_slot_that_can_be_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     top = lambda _key, numbers: np.full(len(numbers), 1 - 2.0**-53)  # noqa: E731 - one use
-    monkeypatch.setattr("arraystore.weighted.uniforms", top)
+    monkeypatch.setattr("arraystore._ordering.weighted.uniforms", top)
     for weights in ([1.0, 1, 0], [3.0, 1 / 3, 0, 0], [1e300, 1e-300, 0]):
         last = 0 if weights[0] > 1e299 else 1
         assert whole(Weighted(weights, 1, 4)).tolist() == [last] * 4
@@ -425,7 +425,7 @@ def test_the_highest_uniform_number_draws_the_last_slot_that_can_be_drawn(monkey
 
 @given(st.integers(0, 2**52 - 1), st.integers(0, 51))
 def test_logarithms_are_those_of_numpy_but_for_the_last_bits(bits: int, shift: int) -> None:
-    from arraystore.weighted import _logarithms  # noqa: PLC0415 - the inside, on purpose
+    from arraystore._ordering.weighted import _logarithms  # noqa: PLC0415 - the inside, on purpose
 
     value = ((bits >> shift) + 0.5) * 2.0**-52
     for near in (value, 1 - value):

@@ -99,7 +99,7 @@ def tree(path: Path) -> ast.Module:
 
 
 def component(module: str) -> str:
-    """``arraystore.stores.npy`` → ``stores``; the package itself → the empty string."""
+    """``arraystore._stores.npy`` → ``stores``; the package itself → the empty string."""
     return module.split(".")[1] if "." in module else ""
 
 
@@ -217,8 +217,8 @@ def test_that_the_layers_can_be_broken() -> None:
     assert wrong_imports(RANK, {"arraystore.spec": {"arraystore.build"}}) == [
         "arraystore.spec imports arraystore.build"
     ]
-    assert wrong_imports(RANK, {"arraystore.stores.npy": {"arraystore"}}) == [
-        "arraystore.stores.npy imports arraystore"
+    assert wrong_imports(RANK, {"arraystore._stores.npy": {"arraystore"}}) == [
+        "arraystore._stores.npy imports arraystore"
     ]
     assert "arraystore.build" in edges_of_the_package()["arraystore"]
 

@@ -23,8 +23,9 @@ from store_contract import build
 
 import arraystore
 from arraystore import Forecast, ImageSpec, Manifest, ManifestError, Progress, SpecError
-from arraystore.forecast import Room, _duration, print_forecast
-from arraystore.info import disk_bytes
+from arraystore._building.forecast import Room
+from arraystore._viewing.forecast_text import _duration, print_forecast
+from arraystore._common.limits import disk_bytes
 
 ROOT = Path(__file__).resolve().parents[1]
 module = sys.modules["arraystore.plan"]  # the function has the module's name

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from arraystore import preview
+from arraystore._viewing import preview
 from arraystore.errors import SpecError
-from arraystore.preview import draw_preview
+from arraystore._viewing.preview import draw_preview
 from arraystore.spec import Colour, ImageSpec, Layout
 
 GAP, CAPTION, CELL = 12, 42, 192

@@ -23,8 +23,8 @@ from store_contract import assert_equal, build
 
 import arraystore
 from arraystore import BadImage, BadImagesError, Progress, Store, StoreError
-from arraystore import crew as crew_module
-from arraystore import processes as processes_module
+from arraystore._building import crew as crew_module
+from arraystore._building import processes as processes_module
 
 ROOT = Path(__file__).resolve().parents[1]
 KILLED = "killed by SIGKILL, as when memory runs out"
@@ -33,7 +33,7 @@ KILLED = "killed by SIGKILL, as when memory runs out"
 # it is decoded. A decoder with a fault does no more and no less.
 HARM = """
 import ctypes, os, resource, signal, sys, time
-import arraystore.decode as module
+import arraystore._decoding.decode as module
 
 class Sealed(Exception):
     def __init__(self, one, two):
@@ -123,7 +123,7 @@ def workers(parent: int | None = None) -> list[int]:
             command = (path / "cmdline").read_bytes()
         except OSError:
             continue
-        if int(ppid) == (parent or os.getpid()) and (b"arraystore.worker" in command or state == "Z"):
+        if int(ppid) == (parent or os.getpid()) and (b"arraystore._building.worker" in command or state == "Z"):
             found.append(int(path.name))
     return found
 
@@ -306,7 +306,7 @@ def test_slow_images_are_not_late_together(tmp_path: Path) -> None:
 @pytest.mark.parametrize("last", [signal.SIGKILL, signal.SIGSTOP], ids=lambda number: number.name)
 def test_a_message_that_is_half_sent_holds_nobody_up(first: Callable[[str], None], last: signal.Signals) -> None:
     first(
-        "import os, arraystore.worker as module\n"
+        "import os, arraystore._building.worker as module\n"
         "def half(channel, message, original=module._send):\n"
         "    if message is not None:\n"
         "        try:\n"
@@ -422,7 +422,7 @@ START = "what they printed, or build with threads. What was done is kept; the sa
     [
         ("import os; os._exit(3)", "the last one: it ended with exit status 3"),
         ("import os; os.kill(os.getpid(), 9)", f"the last one: {KILLED}"),
-        ("import sys; sys.modules['arraystore.decode'] = None", "the last one: it ended with exit status 1"),
+        ("import sys; sys.modules['arraystore._decoding.decode'] = None", "the last one: it ended with exit status 1"),
         ("import time; time.sleep(100)", "they were not ready in 0.5 s"),
     ],
     ids=["exits", "killed", "cannot import", "hangs"],
@@ -525,7 +525,7 @@ def test_workers_end_with_a_parent_that_is_killed(photos: Path, tmp_path: Path) 
 
 def is_worker(pid: int) -> bool:
     try:
-        return b"arraystore.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return b"arraystore._building.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
 

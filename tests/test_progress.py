@@ -7,7 +7,7 @@ import pytest
 from store_contract import build
 
 from arraystore import Progress
-from arraystore.progress import reporting
+from arraystore._common.progress import reporting
 
 
 def test_seconds_run_from_when_the_call_began() -> None:

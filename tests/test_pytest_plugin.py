@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arraystore.info import readable
+from arraystore._common.wording import readable
 from arraystore.memory.pytest_plugin import _too_much
 from arraystore.memory.report import Curve, Measurement
 

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from arraystore import ImageSpec
-from arraystore.decode import decode_into
-from arraystore.resample import Buffers, resize
+from arraystore._decoding.decode import decode_into
+from arraystore._kernels.scratch import Buffers
+from arraystore._kernels.resample import resize
 from arraystore.spec import Filter
 
 METHODS = {
@@ -92,7 +93,7 @@ def test_any_part_equals_pillow(
 def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both kernels, whatever this processor has; where it lacks the instructions both are the portable one."""
     if request.param == "portable":
-        monkeypatch.setattr("arraystore.resample_wide.plan_columns", lambda *_args, **_options: None)
+        monkeypatch.setattr("arraystore._kernels.resample_avx512.plan_columns", lambda *_args, **_options: None)
 
 
 @pytest.mark.usefixtures("kernel")

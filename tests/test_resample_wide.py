@@ -18,10 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from arraystore import avx512, resample
-from arraystore import resample_wide as wide
+from arraystore._kernels import avx512, resample
+from arraystore._kernels import resample_avx512 as wide
 from arraystore.spec import Filter
-from arraystore.weights import weights_for
+from arraystore._kernels.filters import weights_for
 
 Pixels = npt.NDArray[np.uint8]
 Box = tuple[float, float, float, float]

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from arraystore import avx512
-from arraystore.crops import KINDS, form_of
-from arraystore.resized_crops import write_resized_crops
+from arraystore._kernels import avx512
+from arraystore._kernels.crop import KINDS, form_of
+from arraystore._kernels.resized_crop import write_resized_crops
 
 Pixels = npt.NDArray[np.uint8]
 FLIPS = Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.FLIP_TOP_BOTTOM
@@ -28,7 +28,7 @@ FLIPS = Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.FLIP_TOP_BOTTOM
 def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both kernels, whatever this processor has; where it lacks the instructions both are the portable one."""
     if request.param == "portable":
-        monkeypatch.setattr("arraystore.resized_crops.supported", lambda: False)
+        monkeypatch.setattr("arraystore._kernels.resized_crop.supported", lambda: False)
 
 
 def pillow(slot: Pixels, window: Any, size: tuple[int, int]) -> Pixels:
@@ -91,7 +91,7 @@ def test_any_window_equals_pillow_by_the_fastest_kernel(case: Any) -> None:
 @given(case=cases())
 def test_any_window_equals_pillow_by_the_portable_kernel(case: Any) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("arraystore.resized_crops.supported", lambda: False)
+        patch.setattr("arraystore._kernels.resized_crop.supported", lambda: False)
         check(*case)
 
 
@@ -134,7 +134,7 @@ def test_floats_are_the_grey_levels_converted(kind: str, *, planar: bool) -> Non
     out, expected = (np.empty(grey.size, np.float32 if kind == "float32" else np.uint16) for _ in range(2))
     form = form_of(kind, 3, 64, 72, planar=planar, scale=(0.1, 0.2, 0.3), bias=(1, -2, 3))
     write_resized_crops(slots.reshape(-1), shape, places, windows, out.view(np.uint8), places, form)
-    from arraystore.crops import write_crops  # noqa: PLC0415 - which test_crops.py checks
+    from arraystore._kernels.crop import write_crops  # noqa: PLC0415 - which test_crops.py checks
 
     write_crops(grey.reshape(-1), (3, 64, 72, 1), places, whole, expected.view(np.uint8), places, form)
     np.testing.assert_array_equal(out, expected)
@@ -165,8 +165,8 @@ def test_the_usual_windows_are_not_left_to_the_portable_kernel() -> None:
     """Only those are at whose end a register would reach beyond the source, or that are made very small."""
     if not avx512.supported():
         return
-    from arraystore import windows_wide  # noqa: PLC0415 - its kernels exist where they are supported
-    from arraystore.resized_crops import _prepare, _rooms  # noqa: PLC0415 - the inside, to ask each window
+    from arraystore._kernels import window_avx512 as windows_wide  # noqa: PLC0415 - its kernels exist where they are supported
+    from arraystore._kernels.resized_crop import _prepare, _rooms  # noqa: PLC0415 - the inside, to ask each window
 
     source, some = np.zeros(2 * 3 * 256 * 256, np.uint8), np.empty(300 * 300 * 3 + 64, np.uint8)
     target = np.empty(3 * 224 * 224, np.uint8)

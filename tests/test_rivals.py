@@ -16,8 +16,8 @@ from store_contract import build, plain
 
 import arraystore
 from arraystore import FormatError, Progress, StoreError, StoreExistsError
-from arraystore.format import EMPTY
-from arraystore.stores.partial import partial_of
+from arraystore._format.specification import EMPTY
+from arraystore._stores.partial import partial_of
 
 NAMES = ["x.store", "x.h5"]
 

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from arraystore import sample
+from arraystore._sources import demo_photos as sample
 from arraystore.errors import MissingExtraError, SpecError, StoreExistsError
-from arraystore.sample import write_sample
+from arraystore._sources.demo_photos import write_sample
 
 NAMES = ["astronaut", "camera", "chelsea", "coffee", "hubble", "retina", "rocket"]
 

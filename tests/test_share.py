@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arraystore.errors import SpecError
-from arraystore.share import LAST, Share, ranks
+from arraystore._ordering.ranks import LAST, Share, ranks
 
 COUNTS = st.integers(0, 200)
 BATCHES = st.integers(1, 40)

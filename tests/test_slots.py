@@ -21,7 +21,7 @@ from store_contract import build
 
 import arraystore
 from arraystore import BadImagesError, FormatError, Slots, SpecError, Store, StoreError, concatenate
-from arraystore.part import Part
+from arraystore._stores.part import Part
 
 Array = npt.NDArray[Any]
 

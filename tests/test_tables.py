@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from arraystore.errors import ManifestError
-from arraystore.tables import Table, column_names, read_table
-from arraystore.texts import CATEGORY_LIMIT, TextList
+from arraystore._sources.tables import Table, column_names, read_table
+from arraystore._common.text_list import CATEGORY_LIMIT, TextList
 
 RAW = st.lists(st.binary(max_size=12))
 

@@ -14,9 +14,9 @@ import torch
 import arraystore
 from arraystore.adapters import torch_loader
 from arraystore.adapters.torch import Loader
-from arraystore.augment import Augment
-from arraystore.part import Part
-from arraystore.slots import Slots
+from arraystore._augmenting.augment import Augment
+from arraystore._stores.part import Part
+from arraystore._reading.slot_arrays import Slots
 
 COUNT = 1200
 CUDA = torch.device("cuda", 0)

@@ -28,11 +28,12 @@ from store_contract import assert_equal, build
 
 import arraystore
 from arraystore import BadImage, Progress, SpecError, Verification
-from arraystore import checksums as checksums_module
-from arraystore.checksums import checksum_of_zeros
-from arraystore.digests import digest_of, file_blocks
-from arraystore.format import Description, read_json
-from arraystore.samples import write_parquet
+from arraystore._format import checksums as checksums_module
+from arraystore._format.checksums import checksum_of_zeros
+from arraystore._common.digests import digest_of, file_blocks
+from arraystore._format.specification import Description
+from arraystore._format.files import read_json
+from arraystore._format.samples import write_parquet
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT / "tests" / "golden" / "v1.store"
@@ -141,7 +142,7 @@ def test_a_store_is_whole(sources: Path, tmp_path: Path, name: str | None, bad: 
 def test_any_source_makes_a_whole_store(
     tmp_path: Path, name: str | None, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("arraystore.targets.CATEGORY_LIMIT", 2)
+    monkeypatch.setattr("arraystore._sources.targets.CATEGORY_LIMIT", 2)
     arrays = [images.noise(4, 4, seed=i) for i in range(5)]
     source: Any = arrays
     options: dict[str, Any] = {"size": 4}
@@ -611,7 +612,7 @@ def test_an_unreadable_part_is_a_fault(store: Path, monkeypatch: pytest.MonkeyPa
         yield from file_blocks(path)
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr("arraystore.audit.file_blocks", fail)
+    monkeypatch.setattr("arraystore._format.parts.file_blocks", fail)
     monkeypatch.setattr(Path, "read_bytes", lambda _path: next(iter([])))
     found = check(store)
     assert not found.ok

@@ -24,8 +24,8 @@ from store_contract import count_decodes
 
 import arraystore
 from arraystore import Progress, SpaceError, StoreError
-from arraystore.stores.lock import Lock
-from arraystore.stores.partial import PartialFolder, partial_of
+from arraystore._stores.build_lock import Lock
+from arraystore._stores.partial import PartialFolder, partial_of
 
 RESERVE = os.posix_fallocate
 NAMES = ["x.store", "x.h5"]
@@ -301,7 +301,7 @@ def test_without_locks_a_lock_that_names_nobody_holds_nobody_up(tmp_path: Path, 
 
 @pytest.mark.usefixtures("no_locks")
 def test_without_locks_a_build_shows_that_it_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("arraystore.checkpoint._INTERVAL_S", 0.0)
+    monkeypatch.setattr("arraystore._building.checkpoint._INTERVAL_S", 0.0)
     lock, seen = tmp_path / "x.store.partial" / "lock", list[float]()
 
     def look(_now: Progress) -> None:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from arraystore.loader import batch_targets
+from arraystore._reading.loader import batch_targets
 
 if TYPE_CHECKING:
-    from arraystore.slots import Slots
+    from arraystore._reading.slot_arrays import Slots
 
 __all__ = ["Source"]
 

@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Unpack
 
-from arraystore import loader
-from arraystore.adapters.extras import framework
+from arraystore._reading import loader
+from arraystore._common.extras import framework
 from arraystore.errors import SpecError
 
 if TYPE_CHECKING:
     from jax import Device
     from jax.sharding import Sharding
 
-    from arraystore.slots import Slots
+    from arraystore._reading.slot_arrays import Slots
 
 __all__ = ["Loader"]
 

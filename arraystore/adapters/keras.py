@@ -8,14 +8,14 @@ from functools import cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Unpack
 
-from arraystore.adapters.extras import framework
+from arraystore._common.extras import framework
 from arraystore.errors import SpecError
-from arraystore.loader import Loader, LoaderOptions
+from arraystore._reading.loader import Loader, LoaderOptions
 from arraystore.spec import Layout
-from arraystore.values import whole_number
+from arraystore._common.checks import whole_number
 
 if TYPE_CHECKING:
-    from arraystore.slots import Slots
+    from arraystore._reading.slot_arrays import Slots
 
 __all__ = ["Dataset"]
 
@@ -71,7 +71,7 @@ class Dataset:
             )
         layout: Layout = "NHWC" if keras.config.image_data_format() == "channels_last" else "NCHW"
         if slots.layout not in ("", layout) and (augment is None or augment.layout is None):
-            from arraystore.augment import Augment  # noqa: PLC0415 - who turns nothing can do without it
+            from arraystore._augmenting.augment import Augment  # noqa: PLC0415 - who turns nothing can do without it
 
             options["augment"] = Augment(layout=layout) if augment is None else replace(augment, layout=layout)
         self._then: Callable[[Any], Any] | None = options.pop("batch_transform", None)

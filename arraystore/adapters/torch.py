@@ -16,4 +16,3 @@ try:
 except ImportError as error:
     raise MissingExtraError(f"PyTorch cannot be imported ({error}); pip install 'arraystore[torch]'") from error
 
-__all__ = ["Loader", "StoreDataset"]

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, default_collate, get_worker_info
 
-from arraystore.leases import Leases
-from arraystore.loader import batch_targets
-from arraystore.slots import Slots
+from arraystore._reading.buffers import Leases
+from arraystore._reading.loader import batch_targets
+from arraystore._reading.slot_arrays import Slots
 
 __all__ = ["StoreDataset"]
 

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from arraystore.augment import Augment, Dtype
+from arraystore._augmenting.augment import Augment, Dtype
 from arraystore.errors import SpecError
-from arraystore.loader import LoaderOptions
-from arraystore.slots import Slots
+from arraystore._reading.loader import LoaderOptions
+from arraystore._reading.slot_arrays import Slots
 
 __all__ = ["Loader"]
 

@@ -13,7 +13,7 @@ import typer
 
 import arraystore
 from arraystore import ArraystoreError, BadImage, BadImagesError, SpecError
-from arraystore.info import flat, many
+from arraystore._common.wording import flat, many
 
 __all__ = ["Debug", "app", "errors_reported", "print_bad"]
 

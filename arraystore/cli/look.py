@@ -11,8 +11,9 @@ import typer
 
 from arraystore.cli import options
 from arraystore.cli.app import Debug, app, errors_reported
-from arraystore.info import describe, many, print_facts
-from arraystore.stores import open_store
+from arraystore._viewing.describe import describe, print_facts
+from arraystore._common.wording import many
+from arraystore._stores.opening import open_store
 
 __all__: list[str] = []
 
@@ -47,7 +48,7 @@ def _preview(  # noqa: PLR0913 - each is an option of the command
     """Draw slots of a store on a contact sheet, with their labels."""
     ranges = None if slots is None else [options.parse_slots(part.strip()) for part in slots.split(",")]
     with errors_reported(debug=debug):
-        from arraystore.preview import draw_preview  # noqa: PLC0415 - OpenCV takes a tenth of a second
+        from arraystore._viewing.preview import draw_preview  # noqa: PLC0415 - OpenCV takes a tenth of a second
 
         with open_store(path) as store:
             chosen = None if ranges is None else _expand(ranges, len(store))
@@ -65,7 +66,7 @@ def _sample(
 ) -> None:
     """Write JPEGs made from public-domain photographs into class folders, to try a build on."""
     with errors_reported(debug=debug):
-        from arraystore.sample import write_sample  # noqa: PLC0415 - OpenCV takes a tenth of a second
+        from arraystore._sources.demo_photos import write_sample  # noqa: PLC0415 - OpenCV takes a tenth of a second
 
         written = write_sample(folder, count=count, seed=seed)
         typer.echo(f"wrote {many(written, 'image')} to {folder}")

@@ -9,8 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import arraystore
-from arraystore.info import readable
-from arraystore.limits import available_memory_bytes, usable_cpus
+from arraystore._common.wording import readable
+from arraystore._common.limits import available_memory_bytes, usable_cpus
 
 __all__ = ["file_system", "machine_facts"]
 

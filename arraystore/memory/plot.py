@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from arraystore.adapters.extras import framework
+from arraystore._common.extras import framework
 from arraystore.errors import SpecError
 from arraystore.memory.chart import Chart, Label, Look, Paper, Series, lay_out, look
 from arraystore.memory.placement import Point

@@ -13,9 +13,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from arraystore.cache import parse_bytes
+from arraystore._common.checks import parse_bytes
 from arraystore.errors import SpecError
-from arraystore.info import readable
+from arraystore._common.wording import readable
 from arraystore.memory.report import Measurement
 from arraystore.memory.trace import MemoryTrace
 

@@ -15,10 +15,10 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from arraystore.build import build
+from arraystore._api import build
 from arraystore.errors import SpecError
 from arraystore.memory.calls import mark
-from arraystore.stores import Store
+from arraystore._stores import Store
 
 __all__ = ["STRATEGIES", "Strategy", "strategies_of"]
 

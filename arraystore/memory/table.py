@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from rich.table import Table
 from rich.text import Text
 
-from arraystore.info import console, flat
+from arraystore._common.tables import console
+from arraystore._common.wording import flat
 from arraystore.memory.report import Measurement, MemoryReport
 from arraystore.memory.words import MISSING, Column, columns, endings, headline, reading_lines, size
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from arraystore.info import flat, many
+from arraystore._common.wording import flat, many
 from arraystore.memory.report import Measurement, MemoryReport
 
 __all__ = [

@@ -1,0 +1,303 @@
+"""Plan a build: what it would take in bytes and in time, found from the manifest and a timed sample of its images.
+
+Nothing is written. The sample is decoded by the very code that a build runs, with as many workers, into memory that
+is let go again.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from arraystore.errors import BadImage, SpecError
+from arraystore._stores.draft import Filled
+from arraystore._building.fill import Job, fill_slots
+from arraystore._building.forecast import Forecast, Room
+from arraystore._format.specification import FAILED, STORED
+from arraystore._format.slot_file import PAGE_BYTES, PIXELS_OFFSET
+from arraystore._format.ledger import ledger_dtype
+from arraystore._sources.targets import count_classes
+from arraystore._common.limits import disk_bytes
+from arraystore._common.limits import available_memory_bytes, free_disk_bytes, usable_cpus
+from arraystore._common.checks import check_workers
+from arraystore._sources.manifest import Manifest
+from arraystore._common.progress import Progress, reporting
+from arraystore.spec import DEFAULT_MAX_PIXELS, Colour, Filter, Fit, ImageSpec, Layout, spec_of
+from arraystore._stores.opening import medium_of
+
+__all__ = ["plan"]
+
+_SCRATCH_BYTES = 256 << 20  # more than any cache, so that slots are as cold as a build's
+_ROWS_IN_FLIGHT_PER_WORKER = 3
+_RESAMPLES = 1000
+_NAMED = 200  # how many rows the samples table is estimated from
+_SLOT_BYTES = 1 + 8  # status and checksum
+_ROW_BYTES = 4 + 4 + 8 + 8 + 8  # height, width, bytes, mtime and hash in the samples table
+_TEXT_BYTES = {"npy": 4, "hdf5": 16 + 20}  # besides its letters: where it ends; or a reference, and a head on the heap
+_HEAD_BYTES = {"npy": PIXELS_OFFSET, "hdf5": 3 * PAGE_BYTES}
+
+
+def plan(  # noqa: PLR0913 - each option is keyword-only
+    source: Any,
+    target: str | os.PathLike[str] | None = None,
+    *,
+    size: int | tuple[int, int] | None = None,
+    fit: Fit = "stretch",
+    filter: Filter = "bilinear",  # noqa: A002 - the spec's word
+    colour: Colour = "rgb",
+    layout: Layout = "NCHW",
+    background: tuple[int, int, int] = (255, 255, 255),
+    exact: bool = False,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    spec: ImageSpec | None = None,
+    labels: Sequence[Any] | npt.NDArray[Any] | None = None,
+    targets: Sequence[str] | Mapping[str, Any] | None = None,
+    workers: int | None = None,
+    sample: int = 200,
+    seed: int = 0,
+    progress: bool | Callable[[Progress], None] = True,
+) -> Forecast:
+    """Say what the same call of `build` would take, before it is begun. Nothing is written.
+
+    The time is that of a sample of the images, spread evenly over the manifest and decoded as a build decodes them.
+    It is for this machine, as busy as it is now. Not in it: listing the sources, and what a disk adds that takes the
+    store in more slowly than it is made, or a virtual machine's host that has to find the memory for it first.
+
+    Args:
+        source: as for `build`, down to ``spec``.
+        target: where the store would be; its volume is looked at, or that of the current folder for None.
+        size: height and width of a slot in pixels; one number makes a square. Needed unless ``spec`` is given.
+        fit: see `ImageSpec`, as for all options down to ``max_pixels``.
+        filter: the antialiasing filter.
+        colour: ``"rgb"`` or ``"grey"``.
+        layout: ``"NCHW"`` or ``"NHWC"``.
+        background: behind transparent pixels and beside padded images.
+        exact: True decodes every JPEG at full size.
+        max_pixels: a larger image is a bad one.
+        spec: all of these at once, in place of ``size`` and the options.
+        labels: one a source, where ``source`` is a list: numbers, or names of classes.
+        targets: other arrays, name → one row a source; or the names of the table's columns to take.
+        workers: how many images the build would decode at once; by default as many as processors may be used.
+        sample: how many images to decode; 0 decodes none, and leaves the time open.
+        seed: of the random choice of the sample, 0 or more.
+        progress: True draws a bar, False is silent, a function is called with a `Progress` of the sample.
+
+    Returns:
+        The forecast. That something does not fit, or is bad, is no error here.
+
+    Raises:
+        SpecError: an option has a value that cannot be.
+        ManifestError: the sources cannot be listed, or labels do not fit them.
+    """
+    spec = spec_of(
+        spec,
+        size,
+        fit=fit,
+        filter=filter,
+        colour=colour,
+        layout=layout,
+        background=background,
+        exact=exact,
+        max_pixels=max_pixels,
+    )
+    check_workers(workers)
+    for name, value in (("sample", sample), ("seed", seed)):
+        if value < 0:
+            raise SpecError(f"{name} must be 0 or more, not {value!r}")
+    manifest = Manifest.of(source, labels=labels, targets=targets)
+    workers = workers or usable_cpus()
+    memory = available_memory_bytes()
+    rng = np.random.default_rng(seed)
+    volume, free, notes = _look_at(target)
+    seen = _Sample()
+    why_not = _why_no_sample(manifest, spec, workers, memory, sample)
+    if why_not is None:
+        seen = _decode_sample(manifest, spec, _spread(len(manifest), sample, rng), workers, memory, progress)
+    else:
+        notes.append(why_not)
+    medium = "hdf5" if medium_of(target) == "hdf5" else "npy"
+    working = workers * seen.largest_bytes(spec.channels)
+    finished = {name: _finished_bytes(manifest, spec, name, rng) for name in _HEAD_BYTES}
+    ledger = len(manifest) * ledger_dtype(spec.channels).itemsize
+    media = {"ram": Room(finished["npy"] + ledger + working, memory)}
+    codes, names = manifest.targets.get("labels"), manifest.classes.get("labels", ())
+    return Forecast(
+        count=len(manifest),
+        classes={} if codes is None else count_classes(codes, names),
+        spec=spec,
+        target=None if target is None else os.fspath(target),
+        medium=medium,
+        volume=str(volume),
+        media=media | {name: Room(size + ledger, free) for name, size in finished.items()},
+        pixel_bytes=len(manifest) * spec.slot_bytes,
+        store_bytes=finished[medium],
+        working_bytes=working,
+        workers=workers,
+        notes=tuple(notes),
+        **seen.facts(manifest, workers, rng),
+    )
+
+
+def _look_at(target: str | os.PathLike[str] | None) -> tuple[Path, int, list[str]]:
+    """The folder whose volume counts, what is free there for the target's build, and what stands in its way."""
+    if target is None:
+        return Path.cwd(), free_disk_bytes(Path.cwd()), []
+    path = Path(target).absolute()
+    partial = path.with_name(path.name + ".partial")
+    volume = next(folder for folder in path.parents if folder.is_dir())
+    free, notes = free_disk_bytes(volume), []
+    if volume != path.parent:
+        notes.append(f"the folder {path.parent} does not exist: make it first")
+    elif not os.access(volume, os.W_OK):
+        notes.append(f"the folder {volume} cannot be written by this user: choose another target")
+    if os.path.lexists(path):
+        notes.append(f"{path} exists already: overwrite=True (--overwrite) replaces it when the new store is finished")
+    if partial.is_dir():
+        free += disk_bytes(partial)
+        notes.append(f"{partial} is an unfinished build; its bytes count as free, for a build takes them up")
+    return volume, free, notes
+
+
+def _why_no_sample(manifest: Manifest, spec: ImageSpec, workers: int, memory: int | None, sample: int) -> str | None:
+    if sample == 0:
+        return "no image was decoded, so there is no estimate of the time: sample=200 (--sample 200) gives one"
+    if not hasattr(manifest.sources, "__getitem__"):
+        return "the source can be read only once, and the build has to: without a sample there is no estimate of time"
+    if memory is not None and workers * spec.slot_bytes > memory // 2:
+        return (
+            f"{workers:,} slots of {spec.slot_bytes / 1e9:.2f} GB are too much for the free memory, so no image was "
+            "decoded and there is no estimate of the time: choose a smaller size, or fewer workers"
+        )
+    return None
+
+
+def _spread(count: int, wanted: int, rng: np.random.Generator) -> list[int]:
+    """One random row out of each of ``wanted`` equal stretches of the manifest, in order; every row of a small one."""
+    stretches = min(count, wanted)
+    edges = np.arange(stretches + 1, dtype=np.int64) * count // stretches
+    return [int(row) for row in rng.integers(edges[:-1], edges[1:])]
+
+
+def _finished_bytes(manifest: Manifest, spec: ImageSpec, medium: str, rng: np.random.Generator) -> int:
+    """What a finished store takes. Samples are counted as they are before Parquet packs them, so rather too much."""
+    rows = _spread(len(manifest), _NAMED, rng)
+    texts = [[manifest.name(row) for row in rows], [""] * len(rows)]  # the reasons are empty
+    texts += [[column[row] for row in rows] for column in manifest.texts.values()]
+    names = manifest.classes.get("labels")
+    if names is not None:
+        codes = manifest.targets["labels"]
+        texts.append([names[codes[row]] if codes[row] >= 0 else "" for row in rows])
+    letters = sum(len(os.fsencode(text)) for column in texts for text in column) / len(rows)
+    per_row = spec.slot_bytes + _SLOT_BYTES + _ROW_BYTES + round(letters) + len(texts) * _TEXT_BYTES[medium]
+    return _HEAD_BYTES[medium] + len(manifest) * per_row + sum(array.nbytes for array in manifest.targets.values())
+
+
+@dataclass(slots=True)
+class _Sample:
+    """What decoding some images has shown, in the order of their rows.
+
+    Attributes:
+        filled: one run of one slot for each.
+        load_s: seconds that the manifest took to hand out each source, in the thread that hands out work.
+        fill_s: seconds that a worker took for each, while the others worked too.
+    """
+
+    filled: list[Filled] = field(default_factory=list)
+    load_s: list[float] = field(default_factory=list)
+    fill_s: list[float] = field(default_factory=list)
+
+    def largest_bytes(self, channels: int) -> int:
+        """What one worker holds at most: an encoded source, and all its pixels."""
+        rows = [run.rows[0] for run in self.filled]
+        return max((int(row["bytes"]) + int(row["height"]) * int(row["width"]) * channels for row in rows), default=0)
+
+    def facts(self, manifest: Manifest, workers: int, rng: np.random.Generator) -> dict[str, Any]:
+        """Return the fields of `Forecast` that only a sample can tell."""
+        if not self.filled:
+            return {}
+        rows = np.concatenate([run.rows for run in self.filled])
+        fill_s = np.array(self.fill_s)
+        # The mean, because it is what adds up; resampled, because a few large images may make most of it.
+        means = fill_s[rng.integers(0, len(fill_s), (_RESAMPLES, len(fill_s)))].mean(axis=1)
+        at_once = min(workers, len(manifest))
+        # Workers decode while the next sources are loaded, so the slower of the two sets the pace.
+        mean, low, high = (
+            len(manifest) * max(float(np.mean(self.load_s)), float(each) / at_once)
+            for each in (fill_s.mean(), *np.quantile(means, (0.05, 0.95)))
+        )
+        facts: dict[str, Any] = {"sampled": len(rows), "seconds": mean, "seconds_range": (low, high)}
+        facts["source_bytes"] = float(rows["bytes"].mean())
+        sides = np.stack([rows["height"], rows["width"]], axis=1)[rows["status"] == STORED].astype(np.int64)
+        if len(sides):
+            facts["median_px"] = tuple(int(side) for side in np.median(sides, axis=0))
+            facts["largest_px"] = tuple(int(side) for side in sides[sides.prod(axis=1).argmax()])
+        facts["bad"] = tuple(
+            BadImage(run.start, manifest.name(run.start), run.reasons[run.start])
+            for run in self.filled
+            if run.rows["status"][0] == FAILED
+        )
+        return facts
+
+
+def _decode_sample(  # noqa: PLR0913 - one call
+    manifest: Manifest,
+    spec: ImageSpec,
+    rows: Sequence[int],
+    workers: int,
+    memory: int | None,
+    progress: bool | Callable[[Progress], None],  # noqa: FBT001 - the public option
+) -> _Sample:
+    """Decode rows in parallel, a bounded number at a time, and time each."""
+    most = _SCRATCH_BYTES if memory is None else min(_SCRATCH_BYTES, memory // 4)
+    slots = np.zeros((max(workers, min(len(rows), most // spec.slot_bytes)), *spec.slot_shape), np.uint8)
+    seen = _Sample()
+    stop = threading.Event()
+    pending: deque[Future[tuple[Filled, float]]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="arraystore-plan")
+
+    def fill(row: int, source: Any, number: int) -> tuple[Filled, float]:
+        # Where there are fewer slots than rows two may share one for a while: nobody reads them.
+        at = number % len(slots)
+        start_s = time.perf_counter()
+        filled = fill_slots(Job(row, [source], spec), slots[at : at + 1], stop)
+        return filled, time.perf_counter() - start_s
+
+    def settle() -> None:
+        filled, seconds = pending.popleft().result()
+        seen.filled.append(filled)
+        seen.fill_s.append(seconds)
+        state.done += 1
+        state.bad += len(filled.reasons)
+        state.source_bytes += int(filled.rows["bytes"][0])
+        report(state)
+
+    try:
+        # Loading decoders and compiled kernels takes a second, once: it is no part of what an image takes.
+        for future in [pool.submit(fill, rows[0], manifest.load(rows[0]), worker) for worker in range(workers)]:
+            future.result()
+        state = Progress(total=len(rows))
+        with reporting(progress) as report:
+            report(state)
+            for number, row in enumerate(rows):
+                start_s = time.perf_counter()
+                source = manifest.load(row)
+                seen.load_s.append(time.perf_counter() - start_s)
+                pending.append(pool.submit(fill, row, source, number))
+                if len(pending) > workers * _ROWS_IN_FLIGHT_PER_WORKER:
+                    settle()
+            while pending:
+                settle()
+    finally:
+        stop.set()
+        pool.shutdown(wait=True, cancel_futures=True)
+    return seen

@@ -1,0 +1,391 @@
+"""Worker processes that are watched: no image and no dead worker can stop or hang a build.
+
+Each worker is a new interpreter that runs `arraystore._building.worker`; a socket to each is all that there is between it and
+this process. Nothing here waits for a worker: whatever a socket takes or gives is taken at once, in turns, so a worker
+that dies, stops or hangs, in the middle of a message too, is only one that is silent. It is killed and replaced, and
+what it had not sent is filled again: each slot alone, so that the blame is exact.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass, replace
+from multiprocessing.spawn import get_executable
+from pathlib import Path
+from typing import Any
+
+from arraystore.errors import StoreError
+from arraystore._stores.draft import Filled
+from arraystore._building.fill import Job, fail_slot
+from arraystore._building.worker import LENGTH_BYTES, PART_S, Raised, pack, unpack
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+
+__all__ = ["START_S", "WorkerProcesses", "ending", "sigint_held"]
+
+# A worker loads its decoders before it begins; where nothing is cached, numba compiles them.
+START_S = 300.0
+_STARTS = 3
+_TRIES = 2
+_JOBS_PER_WORKER = 2  # the one in progress, and one ahead, so that no worker waits for this process
+_TURN_S = 0.25
+_END_S = 10.0
+_CHUNK_BYTES = 1 << 20
+_BEGIN = "import sys; sys.path[:] = sys.argv[1:]; from arraystore._building.worker import work; work()"
+
+
+@dataclass(slots=True)
+class _Task:
+    """What is left of a job, and how often it alone was to blame for the end of its worker."""
+
+    job: Job
+    late: int = 0
+    deaths: int = 0
+
+
+class _Worker:
+    """A worker process, the socket to it, and the tasks that it has; the first of them is in progress."""
+
+    def __init__(self, now_s: float) -> None:
+        self.tasks: deque[_Task] = deque()
+        self.ready = False
+        self.heard_s = now_s
+        self._unsent: deque[memoryview] = deque()
+        self._received = bytearray()
+        # The package is found even if a relative entry of the path meant another working folder.
+        path = [*(entry for entry in sys.path if isinstance(entry, str)), str(Path(__file__).parents[1])]
+        # As multiprocessing does it; but __main__ is not run again, so scripts need no guard and start no second build.
+        flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 - what multiprocessing calls too
+        self.socket, theirs = socket.socketpair()
+        with theirs:
+            try:
+                self.process: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603 - this interpreter, running this package
+                    [get_executable(), *flags, "-c", _BEGIN, *path], stdin=theirs.fileno()
+                )
+            except BaseException:
+                self.socket.close()
+                raise
+        self.socket.setblocking(False)
+
+    def give(self, task: _Task) -> None:
+        """Send a task after those that it has."""
+        self._unsent += pack(task.job)
+        self.tasks.append(task)
+        self.send()
+
+    @property
+    def unsent(self) -> bool:
+        """Whether the socket has not taken everything yet."""
+        return bool(self._unsent)
+
+    def send(self) -> None:
+        """Send as much as the socket takes now."""
+        try:
+            while self._unsent:
+                sent = self.socket.send(self._unsent[0])
+                self._unsent[0] = self._unsent[0][sent:]
+                if not self._unsent[0]:
+                    del self._unsent[0]
+        except BlockingIOError:
+            return
+        except OSError:  # it is dead; what it had sent before is still to be received
+            self._unsent.clear()
+
+    def receive(self) -> list[Any] | None:
+        """Return the messages that are complete now; None when it has closed its end, as a process does that dies."""
+        try:
+            data = self.socket.recv(_CHUNK_BYTES)
+        except BlockingIOError:
+            return []
+        except OSError:
+            return None
+        self._received += data
+        messages = []
+        while len(self._received) >= LENGTH_BYTES:
+            end = LENGTH_BYTES + int.from_bytes(self._received[:LENGTH_BYTES], "little")
+            if len(self._received) < end:
+                break
+            with memoryview(self._received)[LENGTH_BYTES:end] as message:
+                messages.append(unpack(message))
+            del self._received[:end]
+        return messages if data else None
+
+    def end(self, patience_s: float) -> int:
+        """Make sure that it has ended, and return its exit status, or minus the signal that killed it.
+
+        Raises:
+            StoreError: even a kill does not end it.
+        """
+        try:
+            return self.process.wait(patience_s)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+        try:
+            return self.process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            raise StoreError(
+                f"the worker process {self.process.pid} cannot be ended: it waits for a volume that does not answer. "
+                "Mend that; the same call goes on from there"
+            ) from None
+
+
+class WorkerProcesses:
+    """A crew of processes: jobs go in, and what is filled comes out, whatever happens to the processes.
+
+    A job whose worker died or was late is handed out again, one slot a job. A slot that was alone with its worker when
+    that died twice, or that was late twice, is failed. `close` ends all processes.
+
+    Attributes:
+        size: how many processes there are; they are started as there are jobs for them.
+    """
+
+    def __init__(self, size: int, timeout_s: float) -> None:
+        self.size = size
+        self._timeout_s = timeout_s
+        self._waiting: deque[_Task] = deque()
+        self._workers: list[_Worker] = []
+        self._selector = selectors.DefaultSelector()
+        self._failed_starts = 0
+        # Seconds that this process has watched. It stands still while nobody does, because all were stopped with
+        # Ctrl-Z, or the caller's own function took its time: then silence is no worker's fault.
+        self._now_s = 0.0
+        self._looked_s = time.monotonic()
+
+    @property
+    def pending(self) -> int:
+        """How many jobs, whole or in part, are not collected yet."""
+        return len(self._waiting) + sum(len(worker.tasks) for worker in self._workers)
+
+    def submit(self, job: Job) -> None:
+        """Take a job.
+
+        Raises:
+            StoreError: a process cannot be started, or the job's sources cannot be sent to it.
+        """
+        self._waiting.append(_Task(job))
+        self._hand_out()
+
+    def collect(self) -> list[Filled]:
+        """Wait until runs, or parts of them, are filled, and return them; nothing if no job is pending.
+
+        Raises:
+            StoreError: processes cannot be started, sources cannot be sent to them, or the slots' volume failed.
+            Exception: what was raised in a worker, as fill_run raises it.
+        """
+        filled: list[Filled] = []
+        while not filled and self.pending:
+            self._hand_out()
+            filled = self._turn()
+        return filled
+
+    def close(self) -> None:
+        """End all processes; what they had in progress is lost."""
+        for worker in self._workers:
+            worker.process.kill()
+        for worker in self._workers:
+            with contextlib.suppress(StoreError):  # it is killed, and does nothing more when its volume answers
+                worker.end(_END_S)
+            worker.socket.close()
+        self._workers.clear()
+        self._selector.close()
+
+    def _hand_out(self) -> None:
+        self._look()
+        missing = min(self.size, self.pending) - len(self._workers)
+        if missing > 0:
+            with sigint_held():
+                for _ in range(missing):
+                    self._start()
+        for tasks in range(_JOBS_PER_WORKER):  # idle workers come first
+            for worker in self._workers:
+                if self._waiting and worker.ready and len(worker.tasks) == tasks:
+                    self._give(worker, self._waiting.popleft())
+
+    def _start(self) -> None:
+        if getattr(sys, "frozen", False) or not get_executable():
+            raise StoreError("worker processes need a Python interpreter, and this program is none: build with threads")
+        try:
+            worker = _Worker(self._now_s)
+        except OSError as error:
+            raise StoreError(f"a worker process cannot be started: {error.strerror or error}") from error
+        self._workers.append(worker)
+        self._selector.register(worker.socket, selectors.EVENT_READ, worker)
+
+    def _give(self, worker: _Worker, task: _Task) -> None:
+        if not worker.tasks:
+            worker.heard_s = self._now_s
+        job = task.job
+        try:
+            worker.give(task)
+        except Exception as error:
+            raise StoreError(
+                f"the sources of slots {job.start} to {job.start + len(job.sources) - 1} cannot be sent to a worker "
+                f"process: {error}; build with threads",
+                slot=job.start,
+            ) from error
+        self._expect(worker)
+
+    def _expect(self, worker: _Worker) -> None:
+        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if worker.unsent else 0)
+        self._selector.modify(worker.socket, wanted, worker)
+
+    def _look(self) -> None:
+        now_s = time.monotonic()
+        self._now_s += min(now_s - self._looked_s, 2 * _TURN_S)
+        self._looked_s = now_s
+
+    def _turn(self) -> list[Filled]:
+        """Give and take what the sockets are ready for, replace who died or is late, and return what is filled."""
+        filled: list[Filled] = []
+        ready = self._selector.select(_TURN_S)
+        self._look()
+        for key, events in ready:
+            worker: _Worker = key.data
+            if events & selectors.EVENT_WRITE:
+                worker.send()
+                self._expect(worker)
+            if events & selectors.EVENT_READ:
+                messages = worker.receive()
+                if messages is None:
+                    filled += self._lose(worker, late=False)
+                    continue
+                worker.heard_s = self._now_s
+                for message in messages:
+                    filled += self._take(worker, message)
+        for worker in [worker for worker in self._workers if self._is_late(worker)]:
+            filled += self._lose(worker, late=worker.process.poll() is None)
+        return filled
+
+    def _take(self, worker: _Worker, message: Any) -> list[Filled]:
+        if isinstance(message, Raised):
+            raise message.error from _WorkerTraceError(message.trace)
+        if message is None:
+            worker.ready = True
+            self._failed_starts = 0
+            return []
+        filled: Filled = message
+        task = worker.tasks[0]
+        done = len(filled.rows)
+        if done == len(task.job.sources):
+            worker.tasks.popleft()
+        else:
+            task.job = replace(task.job, start=task.job.start + done, sources=task.job.sources[done:])
+        return [filled]
+
+    def _is_late(self, worker: _Worker) -> bool:
+        limit_s = math.inf
+        if not worker.ready:
+            limit_s = START_S
+        elif worker.tasks:
+            limit_s = self._timeout_s + PART_S  # it says nothing of an image begun this soon after its last message
+        return self._now_s - worker.heard_s > limit_s
+
+    def _lose(self, worker: _Worker, *, late: bool) -> list[Filled]:
+        """End a worker, and let others do what it had; return what is settled by that."""
+        status = worker.end(0 if late else 1)
+        self._selector.unregister(worker.socket)
+        worker.socket.close()
+        self._workers.remove(worker)
+        if not worker.ready:
+            self._failed_starts += 1
+            if self._failed_starts >= _STARTS:
+                how = f"they were not ready in {START_S:g} s" if late else f"the last one: {ending(status)}"
+                raise StoreError(
+                    f"worker processes cannot start, {_STARTS} ended before they began ({how}); see what they printed, "
+                    "or build with threads. What was done is kept; the same call goes on from there"
+                )
+        if not worker.tasks:
+            return []
+        task, *ahead = worker.tasks
+        self._waiting.extendleft(reversed(ahead))  # they were not begun
+        return self._blame(task, status, late=late)
+
+    def _blame(self, task: _Task, status: int, *, late: bool) -> list[Filled]:
+        """Hand a task out again whose worker ended, or fail its slot."""
+        job, count = task.job, len(task.job.sources)
+        if status == -signal.SIGBUS and job.file is not None and job.file.reserved:
+            raise StoreError(
+                f"the volume of {job.file.path} failed or is full: a worker process was killed by SIGBUS when it "
+                f"wrote slots {job.start} to {job.start + count - 1}. Mend it, or free some space; what was done is "
+                "kept, and the same call goes on from there",
+                slot=job.start,
+                source=job.file.path,
+            )
+        if count > 1:
+            # One of them was late, and has one try left; but who let it die is only known when each is alone.
+            singles = [
+                _Task(replace(job, start=job.start + i, sources=[source]), late=int(late))
+                for i, source in enumerate(job.sources)
+            ]
+            self._waiting.extendleft(reversed(singles))
+            return []
+        if late:
+            task.late += 1
+        else:
+            task.deaths += 1
+        if max(task.late, task.deaths) < _TRIES:
+            self._waiting.appendleft(task)
+            return []
+        if late:
+            reason = (
+                f"reading and decoding it took longer than {self._timeout_s:g} s, twice; if that is right, raise "
+                "timeout_s"
+            )
+        else:
+            reason = f"the worker process that decoded it died twice ({ending(status)})"
+        return [fail_slot(job, reason)]
+
+
+class _WorkerTraceError(Exception):
+    """Where in a worker an error was raised; the cause of that error here, for its traceback to show."""
+
+    def __str__(self) -> str:
+        return f"\n{self.args[0]}"
+
+
+@contextlib.contextmanager
+def sigint_held() -> Iterator[None]:
+    """Start processes with SIGINT blocked, and let a Ctrl-C wait until they have started.
+
+    Ctrl-C goes to every process of the terminal. What is started while SIGINT is blocked inherits that: only this
+    process is interrupted, and it alone decides and reports. A worker that ignores the signal when it has begun would
+    do so too late for a Ctrl-C during its imports. Other threads, such as numpy's, may still take the signal for this
+    process, and an exception in the middle of starting a worker would strand it: so here a Ctrl-C is only noted, and
+    raised afterwards. In any thread but the main one Python raises no Ctrl-C, and nothing need be noted.
+    """
+    noted: list[int] = []
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT) if main else None
+    if handler is not None:
+        signal.signal(signal.SIGINT, lambda number, _frame: noted.append(number))
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if handler is not None:
+            signal.signal(signal.SIGINT, handler)
+        if noted:
+            signal.raise_signal(signal.SIGINT)
+
+
+def ending(status: int) -> str:
+    """Say how a process ended whose exit status this is, or minus the signal that killed it."""
+    if status >= 0:
+        return f"it ended with exit status {status}"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:  # real-time signals have no names
+        name = f"signal {-status}"
+    hint = ", as when memory runs out" if status == -signal.SIGKILL else ""
+    return f"killed by {name}{hint}"

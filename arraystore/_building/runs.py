@@ -1,0 +1,65 @@
+"""Which slots are still to be filled, cut into runs.
+
+A later call fills the slots that no earlier one has settled, and those whose source has changed since.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from arraystore._format.specification import FAILED
+from arraystore._sources.manifest import Manifest
+from arraystore._sources.stamps import file_stamps
+from arraystore._stores import Draft
+
+__all__ = ["cut_runs", "take_empty"]
+
+# Long enough that handing it out costs nothing, short enough that Ctrl-C and progress wait for a second at most.
+_RUN_SLOTS = 16
+
+
+def take_empty(draft: Draft, manifest: Manifest) -> npt.NDArray[np.int64]:
+    """Return the slots to fill, rising; what an earlier call claimed of them is withdrawn.
+
+    Those are the ones that are not settled; those whose source has another size or time of change by now; and those
+    that failed with other versions of the decoders.
+
+    Raises:
+        OSError: the volume failed.
+    """
+    settled = np.flatnonzero(draft.settled)
+    again = _changed(manifest, draft.ledger, settled)
+    if not draft.same_decoders:
+        again |= draft.ledger["status"][settled] == FAILED
+    draft.withdraw(settled[again])
+    to_fill = ~draft.settled
+    to_fill[settled[again]] = True
+    empty = np.flatnonzero(to_fill)
+    for slot in np.intersect1d(empty, list(draft.reasons)).tolist():
+        del draft.reasons[slot]
+    return empty
+
+
+def _changed(manifest: Manifest, ledger: npt.NDArray[np.void], slots: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Whether the source of each slot is another file than the one that was read, by size and time of change."""
+    if not manifest.is_paths:  # what is in memory is part of the manifest's digest
+        return np.zeros(len(slots), bool)
+    now = file_stamps(lambda slot: str(manifest.load(slot)), slots)
+    changed: npt.NDArray[np.bool_] = (now["bytes"] != ledger["bytes"][slots]) | (now["mtime"] != ledger["mtime"][slots])
+    return changed
+
+
+def cut_runs(empty: npt.NDArray[np.int64], workers: int) -> list[tuple[int, int]]:
+    """Cut slots, rising, into runs (start, stop): stretches of neighbours, so that no slot is filled twice."""
+    if empty.size == 0:
+        return []
+    # Small builds get shorter runs, so that no worker waits long for the last one.
+    length = max(1, min(_RUN_SLOTS, empty.size // (8 * workers)))
+    edges = np.flatnonzero(np.diff(empty) != 1) + 1
+    starts, stops = empty[np.r_[0, edges]], empty[np.r_[edges - 1, -1]] + 1
+    return [
+        (start, min(start + length, int(last)))
+        for first, last in zip(starts, stops, strict=True)
+        for start in range(int(first), int(last), length)
+    ]

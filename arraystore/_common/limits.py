@@ -1,0 +1,108 @@
+"""What this process may use: processors, memory and disk, with a container's limits counted in."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from arraystore.errors import SpecError
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+import numpy as np
+import numpy.typing as npt
+from arraystore._format.specification import FAILED, FORMAT_VERSION, STORED
+from arraystore._stores import Store
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["available_memory_bytes", "disk_bytes", "free_disk_bytes", "usable_cpus"]
+
+_CGROUP = Path("/sys/fs/cgroup")
+_PROC = Path("/proc")
+
+
+def usable_cpus() -> int:
+    """Return how many processors this process may keep busy: its affinity, and a container's quota if that is less."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for group in _groups("cpu"):
+        quota = _read(group / "cpu.max").split()
+        quota = quota or [_read(group / name).strip() for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us")]
+        if len(quota) == 2 and quota[0].isdecimal() and quota[1].isdecimal():
+            cpus = min(cpus, -(-int(quota[0]) // max(int(quota[1]), 1)))
+    return max(cpus, 1)
+
+
+def available_memory_bytes() -> int | None:
+    """Return how much memory can still be taken without swapping, or None where the system does not say."""
+    left = [
+        int(line.split()[1]) * 1024
+        for line in _read(_PROC / "meminfo").splitlines()
+        if line.startswith("MemAvailable:")
+    ]
+    for group in _groups("memory"):
+        for limit, used, cache in _MEMORY_FILES:
+            most, taken = _number(group / limit), _number(group / used)
+            if most is not None and taken is not None:
+                # A group is charged for the files that it read, too; those of no present use are given up first.
+                left.append(max(most - max(taken - _field(group / "memory.stat", cache), 0), 0))
+    return min(left, default=None)
+
+
+def free_disk_bytes(folder: Path) -> int:
+    """Return the bytes that an ordinary user can still write on the volume of ``folder``."""
+    return shutil.disk_usage(folder).free
+
+
+# Version 2, and version 1, whose counters tell of the group alone unless they are called total.
+_MEMORY_FILES = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+
+
+def _groups(controller: str) -> Iterator[Path]:
+    """The folders of every control group whose limits hold here, outermost first: each one within another obeys it.
+
+    Version 2 has one tree, version 1 one a controller, such as ``memory`` or ``cpu,cpuacct``. Inside a container the
+    root of the tree is often the container's own group, while its path is told as the host sees it and is not there.
+    """
+    yield _CGROUP
+    yield _CGROUP / controller
+    for line in _read(_PROC / "self" / "cgroup").splitlines():
+        _, _, told = line.partition(":")
+        controllers, _, path = told.partition(":")
+        if controllers and controller not in controllers.split(","):
+            continue
+        group = _CGROUP / controllers
+        for part in path.split("/"):
+            if part == "..":  # the group lies outside the tree that can be seen
+                break
+            group /= part
+            yield group
+
+
+def _number(path: Path) -> int | None:
+    text = _read(path).strip()
+    return int(text) if text.isdecimal() else None
+
+
+def _field(path: Path, name: str) -> int:
+    pairs = (line.split() for line in _read(path).splitlines())
+    return next((int(pair[1]) for pair in pairs if len(pair) == 2 and pair[0] == name and pair[1].isdecimal()), 0)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return ""
+
+
+def disk_bytes(path: Path) -> int:
+    """Return the bytes of a file, or of all files in a folder."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files)

@@ -1,0 +1,35 @@
+"""TODO."""
+
+from __future__ import annotations
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+import numpy as np
+import numpy.typing as npt
+from arraystore._format.specification import FAILED, FORMAT_VERSION, STORED
+from arraystore._stores import Store
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["flat", "many", "readable"]
+
+
+
+def flat(text: str) -> str:
+    """Return the text on one line: a file name may hold a line break, or worse."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def many(number: int, noun: str) -> str:
+    """Return a number with its noun, of which there is one or more."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def readable(size_bytes: float) -> str:
+    """Return a size in decimal units, as disks are sold and as numpy counts."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size_bytes < 1000:
+            return f"{size_bytes:.3g} {unit}"
+        size_bytes /= 1000
+    return f"{size_bytes:,.3g} TB"

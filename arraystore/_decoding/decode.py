@@ -1,0 +1,206 @@
+"""Where does a JPEG become a slot? Here: `decode_into` takes bytes and writes the slot.
+
+bytes → header → pixels (libjpeg-turbo, or OpenCV for what is not JPEG) → upright → resampled → planes of the slot.
+No step keeps a list or a second copy; scratch memory belongs to the thread and is used again for the next image.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+
+from arraystore._decoding.codecs import decode_any
+from arraystore._kernels.compiled import compiled
+from arraystore.errors import DecodeError
+from arraystore._decoding.header import Header, read_header
+from arraystore._kernels.resample import Box, resize
+from arraystore._kernels.scratch import Buffers
+from arraystore.spec import ImageSpec, Placement
+
+__all__ = ["decode_into"]
+
+Pixels = npt.NDArray[np.uint8]
+Data = bytes | bytearray | memoryview
+
+_buffers = Buffers()
+
+# libjpeg warns of these and decodes every pixel all the same; other warnings mean that pixels are lost, and so do stray
+# bytes before a restart marker (0xd0 to 0xd7), which stands amid the pixels.
+_HARMLESS = re.compile(
+    r"extraneous bytes before marker 0x(?!d[0-7])|unknown JFIF revision|Unknown Adobe color transform|bad ICC"
+)
+
+# How EXIF orientations 2 to 8 are made upright, and which axes of the upright image then run backwards.
+_TRANSPOSED = frozenset((5, 6, 7, 8))
+_X_REVERSED = frozenset((2, 3, 6, 7))
+_Y_REVERSED = frozenset((3, 4, 7, 8))
+_FLIP = {(True, True): -1, (True, False): 1, (False, True): 0}
+
+
+def decode_into(data: Data | Pixels, slot: Pixels, spec: ImageSpec) -> tuple[int, int]:
+    """Decode one image into its slot.
+
+    Args:
+        data: an encoded image (JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF, JPEG 2000, PNM), or its pixels: uint8,
+            (H, W), (H, W, 1) or (H, W, 3) in RGB order. Not changed.
+        slot: uint8, ``spec.slot_shape``, C-contiguous; overwritten. After an error its contents are undefined.
+        spec: how the image becomes a slot.
+
+    Returns:
+        Height and width of the whole upright image, in pixels.
+
+    Raises:
+        DecodeError: the data is not an image, is damaged or ends early, or has more than ``spec.max_pixels`` pixels.
+    """
+    if isinstance(data, np.ndarray):
+        image = _check_array(data)
+        height, width = image.shape[:2]
+        _deposit(_in_colour(image, spec), spec.place(height, width), slot, spec)
+        return height, width
+    header = read_header(data)
+    if header.height * header.width > spec.max_pixels:
+        raise DecodeError(
+            f"its header says {header.width} x {header.height} pixels, more than max_pixels = {spec.max_pixels:,}; "
+            "if that is right, raise max_pixels"
+        )
+    turned = header.orientation in _TRANSPOSED
+    height, width = (header.width, header.height) if turned else (header.height, header.width)
+    placement = spec.place(height, width)
+    if header.format == "jpeg" and header.components in (1, 3):
+        wanted = 1 if spec.exact or spec.filter == "nearest" else _reduction(placement)
+        image, factor = _decode_jpeg(data, header, spec, wanted)
+        if factor > 1:
+            box = _scaled_box(placement.box, height, width, factor, header.orientation)
+            placement = Placement(box, placement.height, placement.width, placement.top, placement.left)
+    else:
+        image = _in_colour(decode_any(data, header, spec), spec)
+    _deposit(_upright(image, header.orientation), placement, slot, spec)
+    return height, width
+
+
+def _check_array(image: Pixels) -> Pixels:
+    fits = image.dtype == np.uint8 and image.size > 0
+    if fits and image.ndim == 3 and image.shape[2] == 1:
+        return np.ascontiguousarray(image[:, :, 0])
+    if fits and (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
+        return np.ascontiguousarray(image)
+    raise DecodeError(
+        f"an array source must be uint8 of shape (H, W), (H, W, 1) or (H, W, 3), "
+        f"not {image.dtype} of shape {tuple(image.shape)}"
+    )
+
+
+def _reduction(placement: Placement) -> int:
+    """The power of two by which libjpeg may shrink: the decoded part stays at least twice the target on both axes.
+
+    Other factors than powers of two are slower than decoding in full. Twice is what Pillow calls a reducing gap of 2.
+    """
+    left, top, right, bottom = placement.box
+    for factor in (8, 4, 2):
+        if bottom - top >= 2 * factor * placement.height and right - left >= 2 * factor * placement.width:
+            return factor
+    return 1
+
+
+def _decode_jpeg(data: Data, header: Header, spec: ImageSpec, factor: int) -> tuple[Pixels, int]:
+    """Pixels as stored, (H, W) or (H, W, 3), and the factor by which each side was shrunk: ``factor``, or 1.
+
+    The memory is this thread's scratch.
+    """
+    height, width = math.ceil(header.height / factor), math.ceil(header.width / factor)
+    # Luma is stored as such: taking it from the file spares the colour conversion there and back.
+    grey = header.components == 1 or spec.colour == "grey"
+    try:
+        image: Pixels = simplejpeg.decode_jpeg(
+            data,
+            colorspace="GRAY" if grey else "RGB",
+            min_height=height,
+            min_width=width,
+            min_factor=factor,
+            buffer=_buffers.get("decoded", height * width * (1 if grey else 3)),
+        )
+    except ValueError as error:
+        reason = str(error)
+        if not _HARMLESS.search(reason):
+            raise DecodeError(_explain(reason)) from None
+        # libjpeg stops at the first warning when told to be strict; OpenCV's reader goes on, yet refuses early ends.
+        return _in_colour(decode_any(data, header, spec), spec), 1
+    if image.shape[:2] != (height, width):
+        raise DecodeError(f"its header says {width} x {height} pixels, its decoder gave {image.shape[1::-1]}")
+    return (image[:, :, 0] if grey else image), factor
+
+
+def _explain(reason: str) -> str:
+    if "Premature end" in reason or "premature end" in reason:
+        return f"the JPEG ends early or pixels are missing ({reason})"
+    return f"the JPEG is damaged ({reason})"
+
+
+def _scaled_box(box: Box, height: int, width: int, factor: int, orientation: int) -> Box:
+    """The box in the shrunken upright image, whose last stored row and column may cover less than a whole pixel.
+
+    Where making it upright reversed an axis, that part pixel comes first.
+    """
+    left, top, right, bottom = (side / factor for side in box)
+    shift_x = math.ceil(width / factor) - width / factor if orientation in _X_REVERSED else 0.0
+    shift_y = math.ceil(height / factor) - height / factor if orientation in _Y_REVERSED else 0.0
+    return left + shift_x, top + shift_y, right + shift_x, bottom + shift_y
+
+
+def _upright(image: Pixels, orientation: int) -> Pixels:
+    if orientation in _TRANSPOSED:
+        image = np.ascontiguousarray(cv2.transpose(image), np.uint8)
+    flip = _FLIP.get((orientation in _X_REVERSED, orientation in _Y_REVERSED))
+    return image if flip is None else np.ascontiguousarray(cv2.flip(image, flip), np.uint8)
+
+
+@compiled("void(uint8[:, :, ::1], uint8[:, ::1])")
+def _luma(image: Pixels, out: Pixels) -> None:
+    """ITU-R 601 luma in 16-bit fixed point, rounded: what Pillow's ``convert("L")`` gives."""
+    for y in range(image.shape[0]):
+        for x in range(image.shape[1]):
+            red, green, blue = np.uint32(image[y, x, 0]), np.uint32(image[y, x, 1]), np.uint32(image[y, x, 2])
+            out[y, x] = np.uint8((red * 19595 + green * 38470 + blue * 7471 + 32768) >> 16)
+
+
+def _in_colour(image: Pixels, spec: ImageSpec) -> Pixels:
+    """Grey images stay (H, W) until they are in the slot: one plane to resample in place of three."""
+    if spec.colour == "rgb" or image.ndim == 2:
+        return image
+    grey = np.empty(image.shape[:2], np.uint8)
+    _luma(image, grey)
+    return grey
+
+
+def _deposit(image: Pixels, placement: Placement, slot: Pixels, spec: ImageSpec) -> None:
+    """Resample the placement's part of an upright image into its part of the slot; fill what is left."""
+    rows = slice(placement.top, placement.top + placement.height)
+    columns = slice(placement.left, placement.left + placement.width)
+    planes = slot if spec.layout == "NCHW" else slot.transpose(2, 0, 1)
+    if (placement.height, placement.width) != spec.size:
+        _fill(planes, spec)
+    part = planes[:, rows, columns]
+    if image.ndim == 3:
+        resize(image, part.transpose(1, 2, 0), box=placement.box, name=spec.filter)
+    elif part.strides[2] == 1:
+        resize(image, part[0], box=placement.box, name=spec.filter)
+        part[1:] = part[0]
+    else:
+        small = _buffers.get("small", placement.height, placement.width)
+        resize(image, small, box=placement.box, name=spec.filter)
+        part[...] = small
+
+
+def _fill(planes: Pixels, spec: ImageSpec) -> None:
+    if spec.channels == 3:
+        planes[...] = np.array(spec.background, np.uint8)[:, None, None]
+        return
+    background = np.array(spec.background, np.uint8).reshape(1, 1, 3)
+    grey = np.empty((1, 1), np.uint8)
+    _luma(background, grey)
+    planes[...] = grey[0, 0]

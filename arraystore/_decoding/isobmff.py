@@ -1,0 +1,127 @@
+"""Files of boxes: AVIF and HEIF, and the walk that JPEG 2000 shares with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from struct import unpack_from
+
+from arraystore.errors import DecodeError
+from arraystore._decoding.jpeg import Data
+
+__all__ = ["avif_depth", "avif_frame", "box", "iso_boxes"]
+
+# What happens to the pixels a b / c d, written in reading order, and the EXIF orientation that says the same.
+_ORIENTATIONS = {"abcd": 1, "badc": 2, "dcba": 3, "cdab": 4, "acbd": 5, "cadb": 6, "dbca": 7, "bdac": 8}
+
+# An AVIF has a dozen boxes at each level, and numbers its properties with 15 bits.
+_MOST_BOXES = 32_768
+
+
+def iso_boxes(data: Data, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield type, first byte and end of the body of each box between two bytes; the last may end beyond the data.
+
+    Raises:
+        DecodeError: a box is shorter than its own head, or there are too many.
+    """
+    for _ in range(_MOST_BOXES):
+        if start + 8 > min(end, len(data)):
+            return
+        size, kind = unpack_from(">I4s", data, start)
+        body = start + 8
+        if size == 1:
+            (size,) = unpack_from(">Q", data, body)
+            body += 8
+        stop = start + size if size else end
+        if stop < body:
+            raise DecodeError(f"the box {kind!r} at byte {start} has a size of {size}")
+        yield kind, body, stop
+        start = stop
+    raise DecodeError(f"more than {_MOST_BOXES:,} boxes in a row, which is no image")
+
+
+def box(data: Data, path: str, start: int, end: int) -> tuple[int, int] | None:
+    """Return the body of the box at a path such as ``"meta/iprp"``, or None."""
+    for name in path.split("/"):
+        found = next(((body, stop) for kind, body, stop in iso_boxes(data, start, end) if kind == name.encode()), None)
+        if found is None:
+            return None
+        start, end = found[0], min(found[1], end)
+        if name == "meta":
+            start += 4  # version and flags
+    return start, end
+
+
+def _avif_properties(data: Data) -> list[tuple[bytes, int, int]]:
+    """Return the boxes of properties of the primary image, in the order in which they apply."""
+    size = len(data)
+    meta = box(data, "meta", 0, size)
+    container = box(data, "meta/iprp/ipco", 0, size)
+    primary = meta and box(data, "pitm", *meta)
+    links = meta and box(data, "iprp/ipma", *meta)
+    if not (container and primary and links):
+        raise DecodeError("the avif does not describe its primary image")
+    properties = list(iso_boxes(data, *container))
+    wide_id = data[primary[0]] > 0
+    (wanted,) = unpack_from(">I" if wide_id else ">H", data, primary[0] + 4)
+    at, end = links
+    wide_id, wide_index = data[at] > 0, data[at + 3] & 1
+    (count,) = unpack_from(">I", data, at + 4)
+    at += 8
+    for _ in range(min(count, _MOST_BOXES)):
+        if at >= end:
+            break
+        (item,) = unpack_from(">I" if wide_id else ">H", data, at)
+        at += 4 if wide_id else 2
+        linked = data[at]
+        indices = unpack_from(f">{linked}{'H' if wide_index else 'B'}", data, at + 1)
+        at += 1 + linked * (2 if wide_index else 1)
+        if item == wanted:
+            numbers = [index & (0x7FFF if wide_index else 0x7F) for index in indices]
+            return [properties[number - 1] for number in numbers if 1 <= number <= len(properties)]
+    raise DecodeError("the avif does not describe its primary image")
+
+
+def avif_frame(data: Data) -> tuple[str, int, int, int]:
+    """Return kind (``"avif"`` or ``"heif"``), height and width as stored, and orientation of an AVIF or HEIF.
+
+    Raises:
+        DecodeError: it is a file of boxes of another kind, or the boxes are damaged.
+        struct.error: the data ends inside them.
+        IndexError: likewise.
+    """
+    (size,) = unpack_from(">I", data, 0)
+    brands = bytes(data[8 : min(size, 256)])
+    if b"avif" in brands or b"avis" in brands:
+        kind = "avif"
+    elif any(brand in brands for brand in (b"heic", b"heix", b"hevc", b"mif1", b"msf1")):
+        kind = "heif"
+    else:
+        raise DecodeError(f"not an image in a known format (a file of boxes of the kind {bytes(data[8:12])!r})")
+    height = width = 0
+    turned = "abcd"
+    for name, start, _ in _avif_properties(data):
+        if name == b"ispe":
+            width, height = unpack_from(">II", data, start + 4)
+        elif name == b"irot":  # quarter turns anticlockwise
+            for _ in range(data[start] & 3):
+                turned = turned[1] + turned[3] + turned[0] + turned[2]
+        elif name == b"imir":  # 0 exchanges top and bottom, 1 left and right
+            turned = turned[1::-1] + turned[:1:-1] if data[start] & 1 else turned[2:] + turned[:2]
+    return kind, height, width, _ORIENTATIONS[turned]
+
+
+def avif_depth(data: Data) -> int:
+    """Return how many bits a sample of an AVIF has: 8, 10 or 12.
+
+    Raises:
+        DecodeError: the boxes are damaged.
+        struct.error: likewise.
+        IndexError: likewise.
+    """
+    container = box(data, "meta/iprp/ipco", 0, len(data))
+    # All parts of an image share one depth, so any configuration will do, and a grid has none of its own.
+    for name, start, _ in iso_boxes(data, *container) if container else ():
+        if name == b"av1C":
+            flags = data[start + 2]
+            return (12 if flags & 0x20 else 10) if flags & 0x40 else 8
+    return 8

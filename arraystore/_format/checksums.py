@@ -1,0 +1,197 @@
+"""Whether the pixels of slots still have their checksums, by many threads, at the speed of memory.
+
+A file is read, not mapped: a damaged disk or a file cut short is then an error to report, where a mapping would kill
+the process. Each thread reads a run of slots into a buffer of its own, which it uses again and which stays in its
+processor's cache until it is hashed.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from arraystore._common.digests import BLOCK_BYTES
+from arraystore._format.slot_file import SlotFile
+
+__all__ = ["checksum_of_zeros", "wrong_slots"]
+
+Checksums = npt.NDArray[np.uint64]
+
+_RUN_SLOTS = 4096  # of slots of a few bytes more would only take memory, for a view of each
+_REPORT_EVERY_S = 0.1
+
+
+def checksum_of_zeros(slot_bytes: int) -> int:
+    """Return the checksum of a failed slot."""
+    digest = xxhash.xxh3_64()
+    for start in range(0, slot_bytes, BLOCK_BYTES):
+        digest.update(bytes(min(BLOCK_BYTES, slot_bytes - start)))
+    return int(digest.intdigest())
+
+
+def wrong_slots(
+    slots: SlotFile | npt.NDArray[np.uint8],
+    checksums: Checksums,
+    *,
+    workers: int,
+    claim: str,
+    report: Callable[[int, int], None],
+) -> dict[int, str]:
+    """Return the slots whose pixels cannot be read or have another checksum, with the reasons.
+
+    Args:
+        slots: where they lie in a file; or uint8, (N, *slot_shape), C order.
+        checksums: uint64, (N,): what each should have.
+        workers: how many threads read and hash.
+        claim: how a reason introduces the checksum that a slot should have.
+        report: called now and then, in the calling thread, with the bytes read since, and the slots found so far.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
+    with _opened(slots) as file:
+        return _Pass(file, checksums, claim).run(workers, report)
+
+
+class _SlotsInFile:
+    """Slots in an open file."""
+
+    def __init__(self, slots: SlotFile, descriptor: int) -> None:
+        self.count = slots.shape[0]
+        self.slot_bytes = math.prod(slots.shape[1:])
+        self.run_slots = max(1, min(_RUN_SLOTS, BLOCK_BYTES // self.slot_bytes))
+        self._descriptor = descriptor
+        self._offset = slots.offset
+        self._local = threading.local()
+
+    def checksums(self, start: int, stop: int) -> Checksums:
+        """Return the checksums of a run, of at most ``run_slots``.
+
+        Raises:
+            OSError: a slot cannot be read.
+            EOFError: the file ends before.
+        """
+        begin = self._offset + start * self.slot_bytes
+        if self.slot_bytes > BLOCK_BYTES:
+            return np.array([self._checksum_of_large(begin)], np.uint64)
+        buffer, views = self._memory()
+        count = stop - start
+        self._read(buffer[: count * self.slot_bytes], begin)
+        return np.fromiter(map(xxhash.xxh3_64_intdigest, views[:count]), np.uint64, count)
+
+    def _memory(self) -> tuple[memoryview, list[memoryview]]:
+        """Return this thread's buffer, and a view of each slot in it: made once, not for each slot that is read."""
+        local, size = self._local, self.slot_bytes
+        if not hasattr(local, "buffer"):
+            local.buffer = memoryview(bytearray(min(BLOCK_BYTES, self.run_slots * size)))
+            local.views = [local.buffer[i * size : (i + 1) * size] for i in range(self.run_slots)]
+        return local.buffer, local.views
+
+    def _checksum_of_large(self, begin: int) -> int:
+        buffer, _ = self._memory()
+        digest = xxhash.xxh3_64()
+        for offset in range(0, self.slot_bytes, BLOCK_BYTES):
+            block = buffer[: self.slot_bytes - offset]
+            self._read(block, begin + offset)
+            digest.update(block)
+        return int(digest.intdigest())
+
+    def _read(self, buffer: memoryview, offset: int) -> None:
+        done = 0
+        while done < len(buffer):
+            count = os.preadv(self._descriptor, [buffer[done:]], offset + done)
+            if count == 0:
+                raise EOFError("the file ends before their last byte")
+            done += count
+
+
+class _SlotsInMemory:
+    """Slots in an array."""
+
+    def __init__(self, images: npt.NDArray[np.uint8]) -> None:
+        self.count = len(images)
+        self.slot_bytes = images[:1].nbytes
+        self.run_slots = max(1, min(_RUN_SLOTS, BLOCK_BYTES // max(1, self.slot_bytes)))
+        self._images = images
+
+    def checksums(self, start: int, stop: int) -> Checksums:
+        """Return the checksums of a run."""
+        return np.fromiter(map(xxhash.xxh3_64_intdigest, self._images[start:stop]), np.uint64, stop - start)
+
+
+@contextmanager
+def _opened(slots: SlotFile | npt.NDArray[np.uint8]) -> Iterator[_SlotsInFile | _SlotsInMemory]:
+    if isinstance(slots, np.ndarray):
+        yield _SlotsInMemory(slots)
+        return
+    descriptor = os.open(slots.path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield _SlotsInFile(slots, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class _Pass:
+    """One pass over all slots: its threads take run after run, in the order of the file."""
+
+    def __init__(self, slots: _SlotsInFile | _SlotsInMemory, checksums: Checksums, claim: str) -> None:
+        self._slots = slots
+        self._checksums = checksums
+        self._claim = claim
+        self._runs = iter(range(0, slots.count, slots.run_slots))
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._read_bytes = 0
+        self._wrong: dict[int, str] = {}
+
+    def run(self, workers: int, report: Callable[[int, int], None]) -> dict[int, str]:
+        workers = min(workers, -(-self._slots.count // self._slots.run_slots))
+        reported = 0
+        with ThreadPoolExecutor(workers, thread_name_prefix="arraystore-verify") as pool:
+            pending = {pool.submit(self._work) for _ in range(workers)}
+            try:
+                while pending:
+                    done, pending = wait(pending, timeout=_REPORT_EVERY_S)
+                    for future in done:
+                        future.result()
+                    now = self._read_bytes
+                    report(now - reported, len(self._wrong))
+                    reported = now
+            finally:
+                self._stop.set()  # without effect but where an error or Ctrl-C ends the pass early
+        return dict(sorted(self._wrong.items()))
+
+    def _work(self) -> None:
+        while not self._stop.is_set():
+            with self._lock:
+                start = next(self._runs, None)
+            if start is None:
+                return
+            stop = min(start + self._slots.run_slots, self._slots.count)
+            wrong = self._check(start, stop)
+            with self._lock:
+                self._wrong.update(wrong)
+                self._read_bytes += (stop - start) * self._slots.slot_bytes
+
+    def _check(self, start: int, stop: int) -> dict[int, str]:
+        try:
+            found = self._slots.checksums(start, stop)
+        except (OSError, EOFError) as error:
+            if stop - start == 1:
+                why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+                return {start: f"its pixels cannot be read: {why}"}
+            # One by one, so that a bad sector takes none but its own slot.
+            return {slot: why for one in range(start, stop) for slot, why in self._check(one, one + 1).items()}
+        expected = self._checksums[start:stop]
+        return {
+            start + i: f"its pixels have checksum {found[i]:016x}, {self._claim} {expected[i]:016x}"
+            for i in np.flatnonzero(found != expected).tolist()
+        }

@@ -1,0 +1,74 @@
+"""TODO."""
+
+from __future__ import annotations
+import contextlib
+import json
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+import numpy as np
+import numpy.typing as npt
+from arraystore._format.specification import DIGITS, seal
+from arraystore.errors import FormatError, SpecError
+from arraystore.spec import ImageSpec
+
+__all__ = ["fsync_path", "read_json", "write_at", "write_json"]
+
+_JSON_LIMIT_BYTES = 64 << 20
+
+
+
+def write_at(descriptor: int, data: memoryview, offset: int) -> None:
+    """Write all of ``data`` at a byte of a file: one call to the system may write less.
+
+    Raises:
+        OSError: the volume is full or failed.
+    """
+    while data:
+        written = os.pwrite(descriptor, data, offset)
+        data, offset = data[written:], offset + written
+
+
+def write_json(path: Path, members: Mapping[str, Any]) -> None:
+    """Write JSON as UTF-8 and fsync it; a file name that is not UTF-8 keeps its bytes as escaped surrogates."""
+    write_text(path, json.dumps(members, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ASCII text, and fsync it."""
+    with path.open("w", encoding="ascii") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        FormatError: it is missing, too large, or no JSON object.
+    """
+    try:
+        large = path.stat().st_size > _JSON_LIMIT_BYTES
+        members = None if large else json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise FormatError(f"{path} cannot be read: {error}", source=str(path)) from error
+    if large:
+        raise FormatError(f"{path} is larger than {_JSON_LIMIT_BYTES:,} bytes", source=str(path))
+    if not isinstance(members, dict):
+        raise FormatError(f"{path} should hold a JSON object", source=str(path))
+    return members
+
+
+def fsync_path(path: Path) -> None:
+    """Make a file's contents, or a folder's entries, last through a power loss."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        # Some network file systems cannot sync a folder; they write its entries through.
+        with contextlib.suppress(OSError) if path.is_dir() else contextlib.nullcontext():
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

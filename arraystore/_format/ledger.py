@@ -1,0 +1,164 @@
+"""The ledger: a row a slot that says what is in it, each row sealed so that a torn one claims nothing.
+
+`arraystore._format.specification` specifies the file. It is read through a mapping, which costs no anonymous memory whatever N, and
+written by system calls, so that a full volume is an error and not the end of the process.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from arraystore._format.specification import EMPTY
+from arraystore._format.slot_file import PAGE_BYTES, npy_header
+from arraystore._format.files import write_at
+import contextlib
+import json
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+import numpy as np
+import numpy.typing as npt
+from arraystore._format.specification import DIGITS, seal
+from arraystore.errors import FormatError, SpecError
+from arraystore.spec import ImageSpec
+
+__all__ = ["Ledger", "ledger_dtype", "read_ledger", "seal", "sealed"]
+
+_CHECK_BYTES = 8  # the first field
+_BLOCK_ROWS = 1 << 16
+
+
+class Ledger:
+    """``ledger.npy``, new or as an earlier call left it.
+
+    Whatever lies there is read right: what is missing at its end is made anew and claims nothing.
+
+    Attributes:
+        rows: (N,), `arraystore._format.ledger.ledger_dtype`; a read-only mapping that shows what `claim` writes.
+
+    Raises:
+        OSError: it cannot be made, or the volume is full.
+    """
+
+    def __init__(self, path: Path, count: int, channels: int) -> None:
+        dtype = ledger_dtype(channels)
+        header = npy_header((count,), dtype)
+        self._start = len(header)
+        self._row_bytes = dtype.itemsize
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        size = self._start + count * self._row_bytes
+        try:
+            write_at(self._descriptor, memoryview(header), 0)
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(self._descriptor, 0, size)
+            os.ftruncate(self._descriptor, size)
+            os.fsync(self._descriptor)
+            self.rows: npt.NDArray[np.void] = np.memmap(path, dtype, "r", self._start, (count,)).view(np.ndarray)
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+
+    def claim(self, start: int, rows: npt.NDArray[np.void]) -> None:
+        """Write rows from slot ``start`` on, sealed; durable after `sync`. Their pixels must be durable already.
+
+        Raises:
+            OSError: the volume is full or failed.
+        """
+        data = seal(rows, start).view(np.uint8).data
+        write_at(self._descriptor, data, self._start + start * self._row_bytes)
+
+    def withdraw(self, slots: npt.NDArray[np.int64]) -> None:
+        """Make rows claim nothing, durably; their other fields stay readable.
+
+        Raises:
+            OSError: the volume failed.
+        """
+        for slot in slots.tolist():
+            write_at(self._descriptor, memoryview(bytes(_CHECK_BYTES)), self._start + slot * self._row_bytes)
+        if slots.size:
+            self.sync()
+
+    def sync(self) -> None:
+        """Make what was written last through a power loss.
+
+        Raises:
+            OSError: the volume failed.
+        """
+        os.fdatasync(self._descriptor)
+
+    def close(self) -> None:
+        """Let go of the file; ``rows`` stays mapped as long as it is referenced."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def read_ledger(path: Path, count: int, channels: int) -> npt.NDArray[np.void]:
+    """Return a copy of what a ledger holds for ``count`` slots; what is missing claims nothing.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    rows = np.zeros(count, ledger_dtype(channels))
+    data = path.read_bytes()[PAGE_BYTES:][: rows.nbytes]
+    rows.view(np.uint8)[: len(data)] = np.frombuffer(data, np.uint8)
+    return rows
+
+
+def seal(rows: npt.NDArray[np.void], start: int) -> npt.NDArray[np.void]:
+    """Return a copy of the rows from slot ``start`` on with their checks; an empty slot is not claimed."""
+    rows = rows.copy()
+    rows["check"] = np.where(rows["status"] == EMPTY, 0, _checks(rows, range(start, start + len(rows))))
+    return rows
+
+
+def sealed(rows: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
+    """Return for each row of a ledger, from slot 0 on, whether it claims its slot: bool, (N,)."""
+    claims = np.zeros(len(rows), bool)
+    for start in range(0, len(rows), _BLOCK_ROWS):
+        block = rows[start : start + _BLOCK_ROWS]
+        written = np.flatnonzero(block["check"])
+        if written.size:
+            whole = block if written.size == len(block) else block[written]
+            claims[start + written] = whole["check"] == _checks(whole, (start + written).tolist())
+    return claims
+
+
+def _checks(rows: npt.NDArray[np.void], slots: range | list[int]) -> npt.NDArray[np.uint64]:
+    """The check of each row. Never 0, the check of a row that was not written."""
+    size = rows.dtype.itemsize
+    data = memoryview(rows.tobytes())
+    digest = xxhash.xxh3_64_intdigest
+    starts = range(_CHECK_BYTES, len(data), size)
+    rest = size - _CHECK_BYTES
+    checks = [digest(data[at : at + rest], slot) or 1 for at, slot in zip(starts, slots, strict=True)]
+    return np.array(checks, np.uint64)
+
+
+def ledger_dtype(channels: int) -> np.dtype[np.void]:
+    """The row that a build keeps for each slot until the store is published.
+
+    Fields: check (see the module's text), status, checksum, height and width of the upright image, bytes, mtime (ns)
+    and hash of the source, and for each channel the sum of the slot's pixels and of their squares.
+    """
+    return np.dtype(
+        [
+            ("check", "<u8"),
+            ("status", "u1"),
+            ("checksum", "<u8"),
+            ("height", "<u4"),
+            ("width", "<u4"),
+            ("bytes", "<u8"),
+            ("mtime", "<i8"),
+            ("hash", "<u8"),
+            ("sums", "<u8", (channels, 2)),
+        ]
+    )

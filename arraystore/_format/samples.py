@@ -1,0 +1,190 @@
+"""The samples table: row i tells where slot i came from. Kept as Parquet, or as columns in HDF5.
+
+A table is a mapping of column names to plain sequences here, so that pyarrow is loaded only to read or write Parquet.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from arraystore.errors import FormatError
+from arraystore._format.specification import FAILED
+from arraystore._sources.manifest import Manifest
+from arraystore._sources.tables import text_list
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["dropped_table", "join_dropped", "manifest_of", "mtimes_us", "read_parquet", "samples_table", "write_parquet"]
+
+
+def samples_table(
+    manifest: Manifest,
+    ledger: npt.NDArray[np.void],
+    reasons: Mapping[int, str],
+    kept: npt.NDArray[np.int64] | None,
+) -> pa.Table:
+    """Return the samples of a finished build as a pyarrow table.
+
+    Args:
+        manifest: what was built.
+        ledger: a row a manifest row.
+        reasons: manifest row → why it failed.
+        kept: slot → manifest row where rows were dropped; None where slot i is row i.
+    """
+    import pyarrow as pa  # noqa: PLC0415 - a quarter of a second, and only builds and `store.samples` need it
+
+    rows = range(len(manifest)) if kept is None else kept.tolist()
+    chosen = ledger if kept is None else ledger[kept]
+    columns: dict[str, pa.Array] = {"source": _texts([manifest.name(row) for row in rows])}
+    names = manifest.classes.get("labels")
+    if names is not None:
+        codes = manifest.targets["labels"] if kept is None else manifest.targets["labels"][kept]
+        columns["label"] = pa.DictionaryArray.from_arrays(_numbers(codes), _texts(list(names))).dictionary_decode()
+    for name in ("height", "width", "bytes"):
+        columns[name] = _numbers(chosen[name])
+    columns["mtime"] = _times(chosen["mtime"])
+    columns["hash"] = _numbers(chosen["hash"], valid=chosen["hash"] != 0)
+    failed = chosen["status"] == FAILED
+    columns["reason"] = _texts(
+        [reasons.get(row, "") if bad else "" for row, bad in zip(rows, failed, strict=True)], failed
+    )
+    for name, texts in manifest.texts.items():
+        columns[f"{name}_text" if name in columns else name] = _texts([texts[row] for row in rows])
+    return pa.table(columns)
+
+
+def manifest_of(
+    samples: pa.Table, targets: Mapping[str, npt.NDArray[Any]], classes: Mapping[str, Sequence[str]]
+) -> Manifest | None:
+    """Return the manifest that `samples_table` was given, or None where a table does not tell.
+
+    It does of paths, where no row was dropped, and no text had the name of one of the table's own columns.
+    """
+    import pyarrow as pa  # noqa: PLC0415 - see samples_table
+
+    first = os.fsdecode(samples["source"][0].as_py())
+    own = {"source", "reason"} | ({"label"} if "labels" in classes else set())
+    kinds = zip(samples.schema.names, samples.schema.types, strict=True)
+    texts = [name for name, kind in kinds if (pa.types.is_string(kind) or pa.types.is_binary(kind)) and name not in own]
+    renamed = any(name.removesuffix("_text") in samples.schema.names for name in texts if name.endswith("_text"))
+    if renamed or first in ("bytes 0", "array 0"):
+        return None
+    return Manifest(
+        text_list(samples["source"]),
+        targets=targets,
+        classes={name: tuple(names) for name, names in classes.items()},
+        texts={name: text_list(samples[name]) for name in texts},
+    )
+
+
+def dropped_table(
+    manifest: Manifest, ledger: npt.NDArray[np.void], reasons: Mapping[int, str], rows: Sequence[int]
+) -> pa.Table:
+    """Return the manifest rows that were dropped, their sources, and why, as a pyarrow table."""
+    import pyarrow as pa  # noqa: PLC0415 - see samples_table
+
+    return pa.table(
+        {
+            "row": _numbers(np.asarray(rows, np.int64)),
+            "source": _texts([manifest.name(row) for row in rows]),
+            "bytes": _numbers(ledger["bytes"][rows]),
+            "mtime": _times(ledger["mtime"][rows]),
+            "reason": _texts([reasons.get(row, "") for row in rows]),
+        }
+    )
+
+
+def join_dropped(one: pa.Table | None, other: pa.Table | None) -> pa.Table | None:
+    """Return the rows of both tables of dropped sources."""
+    import pyarrow as pa  # noqa: PLC0415 - see samples_table
+
+    tables = [table for table in (one, other) if table is not None]
+    if not tables:
+        return None
+    if len({table.schema.field("source").type for table in tables}) > 1:  # only one of them has names that are no text
+        at = tables[0].schema.get_field_index("source")
+        tables = [table.set_column(at, "source", table["source"].cast(pa.binary())) for table in tables]
+    return pa.concat_tables(tables)
+
+
+def mtimes_us(table: pa.Table) -> npt.NDArray[np.int64]:
+    """Return the column mtime in microseconds since 1970, 0 where there is none: int64, (N,)."""
+    import pyarrow as pa  # noqa: PLC0415 - see samples_table
+
+    times: npt.NDArray[np.int64] = table["mtime"].cast(pa.int64()).fill_null(0).to_numpy()
+    return times
+
+
+def write_parquet(path: Path, table: pa.Table) -> None:
+    """Write a table, and fsync it."""
+    import pyarrow.parquet as pq  # noqa: PLC0415 - see samples_table
+
+    with path.open("wb") as file:  # pyarrow refuses a path that is not UTF-8
+        pq.write_table(table, file, compression="zstd")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a table, or the columns of it that are wanted.
+
+    Raises:
+        FormatError: it is missing or damaged.
+    """
+    import pyarrow as pa  # noqa: PLC0415 - see samples_table
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    try:
+        # In this thread: one of pyarrow's own that lets go of a Python file while Python ends aborts the process.
+        with path.open("rb") as file, pq.ParquetFile(file) as table:
+            return table.read(None if columns is None else list(columns), use_threads=False)
+    except (OSError, pa.ArrowException) as error:
+        raise FormatError(f"{path} cannot be read: {error}", source=str(path)) from error
+
+
+# Columns are made from buffers, because pyarrow.array imports pandas wherever it is installed.
+
+
+def _numbers(
+    values: npt.NDArray[Any], kind: pa.DataType = None, *, valid: npt.NDArray[np.bool_] | None = None
+) -> pa.Array:
+    import pyarrow as pa  # noqa: PLC0415 - see samples_table
+
+    values = np.ascontiguousarray(values)
+    kind = kind or pa.from_numpy_dtype(values.dtype)
+    return pa.Array.from_buffers(kind, len(values), [_bitmap(valid), pa.py_buffer(values)])
+
+
+def _times(nanoseconds: npt.NDArray[np.int64]) -> pa.Array:
+    """In microseconds: nanoseconds are too fine for Python's datetime and for many readers of Parquet."""
+    import pyarrow as pa  # noqa: PLC0415 - see samples_table
+
+    return _numbers(nanoseconds // 1000, pa.timestamp("us", "UTC"), valid=nanoseconds != 0)
+
+
+def _texts(texts: list[str], valid: npt.NDArray[np.bool_] | None = None) -> pa.Array:
+    """Texts as strings; as bytes, all of them, where one is not valid UTF-8: a Linux file name may be any bytes."""
+    import pyarrow as pa  # noqa: PLC0415 - see samples_table
+
+    try:
+        raw, kinds = [text.encode() for text in texts], (pa.string(), pa.large_string())
+    except UnicodeEncodeError:
+        raw, kinds = [os.fsencode(text) for text in texts], (pa.binary(), pa.large_binary())
+    ends = np.cumsum([0, *map(len, raw)])
+    large = bool(ends[-1] > np.iinfo(np.int32).max)
+    offsets = ends.astype(np.int64 if large else np.int32)
+    buffers = [_bitmap(valid), pa.py_buffer(offsets), pa.py_buffer(b"".join(raw))]
+    return pa.Array.from_buffers(kinds[large], len(raw), buffers)
+
+
+def _bitmap(valid: npt.NDArray[np.bool_] | None) -> pa.Buffer | None:
+    import pyarrow as pa  # noqa: PLC0415 - see samples_table
+
+    return None if valid is None else pa.py_buffer(np.packbits(valid, bitorder="little"))

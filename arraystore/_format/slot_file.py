@@ -1,0 +1,162 @@
+"""TODO."""
+
+from __future__ import annotations
+import contextlib
+import json
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+import numpy as np
+import numpy.typing as npt
+from arraystore._format.specification import DIGITS, seal
+from arraystore.errors import FormatError, SpecError
+from arraystore.spec import ImageSpec
+from arraystore._format.files import write_at
+
+__all__ = ["PAGE_BYTES", "PIXELS_OFFSET", "SlotFile", "map_array", "npy_form", "npy_header", "read_npy", "write_npy"]
+
+PAGE_BYTES = 4096
+PIXELS_OFFSET = PAGE_BYTES  # slots of a multiple of 4 KiB then share no page, and direct I/O is possible
+_NPY_MAGIC = b"\x93NUMPY\x01\x00"
+_UINT8 = np.dtype(np.uint8)
+
+
+
+@dataclass(frozen=True, slots=True)
+class SlotFile:
+    """Where slots lie in a file, as a worker in another process needs to know it.
+
+    Attributes:
+        path: the file.
+        offset: byte at which slot 0 starts.
+        shape: (N, *slot_shape).
+        reserved: whether the volume has set aside every byte. Where it has not, a store to a mapping may end the
+            process (SIGBUS) when the volume is full, so slots are written with `write`, which raises.
+    """
+
+    path: str
+    offset: int
+    shape: tuple[int, ...]
+    reserved: bool = True
+
+    @property
+    def slot_bytes(self) -> int:
+        """Bytes of one slot."""
+        return math.prod(self.shape[1:])
+
+    def write(self, start: int, pixels: npt.NDArray[np.uint8]) -> None:
+        """Write C-order ``pixels`` into the slots from ``start`` on.
+
+        Raises:
+            OSError: the volume is full or failed.
+        """
+        with open(self.path, "r+b", buffering=0) as file:  # noqa: PTH123 - a Path costs as much again, for each slot
+            write_at(file.fileno(), np.ascontiguousarray(pixels).data.cast("B"), self.byte_of(start))
+
+    def byte_of(self, slot: int) -> int:
+        """Return the byte of the file at which a slot starts."""
+        return self.offset + slot * self.slot_bytes
+
+    def map(self, *, writable: bool = False, start: int = 0, count: int | None = None) -> npt.NDArray[np.uint8]:
+        """Map ``count`` slots from ``start``, or all; uint8, (count, *slot_shape); the mapping ends with the array.
+
+        Raises:
+            FormatError: the file is too short for them.
+        """
+        count = self.shape[0] - start if count is None else count
+        begin, end = self.byte_of(start), self.byte_of(start + count)
+        size = Path(self.path).stat().st_size
+        if end > size:
+            raise FormatError(
+                f"{self.path} is {size:,} bytes long, but slots up to {start + count:,} "
+                f"need {end:,}: the file was cut short; build the store again",
+                source=self.path,
+            )
+        if count == 0:
+            return np.empty((0, *self.shape[1:]), np.uint8)
+        return np.memmap(self.path, np.uint8, "r+" if writable else "r", offset=begin, shape=(count, *self.shape[1:]))
+
+
+def npy_header(shape: Sequence[int], dtype: np.dtype[Any] = _UINT8, *, size: int = PIXELS_OFFSET) -> bytes:
+    """Return the header of a C-order .npy file, ``size`` bytes long."""
+    sides = ", ".join(map(str, shape)) + ("," if len(shape) == 1 else "")
+    kind = np.lib.format.dtype_to_descr(dtype)
+    text = f"{{'descr': {kind!r}, 'fortran_order': False, 'shape': ({sides}), }}".encode("ascii")
+    length = size - len(_NPY_MAGIC) - 2
+    return _NPY_MAGIC + length.to_bytes(2, "little") + text.ljust(length - 1) + b"\n"
+
+
+def npy_form(path: Path) -> tuple[np.dtype[Any], tuple[int, ...], bool, int]:
+    """Return dtype, shape, whether it is in Fortran's order, and the first value's byte, as a .npy file's header says.
+
+    Raises:
+        FormatError: this is no .npy file.
+    """
+    try:
+        with path.open("rb") as file:
+            version = np.lib.format.read_magic(file)
+            reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, fortran, dtype = reader(file)
+            return dtype, tuple(shape), bool(fortran), file.tell()
+    except Exception as error:  # numpy parses the header as Python, so damage can raise whatever Python's parser does
+        raise FormatError(f"{path} is not a .npy file that can be read: {error}", source=str(path)) from error
+
+
+def npy_slots(path: Path) -> SlotFile:
+    """Return where the slots of a uint8 .npy file lie, read from its header.
+
+    Raises:
+        FormatError: this is no .npy file, or not one of uint8 in C order.
+    """
+    dtype, shape, fortran, offset = npy_form(path)
+    if fortran or dtype != np.uint8:
+        raise FormatError(f"{path} should hold uint8 in C order, it holds {dtype}", source=str(path))
+    return SlotFile(str(path), offset, shape)
+
+
+def map_array(path: Path, dtype: np.dtype[Any], offset: int, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """Map an array that lies in a file in C order; read only.
+
+    Raises:
+        FormatError: the file is too short for it, or no array can have that shape.
+        OSError: the file cannot be read.
+    """
+    size, needed = path.stat().st_size, offset + math.prod(shape) * dtype.itemsize
+    if needed > size:
+        raise FormatError(
+            f"{path} is {size:,} bytes long, but {dtype} of shape {shape} needs {needed:,}: the file was cut short; "
+            "copy or write it again",
+            source=str(path),
+        )
+    try:
+        if needed == offset:
+            return np.empty(shape, dtype)
+        return np.memmap(path, dtype, "r", offset=offset, shape=shape)
+    except (ValueError, OverflowError) as error:
+        raise FormatError(f"{path} cannot be mapped as {dtype} of shape {shape}: {error}", source=str(path)) from error
+
+
+def write_npy(path: Path, array: npt.NDArray[Any]) -> None:
+    """Write a small array as .npy, and fsync it."""
+    with path.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_npy(path: Path, rows: int) -> npt.NDArray[Any]:
+    """Map a .npy file that must have ``rows`` rows; read only.
+
+    Raises:
+        FormatError: it is missing, damaged, cut short, or has another number of rows.
+    """
+    try:
+        array: npt.NDArray[Any] = np.load(path, mmap_mode="r" if rows else None, allow_pickle=False)
+    except Exception as error:  # see npy_slots
+        raise FormatError(f"{path} cannot be read: {error}", source=str(path)) from error
+    if array.ndim == 0 or array.shape[0] != rows:
+        raise FormatError(f"{path} should have {rows:,} rows, its shape is {array.shape}", source=str(path))
+    return array

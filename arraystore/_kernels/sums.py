@@ -1,0 +1,68 @@
+"""Channel mean and standard deviation, from exact integer sums taken while a slot is hot in cache.
+
+Integers add up to the same total in any order, so the figures are the same for any number of workers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from arraystore._kernels.compiled import compiled
+
+__all__ = ["channel_sums", "mean_and_std"]
+
+
+@compiled("void(uint8[:, :, :], uint64[:, ::1])")
+def _sum_planes(planes: npt.NDArray[np.uint8], out: npt.NDArray[np.uint64]) -> None:
+    for channel in range(planes.shape[0]):
+        total = np.uint64(0)
+        squares = np.uint64(0)
+        for y in range(planes.shape[1]):
+            # A row has at most 65,535 pixels, so 32 bits hold its sum of squares, and twice as many lanes.
+            row_total = np.uint32(0)
+            row_squares = np.uint32(0)
+            row = planes[channel, y]
+            for x in range(row.size):
+                value = np.uint32(row[x])
+                row_total += value
+                row_squares += value * value
+            total += np.uint64(row_total)
+            squares += np.uint64(row_squares)
+        out[channel, 0] = total
+        out[channel, 1] = squares
+
+
+def channel_sums(slot: npt.NDArray[np.uint8], layout: str) -> npt.NDArray[np.uint64]:
+    """Return the sums of one slot.
+
+    Args:
+        slot: uint8, one slot in ``layout``.
+        layout: ``"NCHW"`` or ``"NHWC"``.
+
+    Returns:
+        uint64, (C, 2): for each channel the sum of its pixels and the sum of their squares.
+    """
+    planes = slot if layout == "NCHW" else slot.transpose(2, 0, 1)
+    sums = np.empty((planes.shape[0], 2), np.uint64)
+    _sum_planes(planes, sums)
+    return sums
+
+
+def mean_and_std(sums: Sequence[tuple[int, int]], pixels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return each channel's mean and standard deviation, on the scale 0 to 255.
+
+    Args:
+        sums: for each channel the sum of its pixels and of their squares, as Python integers, which do not overflow.
+        pixels: how many pixels each channel has; 0 gives zeros.
+    """
+    if pixels == 0:
+        zeros = (0.0,) * len(sums)
+        return zeros, zeros
+    mean = tuple(total / pixels for total, _ in sums)
+    # The variance's numerator is an exact integer, so nothing cancels.
+    std = tuple(math.sqrt((squares * pixels - total * total) / (pixels * pixels)) for total, squares in sums)
+    return mean, std

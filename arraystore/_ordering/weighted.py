@@ -1,0 +1,143 @@
+"""Orders that draw some slots more often than others: by a weight of each, or so that classes come equally often."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from arraystore.errors import SpecError
+from arraystore._ordering.order import checked_positions
+from arraystore._common.keyed_random import LARGEST_COUNT, Purpose, key_of, uniforms
+from arraystore._common.digests import array_digest
+from arraystore._common.checks import held_array, settle
+
+__all__ = ["Weighted", "balanced"]
+
+Slots = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Weighted:
+    """Slots drawn with chances in proportion to their weights; a slot of weight 0 is never drawn.
+
+    Without replacement it is as if one slot after the other were drawn from those that are left, by the keys of
+    Efraimidis and Spirakis (Weighted random sampling with a reservoir, 2006): -log(u) / weight, the least first. An
+    epoch's draws are then sorted when the first is asked for; those of the last two epochs are kept.
+
+    Attributes:
+        weights: float64, (n,): finite, 0 or more; a read-only copy.
+        seed: in [0, 2**64).
+        count: how many draws an epoch has.
+        replacement: whether a slot may be drawn again.
+
+    Raises:
+        SpecError: a weight, or their sum, is not finite, or negative; no weight is above 0; seed or count cannot be; or
+            there are fewer weights above 0 than draws without replacement.
+    """
+
+    weights: npt.NDArray[np.float64]
+    seed: int
+    count: int
+    replacement: bool = True
+    _sums: npt.NDArray[np.float64] = field(init=False, repr=False)
+    _latest: list[tuple[int, Slots]] = field(init=False, repr=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        settle(self, seed=(0, 2**64 - 1), count=(0, LARGEST_COUNT))
+        weights = held_array("weights", self.weights, np.float64)
+        for slot in np.flatnonzero(~((weights >= 0) & (weights < np.inf)))[:1].tolist():
+            message = f"the weight of slot {slot} is {weights[slot]}: weights must be finite, and 0 or more"
+            raise SpecError(message, slot=slot)
+        possible = np.count_nonzero(weights)
+        if not possible:
+            raise SpecError("no slot has a weight above 0, so none can be drawn")
+        if not self.replacement and self.count > possible:
+            raise SpecError(
+                f"{self.count:,} draws without replacement need as many weights above 0, there are {possible:,}: "
+                "draw fewer, or with replacement"
+            )
+        with np.errstate(over="ignore"):
+            sums = np.cumsum(weights)
+        if sums[-1] == np.inf:
+            raise SpecError("the sum of the weights is more than a float64 can hold: divide them all by the largest")
+        object.__setattr__(self, "weights", weights)
+        object.__setattr__(self, "_sums", sums)
+
+    @property
+    def n(self) -> int:
+        """How many slots have a weight, be it 0."""
+        return self.weights.size
+
+    @property
+    def repeats(self) -> bool:
+        """Whether a slot may be drawn again."""
+        return self.replacement
+
+    def draw(self, epoch: int, positions: Slots) -> Slots:
+        """Return the slots at positions of an epoch; see `Order.draw`."""
+        positions = checked_positions(positions, self.count)
+        if not self.replacement:
+            return self._all_of(epoch)[positions]
+        total = self._sums[-1]
+        aims = uniforms(key_of(self.seed, epoch, Purpose.WEIGHTED), positions) * total
+        # A product may be rounded up to the total, which lies beyond the last slot: hence the minimum.
+        last = np.searchsorted(self._sums, total)
+        drawn: Slots = np.minimum(np.searchsorted(self._sums, aims, side="right"), last).astype(np.int64, copy=False)
+        return drawn
+
+    def _all_of(self, epoch: int) -> Slots:
+        for latest, slots in self._latest:
+            if latest == epoch:
+                return slots
+        slots = np.flatnonzero(self.weights)
+        with np.errstate(over="ignore"):  # infinite for the least of weights: last
+            keys = -_logarithms(uniforms(key_of(self.seed, epoch, Purpose.WEIGHTED), slots)) / self.weights[slots]
+        slots = slots[np.argsort(keys, kind="stable")[: self.count]]
+        # One step for other threads; at worst two of them sort the same epoch.
+        self._latest[:] = [*self._latest[-1:], (epoch, slots)]
+        return slots
+
+    def identity(self) -> str:
+        """Return what tells this order from others."""
+        again = "with" if self.replacement else "without"
+        return f"weighted {again} replacement weights={array_digest(self.weights)} seed={self.seed} count={self.count}"
+
+
+def balanced(labels: npt.ArrayLike, seed: int, *, count: int | None = None, replacement: bool = True) -> Weighted:
+    """Return an order that draws each class equally often on average, however many slots it has.
+
+    Args:
+        labels: (n,): the class of each slot, as codes, numbers or strings.
+        seed: in [0, 2**64).
+        count: how many draws an epoch has; by default one a slot.
+        replacement: whether a slot may be drawn again. Without, the draws are balanced until a class is used up.
+
+    Raises:
+        SpecError: labels are not one a slot, or there are none; seed or count cannot be.
+    """
+    classes = np.asarray(labels)
+    if classes.ndim != 1:
+        raise SpecError(f"balanced draws need one label a slot, the shape of these is {classes.shape}")
+    _, codes, sizes = np.unique(classes, return_inverse=True, return_counts=True)
+    return Weighted(1.0 / sizes[codes], seed, classes.size if count is None else count, replacement)
+
+
+def _logarithms(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Natural logarithms of numbers in (0, 1), with the same bits everywhere.
+
+    The last bit of np.log depends on the processor, and would now and then swap two draws when a run moves to another
+    machine. These operations round alike on all of them. With x = m × 2**e and m near 1, log(m) is the series
+    2 (r + r³/3 + r⁵/5 + …) of r = (m - 1) / (m + 1), |r| < 0.172; terms from r²³ on are below the rounding.
+    """
+    parts, powers = np.frexp(values)
+    low = parts < np.sqrt(0.5)
+    parts, powers = np.where(low, parts * 2, parts), powers - low
+    ratios = (parts - 1) / (parts + 1)
+    squares = ratios * ratios
+    series = np.zeros_like(ratios)
+    for odd in range(21, 0, -2):
+        series = series * squares + 1 / odd
+    logarithms: npt.NDArray[np.float64] = 2 * ratios * series + powers * 0.6931471805599453
+    return logarithms

@@ -1,0 +1,198 @@
+"""Targets that a caller gives beside the sources: labels, scores, vectors, names."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from arraystore.errors import ManifestError
+from arraystore._sources.scan import IMAGE_SUFFIXES, Scan
+from arraystore._common.text_list import CATEGORY_LIMIT, TextList
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+import numpy as np
+import numpy.typing as npt
+from arraystore._format.specification import FAILED, FORMAT_VERSION, STORED
+from arraystore._stores import Store
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["TargetColumns", "check_name", "check_sized", "count_classes", "given_targets", "known_suffixes"]
+
+# Targets become files beside these, so that a name may be nothing but a plain file name. 200 leaves room for suffixes.
+_RESERVED = ("images", "status", "checksums", "samples", "store", "dropped", "ledger", "plan", "reasons", "lock")
+
+_TARGET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
+
+
+class TargetColumns:
+    """The targets that a caller gives beside the sources, sorted into arrays, classes and texts.
+
+    Raises:
+        ManifestError: they are given twice, or are no mapping.
+    """
+
+    def __init__(self, labels: Any, targets: Any) -> None:
+        self.targets: dict[str, npt.NDArray[Any]] = {}
+        self.classes: dict[str, tuple[str, ...]] = {}
+        self.texts: dict[str, Sequence[str]] = {}
+        for name, values in given_targets(labels, targets).items():
+            self.add(name, values)
+
+    def add(self, name: str, values: Any) -> None:
+        """Add one target.
+
+        Raises:
+            ManifestError: the values are neither numbers nor texts, or are both.
+        """
+        check_sized(f"target {name!r}", values)
+        texts = _as_texts(name, values)
+        if texts is None:
+            self.targets[name] = _as_numbers(name, values)
+            return
+        names = sorted(set(texts))
+        # Labels are classes however many there are: the caller said so.
+        if len(names) > CATEGORY_LIMIT and name != "labels":
+            self.texts[name] = TextList.from_texts(texts)
+            return
+        codes = {text: code for code, text in enumerate(names)}
+        self.targets[name] = np.fromiter((codes[text] for text in texts), np.int64, len(texts))
+        self.classes[name] = tuple(names)
+
+    def add_classes(self, root: str, scan: Scan, *, allow_empty: bool) -> None:
+        """Add the folders of a scan as the classes of its images.
+
+        Raises:
+            ManifestError: images lie beside the folders, or a folder has none.
+        """
+        if scan.loose is not None:
+            message = (
+                f"{root}: has images (such as {os.fsdecode(scan.loose)!r}) beside class folders (such as "
+                f"{os.fsdecode(next(iter(scan.counts)))!r}): move them into a class folder, or pass labels= or a list "
+                "of paths"
+            )
+            raise ManifestError(message, source=os.fsdecode(scan.loose))
+        empty = [os.fsdecode(name) for name, count in scan.counts.items() if not count]
+        # torchvision refuses too. Dropping the class would be worse than an error: the codes after it would move, so
+        # that a validation folder that lacks one class would disagree with its training folder, silently.
+        if empty and not allow_empty:
+            shown = ", ".join(map(repr, empty[:10])) + (f" and {len(empty) - 10} more" if len(empty) > 10 else "")
+            message = (
+                f"{root}: no images in the class folders {shown}: add some, delete the folders, or pass "
+                f"allow_empty=True to keep them as classes; {known_suffixes()}"
+            )
+            raise ManifestError(message, source=root)
+        self.classes["labels"] = tuple(os.fsdecode(name) for name in scan.counts)
+        # The walk goes folder by folder, so that the images of a class are one run.
+        self.targets["labels"] = np.repeat(np.arange(len(scan.counts)), list(scan.counts.values()))
+
+
+def given_targets(labels: Any, targets: Any) -> dict[str, Any]:
+    """Return the labels and the other targets as one mapping, in which the labels come first.
+
+    Raises:
+        ManifestError: the labels are given twice, or the targets are no mapping.
+    """
+    if targets is not None and not isinstance(targets, Mapping):
+        message = f"targets must be a mapping of names to arrays, not a {type(targets).__name__}"
+        raise ManifestError(f"{message}; names of columns are for tables")
+    if labels is not None and "labels" in (targets or {}):
+        raise ManifestError("labels are given twice: by labels= and in targets; leave one out")
+    return ({} if labels is None else {"labels": labels}) | dict(targets or {})
+
+
+def check_sized(what: str, value: Any) -> None:
+    """Refuse what has no rows, or no order among them.
+
+    Raises:
+        ManifestError: it is one value, unordered, or has no length.
+    """
+    kind = type(value).__name__
+    if isinstance(value, str | bytes | bytearray | memoryview | os.PathLike):
+        raise ManifestError(f"{what} must have a row for each image, but is one {kind}: pass a list")
+    if isinstance(value, AbstractSet | Mapping):
+        raise ManifestError(f"{what} is a {kind}, whose order does not say which row is which: pass a list")
+    try:
+        len(value)
+    except TypeError:
+        raise ManifestError(f"{what} is a {kind}, which has no length: pass a list, such as list(…) of it") from None
+
+
+def check_name(name: object, names: Sequence[object]) -> None:
+    """Refuse a target's name that cannot be a file's, or that clashes with another of ``names``.
+
+    Raises:
+        ManifestError: it cannot, or does.
+    """
+    if not isinstance(name, str) or not _TARGET_NAME.fullmatch(name):
+        message = (
+            f"a target cannot be named {name!r}, because its name becomes a file's: use up to 200 of A to Z, a to z, "
+            "0 to 9, '_', '.' and '-', the first no '.' or '-'; rename it, or leave a column out with targets=[…]"
+        )
+        raise ManifestError(message)
+    if name.lower() in _RESERVED:
+        message = (
+            f"a target cannot be named {name!r}, because a store's own files are {', '.join(_RESERVED)}: rename it"
+        )
+        raise ManifestError(message)
+    # Some file systems do not tell them apart.
+    alike = [other for other in names if isinstance(other, str) and other.lower() == name.lower()]
+    if len(alike) > 1:
+        raise ManifestError(f"the targets {alike[0]!r} and {alike[1]!r} differ only in case: rename one")
+
+
+def _as_texts(name: str, values: Any) -> list[str] | None:
+    """Return values that are texts as a list, or None if the first is not one.
+
+    Checked item by item, because np.asarray makes texts of [1, "a"].
+    """
+    array_like = isinstance(values, np.ndarray) or not isinstance(values, list | tuple)
+    if array_like:
+        values = np.asarray(values)
+        if values.dtype.kind not in "OUT" or values.ndim != 1:
+            return None
+        values = values.tolist()
+    kinds = {isinstance(value, str) for value in values}
+    if kinds == {True}:
+        return list(map(str, values))
+    if kinds == {True, False}:
+        first = isinstance(values[0], str)
+        row = next(row for row, value in enumerate(values) if isinstance(value, str) is not first)
+        reason = f"expected {'text' if first else 'a number'} as in row 0, found a {type(values[row]).__name__}"
+        raise ManifestError(f"target {name!r}: row {row} (counted from 0): {reason}", slot=row, reason=reason)
+    return None
+
+
+def _as_numbers(name: str, values: Any) -> npt.NDArray[Any]:
+    try:
+        numbers = np.asarray(values)
+    except (ValueError, TypeError) as error:
+        raise ManifestError(f"target {name!r}: the rows make no array: {error}; give rows of one shape") from error
+    if numbers.dtype.kind not in "biuf":
+        raise ManifestError(f"target {name!r} has dtype {numbers.dtype}: give numbers or texts, without missing values")
+    if name == "labels" and numbers.dtype.kind in "iu":
+        if numbers.dtype == np.uint64 and numbers.size and int(numbers.max()) > np.iinfo(np.int64).max:
+            raise ManifestError(f"target {name!r} holds {numbers.max()}, which does not fit int64")
+        numbers = numbers.astype(np.int64, copy=False)
+    return numbers
+
+
+def known_suffixes() -> str:
+    """Return which files are taken for images, for messages."""
+    return f"images are recognised by the suffixes {', '.join(sorted(IMAGE_SUFFIXES))}"
+
+
+def count_classes(codes: npt.NDArray[Any], names: Sequence[str]) -> dict[str, int]:
+    """Return how many of ``codes`` each class has, name → number; a negative code is of no class."""
+    if not names:
+        return {}
+    counts = np.bincount(codes[codes >= 0], minlength=len(names))
+    return {name: int(count) for name, count in zip(names, counts, strict=True)}

@@ -1,0 +1,161 @@
+"""The RAM medium: the same object with no files. Every other medium must equal it."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+import numpy.typing as npt
+
+from arraystore.errors import SpaceError
+from arraystore._stores.draft import Filled
+from arraystore._format.slot_file import SlotFile
+from arraystore._format.ledger import ledger_dtype
+from arraystore._common.limits import available_memory_bytes
+from arraystore._stores.draft import Plan
+from arraystore._format.publication import Publication
+from arraystore._reading.store import Store
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+import numpy as np
+import numpy.typing as npt
+from arraystore._stores.hdf5_file import dataset_blocks
+from arraystore._common.digests import file_blocks
+from arraystore.errors import FormatError
+from arraystore._format.slot_file import PAGE_BYTES, PIXELS_OFFSET, SlotFile, npy_form, npy_header, npy_slots
+from arraystore._format.samples import read_parquet
+from arraystore._stores import Store
+from arraystore._stores.opening import no_store
+from arraystore._stores.hdf5_file import check_heaps
+if TYPE_CHECKING:
+    import h5py
+    import pyarrow as pa
+
+__all__ = ["MemoryDraft"]
+
+
+class MemoryDraft:
+    """Slots in this process's memory.
+
+    Raises:
+        SpaceError: there is not enough memory for the slots.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        needed = plan.count * plan.spec.slot_bytes
+        available = available_memory_bytes()
+        if available is not None and needed > available:
+            raise SpaceError(
+                f"{plan.count:,} slots need {needed / 1e9:.2f} GB of memory, {available / 1e9:.2f} GB are free: "
+                "give a path to build on disk, or a smaller size",
+                needed_bytes=needed,
+                free_bytes=available,
+            )
+        # Zeros are the system's own fresh pages: nothing is written, so no memory is taken before a slot is filled.
+        self.slots = np.zeros((plan.count, *plan.spec.slot_shape), np.uint8)
+        self.ledger = np.zeros(plan.count, ledger_dtype(plan.spec.channels))
+        self.settled = np.zeros(plan.count, bool)
+        self.reasons: dict[int, str] = {}
+        self.same_decoders = True
+        self.file: SlotFile | None = None
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Nothing is written to a volume."""
+        return nullcontext()
+
+    def write(self, start: int, pixels: npt.NDArray[np.uint8]) -> None:
+        """Copy pixels into the slots from ``start`` on."""
+        self.slots[start : start + len(pixels)] = pixels
+
+    def claim(self, runs: list[Filled]) -> None:
+        """Write the rows of finished runs."""
+        for run in runs:
+            self.ledger[run.start : run.start + len(run.rows)] = run.rows
+
+    def withdraw(self, slots: npt.NDArray[np.int64]) -> None:
+        """Nothing outlives the process, so nothing has to be withdrawn."""
+
+    def shrink(self, count: int) -> None:
+        """Give up all slots from ``count`` on."""
+        self.slots = self.slots[:count]
+
+    def publish(self, publication: Publication) -> Store:
+        """Return the store."""
+        images = self.slots
+        images.flags.writeable = False
+        return Store(
+            medium="ram",
+            path=None,
+            images=images,
+            publication=publication,
+            load_table={"samples": publication.samples, "dropped": publication.dropped}.get,
+        )
+
+    def close(self) -> None:
+        """Nothing outlives the process."""
+
+
+class _MemoryParts:
+    """The arrays of a store in memory, which have no digests."""
+
+    status, checksums = "status", "checksums"
+    has_digests = False
+    place = "the store in memory"
+
+    def __init__(self, store: Store) -> None:
+        if len(store.images) == 0:
+            raise FormatError(f"{self.place} was closed; verify a store before you close it")
+        self._store = store
+        self._arrays: dict[str, npt.NDArray[Any]] = {"status": store.status, "checksums": store.checksums}
+        self._arrays.update((self.target(name), array) for name, array in store.targets.items())
+
+    def where(self, part: str) -> str:
+        return f"the {part} of {self.place}"
+
+    def text(self) -> bytes:
+        return self._store.description.to_text().encode()
+
+    def present(self) -> list[str]:
+        return list(self._arrays)
+
+    def needed(self, targets: Iterable[str]) -> list[str]:
+        return [self.status, self.checksums, *map(self.target, targets)]
+
+    def is_ours(self, part: str) -> bool:
+        return part in self._arrays
+
+    def target(self, name: str) -> str:
+        return f"target {name!r}"
+
+    def column(self, name: str) -> str:
+        return f"samples {name!r}"
+
+    def size(self, part: str) -> int:
+        return int(self._arrays[part].nbytes)
+
+    def blocks(self, part: str) -> Iterator[bytes | memoryview]:
+        yield self._arrays[part].tobytes()
+
+    def form(self, part: str) -> tuple[str, tuple[int, ...]]:
+        return self._arrays[part].dtype.str, self._arrays[part].shape
+
+    def array(self, part: str) -> npt.NDArray[Any]:
+        return self._arrays[part]
+
+    def table(self, name: str, columns: Sequence[str]) -> pa.Table | None:
+        return self._store.samples.select(columns) if name == "samples" else None
+
+    def column_names(self) -> list[str]:
+        return list(self._store.samples.column_names)
+
+    def dropped(self) -> bool:
+        return bool(self._store.dropped())
+
+    def slots(self, shape: tuple[int, ...] | None) -> tuple[Slots, list[str]]:
+        images = self._store.images
+        if images.shape != shape:
+            raise FormatError(f"the images of {self.place} have shape {images.shape}, they should have {shape}")
+        return images, []

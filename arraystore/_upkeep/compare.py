@@ -1,0 +1,315 @@
+"""How the sources of a store differ from it, and which rows a store that is brought up to date has."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from arraystore.errors import ManifestError, SpecError, StoreError
+from arraystore._format.specification import STORED
+from arraystore._sources.manifest import Manifest
+from arraystore._format.samples import manifest_of, mtimes_us
+from arraystore._sources.stamps import STAMP, file_hashes, file_stamps
+from arraystore._stores import Store
+from arraystore._stores.opening import open_store
+from arraystore._common.text_list import TextList
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["Changes", "compare"]
+
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Changes:
+    """How the sources of a store differ from it, and what an update of it would hold.
+
+    Attributes:
+        added: sources that are not in the store.
+        changed: sources whose file is another one by now.
+        renamed: sources that were in the store by another name: the old one and the new.
+        removed: sources in the store that are there no more.
+        unchanged: how many rows are as they were, those that failed and whose file is the same included.
+        still_bad: how many sources were dropped when the store was built and have not changed since; they are left out.
+        relabelled: whether a target, class or text of a source in the store has changed.
+        manifest: what the updated store holds.
+        slots: for each of its rows the slot of the store that is taken over, or -1; int64, (N,).
+        stamps: what the file system said of each row's source (`arraystore._sources.stamps.STAMP`); zeros for removed ones.
+        dropped: the table of the sources that stay dropped, or None.
+        keeps_removed: whether rows are kept whose source is there no more.
+    """
+
+    added: Sequence[str]
+    changed: Sequence[str]
+    renamed: Sequence[tuple[str, str]]
+    removed: Sequence[str]
+    unchanged: int
+    still_bad: int
+    relabelled: bool
+    manifest: Manifest
+    slots: Rows
+    stamps: npt.NDArray[np.void]
+    dropped: pa.Table | None
+    keeps_removed: bool
+
+    def __bool__(self) -> bool:
+        """Whether an update would change anything."""
+        gone = self.removed and not self.keeps_removed
+        return bool(self.added or self.changed or self.renamed or gone or self.relabelled)
+
+    def __repr__(self) -> str:
+        return f"<arraystore.Changes: {self}>"
+
+    def __str__(self) -> str:
+        counts = {
+            "added": len(self.added),
+            "changed": len(self.changed),
+            "renamed": len(self.renamed),
+            "removed, but kept" if self.keeps_removed else "removed": len(self.removed),
+            "unchanged": self.unchanged,
+            "left out because they are still bad": self.still_bad,
+        }
+        parts = [f"{count:,} {what}" for what, count in counts.items() if count or what == "unchanged"]
+        return ", ".join([*parts, "targets changed"] if self.relabelled else parts)
+
+
+def compare(  # noqa: PLR0913 - each option is keyword-only
+    path: str | os.PathLike[str],
+    source: Any = None,
+    *,
+    removed: Literal["drop", "keep"] = "drop",
+    content: bool = False,
+    labels: Any = None,
+    targets: Any = None,
+) -> Changes:
+    """Say how the sources of a store have changed since it was built; nothing is written.
+
+    A source is recognised by its path, as the store has it; it is the same if size and time of change are.
+
+    Args:
+        path: the store.
+        source: what it was built from, as it is now: see `arraystore.build`. None takes the folder or table that the
+            store names as its origin.
+        removed: ``"drop"`` leaves out rows whose source is there no more, ``"keep"`` keeps them with their pixels.
+        content: True reads every file whose size is the same, and compares what is in it and not the time of change.
+        labels: see `arraystore.build`.
+        targets: likewise.
+
+    Raises:
+        SpecError: ``removed`` is neither.
+        FormatError: there is no store at the path, or it is damaged.
+        StoreError: the store does not say what it was built from, and ``source`` is None; or its sources are no files.
+        ManifestError: the sources cannot be listed, or have other targets than the store.
+        OSError: the store cannot be read.
+    """
+    if removed not in ("drop", "keep"):
+        raise SpecError(f"removed must be 'drop' or 'keep', not {removed!r}")
+    with open_store(path) as store:
+        if source is None:
+            source = store.description.origin
+        if source is None:
+            raise StoreError(f"{path} does not say what it was built from: pass the source", source=os.fspath(path))
+        old = _manifest_in(store, os.fspath(path))
+        new = Manifest.of(source, labels=labels, targets=targets)
+        _check_alike(old, new)
+        return _Comparison(store, old, new, content=content).changes(keep=removed == "keep")
+
+
+class _Comparison:
+    """A store, its manifest as it was and as it is, and which rows of the two are the same source."""
+
+    def __init__(self, store: Store, old: Manifest, new: Manifest, *, content: bool) -> None:
+        self.old, self.new = old, new
+        samples = store.samples
+        self._bytes = samples["bytes"].to_numpy()
+        self._mtime_us = mtimes_us(samples)
+        has_hash = "hash" in samples.column_names
+        self._hash = samples["hash"].fill_null(0).to_numpy() if has_hash else np.zeros(len(old), np.uint64)
+        self._stored = np.asarray(store.status) == STORED
+        self.dropped = store.dropped_samples
+        self.slot_of = _matches(old.sources, new.sources)  # row of the new manifest → slot, or -1
+        self.stamps = np.zeros(len(new), STAMP)
+        everything = np.arange(len(new))
+        self.stamps[:] = file_stamps(self._path, everything)
+        self.same = self._same(content=content)
+        self.renamed = self._renamed()
+        self.skipped = self._still_bad()
+
+    def _path(self, row: int) -> str:
+        return str(self.new.load(row))
+
+    def _same(self, *, content: bool) -> npt.NDArray[np.bool_]:
+        """Whether the source of each row is the file that the store has."""
+        slot = self.slot_of
+        same: npt.NDArray[np.bool_] = (slot >= 0) & (self.stamps["bytes"] == self._bytes[slot])
+        if not content:
+            same &= self.stamps["mtime"] // 1000 == self._mtime_us[slot]
+            return same
+        rows = np.flatnonzero(same)
+        hashes = file_hashes(self._path, rows)
+        same[rows] = (hashes != 0) & (hashes == self._hash[slot[rows]])
+        return same
+
+    def _renamed(self) -> Rows:
+        """Rows of the new manifest whose file is, byte for byte, one that the store has by a name that is gone."""
+        gone = np.setdiff1d(np.flatnonzero(self._stored & (self._hash != 0)), self.slot_of)
+        waiting: dict[tuple[int, int], list[int]] = {}
+        for slot in gone[::-1].tolist():
+            waiting.setdefault((int(self._bytes[slot]), int(self._hash[slot])), []).append(slot)
+        rows = np.flatnonzero((self.slot_of < 0) & np.isin(self.stamps["bytes"], self._bytes[gone]))
+        found = []
+        for row, digest in zip(rows.tolist(), file_hashes(self._path, rows).tolist(), strict=True):
+            slots = waiting.get((int(self.stamps["bytes"][row]), digest))
+            if slots:
+                self.slot_of[row] = slots.pop()
+                self.same[row] = True
+                found.append(row)
+        return np.array(found, np.int64)
+
+    def _still_bad(self) -> npt.NDArray[np.bool_]:
+        """Whether each row is a source that was dropped, and whose file has not changed since."""
+        skipped = np.zeros(len(self.new), bool)
+        if self.dropped is None or "mtime" not in self.dropped.column_names:
+            return skipped
+        sources = [os.fsencode(source) for source in self.dropped["source"].to_pylist()]
+        stamps = zip(self.dropped["bytes"].to_pylist(), mtimes_us(self.dropped).tolist(), strict=True)
+        seen = dict(zip(sources, stamps, strict=True))
+        for row in np.flatnonzero(self.slot_of < 0).tolist():
+            stamp = (int(self.stamps["bytes"][row]), int(self.stamps["mtime"][row]) // 1000)
+            skipped[row] = seen.get(_raw(self.new.sources, row)) == stamp
+        return skipped
+
+    def changes(self, *, keep: bool) -> Changes:
+        """Return what is different, and what a new store holds: old rows in their order, then new ones in theirs."""
+        row_of = np.full(len(self.old), -1)
+        matched = np.flatnonzero(self.slot_of >= 0)
+        row_of[self.slot_of[matched]] = matched
+        removed = np.flatnonzero(row_of < 0)
+        kept = np.arange(len(self.old)) if keep else np.flatnonzero(row_of >= 0)
+        added = np.flatnonzero((self.slot_of < 0) & ~self.skipped)
+        slots = np.r_[kept, np.full(len(added), -1)]
+        rows = np.r_[row_of[kept], added]
+        if not len(rows):
+            raise ManifestError("every source of the store is gone, and there are no new ones: nothing would be left")
+        is_same = (rows < 0) | self.same[rows]
+        stamps = np.where(rows < 0, np.zeros((), STAMP), self.stamps[rows])
+        changed = np.flatnonzero((slots >= 0) & ~is_same)
+        manifest, relabelled = _merged(self.old, self.new, slots, rows)
+        return Changes(
+            added=[self.new.name(row) for row in added.tolist()],
+            changed=[self.new.name(row) for row in rows[changed].tolist()],
+            renamed=[
+                (self.old.name(slot), self.new.name(row))
+                for slot, row in zip(self.slot_of[self.renamed].tolist(), self.renamed.tolist(), strict=True)
+            ],
+            removed=[self.old.name(slot) for slot in removed.tolist()],
+            unchanged=len(matched) - len(self.renamed) - len(changed),
+            still_bad=int(np.count_nonzero(self.skipped)),
+            relabelled=relabelled,
+            manifest=manifest,
+            slots=np.where(is_same, slots, -1),
+            stamps=stamps,
+            dropped=self._dropped_rows(),
+            keeps_removed=keep,
+        )
+
+    def _dropped_rows(self) -> pa.Table | None:
+        """The rows of the dropped table that still hold."""
+        if self.dropped is None:
+            return None
+        still = {_raw(self.new.sources, row) for row in np.flatnonzero(self.skipped).tolist()}
+        held = [os.fsencode(source) in still for source in self.dropped["source"].to_pylist()]
+        return self.dropped.take(np.flatnonzero(held)) if any(held) else None
+
+
+def _manifest_in(store: Store, path: str) -> Manifest:
+    manifest = manifest_of(store.samples, store.targets, store.categories)
+    if manifest is None:
+        raise StoreError(f"the sources of {path} are no files that could be found again: build it again", source=path)
+    return replace(manifest, root=store.description.root)
+
+
+def _check_alike(old: Manifest, new: Manifest) -> None:
+    if not new.is_paths:
+        raise ManifestError("the sources must be files: pass a folder, a table, or a list of paths")
+
+    def form(manifest: Manifest) -> dict[str, Any]:
+        arrays = {
+            name: "classes" if name in manifest.classes else (values.dtype.str, values.shape[1:])
+            for name, values in manifest.targets.items()
+        }
+        return arrays | dict.fromkeys(manifest.texts, "text")
+
+    was, now = form(old), form(new)
+    if was != now:
+        raise ManifestError(
+            f"the store has the targets {_listed(was)}, the source gives {_listed(now)}: pass the source that the "
+            "store was built from, with the same labels and targets"
+        )
+
+
+def _listed(form: Mapping[str, Any]) -> str:
+    texts = {name: kind if isinstance(kind, str) else f"{kind[0]} {kind[1]}" for name, kind in form.items()}
+    return ", ".join(f"{name} ({text})" for name, text in sorted(texts.items())) or "none"
+
+
+def _raw(sources: Sequence[Any], row: int) -> bytes:
+    """A path's own bytes; the sources are known to be paths."""
+    return sources.raw(row) if isinstance(sources, TextList) else b""
+
+
+def _matches(old: Sequence[Any], new: Sequence[Any]) -> Rows:
+    """For each path of ``new`` its place in ``old``, or -1; a path that comes twice is matched in order."""
+    waiting: dict[bytes, list[int]] = {}
+    for slot in reversed(range(len(old))):
+        waiting.setdefault(_raw(old, slot), []).append(slot)
+    found = np.full(len(new), -1)
+    for row in range(len(new)):
+        slots = waiting.get(_raw(new, row))
+        if slots:
+            found[row] = slots.pop()
+    return found
+
+
+def _merged(old: Manifest, new: Manifest, slots: Rows, rows: Rows) -> tuple[Manifest, bool]:
+    """The manifest of these rows, each from ``new`` where it is there; and whether a target of a known one differs."""
+    classes = {name: _joined(old.classes[name], names) for name, names in new.classes.items()}
+    known, ours = rows >= 0, (rows >= 0) & (slots >= 0)
+    targets, relabelled = {}, any(classes[name] != old.classes[name] for name in classes)
+    for name, values in new.targets.items():
+        fresh = _recoded(values, new.classes[name], classes[name]) if name in classes else np.asarray(values)
+        column = np.empty((len(rows), *fresh.shape[1:]), fresh.dtype)
+        column[known] = fresh[rows[known]]
+        column[~known] = old.targets[name][slots[~known]]
+        was, is_float = old.targets[name][slots[ours]], column.dtype.kind == "f"
+        relabelled |= not np.array_equal(column[ours], was, equal_nan=is_float)
+        targets[name] = column
+    pairs = list(zip(slots.tolist(), rows.tolist(), strict=True))
+    texts = {}
+    for name in new.texts:
+        texts[name] = TextList.from_texts(
+            new.texts[name][row] if row >= 0 else old.texts[name][slot] for slot, row in pairs
+        )
+        relabelled |= any(
+            texts[name][i] != old.texts[name][slot] for i, (slot, row) in enumerate(pairs) if slot >= 0 and row >= 0
+        )
+    sources = TextList.from_raw(_raw(new.sources, row) if row >= 0 else _raw(old.sources, slot) for slot, row in pairs)
+    return Manifest(sources, new.root, targets, classes, texts, new.origin), relabelled
+
+
+def _joined(old: Sequence[str], new: Sequence[str]) -> tuple[str, ...]:
+    """All names: those that have a code keep it, new ones come after."""
+    return (*old, *sorted(set(new) - set(old)))
+
+
+def _recoded(codes: npt.NDArray[Any], names: Sequence[str], joined: Sequence[str]) -> npt.NDArray[Any]:
+    place = {name: code for code, name in enumerate(joined)}
+    table = np.array([place[name] for name in names], codes.dtype)
+    return np.where(codes >= 0, table[codes], codes)

@@ -1,0 +1,107 @@
+"""Bring a store up to date with its sources: only what is new or changed is decoded.
+
+What is in the store keeps its place: rows keep their order, classes their codes; what is new comes after them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import replace
+from typing import Any, Literal
+
+from arraystore._building.build import TIMEOUT_S, Options, build_manifest
+from arraystore._upkeep.compare import Changes, compare
+from arraystore._common.progress import Progress
+from arraystore._format.samples import join_dropped
+from arraystore._stores import Store
+from arraystore._stores.opening import open_store
+from arraystore._format.publication import Publication
+from arraystore._upkeep.reuse import Takeover
+
+__all__ = ["update"]
+
+
+def update(  # noqa: PLR0913 - each option is keyword-only
+    path: str | os.PathLike[str],
+    source: Any = None,
+    *,
+    removed: Literal["drop", "keep"] = "drop",
+    content: bool = False,
+    labels: Any = None,
+    targets: Any = None,
+    bad: Literal["raise", "keep", "drop"] | None = None,
+    max_bad: float | None = None,
+    workers: int | None = None,
+    processes: bool = False,
+    timeout_s: float = TIMEOUT_S,
+    executor: Executor | None = None,
+    progress: bool | Callable[[Progress], None] = True,
+    fresh: bool = False,
+    changes: Changes | None = None,
+) -> Store:
+    """Bring a store up to date: decode what is new or changed, and take everything else over as it is.
+
+    A new store is made beside the old one, which stays readable until the new one has its name, and for whoever holds
+    it after that. So there must be room for both. Pixels that are taken over are checked on the way; damaged ones are
+    decoded again. An interrupted update goes on with the same call.
+
+    Args:
+        path: the store.
+        source: see `compare`, as for all options down to ``targets``.
+        removed: see `compare`.
+        content: see `compare`.
+        labels: see `compare`.
+        targets: see `compare`.
+        bad: what to do about sources that cannot be stored, see `arraystore.build`; None does as the store was built:
+            ``"keep"`` if it has failed slots, ``"drop"`` if rows were dropped, else ``"raise"``.
+        max_bad: see `arraystore.build`, as for all options down to ``fresh``.
+        workers: see `arraystore.build`.
+        processes: see `arraystore.build`.
+        timeout_s: see `arraystore.build`.
+        executor: see `arraystore.build`.
+        progress: see `arraystore.build`.
+        fresh: see `arraystore.build`.
+        changes: what `compare` has returned for these options, to do just that; None compares now.
+
+    Returns:
+        The store, open; the same one where nothing has changed.
+
+    Raises:
+        SpecError: an option has a value that cannot be.
+        FormatError: there is no store at the path, or it is damaged.
+        ManifestError: the sources cannot be listed, or have other targets than the store.
+        BadImagesError: see `arraystore.build`; the store is as it was.
+        SpaceError: the volume is too small for a second store; the store is as it was.
+        StoreError: see `arraystore.build` and `compare`.
+        OSError: the store cannot be read or written.
+    """
+    options = Options(
+        bad=bad or "raise",
+        max_bad=max_bad,
+        workers=workers,
+        processes=processes,
+        timeout_s=timeout_s,
+        executor=executor,
+        progress=progress,
+        overwrite=True,
+        fresh=fresh,
+    )
+    changes = changes or compare(path, source, removed=removed, content=content, labels=labels, targets=targets)
+    store = open_store(path)
+    if not changes:
+        return store
+    with store:
+        takeover = Takeover(store, changes.slots, changes.stamps, changes.manifest.load)
+        if bad is None:
+            as_built: Literal["raise", "keep", "drop"] = "drop" if store.dropped() else "raise"
+            options = replace(options, bad="keep" if store.description.failed else as_built)
+        spec = store.spec
+
+    def with_dropped(publication: Publication) -> Publication:
+        return replace(publication, dropped=join_dropped(changes.dropped, publication.dropped))
+
+    return build_manifest(
+        changes.manifest, path, spec, options, load=takeover.load, known_bad=takeover.failed, amend=with_dropped
+    )

@@ -1,0 +1,88 @@
+"""What a store says of itself: as plain values, and as a table for people."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from arraystore._format.specification import FAILED, FORMAT_VERSION, STORED
+from arraystore._stores import Store
+from arraystore._common.tables import class_rows
+from arraystore._sources.targets import count_classes
+from arraystore._common.limits import disk_bytes
+from arraystore._common.wording import flat
+from arraystore._common.tables import print_rows
+from arraystore._common.wording import readable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["describe", "print_facts"]
+
+
+
+def describe(store: Store, path: Path) -> dict[str, Any]:
+    """Return what ``info`` says, as plain values."""
+    spec = store.spec
+    status = np.bincount(store.status, minlength=3)
+    stored = store.status == STORED
+    facts: dict[str, Any] = {
+        "path": str(path),
+        "medium": store.medium,
+        "shape": list(store.images.shape),
+        "layout": spec.layout,
+        "colour": spec.colour,
+        "fit": spec.fit,
+        "filter": spec.filter,
+        "background": list(spec.background),
+        "exact": spec.exact,
+        "image_bytes": int(store.images.nbytes),
+        "disk_bytes": disk_bytes(path),
+        "stored": int(status[STORED]),
+        "failed": int(status[FAILED]),
+        "classes": {} if store.labels is None else count_classes(store.labels[stored], store.classes),
+        "targets": {
+            name: {"dtype": str(target.dtype), "shape": list(target.shape)} for name, target in store.targets.items()
+        },
+        "mean": [float(value) for value in store.mean],
+        "std": [float(value) for value in store.std],
+    }
+    for side in ("height", "width"):
+        sides = np.asarray(store.samples[side])[stored]
+        facts[f"source_{side}_px"] = [int(sides.min()), int(sides.max())] if len(sides) else None
+    return facts | {"format_version": FORMAT_VERSION, "writer": store.description.writer}
+
+
+def print_facts(facts: dict[str, Any]) -> None:
+    """Print what `describe` returned as a table."""
+    print_rows(_rows(facts))
+
+
+def _rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the rows of the table: a name, and the value as text."""
+    count, *slot = facts["shape"]
+    yield "store", flat(facts["path"])
+    yield "medium", facts["medium"]
+    yield "images", f"{count:,} of {' x '.join(map(str, slot))} uint8 ({facts['layout']}, {facts['colour']})"
+    yield "bytes", f"{readable(facts['image_bytes'])} of pixels, {readable(facts['disk_bytes'])} on disk"
+    yield "status", f"{facts['stored']:,} stored, {facts['failed']:,} failed"
+    exact = ", exact" if facts["exact"] else ""
+    yield "made by", f"fit {facts['fit']}, filter {facts['filter']}{exact}"
+    if facts["fit"] == "pad":
+        yield "background", ", ".join(map(str, facts["background"]))
+    height, width = facts["source_height_px"], facts["source_width_px"]
+    if height and width:
+        yield "sources", f"{height[0]:,} to {height[1]:,} px high, {width[0]:,} to {width[1]:,} px wide"
+    yield "mean", ", ".join(f"{value:.2f}" for value in facts["mean"])
+    yield "std", ", ".join(f"{value:.2f}" for value in facts["std"])
+    for name, target in facts["targets"].items():
+        yield f"target {flat(name)}", f"{target['dtype']} ({', '.join(map(str, target['shape']))})"
+    yield from class_rows(facts["classes"])
+    yield "format", f"version {facts['format_version']}, written by {flat(facts['writer'])}"
+
+

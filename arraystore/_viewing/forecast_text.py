@@ -1,0 +1,74 @@
+"""TODO."""
+
+from __future__ import annotations
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+from arraystore.errors import BadImage
+from arraystore._common.tables import class_rows, print_rows
+from arraystore._common.wording import flat, readable
+from arraystore.spec import ImageSpec
+from arraystore._building.forecast import Forecast
+
+__all__ = ["print_forecast"]
+
+_LISTED = 10
+_MEDIA = {"ram": "RAM", "npy": ".npy folder", "hdf5": "HDF5 file"}
+
+
+
+def print_forecast(forecast: Forecast) -> None:
+    """Print a forecast as a table."""
+    print_rows(_rows(forecast))
+
+
+def _rows(forecast: Forecast) -> Iterator[tuple[str, str]]:
+    spec = forecast.spec
+    shape = " x ".join(map(str, spec.slot_shape))
+    yield "images", f"{forecast.count:,} of {shape} uint8 ({spec.layout}, {spec.colour})"
+    yield "bytes", f"{readable(forecast.pixel_bytes)} of pixels, {readable(forecast.store_bytes)} in all"
+    for name, room in forecast.media.items():
+        place = "" if name == "ram" else f" on the volume of {flat(forecast.volume)}"
+        yield _MEDIA[name], f"{room} free{place}"
+    yield "advice", forecast.advice
+    if forecast.seconds is not None and forecast.seconds_range is not None:
+        low, high = map(_duration, forecast.seconds_range)
+        text = f"{_duration(forecast.seconds)} ({low} to {high}), {forecast.images_per_s:,.0f} img/s"
+        yield "time", f"{text} with {forecast.workers:,} at once; {forecast.sampled:,} images were timed"
+        yield "not in it", "listing the sources; a disk, or a virtual machine's fresh memory, that cannot keep up"
+    if forecast.source_bytes is not None:
+        text = f"{readable(forecast.source_bytes)} each"
+        if forecast.median_px is not None and forecast.largest_px is not None:
+            text += f"; median {_sides(forecast.median_px)} px, largest seen {_sides(forecast.largest_px)} px (H x W)"
+        yield "sources", text
+    if forecast.bad_share is not None:
+        yield "bad", "\n".join(_bad_lines(forecast))
+    yield from class_rows(forecast.classes)
+    for note in forecast.notes:
+        yield "note", flat(note)
+
+
+def _bad_lines(forecast: Forecast) -> Iterator[str]:
+    found, share = len(forecast.bad), forecast.bad_share or 0.0
+    if not found:
+        yield f"none of the {forecast.sampled:,} sampled"
+        return
+    whole = "" if forecast.sampled == forecast.count else f", about {share * forecast.count:,.0f} in all"
+    yield f"{found:,} of the {forecast.sampled:,} sampled ({share:.1%}{whole})"
+    for image in forecast.bad[:_LISTED]:
+        yield f"slot {image.slot}  {flat(image.source)}: {flat(image.reason)}"
+    if found > _LISTED:
+        yield f"and {found - _LISTED:,} more"
+
+
+def _sides(sides: tuple[int, int]) -> str:
+    return " x ".join(f"{side:,}" for side in sides)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    for unit, length_s, many in (("min", 60, 120), ("h", 3600, 48)):
+        if seconds / length_s < many:
+            return f"{seconds / length_s:.3g} {unit}"
+    return f"{seconds / 86400:,.3g} days"

@@ -1,0 +1,233 @@
+"""A contact sheet of a store: chosen or random slots as one PNG, each above its number and its label."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from arraystore.errors import SpecError
+from arraystore._format.specification import EMPTY, FAILED, STORED
+from arraystore.spec import ImageSpec
+
+__all__ = ["draw_preview"]
+
+_Pixels: TypeAlias = npt.NDArray[np.uint8]
+_Ink: TypeAlias = tuple[int, int, int]
+
+_CELL_PX = 192  # the longer side of a drawn slot
+_CAPTION_PX = 42  # two lines of text under it
+_GAP_PX = 12
+_NARROWEST_PX = 128  # of a cell, so that a caption fits under a tall thin slot
+
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_FONT_SCALE = 0.46  # about 10 px capitals, the smallest that stays legible without zooming
+
+# Colours as OpenCV has them: blue, green, red.
+_PAPER: _Ink = (250, 250, 250)
+_BLANK: _Ink = (232, 232, 232)
+_TEXT: _Ink = (40, 40, 40)
+_FAINT: _Ink = (105, 105, 105)
+_RED: _Ink = (40, 40, 215)
+
+
+class _Slots(Protocol):
+    """What a preview needs of a store; every store has it."""
+
+    @property
+    def images(self) -> _Pixels: ...
+    @property
+    def labels(self) -> npt.NDArray[Any] | None: ...
+    @property
+    def classes(self) -> Sequence[str]: ...
+    @property
+    def status(self) -> _Pixels: ...
+    @property
+    def spec(self) -> ImageSpec: ...
+    def __len__(self) -> int: ...
+
+
+def draw_preview(  # noqa: PLR0913 - each option is keyword-only and has a default
+    store: _Slots,
+    path: str | os.PathLike[str],
+    *,
+    slots: Sequence[int] | None = None,
+    count: int = 24,
+    seed: int = 0,
+    columns: int = 6,
+) -> None:
+    """Draw a contact sheet of a store as a PNG.
+
+    Slots up to 192 pixels on the longer side are enlarged by a whole factor or shown as they are, so that every pixel
+    is one of the store's; larger ones are shrunk to 192. Under each are the number of the slot and the name of its
+    class; a slot that failed has a red cross.
+
+    Args:
+        store: any open store.
+        path: the file, which must end in ``.png``; it is replaced in one step if it exists.
+        slots: which slots, in the order drawn. None draws ``count`` random ones, in ascending order.
+        count: how many random slots; at most the whole store. Not used if ``slots`` is given.
+        seed: of the random choice, 0 or more.
+        columns: how many slots a row has.
+
+    Raises:
+        SpecError: a slot number is not in the store, there is nothing to draw, or an option cannot be.
+        OSError: the file cannot be written.
+    """
+    target = Path(path)
+    if target.suffix.lower() != ".png":
+        raise SpecError(f"a preview is a PNG, so its name must end in .png, not {target.name!r}")
+    if columns < 1:
+        raise SpecError(f"columns must be 1 or more, not {columns}")
+    chosen = _choose(len(store), slots, count, seed)
+    cells = [_draw_cell(store, slot) for slot in chosen]
+    _write_png(target, _arrange(cells, columns))
+
+
+def _choose(total: int, slots: Sequence[int] | None, count: int, seed: int) -> list[int]:
+    """Return the slots to draw.
+
+    Raises:
+        SpecError: one is not in the store, or there are none.
+    """
+    if total == 0:
+        raise SpecError("this store has no slots to draw")
+    if slots is None:
+        if count < 1 or seed < 0:
+            raise SpecError(f"count must be 1 or more and seed 0 or more, not {count} and {seed}")
+        picked = np.random.default_rng(seed).choice(total, min(count, total), replace=False)
+        return sorted(int(slot) for slot in picked)
+    if len(slots) == 0:
+        raise SpecError("no slots were chosen; give at least one, or leave slots out for random ones")
+    for slot in slots:
+        if not 0 <= slot < total:
+            raise SpecError(f"slot {slot} is not in this store; valid slots are 0 to {total - 1}", slot=slot)
+    return [int(slot) for slot in slots]
+
+
+def _draw_cell(store: _Slots, slot: int) -> _Pixels:
+    """Return one slot and its caption, (H, W, 3) in BGR; all cells of a store have one shape."""
+    status = int(store.status[slot])
+    image = _scaled(_to_bgr(store, slot))
+    height, width = image.shape[:2]
+    if status != STORED:
+        # Its bytes are not an image, whatever they happen to be.
+        image[:] = _BLANK
+    cell_width = max(width, _NARROWEST_PX)
+    cell = np.full((height + _CAPTION_PX, cell_width, 3), _PAPER, np.uint8)
+    if status == FAILED:
+        _cross(image)
+    cell[:height, :width] = image
+    mark, mark_ink = {EMPTY: ("empty", _FAINT), FAILED: ("failed", _RED)}.get(status, ("", _FAINT))
+    used = _write(cell, str(slot), (0, height + 16), cell_width, _TEXT)
+    _write(cell, mark, (used + 8, height + 16), cell_width - used - 8, mark_ink)
+    _write(cell, _label(store, slot), (0, height + 35), cell_width, _FAINT)
+    return cell
+
+
+def _to_bgr(store: _Slots, slot: int) -> _Pixels:
+    """Return a copy of the slot as (H, W, 3) in BGR."""
+    pixels = np.asarray(store.images[slot])
+    if store.spec.layout == "NCHW":
+        pixels = pixels.transpose(1, 2, 0)
+    bgr = pixels[..., ::-1] if pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2)
+    return np.array(bgr, np.uint8, order="C")
+
+
+def _scaled(pixels: _Pixels) -> _Pixels:
+    height, width = pixels.shape[:2]
+    longer = max(height, width)
+    if longer > _CELL_PX:
+        size = (max(1, round(width * _CELL_PX / longer)), max(1, round(height * _CELL_PX / longer)))
+        return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+    factor = _CELL_PX // longer
+    return pixels.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def _cross(image: _Pixels) -> None:
+    height, width = image.shape[:2]
+    inset = max(1, min(width, height) // 5)
+    right, bottom = width - 1 - inset, height - 1 - inset
+    cv2.line(image, (inset, inset), (right, bottom), _RED, 3, cv2.LINE_AA)
+    cv2.line(image, (right, inset), (inset, bottom), _RED, 3, cv2.LINE_AA)
+
+
+def _label(store: _Slots, slot: int) -> str:
+    if store.labels is None:
+        return ""
+    label = store.labels[slot]
+    if not (store.classes and 0 <= label < len(store.classes)):
+        return f"{label:.6g}" if isinstance(label, np.floating) else str(label)
+    name = store.classes[label]
+    # A name that the font cannot show keeps apart from the others by its number.
+    return name if _plain(name).count("?") == name.count("?") else f"{label}: {name}"
+
+
+def _write(cell: _Pixels, text: str, at: tuple[int, int], room: int, ink: _Ink) -> int:
+    """Write one line with its baseline at ``at``, shortened to ``room`` pixels, and return the pixels it takes."""
+    shown = _shortened(_plain(text), room)
+    cv2.putText(cell, shown, at, _FONT, _FONT_SCALE, ink, 1, cv2.LINE_AA)
+    return _width(shown)
+
+
+def _plain(text: str) -> str:
+    """Return the text in printable ASCII, which is all that OpenCV's fonts have.
+
+    Accents go and their letters stay (café becomes cafe); every other character becomes a question mark.
+    """
+    letters = (part for part in unicodedata.normalize("NFKD", text) if not unicodedata.combining(part))
+    return "".join(letter if " " <= letter <= "~" else "?" for letter in letters)
+
+
+def _shortened(text: str, room: int) -> str:
+    # From the longest possible down: a name of thousands of characters must not be measured thousands of times.
+    text, whole = text[:room], text
+    kept = len(text)
+    while kept and _width(text) > room:
+        kept -= 1
+        text = whole[:kept].rstrip() + "..."
+    return text
+
+
+def _width(text: str) -> int:
+    return int(cv2.getTextSize(text, _FONT, _FONT_SCALE, 1)[0][0])
+
+
+def _arrange(cells: Sequence[_Pixels], columns: int) -> _Pixels:
+    """Return the sheet: the cells row by row on paper, with a gap round each."""
+    height, width = cells[0].shape[:2]
+    columns = min(columns, len(cells))
+    rows = -(-len(cells) // columns)
+    shape = (rows * (height + _GAP_PX) + _GAP_PX, columns * (width + _GAP_PX) + _GAP_PX, 3)
+    sheet = np.full(shape, _PAPER, np.uint8)
+    for position, cell in enumerate(cells):
+        row, column = divmod(position, columns)
+        top, left = _GAP_PX + row * (height + _GAP_PX), _GAP_PX + column * (width + _GAP_PX)
+        sheet[top : top + height, left : left + width] = cell
+    return sheet
+
+
+def _write_png(target: Path, sheet: _Pixels) -> None:
+    """Write the sheet under a temporary name, then give it its own.
+
+    Raises:
+        FileNotFoundError: the folder does not exist.
+    """
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"cannot write {target}: the folder {target.parent} does not exist")
+    _, encoded = cv2.imencode(".png", sheet)
+    work = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        with work.open("wb") as file:
+            file.write(encoded.tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+        work.replace(target)
+    finally:
+        work.unlink(missing_ok=True)
