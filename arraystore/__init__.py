@@ -8,29 +8,41 @@
 Importing it loads no decoder, no framework and no h5py: each is loaded by the first call that needs it.
 """
 
-__version__ = "0.1.0"
-
-from arraystore._augmenting.augment import Augment
 from arraystore._api import build
-from arraystore._upkeep.compare import Changes, compare
-from arraystore.errors import ArraystoreError, BadImage, BadImagesError, DecodeError, FormatError, ManifestError, MissingExtraError, ProfileError, SpaceError, SpecError, StoreError, StoreExistsError
-from arraystore._building.forecast import Forecast
 from arraystore._api import open_path as open  # noqa: A004 - `arraystore.open`, as users would guess
+from arraystore._augmenting.augment import Augment
 from arraystore._augmenting.crops import CenterCrop, PadAndCrop, RandomCrop, RandomResizedCrop
-from arraystore._reading.loader import Loader
-from arraystore._sources.manifest import Manifest
-from arraystore.memory import MemoryReport, MemoryTrace, profile_memory
-from arraystore.memory.profile import profile
+from arraystore._building.forecast import Forecast
 from arraystore._building.plan import plan
 from arraystore._common.progress import Progress
-from arraystore._upkeep.repair import repair
+from arraystore._format.verification import Verification
+from arraystore._reading.loader import Loader
 from arraystore._reading.slot_arrays import Slots
 from arraystore._reading.slots import concatenate
-from arraystore.spec import ImageSpec
-from arraystore._stores import Store
+from arraystore._sources.manifest import Manifest
+from arraystore._reading.store import Store
+from arraystore._upkeep.compare import Changes, compare
+from arraystore._upkeep.repair import repair
 from arraystore._upkeep.update import update
-from arraystore._format.verification import Verification
 from arraystore._upkeep.verify import verify
+from arraystore.errors import (
+    ArraystoreError,
+    BadImage,
+    BadImagesError,
+    DecodeError,
+    FormatError,
+    ManifestError,
+    MissingExtraError,
+    ProfileError,
+    SpaceError,
+    SpecError,
+    StoreError,
+    StoreExistsError,
+)
+from arraystore.memory import MemoryReport, MemoryTrace, profile_memory
+from arraystore.memory.profile import profile
+from arraystore._version import __version__
+from arraystore.spec import ImageSpec
 
 __all__ = [
     "ArraystoreError",

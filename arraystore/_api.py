@@ -1,62 +1,29 @@
-"""TODO."""
+"""The two doors: `arraystore.build` and `arraystore.open`."""
 
 from __future__ import annotations
-import math
+
 import os
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from contextlib import closing
-from dataclasses import dataclass
-from importlib import metadata
-from typing import Any, Literal
-import numpy as np
-import numpy.typing as npt
-import arraystore
-from arraystore._building.bad import bad_images_error, check_max_bad, drop_failed, failures_of, too_many
-from arraystore._building.checkpoint import Checkpoints
-from arraystore._building.crew import Crew, crew_for
-from arraystore.errors import SpecError
-from arraystore._stores.draft import Filled
-from arraystore._building.fill import Job, Source
-from arraystore._format.specification import FAILED, STORED, Description
-from arraystore._common.checks import check_workers
-from arraystore._sources.manifest import Manifest
-from arraystore._common.progress import Progress, reporting
-from arraystore._building.runs import cut_runs, take_empty
-from arraystore.spec import DEFAULT_MAX_PIXELS, Colour, Filter, Fit, ImageSpec, Layout, spec_of
-from arraystore._stores import Draft, Plan, Store
-from arraystore._stores.opening import draft_for, finished
-from arraystore._format.publication import Publication
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args, overload
-import numpy as np
+from typing import Any, Literal, overload
+
 import numpy.typing as npt
-from arraystore.errors import FormatError, ManifestError, SpecError
-from arraystore._format.slot_file import map_array, npy_form
-from arraystore._stores.part import Part
+
+from arraystore._building.build import TIMEOUT_S, Options, build_manifest
+from arraystore._common.progress import Progress
+from arraystore._reading.foreign_arrays import _dataset, _map_images, _map_npy, _slots
 from arraystore._reading.slot_arrays import Slots
-from arraystore.spec import Layout
-from arraystore._common.checks import choice_of
-from arraystore._stores import Store
+from arraystore._reading.store import Store
+from arraystore._sources.manifest import Manifest
+from arraystore._sources.targets import given_targets
 from arraystore._stores.opening import open_store
-from arraystore._sources.targets import TargetColumns, given_targets
-from arraystore._common.text_list import CATEGORY_LIMIT
-from arraystore._building.build import Options
-from arraystore._reading.foreign_arrays import _dataset
-from arraystore._reading.foreign_arrays import _map_images
-from arraystore._reading.foreign_arrays import _map_npy
-from arraystore._reading.foreign_arrays import _slots
-from arraystore._building.build import build_manifest
-if TYPE_CHECKING:
-    import h5py
+from arraystore.errors import FormatError, SpecError
+from arraystore.spec import DEFAULT_MAX_PIXELS, Colour, Filter, Fit, ImageSpec, Layout, spec_of
 
 __all__ = ["build", "open_path"]
 
 _NPY_MAGIC = b"\x93NUMPY"
-
 
 
 def build(  # noqa: PLR0913 - each option is keyword-only
@@ -159,7 +126,7 @@ def build(  # noqa: PLR0913 - each option is keyword-only
         overwrite=overwrite,
         fresh=fresh,
     )
-    return build_manifest(Manifest.of(source, labels=labels, targets=targets), target, spec, options)
+    return Store(build_manifest(Manifest.of(source, labels=labels, targets=targets), target, spec, options))
 
 
 @overload
@@ -222,7 +189,7 @@ def open_path(  # noqa: PLR0913 - the first is for stores, the others for arrays
     options = {"dataset": dataset, "labels": labels, "targets": targets, "layout": layout}
     given = [name for name, value in options.items() if value is not None]
     if not given and not _is_npy(place):
-        return open_store(place, partial=partial)
+        return Store(open_store(place, partial=partial))
     if partial:
         raise SpecError("partial=True is for a store that is being built, not for another array: leave it out")
     if place.is_dir():

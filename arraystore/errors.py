@@ -24,7 +24,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["ArraystoreError", "BadImage", "BadImagesError", "DecodeError", "FormatError", "ManifestError", "MissingExtraError", "ProfileError", "SpaceError", "SpecError", "StoreError", "StoreExistsError"]
+__all__ = [
+    "ArraystoreError",
+    "BadImage",
+    "BadImagesError",
+    "DecodeError",
+    "FormatError",
+    "ManifestError",
+    "MissingExtraError",
+    "ProfileError",
+    "SpaceError",
+    "SpecError",
+    "StoreError",
+    "StoreExistsError",
+]
 
 
 class ArraystoreError(Exception):

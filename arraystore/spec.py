@@ -10,10 +10,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
+from arraystore._common.checks import choice_of, is_whole, size_of
 from arraystore.errors import SpecError
-from arraystore._common.checks import choice_of
-from arraystore._common.checks import is_whole
-from arraystore._common.checks import size_of
 
 __all__ = ["Colour", "Filter", "Fit", "ImageSpec", "Layout", "Placement", "spec_of"]
 

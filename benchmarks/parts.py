@@ -68,7 +68,7 @@ def report_parts(paths: Sequence[str], options: argparse.Namespace) -> dict[str,
     rounds: list[list[dict[str, float]]] = []
 
     def step_by_step() -> None:
-        rounds.append([parts_of(path, slot, spec) for path, slot in zip(chosen, slots, strict=True)])
+        rounds.append([contents_of(path, slot, spec) for path, slot in zip(chosen, slots, strict=True)])
 
     job = Job(start=0, sources=chosen, spec=spec)
     listed = stretch(chosen, options.images)
@@ -114,7 +114,7 @@ def report_parts(paths: Sequence[str], options: argparse.Namespace) -> dict[str,
     }
 
 
-def parts_of(path: str, slot: npt.NDArray[np.uint8], spec: arraystore.ImageSpec) -> dict[str, float]:
+def contents_of(path: str, slot: npt.NDArray[np.uint8], spec: arraystore.ImageSpec) -> dict[str, float]:
     """Take one file through the steps of `fill_slots`, and return the seconds of each."""
     seconds: dict[str, float] = {}
     mark = time.perf_counter()

@@ -27,7 +27,7 @@ import arraystore
 from arraystore import Slots, SpecError, concatenate
 from arraystore._reading import read_ahead as ahead_module
 from arraystore._reading.read_ahead import Ahead, How, check_how
-from arraystore._stores.part import Part
+from arraystore._stores.slot_array import SlotArray
 
 PAGE = mmap.PAGESIZE
 SLOT = 5 * PAGE // 2  # neighbours share a page
@@ -207,7 +207,7 @@ def test_neighbours_are_one_range(path: Path, asked: Asked) -> None:
 def test_only_files_are_read(path: Path, tmp_path: Path, asked: Asked) -> None:
     """Of several parts, each has its own slots; what is in RAM is left alone."""
     np.save(tmp_path / "y.npy", np.zeros((10, SLOT), np.uint8))
-    ram, other = Slots([Part(np.zeros((20, SLOT), np.uint8))]), arraystore.open(tmp_path / "y.npy")
+    ram, other = Slots([SlotArray(np.zeros((20, SLOT), np.uint8))]), arraystore.open(tmp_path / "y.npy")
     whole = concatenate([ram, arraystore.open(path), ram, other])[::-1]
     with reading(whole) as ahead:
         assert ahead.read(whole.base(np.array([449 - 25, 449 - 441, 449 - 5, 449 - 430])))

@@ -21,7 +21,7 @@ from arraystore import SpaceError, SpecError, concatenate
 from arraystore._reading.cache import Cache
 from arraystore._common.checks import parse_bytes
 from arraystore._kernels.copy_rows import gather
-from arraystore._stores.part import Part
+from arraystore._stores.slot_array import SlotArray
 from arraystore._reading.slot_arrays import Slots
 
 Array = npt.NDArray[Any]
@@ -30,7 +30,7 @@ Array = npt.NDArray[Any]
 def numbered(count: int, start: int = 0, width: int = 8) -> Slots:
     """Slots of ``width`` bytes whose pixels are their numbers."""
     pixels = np.repeat(np.arange(start, start + count, dtype=np.uint16), width // 2).reshape(count, -1)
-    return Slots([Part(pixels, targets={"labels": np.arange(start, start + count)})])
+    return Slots([SlotArray(pixels, targets={"labels": np.arange(start, start + count)})])
 
 
 def anonymous_bytes() -> int:
@@ -94,7 +94,7 @@ def test_a_budget_that_is_no_size_is_refused_wherever_it_is_given() -> None:
 
 def test_memory_that_is_too_small_is_an_error_with_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("arraystore._reading.cache.available_memory_bytes", lambda: 20_000_000)
-    slots = Slots([Part(np.zeros((1000, 30_000), np.uint8))])
+    slots = Slots([SlotArray(np.zeros((1000, 30_000), np.uint8))])
     for call in (slots.load, slots.cached, lambda: slots.loader(cache="1 TB")):
         with pytest.raises(SpaceError) as caught:
             call()
@@ -136,7 +136,7 @@ def test_pixels_are_right_whatever_fits(data: st.DataObject, fits: int, filled: 
 
 def test_what_is_read_first_stays_and_is_read_once() -> None:
     pixels = np.arange(10, dtype=np.uint16).reshape(10, 1)
-    slots = Slots([Part(pixels)]).cached("12")
+    slots = Slots([SlotArray(pixels)]).cached("12")
     assert slots.take([9, 3, 9]).ravel().tolist() == [9, 3, 9]
     assert slots.take([1, 5, 2, 8, 0]).ravel().tolist() == [1, 5, 2, 8, 0]
     assert slots.cache is not None
@@ -148,8 +148,8 @@ def test_what_is_read_first_stays_and_is_read_once() -> None:
 
 def test_load_keeps_the_first_of_a_choice() -> None:
     pixels = np.arange(2000, dtype=np.uint16).reshape(2000, 1)
-    slots = Slots([Part(pixels)])[::-1].load("2.0 kB")
-    whole = Slots([Part(pixels)])[::-1].load()
+    slots = Slots([SlotArray(pixels)])[::-1].load("2.0 kB")
+    whole = Slots([SlotArray(pixels)])[::-1].load()
     pixels[...] = 7
     assert slots.take(range(2000)).ravel().tolist() == [*range(1999, 999, -1), *[7] * 1000]
     assert whole.take(range(2000)).ravel().tolist() == [*range(1999, -1, -1)]
@@ -157,7 +157,7 @@ def test_load_keeps_the_first_of_a_choice() -> None:
 
 def test_a_loader_reads_each_slot_once() -> None:
     pixels = np.arange(50, dtype=np.uint16).reshape(50, 1)
-    loader = Slots([Part(pixels)]).loader(8, cache="60", workers=3)
+    loader = Slots([SlotArray(pixels)]).loader(8, cache="60", workers=3)
     assert sorted(np.concatenate(list(loader)).ravel().tolist()) == [*range(50)]
     cache = loader.slots.cache
     assert cache is not None
@@ -218,7 +218,7 @@ def test_it_takes_the_memory_that_it_may_and_no_more(tmp_path: Path) -> None:
     size, mib = 1 << 16, 1 << 20
     (tmp_path / "pixels").touch()
     os.truncate(tmp_path / "pixels", 1600 * size)  # 100 MiB that take none
-    slots = Slots([Part(np.memmap(tmp_path / "pixels", np.uint8, "r", shape=(1600, size)))])
+    slots = Slots([SlotArray(np.memmap(tmp_path / "pixels", np.uint8, "r", shape=(1600, size)))])
     out = np.ones((16, size), np.uint8)
     slots.take(range(16), out=out)
     before = anonymous_bytes()

@@ -15,7 +15,7 @@ import arraystore
 from arraystore import Slots, SpecError
 from arraystore._common.extras import framework
 from arraystore.adapters.grain import Source
-from arraystore._stores.part import Part
+from arraystore._stores.slot_array import SlotArray
 
 N = 24
 
@@ -27,7 +27,7 @@ def arrays() -> tuple[Any, dict[str, Any]]:
 
 def slots() -> Slots:
     pixels, targets = arrays()
-    return Slots([Part(pixels, targets=targets)], layout="NCHW")
+    return Slots([SlotArray(pixels, targets=targets)], layout="NCHW")
 
 
 def test_records_are_slots_with_what_is_asked_for() -> None:

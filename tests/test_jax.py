@@ -18,7 +18,7 @@ from apart import LIMIT_S, Apart, apart
 from arraystore import Augment, MissingExtraError, Slots, SpecError
 from arraystore._common.extras import framework
 from arraystore.adapters.jax import Loader
-from arraystore._stores.part import Part
+from arraystore._stores.slot_array import SlotArray
 
 DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
 
@@ -27,7 +27,7 @@ def slots(n: int = 50, *, extra: bool = False) -> Slots:
     """Slots whose pixels and labels tell their number."""
     pixels = np.random.default_rng(0).integers(0, 256, (n, 3, 16, 16), np.uint8)
     targets = {"labels": np.arange(n), **({"scores": np.arange(n) / 7} if extra else {})}
-    return Slots([Part(pixels, targets=targets)], layout="NCHW")
+    return Slots([SlotArray(pixels, targets=targets)], layout="NCHW")
 
 
 def readers() -> list[str]:

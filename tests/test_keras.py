@@ -18,7 +18,7 @@ import arraystore
 from arraystore import Augment, MissingExtraError, Slots, SpecError
 from arraystore._common.extras import framework
 from arraystore.adapters.keras import Dataset
-from arraystore._stores.part import Part
+from arraystore._stores.slot_array import SlotArray
 
 N, SIZE = 48, 8
 
@@ -26,7 +26,7 @@ N, SIZE = 48, 8
 def slots(**targets: Any) -> Slots:
     """Slots whose pixels and labels tell their number."""
     pixels = np.random.default_rng(0).integers(0, 256, (N, 3, 12, 12), np.uint8)
-    return Slots([Part(pixels, targets={"labels": np.arange(N), **targets})], layout="NCHW")
+    return Slots([SlotArray(pixels, targets={"labels": np.arange(N), **targets})], layout="NCHW")
 
 
 def readers() -> list[str]:
@@ -176,7 +176,7 @@ def check_what_is_learnt_evaluated_and_predicted_belongs_together() -> None:
 
     labels = np.arange(N) % 2
     pixels = np.random.default_rng(0).integers(0, 100, (N, 3, 12, 12), np.uint8) + 155 * labels[:, None, None, None]
-    source = Slots([Part(pixels.astype(np.uint8), targets={"labels": labels})], layout="NCHW")
+    source = Slots([SlotArray(pixels.astype(np.uint8), targets={"labels": labels})], layout="NCHW")
     keras.utils.set_random_seed(0)
     network = model(keras, outputs=2)
     first = None

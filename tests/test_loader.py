@@ -490,7 +490,7 @@ def test_options_that_these_slots_cannot_have(store: Store, monkeypatch: pytest.
     unlabelled = arraystore.build(np.zeros((3, 2, 2, 3), np.uint8), size=2, progress=False)
     refused("balance=True needs labels, and these slots have none: pass weights", unlabelled.loader, balance=True)
     refused("there is no target 'labels': the targets are none", unlabelled.loader, targets="labels")
-    named = arraystore.Slots([arraystore._reading.slot_arrays.Part(np.zeros((2, 3)), targets={"images": np.zeros(2)})])
+    named = arraystore.Slots([arraystore._reading.slot_arrays.SlotArray(np.zeros((2, 3)), targets={"images": np.zeros(2)})])
     refused("targets are what comes with the images: leave 'images' out of them", named.loader, targets="images")
     monkeypatch.setattr("arraystore._reading.cache.available_memory_bytes", lambda: 1000)
     said(

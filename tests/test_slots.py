@@ -21,7 +21,7 @@ from store_contract import build
 
 import arraystore
 from arraystore import BadImagesError, FormatError, Slots, SpecError, Store, StoreError, concatenate
-from arraystore._stores.part import Part
+from arraystore._stores.slot_array import SlotArray
 
 Array = npt.NDArray[Any]
 
@@ -36,7 +36,7 @@ def numbered(count: int, start: int = 0, shape: tuple[int, ...] = (2,)) -> Slots
     numbers = np.arange(start, start + count)
     pixels = np.broadcast_to(numbers.reshape(-1, *(1 for _ in shape)), (count, *shape)).astype(np.int32)
     targets = {"labels": numbers, "twice": np.stack([numbers, -numbers], 1).astype(np.float32)}
-    return Slots([Part(pixels, targets=targets)])
+    return Slots([SlotArray(pixels, targets=targets)])
 
 
 def read(slots: Slots) -> list[int]:
@@ -102,7 +102,7 @@ def test_one_slot_comes_with_its_label(stores: dict[str, Store]) -> None:
             np.testing.assert_array_equal(image, oracle.images[int(chosen)])
             assert label == oracle.targets["labels"][int(chosen)]
             assert image.flags.writeable
-    alone = Slots([Part(np.arange(6).reshape(3, 2))])
+    alone = Slots([SlotArray(np.arange(6).reshape(3, 2))])
     np.testing.assert_array_equal(alone[-1], [4, 5])
     np.testing.assert_array_equal(alone.choose([2, 0])[1], [0, 1])
     np.testing.assert_array_equal(np.array(list(alone)), np.arange(6).reshape(3, 2))
@@ -195,7 +195,7 @@ def test_take_refuses_an_array_that_it_could_not_fill() -> None:
 
 def test_large_slots_are_never_written_to_a_read_only_mapping(tmp_path: Path) -> None:
     """The streams write by address, past NumPy's checks: a mapping of a file would end the process."""
-    slots = Slots([Part(np.ones((20, 1 << 17), np.uint8))])
+    slots = Slots([SlotArray(np.ones((20, 1 << 17), np.uint8))])
     (tmp_path / "out").write_bytes(bytes(20 << 17))
     out = np.memmap(tmp_path / "out", np.uint8, "r", shape=(20, 1 << 17))
     with pytest.raises(SpecError, match=r"^out must be writable"):
@@ -206,9 +206,9 @@ def test_targets_have_names() -> None:
     slots = numbered(3)
     assert slots.target_names == ("labels", "twice")
     said(SpecError, "there is no target 'z': the targets are 'labels', 'twice'", slots.target, "z")
-    said(SpecError, "there is no target 'z': the targets are none", Slots([Part(np.zeros(3))]).target, "z")
+    said(SpecError, "there is no target 'z': the targets are none", Slots([SlotArray(np.zeros(3))]).target, "z")
     assert slots.target("twice") is slots.parts[0].targets["twice"]
-    assert Slots([Part(np.zeros(3))]).labels is None
+    assert Slots([SlotArray(np.zeros(3))]).labels is None
 
 
 def test_slots_say_what_they_are(stores: dict[str, Store]) -> None:
@@ -234,7 +234,7 @@ def test_stores_of_all_media_are_one_sequence(stores: dict[str, Store]) -> None:
 def alike(**changes: Any) -> Slots:
     given: dict[str, Any] = {"images": np.zeros((3, 3, 4, 4), np.uint8), "targets": {"labels": np.arange(3)}} | changes
     layout, categories = given.pop("layout", "NCHW"), given.pop("categories", {"labels": ("a", "b")})
-    return Slots([Part(**given)], layout=layout, categories=categories)
+    return Slots([SlotArray(**given)], layout=layout, categories=categories)
 
 
 @pytest.mark.parametrize(
@@ -263,8 +263,8 @@ def test_there_must_be_something_to_concatenate() -> None:
 
 
 def test_the_order_of_targets_does_not_matter() -> None:
-    one = Slots([Part(np.zeros(2), targets={"a": np.array([1, 2]), "b": np.array([3.0, 4.0])})])
-    other = Slots([Part(np.zeros(2), targets={"b": np.array([7.0, 8.0]), "a": np.array([5, 6])})])
+    one = Slots([SlotArray(np.zeros(2), targets={"a": np.array([1, 2]), "b": np.array([3.0, 4.0])})])
+    other = Slots([SlotArray(np.zeros(2), targets={"b": np.array([7.0, 8.0]), "a": np.array([5, 6])})])
     both = concatenate([one, other])
     assert both.target("a").tolist() == [1, 2, 5, 6]
     assert both.target("b").tolist() == [3, 4, 7, 8]
@@ -308,7 +308,7 @@ def test_slots_that_are_not_done_yet_are_unreadable(mixed: Path, tmp_path: Path)
         store = arraystore.open(tmp_path / name, partial=True)
         status = np.array(store.status)
         status[5] = 0
-        store = Slots([Part(store.images, status, store.checksums)])
+        store = Slots([SlotArray(store.images, status, store.checksums)])
         assert store.unreadable().tolist() == [2, 3, 5, 7, 11]
         assert sum(len(batch) for batch in store.batches(4)) == 7
 
@@ -379,7 +379,7 @@ def test_a_target_in_fortrans_order_is_sent_in_it(tmp_path: Path) -> None:
     values = np.asfortranarray(np.arange(12).reshape(4, 3))
     np.save(tmp_path / "target.npy", values)
     mapped = np.load(tmp_path / "target.npy", mmap_mode="r")
-    again = pickle.loads(pickle.dumps(Part(np.zeros(4), targets={"mapped": mapped})))  # noqa: S301 - our own
+    again = pickle.loads(pickle.dumps(SlotArray(np.zeros(4), targets={"mapped": mapped})))  # noqa: S301 - our own
     assert isinstance(again.targets["mapped"], np.memmap)
     np.testing.assert_array_equal(again.targets["mapped"], values)
 
@@ -388,7 +388,7 @@ def test_a_part_of_a_mapping_is_sent_by_its_values(tmp_path: Path) -> None:
     """A slice of a np.memmap says the offset of the whole."""
     np.save(tmp_path / "x.npy", np.arange(10))
     half = np.load(tmp_path / "x.npy", mmap_mode="r")[5:]
-    again = pickle.loads(pickle.dumps(Slots([Part(half, targets={"half": half})])))  # noqa: S301 - our own
+    again = pickle.loads(pickle.dumps(Slots([SlotArray(half, targets={"half": half})])))  # noqa: S301 - our own
     np.testing.assert_array_equal(again.take(range(5)), np.arange(5, 10))
     np.testing.assert_array_equal(again.target("half"), np.arange(5, 10))
 

@@ -290,7 +290,7 @@ def test_what_cannot_be_is_said(store: arraystore.Store) -> None:
         "dtype makes floats of uint8 images with 3 channels on axis 1, these are torch.float32 of shape "
         "(8, 3, 12, 20): leave dtype out, and convert them in the loop"
     )
-    flat = arraystore.Slots([arraystore._reading.slot_arrays.Part(np.zeros((9, 4), np.uint8))])
+    flat = arraystore.Slots([arraystore._reading.slot_arrays.SlotArray(np.zeros((9, 4), np.uint8))])
     with pytest.raises(arraystore.SpecError, match=r"are for images: these slots have shape \(4,\)"):
         Loader(flat, 2, dtype="float32")
     assert next(iter(Loader(flat, 2))).shape == (2, 4)

@@ -15,7 +15,7 @@ import arraystore
 from arraystore.adapters import torch_loader
 from arraystore.adapters.torch import Loader
 from arraystore._augmenting.augment import Augment
-from arraystore._stores.part import Part
+from arraystore._stores.slot_array import SlotArray
 from arraystore._reading.slot_arrays import Slots
 
 COUNT = 1200
@@ -32,7 +32,7 @@ def slots(tmp_path_factory: pytest.TempPathFactory) -> Slots:
     images[:, :, :, 1::2] = (numbers // 251)[:, None, None, None]
     images.flush()
     mapped = np.load(path, mmap_mode="r")
-    return Slots([Part(mapped, targets={"labels": numbers})], layout="NCHW", mean=(9.0, 8.0, 7.0), std=(5.0, 6.0, 7.0))
+    return Slots([SlotArray(mapped, targets={"labels": numbers})], layout="NCHW", mean=(9.0, 8.0, 7.0), std=(5.0, 6.0, 7.0))
 
 
 def told(images: torch.Tensor) -> torch.Tensor:

@@ -612,7 +612,7 @@ def test_an_unreadable_part_is_a_fault(store: Path, monkeypatch: pytest.MonkeyPa
         yield from file_blocks(path)
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr("arraystore._format.parts.file_blocks", fail)
+    monkeypatch.setattr("arraystore._format.contents.file_blocks", fail)
     monkeypatch.setattr(Path, "read_bytes", lambda _path: next(iter([])))
     found = check(store)
     assert not found.ok

@@ -14,11 +14,18 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from arraystore.errors import SpecError
+from arraystore._augmenting.crops import (
+    GEOMETRY,
+    Chance,
+    Crop,
+    Geometry,
+    PadAndCrop,
+    RandomResizedCrop,
+)
 from arraystore._augmenting.followers import FOLLOWERS, Follower
-from arraystore._augmenting.crops import GEOMETRY, CenterCrop, Chance, Crop, Geometry, PadAndCrop, RandomCrop, RandomResizedCrop
-from arraystore.spec import Layout
 from arraystore._common.checks import choice_of
+from arraystore.errors import SpecError
+from arraystore.spec import Layout
 
 __all__ = ["Augment", "Dtype"]
 

@@ -14,11 +14,21 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from arraystore.errors import SpecError
-from arraystore._common.keyed_random import hashed
 from arraystore._common.checks import is_whole, size_of
+from arraystore._common.keyed_random import hashed
+from arraystore.errors import SpecError
 
-__all__ = ["CenterCrop", "Chance", "Crop", "GEOMETRY", "Geometry", "PadAndCrop", "RandomCrop", "RandomResizedCrop", "Windows"]
+__all__ = [
+    "CenterCrop",
+    "Chance",
+    "Crop",
+    "GEOMETRY",
+    "Geometry",
+    "PadAndCrop",
+    "RandomCrop",
+    "RandomResizedCrop",
+    "Windows",
+]
 
 Integers = npt.NDArray[np.int64]
 Geometry = npt.NDArray[np.void]

@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from arraystore.errors import SpecError
 from arraystore._augmenting.crops import Geometry
+from arraystore.errors import SpecError
 
 __all__ = ["FOLLOWERS", "Follower", "follow_boxes", "follow_keypoints", "follow_masks"]
 

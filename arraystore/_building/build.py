@@ -10,32 +10,32 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator
 from concurrent.futures import Executor
 from contextlib import closing
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-import arraystore
 from arraystore._building.bad import bad_images_error, check_max_bad, drop_failed, failures_of, too_many
 from arraystore._building.checkpoint import Checkpoints
 from arraystore._building.crew import Crew, crew_for
-from arraystore.errors import SpecError
-from arraystore._stores.draft import Filled
 from arraystore._building.fill import Job, Source
-from arraystore._format.specification import FAILED, STORED, Description
-from arraystore._common.checks import check_workers
-from arraystore._sources.manifest import Manifest
-from arraystore._common.progress import Progress, reporting
 from arraystore._building.runs import cut_runs, take_empty
-from arraystore.spec import DEFAULT_MAX_PIXELS, Colour, Filter, Fit, ImageSpec, Layout, spec_of
-from arraystore._stores import Draft, Plan, Store
-from arraystore._stores.opening import draft_for, finished
+from arraystore._common.checks import check_workers
+from arraystore._common.progress import Progress, reporting
 from arraystore._format.publication import Publication
+from arraystore._format.specification import FAILED, STORED, Description
+from arraystore._sources.manifest import Manifest
+from arraystore._stores.draft import BuildKey, Draft, Filled
+from arraystore._stores.opened import Opened
+from arraystore._stores.opening import draft_for, finished
+from arraystore._version import __version__
+from arraystore.errors import SpecError
+from arraystore.spec import ImageSpec
 
 __all__ = ["Options", "TIMEOUT_S", "build_manifest"]
 
@@ -82,7 +82,7 @@ def build_manifest(  # noqa: PLR0913 - what is built, how, and three things for 
     load: Callable[[int], Source] | None = None,
     known_bad: Container[int] = (),
     amend: Callable[[Publication], Publication] = lambda publication: publication,
-) -> Store:
+) -> Opened:
     """Build what `build` has made a manifest of; the same for an update or a repair, which take slots over.
 
     Args:
@@ -101,11 +101,11 @@ def build_manifest(  # noqa: PLR0913 - what is built, how, and three things for 
         StoreError: it cannot be built now.
         OSError: the target cannot be written.
     """
-    plan = Plan(len(manifest), spec, manifest.digest, tuple(sorted(manifest.targets)), _decoders())
-    store = finished(target, plan)
+    key = BuildKey(len(manifest), spec, manifest.digest, tuple(sorted(manifest.targets)), _decoders())
+    store = finished(target, key)
     if store is not None:
         return store
-    draft = draft_for(target, plan, overwrite=options.overwrite, fresh=options.fresh)
+    draft = draft_for(target, key, overwrite=options.overwrite, fresh=options.fresh)
 
     def job_of(start: int, stop: int) -> Job:
         return Job(start, [(load or manifest.load)(slot) for slot in range(start, stop)], spec, draft.file)
@@ -194,7 +194,7 @@ def _publication(draft: Draft, manifest: Manifest, spec: ImageSpec, kept: npt.ND
         root=manifest.root,
         origin=manifest.origin,
         failed=int(np.count_nonzero(ledger["status"] == FAILED)),
-        writer=f"arraystore {arraystore.__version__}",
+        writer=f"arraystore {__version__}",
     )
     dropped = None
     if kept is not None:
@@ -222,7 +222,7 @@ def _exact_sums(sums: npt.NDArray[np.uint64]) -> Iterator[tuple[int, int]]:
 def _decoders() -> str:
     """Versions of all that decodes, as far as it is installed."""
     found = {name: _version(name) for name in ("opencv-python-headless", "opencv-python", "simplejpeg", "pillow")}
-    return ", ".join([f"arraystore {arraystore.__version__}", *(f"{name} {at}" for name, at in found.items() if at)])
+    return ", ".join([f"arraystore {__version__}", *(f"{name} {at}" for name, at in found.items() if at)])
 
 
 def _version(package: str) -> str:

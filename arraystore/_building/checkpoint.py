@@ -10,8 +10,7 @@ import time
 from types import TracebackType
 from typing import Self
 
-from arraystore._stores.draft import Filled
-from arraystore._stores import Draft
+from arraystore._stores.draft import Draft, Filled
 
 __all__ = ["Checkpoints"]
 

@@ -9,11 +9,11 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future
 from multiprocessing.process import BaseProcess
 from typing import Protocol
 
-from arraystore.errors import StoreError
-from arraystore._stores.draft import Filled, Pixels
 from arraystore._building.fill import Job, fill_run, fill_slots
-from arraystore._common.limits import usable_cpus
 from arraystore._building.processes import START_S, WorkerProcesses
+from arraystore._common.limits import usable_cpus
+from arraystore._stores.draft import Filled, Pixels
+from arraystore.errors import StoreError
 
 __all__ = ["Crew", "crew_for"]
 

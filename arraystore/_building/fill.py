@@ -12,21 +12,23 @@ import stat
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from arraystore.errors import DecodeError
-from arraystore._format.specification import FAILED, STORED
-from arraystore._format.slot_file import SlotFile
 from arraystore._format.ledger import ledger_dtype
-from arraystore.spec import ImageSpec
+from arraystore._format.slot_file import SlotFile
+from arraystore._format.specification import FAILED, STORED
 from arraystore._stores.draft import Filled
+from arraystore.errors import DecodeError
+from arraystore.spec import ImageSpec
 
 __all__ = ["Job", "StoredSlot", "fail_slot", "fill_parts", "fill_run", "fill_slots", "read_source"]
 
+
+Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from arraystore.errors import BadImage
-from arraystore._common.tables import class_rows, print_rows
 from arraystore._common.wording import flat, readable
+from arraystore.errors import BadImage
 from arraystore.spec import ImageSpec
 
 __all__ = ["Forecast", "Room"]
@@ -125,5 +124,3 @@ class Forecast:
 
 def _lack(room: Room) -> str:
     return f"{readable(room.needed_bytes)} needed, {readable(room.free_bytes or 0)} free"
-
-

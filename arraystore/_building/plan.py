@@ -19,21 +19,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from arraystore.errors import BadImage, SpecError
-from arraystore._stores.draft import Filled
 from arraystore._building.fill import Job, fill_slots
 from arraystore._building.forecast import Forecast, Room
-from arraystore._format.specification import FAILED, STORED
-from arraystore._format.slot_file import PAGE_BYTES, PIXELS_OFFSET
-from arraystore._format.ledger import ledger_dtype
-from arraystore._sources.targets import count_classes
-from arraystore._common.limits import disk_bytes
-from arraystore._common.limits import available_memory_bytes, free_disk_bytes, usable_cpus
 from arraystore._common.checks import check_workers
-from arraystore._sources.manifest import Manifest
+from arraystore._common.limits import available_memory_bytes, disk_bytes, free_disk_bytes, usable_cpus
 from arraystore._common.progress import Progress, reporting
+from arraystore._format.ledger import ledger_dtype
+from arraystore._format.specification import FAILED, STORED
+from arraystore._sources.manifest import Manifest
+from arraystore._sources.targets import count_classes
+from arraystore._stores.draft import Filled
+from arraystore._stores.media import MEDIA, Medium, medium_of
+from arraystore._stores.partial import partial_of
+from arraystore.errors import BadImage, SpecError
 from arraystore.spec import DEFAULT_MAX_PIXELS, Colour, Filter, Fit, ImageSpec, Layout, spec_of
-from arraystore._stores.opening import medium_of
 
 __all__ = ["plan"]
 
@@ -43,8 +42,6 @@ _RESAMPLES = 1000
 _NAMED = 200  # how many rows the samples table is estimated from
 _SLOT_BYTES = 1 + 8  # status and checksum
 _ROW_BYTES = 4 + 4 + 8 + 8 + 8  # height, width, bytes, mtime and hash in the samples table
-_TEXT_BYTES = {"npy": 4, "hdf5": 16 + 20}  # besides its letters: where it ends; or a reference, and a head on the heap
-_HEAD_BYTES = {"npy": PIXELS_OFFSET, "hdf5": 3 * PAGE_BYTES}
 
 
 def plan(  # noqa: PLR0913 - each option is keyword-only
@@ -125,11 +122,11 @@ def plan(  # noqa: PLR0913 - each option is keyword-only
         seen = _decode_sample(manifest, spec, _spread(len(manifest), sample, rng), workers, memory, progress)
     else:
         notes.append(why_not)
-    medium = "hdf5" if medium_of(target) == "hdf5" else "npy"
+    medium = MEDIA[0].name if target is None else medium_of(target).name
     working = workers * seen.largest_bytes(spec.channels)
-    finished = {name: _finished_bytes(manifest, spec, name, rng) for name in _HEAD_BYTES}
+    finished = {each.name: _finished_bytes(manifest, spec, each, rng) for each in MEDIA}
     ledger = len(manifest) * ledger_dtype(spec.channels).itemsize
-    media = {"ram": Room(finished["npy"] + ledger + working, memory)}
+    media = {"ram": Room(finished[MEDIA[0].name] + ledger + working, memory)}
     codes, names = manifest.targets.get("labels"), manifest.classes.get("labels", ())
     return Forecast(
         count=len(manifest),
@@ -153,7 +150,7 @@ def _look_at(target: str | os.PathLike[str] | None) -> tuple[Path, int, list[str
     if target is None:
         return Path.cwd(), free_disk_bytes(Path.cwd()), []
     path = Path(target).absolute()
-    partial = path.with_name(path.name + ".partial")
+    partial = partial_of(path)
     volume = next(folder for folder in path.parents if folder.is_dir())
     free, notes = free_disk_bytes(volume), []
     if volume != path.parent:
@@ -188,7 +185,7 @@ def _spread(count: int, wanted: int, rng: np.random.Generator) -> list[int]:
     return [int(row) for row in rng.integers(edges[:-1], edges[1:])]
 
 
-def _finished_bytes(manifest: Manifest, spec: ImageSpec, medium: str, rng: np.random.Generator) -> int:
+def _finished_bytes(manifest: Manifest, spec: ImageSpec, medium: Medium, rng: np.random.Generator) -> int:
     """What a finished store takes. Samples are counted as they are before Parquet packs them, so rather too much."""
     rows = _spread(len(manifest), _NAMED, rng)
     texts = [[manifest.name(row) for row in rows], [""] * len(rows)]  # the reasons are empty
@@ -198,8 +195,8 @@ def _finished_bytes(manifest: Manifest, spec: ImageSpec, medium: str, rng: np.ra
         codes = manifest.targets["labels"]
         texts.append([names[codes[row]] if codes[row] >= 0 else "" for row in rows])
     letters = sum(len(os.fsencode(text)) for column in texts for text in column) / len(rows)
-    per_row = spec.slot_bytes + _SLOT_BYTES + _ROW_BYTES + round(letters) + len(texts) * _TEXT_BYTES[medium]
-    return _HEAD_BYTES[medium] + len(manifest) * per_row + sum(array.nbytes for array in manifest.targets.values())
+    per_row = spec.slot_bytes + _SLOT_BYTES + _ROW_BYTES + round(letters) + len(texts) * medium.text_bytes
+    return medium.head_bytes + len(manifest) * per_row + sum(array.nbytes for array in manifest.targets.values())
 
 
 @dataclass(slots=True)

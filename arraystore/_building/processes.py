@@ -15,21 +15,19 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from multiprocessing.spawn import get_executable
 from pathlib import Path
 from typing import Any
 
-from arraystore.errors import StoreError
-from arraystore._stores.draft import Filled
 from arraystore._building.fill import Job, fail_slot
 from arraystore._building.worker import LENGTH_BYTES, PART_S, Raised, pack, unpack
-import contextlib
-import signal
-import threading
-from collections.abc import Iterator
+from arraystore._stores.draft import Filled
+from arraystore.errors import StoreError
 
 __all__ = ["START_S", "WorkerProcesses", "ending", "sigint_held"]
 

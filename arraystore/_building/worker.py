@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, Self
 
-from arraystore.errors import StoreError
 from arraystore._building.fill import Job, fill_parts
+from arraystore.errors import StoreError
 
 __all__ = ["LENGTH_BYTES", "PART_S", "Raised", "pack", "unpack", "work"]
 
@@ -71,8 +71,6 @@ def work() -> None:
     os.close(null)
     threading.Thread(target=_end_with_parent, args=(channel, os.getppid()), daemon=True).start()
     # Loading takes a second, compiling far longer: it must not count as the time that the first image takes.
-    import arraystore._decoding.decode  # noqa: PLC0415
-    import arraystore._kernels.sums  # noqa: F401, PLC0415
 
     try:
         _serve(channel)

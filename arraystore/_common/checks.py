@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import operator
+import re
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from arraystore._common.digests import digest_of
 from arraystore.errors import SpecError
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args
-from arraystore.errors import SpecError
-import os
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
-from arraystore.errors import SpecError
-import math
-import re
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
-import numpy as np
-import numpy.typing as npt
-from arraystore.errors import SpaceError, SpecError
-from arraystore._kernels.copy_rows import Place, gather
-from arraystore._common.limits import available_memory_bytes
-from arraystore._common.fork_lock import lock_across_forks
-if TYPE_CHECKING:
-    from arraystore._reading.slot_arrays import Slots
 
 __all__ = ["check_workers", "choice_of", "held_array", "is_whole", "parse_bytes", "settle", "size_of", "whole_number"]
 
@@ -77,8 +57,6 @@ def held_array(name: str, values: npt.ArrayLike, dtype: type[np.int64 | np.float
     held = array.astype(dtype)
     held.flags.writeable = False
     return held
-
-
 
 
 def is_whole(value: object) -> bool:

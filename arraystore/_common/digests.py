@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import xxhash
-
-from arraystore.errors import FormatError
-
-if TYPE_CHECKING:
-    import h5py
-import operator
 from typing import Any
-import numpy as np
+
 import numpy.typing as npt
-from arraystore.errors import SpecError
+import xxhash
 
 __all__ = ["BLOCK_BYTES", "array_digest", "digest_of", "file_blocks"]
 
@@ -44,8 +34,6 @@ def file_blocks(path: Path) -> Iterator[memoryview]:
     with path.open("rb", buffering=0) as file:
         while length := file.readinto(buffer):
             yield buffer[:length]
-
-
 
 
 def array_digest(values: npt.NDArray[Any]) -> str:

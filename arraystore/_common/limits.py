@@ -7,18 +7,6 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from arraystore.errors import SpecError
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-import numpy as np
-import numpy.typing as npt
-from arraystore._format.specification import FAILED, FORMAT_VERSION, STORED
-from arraystore._stores import Store
-if TYPE_CHECKING:
-    from rich.console import Console
-
 __all__ = ["available_memory_bytes", "disk_bytes", "free_disk_bytes", "usable_cpus"]
 
 _CGROUP = Path("/sys/fs/cgroup")

@@ -1,22 +1,19 @@
 """TODO."""
 
 from __future__ import annotations
+
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-import numpy as np
-import numpy.typing as npt
-from arraystore._format.specification import FAILED, FORMAT_VERSION, STORED
-from arraystore._stores import Store
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
 from arraystore._common.wording import flat
+
 if TYPE_CHECKING:
     from rich.console import Console
 
 __all__ = ["class_rows", "console", "print_rows"]
 
 _SHOWN_CLASSES = 20
-
 
 
 def class_rows(classes: Mapping[str, int]) -> Iterator[tuple[str, str]]:

@@ -1,19 +1,8 @@
 """TODO."""
 
 from __future__ import annotations
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-import numpy as np
-import numpy.typing as npt
-from arraystore._format.specification import FAILED, FORMAT_VERSION, STORED
-from arraystore._stores import Store
-if TYPE_CHECKING:
-    from rich.console import Console
 
 __all__ = ["flat", "many", "readable"]
-
 
 
 def flat(text: str) -> str:

@@ -45,12 +45,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from arraystore._decoding.isobmff import avif_depth
-from arraystore.errors import DecodeError
-from arraystore._decoding.header import Header, TiffTag, gif_frame, netpbm_header, png_chunks, tiff_tags
-from arraystore._decoding.jpeg2000 import jp2_depth, jp2_is_sycc
-from arraystore._decoding.jpeg import Data
 from arraystore._decoding.eight_bits import bands, composite, eight_bits, finish
+from arraystore._decoding.header import Header, TiffTag, gif_frame, netpbm_header, png_chunks, tiff_tags
+from arraystore._decoding.isobmff import avif_depth
+from arraystore._decoding.jpeg import Data
+from arraystore._decoding.jpeg2000 import jp2_depth, jp2_is_sycc
+from arraystore.errors import DecodeError
 from arraystore.spec import ImageSpec
 
 __all__ = ["decode_any"]

@@ -17,11 +17,21 @@ from struct import error as struct_error
 from struct import unpack_from
 
 from arraystore._decoding.isobmff import avif_frame
-from arraystore.errors import DecodeError
-from arraystore._decoding.jpeg2000 import jp2_size
 from arraystore._decoding.jpeg import Data, exif_orientation, jpeg_frame
+from arraystore._decoding.jpeg2000 import jp2_size
+from arraystore.errors import DecodeError
 
-__all__ = ["GifFrame", "Header", "Netpbm", "TiffTag", "gif_frame", "netpbm_header", "png_chunks", "read_header", "tiff_tags"]
+__all__ = [
+    "GifFrame",
+    "Header",
+    "Netpbm",
+    "TiffTag",
+    "gif_frame",
+    "netpbm_header",
+    "png_chunks",
+    "read_header",
+    "tiff_tags",
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from struct import unpack_from
 
-from arraystore.errors import DecodeError
 from arraystore._decoding.jpeg import Data
+from arraystore.errors import DecodeError
 
 __all__ = ["avif_depth", "avif_frame", "box", "iso_boxes"]
 

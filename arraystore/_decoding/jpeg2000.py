@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from struct import unpack_from
 
 from arraystore._decoding.isobmff import box, iso_boxes
-from arraystore.errors import DecodeError
 from arraystore._decoding.jpeg import Data
+from arraystore.errors import DecodeError
 
 __all__ = ["jp2_depth", "jp2_is_sycc", "jp2_size"]
 

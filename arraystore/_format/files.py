@@ -1,24 +1,19 @@
 """TODO."""
 
 from __future__ import annotations
+
 import contextlib
 import json
-import math
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-import numpy as np
-import numpy.typing as npt
-from arraystore._format.specification import DIGITS, seal
-from arraystore.errors import FormatError, SpecError
-from arraystore.spec import ImageSpec
+
+from arraystore.errors import FormatError
 
 __all__ = ["fsync_path", "read_json", "write_at", "write_json"]
 
-_JSON_LIMIT_BYTES = 64 << 20
-
+JSON_LIMIT_BYTES = 64 << 20
 
 
 def write_at(descriptor: int, data: memoryview, offset: int) -> None:
@@ -52,12 +47,12 @@ def read_json(path: Path) -> dict[str, Any]:
         FormatError: it is missing, too large, or no JSON object.
     """
     try:
-        large = path.stat().st_size > _JSON_LIMIT_BYTES
+        large = path.stat().st_size > JSON_LIMIT_BYTES
         members = None if large else json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise FormatError(f"{path} cannot be read: {error}", source=str(path)) from error
     if large:
-        raise FormatError(f"{path} is larger than {_JSON_LIMIT_BYTES:,} bytes", source=str(path))
+        raise FormatError(f"{path} is larger than {JSON_LIMIT_BYTES:,} bytes", source=str(path))
     if not isinstance(members, dict):
         raise FormatError(f"{path} should hold a JSON object", source=str(path))
     return members

@@ -13,24 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from arraystore._format.specification import EMPTY
-from arraystore._format.slot_file import PAGE_BYTES, npy_header
 from arraystore._format.files import write_at
-import contextlib
-import json
-import math
-import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
-import numpy as np
-import numpy.typing as npt
-from arraystore._format.specification import DIGITS, seal
-from arraystore.errors import FormatError, SpecError
-from arraystore.spec import ImageSpec
+from arraystore._format.slot_file import PAGE_BYTES, npy_header
+from arraystore._format.specification import EMPTY
 
-__all__ = ["Ledger", "ledger_dtype", "read_ledger", "seal", "sealed"]
+__all__ = ["Ledger", "ledger_dtype", "read_ledger", "sealed", "with_checks"]
 
 _CHECK_BYTES = 8  # the first field
 _BLOCK_ROWS = 1 << 16
@@ -72,7 +59,7 @@ class Ledger:
         Raises:
             OSError: the volume is full or failed.
         """
-        data = seal(rows, start).view(np.uint8).data
+        data = with_checks(rows, start).view(np.uint8).data
         write_at(self._descriptor, data, self._start + start * self._row_bytes)
 
     def withdraw(self, slots: npt.NDArray[np.int64]) -> None:
@@ -113,7 +100,7 @@ def read_ledger(path: Path, count: int, channels: int) -> npt.NDArray[np.void]:
     return rows
 
 
-def seal(rows: npt.NDArray[np.void], start: int) -> npt.NDArray[np.void]:
+def with_checks(rows: npt.NDArray[np.void], start: int) -> npt.NDArray[np.void]:
     """Return a copy of the rows from slot ``start`` on with their checks; an empty slot is not claimed."""
     rows = rows.copy()
     rows["check"] = np.where(rows["status"] == EMPTY, 0, _checks(rows, range(start, start + len(rows))))

@@ -1,31 +1,20 @@
-"""TODO."""
+"""What a build writes beside the pixels when a store is published."""
 
 from __future__ import annotations
-import os
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import numpy.typing as npt
-from arraystore.errors import BadImage
-from arraystore._stores.draft import Filled
-from arraystore._format.specification import FAILED, Description
-from arraystore._format.slot_file import PAGE_BYTES, SlotFile
-from arraystore._format.ledger import ledger_dtype
-from arraystore._stores.part import Part
-from arraystore._reading.slot_arrays import Slots
-from arraystore.spec import ImageSpec
+
+from arraystore._format.specification import Description
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from arraystore._common.progress import Progress
-    from arraystore._format.verification import Verification
-
 __all__ = ["Publication"]
-
 
 
 @dataclass(frozen=True, slots=True)

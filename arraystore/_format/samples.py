@@ -13,15 +13,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from arraystore.errors import FormatError
+from arraystore._common.lazy import lazy
 from arraystore._format.specification import FAILED
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.tables import text_list
+from arraystore.errors import FormatError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
+else:
+    pa, pq = lazy("pyarrow"), lazy("pyarrow.parquet")  # a quarter of a second
 
-__all__ = ["dropped_table", "join_dropped", "manifest_of", "mtimes_us", "read_parquet", "samples_table", "write_parquet"]
+__all__ = [
+    "dropped_table",
+    "join_dropped",
+    "manifest_of",
+    "mtimes_us",
+    "read_parquet",
+    "samples_table",
+    "write_parquet",
+]
 
 
 def samples_table(
@@ -38,8 +50,6 @@ def samples_table(
         reasons: manifest row → why it failed.
         kept: slot → manifest row where rows were dropped; None where slot i is row i.
     """
-    import pyarrow as pa  # noqa: PLC0415 - a quarter of a second, and only builds and `store.samples` need it
-
     rows = range(len(manifest)) if kept is None else kept.tolist()
     chosen = ledger if kept is None else ledger[kept]
     columns: dict[str, pa.Array] = {"source": _texts([manifest.name(row) for row in rows])}
@@ -67,8 +77,6 @@ def manifest_of(
 
     It does of paths, where no row was dropped, and no text had the name of one of the table's own columns.
     """
-    import pyarrow as pa  # noqa: PLC0415 - see samples_table
-
     first = os.fsdecode(samples["source"][0].as_py())
     own = {"source", "reason"} | ({"label"} if "labels" in classes else set())
     kinds = zip(samples.schema.names, samples.schema.types, strict=True)
@@ -88,8 +96,6 @@ def dropped_table(
     manifest: Manifest, ledger: npt.NDArray[np.void], reasons: Mapping[int, str], rows: Sequence[int]
 ) -> pa.Table:
     """Return the manifest rows that were dropped, their sources, and why, as a pyarrow table."""
-    import pyarrow as pa  # noqa: PLC0415 - see samples_table
-
     return pa.table(
         {
             "row": _numbers(np.asarray(rows, np.int64)),
@@ -103,8 +109,6 @@ def dropped_table(
 
 def join_dropped(one: pa.Table | None, other: pa.Table | None) -> pa.Table | None:
     """Return the rows of both tables of dropped sources."""
-    import pyarrow as pa  # noqa: PLC0415 - see samples_table
-
     tables = [table for table in (one, other) if table is not None]
     if not tables:
         return None
@@ -116,16 +120,12 @@ def join_dropped(one: pa.Table | None, other: pa.Table | None) -> pa.Table | Non
 
 def mtimes_us(table: pa.Table) -> npt.NDArray[np.int64]:
     """Return the column mtime in microseconds since 1970, 0 where there is none: int64, (N,)."""
-    import pyarrow as pa  # noqa: PLC0415 - see samples_table
-
     times: npt.NDArray[np.int64] = table["mtime"].cast(pa.int64()).fill_null(0).to_numpy()
     return times
 
 
 def write_parquet(path: Path, table: pa.Table) -> None:
     """Write a table, and fsync it."""
-    import pyarrow.parquet as pq  # noqa: PLC0415 - see samples_table
-
     with path.open("wb") as file:  # pyarrow refuses a path that is not UTF-8
         pq.write_table(table, file, compression="zstd")
         file.flush()
@@ -138,13 +138,24 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     Raises:
         FormatError: it is missing or damaged.
     """
-    import pyarrow as pa  # noqa: PLC0415 - see samples_table
-    import pyarrow.parquet as pq  # noqa: PLC0415
-
     try:
-        # In this thread: one of pyarrow's own that lets go of a Python file while Python ends aborts the process.
-        with path.open("rb") as file, pq.ParquetFile(file) as table:
+        # Without threads of pyarrow's own. One that still holds a Python file while Python ends aborts the process: 1 in
+        # 20 short processes died of the thread that reads ahead (pre_buffer).
+        with path.open("rb") as file, pq.ParquetFile(file, pre_buffer=False) as table:
             return table.read(None if columns is None else list(columns), use_threads=False)
+    except (OSError, pa.ArrowException) as error:
+        raise FormatError(f"{path} cannot be read: {error}", source=str(path)) from error
+
+
+def parquet_columns(path: Path) -> list[str]:
+    """Return the names of a table's columns.
+
+    Raises:
+        FormatError: it is missing or damaged.
+    """
+    try:
+        with path.open("rb") as file:
+            return list(pq.read_schema(file).names)
     except (OSError, pa.ArrowException) as error:
         raise FormatError(f"{path} cannot be read: {error}", source=str(path)) from error
 
@@ -155,8 +166,6 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 def _numbers(
     values: npt.NDArray[Any], kind: pa.DataType = None, *, valid: npt.NDArray[np.bool_] | None = None
 ) -> pa.Array:
-    import pyarrow as pa  # noqa: PLC0415 - see samples_table
-
     values = np.ascontiguousarray(values)
     kind = kind or pa.from_numpy_dtype(values.dtype)
     return pa.Array.from_buffers(kind, len(values), [_bitmap(valid), pa.py_buffer(values)])
@@ -164,15 +173,11 @@ def _numbers(
 
 def _times(nanoseconds: npt.NDArray[np.int64]) -> pa.Array:
     """In microseconds: nanoseconds are too fine for Python's datetime and for many readers of Parquet."""
-    import pyarrow as pa  # noqa: PLC0415 - see samples_table
-
     return _numbers(nanoseconds // 1000, pa.timestamp("us", "UTC"), valid=nanoseconds != 0)
 
 
 def _texts(texts: list[str], valid: npt.NDArray[np.bool_] | None = None) -> pa.Array:
     """Texts as strings; as bytes, all of them, where one is not valid UTF-8: a Linux file name may be any bytes."""
-    import pyarrow as pa  # noqa: PLC0415 - see samples_table
-
     try:
         raw, kinds = [text.encode() for text in texts], (pa.string(), pa.large_string())
     except UnicodeEncodeError:
@@ -185,6 +190,4 @@ def _texts(texts: list[str], valid: npt.NDArray[np.bool_] | None = None) -> pa.A
 
 
 def _bitmap(valid: npt.NDArray[np.bool_] | None) -> pa.Buffer | None:
-    import pyarrow as pa  # noqa: PLC0415 - see samples_table
-
     return None if valid is None else pa.py_buffer(np.packbits(valid, bitorder="little"))

@@ -1,20 +1,19 @@
 """TODO."""
 
 from __future__ import annotations
-import contextlib
-import json
+
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
 import numpy as np
 import numpy.typing as npt
-from arraystore._format.specification import DIGITS, seal
-from arraystore.errors import FormatError, SpecError
-from arraystore.spec import ImageSpec
+
 from arraystore._format.files import write_at
+from arraystore.errors import FormatError
 
 __all__ = ["PAGE_BYTES", "PIXELS_OFFSET", "SlotFile", "map_array", "npy_form", "npy_header", "read_npy", "write_npy"]
 
@@ -22,7 +21,6 @@ PAGE_BYTES = 4096
 PIXELS_OFFSET = PAGE_BYTES  # slots of a multiple of 4 KiB then share no page, and direct I/O is possible
 _NPY_MAGIC = b"\x93NUMPY\x01\x00"
 _UINT8 = np.dtype(np.uint8)
-
 
 
 @dataclass(frozen=True, slots=True)

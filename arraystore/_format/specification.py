@@ -83,29 +83,14 @@ Nothing is pickled; every array is read with `allow_pickle=False`; sizes are che
 
 from __future__ import annotations
 
-import contextlib
 import json
-import math
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
+from arraystore._common.digests import digest_of
 from arraystore.errors import FormatError, SpecError
 from arraystore.spec import ImageSpec
-import json
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-import xxhash
-from arraystore.errors import FormatError
-from arraystore._common.digests import digest_of
-if TYPE_CHECKING:
-    import h5py
 
 __all__ = ["DIGITS", "Description", "EMPTY", "FAILED", "FORMAT_VERSION", "STORED", "seal", "seal_of"]
 
@@ -240,8 +225,6 @@ _OPTIONAL: dict[str, Callable[[Any], bool]] = {
     "digest": _is_digest,
     "origin": lambda value: value is None or isinstance(value, str),
 }
-
-
 
 
 def seal(members: Mapping[str, Any]) -> str:

@@ -1,37 +1,41 @@
-"""TODO."""
+"""Prove that a store is whole: every byte of it, at the speed of memory, without changing one.
+
+The pixels have a checksum a slot; all else has the digests in store.json, which has one of itself. Whether the parts fit
+each other is checked beside them. All faults are found, not only the first.
+"""
 
 from __future__ import annotations
+
 import json
 import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any
+
 import numpy as np
 import numpy.typing as npt
-from arraystore._format.parts import COLUMNS, Parts, Slots
-from arraystore._stores.opening import parts_of
-from arraystore._format.checksums import checksum_of_zeros, wrong_slots
+
 from arraystore._common.digests import digest_of
-from arraystore._format.specification import seal_of
-from arraystore.errors import BadImage, FormatError, SpecError
-from arraystore._format.specification import FAILED, STORED, Description
 from arraystore._common.limits import usable_cpus
 from arraystore._common.progress import Progress, reporting
+from arraystore._format.checksums import checksum_of_zeros, wrong_slots
+from arraystore._format.contents import COLUMNS, Contents, SlotPixels
 from arraystore._format.samples import manifest_of
-from arraystore._stores import Store
+from arraystore._format.specification import FAILED, STORED, Description, seal_of
+from arraystore.errors import BadImage, FormatError, SpecError
 
-__all__ = ["Verification"]
+__all__ = ["Verification", "verify_contents"]
 
+# Threads that wait for a disk take no core.
+_LEAST_WORKERS = 4
 _MEND = "restore it from a copy, or build the store again"
 # The manifest is hashed as a whole; beyond this it would not be a small part of memory.
 _MANIFEST_LIMIT_BYTES = 256 << 20
 Status = npt.NDArray[np.uint8] | None
 Checksums = npt.NDArray[np.uint64]
-
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,28 @@ class Verification:
     def ok(self) -> bool:
         """Whether the store is whole."""
         return not self.damaged and not self.faults
+
+
+def verify_contents(
+    contents: Callable[[], Contents], *, workers: int | None, progress: bool | Callable[[Progress], None]
+) -> Verification:
+    """Read every byte of a store and say whether it is whole; see `arraystore.verify`.
+
+    Args:
+        contents: opens the store's contents; its FormatError is a fault.
+        workers: see `arraystore.verify`.
+        progress: see `arraystore.verify`.
+
+    Raises:
+        SpecError: workers is less than 1.
+    """
+    if workers is not None and workers < 1:
+        raise SpecError(f"workers must be at least 1, not {workers!r}")
+    with reporting(progress) as report:
+        check = _Check(report)
+        with check.finding():
+            check.run(contents(), workers or max(_LEAST_WORKERS, usable_cpus()))
+        return check.verification()
 
 
 class _Finding:
@@ -94,7 +120,7 @@ class _Check:
         self._notes: list[str] = []
         self._damaged: tuple[BadImage, ...] = ()
         self._faulty: set[str] = set()  # parts
-        self._parts: Parts
+        self._parts: Contents
 
     def finding(self, part: str = "") -> _Finding:
         """Make a fault, of a part, of what a block raises."""
@@ -111,7 +137,7 @@ class _Check:
             notes=tuple(self._notes),
         )
 
-    def run(self, parts: Parts, workers: int) -> None:
+    def run(self, parts: Contents, workers: int) -> None:
         """Check a store.
 
         Raises:
@@ -119,7 +145,7 @@ class _Check:
         """
         self._parts = parts
         description: Description | None = None
-        slots: Slots | None = None
+        slots: SlotPixels | None = None
         present = parts.present()
         with self.finding():
             description = self._description()
@@ -308,7 +334,7 @@ class _Check:
                     f"digest is {manifest.digest}, it was {description.manifest_digest}"
                 )
 
-    def _check_slots(self, slots: Slots, status: Status, checksums: Checksums, workers: int) -> None:
+    def _check_slots(self, slots: SlotPixels, status: Status, checksums: Checksums, workers: int) -> None:
         """Check every slot's pixels."""
         claim = "they were stored with"
         if self._parts.checksums in self._faulty:

@@ -27,7 +27,22 @@ from numba.extending import intrinsic, models, register_model
 
 from arraystore._kernels.compiled import compiled
 
-__all__ = ["add_products", "compiled_wide", "load", "load_digits", "load_quads", "no_products", "pack", "permute", "pixels", "pixels_of_quad", "spread_digits", "store_masked", "store_pieces", "supported"]
+__all__ = [
+    "add_products",
+    "compiled_wide",
+    "load",
+    "load_digits",
+    "load_quads",
+    "no_products",
+    "pack",
+    "permute",
+    "pixels",
+    "pixels_of_quad",
+    "spread_digits",
+    "store_masked",
+    "store_pieces",
+    "supported",
+]
 
 _log = logging.getLogger(__name__)
 

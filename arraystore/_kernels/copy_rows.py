@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
 
@@ -20,10 +20,6 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._common.fork_lock import lock_across_forks
-from collections.abc import Iterable
-from typing import Any
-import numpy as np
-import numpy.typing as npt
 
 __all__ = ["Place", "copy_rows", "gather"]
 
@@ -42,9 +38,6 @@ _LEAST_BYTES = 1 << 18
 
 _compiling = lock_across_forks()
 _engines: list[Any] = []  # the code lives as long as what compiled it
-
-Array = npt.NDArray[Any]
-Index = npt.NDArray[np.int64]
 
 
 def copy_rows(array: Array, rows: Index, out: Array, at: Index | None = None) -> bool:

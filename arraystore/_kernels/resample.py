@@ -16,7 +16,6 @@ Everything heavy runs outside the interpreter's lock. Measured in benchmarks/bui
 from __future__ import annotations
 
 import math
-import threading
 
 import cv2
 import numpy as np
@@ -24,9 +23,9 @@ import numpy.typing as npt
 
 from arraystore._kernels import resample_avx512 as wide
 from arraystore._kernels.compiled import compiled
-from arraystore.spec import Filter
 from arraystore._kernels.filters import Weights, weights_for
-from arraystore._kernels.scratch import Buffers
+from arraystore._kernels.scratch import Buffers, Pixels
+from arraystore.spec import Filter
 
 __all__ = ["blend_rows", "nearest", "resize"]
 

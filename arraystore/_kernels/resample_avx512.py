@@ -43,7 +43,22 @@ from arraystore._kernels import avx512 as op
 from arraystore._kernels.avx512 import compiled_wide, supported
 from arraystore._kernels.filters import Weights
 
-__all__ = ["Columns", "GROUP_LANES", "Rows", "blend_columns", "blend_rows", "columns_kernel", "fill_columns", "fill_rows", "group_starts", "is_planar", "lane_order", "plan_columns", "plan_rows", "rows_kernel"]
+__all__ = [
+    "Columns",
+    "GROUP_LANES",
+    "Rows",
+    "blend_columns",
+    "blend_rows",
+    "columns_kernel",
+    "fill_columns",
+    "fill_rows",
+    "group_starts",
+    "is_planar",
+    "lane_order",
+    "plan_columns",
+    "plan_rows",
+    "rows_kernel",
+]
 
 Pixels = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]

@@ -14,7 +14,7 @@ from arraystore._kernels.avx512 import compiled_wide, supported
 from arraystore._kernels.compiled import compiled
 from arraystore._kernels.crop import READ_ONLY, Form, write_image
 from arraystore._kernels.scratch import Buffers
-from arraystore._kernels.window import PART, SPAN, Part, Span, fill_span, resample_window, taps_for
+from arraystore._kernels.window import SOURCE_WINDOW, SPAN, SourceWindow, Span, fill_span, resample_window, taps_for
 from arraystore._kernels.window_avx512 import READ_BYTES, TABLES, Tables, resample_window_wide, tables_for
 
 __all__ = ["write_resized_crops"]
@@ -46,11 +46,11 @@ def _rooms(shape: Four, sides: Four) -> tuple[Room, Room]:
 
 
 @compiled(
-    f"Tuple(({PART}, {SPAN}, {SPAN}))(int64, UniTuple(int64, 4), int32[::1], UniTuple(int64, 4), {_ROOM}, {_ROOM})"
+    f"Tuple(({SOURCE_WINDOW}, {SPAN}, {SPAN}))(int64, UniTuple(int64, 4), int32[::1], UniTuple(int64, 4), {_ROOM}, {_ROOM})"
 )
 def _prepare(  # noqa: PLR0913 - compiled for plain arguments
     slot: int, shape: Four, window: Window, sides: Four, across: Room, down: Room
-) -> tuple[Part, Span, Span]:
+) -> tuple[SourceWindow, Span, Span]:
     """What the kernels of one window want to know: where it is, and its weights."""
     channels, height, width, planar = shape
     planes, unit = (channels, 1) if planar else (1, channels)

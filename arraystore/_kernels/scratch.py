@@ -1,20 +1,16 @@
-"""TODO."""
+"""Scratch memory of threads, kept from image to image."""
 
 from __future__ import annotations
+
 import math
 import threading
-import cv2
+
 import numpy as np
 import numpy.typing as npt
-from arraystore._kernels import resample_avx512 as wide
-from arraystore._kernels.compiled import compiled
-from arraystore.spec import Filter
-from arraystore._kernels.filters import Weights, weights_for
 
 __all__ = ["Buffers"]
 
 Pixels = npt.NDArray[np.uint8]
-
 
 
 class Buffers(threading.local):

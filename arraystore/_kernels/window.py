@@ -15,18 +15,27 @@ import numpy.typing as npt
 
 from arraystore._kernels.compiled import compiled
 from arraystore._kernels.crop import READ_ONLY
-from arraystore._kernels.resample import blend_rows
 from arraystore._kernels.filters import fill_weights
+from arraystore._kernels.resample import blend_rows
 
-__all__ = ["PART", "Part", "SPAN", "Span", "fill_span", "resample_window", "rows_come_first", "taps_for"]
+__all__ = [
+    "SOURCE_WINDOW",
+    "SourceWindow",
+    "SPAN",
+    "Span",
+    "fill_span",
+    "resample_window",
+    "rows_come_first",
+    "taps_for",
+]
 
 Pixels = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
 
 # The window: where it begins, bytes from row to row and from plane to plane, planes, bytes a pixel has in each, height
 # and width.
-Part = tuple[int, int, int, int, int, int, int]
-PART = "UniTuple(int64, 7)"
+SourceWindow = tuple[int, int, int, int, int, int, int]
+SOURCE_WINDOW = "UniTuple(int64, 7)"
 # Weights of rows or of columns: first and count int64, (out,), weights int32, (out, taps), as in `Weights`.
 Span = tuple[Integers, Integers, npt.NDArray[np.int32]]
 SPAN = "Tuple((int64[::1], int64[::1], int32[:, ::1]))"
@@ -93,9 +102,16 @@ def _blend(pixels: Pixels, row_bytes: int, span: Span, target: Pixels, place: in
     blend_rows(rows, first, count, weights, target[place : place + size].reshape(first.size, row_bytes))
 
 
-@compiled(f"void({READ_ONLY}, {PART}, {SPAN}, {SPAN}, uint8[::1], int64, uint8[::1], uint8[::1])")
+@compiled(f"void({READ_ONLY}, {SOURCE_WINDOW}, {SPAN}, {SPAN}, uint8[::1], int64, uint8[::1], uint8[::1])")
 def resample_window(  # noqa: PLR0913 - compiled for plain arguments
-    source: Pixels, part: Part, across: Span, down: Span, target: Pixels, place: int, some: Pixels, other: Pixels
+    source: Pixels,
+    part: SourceWindow,
+    across: Span,
+    down: Span,
+    target: Pixels,
+    place: int,
+    some: Pixels,
+    other: Pixels,
 ) -> None:
     """Resample a window; a kernel for kernels.
 

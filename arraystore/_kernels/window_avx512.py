@@ -12,10 +12,18 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from arraystore._kernels.avx512 import compiled_wide, supported
+from arraystore._kernels.avx512 import compiled_wide
 from arraystore._kernels.crop import READ_ONLY
-from arraystore._kernels.resample_avx512 import GROUP_LANES, columns_kernel, fill_columns, fill_rows, group_starts, lane_order, rows_kernel
-from arraystore._kernels.window import PART, SPAN, Part, Span, rows_come_first, taps_for
+from arraystore._kernels.resample_avx512 import (
+    GROUP_LANES,
+    columns_kernel,
+    fill_columns,
+    fill_rows,
+    group_starts,
+    lane_order,
+    rows_kernel,
+)
+from arraystore._kernels.window import SOURCE_WINDOW, SPAN, SourceWindow, Span, rows_come_first, taps_for
 
 __all__ = ["READ_BYTES", "TABLES", "Tables", "resample_window_wide", "tables_for"]
 
@@ -63,9 +71,9 @@ def _digits(weights: npt.NDArray[np.int32], room: npt.NDArray[np.int32]) -> npt.
     return digits
 
 
-@compiled_wide(f"boolean({READ_ONLY}, {PART}, {SPAN}, {SPAN}, uint8[::1], int64, uint8[::1], {TABLES})")
+@compiled_wide(f"boolean({READ_ONLY}, {SOURCE_WINDOW}, {SPAN}, {SPAN}, uint8[::1], int64, uint8[::1], {TABLES})")
 def resample_window_wide(  # noqa: PLR0913 - compiled for plain arguments
-    source: Pixels, part: Part, across: Span, down: Span, target: Pixels, place: int, some: Pixels, room: Tables
+    source: Pixels, part: SourceWindow, across: Span, down: Span, target: Pixels, place: int, some: Pixels, room: Tables
 ) -> bool:
     """`arraystore._kernels.window.resample_window`; False, with nothing written, if it is not for this window.
 

@@ -17,14 +17,14 @@ from typing import ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from arraystore.errors import SpecError
-from arraystore._common.keyed_random import LARGEST_COUNT, Purpose, hashed, key_of, permute
-from arraystore._common.digests import array_digest
 from arraystore._common.checks import held_array, settle
+from arraystore._common.digests import array_digest
+from arraystore._common.keyed_random import LARGEST_COUNT, Purpose, hashed, key_of, permute
+from arraystore.errors import SpecError
 
 __all__ = ["BlockShuffle", "Chosen", "Order", "Sequential", "Shuffle", "Skip", "checked_positions"]
 
-Slots = npt.NDArray[np.int64]
+Indices = npt.NDArray[np.int64]
 
 
 class Order(Protocol):
@@ -42,7 +42,7 @@ class Order(Protocol):
     def repeats(self) -> bool:
         """Whether a slot may be drawn twice in an epoch."""
 
-    def draw(self, epoch: int, positions: Slots) -> Slots:
+    def draw(self, epoch: int, positions: Indices) -> Indices:
         """Return the slots at positions of an epoch.
 
         Args:
@@ -82,7 +82,7 @@ class Sequential:
         """As many draws as slots."""
         return self.n
 
-    def draw(self, epoch: int, positions: Slots) -> Slots:  # noqa: ARG002 - all epochs are alike
+    def draw(self, epoch: int, positions: Indices) -> Indices:  # noqa: ARG002 - all epochs are alike
         """Return the slots at positions of an epoch; see `Order.draw`."""
         return checked_positions(positions, self.n).copy()
 
@@ -115,7 +115,7 @@ class Shuffle:
         """As many draws as slots."""
         return self.n
 
-    def draw(self, epoch: int, positions: Slots) -> Slots:
+    def draw(self, epoch: int, positions: Indices) -> Indices:
         """Return the slots at positions of an epoch; see `Order.draw`."""
         return permute(checked_positions(positions, self.n), self.n, key_of(self.seed, epoch, Purpose.SHUFFLE))
 
@@ -155,7 +155,7 @@ class BlockShuffle:
         """As many draws as slots."""
         return self.n
 
-    def draw(self, epoch: int, positions: Slots) -> Slots:
+    def draw(self, epoch: int, positions: Indices) -> Indices:
         """Return the slots at positions of an epoch; see `Order.draw`."""
         if not self.n:
             return checked_positions(positions, 0).copy()
@@ -205,7 +205,7 @@ class Chosen:
     """
 
     order: Order
-    slots: Slots
+    slots: Indices
     repeats: bool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -228,7 +228,7 @@ class Chosen:
         """As many draws as the order has."""
         return self.order.count
 
-    def draw(self, epoch: int, positions: Slots) -> Slots:
+    def draw(self, epoch: int, positions: Indices) -> Indices:
         """Return the slots at positions of an epoch; see `Order.draw`."""
         return self.slots[self.order.draw(epoch, positions)]
 
@@ -250,8 +250,8 @@ class Skip:
     """
 
     order: Order
-    skipped: Slots
-    _before: Slots = field(init=False, repr=False)
+    skipped: Indices
+    _before: Indices = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         skipped = held_array("skipped", self.skipped, np.int64)
@@ -277,7 +277,7 @@ class Skip:
         """Whether the order repeats."""
         return self.order.repeats
 
-    def draw(self, epoch: int, positions: Slots) -> Slots:
+    def draw(self, epoch: int, positions: Indices) -> Indices:
         """Return the slots at positions of an epoch; see `Order.draw`."""
         drawn = self.order.draw(epoch, positions)
         # Number j of the skipped slots has so many others before it; it lies before all numbers from there on.
@@ -288,7 +288,7 @@ class Skip:
         return f"skip slots={array_digest(self.skipped)} of {self.order.identity()}"
 
 
-def checked_positions(positions: Slots, count: int) -> Slots:
+def checked_positions(positions: Indices, count: int) -> Indices:
     """Return positions as an int64 array, itself where it is one.
 
     Raises:

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from arraystore.errors import SpecError
-from arraystore._common.keyed_random import LARGEST_COUNT
 from arraystore._common.checks import settle, whole_number
+from arraystore._common.keyed_random import LARGEST_COUNT
+from arraystore.errors import SpecError
 
 __all__ = ["LAST", "Share", "ranks"]
 

@@ -7,20 +7,20 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from arraystore.errors import SpecError
-from arraystore._ordering.order import checked_positions
-from arraystore._common.keyed_random import LARGEST_COUNT, Purpose, key_of, uniforms
-from arraystore._common.digests import array_digest
 from arraystore._common.checks import held_array, settle
+from arraystore._common.digests import array_digest
+from arraystore._common.keyed_random import LARGEST_COUNT, Purpose, key_of, uniforms
+from arraystore._ordering.order import checked_positions
+from arraystore.errors import SpecError
 
 __all__ = ["Weighted", "balanced"]
 
-Slots = npt.NDArray[np.int64]
+Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Weighted:
-    """Slots drawn with chances in proportion to their weights; a slot of weight 0 is never drawn.
+    """Indices drawn with chances in proportion to their weights; a slot of weight 0 is never drawn.
 
     Without replacement it is as if one slot after the other were drawn from those that are left, by the keys of
     Efraimidis and Spirakis (Weighted random sampling with a reservoir, 2006): -log(u) / weight, the least first. An
@@ -42,7 +42,7 @@ class Weighted:
     count: int
     replacement: bool = True
     _sums: npt.NDArray[np.float64] = field(init=False, repr=False)
-    _latest: list[tuple[int, Slots]] = field(init=False, repr=False, default_factory=list)
+    _latest: list[tuple[int, Indices]] = field(init=False, repr=False, default_factory=list)
 
     def __post_init__(self) -> None:
         settle(self, seed=(0, 2**64 - 1), count=(0, LARGEST_COUNT))
@@ -75,7 +75,7 @@ class Weighted:
         """Whether a slot may be drawn again."""
         return self.replacement
 
-    def draw(self, epoch: int, positions: Slots) -> Slots:
+    def draw(self, epoch: int, positions: Indices) -> Indices:
         """Return the slots at positions of an epoch; see `Order.draw`."""
         positions = checked_positions(positions, self.count)
         if not self.replacement:
@@ -84,10 +84,10 @@ class Weighted:
         aims = uniforms(key_of(self.seed, epoch, Purpose.WEIGHTED), positions) * total
         # A product may be rounded up to the total, which lies beyond the last slot: hence the minimum.
         last = np.searchsorted(self._sums, total)
-        drawn: Slots = np.minimum(np.searchsorted(self._sums, aims, side="right"), last).astype(np.int64, copy=False)
+        drawn: Indices = np.minimum(np.searchsorted(self._sums, aims, side="right"), last).astype(np.int64, copy=False)
         return drawn
 
-    def _all_of(self, epoch: int) -> Slots:
+    def _all_of(self, epoch: int) -> Indices:
         for latest, slots in self._latest:
             if latest == epoch:
                 return slots

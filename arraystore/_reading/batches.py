@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from arraystore._reading.pipeline import Making
 from arraystore._kernels.copy_rows import gather
-from arraystore._reading.buffers import Leases
 from arraystore._ordering.order import Order
 from arraystore._ordering.ranks import Share
+from arraystore._reading.buffers import Leases
+from arraystore._reading.pipeline import Making
 from arraystore._reading.slot_arrays import Slots
 from arraystore.spec import Layout
 

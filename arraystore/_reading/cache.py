@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from arraystore.errors import SpaceError, SpecError
-from arraystore._kernels.copy_rows import Place, gather
-from arraystore._common.limits import available_memory_bytes
-from arraystore._common.fork_lock import lock_across_forks
 from arraystore._common.checks import parse_bytes
+from arraystore._common.fork_lock import lock_across_forks
+from arraystore._common.limits import available_memory_bytes
+from arraystore._kernels.copy_rows import Place, gather
+from arraystore.errors import SpaceError
 
 if TYPE_CHECKING:
     from arraystore._reading.slot_arrays import Slots

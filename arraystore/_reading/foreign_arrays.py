@@ -6,21 +6,19 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args, overload
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from arraystore.errors import FormatError, ManifestError, SpecError
-from arraystore._format.slot_file import map_array, npy_form
-from arraystore._stores.part import Part
-from arraystore._reading.slot_arrays import Slots
-from arraystore.spec import Layout
 from arraystore._common.checks import choice_of
-from arraystore._stores import Store
-from arraystore._stores.opening import open_store
-from arraystore._sources.targets import TargetColumns, given_targets
 from arraystore._common.text_list import CATEGORY_LIMIT
+from arraystore._format.slot_file import map_array, npy_form
+from arraystore._reading.slot_arrays import Slots
+from arraystore._sources.targets import TargetColumns
+from arraystore._stores.slot_array import SlotArray
+from arraystore.errors import FormatError, ManifestError, SpecError
+from arraystore.spec import Layout
 
 if TYPE_CHECKING:
     import h5py
@@ -59,7 +57,7 @@ def _slots(where: str, images: Array, file: h5py.File | None, given: Mapping[str
             raise ManifestError(
                 f"target {name!r} has {rows:,} rows, but {where} has {len(images):,} slots: give one row a slot"
             )
-    part = Part(images, targets=columns.targets)
+    part = SlotArray(images, targets=columns.targets)
     return Slots([part], layout=_layout(where, images.shape, layout), categories=columns.classes)
 
 

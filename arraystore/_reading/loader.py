@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 import numpy as np
 import numpy.typing as npt
 
-from arraystore._reading.read_ahead import Ahead, How, check_how
-from arraystore.errors import SpecError
-from arraystore._reading.pipeline import Flow
-from arraystore._reading.buffers import Leases
+from arraystore._common.checks import whole_number
 from arraystore._common.limits import available_memory_bytes, usable_cpus
 from arraystore._ordering.order import BlockShuffle, Order, Sequential, Shuffle, Skip
-from arraystore._reading.batches import PerImage, Recipe
 from arraystore._ordering.ranks import Share, ranks
-from arraystore._reading.slot_arrays import Slots
-from arraystore._common.checks import whole_number
 from arraystore._ordering.weighted import Weighted, balanced
+from arraystore._reading.batches import PerImage, Recipe
+from arraystore._reading.buffers import Leases
+from arraystore._reading.pipeline import Flow
+from arraystore._reading.read_ahead import Ahead, How, check_how
+from arraystore._reading.slot_arrays import Slots
+from arraystore.errors import SpecError
 
 if TYPE_CHECKING:
     from arraystore._augmenting.augment import Augment

@@ -20,8 +20,8 @@ from typing import Any, Literal, cast
 import numpy as np
 import numpy.typing as npt
 
-from arraystore.errors import SpecError
 from arraystore._reading.slot_arrays import Slots
+from arraystore.errors import SpecError
 
 __all__ = ["Ahead", "How", "check_how"]
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Unpack, overload
 import numpy as np
 import numpy.typing as npt
 
-from arraystore._reading.cache import Cache
-from arraystore.errors import SpecError, StoreError
 from arraystore._format.specification import STORED
 from arraystore._kernels.copy_rows import Place, gather
-from arraystore._stores.part import Part
+from arraystore._reading.cache import Cache
+from arraystore._stores.slot_array import SlotArray
+from arraystore.errors import SpecError, StoreError
 
 if TYPE_CHECKING:
     from arraystore._reading.loader import Loader, LoaderOptions
@@ -42,7 +42,7 @@ class Slots:
 
     def __init__(  # noqa: PLR0913 - it is what a reader has to know
         self,
-        parts: Sequence[Part],
+        parts: Sequence[SlotArray],
         *,
         chosen: Index | None = None,
         layout: str = "",
@@ -64,7 +64,7 @@ class Slots:
         return int(self._starts[-1]) if self.chosen is None else len(self.chosen)
 
     @property
-    def parts(self) -> tuple[Part, ...]:
+    def parts(self) -> tuple[SlotArray, ...]:
         """The arrays that together are axis 0.
 
         Raises:
@@ -334,5 +334,3 @@ def _numbers(slots: Array, low: int, stop: int) -> Index:
     if least < low or most >= stop:
         raise SpecError(f"slots must be {low:,} to {stop - 1:,}, not {least:,} to {most:,}")
     return slots.astype(np.int64, copy=False)
-
-

@@ -1,21 +1,17 @@
-"""TODO."""
+"""Several stores read as one."""
 
 from __future__ import annotations
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Unpack, overload
+
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
-import numpy.typing as npt
-from arraystore._reading.cache import Cache
-from arraystore.errors import SpecError, StoreError
-from arraystore._format.specification import STORED
-from arraystore._kernels.copy_rows import Place, gather
-from arraystore._stores.part import Part
-if TYPE_CHECKING:
-    from arraystore._reading.loader import Loader, LoaderOptions
+
+from arraystore._reading.slot_arrays import Slots
+from arraystore._stores.slot_array import SlotArray
+from arraystore.errors import SpecError
 
 __all__ = ["concatenate"]
-
 
 
 def concatenate(parts: Sequence[Slots]) -> Slots:
@@ -47,7 +43,7 @@ def concatenate(parts: Sequence[Slots]) -> Slots:
                     "concatenated"
                 )
     bases, starts = [], []
-    joined: list[Part] = []
+    joined: list[SlotArray] = []
     for other in parts:
         starts.append(sum(len(part.images) for part in joined))
         joined += other.parts

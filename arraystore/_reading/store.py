@@ -1,34 +1,31 @@
-"""TODO."""
+"""An open store: the slots with their status, targets and samples."""
 
 from __future__ import annotations
+
 import os
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self, cast
+
 import numpy as np
 import numpy.typing as npt
-from arraystore.errors import BadImage
-from arraystore._stores.draft import Filled
-from arraystore._format.specification import FAILED, Description
-from arraystore._format.slot_file import PAGE_BYTES, SlotFile
-from arraystore._format.ledger import ledger_dtype
-from arraystore._stores.part import Part
+
+from arraystore._common.progress import Progress
+from arraystore._format.specification import FAILED
+from arraystore._format.verification import Verification, verify_contents
 from arraystore._reading.slot_arrays import Slots
+from arraystore._stores.opened import Opened
+from arraystore._stores.opening import contents_of
+from arraystore.errors import BadImage
 from arraystore.spec import ImageSpec
-from arraystore._format.publication import Publication
+
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from arraystore._common.progress import Progress
-    from arraystore._format.verification import Verification
 
 __all__ = ["Store"]
 
 Pixels = npt.NDArray[np.uint8]
-
 
 
 class Store(Slots):
@@ -51,36 +48,29 @@ class Store(Slots):
         description: all that store.json says.
     """
 
-    def __init__(
-        self,
-        *,
-        medium: str,
-        path: Path | None,
-        images: Pixels,
-        publication: Publication,
-        load_table: Callable[[str], pa.Table | None],
-    ) -> None:
-        description = publication.description
+    def __init__(self, opened: Opened) -> None:
+        description, array = opened.description, opened.array
         super().__init__(
-            [Part(images, publication.status, publication.checksums, publication.targets)],
+            [array],
             layout=description.spec.layout,
             categories=description.classes,
             mean=description.mean,
             std=description.std,
         )
-        self.medium = medium
-        self.path = path
+        self._opened = opened
+        self.medium = opened.medium
+        self.path = opened.path
         self.description = description
         self.spec: ImageSpec = description.spec
-        self.images: Pixels = images
-        self.status = publication.status
-        self.checksums = publication.checksums
-        self.targets = publication.targets
-        self._load_table = load_table
+        self.images: Pixels = array.images
+        # Arrays of others have neither; every medium of a store gives both.
+        self.status = cast(npt.NDArray[np.uint8], array.status)
+        self.checksums = cast(npt.NDArray[np.uint64], array.checksums)
+        self.targets = array.targets
         self._samples: pa.Table | None = None
 
     def __reduce__(self) -> tuple[Callable[..., Store], tuple[Any, ...]]:
-        return _receive, (self.medium, self.path, self.parts[0], self.description, self._load_table)
+        return Store, (self._opened,)
 
     @property
     def samples(self) -> pa.Table:
@@ -89,7 +79,7 @@ class Store(Slots):
         Columns: source, label (where there are classes), height, width, bytes, mtime, reason, and the manifest's texts.
         """
         if self._samples is None:
-            self._samples = self._load_table("samples")
+            self._samples = self._opened.load_table("samples")
         return self._samples
 
     def bad(self) -> list[BadImage]:
@@ -102,7 +92,7 @@ class Store(Slots):
     @property
     def dropped_samples(self) -> pa.Table | None:
         """The table of the sources whose rows were dropped: row, source, bytes, mtime and reason; None if none were."""
-        return self._load_table("dropped")
+        return self._opened.load_table("dropped")
 
     def dropped(self) -> list[BadImage]:
         """Return the sources whose rows were dropped, with the reasons; ``slot`` is the row that each had."""
@@ -119,9 +109,8 @@ class Store(Slots):
         Raises:
             SpecError: workers is less than 1.
         """
-        from arraystore._upkeep.verify import verify  # noqa: PLC0415 - only who verifies pays for it
-
-        return verify(self, workers=workers, progress=progress)
+        contents = partial(contents_of, self.path or self._opened)
+        return verify_contents(contents, workers=workers, progress=progress)
 
     def close(self) -> None:
         """Let go of the arrays; the mappings end when nothing else references them."""
@@ -144,14 +133,6 @@ class Store(Slots):
         shape = " x ".join(map(str, (len(self), *self.spec.slot_shape)))
         place = "" if self.path is None else f" at {str(self.path)!r}"
         return f"<arraystore.Store {shape} uint8 {self.spec.layout}, {self.medium}{place}>"
-
-
-def _receive(
-    medium: str, path: Path | None, part: Part, description: Description, load_table: Callable[[str], pa.Table | None]
-) -> Store:
-    status, checksums = np.asarray(part.status), np.asarray(part.checksums)
-    publication = Publication(description, status, checksums, part.targets, samples=None)
-    return Store(medium=medium, path=path, images=part.images, publication=publication, load_table=load_table)
 
 
 def _bad_images(table: pa.Table, slots: list[int]) -> list[BadImage]:

@@ -22,11 +22,11 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from arraystore.errors import ManifestError
-from arraystore._sources.scan import IMAGE_SUFFIXES, Scan, has_image_suffix, with_slash
+from arraystore._common.text_list import TextList
+from arraystore._sources.scan import Scan, has_image_suffix, with_slash
 from arraystore._sources.tables import TABLE_SUFFIXES, column_names, read_table
 from arraystore._sources.targets import TargetColumns, check_name, check_sized, known_suffixes
-from arraystore._common.text_list import TextList
+from arraystore.errors import ManifestError
 
 __all__ = ["Manifest"]
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from arraystore.errors import ManifestError
 from arraystore._common.text_list import CATEGORY_LIMIT, TextList
+from arraystore.errors import ManifestError
 
 __all__ = ["PATH_COLUMNS", "TABLE_SUFFIXES", "Table", "column_names", "read_table", "text_list"]
 

@@ -11,19 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from arraystore.errors import ManifestError
-from arraystore._sources.scan import IMAGE_SUFFIXES, Scan
 from arraystore._common.text_list import CATEGORY_LIMIT, TextList
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-import numpy as np
-import numpy.typing as npt
-from arraystore._format.specification import FAILED, FORMAT_VERSION, STORED
-from arraystore._stores import Store
-if TYPE_CHECKING:
-    from rich.console import Console
+from arraystore._sources.scan import IMAGE_SUFFIXES, Scan
+from arraystore.errors import ManifestError
 
 __all__ = ["TargetColumns", "check_name", "check_sized", "count_classes", "given_targets", "known_suffixes"]
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from arraystore._stores.draft import Filled
-from arraystore._format.slot_file import SlotFile
-from arraystore._stores.draft import Plan
 from arraystore._format.publication import Publication
-from arraystore._reading.store import Store
+from arraystore._format.slot_file import SlotFile
+from arraystore._stores.draft import BuildKey, Filled
+from arraystore._stores.media import medium_of
+from arraystore._stores.opened import Opened
 from arraystore._stores.partial import PartialFolder
 
 __all__ = ["DiskDraft"]
@@ -24,6 +23,7 @@ class DiskDraft(ABC):
     """Slots in a file of ``TARGET.partial/``, mapped; the base of the drafts of each medium.
 
     Attributes:
+        medium: of the target.
         file: where the slots lie.
         slots: uint8, (N, *slot_shape), a writable mapping of them.
 
@@ -34,17 +34,13 @@ class DiskDraft(ABC):
         OSError: the target cannot be written.
     """
 
-    pixels: ClassVar[str]  # the file's name
-    offset: ClassVar[int]  # the byte at which slot 0 starts
-
-    def __init__(self, target: Path, plan: Plan, *, overwrite: bool = False, fresh: bool = False) -> None:
-        self._slot_shape = plan.spec.slot_shape
-        self._folder = PartialFolder(
-            target, plan, self.pixels, self.offset, is_store=self.is_store, overwrite=overwrite, fresh=fresh
-        )
+    def __init__(self, target: Path, key: BuildKey, *, overwrite: bool = False, fresh: bool = False) -> None:
+        self._slot_shape = key.spec.slot_shape
+        self.medium = medium_of(target)
+        self._folder = PartialFolder(target, key, self.medium, is_store=self.is_store, overwrite=overwrite, fresh=fresh)
         try:
             with self._folder.writing():
-                self._set_count(plan.count)
+                self._set_count(key.count)
             self.settled = self._folder.start()
         except BaseException:
             self._folder.abandon()
@@ -64,10 +60,6 @@ class DiskDraft(ABC):
     @abstractmethod
     def _write_rest(self, folder: Path, publication: Publication) -> None:
         """Write everything but the pixels."""
-
-    @abstractmethod
-    def _publish(self) -> Store:
-        """Give the store its name, and open it."""
 
     @property
     def ledger(self) -> npt.NDArray[np.void]:
@@ -117,7 +109,7 @@ class DiskDraft(ABC):
         """
         self._set_count(count)
 
-    def publish(self, publication: Publication) -> Store:
+    def publish(self, publication: Publication) -> Opened:
         """Make everything durable, give the store its name by one rename, and open it.
 
         Raises:
@@ -126,12 +118,13 @@ class DiskDraft(ABC):
         """
         with self._folder.writing():
             self._write_rest(self._folder.path, publication)
-            return self._publish()
+            self._folder.publish()
+            return self.medium.load().open_published(self._folder.target)
 
     def close(self) -> None:
-        """Let go, keeping what is done for a later call with the same plan."""
+        """Let go, keeping what is done for a later call with the same key."""
         self._folder.release()
 
     def _set_count(self, count: int) -> None:
-        self.file = self._reserve(self._folder.path / self.pixels, (count, *self._slot_shape))
+        self.file = self._reserve(self._folder.path / self.medium.pixels, (count, *self._slot_shape))
         self.slots = self.file.map(writable=True).view(np.ndarray)

@@ -1,56 +1,28 @@
-"""What every medium has in common: a store to read, and the protocol of a draft to fill."""
+"""What every medium has in common when a store is built: the key of a build, and the protocol of a draft to fill."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
-
-import numpy as np
-import numpy.typing as npt
-
-from arraystore.errors import BadImage
-from arraystore._format.specification import FAILED, Description
-from arraystore._format.slot_file import PAGE_BYTES, SlotFile
-from arraystore._format.ledger import ledger_dtype
-from arraystore._stores.part import Part
-from arraystore._reading.slot_arrays import Slots
-from arraystore.spec import ImageSpec
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from arraystore._common.progress import Progress
-    from arraystore._format.verification import Verification
-import math
-import os
-import stat
-import threading
-import time
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Protocol
+
 import numpy as np
 import numpy.typing as npt
-import xxhash
-from arraystore.errors import DecodeError
-from arraystore._format.specification import FAILED, STORED
-from arraystore._format.slot_file import SlotFile
-from arraystore._format.ledger import ledger_dtype
-from arraystore.spec import ImageSpec
-from arraystore._format.publication import Publication
 
-__all__ = ["Draft", "Filled", "Plan", "needed_bytes"]
+from arraystore._format.ledger import ledger_dtype
+from arraystore._format.publication import Publication
+from arraystore._format.slot_file import PAGE_BYTES, SlotFile
+from arraystore._stores.opened import Opened
+from arraystore.spec import ImageSpec
+
+__all__ = ["BuildKey", "Draft", "Filled", "needed_bytes"]
 
 Pixels = npt.NDArray[np.uint8]
 
 
-
 @dataclass(frozen=True, slots=True)
-class Plan:
+class BuildKey:
     """What a build makes; two calls with equal plans go on with each other's work.
 
     Attributes:
@@ -68,7 +40,7 @@ class Plan:
     decoders: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the members of plan.json."""
+        """Return the members of key.json."""
         return {
             "count": self.count,
             "spec": self.spec.to_dict(),
@@ -78,7 +50,7 @@ class Plan:
         }
 
     def differences(self, other: Mapping[str, Any]) -> list[str]:
-        """Return in what the members of another plan.json differ from this plan, a phrase each."""
+        """Return in what the members of another key.json differ from this key, a phrase each."""
         mine = self.to_json()
         del mine["decoders"]
         return [f"{key} was {other.get(key)!r}, is now {mine[key]!r}" for key in mine if other.get(key) != mine[key]]
@@ -128,13 +100,11 @@ class Draft(Protocol):
     def shrink(self, count: int) -> None:
         """Give up all slots from ``count`` on; the pixels before them stay as they are."""
 
-    def publish(self, publication: Publication) -> Store:
+    def publish(self, publication: Publication) -> Opened:
         """Make everything durable, give the store its name by one rename, and open it."""
 
     def close(self) -> None:
-        """Let go, keeping what is done for a later call with the same plan. Without effect after `publish`."""
-
-
+        """Let go, keeping what is done for a later call with the same key. Without effect after `publish`."""
 
 
 @dataclass(slots=True)

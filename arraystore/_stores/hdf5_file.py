@@ -1,69 +1,47 @@
-"""TODO."""
+"""HDF5 files as the library knows them: which datasets can be mapped, where they lie, tables, digests and heaps."""
 
 from __future__ import annotations
+
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-import xxhash
-from arraystore.errors import FormatError
-if TYPE_CHECKING:
-    import h5py
-import math
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
-import numpy as np
-import numpy.typing as npt
-from arraystore._common.digests import file_blocks
-from arraystore.errors import FormatError
-from arraystore._format.slot_file import PAGE_BYTES, PIXELS_OFFSET, SlotFile, npy_form, npy_header, npy_slots
-from arraystore._format.samples import read_parquet
-from arraystore._stores import Store
-from arraystore._stores.opening import no_store
-if TYPE_CHECKING:
-    import h5py
-    import pyarrow as pa
-import io
-import json
-import math
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-import h5py
-import numpy as np
-import numpy.typing as npt
-from arraystore._common.digests import digest_of
-from arraystore.errors import FormatError
-from arraystore._format.slot_file import PAGE_BYTES, SlotFile, map_array
-from arraystore._format.specification import Description
-from arraystore._format.files import fsync_path, write_at
-from arraystore._format.publication import Publication
-from arraystore._reading.store import Store
-from arraystore._stores.disk_draft import DiskDraft
-from arraystore._stores.partial import reserve
-if TYPE_CHECKING:
-    import pyarrow as pa
 import math
 import os
 import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from arraystore._common.digests import BLOCK_BYTES
-from arraystore.errors import FormatError
-from arraystore._format.slot_file import SlotFile
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["check_heaps", "dataset_blocks", "dataset_names", "datasets_told", "h5_file", "map_dataset", "read_table", "slots_of", "unmappable"]
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from arraystore._common.digests import BLOCK_BYTES
+from arraystore._common.lazy import lazy
+from arraystore._format.slot_file import SlotFile, map_array
+from arraystore.errors import FormatError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+else:
+    pa = lazy("pyarrow")
+
+__all__ = [
+    "check_heaps",
+    "dataset_blocks",
+    "dataset_names",
+    "datasets_told",
+    "h5_file",
+    "hdf5_slots",
+    "map_dataset",
+    "read_hdf5_table",
+    "unmappable",
+    "write_table",
+]
 
 _TEXTS_A_BLOCK = 1 << 14
 _NAMES_TOLD = 20
-_START = b"GCOL\x01"
-_OBJECT = struct.Struct("<HHIQ")  # index, references, reserved, size
-
+_HEAP_START = b"GCOL\x01"
+_HEAP_OBJECT = struct.Struct("<HHIQ")  # index, references, reserved, size
 
 
 def dataset_blocks(dataset: h5py.Dataset) -> Iterator[bytes | memoryview]:
@@ -72,8 +50,6 @@ def dataset_blocks(dataset: h5py.Dataset) -> Iterator[bytes | memoryview]:
     Raises:
         FormatError: it holds neither numbers nor strings.
     """
-    import h5py  # noqa: PLC0415 - only HDF5 stores need it
-
     texts = h5py.check_string_dtype(dataset.dtype) is not None
     if not texts and dataset.dtype.kind not in "biuf":
         raise FormatError(f"the dataset {dataset.name} holds {dataset.dtype}, neither numbers nor strings")
@@ -83,115 +59,6 @@ def dataset_blocks(dataset: h5py.Dataset) -> Iterator[bytes | memoryview]:
     for start in range(0, len(dataset), step):
         values = dataset[start : start + step]
         yield b"".join(len(text).to_bytes(8, "little") + text for text in values) if texts else values.tobytes()
-
-
-class _Hdf5Parts:
-    """The datasets of an HDF5 file."""
-
-    status, checksums = "status", "checksums"
-    has_digests = True
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.place = str(path)
-
-    def where(self, part: str) -> str:
-        return f"{self._path}:{part}"
-
-    def text(self) -> bytes:
-        with self._dataset(_JSON) as dataset:
-            text = dataset[()]
-        if not isinstance(text, bytes):
-            raise FormatError(f"{self.where(_JSON)} is not text", source=str(self._path))
-        return text
-
-    def present(self) -> list[str]:
-
-        with _reading(self.place):
-            check_heaps(self._path, slots_of(self._path))
-        with self._file() as file:
-            return [name for name in dataset_names(file) if name not in (_JSON, "images")]
-
-    def needed(self, targets: Iterable[str]) -> list[str]:
-        return [self.status, self.checksums, *map(self.target, targets), *(f"samples/{name}" for name in COLUMNS)]
-
-    def is_ours(self, part: str) -> bool:
-        return part.startswith(("targets/", "samples/", "dropped/"))
-
-    def target(self, name: str) -> str:
-        return f"targets/{name}"
-
-    def column(self, name: str) -> str:
-        return f"samples/{name}"
-
-    def size(self, part: str) -> int:
-        with self._dataset(part) as dataset:
-            return int(dataset.nbytes)
-
-    def blocks(self, part: str) -> Iterator[bytes | memoryview]:
-        with self._dataset(part) as dataset:
-            yield from dataset_blocks(dataset)
-
-    def form(self, part: str) -> tuple[str, tuple[int, ...]]:
-        with self._dataset(part) as dataset:
-            return dataset.dtype.str, tuple(dataset.shape)
-
-    def array(self, part: str) -> npt.NDArray[Any]:
-        with self._dataset(part) as dataset:
-            return np.asarray(dataset[...])
-
-    def table(self, name: str, columns: Sequence[str]) -> pa.Table | None:
-
-        with _reading(self.where(name)):
-            return read_table(self._path, name, columns)
-
-    def column_names(self) -> list[str]:
-        with self._file() as file:
-            return list(file["samples"])
-
-    def dropped(self) -> bool:
-        with self._file() as file:
-            return "dropped" in file
-
-    def slots(self, shape: tuple[int, ...] | None) -> tuple[Slots, list[str]]:
-
-        place = self.where("images")
-        with _reading(place):
-            slots = slots_of(self._path)
-            size, end = self._path.stat().st_size, self._end()
-        if shape is not None and slots.shape != shape:
-            raise FormatError(f"{place} has shape {slots.shape}, by store.json it should have {shape}", source=place)
-        faults = []
-        if slots.offset % PAGE_BYTES:
-            faults.append(f"{place} starts at byte {slots.offset:,}, which is no multiple of {PAGE_BYTES:,}")
-        if size != end:
-            faults.append(f"{self._path} is {size:,} bytes long, by its own superblock it should be {end:,}")
-        return slots, faults
-
-    def _end(self) -> int:
-        """Return the byte where the superblock says that the file ends."""
-        with self._path.open("rb") as file:
-            superblock = file.read(36)
-        if superblock[8:11] != b"\x02\x08\x08":  # version 2, addresses and lengths of 8 bytes
-            raise FormatError(f"{self._path} has a superblock that is not of version 2", source=str(self._path))
-        return int.from_bytes(superblock[28:36], "little")
-
-    @contextmanager
-    def _file(self) -> Iterator[h5py.File]:
-        import h5py  # noqa: PLC0415 - see present
-
-        with _reading(str(self._path)), h5py.File(self._path, "r", locking="best-effort") as file:
-            yield file
-
-    @contextmanager
-    def _dataset(self, part: str) -> Iterator[h5py.Dataset]:
-        import h5py  # noqa: PLC0415 - see present
-
-        with self._file() as file, _reading(self.where(part)):
-            dataset = file[part]
-            if not isinstance(dataset, h5py.Dataset):
-                raise FormatError(f"{self.where(part)} is not a dataset", source=str(self._path))
-            yield dataset
 
 
 def map_dataset(path: Path, dataset: h5py.Dataset) -> npt.NDArray[Any]:
@@ -239,7 +106,7 @@ def h5_file(path: Path) -> Iterator[h5py.File]:
         yield file
 
 
-def slots_of(path: Path) -> SlotFile:
+def hdf5_slots(path: Path) -> SlotFile:
     """Return where the slots lie.
 
     Raises:
@@ -270,9 +137,7 @@ def datasets_told(file: h5py.File) -> str:
     return f"it has {', '.join(map(repr, names[:_NAMES_TOLD])) or 'none'}{more}"
 
 
-def _write_table(file: h5py.File, name: str, table: pa.Table) -> None:
-    import pyarrow as pa  # noqa: PLC0415 - the table is pyarrow's, so it is loaded
-
+def write_table(file: h5py.File, name: str, table: pa.Table) -> None:
     group = file.create_group(name, track_order=True)
     for column in table.column_names:
         values = table[column]
@@ -287,14 +152,12 @@ def _write_table(file: h5py.File, name: str, table: pa.Table) -> None:
             group.create_dataset(column, data=values.fill_null(0).to_numpy())
 
 
-def read_table(path: Path, name: str, columns: Sequence[str] | None = None) -> pa.Table | None:
+def read_hdf5_table(path: Path, name: str, columns: Sequence[str] | None = None) -> pa.Table | None:
     """Read a table, or the columns of it that are wanted; None where there is none of that name.
 
     Raises:
         FormatError: this is no HDF5 file that can be read.
     """
-    import pyarrow as pa  # noqa: PLC0415 - only who asks for samples pays
-
     read: dict[str, Any] = {}
     with h5_file(path) as file:
         if name not in file:
@@ -315,8 +178,6 @@ def read_table(path: Path, name: str, columns: Sequence[str] | None = None) -> p
 
 
 def _texts(dataset: h5py.Dataset, *, nullable: bool) -> pa.ChunkedArray:
-    import pyarrow as pa  # noqa: PLC0415 - see read_table
-
     # In blocks, because h5py makes an object of each.
     blocks = []
     for start in range(0, len(dataset), _TEXTS_A_BLOCK):
@@ -351,8 +212,8 @@ def check_heaps(path: Path, slots: SlotFile) -> None:
 def _find(descriptor: int, begin: int, end: int) -> int:
     """Return where the next heap starts, or -1."""
     for at in range(begin, end, BLOCK_BYTES):
-        block = os.pread(descriptor, min(BLOCK_BYTES + len(_START) - 1, end - at), at)
-        found = block.find(_START)
+        block = os.pread(descriptor, min(BLOCK_BYTES + len(_HEAP_START) - 1, end - at), at)
+        found = block.find(_HEAP_START)
         if found >= 0:
             return at + found
     return -1
@@ -368,9 +229,9 @@ def _is_whole(heap: bytes) -> bool:
     at = 16
     if len(heap) < at or int.from_bytes(heap[8:16], "little") != len(heap):
         return False
-    while len(heap) - at >= _OBJECT.size:
-        index, _, _, size = _OBJECT.unpack_from(heap, at)
+    while len(heap) - at >= _HEAP_OBJECT.size:
+        index, _, _, size = _HEAP_OBJECT.unpack_from(heap, at)
         if index == 0:  # what is free; its size counts from here
             return bool(size == len(heap) - at)
-        at += _OBJECT.size + (size + 7 & ~7)
+        at += _HEAP_OBJECT.size + (size + 7 & ~7)
     return at <= len(heap)

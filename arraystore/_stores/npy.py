@@ -3,61 +3,55 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from arraystore._common.digests import digest_of, file_blocks
-from arraystore.errors import FormatError
-from arraystore._format.slot_file import PIXELS_OFFSET, SlotFile, npy_header, npy_slots, read_npy, write_npy
-from arraystore._format.specification import Description
-from arraystore._format.files import fsync_path, read_json, write_text
-from arraystore._format.samples import read_parquet, write_parquet
-from arraystore._format.publication import Publication
-from arraystore._reading.store import Store
-from arraystore._stores.disk_draft import DiskDraft
-from arraystore._stores.partial import reserve
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-import math
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
-from arraystore._stores.hdf5_file import dataset_blocks
-from arraystore._common.digests import file_blocks
+
+from arraystore._common.digests import digest_of, file_blocks
+from arraystore._format.contents import JSON_ENTRY, SlotPixels, reading
+from arraystore._format.files import JSON_LIMIT_BYTES, fsync_path, read_json, write_text
+from arraystore._format.publication import Publication
+from arraystore._format.samples import parquet_columns, read_parquet, write_parquet
+from arraystore._format.slot_file import (
+    PIXELS_OFFSET,
+    SlotFile,
+    npy_form,
+    npy_header,
+    npy_slots,
+    read_npy,
+    write_npy,
+)
+from arraystore._format.specification import Description
+from arraystore._stores.disk_draft import DiskDraft
+from arraystore._stores.opened import Opened
+from arraystore._stores.partial import reserve
+from arraystore._stores.slot_array import SlotArray
 from arraystore.errors import FormatError
-from arraystore._format.slot_file import PAGE_BYTES, PIXELS_OFFSET, SlotFile, npy_form, npy_header, npy_slots
-from arraystore._format.samples import read_parquet
-from arraystore._stores import Store
-from arraystore._stores.opening import no_store
-from arraystore._stores.hdf5_file import check_heaps
-from arraystore._format.parts import _IMAGES
+
 if TYPE_CHECKING:
-    import h5py
     import pyarrow as pa
 
-__all__ = ["NpyDraft", "open_npy"]
+__all__ = ["contents_of", "draft", "open_published", "slot_file"]
+
+_IMAGES = "images.npy"
 
 
 class NpyDraft(DiskDraft):
     """Slots in ``TARGET.partial/images.npy``."""
 
-    pixels = "images.npy"
-    offset = PIXELS_OFFSET
-
     @staticmethod
     def is_store(path: Path) -> bool:
         """Return whether a store folder has the name already."""
-        return path.is_dir() and (path / "store.json").is_file() and (path / "images.npy").is_file()
+        return path.is_dir() and (path / JSON_ENTRY).is_file() and (path / _IMAGES).is_file()
 
     def _reserve(self, path: Path, shape: tuple[int, ...]) -> SlotFile:
-        reserved = reserve(path, self.offset + math.prod(shape), header=npy_header(shape))
-        return SlotFile(str(path), self.offset, shape, reserved=reserved)
+        reserved = reserve(path, PIXELS_OFFSET + math.prod(shape), header=npy_header(shape))
+        return SlotFile(str(path), PIXELS_OFFSET, shape, reserved=reserved)
 
     def _write_rest(self, folder: Path, publication: Publication) -> None:
         fsync_path(folder / "images.npy")
@@ -73,12 +67,8 @@ class NpyDraft(DiskDraft):
         digests = {name: digest_of(file_blocks(folder / name)) for name in files}
         write_text(folder / "store.json", replace(publication.description, digests=digests).to_text())
 
-    def _publish(self) -> Store:
-        self._folder.publish_folder()
-        return open_npy(self._folder.target)
 
-
-def open_npy(path: Path) -> Store:
+def open_published(path: Path) -> Opened:
     """Open a store folder.
 
     Raises:
@@ -94,20 +84,13 @@ def open_npy(path: Path) -> Store:
             f"{path / 'images.npy'} has shape {slots.shape}, store.json says {expected}", source=str(path)
         )
     rows = description.count
-    publication = Publication(
-        description=description,
-        status=read_npy(path / "status.npy", rows),
-        checksums=read_npy(path / "checksums.npy", rows),
-        targets={name: read_npy(path / f"{name}.npy", rows) for name in description.targets},
-        samples=None,
+    array = SlotArray(
+        slots.map(),
+        read_npy(path / "status.npy", rows),
+        read_npy(path / "checksums.npy", rows),
+        {name: read_npy(path / f"{name}.npy", rows) for name in description.targets},
     )
-    return Store(
-        medium="npy",
-        path=path,
-        images=slots.map(),
-        publication=publication,
-        load_table=partial(_read_table, path),
-    )
+    return Opened("npy", path, array, description, load_table=partial(_read_table, path))
 
 
 def _read_table(path: Path, name: str) -> pa.Table | None:
@@ -115,7 +98,7 @@ def _read_table(path: Path, name: str) -> pa.Table | None:
     return None if name == "dropped" and not file.exists() else read_parquet(file)
 
 
-class _FolderParts:
+class _FolderContents:
     """The files of a folder."""
 
     status, checksums = "status.npy", "checksums.npy"
@@ -129,18 +112,18 @@ class _FolderParts:
         return str(self._path / part)
 
     def text(self) -> bytes:
-        path = self._path / _JSON
+        path = self._path / JSON_ENTRY
         # Only a regular file: opening a FIFO would wait for ever.
         if not path.is_file():
             raise FormatError(f"{path} is missing", source=str(path))
-        with _reading(str(path)):
-            if path.stat().st_size > _JSON_LIMIT_BYTES:
-                raise FormatError(f"{path} is larger than {_JSON_LIMIT_BYTES:,} bytes", source=str(path))
+        with reading(str(path)):
+            if path.stat().st_size > JSON_LIMIT_BYTES:
+                raise FormatError(f"{path} is larger than {JSON_LIMIT_BYTES:,} bytes", source=str(path))
             return path.read_bytes()
 
     def present(self) -> list[str]:
-        with _reading(str(self._path)):
-            return sorted(path.name for path in self._path.iterdir() if path.name not in (_JSON, _IMAGES))
+        with reading(str(self._path)):
+            return sorted(path.name for path in self._path.iterdir() if path.name not in (JSON_ENTRY, _IMAGES))
 
     def needed(self, targets: Iterable[str]) -> list[str]:
         return [self.status, self.checksums, *map(self.target, targets), "samples.parquet"]
@@ -155,13 +138,13 @@ class _FolderParts:
         return "samples.parquet"
 
     def size(self, part: str) -> int:
-        with _reading(self.where(part)):
+        with reading(self.where(part)):
             if not (self._path / part).is_file():
                 raise FormatError(f"{self.where(part)} is not a regular file", source=self.where(part))
             return (self._path / part).stat().st_size
 
     def blocks(self, part: str) -> Iterator[bytes | memoryview]:
-        with _reading(self.where(part)):
+        with reading(self.where(part)):
             yield from file_blocks(self._path / part)
 
     def form(self, part: str) -> tuple[str, tuple[int, ...]]:
@@ -176,7 +159,7 @@ class _FolderParts:
         return dtype.str, shape
 
     def array(self, part: str) -> npt.NDArray[Any]:
-        with _reading(self.where(part)), (self._path / part).open("rb") as file:
+        with reading(self.where(part)), (self._path / part).open("rb") as file:
             array: npt.NDArray[Any] = np.load(file, allow_pickle=False)
             return array
 
@@ -184,24 +167,22 @@ class _FolderParts:
         path = self._path / f"{name}.parquet"
         if name == "dropped" and not path.is_file():
             return None
-        with _reading(str(path)):
+        with reading(str(path)):
             return read_parquet(path, columns).select(columns)
 
     def column_names(self) -> list[str]:
-        import pyarrow.parquet as pq  # noqa: PLC0415 - a quarter of a second
-
         path = self._path / "samples.parquet"
-        with _reading(str(path)), path.open("rb") as file:
-            return list(pq.read_schema(file).names)
+        with reading(str(path)):
+            return parquet_columns(path)
 
     def dropped(self) -> bool:
         return (self._path / "dropped.parquet").is_file()
 
-    def slots(self, shape: tuple[int, ...] | None) -> tuple[Slots, list[str]]:
+    def slots(self, shape: tuple[int, ...] | None) -> tuple[SlotPixels, list[str]]:
         path = self._path / _IMAGES
         if not path.is_file():
             raise FormatError(f"{path} is missing", source=str(path))
-        with _reading(str(path)):
+        with reading(str(path)):
             slots = npy_slots(path) if shape is None else SlotFile(str(path), PIXELS_OFFSET, shape)
             with path.open("rb") as file:
                 header = file.read(PIXELS_OFFSET)
@@ -212,3 +193,6 @@ class _FolderParts:
         if header != npy_header(slots.shape)[:size]:
             faults.append(f"{path} has a header that is not that of uint8 in shape {slots.shape}")
         return slots, faults
+
+
+contents_of, draft, slot_file = _FolderContents, NpyDraft, npy_slots

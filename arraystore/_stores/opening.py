@@ -1,85 +1,43 @@
-"""TODO."""
+"""Open a store, or begin one, whatever its medium."""
 
 from __future__ import annotations
-import math
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
-import numpy as np
-import numpy.typing as npt
-from arraystore._stores.hdf5_file import dataset_blocks
-from arraystore._common.digests import file_blocks
-from arraystore.errors import FormatError
-from arraystore._format.slot_file import PAGE_BYTES, PIXELS_OFFSET, SlotFile, npy_form, npy_header, npy_slots
-from arraystore._format.samples import read_parquet
-from arraystore._stores import Store
-from arraystore._stores.hdf5_file import check_heaps
-if TYPE_CHECKING:
-    import h5py
-    import pyarrow as pa
+
 import os
 from pathlib import Path
-from arraystore.errors import FormatError
-from arraystore._format.slot_file import SlotFile, npy_slots
-from arraystore._stores.draft import Draft, Plan
-from arraystore._reading.store import Store
-from pathlib import Path
 from typing import TYPE_CHECKING
+
 import numpy as np
-from arraystore.errors import FormatError, SpecError, StoreError
-from arraystore._format.specification import EMPTY, Description
-from arraystore._format.slot_file import SlotFile, npy_slots
+
+from arraystore._format.contents import Contents
 from arraystore._format.files import read_json
-from arraystore.spec import ImageSpec
-from arraystore._format.publication import Publication
-from arraystore._reading.store import Store
 from arraystore._format.ledger import read_ledger, sealed
-from arraystore._stores.partial import LEDGER, PLAN
-from arraystore._format.parts import Parts
-from arraystore._stores.npy import _FolderParts
-from arraystore._stores.hdf5_file import _Hdf5Parts
-from arraystore._stores.ram import _MemoryParts
+from arraystore._format.slot_file import SlotFile
+from arraystore._format.specification import EMPTY, Description
+from arraystore._stores.draft import BuildKey, Draft
+from arraystore._stores.media import medium_at, medium_of, pixel_file
+from arraystore._stores.opened import Opened
+from arraystore._stores.partial import LEDGER, PLAN, finish_published, partial_of
+from arraystore._stores.ram import MemoryContents, MemoryDraft
+from arraystore._stores.slot_array import SlotArray, file_identity
+from arraystore.errors import FormatError, SpecError, StoreError
+from arraystore.spec import ImageSpec
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["draft_for", "finished", "medium_of", "no_store", "open_store", "open_unfinished", "parts_of", "slots_of"]
+__all__ = ["contents_of", "draft_for", "finished", "open_store", "open_unfinished", "slot_file_of"]
 
 _TRIES = 100
-_HDF5_SUFFIXES = frozenset((".h5", ".hdf5", ".hdf"))
-
-
-
-def parts_of(store: Store | Path) -> Parts:
-    """Return the parts of a store: of one in memory, or of the folder or file at a path.
-
-    Raises:
-        FormatError: there is nothing at the path, or the store in memory was closed.
-    """
-    if isinstance(store, Store):
-        return _MemoryParts(store)
-    if store.is_dir():
-        return _FolderParts(store)
-    if store.is_file():
-        return _Hdf5Parts(store)
-    raise no_store(store)
-
-
-def medium_of(target: str | os.PathLike[str] | None) -> str:
-    """Return the medium that a target asks for: ``"ram"`` (None), ``"hdf5"`` (by suffix) or ``"npy"``."""
-    if target is None:
-        return "ram"
-    return "hdf5" if Path(target).suffix.lower() in _HDF5_SUFFIXES else "npy"
 
 
 def draft_for(
-    target: str | os.PathLike[str] | None, plan: Plan, *, overwrite: bool = False, fresh: bool = False
+    target: str | os.PathLike[str] | None, key: BuildKey, *, overwrite: bool = False, fresh: bool = False
 ) -> Draft:
     """Reserve everything that a build needs, or take up what an earlier call left.
 
     Args:
         target: where the store will be; None for RAM.
-        plan: what will be built.
+        key: what will be built.
         overwrite: True replaces a store that has the target's name, once the new one is finished.
         fresh: True discards what an unfinished build left.
 
@@ -90,56 +48,56 @@ def draft_for(
         OSError: the target cannot be written.
     """
     if target is None:
-        from arraystore._stores.ram import MemoryDraft  # noqa: PLC0415 - each medium loads only what it needs
-
-        return MemoryDraft(plan)
-    path = Path(target).absolute()  # what is relative must not move with the working folder
-    if medium_of(target) == "hdf5":
-        from arraystore._stores.hdf5 import Hdf5Draft  # noqa: PLC0415 - h5py takes a tenth of a second
-
-        return Hdf5Draft(path, plan, overwrite=overwrite, fresh=fresh)
-    from arraystore._stores.npy import NpyDraft  # noqa: PLC0415
-
-    return NpyDraft(path, plan, overwrite=overwrite, fresh=fresh)
+        return MemoryDraft(key)
+    path = Path(target).absolute()  # a relative path must not move with the working folder
+    return medium_of(path).load().draft(path, key, overwrite=overwrite, fresh=fresh)
 
 
-def finished(target: str | os.PathLike[str] | None, plan: Plan) -> Store | None:
-    """Return the store that a killed call with this plan had published but not tidied up, or None.
+def finished(target: str | os.PathLike[str] | None, key: BuildKey) -> Opened | None:
+    """Return the store that a killed call with this key had published but not tidied up, or None.
 
     Raises:
         StoreError: that call is still running.
-        OSError: what it left cannot be removed.
+        OSError: the files that it left cannot be removed.
     """
     if target is None or not os.path.lexists(target):
         return None
-    from arraystore._stores.partial import finish_published  # noqa: PLC0415 - see draft_for
-
     path = Path(target).absolute()
-    return open_store(path) if finish_published(path, plan) else None
+    return open_store(path) if finish_published(path, key) else None
 
 
-def slots_of(path: Path) -> SlotFile:
+def slot_file_of(path: Path) -> SlotFile:
     """Return where the slots of a published store lie.
 
     Raises:
-        FormatError: they cannot be mapped, or there are none.
+        FormatError: there is no store at the path, or its slots cannot be mapped.
     """
-    if path.is_dir():
-        return npy_slots(path / "images.npy")
-    from arraystore._stores.hdf5_file import slots_of as hdf5_slots  # noqa: PLC0415 - see draft_for
+    medium = medium_at(path)
+    if medium is None:
+        raise _no_store(path)
+    return medium.load().slot_file(pixel_file(path, medium))
 
-    return hdf5_slots(path)
+
+def contents_of(store: Opened | Path) -> Contents:
+    """Return what a store holds, for `arraystore.verify`: of one in memory, or of the folder or file at a path.
+
+    Raises:
+        FormatError: there is nothing at the path.
+    """
+    if isinstance(store, Opened):
+        return MemoryContents(store)
+    medium = medium_at(store)
+    if medium is None:
+        raise _no_store(store)
+    return medium.load().contents_of(store)
 
 
-def open_store(path: str | os.PathLike[str], *, partial: bool = False) -> Store:
-    """Open a published store; nothing is read but its description, and the pixels are mapped.
-
-    A store that is replaced or updated keeps its old pixels for those who hold it: open it again for the new ones.
+def open_store(path: str | os.PathLike[str], *, partial: bool = False) -> Opened:
+    """Open a published store: its description is read, and its arrays are mapped.
 
     Args:
         path: a store folder or an HDF5 file made by `arraystore.build`.
-        partial: True opens the store that is being built for this path, if there is one, as it is now: slots that are
-            not settled have status 0, and their pixels may be anything. It has no targets and no samples yet.
+        partial: True opens the store that is being built for this path, if there is one; see `open_unfinished`.
 
     Returns:
         The store; its arrays are read-only mappings that stay valid as long as they are referenced.
@@ -148,95 +106,70 @@ def open_store(path: str | os.PathLike[str], *, partial: bool = False) -> Store:
         FormatError: there is no store at the path, or it is damaged, cut short, or newer than this arraystore.
         OSError: it cannot be read.
     """
-    place = Path(path).absolute()
-    unfinished = place.with_name(place.name + ".partial")
+    path = Path(path).absolute()
+    unfinished = partial_of(path)
     if partial and unfinished.is_dir():
-
         return open_unfinished(unfinished)
     for _ in range(_TRIES):
-        before = _identity(place)
+        before = file_identity(path)
         try:
-            store = _open_published(place)
+            opened = _open_published(path)
         except (FormatError, OSError):
-            if _identity(place) == before:
+            if file_identity(path) == before:
                 raise
             continue
-        # It is read by its name, many times: of a store that replaced it meanwhile, no part may be among it.
-        if _identity(place) == before:
-            return store
-        store.close()
-    raise FormatError(f"{place} is replaced again and again: open it when that has ended", source=str(place))
+        # A store is read by its name, many times. If another one took the name meanwhile, the parts do not belong
+        # together.
+        if file_identity(path) == before:
+            return opened
+    raise FormatError(f"{path} is replaced again and again: open it when that has ended", source=str(path))
 
 
-def _open_published(place: Path) -> Store:
-    if place.is_dir():
-        from arraystore._stores.npy import open_npy  # noqa: PLC0415 - see draft_for
+def open_unfinished(folder: Path) -> Opened:
+    """Open the partial folder of a build, running or interrupted. Nothing is written, and no build is disturbed.
 
-        return open_npy(place)
-    if place.is_file():
-        from arraystore._stores.hdf5 import open_hdf5  # noqa: PLC0415 - see draft_for
-
-        return open_hdf5(place)
-    raise no_store(place)
-
-
-def no_store(place: Path) -> FormatError:
-    """Return the error that says that nothing is there, or only an unfinished build."""
-    partial = place.with_name(place.name + ".partial")
-    hint = f"; {partial} is an unfinished build, call build again to finish it" if partial.is_dir() else ""
-    return FormatError(f"there is no store at {place}{hint}", source=str(place))
-
-
-def _identity(place: Path) -> tuple[int, int]:
-    """Which folder or file has the name now; zeros for none."""
-    try:
-        info = place.stat()
-    except OSError:
-        return 0, 0
-    return info.st_dev, info.st_ino
-
-
-def open_unfinished(folder: Path) -> Store:
-    """Open the partial folder of a build, running or interrupted; nothing is written, and no build is disturbed.
-
-    Only slots that are claimed at this moment have a status; the pixels of the others (status 0) may be anything.
+    Slots that are claimed at this moment have a status. The others have status 0, and their pixels may be anything.
+    There are no targets and no samples yet.
 
     Raises:
         FormatError: the folder is damaged, or the build has not begun, or its target has its name by now.
     """
+    medium = medium_at(folder, partial=True) or medium_of(folder)
     try:
-        plan = read_json(folder / PLAN)
-        count, spec = int(plan["count"]), ImageSpec.from_dict(plan["spec"])
-        hdf5 = (folder / "images.h5").exists()
-        slots = _hdf5_slots(folder) if hdf5 else npy_slots(folder / "images.npy")
+        key = read_json(folder / PLAN)
+        count, spec = int(key["count"]), ImageSpec.from_dict(key["spec"])
+        slots = medium.load().slot_file(folder / medium.pixels)
         ledger = read_ledger(folder / LEDGER, count, spec.channels)
         images = slots.map()
     except (OSError, KeyError, TypeError, ValueError, SpecError) as error:
         raise FormatError(f"{folder} is no unfinished build that can be read: {error}", source=str(folder)) from error
     if slots.shape != (count, *spec.slot_shape):
-        # Rows are being dropped, or the header is damaged: either way plan and pixels do not speak of the same slots.
+        # Rows are being dropped, or the header is damaged: either way plan and pixels speak of different slots.
         raise FormatError(f"{folder}: the pixels are of {slots.shape}, its plan says otherwise", source=str(folder))
     claimed = sealed(ledger)
-    publication = Publication(
-        description=Description(count=count, shape=spec.slot_shape, spec=spec),
-        status=np.where(claimed, ledger["status"], EMPTY).astype(np.uint8),
-        checksums=np.where(claimed, ledger["checksum"], 0).astype(np.uint64),
-        targets={},
-        samples=None,
-    )
-    return Store(
-        medium="hdf5" if hdf5 else "npy",
+    status = np.where(claimed, ledger["status"], EMPTY).astype(np.uint8)
+    checksums = np.where(claimed, ledger["checksum"], 0).astype(np.uint64)
+    return Opened(
+        medium=medium.name,
         path=folder,
-        images=images,
-        publication=publication,
+        array=SlotArray(images, status, checksums),
+        description=Description(count=count, shape=spec.slot_shape, spec=spec),
         load_table=_no_table,
     )
 
 
-def _hdf5_slots(folder: Path) -> SlotFile:
-    from arraystore._stores.hdf5_file import slots_of  # noqa: PLC0415 - h5py takes a tenth of a second
+def _open_published(path: Path) -> Opened:
+    medium = medium_at(path)
+    if medium is None:
+        raise _no_store(path)
+    return medium.load().open_published(path)
 
-    return slots_of(folder / "images.h5")
+
+def _no_store(path: Path) -> FormatError:
+    """Return the error that says that nothing is there, or only an unfinished build."""
+    partial = partial_of(path)
+    hint = f"; {partial} is an unfinished build, call build again to finish it" if partial.is_dir() else ""
+    return FormatError(f"there is no store at {path}{hint}", source=str(path))
 
 
 def _no_table(name: str) -> pa.Table:

@@ -17,26 +17,21 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from arraystore.errors import FormatError, SpaceError, StoreError, StoreExistsError
-from arraystore._stores.draft import Filled
-from arraystore._format.specification import FAILED
-from arraystore._format.files import fsync_path, read_json, write_at, write_json
 from arraystore._common.limits import free_disk_bytes
-from arraystore._stores.draft import Plan, needed_bytes
+from arraystore._format.files import fsync_path, read_json, write_at, write_json
 from arraystore._format.ledger import Ledger, sealed
+from arraystore._format.specification import FAILED
 from arraystore._stores.build_lock import Lock
+from arraystore._stores.draft import BuildKey, Filled, needed_bytes
+from arraystore._stores.media import MEDIA, Medium, medium_of
+from arraystore.errors import FormatError, SpaceError, StoreError, StoreExistsError
 
 __all__ = ["LEDGER", "PLAN", "PartialFolder", "finish_published", "partial_of", "reserve"]
 
 LEDGER, PLAN, _REASONS, _LOCK = "ledger.npy", "plan.json", "reasons.jsonl", "lock"
 _WORKING = (LEDGER, _REASONS, _LOCK, PLAN)  # in the order of removal: the plan says that it is not yet complete
-_OURS = frozenset(
-    (
-        *_WORKING,
-        *("store.json", "images.npy", "status.npy", "checksums.npy", "samples.parquet", "dropped.parquet"),
-        *("images.h5", PLAN + ".new"),
-    )
-)
+_NEW_PLAN = PLAN + ".new"
+_OURS = frozenset((*_WORKING, _NEW_PLAN, *(name for medium in MEDIA for name in (medium.pixels, *medium.names))))
 _TRIES = 10
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -65,9 +60,8 @@ class PartialFolder:
     def __init__(  # noqa: PLR0913 - one call in each medium
         self,
         target: Path,
-        plan: Plan,
-        pixels: str,
-        offset: int,
+        key: BuildKey,
+        medium: Medium,
         *,
         is_store: Callable[[Path], bool],
         overwrite: bool,
@@ -77,8 +71,9 @@ class PartialFolder:
         self.path = partial_of(target)
         self.reasons: dict[int, str] = {}
         self.same_decoders = True
-        self._plan = plan
-        self._pixels = self.path / pixels
+        self._key = key
+        self._medium = medium
+        self._pixels = self.path / medium.pixels
         self._held = ExitStack()
         self._overwrite = overwrite
         self._is_store = is_store
@@ -96,15 +91,15 @@ class PartialFolder:
             if self.resumed:
                 self.reasons = _read_reasons(self.path / _REASONS)
                 # A call that was killed while it published may have dropped rows, or known of others that failed.
-                _clear(self.path, _names_of(self.path) - {*_WORKING, pixels})
+                _clear(self.path, _names_of(self.path) - {*_WORKING, medium.pixels})
             else:
                 # The plan first: without it, what is left counts as nothing.
                 _clear(self.path, (PLAN, *(_names_of(self.path) - {_LOCK})))
             with self.writing():
-                self._ledger = Ledger(self.path / LEDGER, plan.count, plan.spec.channels)
+                self._ledger = Ledger(self.path / LEDGER, key.count, key.spec.channels)
             self._held.callback(self._ledger.close)
             if self.resumed:
-                self._withdraw_what_was_cut_off(offset)
+                self._withdraw_what_was_cut_off(medium.head_bytes)
         except BaseException:
             self.abandon()
             raise
@@ -136,8 +131,8 @@ class PartialFolder:
                     file_of_reasons.write(b"\n")  # ends a line that was cut short
             fsync_path(self.path)
             if not self.resumed:
-                new = self.path / (PLAN + ".new")
-                write_json(new, self._plan.to_json())
+                new = self.path / _NEW_PLAN
+                write_json(new, self._key.to_json())
                 new.replace(self.path / PLAN)
                 fsync_path(self.path)
                 fsync_path(self.path.parent)
@@ -190,16 +185,23 @@ class PartialFolder:
                 raise
             free = free_disk_bytes(self.target.parent)
             if not (self.path / PLAN).exists():  # nothing is begun, and nothing will be left
-                raise _space_error(self.target.parent, needed_bytes(self._plan.count, self._plan.spec), free) from error
+                raise _space_error(self.target.parent, needed_bytes(self._key.count, self._key.spec), free) from error
             raise SpaceError(
                 f"the volume of {self.target.parent} filled up, {free / 1e9:.2f} GB are free: what is done is kept in "
                 f"{self.path}; free some space, and the same call goes on from there",
-                needed_bytes=needed_bytes(self._plan.count, self._plan.spec),
+                needed_bytes=needed_bytes(self._key.count, self._key.spec),
                 free_bytes=free,
             ) from error
 
-    def publish_folder(self) -> None:
-        """Give the folder itself the target's name."""
+    def publish(self) -> None:
+        """Give the target's name to the folder, or to the file of pixels if that holds everything by now."""
+        if not self._medium.is_folder:
+            fsync_path(self._pixels)
+            self._pixels.replace(self.target)
+            fsync_path(self.target.parent)
+            _remove(self.path)
+            self.release()
+            return
         fsync_path(self.path)
         replaces = self.target.exists()
         (_exchange if replaces else os.rename)(self.path, self.target)
@@ -207,14 +209,6 @@ class PartialFolder:
         # After the rename: a crash in between leaves files too many, the other way round it would lose all the work.
         self.release()
         _tidy(self.target)
-
-    def publish_file(self) -> None:
-        """Give the file of pixels, which holds everything by now, the target's name, and remove the folder."""
-        fsync_path(self._pixels)
-        self._pixels.replace(self.target)
-        fsync_path(self.target.parent)
-        _remove(self.path)
-        self.release()
 
     def abandon(self) -> None:
         """Release it after a failure to begin; what was made for a new build is removed again."""
@@ -239,7 +233,7 @@ class PartialFolder:
 
     def _withdraw_what_was_cut_off(self, offset: int) -> None:
         """Whoever cut the file of pixels, what is gone is not claimed, before the file is made long again."""
-        left = max(self._pixels.stat().st_size - offset, 0) // self._plan.spec.slot_bytes
+        left = max(self._pixels.stat().st_size - offset, 0) // self._key.spec.slot_bytes
         self._ledger.withdraw(left + np.flatnonzero(sealed(self._ledger.rows)[left:]))
 
     def _check_target(self) -> None:
@@ -265,8 +259,8 @@ class PartialFolder:
             was = read_json(self.path / PLAN)
         except FormatError as error:
             raise StoreError(f"{error}; discard this unfinished build with fresh=True (--fresh)") from error
-        self.same_decoders = was.get("decoders") == self._plan.decoders
-        differing = self._plan.differences(was)
+        self.same_decoders = was.get("decoders") == self._key.decoders
+        differing = self._key.differences(was)
         if differing:
             raise StoreError(
                 f"{self.path} holds an unfinished build of something else: {'; '.join(differing)}. Finish that one by "
@@ -275,13 +269,13 @@ class PartialFolder:
         return True
 
     def _check_space(self) -> None:
-        needed = needed_bytes(self._plan.count, self._plan.spec)
+        needed = needed_bytes(self._key.count, self._key.spec)
         free = free_disk_bytes(self.target.parent)
         if needed > free:
             raise _space_error(self.target.parent, needed, free)
 
 
-def finish_published(target: Path, plan: Plan) -> bool:
+def finish_published(target: Path, key: BuildKey) -> bool:
     """Return whether a killed call had published ``plan`` but not tidied up; if so, tidy up.
 
     Raises:
@@ -293,10 +287,11 @@ def finish_published(target: Path, plan: Plan) -> bool:
         with contextlib.suppress(OSError):  # that call's last step; a folder with anything in it stays
             partial.rmdir()
     # The plan lies in the folder that has become the store, or in the folder whose one file has become the store.
-    is_file = target.is_file() and not (partial / "images.h5").exists()
+    medium = medium_of(target)
+    is_file = not medium.is_folder and target.is_file() and not (partial / medium.pixels).exists()
     folder = partial if is_file else target
     try:
-        if plan.differences(read_json(folder / PLAN)):
+        if key.differences(read_json(folder / PLAN)):
             return False
     except FormatError:
         return False

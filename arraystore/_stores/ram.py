@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-
-import numpy as np
-import numpy.typing as npt
-
-from arraystore.errors import SpaceError
-from arraystore._stores.draft import Filled
-from arraystore._format.slot_file import SlotFile
-from arraystore._format.ledger import ledger_dtype
-from arraystore._common.limits import available_memory_bytes
-from arraystore._stores.draft import Plan
-from arraystore._format.publication import Publication
-from arraystore._reading.store import Store
-import math
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import numpy.typing as npt
-from arraystore._stores.hdf5_file import dataset_blocks
-from arraystore._common.digests import file_blocks
-from arraystore.errors import FormatError
-from arraystore._format.slot_file import PAGE_BYTES, PIXELS_OFFSET, SlotFile, npy_form, npy_header, npy_slots
-from arraystore._format.samples import read_parquet
-from arraystore._stores import Store
-from arraystore._stores.opening import no_store
-from arraystore._stores.hdf5_file import check_heaps
+
+from arraystore._common.limits import available_memory_bytes
+from arraystore._format.contents import SlotPixels
+from arraystore._format.ledger import ledger_dtype
+from arraystore._format.publication import Publication
+from arraystore._format.slot_file import SlotFile
+from arraystore._stores.draft import BuildKey, Filled
+from arraystore._stores.opened import Opened
+from arraystore._stores.slot_array import SlotArray
+from arraystore.errors import FormatError, SpaceError
+
 if TYPE_CHECKING:
-    import h5py
     import pyarrow as pa
 
-__all__ = ["MemoryDraft"]
+__all__ = ["MemoryContents", "MemoryDraft"]
 
 
 class MemoryDraft:
@@ -44,20 +32,20 @@ class MemoryDraft:
         SpaceError: there is not enough memory for the slots.
     """
 
-    def __init__(self, plan: Plan) -> None:
-        needed = plan.count * plan.spec.slot_bytes
+    def __init__(self, key: BuildKey) -> None:
+        needed = key.count * key.spec.slot_bytes
         available = available_memory_bytes()
         if available is not None and needed > available:
             raise SpaceError(
-                f"{plan.count:,} slots need {needed / 1e9:.2f} GB of memory, {available / 1e9:.2f} GB are free: "
+                f"{key.count:,} slots need {needed / 1e9:.2f} GB of memory, {available / 1e9:.2f} GB are free: "
                 "give a path to build on disk, or a smaller size",
                 needed_bytes=needed,
                 free_bytes=available,
             )
         # Zeros are the system's own fresh pages: nothing is written, so no memory is taken before a slot is filled.
-        self.slots = np.zeros((plan.count, *plan.spec.slot_shape), np.uint8)
-        self.ledger = np.zeros(plan.count, ledger_dtype(plan.spec.channels))
-        self.settled = np.zeros(plan.count, bool)
+        self.slots = np.zeros((key.count, *key.spec.slot_shape), np.uint8)
+        self.ledger = np.zeros(key.count, ledger_dtype(key.spec.channels))
+        self.settled = np.zeros(key.count, bool)
         self.reasons: dict[int, str] = {}
         self.same_decoders = True
         self.file: SlotFile | None = None
@@ -82,15 +70,15 @@ class MemoryDraft:
         """Give up all slots from ``count`` on."""
         self.slots = self.slots[:count]
 
-    def publish(self, publication: Publication) -> Store:
+    def publish(self, publication: Publication) -> Opened:
         """Return the store."""
         images = self.slots
         images.flags.writeable = False
-        return Store(
+        return Opened(
             medium="ram",
             path=None,
-            images=images,
-            publication=publication,
+            array=SlotArray(images, publication.status, publication.checksums, publication.targets),
+            description=publication.description,
             load_table={"samples": publication.samples, "dropped": publication.dropped}.get,
         )
 
@@ -98,25 +86,24 @@ class MemoryDraft:
         """Nothing outlives the process."""
 
 
-class _MemoryParts:
+class MemoryContents:
     """The arrays of a store in memory, which have no digests."""
 
     status, checksums = "status", "checksums"
     has_digests = False
     place = "the store in memory"
 
-    def __init__(self, store: Store) -> None:
-        if len(store.images) == 0:
-            raise FormatError(f"{self.place} was closed; verify a store before you close it")
-        self._store = store
-        self._arrays: dict[str, npt.NDArray[Any]] = {"status": store.status, "checksums": store.checksums}
-        self._arrays.update((self.target(name), array) for name, array in store.targets.items())
+    def __init__(self, opened: Opened) -> None:
+        self._opened = opened
+        arrays = {"status": opened.array.status, "checksums": opened.array.checksums}
+        self._arrays: dict[str, npt.NDArray[Any]] = {k: array for k, array in arrays.items() if array is not None}
+        self._arrays.update((self.target(name), array) for name, array in opened.array.targets.items())
 
     def where(self, part: str) -> str:
         return f"the {part} of {self.place}"
 
     def text(self) -> bytes:
-        return self._store.description.to_text().encode()
+        return self._opened.description.to_text().encode()
 
     def present(self) -> list[str]:
         return list(self._arrays)
@@ -146,16 +133,18 @@ class _MemoryParts:
         return self._arrays[part]
 
     def table(self, name: str, columns: Sequence[str]) -> pa.Table | None:
-        return self._store.samples.select(columns) if name == "samples" else None
+        table = self._opened.load_table(name)
+        return None if table is None else table.select(columns)
 
     def column_names(self) -> list[str]:
-        return list(self._store.samples.column_names)
+        table = self._opened.load_table("samples")
+        return [] if table is None else list(table.column_names)
 
     def dropped(self) -> bool:
-        return bool(self._store.dropped())
+        return self._opened.load_table("dropped") is not None
 
-    def slots(self, shape: tuple[int, ...] | None) -> tuple[Slots, list[str]]:
-        images = self._store.images
+    def slots(self, shape: tuple[int, ...] | None) -> tuple[SlotPixels, list[str]]:
+        images = self._opened.array.images
         if images.shape != shape:
             raise FormatError(f"the images of {self.place} have shape {images.shape}, they should have {shape}")
         return images, []

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from arraystore.errors import ManifestError, SpecError, StoreError
-from arraystore._format.specification import STORED
-from arraystore._sources.manifest import Manifest
-from arraystore._format.samples import manifest_of, mtimes_us
-from arraystore._sources.stamps import STAMP, file_hashes, file_stamps
-from arraystore._stores import Store
-from arraystore._stores.opening import open_store
 from arraystore._common.text_list import TextList
+from arraystore._format.samples import manifest_of, mtimes_us
+from arraystore._format.specification import STORED
+from arraystore._reading.store import Store
+from arraystore._sources.manifest import Manifest
+from arraystore._sources.stamps import STAMP, file_hashes, file_stamps
+from arraystore._stores.opening import open_store
+from arraystore.errors import ManifestError, SpecError, StoreError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -111,7 +111,7 @@ def compare(  # noqa: PLR0913 - each option is keyword-only
     """
     if removed not in ("drop", "keep"):
         raise SpecError(f"removed must be 'drop' or 'keep', not {removed!r}")
-    with open_store(path) as store:
+    with Store(open_store(path)) as store:
         if source is None:
             source = store.description.origin
         if source is None:

@@ -11,16 +11,16 @@ from typing import Literal
 import numpy as np
 
 from arraystore._building.build import TIMEOUT_S, Options, build_manifest
-from arraystore.errors import StoreError
 from arraystore._common.progress import Progress
-from arraystore._format.samples import manifest_of, mtimes_us
-from arraystore._sources.stamps import STAMP, file_stamps
-from arraystore._stores import Store
-from arraystore._stores.opening import open_store
 from arraystore._format.publication import Publication
-from arraystore._upkeep.reuse import Takeover
+from arraystore._format.samples import manifest_of, mtimes_us
 from arraystore._format.verification import Verification
+from arraystore._reading.store import Store
+from arraystore._sources.stamps import STAMP, file_stamps
+from arraystore._stores.opening import open_store
+from arraystore._upkeep.reuse import Takeover
 from arraystore._upkeep.verify import verify
+from arraystore.errors import StoreError
 
 __all__ = ["repair"]
 
@@ -75,7 +75,7 @@ def repair(  # noqa: PLR0913 - each option is keyword-only
         overwrite=True,
         fresh=fresh,
     )
-    store = open_store(path)
+    store = Store(open_store(path))
     found = verification or verify(path, workers=workers, progress=progress)
     if found.faults:
         raise StoreError(
@@ -107,6 +107,8 @@ def repair(  # noqa: PLR0913 - each option is keyword-only
             description=replace(publication.description, manifest_digest=digest),
         )
 
-    return build_manifest(
-        manifest, path, description.spec, options, load=takeover.load, known_bad=takeover.failed, amend=as_it_was
+    return Store(
+        build_manifest(
+            manifest, path, description.spec, options, load=takeover.load, known_bad=takeover.failed, amend=as_it_was
+        )
     )

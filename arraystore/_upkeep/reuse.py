@@ -7,14 +7,14 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from arraystore.errors import StoreError
 from arraystore._building.fill import Source, StoredSlot
-from arraystore._format.specification import FAILED
-from arraystore._format.slot_file import SlotFile
 from arraystore._format.samples import mtimes_us
+from arraystore._format.slot_file import SlotFile
+from arraystore._format.specification import FAILED
+from arraystore._reading.store import Store
 from arraystore._sources.stamps import STAMP
-from arraystore._stores import Store
-from arraystore._stores.opening import slots_of
+from arraystore._stores.opening import slot_file_of
+from arraystore.errors import StoreError
 
 __all__ = ["Takeover"]
 
@@ -48,7 +48,7 @@ class Takeover:
             raise StoreError("a store in memory has no files to take slots over from: build it again")
         self._load = load
         self._slots = slots
-        self._file: SlotFile = slots_of(store.path)
+        self._file: SlotFile = slot_file_of(store.path)
         self._checksums = np.asarray(store.checksums)
         self._reasons = {bad.slot: bad.reason for bad in store.bad()}
         samples = store.samples

@@ -12,12 +12,12 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from arraystore._building.build import TIMEOUT_S, Options, build_manifest
-from arraystore._upkeep.compare import Changes, compare
 from arraystore._common.progress import Progress
-from arraystore._format.samples import join_dropped
-from arraystore._stores import Store
-from arraystore._stores.opening import open_store
 from arraystore._format.publication import Publication
+from arraystore._format.samples import join_dropped
+from arraystore._reading.store import Store
+from arraystore._stores.opening import open_store
+from arraystore._upkeep.compare import Changes, compare
 from arraystore._upkeep.reuse import Takeover
 
 __all__ = ["update"]
@@ -89,7 +89,7 @@ def update(  # noqa: PLR0913 - each option is keyword-only
         fresh=fresh,
     )
     changes = changes or compare(path, source, removed=removed, content=content, labels=labels, targets=targets)
-    store = open_store(path)
+    store = Store(open_store(path))
     if not changes:
         return store
     with store:
@@ -102,6 +102,8 @@ def update(  # noqa: PLR0913 - each option is keyword-only
     def with_dropped(publication: Publication) -> Publication:
         return replace(publication, dropped=join_dropped(changes.dropped, publication.dropped))
 
-    return build_manifest(
-        changes.manifest, path, spec, options, load=takeover.load, known_bad=takeover.failed, amend=with_dropped
+    return Store(
+        build_manifest(
+            changes.manifest, path, spec, options, load=takeover.load, known_bad=takeover.failed, amend=with_dropped
+        )
     )

@@ -1,42 +1,18 @@
-"""Prove that a store is whole: every byte of it, at the speed of memory, without changing one.
-
-The pixels have a checksum a slot; all else has the digests in store.json, which has one of itself. What they cannot
-prove, that the parts fit each other, is checked beside them. All that is wrong is found, not only the first.
-"""
+"""Prove that a store is whole."""
 
 from __future__ import annotations
 
-import json
-import math
 import os
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from arraystore._format.parts import COLUMNS, Parts, Slots
-from arraystore._stores.opening import parts_of
-from arraystore._format.checksums import checksum_of_zeros, wrong_slots
-from arraystore._common.digests import digest_of
-from arraystore._format.specification import seal_of
-from arraystore.errors import BadImage, FormatError, SpecError
-from arraystore._format.specification import FAILED, STORED, Description
-from arraystore._common.limits import usable_cpus
-from arraystore._common.progress import Progress, reporting
-from arraystore._format.samples import manifest_of
-from arraystore._stores import Store
-from arraystore._format.verification import Verification
-from arraystore._format.verification import _Check
+from arraystore._common.progress import Progress
+from arraystore._format.verification import Verification, verify_contents
+from arraystore._reading.store import Store
+from arraystore._stores.opening import contents_of
 
 __all__ = ["verify"]
-
-# Threads that wait for a disk take no core.
-_LEAST_WORKERS = 4
 
 
 def verify(
@@ -58,13 +34,7 @@ def verify(
     Raises:
         SpecError: workers is less than 1.
     """
-    if workers is not None and workers < 1:
-        raise SpecError(f"workers must be at least 1, not {workers!r}")
-    place = store.path or store if isinstance(store, Store) else Path(store).absolute()
-    with reporting(progress) as report:
-        check = _Check(report)
-        with check.finding():
-            check.run(parts_of(place), workers or max(_LEAST_WORKERS, usable_cpus()))
-        return check.verification()
-
-
+    if isinstance(store, Store):
+        return store.verify(workers=workers, progress=progress)
+    contents = partial(contents_of, Path(store).absolute())
+    return verify_contents(contents, workers=workers, progress=progress)

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from arraystore._format.specification import FAILED, FORMAT_VERSION, STORED
-from arraystore._stores import Store
-from arraystore._common.tables import class_rows
-from arraystore._sources.targets import count_classes
 from arraystore._common.limits import disk_bytes
-from arraystore._common.wording import flat
-from arraystore._common.tables import print_rows
-from arraystore._common.wording import readable
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from arraystore._common.tables import class_rows, print_rows
+from arraystore._common.wording import flat, readable
+from arraystore._format.specification import FAILED, FORMAT_VERSION, STORED
+from arraystore._reading.store import Store
+from arraystore._sources.targets import count_classes
 
 __all__ = ["describe", "print_facts"]
-
 
 
 def describe(store: Store, path: Path) -> dict[str, Any]:
@@ -84,5 +76,3 @@ def _rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield f"target {flat(name)}", f"{target['dtype']} ({', '.join(map(str, target['shape']))})"
     yield from class_rows(facts["classes"])
     yield "format", f"version {facts['format_version']}, written by {flat(facts['writer'])}"
-
-

@@ -1,20 +1,17 @@
 """TODO."""
 
 from __future__ import annotations
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any
-from arraystore.errors import BadImage
+
+from collections.abc import Iterator
+
+from arraystore._building.forecast import Forecast
 from arraystore._common.tables import class_rows, print_rows
 from arraystore._common.wording import flat, readable
-from arraystore.spec import ImageSpec
-from arraystore._building.forecast import Forecast
 
 __all__ = ["print_forecast"]
 
 _LISTED = 10
 _MEDIA = {"ram": "RAM", "npy": ".npy folder", "hdf5": "HDF5 file"}
-
 
 
 def print_forecast(forecast: Forecast) -> None:

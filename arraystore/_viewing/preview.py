@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from arraystore.errors import SpecError
 from arraystore._format.specification import EMPTY, FAILED, STORED
+from arraystore.errors import SpecError
 from arraystore.spec import ImageSpec
 
 __all__ = ["draw_preview"]

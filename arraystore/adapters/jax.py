@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Unpack
 
-from arraystore._reading import loader
 from arraystore._common.extras import framework
+from arraystore._reading import loader
 from arraystore.errors import SpecError
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from functools import cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Unpack
 
-from arraystore._common.extras import framework
-from arraystore.errors import SpecError
-from arraystore._reading.loader import Loader, LoaderOptions
-from arraystore.spec import Layout
 from arraystore._common.checks import whole_number
+from arraystore._common.extras import framework
+from arraystore._reading.loader import Loader, LoaderOptions
+from arraystore.errors import SpecError
+from arraystore.spec import Layout
 
 if TYPE_CHECKING:
     from arraystore._reading.slot_arrays import Slots

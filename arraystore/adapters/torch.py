@@ -15,4 +15,3 @@ try:
     from arraystore.adapters.torch_loader import Loader
 except ImportError as error:
     raise MissingExtraError(f"PyTorch cannot be imported ({error}); pip install 'arraystore[torch]'") from error
-

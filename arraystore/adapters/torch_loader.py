@@ -13,9 +13,9 @@ import numpy.typing as npt
 import torch
 
 from arraystore._augmenting.augment import Augment, Dtype
-from arraystore.errors import SpecError
 from arraystore._reading.loader import LoaderOptions
 from arraystore._reading.slot_arrays import Slots
+from arraystore.errors import SpecError
 
 __all__ = ["Loader"]
 

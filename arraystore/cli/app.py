@@ -11,9 +11,9 @@ from typing import Annotated
 
 import typer
 
-import arraystore
 from arraystore import ArraystoreError, BadImage, BadImagesError, SpecError
 from arraystore._common.wording import flat, many
+from arraystore._version import __version__
 
 __all__ = ["Debug", "app", "errors_reported", "print_bad"]
 
@@ -27,7 +27,7 @@ _OPTIONS = {"overwrite=True": "--overwrite", "fresh=True": "--fresh", "timeout_s
 
 def _version(wanted: bool) -> None:  # noqa: FBT001 - typer passes the option's value by position
     if wanted:
-        typer.echo(f"arraystore {arraystore.__version__}")
+        typer.echo(f"arraystore {__version__}")
         raise typer.Exit
 
 

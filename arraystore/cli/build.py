@@ -14,12 +14,12 @@ import typer
 import arraystore
 from arraystore import Progress, Store
 from arraystore._building.build import TIMEOUT_S
+from arraystore._common.limits import disk_bytes
+from arraystore._common.progress import reporting
+from arraystore._common.wording import flat, many, readable
+from arraystore._viewing.forecast_text import print_forecast
 from arraystore.cli import options
 from arraystore.cli.app import Debug, app, errors_reported, print_bad
-from arraystore._viewing.forecast_text import print_forecast
-from arraystore._common.limits import disk_bytes
-from arraystore._common.wording import flat, many, readable
-from arraystore._common.progress import reporting
 from arraystore.spec import DEFAULT_MAX_PIXELS
 
 __all__ = ["GOES_ON", "Watch", "print_summary"]

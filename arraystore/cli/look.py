@@ -9,11 +9,12 @@ from typing import Annotated
 
 import typer
 
+from arraystore._common.wording import many
+from arraystore._reading.store import Store
+from arraystore._stores.opening import open_store
+from arraystore._viewing.describe import describe, print_facts
 from arraystore.cli import options
 from arraystore.cli.app import Debug, app, errors_reported
-from arraystore._viewing.describe import describe, print_facts
-from arraystore._common.wording import many
-from arraystore._stores.opening import open_store
 
 __all__: list[str] = []
 
@@ -27,7 +28,7 @@ def _info(
 ) -> None:
     """Say what is in a store."""
     with errors_reported(debug=debug):
-        with open_store(path) as store:
+        with Store(open_store(path)) as store:
             facts = describe(store, path)
         if as_json:
             typer.echo(json.dumps(facts, indent=2))
@@ -50,7 +51,7 @@ def _preview(  # noqa: PLR0913 - each is an option of the command
     with errors_reported(debug=debug):
         from arraystore._viewing.preview import draw_preview  # noqa: PLC0415 - OpenCV takes a tenth of a second
 
-        with open_store(path) as store:
+        with Store(open_store(path)) as store:
             chosen = None if ranges is None else _expand(ranges, len(store))
             draw_preview(store, out, slots=chosen, count=count, seed=seed)
         typer.echo(f"wrote {out}")

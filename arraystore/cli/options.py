@@ -9,7 +9,28 @@ import typer
 
 from arraystore import spec
 
-__all__ = ["Background", "Colour", "Exact", "Filter", "Fit", "Fresh", "Layout", "MaxBad", "MaxPixels", "Processes", "Quiet", "Size", "Source", "Store", "Timeout", "Workers", "parse_background", "parse_max_bad", "parse_size", "parse_slots"]
+__all__ = [
+    "Background",
+    "Colour",
+    "Exact",
+    "Filter",
+    "Fit",
+    "Fresh",
+    "Layout",
+    "MaxBad",
+    "MaxPixels",
+    "Processes",
+    "Quiet",
+    "Size",
+    "Source",
+    "Store",
+    "Timeout",
+    "Workers",
+    "parse_background",
+    "parse_max_bad",
+    "parse_size",
+    "parse_slots",
+]
 
 _NAMED_BACKGROUNDS = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (128, 128, 128), "gray": (128, 128, 128)}
 

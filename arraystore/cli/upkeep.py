@@ -13,12 +13,12 @@ import typer
 import arraystore
 from arraystore import Changes
 from arraystore._building.build import TIMEOUT_S
+from arraystore._common.progress import reporting
+from arraystore._common.wording import flat, many
+from arraystore._viewing.verification_text import damage_lines, verification_facts, whole_line
 from arraystore.cli import options
 from arraystore.cli.app import Debug, app, errors_reported
 from arraystore.cli.build import GOES_ON, Watch, print_summary
-from arraystore._common.wording import flat, many
-from arraystore._common.progress import reporting
-from arraystore._viewing.verification_text import damage_lines, verification_facts, whole_line
 
 __all__: list[str] = []
 

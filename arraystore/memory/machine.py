@@ -8,9 +8,9 @@ import re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import arraystore
-from arraystore._common.wording import readable
 from arraystore._common.limits import available_memory_bytes, usable_cpus
+from arraystore._common.wording import readable
+from arraystore._version import __version__
 
 __all__ = ["file_system", "machine_facts"]
 
@@ -29,7 +29,7 @@ def machine_facts() -> dict[str, str]:
         "memory": ", ".join(memory),
         "kernel": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "arraystore": arraystore.__version__,
+        "arraystore": __version__,
     }
     for name in _PACKAGES:
         try:

@@ -7,7 +7,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from arraystore.memory.chart import PALETTE
 from arraystore.memory.report import Measurement, MemoryReport
 from arraystore.memory.svg import curves, element, escaped, portrait, swatch
-from arraystore.memory.words import GLOSSARY, MISSING, Column, array_of, columns, endings, figure, headline, reading_lines, size
+from arraystore.memory.words import (
+    GLOSSARY,
+    MISSING,
+    Column,
+    array_of,
+    columns,
+    endings,
+    figure,
+    headline,
+    reading_lines,
+    size,
+)
 
 __all__ = ["page"]
 

@@ -12,13 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from arraystore._common.checks import parse_bytes
-from arraystore.errors import DecodeError, ManifestError, SpecError
 from arraystore._building.fill import read_source
-from arraystore._decoding.header import read_header
-from arraystore._common.wording import flat, many, readable
+from arraystore._common.checks import is_whole, parse_bytes
 from arraystore._common.limits import available_memory_bytes, free_disk_bytes
+from arraystore._common.wording import flat, many, readable
+from arraystore._decoding.header import read_header
 from arraystore._sources.manifest import Manifest
+from arraystore._stores.draft import needed_bytes
+from arraystore.errors import DecodeError, ManifestError, SpecError
 from arraystore.memory.calls import profile_memory
 from arraystore.memory.machine import file_system, machine_facts
 from arraystore.memory.report import Measurement, MemoryReport
@@ -26,8 +27,6 @@ from arraystore.memory.stages import Stage, reporting
 from arraystore.memory.strategies import Strategy, strategies_of
 from arraystore.memory.trace import check_options
 from arraystore.spec import DEFAULT_MAX_PIXELS, ImageSpec
-from arraystore._common.checks import is_whole
-from arraystore._stores.draft import needed_bytes
 
 __all__ = ["COUNT", "TIMEOUT_S", "profile"]
 

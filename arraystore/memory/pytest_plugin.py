@@ -14,8 +14,8 @@ from contextlib import ExitStack
 import pytest
 
 from arraystore._common.checks import parse_bytes
-from arraystore.errors import SpecError
 from arraystore._common.wording import readable
+from arraystore.errors import SpecError
 from arraystore.memory.report import Measurement
 from arraystore.memory.trace import MemoryTrace
 

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._api import build
+from arraystore._reading.store import Store
 from arraystore.errors import SpecError
 from arraystore.memory.calls import mark
-from arraystore._stores import Store
 
 __all__ = ["STRATEGIES", "Strategy", "strategies_of"]
 

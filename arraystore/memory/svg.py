@@ -7,7 +7,19 @@ import unicodedata
 from collections.abc import Sequence
 
 from arraystore._common.wording import flat
-from arraystore.memory.chart import PALETTE, Chart, Label, Look, Paper, Series, lay_out, look, memory_axis, thin, time_axis
+from arraystore.memory.chart import (
+    PALETTE,
+    Chart,
+    Label,
+    Look,
+    Paper,
+    Series,
+    lay_out,
+    look,
+    memory_axis,
+    thin,
+    time_axis,
+)
 from arraystore.memory.placement import Point
 from arraystore.memory.report import Measurement, MemoryReport
 from arraystore.memory.words import figure

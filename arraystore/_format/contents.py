@@ -1,43 +1,33 @@
-"""The parts of a store as `arraystore.verify` audits them: nothing is trusted, mapped or written.
+"""What a store holds, as `arraystore.verify` reads it: nothing is trusted, mapped or written.
 
-Whatever is wrong with a part is a FormatError that names it, and no other error. A part is a file of a folder, a
-dataset of an HDF5 file, or an array of a store in memory; its name is the one that ``digests`` in store.json has for
-it.
+A store holds entries: files of a folder, datasets of an HDF5 file, or arrays in memory. The name of an entry is the one
+that ``digests`` in store.json has for it. Whatever is wrong with an entry is a FormatError that names it, and no other
+error. Each medium has its own `Contents`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from arraystore._stores.hdf5_file import dataset_blocks
-from arraystore._common.digests import file_blocks
+from arraystore._format.slot_file import SlotFile
 from arraystore.errors import FormatError
-from arraystore._format.slot_file import PAGE_BYTES, PIXELS_OFFSET, SlotFile, npy_form, npy_header, npy_slots
-from arraystore._format.samples import read_parquet
-from arraystore._stores import Store
-from arraystore._stores.opening import no_store
-from arraystore._stores.hdf5_file import check_heaps
 
 if TYPE_CHECKING:
-    import h5py
     import pyarrow as pa
 
-__all__ = ["COLUMNS", "Parts", "Slots"]
+__all__ = ["COLUMNS", "JSON_ENTRY", "Contents", "SlotPixels", "reading"]
 
 COLUMNS = ("source", "height", "width", "bytes", "mtime", "reason")  # that every samples table has
-_JSON_LIMIT_BYTES = 64 << 20
-_JSON, _IMAGES = "store.json", "images.npy"
-Slots = SlotFile | npt.NDArray[np.uint8]
+JSON_ENTRY = "store.json"
+SlotPixels = SlotFile | npt.NDArray[np.uint8]
 
 
-class Parts(Protocol):
+class Contents(Protocol):
     """What a check needs of a medium.
 
     Attributes:
@@ -94,12 +84,12 @@ class Parts(Protocol):
     def dropped(self) -> bool:
         """Return whether rows of the manifest were dropped."""
 
-    def slots(self, shape: tuple[int, ...] | None) -> tuple[Slots, list[str]]:
+    def slots(self, shape: tuple[int, ...] | None) -> tuple[SlotPixels, list[str]]:
         """Return where the pixels lie, and what is wrong with all that surrounds them; ``shape`` as store.json says."""
 
 
 @contextmanager
-def _reading(place: str) -> Iterator[None]:
+def reading(place: str) -> Iterator[None]:
     """Turn whatever a library raises on damage into one error that names the place."""
     try:
         yield
@@ -107,5 +97,3 @@ def _reading(place: str) -> Iterator[None]:
         raise
     except Exception as error:  # numpy, pyarrow and h5py each raise many kinds, and EIO is one more
         raise FormatError(f"{place} cannot be read: {error or type(error).__name__}", source=place) from error
-
-

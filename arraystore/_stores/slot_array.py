@@ -14,13 +14,13 @@ import numpy.typing as npt
 
 from arraystore.errors import FormatError
 
-__all__ = ["Part"]
+__all__ = ["SlotArray", "file_identity"]
 
 Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Part:
+class SlotArray:
     """Slots that lie in one array, with what is known of each.
 
     It pickles: what is mapped is sent by the name of its file, and mapped again there; what is in RAM is copied.
@@ -40,7 +40,7 @@ class Part:
 
     def __post_init__(self) -> None:
         mapped = {str(array.filename) for array in self._arrays() if _is_mapping(array)}
-        object.__setattr__(self, "_files", {path: _identity(path) for path in mapped})
+        object.__setattr__(self, "_files", {path: file_identity(path) for path in mapped})
 
     def _arrays(self) -> tuple[Array | None, ...]:
         return self.images, self.status, self.checksums, *self.targets.values()
@@ -64,7 +64,7 @@ class Part:
             return None
         return descriptor
 
-    def __reduce__(self) -> tuple[Callable[..., Part], tuple[Any, ...]]:
+    def __reduce__(self) -> tuple[Callable[..., SlotArray], tuple[Any, ...]]:
         return _receive, (tuple(self.targets), [self._sendable(array) for array in self._arrays()])
 
     def _sendable(self, array: Array | None) -> Any:
@@ -86,7 +86,7 @@ class _Mapping:
 
     def map(self) -> Array:
         try:
-            if _identity(self.path) == self.identity:
+            if file_identity(self.path) == self.identity:
                 return np.memmap(self.path, self.dtype, "r", self.offset, self.shape, self.order)
         except (OSError, ValueError):  # it went this moment, or was cut short
             pass
@@ -96,9 +96,9 @@ class _Mapping:
         )
 
 
-def _receive(names: tuple[str, ...], sent: list[Any]) -> Part:
+def _receive(names: tuple[str, ...], sent: list[Any]) -> SlotArray:
     images, status, checksums, *targets = [each.map() if isinstance(each, _Mapping) else each for each in sent]
-    return Part(images, status, checksums, dict(zip(names, targets, strict=True)))
+    return SlotArray(images, status, checksums, dict(zip(names, targets, strict=True)))
 
 
 def _is_mapping(array: Array | None) -> TypeGuard[np.memmap[Any, Any]]:
@@ -107,7 +107,8 @@ def _is_mapping(array: Array | None) -> TypeGuard[np.memmap[Any, Any]]:
     return isinstance(array, np.memmap) and array.filename is not None and isinstance(base, mmap.mmap)
 
 
-def _identity(path: str) -> tuple[int, int]:
+def file_identity(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Return device and number of the file or folder that has a name now; zeros for none."""
     try:
         info = Path(path).stat()
     except OSError:
