@@ -19,7 +19,7 @@ from arraystore._sources.manifest import Manifest
 from arraystore._sources.targets import given_targets
 from arraystore._stores.opening import open_store
 from arraystore.errors import FormatError, SpecError
-from arraystore.spec import DEFAULT_MAX_PIXELS, Colour, Filter, Fit, ImageSpec, Layout, spec_of
+from arraystore.spec import DEFAULT_MAX_PIXELS, Color, Filter, Fit, ImageSpec, Layout, spec_of
 
 __all__ = ["build", "open_path"]
 
@@ -33,7 +33,7 @@ def build(  # noqa: PLR0913 - each option is keyword-only
     size: int | tuple[int, int] | None = None,
     fit: Fit = "stretch",
     filter: Filter = "bilinear",  # noqa: A002 - the spec's word
-    colour: Colour = "rgb",
+    color: Color = "rgb",
     layout: Layout = "NCHW",
     background: tuple[int, int, int] = (255, 255, 255),
     exact: bool = False,
@@ -63,7 +63,7 @@ def build(  # noqa: PLR0913 - each option is keyword-only
         size: height and width of a slot in pixels; one number makes a square. Needed unless ``spec`` is given.
         fit: see `ImageSpec`, as for all options down to ``max_pixels``.
         filter: the antialiasing filter.
-        colour: ``"rgb"`` or ``"grey"``.
+        color: ``"rgb"`` or ``"gray"``.
         layout: ``"NCHW"`` or ``"NHWC"``.
         background: behind transparent pixels and beside padded images.
         exact: True decodes every JPEG at full size.
@@ -109,7 +109,7 @@ def build(  # noqa: PLR0913 - each option is keyword-only
         size,
         fit=fit,
         filter=filter,
-        colour=colour,
+        color=color,
         layout=layout,
         background=background,
         exact=exact,

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 __all__ = [
@@ -30,8 +31,10 @@ __all__ = [
     "BadImagesError",
     "DecodeError",
     "FormatError",
+    "Kind",
     "ManifestError",
     "MissingExtraError",
+    "Option",
     "ProfileError",
     "SpaceError",
     "SpecError",
@@ -40,22 +43,85 @@ __all__ = [
 ]
 
 
+class Kind(StrEnum):
+    """What is wrong with a source, a store or a call, for programs that act on it."""
+
+    UNREADABLE = "unreadable"  # the bytes cannot be read
+    UNKNOWN_FORMAT = "unknown format"
+    UNSUPPORTED = "unsupported"  # the format is known, this variant of it cannot be decoded
+    DAMAGED = "damaged"
+    ENDS_EARLY = "ends early"
+    TOO_LARGE = "too large"
+    TOO_SLOW = "too slow"
+    CRASHED = "crashed"  # it ended its worker process
+    INVALID = "invalid"  # an option, a label or a table does not make sense
+    EXISTS = "exists"
+    MISSING = "missing"
+    BUSY = "busy"  # another process is at work on it
+    NO_SPACE = "no space"
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """An option with a value, as advice speaks of it; Python and the command each spell it their own way.
+
+    Attributes:
+        name: of the argument, such as ``"overwrite"``.
+        value: of the argument; True for a switch.
+    """
+
+    name: str
+    value: Any = True
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.value!r}"
+
+
 class ArraystoreError(Exception):
     """The base of every error that arraystore raises on purpose.
+
+    Its text is the message, and after a colon the advice, with each option as Python spells it.
 
     Attributes:
         slot: the slot concerned, or None.
         source: the source concerned, as text, or None.
         reason: the cause alone, without slot and source; the whole message where there is nothing else.
+        kind: what is wrong, for programs; None where no kind fits.
+        message: what is wrong, for people, without the advice.
+        advice: what to do now; ``{0}`` and ``{1}`` stand for options; empty where there is nothing to advise.
+        options: the options that the advice speaks of.
     """
 
     def __init__(
-        self, message: str, *, slot: int | None = None, source: str | None = None, reason: str | None = None
+        self,
+        message: str,
+        *,
+        slot: int | None = None,
+        source: str | None = None,
+        reason: str | None = None,
+        kind: Kind | None = None,
+        advice: str = "",
+        options: Sequence[Option] = (),
     ) -> None:
-        super().__init__(message)
+        self.message = message
+        self.advice = advice
+        self.options = tuple(options)
+        super().__init__(self.text())
         self.slot = slot
         self.source = source
         self.reason = message if reason is None else reason
+        self.kind = kind
+
+    def text(self, spell: Callable[[Option], str] = str) -> str:
+        """Return message and advice.
+
+        Args:
+            spell: how to write an option; by default as Python does, ``overwrite=True``.
+        """
+        if not self.advice:
+            return self.message
+        # Only the advice is a template: a message may hold any bracket that a file name has.
+        return f"{self.message}: {self.advice.format(*map(spell, self.options))}"
 
     def __reduce__(self) -> tuple[Callable[..., ArraystoreError], tuple[Any, ...]]:
         return _rebuild, (type(self), self.args, self.__dict__)
@@ -88,11 +154,13 @@ class BadImage:
         slot: its slot.
         source: its source, as text; "unknown" where the store is too damaged to tell.
         reason: why.
+        kind: the same for programs; None where it is not known.
     """
 
     slot: int
     source: str
     reason: str
+    kind: Kind | None = None
 
 
 class BadImagesError(ArraystoreError, ValueError):
@@ -105,7 +173,7 @@ class BadImagesError(ArraystoreError, ValueError):
     """
 
     def __init__(self, message: str, *, bad: Sequence[BadImage], total: int, tried: int | None = None) -> None:
-        super().__init__(message, slot=bad[0].slot, source=bad[0].source, reason=bad[0].reason)
+        super().__init__(message, slot=bad[0].slot, source=bad[0].source, reason=bad[0].reason, kind=bad[0].kind)
         self.bad = tuple(bad)
         self.total = total
         self.tried = tried

@@ -13,11 +13,11 @@ from typing import Any, Literal, get_args
 from arraystore._common.checks import choice_of, is_whole, size_of
 from arraystore.errors import SpecError
 
-__all__ = ["Colour", "Filter", "Fit", "ImageSpec", "Layout", "Placement", "spec_of"]
+__all__ = ["Color", "Filter", "Fit", "ImageSpec", "Layout", "Placement", "spec_of"]
 
 Fit = Literal["stretch", "crop", "pad"]
 Filter = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
-Colour = Literal["rgb", "grey"]
+Color = Literal["rgb", "gray"]
 Layout = Literal["NCHW", "NHWC"]
 
 # Pillow refuses larger images than this; a decoder fed a header that lies would take gigabytes.
@@ -52,7 +52,7 @@ class ImageSpec:
         fit: ``"stretch"`` changes the aspect ratio to fill the slot, ``"crop"`` covers it and cuts the longer sides
             equally, ``"pad"`` fits the whole image in and fills the rest with ``background``.
         filter: the antialiasing filter; each gives the pixels that Pillow's ``Image.resize`` gives.
-        colour: ``"rgb"`` (C = 3, grey images become three equal channels) or ``"grey"`` (C = 1, ITU-R 601 luma).
+        color: ``"rgb"`` (C = 3, gray images become three equal channels) or ``"gray"`` (C = 1, ITU-R 601 luma).
         layout: ``"NCHW"`` keeps channels as planes, ``"NHWC"`` interleaves them.
         background: red, green and blue (0 to 255) behind transparent pixels and beside padded images.
         exact: True decodes every JPEG at full size; False lets libjpeg shrink by 1/2, 1/4 or 1/8 while the decoded
@@ -72,7 +72,7 @@ class ImageSpec:
     size: tuple[int, int]
     fit: Fit
     filter: Filter
-    colour: Colour
+    color: Color
     layout: Layout
     background: tuple[int, int, int]
     exact: bool
@@ -84,7 +84,7 @@ class ImageSpec:
         size: int | tuple[int, int],
         fit: Fit = "stretch",
         filter: Filter = "bilinear",  # noqa: A002 - the field's own word, as in design and Pillow
-        colour: Colour = "rgb",
+        color: Color = "rgb",
         layout: Layout = "NCHW",
         background: tuple[int, int, int] = (255, 255, 255),
         exact: bool = False,
@@ -94,7 +94,7 @@ class ImageSpec:
         set_field(self, "size", size_of(size))
         set_field(self, "fit", choice_of("fit", fit, get_args(Fit)))
         set_field(self, "filter", choice_of("filter", filter, get_args(Filter)))
-        set_field(self, "colour", choice_of("colour", colour, get_args(Colour)))
+        set_field(self, "color", choice_of("color", color, get_args(Color)))
         set_field(self, "layout", choice_of("layout", layout, get_args(Layout)))
         set_field(self, "background", _background(background))
         set_field(self, "exact", bool(exact))
@@ -114,8 +114,8 @@ class ImageSpec:
 
     @property
     def channels(self) -> int:
-        """Channels of a slot: 3 for ``"rgb"``, 1 for ``"grey"``."""
-        return 3 if self.colour == "rgb" else 1
+        """Channels of a slot: 3 for ``"rgb"``, 1 for ``"gray"``."""
+        return 3 if self.color == "rgb" else 1
 
     @property
     def slot_shape(self) -> tuple[int, int, int]:

@@ -29,8 +29,8 @@ def main() -> None:
     rng = np.random.default_rng(0)
     mixed = rng.permutation(len(store))
     held_out, train = store[mixed[: len(store) // 5]], store[mixed[len(store) // 5 :]]
-    as_floats = arraystore.Augment(dtype="float32", normalise=True)
-    mirrored = arraystore.Augment(hflip=0.5, dtype="float32", normalise=True)
+    as_floats = arraystore.Augment(dtype="float32", normalize=True)
+    mirrored = arraystore.Augment(hflip=0.5, dtype="float32", normalize=True)
 
     pixels, classes = int(np.prod(store.slot_shape)), len(store.classes)
     weights = [

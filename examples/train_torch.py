@@ -56,25 +56,25 @@ def main() -> None:
     mixed = np.random.default_rng(0).permutation(len(store))
     training, testing = store[mixed[len(store) // 5 :]], store[mixed[: len(store) // 5]]
     # uint8 goes to the device and becomes floats there, with the mean and standard deviation that the store has.
-    floats = {"device": options.device, "dtype": "float32", "normalise": True, "channels_last": True}
+    floats = {"device": options.device, "dtype": "float32", "normalize": True, "channels_last": True}
     crops = Augment(crop=RandomCrop(CROP), hflip=0.5)
     train_loader = Loader(training, options.batch_size, seed=1, augment=crops, **floats)
     test_loader = Loader(testing, options.batch_size, shuffle=False, **floats)
 
     torch.manual_seed(0)
     model = network(len(store.classes)).to(options.device, memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     kept = options.store.with_suffix(".pt")
     if kept.exists():
         state = torch.load(kept, map_location=options.device, weights_only=True)
         model.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
+        optimizer.load_state_dict(state["optimizer"])
         train_loader.load_state_dict(state["loader"])
         print(f"going on in epoch {train_loader.epoch}")
 
     def save() -> None:
         new = kept.with_suffix(".new")
-        state = {"model": model.state_dict(), "optimiser": optimiser.state_dict()}
+        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
         torch.save({**state, "loader": train_loader.state_dict()}, new)
         new.replace(kept)
 
@@ -82,9 +82,9 @@ def main() -> None:
         losses = []
         for images, labels in train_loader:
             loss = nn.functional.cross_entropy(model(images), labels)
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             losses.append(loss.detach())
             if len(losses) % options.save_every == 0:
                 save()

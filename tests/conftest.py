@@ -3,13 +3,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import images
-import pytest
 from hypothesis import settings
+import pytest
 
-pytest.register_assert_rewrite("store_contract", "faults")
+pytest.register_assert_rewrite("support.store_contract", "support.faults")
 
-from faults import Nursery  # noqa: E402 - its asserts are rewritten by now
+from support import images
+from support.faults import Nursery  # noqa: E402 - its asserts are rewritten by now
 
 # The first example of a test may load a decoder; and nothing but the code under test decides what fails.
 settings.register_profile("tests", deadline=None, database=None)

@@ -25,8 +25,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from arraystore.memory.report import Curve
 from arraystore._sources.demo_photos import write_sample
+from arraystore.memory.report import Curve
 from benchmarks import drawing, pictures
 from benchmarks.results import READINGS, Results, keep, short, thin_curve
 from benchmarks.runner import Session

@@ -24,7 +24,7 @@ def photos(tmp_path: Path) -> Path:
     for i, name in enumerate(["a.jpg", "b.JPEG", "deeper/c.jpg"]):
         coarse = rng.integers(0, 256, (6, 8 + i, 3), np.uint8)
         assert cv2.imwrite(str(folder / name), cv2.resize(coarse, (80, 60)))
-    assert cv2.imwrite(str(folder / "grey.jpg"), rng.integers(0, 256, (50, 40), np.uint8))
+    assert cv2.imwrite(str(folder / "gray.jpg"), rng.integers(0, 256, (50, 40), np.uint8))
     return folder
 
 
@@ -50,13 +50,13 @@ def only(lines: list[dict[str, Any]], benchmark: str) -> list[dict[str, Any]]:
     return [line for line in lines if line["benchmark"] == benchmark]
 
 
-def test_build_of_photos_at_any_depth_grey_ones_too(tmp_path: Path, photos: Path) -> None:
+def test_build_of_photos_at_any_depth_gray_ones_too(tmp_path: Path, photos: Path) -> None:
     few = ("--size", "16", "--runs", "1", "--images", "70", "--large-images", "1", "--threads", "1,2")
     text, lines = run(tmp_path, "build.py", str(photos), "--large", str(photos), *few)
     builds = only(lines, "build")
     assert all(line["images"] == 72 and line["photos"] == 4 and len(line["wall_s"]) == 1 for line in builds)
     (apart,) = only(lines, "default against exact")
-    assert sorted(apart["mean_absolute"]) == ["a.jpg", "b.JPEG", "c.jpg", "grey.jpg"]
+    assert sorted(apart["mean_absolute"]) == ["a.jpg", "b.JPEG", "c.jpg", "gray.jpg"]
     assert "4 photos, as a list of 72" in text
 
 

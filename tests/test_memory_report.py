@@ -289,40 +289,40 @@ def test_the_page_tells_everything() -> None:
 def test_texts_are_legible_in_light_and_dark() -> None:
     """Contrast as WCAG counts it: 4.5 for text."""
 
-    def luminance(colour: str) -> float:
-        digits = colour * 2 if len(colour) == 3 else colour
+    def luminance(color: str) -> float:
+        digits = color * 2 if len(color) == 3 else color
         parts = [int(digits[at : at + 2], 16) / 255 for at in (0, 2, 4)]
         linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
     for sheet in (page._STYLE, page._DARK):
-        colours = dict(re.findall(r"--(\w+):#(\w+)", sheet))
+        colors = dict(re.findall(r"--(\w+):#(\w+)", sheet))
         for front in ("ink", "soft", "bad"):
             for back in ("page", "card"):
-                light, dark = sorted((luminance(colours[front]), luminance(colours[back])), reverse=True)
+                light, dark = sorted((luminance(colors[front]), luminance(colors[back])), reverse=True)
                 assert (light + 0.05) / (dark + 0.05) >= 4.5, (front, back)
 
 
 # --- the picture -----------------------------------------------------------------------------------------------------
 
 
-def colours_in(path: Path) -> set[str]:
+def colors_in(path: Path) -> set[str]:
     pixels = cv2.imread(str(path))
     packed = np.unique(pixels.astype(np.uint32) @ np.array([1, 1 << 8, 1 << 16], np.uint32))
     return {f"#{int(value):06X}" for value in packed}
 
 
-def test_a_png_shows_every_call_in_its_colour(tmp_path: Path) -> None:
+def test_a_png_shows_every_call_in_its_color(tmp_path: Path) -> None:
     curves = [memory_reports.curve(4.0, lambda share, at=at: 50 * MIB * (at + share)) for at in range(7)]
     report = memory_reports.report(
         *(memory_reports.measured(f"call {at}", 4.0, each) for at, each in enumerate(curves))
     )
     report.plot(tmp_path / "out.png")
-    found = colours_in(tmp_path / "out.png")
+    found = colors_in(tmp_path / "out.png")
     assert set(chart.PALETTE) <= found
     ODD["one"].plot(str(tmp_path / "one.PNG"))
-    assert chart.PALETTE[0] in colours_in(tmp_path / "one.PNG")
-    assert chart.PALETTE[1] not in colours_in(tmp_path / "one.PNG")
+    assert chart.PALETTE[0] in colors_in(tmp_path / "one.PNG")
+    assert chart.PALETTE[1] not in colors_in(tmp_path / "one.PNG")
 
 
 def drawn(report: MemoryReport, path: Path) -> str:
@@ -470,7 +470,7 @@ def test_levels_and_what_labels_say() -> None:
     assert ("np.append, image…: 1.03×",) in {label.lines for label in brief.labels}
 
 
-def test_many_marks_are_not_labelled() -> None:
+def test_many_marks_are_not_labeled() -> None:
     curve = memory_reports.curve(9.0, lambda share: MIB * share)
     marks = tuple(Mark(float(second), f"phase {second}") for second in range(1, 9))
     few = memory_reports.report(memory_reports.measured("x", 9.0, curve, marks=marks))
@@ -507,14 +507,14 @@ def test_units_of_time() -> None:
 def looks() -> Iterator[tuple[str, str]]:
     for index in range(35):
         chosen = chart.look(index)
-        yield chosen.colour, chosen.marker
+        yield chosen.color, chosen.marker
 
 
 def test_looks_differ() -> None:
     assert len(set(looks())) == 35
     for one, other in zip(range(34), range(1, 35), strict=True):
         first, second = chart.look(one), chart.look(other)
-        assert first.colour != second.colour
+        assert first.color != second.color
         assert first.marker != second.marker
         assert first.dash != second.dash
 

@@ -183,7 +183,7 @@ def test_peers_that_work_and_peers_that_do_not(tmp_path: Path, photos: Path, tem
     }
     assert rows["others"]["outcome"] == "wrong"
     assert re.fullmatch(
-        r"slot \d is not its photograph: its pixels are \d+ grey levels from Pillow's on average", rows["others"]["why"]
+        r"slot \d is not its photograph: its pixels are \d+ gray levels from Pillow's on average", rows["others"]["why"]
     )
     for name, (outcome, why) in others.items():
         assert f"{name.capitalize()}: {outcome}: {why}" in text

@@ -33,7 +33,7 @@ Shape = tuple[int, ...]
 Statistics = Sequence[float]
 Dtype = Literal["uint8", "float32", "float16", "bfloat16"]
 
-_LEAST_STD = 1e-3  # grey levels; a channel with less is the same everywhere
+_LEAST_STD = 1e-3  # gray levels; a channel with less is the same everywhere
 _DTYPES = {"uint8": np.uint8, "float32": np.float32, "float16": np.float16, "bfloat16": np.uint16}
 
 
@@ -45,11 +45,11 @@ class Augment:
         crop: `CenterCrop`, `RandomCrop`, `PadAndCrop`, `RandomResizedCrop`, or None for whole slots.
         hflip: the chance that an image is mirrored left to right, 0 to 1.
         vflip: likewise top to bottom.
-        dtype: ``"uint8"`` keeps grey levels; ``"float32"``, ``"float16"`` and ``"bfloat16"`` make them floats, computed
+        dtype: ``"uint8"`` keeps gray levels; ``"float32"``, ``"float16"`` and ``"bfloat16"`` make them floats, computed
             in single precision and then rounded to the nearest, ties to even. NumPy has no bfloat16: images are then
             uint16 that hold its bits, which ``torch.from_numpy(images).view(torch.bfloat16)`` shows as what they are.
-        normalise: True makes each channel (value - mean) / std with the store's own mean and std; a pair (mean, std)
-            gives others, a number a channel, in grey levels from 0 to 255. False makes floats value / 255. Computed as
+        normalize: True makes each channel (value - mean) / std with the store's own mean and std; a pair (mean, std)
+            gives others, a number a channel, in gray levels from 0 to 255. False makes floats value / 255. Computed as
             value x scale + bias, so the last bit may differ from that of a division.
         layout: ``"NCHW"`` or ``"NHWC"``; None keeps the slots'.
         follow: name of a target → ``"boxes"``, ``"mask"`` or ``"keypoints"``: it gets the same geometry. See
@@ -62,7 +62,7 @@ class Augment:
         Half of the images mirrored, each a random window, as floats that average 0:
 
         >>> slots = np.arange(2 * 3 * 4 * 4, dtype=np.uint8).reshape(2, 3, 4, 4)
-        >>> augment = Augment(crop=RandomCrop(2), hflip=0.5, dtype="float32", normalise=((48, 48, 48), (24, 24, 24)))
+        >>> augment = Augment(crop=RandomCrop(2), hflip=0.5, dtype="float32", normalize=((48, 48, 48), (24, 24, 24)))
         >>> shape, dtype = augment.output((3, 4, 4), "NCHW")
         >>> shape, dtype.name
         ((3, 2, 2), 'float32')
@@ -81,7 +81,7 @@ class Augment:
     hflip: float = 0.0
     vflip: float = 0.0
     dtype: Dtype = "uint8"
-    normalise: bool | tuple[Statistics, Statistics] = False
+    normalize: bool | tuple[Statistics, Statistics] = False
     layout: Layout | None = None
     follow: Mapping[str, Follower] = field(default_factory=dict, hash=False)
 
@@ -100,10 +100,10 @@ class Augment:
         choice_of("dtype", self.dtype, get_args(Dtype))
         if self.layout is not None:
             choice_of("layout", self.layout, get_args(Layout))
-        if not isinstance(self.normalise, bool):
-            set_field(self, "normalise", _statistics(self.normalise))
-        if self.normalise is not False and self.dtype == "uint8":
-            raise SpecError("normalise makes floats: choose dtype='float32', 'float16' or 'bfloat16' with it")
+        if not isinstance(self.normalize, bool):
+            set_field(self, "normalize", _statistics(self.normalize))
+        if self.normalize is not False and self.dtype == "uint8":
+            raise SpecError("normalize makes floats: choose dtype='float32', 'float16' or 'bfloat16' with it")
         if not isinstance(self.follow, Mapping):
             raise SpecError(f"follow must be a mapping of targets to what they are, not {self.follow!r}")
         for name, kind in self.follow.items():
@@ -194,7 +194,7 @@ class Augment:
             out: (n, *shape) with shape and type from `output`, in C order; written in place. Must not overlap
                 ``images``.
             layout: the slots'.
-            mean: the store's, a number a channel, 0 to 255; needed where ``normalise`` is True.
+            mean: the store's, a number a channel, 0 to 255; needed where ``normalize`` is True.
             std: likewise.
             places: int64, (k,): which rows of ``out`` are written; None writes the first k.
 
@@ -261,11 +261,11 @@ class Augment:
     def scale_and_bias(
         self, channels: int, mean: Statistics | None, std: Statistics | None
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Return what each channel's grey levels are multiplied with where floats are made, and what is added then.
+        """Return what each channel's gray levels are multiplied with where floats are made, and what is added then.
 
         Args:
             channels: how many.
-            mean: the store's, a number a channel, 0 to 255; needed where ``normalise`` is True.
+            mean: the store's, a number a channel, 0 to 255; needed where ``normalize`` is True.
             std: likewise.
 
         Returns:
@@ -274,19 +274,19 @@ class Augment:
         Raises:
             SpecError: mean and std are missing, or not a number for each channel, or a std is 0.
         """
-        if self.normalise is False:
+        if self.normalize is False:
             return np.full(channels, 1 / 255), np.zeros(channels)
-        if self.normalise is not True:
-            mean, std = self.normalise
+        if self.normalize is not True:
+            mean, std = self.normalize
         elif mean is None or std is None:
-            raise SpecError("normalise=True takes the store's mean and std, and there are none: pass (mean, std)")
+            raise SpecError("normalize=True takes the store's mean and std, and there are none: pass (mean, std)")
         if len(mean) != channels or len(std) != channels:
             raise SpecError(
-                f"normalise has {len(mean)} means and {len(std)} standard deviations, slots have {channels} channels"
+                f"normalize has {len(mean)} means and {len(std)} standard deviations, slots have {channels} channels"
             )
         if min(std) < _LEAST_STD:
             raise SpecError(
-                "a channel of the store has the same value everywhere, so normalise=True would divide by 0: "
+                "a channel of the store has the same value everywhere, so normalize=True would divide by 0: "
                 "pass (mean, std)"
             )
         scale = 1 / np.asarray(std, np.float64)
@@ -312,11 +312,11 @@ def _statistics(value: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
     except (TypeError, ValueError):
         mean, std = (), ()
     if not mean or len(mean) != len(std):
-        raise SpecError(f"normalise must be True, False, or (mean, std) with a number a channel each, not {value!r}")
-    # Most write these from 0 to 1; so small a spread of grey levels is no photograph's.
+        raise SpecError(f"normalize must be True, False, or (mean, std) with a number a channel each, not {value!r}")
+    # Most write these from 0 to 1; so small a spread of gray levels is no photograph's.
     if not (all(0 <= m <= 255 and _LEAST_STD <= s <= 1e6 for m, s in zip(mean, std, strict=True)) and max(std) > 1):
         raise SpecError(
-            f"normalise takes grey levels from 0 to 255, not mean {mean!r} and std {std!r}: if these are from 0 to 1, "
+            f"normalize takes gray levels from 0 to 255, not mean {mean!r} and std {std!r}: if these are from 0 to 1, "
             "multiply both by 255"
         )
     return mean, std

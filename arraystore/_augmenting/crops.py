@@ -134,7 +134,7 @@ class PadAndCrop:
     Attributes:
         padding: how wide the frame is, in pixels.
         size: height and width of the window in pixels; one number makes a square; None is the slot's size.
-        fill: the grey level of the frame in every channel, 0 to 255. It is converted and normalised like the pixels.
+        fill: the gray level of the frame in every channel, 0 to 255. It is converted and normalized like the pixels.
 
     Raises:
         SpecError: padding, size or fill has a value that cannot be.

@@ -71,7 +71,7 @@ class StoredSlot:
 
 Source = str | bytes | Pixels | StoredSlot
 
-# The largest pixel that is decoded (four samples of 16 bits), and room for colour profiles, previews and texts.
+# The largest pixel that is decoded (four samples of 16 bits), and room for color profiles, previews and texts.
 _PIXEL_BYTES = 8
 _BESIDE_PIXELS_BYTES = 1 << 28
 

@@ -32,7 +32,7 @@ from arraystore._stores.draft import Filled
 from arraystore._stores.media import MEDIA, Medium, medium_of
 from arraystore._stores.partial import partial_of
 from arraystore.errors import BadImage, SpecError
-from arraystore.spec import DEFAULT_MAX_PIXELS, Colour, Filter, Fit, ImageSpec, Layout, spec_of
+from arraystore.spec import DEFAULT_MAX_PIXELS, Color, Filter, Fit, ImageSpec, Layout, spec_of
 
 __all__ = ["plan"]
 
@@ -51,7 +51,7 @@ def plan(  # noqa: PLR0913 - each option is keyword-only
     size: int | tuple[int, int] | None = None,
     fit: Fit = "stretch",
     filter: Filter = "bilinear",  # noqa: A002 - the spec's word
-    colour: Colour = "rgb",
+    color: Color = "rgb",
     layout: Layout = "NCHW",
     background: tuple[int, int, int] = (255, 255, 255),
     exact: bool = False,
@@ -76,7 +76,7 @@ def plan(  # noqa: PLR0913 - each option is keyword-only
         size: height and width of a slot in pixels; one number makes a square. Needed unless ``spec`` is given.
         fit: see `ImageSpec`, as for all options down to ``max_pixels``.
         filter: the antialiasing filter.
-        colour: ``"rgb"`` or ``"grey"``.
+        color: ``"rgb"`` or ``"gray"``.
         layout: ``"NCHW"`` or ``"NHWC"``.
         background: behind transparent pixels and beside padded images.
         exact: True decodes every JPEG at full size.
@@ -101,7 +101,7 @@ def plan(  # noqa: PLR0913 - each option is keyword-only
         size,
         fit=fit,
         filter=filter,
-        colour=colour,
+        color=color,
         layout=layout,
         background=background,
         exact=exact,

@@ -51,7 +51,7 @@ def _changed(manifest: Manifest, ledger: npt.NDArray[np.void], slots: npt.NDArra
 
 
 def cut_runs(empty: npt.NDArray[np.int64], workers: int) -> list[tuple[int, int]]:
-    """Cut slots, rising, into runs (start, stop): stretches of neighbours, so that no slot is filled twice."""
+    """Cut slots, rising, into runs (start, stop): stretches of neighbors, so that no slot is filled twice."""
     if empty.size == 0:
         return []
     # Small builds get shorter runs, so that no worker waits long for the last one.

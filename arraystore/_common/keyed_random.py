@@ -33,7 +33,7 @@ _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0x94D049BB133111EB)
 # Measured at 66,000 numbers, whose digits have 257 values: two rounds leave strong patterns, three a weak one in the
-# steps between neighbours and in the digits, four and more none. Twice four cost 20 ns more.
+# steps between neighbors and in the digits, four and more none. Twice four cost 20 ns more.
 _ROUNDS = 8
 _HALF = np.uint64(32)
 

@@ -8,24 +8,24 @@ Pillow can write and on files made by hand, with OpenCV 5.0 and Pillow 13. What 
 | all | OpenCV logs to stderr what is wrong with a file | silenced for the call; the reason is in the error |
 | JPEG | CMYK and YCCK, with Adobe's marker or not, are within one level of Pillow's | OpenCV |
 | PNG | without IEND: OpenCV refuses; Pillow accepts, even where pixels lack | IEND added if all pixels are there |
-| PNG | a transparent level of grey (tRNS) is ignored | compared and composited here |
+| PNG | a transparent level of gray (tRNS) is ignored | compared and composited here |
 | PNG | animated: OpenCV gives the animation's first frame, not the image itself | the animation is taken out |
 | PNG | packed texts and profiles may be gigabytes | what does not change the pixels is taken out |
 | WebP | EXIF behind JPEG's prefix is ignored | `arraystore._decoding.header` reads the orientation, never a decoder |
 | AVIF | rotation and mirroring are ignored | likewise |
 | AVIF | 10 and 12 bits come unscaled in 16 | scaled by the depth that the file states |
 | GIF | a damaged later frame, or one beyond the screen, fails the first | the first frame is decoded alone |
-| GIF | what no frame covers is painted in some colour | it is background, as browsers have it |
+| GIF | what no frame covers is painted in some color | it is background, as browsers have it |
 | TIFF | the orientation is applied, even with IMREAD_UNCHANGED | the tag is set to 1 in a copy |
 | TIFF | 8-bit RGBA comes premultiplied, 16-bit as stored | composited either way, within one level |
 | TIFF | an unspecified fourth channel is taken for alpha; CMYK comes converted, with a fourth | dropped |
-| TIFF | grey loses its alpha; 1-bit palettes come grey; 2 and 4 bits, zstd, 8-bit tiles fail | Pillow |
+| TIFF | gray loses its alpha; 1-bit palettes come gray; 2 and 4 bits, zstd, 8-bit tiles fail | Pillow |
 | TIFF | 16-bit white-is-zero is not inverted, 10 to 14 bits come shifted | both undone here |
 | TIFF | 16-bit planes apart are scrambled, by Pillow too | refused |
 | TIFF | damage inside compressed strips can go unseen, for lack of checksums | only missing bytes are noticed |
-| BMP | the old 12-byte header comes grey | colour is asked for |
+| BMP | the old 12-byte header comes gray | color is asked for |
 | BMP | 16-bit white is 248, and some masks give a false alpha | masks are applied here |
-| JPEG 2000 | sYCC is converted wrongly; grey with alpha and CMYK fail | Pillow |
+| JPEG 2000 | sYCC is converted wrongly; gray with alpha and CMYK fail | Pillow |
 | JPEG 2000 | 9 to 15 bits come unscaled in 16 | scaled by the depth that the file states |
 | netpbm | the largest sample is ignored or rounded down; a number at the very end fails | scaled here |
 """
@@ -72,7 +72,7 @@ def decode_any(data: Data, header: Header, spec: ImageSpec) -> npt.NDArray[np.ui
         spec: its ``background`` lies behind transparent pixels.
 
     Returns:
-        C-contiguous uint8, owned by the caller: (H, W, 3) red, green, blue, or (H, W) of a grey image.
+        C-contiguous uint8, owned by the caller: (H, W, 3) red, green, blue, or (H, W) of a gray image.
 
     Raises:
         DecodeError: the data is damaged or ends early, its kind cannot be decoded, or the decoder gave another size
@@ -171,7 +171,7 @@ def _opencv_or_fail(data: Data, header: Header, flags: int = cv2.IMREAD_UNCHANGE
 
 
 def _pillow(data: Data, header: Header) -> _Pixels:
-    """Return what Pillow decodes: grey, RGB or RGBA of 8 bits, or grey of 16.
+    """Return what Pillow decodes: gray, RGB or RGBA of 8 bits, or gray of 16.
 
     Raises:
         DecodeError: Pillow cannot decode it either, or is not installed.
@@ -228,7 +228,7 @@ def _png(data: Data, header: Header, spec: ImageSpec) -> npt.NDArray[np.uint8]:
     ended = chunks[-1][0] == b"IEND"
     if len(whole) + ended < len(chunks):
         raise _damaged(header)
-    key = _png_grey_key(data, whole)
+    key = _png_gray_key(data, whole)
     _check_packed(header, data[24], data[25], sum(end - start for kind, start, end in whole if kind == b"IDAT"))
     # Of the other chunks (animation, texts, profiles) none changes the pixels, and a decoder would inflate gigabytes.
     needed = [(kind, start, end) for kind, start, end in whole if kind[:1].isupper() or kind == b"tRNS"]
@@ -246,19 +246,19 @@ def _png(data: Data, header: Header, spec: ImageSpec) -> npt.NDArray[np.uint8]:
     return composite(finish(pixels, spec)[..., None], opaque[..., None], spec.background)
 
 
-def _check_packed(header: Header, depth: int, colour: int, packed: int) -> None:
+def _check_packed(header: Header, depth: int, color: int, packed: int) -> None:
     """Check that a PNG's packed pixels are no more than its size can need: a decoder would inflate them all."""
-    row = 1 + header.width * {2: 3, 4: 2, 6: 4}.get(colour, 1) * depth // 8
+    row = 1 + header.width * {2: 3, 4: 2, 6: 4}.get(color, 1) * depth // 8
     # Packing may add a little, and interlacing more in small images.
     if packed > 2 * header.height * row + _SPARE_PACKED_BYTES:
         raise DecodeError(f"the png has {packed:,} bytes of pixels, more than {header.width} x {header.height} need")
 
 
-def _png_grey_key(data: Data, chunks: list[tuple[bytes, int, int]]) -> int | None:
+def _png_gray_key(data: Data, chunks: list[tuple[bytes, int, int]]) -> int | None:
     """Return the level that is transparent, as OpenCV gives it (16 bits, or stretched to 8), or None."""
-    depth, colour = data[24], data[25]
+    depth, color = data[24], data[25]
     found = [start for kind, start, end in chunks if kind == b"tRNS" and end - start == 2]
-    if colour != 0 or not found:
+    if color != 0 or not found:
         return None
     (level,) = unpack_from(">H", data, found[0])
     return int(level) if depth == 16 else (level & (1 << depth) - 1) * 255 // ((1 << depth) - 1)
@@ -282,7 +282,7 @@ def _gif(data: Data, header: Header, spec: ImageSpec) -> npt.NDArray[np.uint8]:
     frame = gif_frame(data)
     flags = data[frame.at + 9]
     if not (data[10] | flags) & 0x80:
-        raise DecodeError("the gif has no table of colours")
+        raise DecodeError("the gif has no table of colors")
     at = frame.at + 10 + (3 << (flags & 7) + 1 if flags & 0x80 else 0) + 1
     while data[at]:  # blocks, each behind its length, up to an empty one
         at += 1 + data[at]
@@ -425,15 +425,15 @@ def _tiff_unturned(data: Data, orientation: TiffTag) -> bytearray:
 
 def _opencv_is_right(tags: dict[int, TiffTag]) -> bool:
     bits, photometric, samples = _tag(tags, 258, 1), _tag(tags, 262, 1), _tag(tags, 277, 1)
-    grey = photometric in (0, 1)
+    gray = photometric in (0, 1)
     if 258 in tags and len(set(tags[258].values)) > 1:
         return False
     if samples == 1:
-        if grey:
+        if gray:
             return bits in (1, 8, 10, 12, 14, 16)
         return photometric == 3 and bits in (4, 8)
     if samples == 2:
-        return grey and bits == 8 and _tag(tags, 338, 0) == 0
+        return gray and bits == 8 and _tag(tags, 338, 0) == 0
     if bits == 8:
         return photometric in (2, 5, 6, 8)
     return bits == 16 and photometric == 2

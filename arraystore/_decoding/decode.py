@@ -60,7 +60,7 @@ def decode_into(data: Data | Pixels, slot: Pixels, spec: ImageSpec) -> tuple[int
     if isinstance(data, np.ndarray):
         image = _check_array(data)
         height, width = image.shape[:2]
-        _deposit(_in_colour(image, spec), spec.place(height, width), slot, spec)
+        _deposit(_in_color(image, spec), spec.place(height, width), slot, spec)
         return height, width
     header = read_header(data)
     if header.height * header.width > spec.max_pixels:
@@ -78,7 +78,7 @@ def decode_into(data: Data | Pixels, slot: Pixels, spec: ImageSpec) -> tuple[int
             box = _scaled_box(placement.box, height, width, factor, header.orientation)
             placement = Placement(box, placement.height, placement.width, placement.top, placement.left)
     else:
-        image = _in_colour(decode_any(data, header, spec), spec)
+        image = _in_color(decode_any(data, header, spec), spec)
     _deposit(_upright(image, header.orientation), placement, slot, spec)
     return height, width
 
@@ -113,26 +113,26 @@ def _decode_jpeg(data: Data, header: Header, spec: ImageSpec, factor: int) -> tu
     The memory is this thread's scratch.
     """
     height, width = math.ceil(header.height / factor), math.ceil(header.width / factor)
-    # Luma is stored as such: taking it from the file spares the colour conversion there and back.
-    grey = header.components == 1 or spec.colour == "grey"
+    # Luma is stored as such: taking it from the file spares the color conversion there and back.
+    gray = header.components == 1 or spec.color == "gray"
     try:
         image: Pixels = simplejpeg.decode_jpeg(
             data,
-            colorspace="GRAY" if grey else "RGB",
+            colorspace="GRAY" if gray else "RGB",
             min_height=height,
             min_width=width,
             min_factor=factor,
-            buffer=_buffers.get("decoded", height * width * (1 if grey else 3)),
+            buffer=_buffers.get("decoded", height * width * (1 if gray else 3)),
         )
     except ValueError as error:
         reason = str(error)
         if not _HARMLESS.search(reason):
             raise DecodeError(_explain(reason)) from None
         # libjpeg stops at the first warning when told to be strict; OpenCV's reader goes on, yet refuses early ends.
-        return _in_colour(decode_any(data, header, spec), spec), 1
+        return _in_color(decode_any(data, header, spec), spec), 1
     if image.shape[:2] != (height, width):
         raise DecodeError(f"its header says {width} x {height} pixels, its decoder gave {image.shape[1::-1]}")
-    return (image[:, :, 0] if grey else image), factor
+    return (image[:, :, 0] if gray else image), factor
 
 
 def _explain(reason: str) -> str:
@@ -168,13 +168,13 @@ def _luma(image: Pixels, out: Pixels) -> None:
             out[y, x] = np.uint8((red * 19595 + green * 38470 + blue * 7471 + 32768) >> 16)
 
 
-def _in_colour(image: Pixels, spec: ImageSpec) -> Pixels:
-    """Grey images stay (H, W) until they are in the slot: one plane to resample in place of three."""
-    if spec.colour == "rgb" or image.ndim == 2:
+def _in_color(image: Pixels, spec: ImageSpec) -> Pixels:
+    """Gray images stay (H, W) until they are in the slot: one plane to resample in place of three."""
+    if spec.color == "rgb" or image.ndim == 2:
         return image
-    grey = np.empty(image.shape[:2], np.uint8)
-    _luma(image, grey)
-    return grey
+    gray = np.empty(image.shape[:2], np.uint8)
+    _luma(image, gray)
+    return gray
 
 
 def _deposit(image: Pixels, placement: Placement, slot: Pixels, spec: ImageSpec) -> None:
@@ -201,6 +201,6 @@ def _fill(planes: Pixels, spec: ImageSpec) -> None:
         planes[...] = np.array(spec.background, np.uint8)[:, None, None]
         return
     background = np.array(spec.background, np.uint8).reshape(1, 1, 3)
-    grey = np.empty((1, 1), np.uint8)
-    _luma(background, grey)
-    planes[...] = grey[0, 0]
+    gray = np.empty((1, 1), np.uint8)
+    _luma(background, gray)
+    planes[...] = gray[0, 0]

@@ -1,4 +1,4 @@
-"""From what a decoder gives (8 or 16 bits, with or without alpha) to uint8 grey or RGB.
+"""From what a decoder gives (8 or 16 bits, with or without alpha) to uint8 gray or RGB.
 
 Done in bands of rows: the arithmetic needs four to twelve bytes a sample, which for a whole image of the largest size
 would be gigabytes.
@@ -31,14 +31,14 @@ def bands(pixels: npt.NDArray[Any]) -> Iterator[slice]:
 def finish(
     pixels: npt.NDArray[Any], spec: ImageSpec, *, maximum: int | None = None, premultiplied: bool = False
 ) -> Pixels:
-    """Return 8-bit grey (H, W) or RGB (H, W, 3) of decoded pixels (H, W) or (H, W, 1 to 4), red first."""
+    """Return 8-bit gray (H, W) or RGB (H, W, 3) of decoded pixels (H, W) or (H, W, 1 to 4), red first."""
     small = eight_bits(pixels, maximum)
     if small.ndim == 2:
         return small
     channels = small.shape[2]
     if channels in (2, 4):
-        colour, alpha = small[..., : channels - 1], small[..., channels - 1 :]
-        return composite(colour, alpha, spec.background, premultiplied=premultiplied)
+        color, alpha = small[..., : channels - 1], small[..., channels - 1 :]
+        return composite(color, alpha, spec.background, premultiplied=premultiplied)
     return small[..., 0] if channels == 1 else small
 
 
@@ -58,10 +58,8 @@ def eight_bits(pixels: npt.NDArray[Any], maximum: int | None) -> Pixels:
     return small
 
 
-def composite(
-    colour: Pixels, alpha: Pixels, background: tuple[int, int, int], *, premultiplied: bool = False
-) -> Pixels:
-    """Return colours (H, W, 1 or 3) with alpha (H, W, 1) over a background, as (H, W, 3).
+def composite(color: Pixels, alpha: Pixels, background: tuple[int, int, int], *, premultiplied: bool = False) -> Pixels:
+    """Return colors (H, W, 1 or 3) with alpha (H, W, 1) over a background, as (H, W, 3).
 
     That is round((v * a + b * (255 - a)) / 255), whose numerator and rounding both fit 16 bits.
     """
@@ -72,10 +70,10 @@ def composite(
         if premultiplied:
             total += 127
             total //= 255
-            total += colour[rows]
+            total += color[rows]
             result[rows] = np.minimum(total, 255)
             continue
-        total += colour[rows] * alpha[rows].astype(np.uint16)
+        total += color[rows] * alpha[rows].astype(np.uint16)
         total += 127
         total //= 255
         result[rows] = total

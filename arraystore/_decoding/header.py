@@ -45,7 +45,7 @@ class Header:
         width: columns as stored.
         orientation: EXIF orientation, 1 to 8; 1 where the image states none. AVIF states rotation and mirroring in its
             own terms, given here as the EXIF orientation that does the same.
-        components: of a JPEG, how many components it has (1 grey, 3 colour, 4 CMYK); 0 for every other format.
+        components: of a JPEG, how many components it has (1 gray, 3 color, 4 CMYK); 0 for every other format.
     """
 
     format: str

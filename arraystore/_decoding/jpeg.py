@@ -28,7 +28,7 @@ _PROGRESSIVE = frozenset((0xC2, 0xC6, 0xCA, 0xCE))
 # Not the beginning of a segment: a stray or fill byte, and markers that stand alone.
 _WITHOUT_LENGTH = frozenset((0x00, 0x01, *range(0xD0, 0xD9), 0xFF))
 _SEGMENT = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
-# A colour profile and extended XMP take hundreds; a file of nothing else would be walked for seconds.
+# A color profile and extended XMP take hundreds; a file of nothing else would be walked for seconds.
 _MOST_SEGMENTS = 65_536
 
 # libjpeg writes 10 scans, optimizers up to 20, a script for cjpeg up to 100.

@@ -18,7 +18,7 @@ __all__ = ["jp2_depth", "jp2_is_sycc", "jp2_size"]
 
 _SIZ, _COD, _COC, _SOT, _SOD, _EOC = 0xFF51, 0xFF52, 0xFF53, 0xFF90, 0xFF93, 0xFFD9
 
-# Encoders take code-blocks of 32 or 64 pixels a side. 178 megapixels in colour are 700,000 of 32 x 32.
+# Encoders take code-blocks of 32 or 64 pixels a side. 178 megapixels in color are 700,000 of 32 x 32.
 _MOST_BLOCKS = 1_048_576
 # Every packet is at least a step of the decoder, and there is one a layer, resolution, component and precinct.
 _MOST_PACKETS = 16_777_216
@@ -137,7 +137,7 @@ def jp2_depth(data: Data) -> int:
 
 
 def jp2_is_sycc(data: Data) -> bool:
-    """Return whether its colours are luma and chroma, by the box that says so.
+    """Return whether its colors are luma and chroma, by the box that says so.
 
     Raises:
         DecodeError: the boxes are damaged.

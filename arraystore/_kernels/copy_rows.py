@@ -271,7 +271,7 @@ def gather(places: Iterable[Place], out: Array) -> None:
         if at is None:
             np.take(array, rows, axis=0, out=out, mode="clip")
             continue
-        # Rows that are not neighbours in the batch: through no more memory than stays in the processor's cache.
+        # Rows that are not neighbors in the batch: through no more memory than stays in the processor's cache.
         step = max(_SCRATCH_BYTES // max(out[:1].nbytes, 1), 1)
         for start in range(0, len(rows), step):
             out[at[start : start + step]] = array.take(rows[start : start + step], axis=0, mode="clip")

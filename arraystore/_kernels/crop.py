@@ -62,7 +62,7 @@ def form_of(  # noqa: PLR0913 - what an image is, each once
         height: rows.
         width: columns.
         planar: whether channels are planes, or interleaved.
-        scale: (C,) or one for all: value x scale + bias, in single precision, is what a grey level becomes.
+        scale: (C,) or one for all: value x scale + bias, in single precision, is what a gray level becomes.
         bias: likewise.
     """
     sides = (height, width, int(planar), KINDS.index(kind))
@@ -293,6 +293,6 @@ def write_crops(  # noqa: PLR0913 - as the kernel
         out: uint8, flat: the bytes of a batch.
         places: int64, (k,): which of its images are written.
         form: what the images become.
-        fill: the grey level where a window is outside its slot.
+        fill: the gray level where a window is outside its slot.
     """
     _write_crops(source, shape, slots, windows, fill, out, places, *form)

@@ -1,6 +1,6 @@
 """The weights of the antialiasing filters, as Pillow computes them (its src/libImaging/Resample.c).
 
-In double precision, normalised, then rounded to 22-bit fixed point. The same for rows and for columns.
+In double precision, normalized, then rounded to 22-bit fixed point. The same for rows and for columns.
 """
 
 from __future__ import annotations
@@ -83,12 +83,12 @@ def fill_weights(  # noqa: PLR0913 - compiled for plain arguments
     step = 1.0 / filter_scale
     exact = np.empty(weights.shape[1], np.float64)
     for i in range(out_size):
-        centre = start + (i + 0.5) * scale
-        low = max(int(centre - reach + 0.5), 0)
-        n = min(int(centre + reach + 0.5), in_size) - low
+        center = start + (i + 0.5) * scale
+        low = max(int(center - reach + 0.5), 0)
+        n = min(int(center + reach + 0.5), in_size) - low
         total = 0.0
         for j in range(n):
-            exact[j] = _filter_weight_kernel(code, (j + low - centre + 0.5) * step)
+            exact[j] = _filter_weight_kernel(code, (j + low - center + 0.5) * step)
             total += exact[j]
         for j in range(n):
             weight = exact[j] / total if total != 0.0 else exact[j]

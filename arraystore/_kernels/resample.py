@@ -1,7 +1,7 @@
 """The antialiased separable resampling kernel: interleaved pixels in, planar pixels in the slot.
 
 Pixels are bit-identical with Pillow's ``Image.resize``, whose method this follows (its src/libImaging/Resample.c): for
-each output row or column the filter's weights are computed in double precision, normalised, and rounded to 22-bit
+each output row or column the filter's weights are computed in double precision, normalized, and rounded to 22-bit
 fixed point; the result of the first pass is rounded to 8 bits before the second. What differs is the shape of the
 work. Both passes here are one kernel, `blend_rows`: an output row is a weighted sum of whole input rows, so its inner
 loop runs over contiguous bytes of all channels alike with the same weights, and the compiler turns it into vector

@@ -1,7 +1,7 @@
 """The resampling passes once more, for processors with AVX-512 VBMI and VNNI: no transposes, four taps at a time.
 
 The same sums as `arraystore._kernels.resample.blend_rows`, bit for bit, several times as fast. One instruction (vpdpbusd)
-multiplies 64 unsigned bytes with 64 signed bytes and adds each four neighbouring products to one of 16 integers. The
+multiplies 64 unsigned bytes with 64 signed bytes and adds each four neighboring products to one of 16 integers. The
 pixels are bytes already. The 22-bit weights are not, so each is written as three signed digits to the base 256, and
 
     sum of k·pixel  =  sum of k0·pixel  +  256 · sum of k1·pixel  +  65536 · sum of k2·pixel    (modulo 2³²: exactly)

@@ -2,7 +2,7 @@
 
 Any position can be asked for, alone or with others, by any number of threads, processes or machines, and the answer is
 always the same: that is what makes a run go on exactly where it was, with other ranks, workers or batches. An order
-keeps no more than the arrays it was made of. Seed and epoch become one key (`arraystore._common.keyed_random`), so neighbouring
+keeps no more than the arrays it was made of. Seed and epoch become one key (`arraystore._common.keyed_random`), so neighboring
 seeds and epochs have nothing in common.
 
 `Sequential`, `Shuffle` and `BlockShuffle` draw every slot once, `arraystore._ordering.weighted` some more often than others;
@@ -126,9 +126,9 @@ class Shuffle:
 
 @dataclass(frozen=True, slots=True)
 class BlockShuffle:
-    """Every slot once: blocks of neighbours are shuffled, then the slots within each window of consecutive blocks.
+    """Every slot once: blocks of neighbors are shuffled, then the slots within each window of consecutive blocks.
 
-    For disks and network file systems that read neighbours much faster: an epoch reads one window after another, each
+    For disks and network file systems that read neighbors much faster: an epoch reads one window after another, each
     made of whole blocks. The last block of the store may be short; it comes up anywhere, like any other.
 
     Attributes:

@@ -110,7 +110,7 @@ class Share:
 
 
 def ranks(rank: int | None = None, world_size: int | None = None) -> tuple[int, int]:
-    """Return rank and world_size: as given, else those of torch.distributed where it is initialised, else 0 and 1.
+    """Return rank and world_size: as given, else those of torch.distributed where it is initialized, else 0 and 1.
 
     Raises:
         SpecError: one is given without the other, or they cannot be.
@@ -120,7 +120,7 @@ def ranks(rank: int | None = None, world_size: int | None = None) -> tuple[int, 
         return whole_number("rank", rank, 0, world_size - 1), world_size
     if rank is not None or world_size is not None:
         raise SpecError(f"rank={rank!r} and world_size={world_size!r}: give both, or neither")
-    # Who has not imported it cannot have initialised it, and importing it takes seconds.
+    # Who has not imported it cannot have initialized it, and importing it takes seconds.
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         return int(distributed.get_rank()), int(distributed.get_world_size())

@@ -59,7 +59,7 @@ class Leases:
         self._free: deque[Block] = deque()
 
     def take(self) -> dict[str, npt.NDArray[Any]]:
-        """Lend a buffer: name → array, uninitialised, writable, the caller's own as long as anything refers to it."""
+        """Lend a buffer: name → array, uninitialized, writable, the caller's own as long as anything refers to it."""
         try:
             block = self._free.pop()
         except IndexError:

@@ -96,7 +96,7 @@ class Loader:
         balance: True draws each class of the labels equally often.
         replacement: whether a slot may be drawn more than once an epoch, where it is weighted.
         draws: how many slots an epoch draws, where they are weighted; None for as many as there are.
-        block: shuffle blocks of so many neighbouring slots, and then within ``window`` blocks: for disks and networks
+        block: shuffle blocks of so many neighboring slots, and then within ``window`` blocks: for disks and networks
             that are slow to seek.
         window: how many blocks are shuffled together.
         rank: which of the processes that share each epoch this is; None asks torch.distributed, if it is in use.
@@ -278,7 +278,7 @@ class Loader:
         iteration = _Epoch(self, flow, epoch, start, self._turn + 1)
         try:
             if beside is not None:
-                # The first batch is asked for before a thread needs it: a fault there reads megabytes of neighbours.
+                # The first batch is asked for before a thread needs it: a fault there reads megabytes of neighbors.
                 ahead.read(self.slots.base(recipe.drawn(epoch, start, 0, 1)[1]), probe=False)
             flow.start()
             # Nothing has failed: from here on it is this iteration that says where the loader is.

@@ -57,7 +57,7 @@ class _File:
     mapping: mmap.mmap | None
 
     def ranges(self, rows: Index) -> Iterator[tuple[int, int]]:
-        """Return the byte ranges of slots, ascending, neighbours in one."""
+        """Return the byte ranges of slots, ascending, neighbors in one."""
         starts = np.unique(rows) * self.slot_bytes + self.offset
         ends = starts + self.slot_bytes
         apart = np.flatnonzero(starts[1:] - ends[:-1] > _GAP_BYTES)
@@ -118,7 +118,7 @@ class Ahead:
         return cold
 
     def drop(self, base: Index) -> None:
-        """Give the pages of slots back to the system, but for those that they share with their neighbours."""
+        """Give the pages of slots back to the system, but for those that they share with their neighbors."""
         for number, rows, _ in self._slots.split(base):
             file = self._files.get(number)
             if file is None:

@@ -4,7 +4,7 @@ The photographs lie inside scikit-image's own wheel, so nothing is downloaded. T
 docstrings of ``skimage.data`` release without conditions:
 
 ========== ============================================================ =======================
-photograph what it shows                                                licence
+photograph what it shows                                                license
 ========== ============================================================ =======================
 astronaut  Eileen Collins, by NASA                                      public domain
 camera     a cameraman, by Lav Varshney                                 CC0
@@ -15,7 +15,7 @@ retina     a fundus, by Mikael Häggström                                CC0
 rocket     the launch of DSCOVR, by SpaceX                              public domain
 ========== ============================================================ =======================
 
-Those whose licence is not stated (moon, page, motorcycle) or only believed (coins) are left out.
+Those whose license is not stated (moon, page, motorcycle) or only believed (coins) are left out.
 """
 
 from __future__ import annotations
@@ -78,10 +78,10 @@ class _Recipe:
         corner: where the region lies in what the zoom leaves free, each 0 to 1 (down, right).
         mirrored: whether left and right are exchanged.
         gain: what the brightness is multiplied by.
-        grain: standard deviation of the grain in grey levels.
+        grain: standard deviation of the grain in gray levels.
         quality: of the JPEG.
         sampling: of the JPEG's chroma, as OpenCV numbers it.
-        grey: whether the JPEG has one component.
+        gray: whether the JPEG has one component.
         progressive: whether the JPEG is progressive.
         orientation: the EXIF orientation; 1 writes no EXIF.
     """
@@ -96,7 +96,7 @@ class _Recipe:
     grain: float
     quality: int
     sampling: int
-    grey: bool
+    gray: bool
     progressive: bool
     orientation: int
 
@@ -106,7 +106,7 @@ def write_sample(folder: str | os.PathLike[str], *, count: int = 200, seed: int 
 
     The images are random regions of seven photographs in the public domain, in folders named after them
     (``astronaut/astronaut-0003.jpg``). Most are about 500 by 375 pixels, as in ImageNet, some up to 1,600 on the longer
-    side; landscape, portrait and square; qualities 75 to 95; chroma at full, half and quarter resolution; a few grey,
+    side; landscape, portrait and square; qualities 75 to 95; chroma at full, half and quarter resolution; a few gray,
     progressive, or stored turned with an EXIF orientation. The same seed gives the same bytes (with the same OpenCV),
     and a larger count adds images without changing the first ones.
 
@@ -251,7 +251,7 @@ def _recipe(name: str, index: int, rng: np.random.Generator) -> _Recipe:
         grain=rng.uniform(3.0, 9.0),
         quality=int(rng.integers(75, 96)),
         sampling=int(rng.choice(_SAMPLINGS)),
-        grey=(name == "camera" and bool(rng.random() < 0.5)) or index % 41 == 17,
+        gray=(name == "camera" and bool(rng.random() < 0.5)) or index % 41 == 17,
         progressive=index % 15 == 5,
         orientation=int(rng.choice(list(_EXIF_TURNS))) if index % 16 == 7 else 1,
     )
@@ -282,8 +282,8 @@ def _encode(photograph: _Pixels, recipe: _Recipe, rng: np.random.Generator) -> b
 
 def _render(photograph: _Pixels, recipe: _Recipe, rng: np.random.Generator) -> _Pixels:
     """Return the upright image: a region of the photograph, resized, brightened and grained."""
-    if recipe.grey != (photograph.ndim == 2):
-        code = cv2.COLOR_BGR2GRAY if recipe.grey else cv2.COLOR_GRAY2BGR
+    if recipe.gray != (photograph.ndim == 2):
+        code = cv2.COLOR_BGR2GRAY if recipe.gray else cv2.COLOR_GRAY2BGR
         photograph = np.asarray(cv2.cvtColor(photograph, code), np.uint8)
     rows, columns = photograph.shape[:2]
     scale = min(rows / recipe.height, columns / recipe.width) * recipe.zoom

@@ -239,7 +239,7 @@ class Manifest:
         """Return the images of a folder tree, depth first, each folder's entries sorted by code point.
 
         The folders directly in ``folder`` are classes, and what lies in them at any depth is theirs; without folders
-        there are no labels. Names that start with a dot are skipped; files are recognised by suffix (`IMAGE_SUFFIXES`,
+        there are no labels. Names that start with a dot are skipped; files are recognized by suffix (`IMAGE_SUFFIXES`,
         any case), and others are counted in the log. Symbolic links are followed; one that leads back to a folder that
         it lies in is not. A link to nothing is a source, which the build then reports: data that was not fetched
         must not make a smaller store.

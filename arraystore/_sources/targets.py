@@ -177,7 +177,7 @@ def _as_numbers(name: str, values: Any) -> npt.NDArray[Any]:
 
 def known_suffixes() -> str:
     """Return which files are taken for images, for messages."""
-    return f"images are recognised by the suffixes {', '.join(sorted(IMAGE_SUFFIXES))}"
+    return f"images are recognized by the suffixes {', '.join(sorted(IMAGE_SUFFIXES))}"
 
 
 def count_classes(codes: npt.NDArray[Any], names: Sequence[str]) -> dict[str, int]:

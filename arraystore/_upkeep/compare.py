@@ -38,7 +38,7 @@ class Changes:
         removed: sources in the store that are there no more.
         unchanged: how many rows are as they were, those that failed and whose file is the same included.
         still_bad: how many sources were dropped when the store was built and have not changed since; they are left out.
-        relabelled: whether a target, class or text of a source in the store has changed.
+        relabeled: whether a target, class or text of a source in the store has changed.
         manifest: what the updated store holds.
         slots: for each of its rows the slot of the store that is taken over, or -1; int64, (N,).
         stamps: what the file system said of each row's source (`arraystore._sources.stamps.STAMP`); zeros for removed ones.
@@ -52,7 +52,7 @@ class Changes:
     removed: Sequence[str]
     unchanged: int
     still_bad: int
-    relabelled: bool
+    relabeled: bool
     manifest: Manifest
     slots: Rows
     stamps: npt.NDArray[np.void]
@@ -62,7 +62,7 @@ class Changes:
     def __bool__(self) -> bool:
         """Whether an update would change anything."""
         gone = self.removed and not self.keeps_removed
-        return bool(self.added or self.changed or self.renamed or gone or self.relabelled)
+        return bool(self.added or self.changed or self.renamed or gone or self.relabeled)
 
     def __repr__(self) -> str:
         return f"<arraystore.Changes: {self}>"
@@ -77,7 +77,7 @@ class Changes:
             "left out because they are still bad": self.still_bad,
         }
         parts = [f"{count:,} {what}" for what, count in counts.items() if count or what == "unchanged"]
-        return ", ".join([*parts, "targets changed"] if self.relabelled else parts)
+        return ", ".join([*parts, "targets changed"] if self.relabeled else parts)
 
 
 def compare(  # noqa: PLR0913 - each option is keyword-only
@@ -91,7 +91,7 @@ def compare(  # noqa: PLR0913 - each option is keyword-only
 ) -> Changes:
     """Say how the sources of a store have changed since it was built; nothing is written.
 
-    A source is recognised by its path, as the store has it; it is the same if size and time of change are.
+    A source is recognized by its path, as the store has it; it is the same if size and time of change are.
 
     Args:
         path: the store.
@@ -201,7 +201,7 @@ class _Comparison:
         is_same = (rows < 0) | self.same[rows]
         stamps = np.where(rows < 0, np.zeros((), STAMP), self.stamps[rows])
         changed = np.flatnonzero((slots >= 0) & ~is_same)
-        manifest, relabelled = _merged(self.old, self.new, slots, rows)
+        manifest, relabeled = _merged(self.old, self.new, slots, rows)
         return Changes(
             added=[self.new.name(row) for row in added.tolist()],
             changed=[self.new.name(row) for row in rows[changed].tolist()],
@@ -212,7 +212,7 @@ class _Comparison:
             removed=[self.old.name(slot) for slot in removed.tolist()],
             unchanged=len(matched) - len(self.renamed) - len(changed),
             still_bad=int(np.count_nonzero(self.skipped)),
-            relabelled=relabelled,
+            relabeled=relabeled,
             manifest=manifest,
             slots=np.where(is_same, slots, -1),
             stamps=stamps,
@@ -282,14 +282,14 @@ def _merged(old: Manifest, new: Manifest, slots: Rows, rows: Rows) -> tuple[Mani
     """The manifest of these rows, each from ``new`` where it is there; and whether a target of a known one differs."""
     classes = {name: _joined(old.classes[name], names) for name, names in new.classes.items()}
     known, ours = rows >= 0, (rows >= 0) & (slots >= 0)
-    targets, relabelled = {}, any(classes[name] != old.classes[name] for name in classes)
+    targets, relabeled = {}, any(classes[name] != old.classes[name] for name in classes)
     for name, values in new.targets.items():
         fresh = _recoded(values, new.classes[name], classes[name]) if name in classes else np.asarray(values)
         column = np.empty((len(rows), *fresh.shape[1:]), fresh.dtype)
         column[known] = fresh[rows[known]]
         column[~known] = old.targets[name][slots[~known]]
         was, is_float = old.targets[name][slots[ours]], column.dtype.kind == "f"
-        relabelled |= not np.array_equal(column[ours], was, equal_nan=is_float)
+        relabeled |= not np.array_equal(column[ours], was, equal_nan=is_float)
         targets[name] = column
     pairs = list(zip(slots.tolist(), rows.tolist(), strict=True))
     texts = {}
@@ -297,11 +297,11 @@ def _merged(old: Manifest, new: Manifest, slots: Rows, rows: Rows) -> tuple[Mani
         texts[name] = TextList.from_texts(
             new.texts[name][row] if row >= 0 else old.texts[name][slot] for slot, row in pairs
         )
-        relabelled |= any(
+        relabeled |= any(
             texts[name][i] != old.texts[name][slot] for i, (slot, row) in enumerate(pairs) if slot >= 0 and row >= 0
         )
     sources = TextList.from_raw(_raw(new.sources, row) if row >= 0 else _raw(old.sources, slot) for slot, row in pairs)
-    return Manifest(sources, new.root, targets, classes, texts, new.origin), relabelled
+    return Manifest(sources, new.root, targets, classes, texts, new.origin), relabeled
 
 
 def _joined(old: Sequence[str], new: Sequence[str]) -> tuple[str, ...]:

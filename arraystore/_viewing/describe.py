@@ -28,7 +28,7 @@ def describe(store: Store, path: Path) -> dict[str, Any]:
         "medium": store.medium,
         "shape": list(store.images.shape),
         "layout": spec.layout,
-        "colour": spec.colour,
+        "color": spec.color,
         "fit": spec.fit,
         "filter": spec.filter,
         "background": list(spec.background),
@@ -60,7 +60,7 @@ def _rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     count, *slot = facts["shape"]
     yield "store", flat(facts["path"])
     yield "medium", facts["medium"]
-    yield "images", f"{count:,} of {' x '.join(map(str, slot))} uint8 ({facts['layout']}, {facts['colour']})"
+    yield "images", f"{count:,} of {' x '.join(map(str, slot))} uint8 ({facts['layout']}, {facts['color']})"
     yield "bytes", f"{readable(facts['image_bytes'])} of pixels, {readable(facts['disk_bytes'])} on disk"
     yield "status", f"{facts['stored']:,} stored, {facts['failed']:,} failed"
     exact = ", exact" if facts["exact"] else ""

@@ -22,7 +22,7 @@ def print_forecast(forecast: Forecast) -> None:
 def _rows(forecast: Forecast) -> Iterator[tuple[str, str]]:
     spec = forecast.spec
     shape = " x ".join(map(str, spec.slot_shape))
-    yield "images", f"{forecast.count:,} of {shape} uint8 ({spec.layout}, {spec.colour})"
+    yield "images", f"{forecast.count:,} of {shape} uint8 ({spec.layout}, {spec.color})"
     yield "bytes", f"{readable(forecast.pixel_bytes)} of pixels, {readable(forecast.store_bytes)} in all"
     for name, room in forecast.media.items():
         place = "" if name == "ram" else f" on the volume of {flat(forecast.volume)}"

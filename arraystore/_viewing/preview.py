@@ -29,7 +29,7 @@ _NARROWEST_PX = 128  # of a cell, so that a caption fits under a tall thin slot
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _FONT_SCALE = 0.46  # about 10 px capitals, the smallest that stays legible without zooming
 
-# Colours as OpenCV has them: blue, green, red.
+# Colors as OpenCV has them: blue, green, red.
 _PAPER: _Ink = (250, 250, 250)
 _BLANK: _Ink = (232, 232, 232)
 _TEXT: _Ink = (40, 40, 40)

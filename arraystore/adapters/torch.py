@@ -1,7 +1,7 @@
 """PyTorch: the loader with tensors, on a CUDA device if wanted, and a map-style dataset for torch's own DataLoader.
 
     >>> from arraystore.adapters.torch import Loader, StoreDataset  # doctest: +SKIP
-    >>> for images, labels in Loader(store, 256, device="cuda", dtype="bfloat16", normalise=True):  # doctest: +SKIP
+    >>> for images, labels in Loader(store, 256, device="cuda", dtype="bfloat16", normalize=True):  # doctest: +SKIP
     ...     train(images, labels)
 
 `Loader` is the faster: threads that share one memory copy slots into batches, and nothing is sent between processes.

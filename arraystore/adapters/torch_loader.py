@@ -44,8 +44,8 @@ class Loader:
         dtype: of the images, made on the device of uint8: ``"float32"``, ``"float16"``, ``"bfloat16"`` or the
             torch.dtype of that name; ``"uint8"`` leaves them as they are. With an ``augment`` that makes floats leave
             it so: images of its bfloat16 are torch.bfloat16 here.
-        normalise: True makes each channel (value - mean) / std with the store's own mean and std; a pair (mean, std)
-            gives others, a number a channel, in grey levels from 0 to 255. False makes floats value / 255.
+        normalize: True makes each channel (value - mean) / std with the store's own mean and std; a pair (mean, std)
+            gives others, a number a channel, in gray levels from 0 to 255. False makes floats value / 255.
         channels_last: True yields images of shape (b, C, H, W) in the memory format torch.channels_last. That takes no
             time where slots, or the ``layout`` of an ``augment``, are NHWC, which otherwise stay (b, H, W, C).
         options: those of `arraystore.Loader`. Rank and world size are those of torch.distributed, if it is in use.
@@ -71,13 +71,13 @@ class Loader:
         device: Device | None = None,
         non_blocking: bool = True,
         dtype: torch.dtype | Dtype = "uint8",
-        normalise: bool | tuple[Sequence[float], Sequence[float]] = False,
+        normalize: bool | tuple[Sequence[float], Sequence[float]] = False,
         channels_last: bool = False,
         **options: Unpack[LoaderOptions],
     ) -> None:
         self.device = _device(device)
         self._non_blocking = non_blocking
-        self._finish = _Finish.of(slots, options, str(dtype), normalise, self.device, channels_last=channels_last)
+        self._finish = _Finish.of(slots, options, str(dtype), normalize, self.device, channels_last=channels_last)
         if self.device.type == "cuda":
             options = {"allocate": partial(_pinned, self.device), **options}
         self.loader = slots.loader(batch_size, **options)
@@ -209,14 +209,14 @@ class _Finish:
         slots: Slots,
         options: LoaderOptions,
         dtype: str,
-        normalise: bool | tuple[Sequence[float], Sequence[float]],  # noqa: FBT001 - see above
+        normalize: bool | tuple[Sequence[float], Sequence[float]],  # noqa: FBT001 - see above
         device: torch.device,
         *,
         channels_last: bool,
     ) -> Self | None:
         """Return what is to be done; None for nothing."""
         name: Any = dtype.removeprefix("torch.")
-        floats = Augment(dtype=name, normalise=normalise)
+        floats = Augment(dtype=name, normalize=normalize)
         augment = options.get("augment")
         bits = augment is not None and augment.dtype == "bfloat16"
         if name == "uint8" and not channels_last and not bits:

@@ -37,7 +37,7 @@ def _plan(  # noqa: PLR0913 - each is an option of the command
     size: options.Size,
     fit: options.Fit = "stretch",
     filter: options.Filter = "bilinear",  # noqa: A002 - the option's own word
-    colour: options.Colour = "rgb",
+    color: options.Color = "rgb",
     layout: options.Layout = "NCHW",
     background: options.Background = "white",
     exact: options.Exact = False,
@@ -49,7 +49,7 @@ def _plan(  # noqa: PLR0913 - each is an option of the command
     debug: Debug = False,
 ) -> None:
     """Say what a build would take, in bytes and in time. Nothing is written."""
-    height_width, colours = options.parse_size(size), options.parse_background(background)
+    height_width, colors = options.parse_size(size), options.parse_background(background)
     with errors_reported(debug=debug):
         forecast = arraystore.plan(
             source,
@@ -57,9 +57,9 @@ def _plan(  # noqa: PLR0913 - each is an option of the command
             size=height_width,
             fit=fit,
             filter=filter,
-            colour=colour,
+            color=color,
             layout=layout,
-            background=colours,
+            background=colors,
             exact=exact,
             max_pixels=max_pixels,
             workers=workers,
@@ -84,7 +84,7 @@ def _build(  # noqa: PLR0913 - each is an option of the command
     size: options.Size,
     fit: options.Fit = "stretch",
     filter: options.Filter = "bilinear",  # noqa: A002 - the option's own word
-    colour: options.Colour = "rgb",
+    color: options.Color = "rgb",
     layout: options.Layout = "NCHW",
     background: options.Background = "white",
     exact: options.Exact = False,
@@ -103,7 +103,7 @@ def _build(  # noqa: PLR0913 - each is an option of the command
 ) -> None:
     """Decode every image of SOURCE into the store TARGET."""
     # Parsed here and not by typer, whose versions differ in whether a default goes through the parser.
-    height_width, colours = options.parse_size(size), options.parse_background(background)
+    height_width, colors = options.parse_size(size), options.parse_background(background)
     limit = None if max_bad is None else options.parse_max_bad(max_bad)
     with errors_reported(debug=debug, interrupted=GOES_ON):
         bar = not quiet and sys.stderr.isatty()
@@ -115,9 +115,9 @@ def _build(  # noqa: PLR0913 - each is an option of the command
                 size=height_width,
                 fit=fit,
                 filter=filter,
-                colour=colour,
+                color=color,
                 layout=layout,
-                background=colours,
+                background=colors,
                 exact=exact,
                 max_pixels=max_pixels,
                 bad=bad,

@@ -11,7 +11,7 @@ from arraystore import spec
 
 __all__ = [
     "Background",
-    "Colour",
+    "Color",
     "Exact",
     "Filter",
     "Fit",
@@ -32,7 +32,7 @@ __all__ = [
     "parse_slots",
 ]
 
-_NAMED_BACKGROUNDS = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (128, 128, 128), "gray": (128, 128, 128)}
+_NAMED_BACKGROUNDS = {"white": (255, 255, 255), "black": (0, 0, 0), "gray": (128, 128, 128), "gray": (128, 128, 128)}
 
 Source = Annotated[
     str,
@@ -41,11 +41,11 @@ Source = Annotated[
 Size = Annotated[str, typer.Option(metavar="PIXELS|HxW", help="Of a slot: 256, or 224x320 (height first).")]
 Fit = Annotated[spec.Fit, typer.Option(help="How an image of another shape fills a slot.")]
 Filter = Annotated[spec.Filter, typer.Option(help="The antialiasing filter.")]
-Colour = Annotated[spec.Colour, typer.Option(help="Three channels or one.")]
+Color = Annotated[spec.Color, typer.Option(help="Three channels or one.")]
 Layout = Annotated[spec.Layout, typer.Option(help="Channels as planes, or interleaved.")]
 Background = Annotated[
     str,
-    typer.Option(metavar="COLOUR", help="Behind transparent and beside padded images: grey, #808080, 128,128,128."),
+    typer.Option(metavar="COLOR", help="Behind transparent and beside padded images: gray, #808080, 128,128,128."),
 ]
 Exact = Annotated[bool, typer.Option("--exact", help="Decode every JPEG at full size: slower for photos.")]
 MaxPixels = Annotated[int, typer.Option(min=1, help="A source with more pixels is a bad one.")]
@@ -114,7 +114,7 @@ def parse_background(text: str) -> tuple[int, int, int]:
         return red, green, blue
     names = ", ".join(_NAMED_BACKGROUNDS)
     raise typer.BadParameter(
-        f"{text!r} is not a colour; give 255,255,255, or #ffffff, or one of {names}", param_hint="'--background'"
+        f"{text!r} is not a color; give 255,255,255, or #ffffff, or one of {names}", param_hint="'--background'"
     )
 
 

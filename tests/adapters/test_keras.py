@@ -1,0 +1,284 @@
+"""The Keras dataset: in processes of their own, one for each back end."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.apart import Apart, apart
+
+import arraystore
+from arraystore import Augment, MissingExtraError, Slots, SpecError
+from arraystore._common.extras import framework
+from arraystore._stores.slot_array import SlotArray
+from arraystore.adapters.keras import Dataset
+
+N, SIZE = 48, 8
+
+
+def slots(**targets: Any) -> Slots:
+    """Slots whose pixels and labels tell their number."""
+    pixels = np.random.default_rng(0).integers(0, 256, (N, 3, 12, 12), np.uint8)
+    return Slots([SlotArray(pixels, targets={"labels": np.arange(N), **targets})], layout="NCHW")
+
+
+def readers() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("arraystore")]
+
+
+def model(keras: Any, *, outputs: int = N) -> Any:
+    """A model that Keras builds when it sees the first batch."""
+    layers = [keras.layers.Rescaling(1 / 127.5, -1), keras.layers.Flatten(), keras.layers.Dense(outputs)]
+    made = keras.Sequential(layers)
+    made.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    return made
+
+
+class Recording(Dataset):
+    """It tells which labels each batch had that Keras has asked for."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.seen: list[tuple[int, int, tuple[int, ...]]] = []
+
+    def __getitem__(self, number: int) -> Any:
+        batch = super().__getitem__(number)
+        self.seen.append((self.epoch, number, tuple(batch[1].tolist())))
+        return batch
+
+
+@pytest.fixture(scope="module", params=["torch", "jax"])
+def keras_process(request: pytest.FixtureRequest) -> Iterator[Apart]:
+    with apart(KERAS_BACKEND=request.param, OMP_NUM_THREADS="1") as process:
+        yield process
+
+
+def check_it_is_a_dataset_of_keras() -> None:
+    keras = framework("keras")
+
+    data = Dataset(slots(), SIZE)
+    assert isinstance(data, Dataset)
+    assert isinstance(data, keras.utils.PyDataset)
+    assert (data.workers, data.use_multiprocessing) == (1, False)
+    assert type(Dataset(slots())) is type(data)
+    assert isinstance(Recording(slots()), keras.utils.PyDataset)
+    assert len(data) == data.num_batches == 6
+
+
+def check_batches_are_those_of_the_loader() -> None:
+    source = slots(scores=np.arange(N) / 7)
+    for epoch in range(2):
+        plain = source.loader(7, seed=5)
+        plain.set_epoch(epoch)
+        expected = [(images.transpose(0, 2, 3, 1), labels) for images, labels in plain]
+        in_order, backwards, by_threads = (Dataset(source, 7, seed=5) for _ in range(3))
+        for data in (in_order, backwards, by_threads):
+            data.set_epoch(epoch)
+        numbers = range(len(in_order))
+        with ThreadPoolExecutor(4) as pool:
+            results = {
+                "in order": list(in_order),
+                "once more": list(in_order),
+                "backwards": [backwards[number - len(numbers)] for number in reversed(numbers)][::-1],
+                "by threads": list(pool.map(by_threads.__getitem__, numbers)),
+                "out of order": [in_order[number] for number in (0, 1, 5, 2, 6, 3, 4, 0)],
+                "pickled": list(pickle.loads(pickle.dumps(in_order))),  # noqa: S301 - our own
+            }
+        results["out of order"] = [results["out of order"][number] for number in (7, 1, 3, 5, 6, 2, 4)]
+        for how, batches in results.items():
+            for (images, labels), (right_images, right_labels) in zip(batches, expected, strict=True):
+                assert images.flags.c_contiguous
+                np.testing.assert_array_equal(images, right_images, how)
+                np.testing.assert_array_equal(labels, right_labels, how)
+    data = Dataset(source, 7, seed=5)
+    assert data[0][1].tolist() != expected[0][1].tolist()
+    data.on_epoch_end()
+    np.testing.assert_array_equal(data[1][1], expected[1][1])
+    with pytest.raises(IndexError, match=r"^batch 7 of 7$"):
+        in_order[7]
+
+
+def check_batches_have_the_form_that_keras_takes() -> None:
+    source = slots(scores=np.arange(N) / 7)
+    images, scores = Dataset(source, SIZE, targets="scores")[0]
+    assert (images.shape, scores.dtype) == ((SIZE, 12, 12, 3), np.float64)
+    (images,) = Dataset(source, SIZE, targets=())[0]
+    images, both = Dataset(source, SIZE, targets=["scores", "labels"])[0]
+    assert list(both) == ["scores", "labels"]
+    np.testing.assert_array_equal(both["scores"], both["labels"] / 7)
+    data = Dataset(source, SIZE, batch_transform=lambda batch: (batch[0] // 2, batch[1], batch[1] % 2))
+    images, labels, _ = data[0]
+    np.testing.assert_array_equal(images, source.take(labels).transpose(0, 2, 3, 1) // 2)
+
+
+def check_images_have_the_layout_of_keras() -> None:
+    keras = framework("keras")
+
+    source = slots()
+    planar = source.take(np.arange(SIZE))
+    assert keras.config.image_data_format() == "channels_last"
+    options: dict[str, Any] = {"shuffle": False}
+    np.testing.assert_array_equal(Dataset(source, SIZE, **options)[0][0], planar.transpose(0, 2, 3, 1))
+    options["augment"] = Augment(hflip=1.0)
+    np.testing.assert_array_equal(Dataset(source, SIZE, **options)[0][0], planar[..., ::-1].transpose(0, 2, 3, 1))
+    options["augment"] = Augment(layout="NCHW")
+    np.testing.assert_array_equal(Dataset(source, SIZE, **options)[0][0], planar)
+    keras.config.set_image_data_format("channels_first")
+    try:
+        np.testing.assert_array_equal(Dataset(source, SIZE, shuffle=False)[0][0], planar)
+    finally:
+        keras.config.set_image_data_format("channels_last")
+
+
+def check_fit_sees_every_slot_once_an_epoch() -> None:
+    keras = framework("keras")
+
+    for of_batches in (False, True):
+        data = Recording(slots(), SIZE)
+        network = model(keras)
+        network.fit(data, epochs=2, verbose=0, shuffle=of_batches)  # it is built first
+        network.fit(data, epochs=1, verbose=0, shuffle=of_batches)
+        assert sorted({epoch for epoch, _, _ in data.seen}) == [0, 1, 2, 4]  # as fit begins it calls on_epoch_end
+        orders = []
+        for epoch in (1, 2, 4):
+            batches = {number: labels for each, number, labels in data.seen if each == epoch}
+            orders.append([label for number in range(6) for label in batches[number]])
+            assert sorted(orders[-1]) == list(range(N))
+        assert orders[0] != orders[1] != orders[2]
+        assert sum(epoch > 0 for epoch, _, _ in data.seen) == 18
+        assert readers() == []
+
+
+def check_epochs_can_be_those_of_fit() -> None:
+    keras = framework("keras")
+
+    def trained(data: Recording, *runs: tuple[int, int]) -> list[Any]:
+        follow = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, _logs: data.set_epoch(epoch))
+        network = model(keras)
+        for first, stop in runs:
+            network.fit(data, initial_epoch=first, epochs=stop, callbacks=[follow], verbose=0, shuffle=False)
+        return data.seen[1:]  # without the one by which it was built
+
+    whole = trained(Recording(slots(), SIZE), (0, 3))
+    assert whole == trained(Recording(slots(), SIZE), (0, 1), (1, 3))
+    assert [epoch for epoch, _, _ in whole] == [0] * 6 + [1] * 6 + [2] * 6
+
+
+def check_what_is_learnt_evaluated_and_predicted_belongs_together() -> None:
+    keras = framework("keras")
+
+    labels = np.arange(N) % 2
+    pixels = np.random.default_rng(0).integers(0, 100, (N, 3, 12, 12), np.uint8) + 155 * labels[:, None, None, None]
+    source = Slots([SlotArray(pixels.astype(np.uint8), targets={"labels": labels})], layout="NCHW")
+    keras.utils.set_random_seed(0)
+    network = model(keras, outputs=2)
+    first = None
+    history = network.fit(
+        Dataset(source, SIZE, augment=Augment(hflip=0.5)),
+        validation_data=Dataset(source, 16, shuffle=False),
+        epochs=6,
+        shuffle=False,
+        verbose=0,
+    ).history
+    first, last = history["val_loss"][0], history["val_loss"][-1]
+    assert last < first, history
+    assert network.evaluate(Dataset(source, 16, shuffle=False), verbose=0) < first
+    scores = network.predict(Dataset(source, 16, shuffle=False, targets=()), verbose=0)
+    assert scores.shape == (N, 2)
+    np.testing.assert_array_equal(np.asarray(scores).argmax(1), labels)
+    assert readers() == []
+
+
+def check_a_model_with_several_outputs_takes_a_dict() -> None:
+    keras = framework("keras")
+
+    source = slots(scores=(np.arange(N) / N).astype(np.float32))
+    inputs = keras.Input((12, 12, 3))
+    values = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(inputs))
+    outputs = {
+        "labels": keras.layers.Dense(N, activation="softmax")(values),
+        "scores": keras.layers.Dense(1)(values),
+    }
+    network = keras.Model(inputs, outputs)
+    network.compile("sgd", {"labels": "sparse_categorical_crossentropy", "scores": "mse"})
+    history = network.fit(Dataset(source, SIZE, targets=["labels", "scores"]), verbose=0, shuffle=False).history
+    assert np.isfinite(history["loss"]).all()
+
+
+def check_workers_that_are_asked_for_have_the_same_batches() -> None:
+    keras = framework("keras")
+
+    network = model(keras)
+    network(np.zeros((1, 12, 12, 3), np.uint8))
+    expected = network.predict(Dataset(slots(), SIZE, shuffle=False), verbose=0)
+    data = Dataset(slots(), SIZE, shuffle=False)
+    data.workers = 2
+    # JAX warns of every fork, and rightly so.
+    for data.use_multiprocessing in (False, True) if keras.backend.backend() == "torch" else (False,):
+        np.testing.assert_array_equal(network.predict(data, verbose=0), expected)
+        assert readers() == []
+
+
+def check_an_error_reaches_fit() -> None:
+    keras = framework("keras")
+
+    def fail(_image: Any) -> Any:
+        raise ZeroDivisionError("on purpose")
+
+    with pytest.raises(ZeroDivisionError, match="on purpose"):
+        model(keras).fit(Dataset(slots(), SIZE, transform=fail), verbose=0)
+    assert readers() == []
+
+
+def check_bfloat16_is_refused() -> None:
+    with pytest.raises(SpecError) as caught:
+        Dataset(slots(), augment=Augment(dtype="bfloat16"))
+    assert str(caught.value) == (
+        "Keras takes no images of bfloat16 from NumPy: choose dtype='uint8' or 'float32', and let "
+        "keras.config.set_dtype_policy('mixed_bfloat16') make them so on the device"
+    )
+
+
+@pytest.mark.parametrize(
+    "check",
+    [value for name, value in sorted(globals().items()) if name.startswith("check_")],
+    ids=lambda check: check.__name__.removeprefix("check_"),
+)
+def test_in_keras(keras_process: Apart, check: Any) -> None:
+    keras_process(check)
+
+
+def test_a_missing_keras_is_told_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "keras", None)
+    with pytest.raises(MissingExtraError) as caught:
+        Dataset(slots())
+    assert str(caught.value) == "keras is not installed; pip install 'arraystore[keras]'"
+
+
+# --- without Keras ---------------------------------------------------------------------------------------------------
+
+
+def test_a_loader_makes_batches_by_number(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (N, 12, 12, 3), np.uint8)
+    store = arraystore.build(list(pixels), tmp_path / "x.store", size=12, labels=range(N), progress=False)
+    for options in ({}, {"ahead": "off"}, {"ahead": "read"}, {"drop_behind": True}, {"last": "pad"}, {"cache": 9999}):
+        loader = store.loader(7, **options)
+        loader.set_epoch(3)
+        for number, (images, labels) in enumerate(loader):
+            if number == 2:
+                state = loader.state_dict()
+            again = loader.batch(number, epoch=3)
+            np.testing.assert_array_equal(again[0], images)
+            np.testing.assert_array_equal(again[1], labels)
+            assert number != 2 or loader.state_dict() == state
+    with pytest.raises(SpecError, match="rank 0 has 7 batches from position 0, no batch 7"):
+        loader.batch(7)
+    with pytest.raises(SpecError, match="epoch must be"):
+        loader.batch(0, epoch=-1)

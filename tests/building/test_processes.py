@@ -1,0 +1,603 @@
+"""Worker processes that die, stop, hang or cannot start: the build goes on, and its result is that of threads."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support import images
+from support.store_contract import assert_equal, build
+
+import arraystore
+from arraystore import BadImage, BadImagesError, Progress, Store, StoreError
+from arraystore._building import crew as crew_module
+from arraystore._building import processes as processes_module
+
+ROOT = Path(__file__).resolve().parents[2]
+KILLED = "killed by SIGKILL, as when memory runs out"
+
+# What the workers' interpreters run before anything else: an image that ends with one of these marks does its harm when
+# it is decoded. A decoder with a fault does no more and no less.
+HARM = """
+import ctypes, os, resource, signal, sys, time
+import arraystore._decoding.decode as module
+
+class Sealed(Exception):
+    def __init__(self, one, two):
+        super().__init__(one)
+
+def once(harm):
+    try:
+        os.close(os.open(FLAG, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return
+    harm()
+
+def starve():
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 32, 1 << 32))
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype = ctypes.c_void_p
+    ctypes.memset(libc.malloc(ctypes.c_size_t(1 << 34)), 1, 1)  # as code does that does not look at what malloc gives
+
+def count(harm):
+    with open(FLAG, "ab", buffering=0) as file:
+        file.write(b".")
+    harm()
+
+def fail(error):
+    raise error
+
+def kill(number):
+    os.kill(os.getpid(), number)
+
+HARM = {
+    b"#kill": lambda: kill(signal.SIGKILL),
+    b"#bus": lambda: kill(signal.SIGBUS),
+    b"#crash": lambda: ctypes.string_at(0),
+    b"#exit": lambda: os._exit(7),
+    b"#starve": starve,
+    b"#hang": lambda: count(lambda: time.sleep(1000)),
+    b"#stop": lambda: count(lambda: kill(signal.SIGSTOP)),
+    b"#die once": lambda: once(lambda: kill(signal.SIGKILL)),
+    b"#hang once": lambda: once(lambda: time.sleep(1000)),
+    b"#surprise": lambda: fail(ZeroDivisionError("surprise")),
+    b"#sealed": lambda: fail(Sealed("surprise", 2)),
+    b"#slow": lambda: count(lambda: time.sleep(0.1)),
+}
+original = module.decode_into
+
+def decode_into(data, slot, spec):
+    for mark, harm in HARM.items():
+        if bytes(data[-len(mark):]) == mark:
+            slot[...] = 77
+            harm()
+    return original(data, slot, spec)
+
+module.decode_into = decode_into
+"""
+
+
+@pytest.fixture
+def first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """A function that lets every worker's interpreter run a text before anything else."""
+    folder = tmp_path / "first"
+    folder.mkdir()
+
+    def write(text: str) -> None:
+        (folder / "sitecustomize.py").write_text(f"FLAG = {str(tmp_path / 'flag')!r}\n{text}")
+        monkeypatch.setenv("PYTHONPATH", f"{folder}:{ROOT}")
+
+    return write
+
+
+@pytest.fixture
+def harmful(first: Callable[[str], None]) -> None:
+    first(HARM)
+
+
+@pytest.fixture(autouse=True)
+def no_worker_is_left() -> Iterator[None]:
+    yield
+    assert workers() == []
+
+
+def workers(parent: int | None = None) -> list[int]:
+    """The worker processes of this process, those that wait to be reaped too."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            state, ppid = (path / "stat").read_text().rpartition(")")[2].split()[:2]
+            command = (path / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if int(ppid) == (parent or os.getpid()) and (b"arraystore._building.worker" in command or state == "Z"):
+            found.append(int(path.name))
+    return found
+
+
+def data(count: int, marks: dict[int, bytes] | None = None) -> list[bytes]:
+    """JPEGs, some with a mark at their end."""
+    files = [images.jpeg(images.photo(40, 60, seed=i % 8)) for i in range(count)]
+    for slot, mark in (marks or {}).items():
+        files[slot] += mark
+    return files
+
+
+def contents(store: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(store.iterdir())}
+
+
+def check(source: Any, target: Any, bad: dict[int, str], **options: Any) -> Store:
+    """Build in processes: ``bad`` says which slots fail and why, and all others are as threads make them."""
+    store = build(source, target, processes=True, bad="keep", **options)
+    assert {image.slot: image.reason for image in store.bad()} == bad
+    oracle = build(source, bad="keep")
+    good = np.flatnonzero(np.asarray(store.status) == 1)
+    assert len(good) == len(store) - len(bad)
+    np.testing.assert_array_equal(store.images[good], oracle.images[good])
+    np.testing.assert_array_equal(store.checksums[good], oracle.checksums[good])
+    assert not store.images[list(bad)].any()
+    for column in ("bytes", "height", "source"):
+        assert store.samples[column].take(good).to_pylist() == oracle.samples[column].take(good).to_pylist()
+    return store
+
+
+# --- the same as threads ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["x.store", "x.h5", None])
+def test_the_result_is_that_of_threads(
+    mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str | None
+) -> None:
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    for bad in ("keep", "drop"):
+        made = build(mixed, name and tmp_path / name, processes=True, bad=bad, overwrite=True)
+        assert_equal(build(mixed, bad=bad), made)
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert {path.name for path in tmp_path.iterdir()} <= {"tmp", "mixed", name}
+
+
+def test_large_jobs_and_large_results_cross_each_other() -> None:
+    """Megabytes both ways at once fill every buffer: neither end may wait for the other."""
+    arrays = images.noise(40 * 300, 500).reshape(40, 300, 500, 3)
+    assert_equal(build(arrays, size=(300, 500)), build(arrays, size=(300, 500), processes=True))
+
+
+def test_a_script_needs_no_guard_and_any_thread_may_build(photos: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import arraystore, sys, threading\n"
+        "def build(name):\n"
+        "    arraystore.build(sys.argv[1], name, size=16, processes=True, workers=2, progress=False)\n"
+        "build('main.store')\n"
+        "thread = threading.Thread(target=build, args=('thread.store',))\n"
+        "thread.start(); thread.join()\n"
+    )
+    run = subprocess.run(
+        [sys.executable, script, photos],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+    assert contents(tmp_path / "main.store") == contents(tmp_path / "thread.store")
+
+
+# --- workers that die or stop ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("number", "done", "name"),
+    [
+        (signal.SIGKILL, 0, "x.store"),
+        (signal.SIGKILL, 1, None),
+        (signal.SIGKILL, 150, "x.h5"),
+        (signal.SIGTERM, 100, None),
+        (signal.SIGSTOP, 0, None),
+        (signal.SIGSTOP, 100, "x.store"),
+    ],
+)
+def test_a_worker_that_is_hit_costs_nothing_but_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, done: int, name: str | None
+) -> None:
+    monkeypatch.setattr(processes_module, "START_S", 4.0)
+    source = data(300)
+    hit: list[int] = []
+
+    def strike() -> None:
+        hit.append(workers()[-1])
+        os.kill(hit[-1], number)
+
+    soon = threading.Timer(0.2, strike)
+
+    def progress(now: Progress) -> None:
+        if now.done >= done and not hit:
+            if now.done:
+                strike()
+            else:  # no worker has been started yet
+                soon.start()
+
+    store = build(source, name and tmp_path / name, processes=True, timeout_s=1, progress=progress)
+    assert len(hit) == 1
+    assert_equal(build(source), store)
+
+
+def test_many_deaths_are_survived(tmp_path: Path) -> None:
+    source = data(400)
+    killed: list[int] = []
+
+    def strike(now: Progress) -> None:
+        if now.done >= 60 * (len(killed) + 1):
+            victim = min(workers())  # the oldest: one that dies before it has begun is no worker
+            killed.append(victim)
+            os.kill(victim, signal.SIGKILL)
+
+    store = build(source, tmp_path / "x", processes=True, workers=3, progress=strike)
+    assert len(killed) >= 5
+    assert_equal(build(source), store)
+
+
+@pytest.mark.usefixtures("harmful")
+@pytest.mark.parametrize(
+    ("name", "marks"), [("x.store", {3: b"#kill", 4: b"#starve"}), (None, {39: b"#exit"})], ids=["npy", "ram"]
+)
+def test_an_image_that_kills_its_worker_is_a_bad_one(tmp_path: Path, name: str | None, marks: dict[int, bytes]) -> None:
+    how = {b"#kill": KILLED, b"#starve": "killed by SIGSEGV", b"#exit": "it ended with exit status 7"}
+    bad = {slot: f"the worker process that decoded it died twice ({how[mark]})" for slot, mark in marks.items()}
+    check(data(40, marks), name and tmp_path / name, bad)
+
+
+def test_a_later_call_tries_again_what_no_worker_could_fill(first: Callable[[str], None], tmp_path: Path) -> None:
+    paths = [tmp_path / f"{i}.jpg" for i in range(9)]
+    for path, content in zip(paths, data(9, {4: b"#crash"}), strict=True):
+        path.write_bytes(content)
+    first(HARM)
+    with pytest.raises(BadImagesError) as caught:
+        build(paths, tmp_path / "x", processes=True, workers=1)
+    reason = "the worker process that decoded it died twice (killed by SIGSEGV)"
+    assert caught.value.bad == (BadImage(4, str(paths[4]), reason),)
+    first("")
+    assert_equal(build(paths), build(paths, tmp_path / "x", processes=True, workers=1))
+
+
+@pytest.mark.usefixtures("harmful")
+@pytest.mark.parametrize(("mark", "count"), [(b"#hang", 3), (b"#stop", 200)])
+def test_an_image_that_takes_too_long_is_a_bad_one(tmp_path: Path, mark: bytes, count: int) -> None:
+    slot = count // 2
+    reason = "reading and decoding it took longer than 0.6 s, twice; if that is right, raise timeout_s"
+    began_s = time.monotonic()
+    check(data(count, {slot: mark}), tmp_path / "x", {slot: reason}, timeout_s=0.6)
+    assert time.monotonic() - began_s < 10
+    assert (tmp_path / "flag").read_bytes() == b"..", "it was not tried twice"
+
+
+@pytest.mark.usefixtures("harmful")
+@pytest.mark.parametrize(("mark", "count"), [(b"#die once", 200), (b"#hang once", 2)])
+def test_what_goes_well_at_the_second_try_is_a_good_image(tmp_path: Path, mark: bytes, count: int) -> None:
+    check(data(count, {1: mark}), tmp_path / "x", {}, timeout_s=0.6)
+    assert (tmp_path / "flag").exists()
+
+
+@pytest.mark.usefixtures("harmful")
+def test_slow_images_are_not_late_together(tmp_path: Path) -> None:
+    """A run of 8 takes longer than the limit, each of its images does not."""
+    check(data(128, dict.fromkeys(range(12), b"#slow")), tmp_path / "x", {}, timeout_s=0.5)
+    assert (tmp_path / "flag").read_bytes() == b"." * 12, "one was tried twice"
+
+
+@pytest.mark.parametrize("last", [signal.SIGKILL, signal.SIGSTOP], ids=lambda number: number.name)
+def test_a_message_that_is_half_sent_holds_nobody_up(first: Callable[[str], None], last: signal.Signals) -> None:
+    first(
+        "import os, arraystore._building.worker as module\n"
+        "def half(channel, message, original=module._send):\n"
+        "    if message is not None:\n"
+        "        try:\n"
+        "            os.close(os.open(FLAG, os.O_CREAT | os.O_EXCL))\n"
+        "        except FileExistsError:\n"
+        "            return original(channel, message)\n"
+        "        length, data = module.pack(message)\n"
+        "        channel.sendall(length)\n"
+        "        channel.sendall(data[: len(data) // 2])\n"
+        f"        os.kill(os.getpid(), {int(last)})\n"
+        "    return original(channel, message)\n"
+        "module._send = half\n"
+    )
+    source = data(60)
+    assert_equal(build(source, size=200), build(source, size=200, processes=True, timeout_s=1))
+
+
+@pytest.mark.usefixtures("harmful")
+def test_a_volume_that_fails_is_not_the_images_fault(tmp_path: Path) -> None:
+    source = data(8, {5: b"#bus"})
+    with pytest.raises(StoreError) as caught:
+        build(source, tmp_path / "x", processes=True)
+    file = tmp_path / "x.partial" / "images.npy"
+    message = re.fullmatch(
+        f"the volume of {re.escape(str(file))} failed or is full: a worker process was killed by SIGBUS when it wrote "
+        r"slots (\d+) to (\d+)\. Mend it, or free some space; what was done is kept, and the same call goes on from "
+        "there",
+        str(caught.value),
+    )
+    assert message is not None
+    assert int(message[1]) <= 5 <= int(message[2])
+    check(source, None, {5: "the worker process that decoded it died twice (killed by SIGBUS)"})
+
+
+SLOW = """
+import sys
+import arraystore
+from support import images
+files = [images.jpeg(images.photo(40, 60)) + b"#slow" for _ in range(60)]
+def progress(now):
+    print(now.done, flush=True)
+arraystore.build(files, sys.argv[1], size=16, processes=True, workers=2, timeout_s=0.7, progress=progress)
+"""
+
+
+@pytest.mark.usefixtures("harmful")
+def test_a_build_that_is_stopped_as_a_whole_blames_no_worker(tmp_path: Path) -> None:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", SLOW, tmp_path / "x"],
+        env=os.environ | {"PYTHONPATH": f"{os.environ['PYTHONPATH']}:{ROOT / 'tests'}"},
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert parent.stdout is not None
+        while int(parent.stdout.readline()) < 10:
+            pass
+        before = workers(parent.pid)
+        os.killpg(parent.pid, signal.SIGSTOP)
+        time.sleep(1.2)
+        os.killpg(parent.pid, signal.SIGCONT)
+        while int(parent.stdout.readline()) < 40:
+            pass
+        assert workers(parent.pid) == before
+        assert len(before) == 2
+        parent.communicate(timeout=30)
+        assert parent.returncode == 0
+    finally:
+        parent.kill()
+        parent.communicate()
+
+
+# --- errors ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("harmful")
+def test_an_error_in_a_worker_arrives_as_it_is(tmp_path: Path) -> None:
+    source = data(30, {17: b"#surprise"})
+    with pytest.raises(ZeroDivisionError, match="surprise") as caught:
+        build(source, tmp_path / "x", processes=True)
+    assert caught.value.__notes__ == ["slot 17 ← bytes"]
+    assert "in decode_into" in str(caught.value.__cause__)
+
+
+@pytest.mark.usefixtures("harmful")
+def test_an_error_that_cannot_travel_is_told(tmp_path: Path) -> None:
+    with pytest.raises(StoreError) as caught:
+        build(data(30, {17: b"#sealed"}), tmp_path / "x", processes=True)
+    assert str(caught.value) == "a worker process met Sealed: surprise"
+    assert caught.value.__notes__ == ["slot 17 ← bytes"]
+
+
+def test_a_file_that_is_cut_short_is_told(tmp_path: Path) -> None:
+    def cut(now: Progress) -> None:
+        if not now.done:
+            os.truncate(tmp_path / "x.partial" / "images.npy", 5000)
+
+    with pytest.raises(arraystore.FormatError, match="the file was cut short"):
+        build(data(30), tmp_path / "x", processes=True, progress=cut)
+
+
+def test_sources_that_cannot_be_sent_are_told(tmp_path: Path) -> None:
+    source = [np.array([[lambda: None]], object) for _ in range(4)]
+    with pytest.raises(StoreError, match=r"the sources of slots 0 to 0 cannot be sent to a worker process: .*; build "):
+        build(source, tmp_path / "x", processes=True)
+
+
+START = "what they printed, or build with threads. What was done is kept; the same call goes on from there"
+
+
+@pytest.mark.parametrize(
+    ("text", "how"),
+    [
+        ("import os; os._exit(3)", "the last one: it ended with exit status 3"),
+        ("import os; os.kill(os.getpid(), 9)", f"the last one: {KILLED}"),
+        ("import sys; sys.modules['arraystore._decoding.decode'] = None", "the last one: it ended with exit status 1"),
+        ("import time; time.sleep(100)", "they were not ready in 0.5 s"),
+    ],
+    ids=["exits", "killed", "cannot import", "hangs"],
+)
+def test_workers_that_cannot_start_are_an_error(
+    first: Callable[[str], None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    text: str,
+    how: str,
+) -> None:
+    first(text)
+    monkeypatch.setattr(processes_module, "START_S", 0.5 if "0.5" in how else 60)
+    with pytest.raises(StoreError) as caught:
+        build(data(30), tmp_path / "x", processes=True)
+    expected = f"worker processes cannot start, 3 ended before they began ({how}); see {START}"
+    assert str(caught.value) == expected
+    assert ("ModuleNotFoundError" in capfd.readouterr().err) is ("sys.modules" in text)
+
+
+def test_a_program_that_is_no_interpreter_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    with pytest.raises(StoreError, match="worker processes need a Python interpreter, and this program is none"):
+        build(data(3), tmp_path / "x", processes=True)
+
+
+def test_an_interpreter_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes_module, "get_executable", lambda: str(tmp_path / "python"))
+    with pytest.raises(StoreError, match="a worker process cannot be started: No such file or directory"):
+        build(data(3), tmp_path / "x", processes=True)
+
+
+# --- the end of the parent -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("harmful")
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_an_interruption_ends_all_workers_at_once(tmp_path: Path, error: type[BaseException]) -> None:
+    raised_s: list[float] = []
+
+    def interrupt(now: Progress) -> None:
+        if now.done >= 20:
+            assert len(workers()) == 2
+            assert all(blocked(pid) >> signal.SIGINT - 1 & 1 for pid in workers())  # a Ctrl-C is this process's alone
+            raised_s.append(time.monotonic())
+            raise error
+
+    source = data(200, {2: b"#hang"})
+    with pytest.raises(error):
+        build(source, tmp_path / "x", processes=True, progress=interrupt)
+    assert time.monotonic() - raised_s[0] < 2
+    assert workers() == []
+
+
+def blocked(pid: int) -> int:
+    """The mask of the signals that a process blocks."""
+    found = re.search(r"SigBlk:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())
+    assert found is not None
+    return int(found[1], 16)
+
+
+PARENT = """
+import os, sys, time
+import arraystore
+def progress(now):
+    if now.done:
+        if os.fork() == 0:
+            time.sleep(60)  # a process that holds copies of the parent's sockets
+            os._exit(0)
+        print("ready", flush=True)
+        time.sleep(60)
+arraystore.build(sys.argv[1], sys.argv[2], size=16, processes=True, workers=2, progress=progress)
+"""
+
+
+def test_workers_end_with_a_parent_that_is_killed(photos: Path, tmp_path: Path) -> None:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, photos, tmp_path / "x"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "ready\n"
+        started = workers(parent.pid)
+        assert len(started) == 2
+        parent.kill()
+        parent.wait()
+        deadline_s = time.monotonic() + 6
+        while any(is_worker(pid) for pid in started):
+            assert time.monotonic() < deadline_s
+            time.sleep(0.05)
+    finally:
+        os.killpg(parent.pid, signal.SIGKILL)
+        parent.communicate()
+
+
+def is_worker(pid: int) -> bool:
+    try:
+        return b"arraystore._building.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+# --- executors that break or stall -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pool() -> Iterator[ProcessPoolExecutor]:
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        yield pool
+
+
+def test_an_executor_that_stalls_is_replaced(
+    pool: ProcessPoolExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(crew_module, "START_S", 0.5)
+    monkeypatch.setattr(crew_module, "_TURN_S", 0.2)
+    stopped: list[int] = []
+
+    def stop(now: Progress) -> None:
+        if now.done >= 50 and not stopped:
+            assert pool._processes is not None
+            stopped.extend(pool._processes)
+            for pid in stopped:
+                os.kill(pid, signal.SIGSTOP)
+
+    source = data(300)
+    list(pool.map(abs, range(10)))  # it has started
+    store = build(source, tmp_path / "x", executor=pool, timeout_s=0.1, progress=stop)
+    assert_equal(build(source), store)
+    assert len(stopped) == 2
+    assert not [pid for pid in stopped if Path(f"/proc/{pid}").exists()]
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "the executor broke or stalled (the executor has finished no run in 2.1 s); worker processes of the build's "
+        "own go on"
+    )
+
+
+class Idle(Executor):
+    """It takes everything and does nothing."""
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **options: Any) -> Future[Any]:
+        del function, args, options
+        return Future()
+
+
+def test_a_stall_of_an_executor_that_cannot_be_ended_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crew_module, "START_S", 0.5)
+    monkeypatch.setattr(crew_module, "_TURN_S", 0.2)
+    with pytest.raises(StoreError) as caught:
+        build(data(64), tmp_path / "x", executor=Idle(), timeout_s=0.1)
+    assert str(caught.value) == (
+        "the executor has finished no run in 0.9 s, which is timeout_s = 0.1 for each slot of a run, and time to "
+        "start: its workers hang. What was done is kept; the same call goes on from there"
+    )
+
+
+def test_what_an_executor_has_broken_with_goes_on_under_the_same_limits(
+    pool: ProcessPoolExecutor, tmp_path: Path, harmful: None
+) -> None:
+    del harmful
+    marks = {30: b"#crash", 60: b"#hang"}
+    bad = {
+        30: "the worker process that decoded it died twice (killed by SIGSEGV)",
+        60: "reading and decoding it took longer than 0.6 s, twice; if that is right, raise timeout_s",
+    }
+    store = build(data(100, marks), tmp_path / "x", executor=pool, bad="keep", timeout_s=0.6)
+    assert {image.slot: image.reason for image in store.bad()} == bad
+    good = [slot for slot in range(100) if slot not in bad]
+    np.testing.assert_array_equal(store.images[good], build(data(100)).images[good])

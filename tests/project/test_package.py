@@ -1,0 +1,390 @@
+"""The package as a whole: its public names, what importing it loads, who may import whom, and what is documented."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import importlib
+import inspect
+import json
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import arraystore
+from arraystore import errors
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "arraystore"
+FILES = sorted(PACKAGE.rglob("*.py"))
+MODULES = [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in FILES]
+
+# Nothing imports to the right; within one group there are no circles.
+LAYERS = [
+    ["errors", "limits", "progress", "signals", "compiled", "avx512", "stamps", "locks", "streams", "leases", "flow"],
+    [
+        "spec",
+        "texts",
+        "scan",
+        "jpeg",
+        "boxes",
+        "jp2",
+        "digests",
+        "permutation",
+        "values",
+        "order",
+        "weighted",
+        "share",
+        "gather",
+    ],
+    ["format", "tables", "targets", "manifest", "weights", "resample_wide", "resample", "header", "levels", "cache"],
+    ["stats", "codecs", "crops", "windows", "windows_wide", "resized_crops", "geometry", "followers", "augment"],
+    ["decode"],
+    [
+        "samples",
+        "stores",
+        "fill",
+        "checksums",
+        "audit",
+        "verify",
+        "part",
+        "slots",
+        "foreign",
+        "ahead",
+        "recipe",
+        "loader",
+    ],
+    ["adapters"],
+    ["bad", "checkpoint", "runs", "worker", "takeover", "changes"],
+    ["processes"],
+    ["crew"],
+    ["build"],
+    ["update", "repair"],
+    ["preview", "sample", "info", "report", "memory"],
+    ["forecast", "plan"],
+    [""],  # the package itself
+    ["cli"],
+    ["__main__"],
+]
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+# Its version alone, for the stamp in each store and the record of the machine; the number stands in the package because
+# the build system reads it.
+VERSION_ONLY = {"build": "build.py", "memory": "memory/machine.py"}
+
+HEAVY = (
+    "torch",
+    "keras",
+    "jax",
+    "h5py",
+    "pandas",
+    "matplotlib",
+    "pyarrow",
+    "cv2",
+    "numba",
+    "simplejpeg",
+    "tqdm",
+    "PIL",
+)
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
+
+
+def component(module: str) -> str:
+    """``arraystore._stores.npy`` → ``stores``; the package itself → the empty string."""
+    return module.split(".")[1] if "." in module else ""
+
+
+# --- names -----------------------------------------------------------------------------------------------------------
+
+
+def test_all_is_the_sorted_list_of_public_names() -> None:
+    # Sorted as ruff and isort do: constants and classes before functions is not what users look for, plain order is.
+    assert arraystore.__all__ == sorted(arraystore.__all__)
+    public = {
+        name
+        for name, value in vars(arraystore).items()
+        if not name.startswith("_") and not isinstance(value, ModuleType)
+    }
+    assert public == set(arraystore.__all__)
+    assert arraystore.__version__
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_lists_its_public_names(module: str) -> None:
+    if module.endswith("__main__") or module in ("arraystore.adapters", "arraystore.cli"):
+        return
+    importlib.import_module(module)
+    loaded = sys.modules[module]  # the function build has its module's name
+    names = loaded.__all__
+    assert len(set(names)) == len(names)
+    assert list(names) == sorted(names, key=lambda name: (not name.isupper(), name[0].islower(), name))
+    for name in names:
+        assert hasattr(loaded, name)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_every_module_says_what_it_is(path: Path) -> None:
+    assert ast.get_docstring(tree(path))
+
+
+# --- imports ---------------------------------------------------------------------------------------------------------
+
+
+def loaded_by(statement: str, *, path: Path = ROOT) -> set[str]:
+    """The heavy modules that a new interpreter has loaded after a statement."""
+    code = f"{statement}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=path,
+        env=os.environ | {"PYTHONPATH": str(path)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return set(HEAVY) & set(json.loads(result.stdout))
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    assert loaded_by("import arraystore") == set()
+
+
+def test_that_the_test_before_can_fail(tmp_path: Path) -> None:
+    (tmp_path / "arraystore.py").write_text("def late():\n    import h5py\nimport xxhash, pyarrow\n")
+    assert loaded_by("import arraystore", path=tmp_path) >= {"pyarrow"}
+    assert "h5py" in loaded_by("import arraystore; arraystore.late()", path=tmp_path)
+
+
+def test_reading_a_store_loads_no_decoder() -> None:
+    golden = ROOT / "tests" / "golden" / "v1.store"
+    assert loaded_by(f"import arraystore; arraystore.open({str(golden)!r}).images.sum()") == set()
+
+
+def imported(path: Path) -> Iterator[tuple[str, bool]]:
+    """Each of our modules that a file imports anywhere but for type checkers, and whether at import time."""
+
+    def walk(node: ast.AST, *, at_import: bool) -> Iterator[tuple[str, bool]]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+                continue
+            if isinstance(child, ast.Import):
+                yield from ((alias.name, at_import) for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                assert child.level == 0, "imports are absolute"
+                for alias in child.names:
+                    whole = f"{child.module}.{alias.name}"
+                    yield (whole if whole in MODULES else str(child.module)), at_import
+            inner = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            yield from walk(child, at_import=at_import and not inner)
+
+    for name, at_import in walk(tree(path), at_import=True):
+        if name.partition(".")[0] == "arraystore":
+            yield name, at_import
+
+
+def wrong_imports(layers: dict[str, int], edges: dict[str, set[str]]) -> list[str]:
+    return [
+        f"{user} imports {used}"
+        for user, targets in edges.items()
+        for used in sorted(targets)
+        if layers[component(used)] > layers[component(user)]
+        and not (component(user) in VERSION_ONLY and used == "arraystore")
+    ]
+
+
+def edges_of_the_package() -> dict[str, set[str]]:
+    return {module: {used for used, _ in imported(path)} for module, path in zip(MODULES, FILES, strict=True)}
+
+
+def test_every_module_has_its_layer() -> None:
+    assert {component(module) for module in MODULES} == set(RANK)
+
+
+def test_nothing_imports_to_the_right() -> None:
+    assert wrong_imports(RANK, edges_of_the_package()) == []
+
+
+def test_that_the_layers_can_be_broken() -> None:
+    assert wrong_imports(RANK, {"arraystore.spec": {"arraystore.build"}}) == [
+        "arraystore.spec imports arraystore.build"
+    ]
+    assert wrong_imports(RANK, {"arraystore._stores.npy": {"arraystore"}}) == [
+        "arraystore._stores.npy imports arraystore"
+    ]
+    assert "arraystore.build" in edges_of_the_package()["arraystore"]
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    edges = {module: {used for used, now in imported(path) if now} for module, path in zip(MODULES, FILES, strict=True)}
+    # The package is loaded before its modules in any case.
+    edges = {user: {used for used in targets if used != "arraystore"} for user, targets in edges.items()}
+    finished: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " → ".join((*path, module))
+        if module not in finished:
+            for used in edges[module]:
+                visit(used, (*path, module))
+            finished.add(module)
+
+    for module in edges:
+        visit(module, ())
+
+
+def test_the_version_is_all_that_the_build_takes_from_the_package() -> None:
+    for file in VERSION_ONLY.values():
+        used = {
+            node.attr
+            for node in ast.walk(tree(PACKAGE / file))
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "arraystore"
+        }
+        assert used == {"__version__"}
+
+
+# --- habits ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_nothing_prints_but_the_command(path: Path) -> None:
+    if path.parent.name == "cli":
+        return
+    calls = [node.func for node in ast.walk(tree(path)) if isinstance(node, ast.Call)]
+    assert [call for call in calls if isinstance(call, ast.Name) and call.id == "print"] == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_nothing_is_checked_by_assert_or_read_by_pickle(path: Path) -> None:
+    module = tree(path)
+    assert [node.lineno for node in ast.walk(module) if isinstance(node, ast.Assert)] == []
+    text = path.read_text("utf-8")
+    assert "allow_pickle=True" not in text
+    assert "import pickle" not in text
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_no_message_lacks_its_f(path: Path) -> None:
+    """A string that is raised, with braces around a name, and no f before it: ruff does not see these."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Raise) and node.exc is not None:
+            inside = {
+                id(part) for text in ast.walk(node.exc) if isinstance(text, ast.JoinedStr) for part in text.values
+            }
+            for text in ast.walk(node.exc):
+                if isinstance(text, ast.Constant) and isinstance(text.value, str) and id(text) not in inside:
+                    assert "{" not in text.value, f"{path.name}:{text.lineno}"
+
+
+# --- errors ----------------------------------------------------------------------------------------------------------
+
+
+def every_error() -> Iterator[errors.ArraystoreError]:
+    context: dict[str, Any] = {"slot": 8, "source": "a/ü.jpg", "reason": "why"}
+    bad = [errors.BadImage(3, "x", "no"), errors.BadImage(4, "y", "nor this")]
+    for name in errors.__all__:
+        kind = getattr(errors, name)
+        if kind is errors.BadImage:
+            continue
+        if kind is errors.BadImagesError:
+            yield kind("two", bad=bad, total=9)
+        elif kind is errors.SpaceError:
+            yield kind("full", needed_bytes=5, free_bytes=3)
+        else:
+            yield kind("what happened", **context)
+
+
+@pytest.mark.parametrize("error", [*every_error()], ids=lambda error: type(error).__name__)
+def test_every_error_pickles_whole(error: errors.ArraystoreError) -> None:
+    error.add_note("slot 8 ← a/ü.jpg")
+    for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
+        again = pickle.loads(pickle.dumps(error, protocol))  # noqa: S301 - our own
+        assert type(again) is type(error)
+        assert (str(again), again.args) == (str(error), error.args)
+        assert vars(again) == vars(error)
+        assert again.__notes__ == ["slot 8 ← a/ü.jpg"]
+        assert {"slot", "source", "reason"} <= set(vars(again))
+
+
+@pytest.mark.parametrize("error", [*every_error()], ids=lambda error: type(error).__name__)
+def test_the_tree_in_the_text_is_the_tree(error: errors.ArraystoreError) -> None:
+    kind = type(error)
+    lines = [line for line in str(errors.__doc__).splitlines() if f" {kind.__name__} " in f" {line} "]
+    assert len(lines) == 1
+    parents = [base for base in kind.__bases__ if base.__module__ == "builtins" and base is not Exception]
+    for base in parents:
+        assert f"({base.__name__})" in lines[0]
+    assert isinstance(error, errors.ArraystoreError)
+
+
+def test_an_error_without_a_reason_of_its_own_gives_its_message() -> None:
+    assert errors.StoreError("x").reason == "x"
+    assert errors.StoreError("x", reason="y").reason == "y"
+    assert errors.StoreError("x").slot is errors.StoreError("x").source is None
+
+
+def raised_in(node: ast.AST) -> set[str]:
+    """Our errors that a function raises itself; what functions inside it raise counts, for they are part of it."""
+    names = set()
+    for child in ast.walk(node):
+        if isinstance(child, ast.Raise) and isinstance(child.exc, ast.Call):
+            name = child.exc.func
+            if isinstance(name, ast.Name) and name.id in errors.__all__:
+                names.add(name.id)
+    return names
+
+
+def undocumented(module: ast.Module) -> Iterator[str]:
+    """Public functions and methods that raise one of our errors with no entry in ``Raises:`` that names it."""
+
+    def missing(node: ast.FunctionDef | ast.AsyncFunctionDef, docstring: str, label: str) -> Iterator[str]:
+        section = docstring.partition("Raises:")[2]
+        yield from (f"{label}: {name}" for name in sorted(raised_in(node)) if f"{name}:" not in section)
+
+    for node in module.body:
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            yield from missing(node, ast.get_docstring(node) or "", node.name)
+        elif isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            for method in node.body:
+                if not isinstance(method, ast.FunctionDef):
+                    continue
+                makes = method.name in ("__init__", "__post_init__", "__new__")
+                if makes or not method.name.startswith("_"):
+                    text = ast.get_docstring(node if makes else method) or ""
+                    yield from missing(method, text, f"{node.name}.{method.name}")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_every_error_that_a_public_function_raises_is_documented(path: Path) -> None:
+    if path.parent.name == "cli":  # its docstrings are help texts
+        return
+    assert list(undocumented(tree(path))) == []
+
+
+def test_that_the_test_before_can_fail_too() -> None:
+    text = 'def f():\n  """Do.\n\n  Raises:\n      SpecError: never.\n  """\n  raise StoreError("x")\n'
+    assert list(undocumented(ast.parse(text))) == ["f: StoreError"]
+    assert list(undocumented(ast.parse(text.replace("StoreError", "SpecError")))) == []
+    assert list(undocumented(ast.parse('class A:\n  def g(self):\n    raise SpecError("x")\n'))) == ["A.g: SpecError"]
+
+
+def test_what_build_open_and_plan_raise_is_documented() -> None:
+    for function, kinds in (
+        (
+            arraystore.build,
+            "SpecError ManifestError BadImagesError StoreExistsError SpaceError StoreError OSError",
+        ),
+        (arraystore.open, "FormatError OSError"),
+        (arraystore.plan, "SpecError ManifestError"),
+    ):
+        section = str(inspect.getdoc(function)).partition("Raises:")[2]
+        for kind in kinds.split():
+            assert f"{kind}:" in section
+            assert hasattr(errors, kind) or hasattr(builtins, kind)

@@ -1,0 +1,179 @@
+"""A power loss at any moment of a small build, in a model of a volume that keeps what it has synced, and no more."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support import images
+from support.faults import PIXELS, check_store, contents, wrong_claims
+from support.power_loss import Disk, record, states, write
+from support.store_contract import build as build_small
+
+import arraystore
+from arraystore import FormatError, Store, StoreExistsError
+
+# A slot is a page, so that each may be lost by itself.
+SOURCE: list[Any] = [images.noise(64, 64, 1, seed=i) for i in range(8)]
+SOURCE[2] = SOURCE[6] = np.zeros((4, 4), np.float32)  # cannot be stored
+
+
+def build(target: Path | None, **options: Any) -> Store:
+    return build_small(SOURCE, target, **({"size": 64, "color": "gray", "workers": 1} | options))
+
+
+@dataclass
+class Trace:
+    """One recorded build."""
+
+    name: str
+    options: dict[str, Any]
+    disks: list[Disk]
+    old: dict[str, bytes]
+    new: dict[str, bytes]
+    ram: Store
+
+    def violation(self, folder: Path) -> str | None:
+        """What is wrong in a folder as the power loss left it, before any other call."""
+        target = folder / self.name
+        if wrong := wrong_claims(target, self.ram):
+            return f"slots {wrong} are claimed, and their pixels are others"
+        if not target.exists():
+            return "the store that was there before is gone" if self.old else None
+        found = {path: data for path, data in contents(folder).items() if path.startswith(self.name)}
+        for store in (self.old, self.new):
+            # The working files may not be removed yet.
+            if store and all(found.get(path) == data for path, data in store.items()):
+                check_store(arraystore.open(target))
+                return None
+        return "the target is neither the store that was there before nor the new one"
+
+    def finish(self, folder: Path) -> str | None:
+        """Make the same call again; what is wrong then."""
+        target = folder / self.name
+        try:
+            build(target, **self.options)
+        except StoreExistsError:
+            if self.options["overwrite"]:
+                raise
+        found = contents(folder)
+        wrong = sorted(path for path in found.keys() | self.new.keys() if found.get(path) != self.new.get(path))
+        return f"after the next call {wrong} are not what an undisturbed build makes" if wrong else None
+
+
+def trace_of(
+    patch: pytest.MonkeyPatch,
+    folder: Path,
+    name: str,
+    *,
+    forgotten: Callable[[str, str], bool] = lambda _call, _name: False,
+    **options: Any,
+) -> Trace:
+    """Record a build of eight slots with a claim for nearly each."""
+    options = {"bad": "keep", "overwrite": False} | options
+    for part in ("new", "recorded"):
+        (folder / part).mkdir()
+    build(folder / "new" / name, **(options | {"overwrite": False}))
+    if options["overwrite"]:
+        build(folder / "recorded" / name, size=32, bad="keep")
+    old = contents(folder / "recorded")
+    with patch.context() as during:
+        during.setattr("arraystore._building.checkpoint._INTERVAL_S", 0.0)
+        during.setattr("arraystore._building.checkpoint._LOOK_S", 0.001)
+        recorder = record(during, folder / "recorded", forgotten=forgotten)
+        build(folder / "recorded" / name, **options)
+        recorder.look("end")
+    new = contents(folder / "new")
+    assert contents(folder / "recorded") == new
+    return Trace(name, options, recorder.disks, old, new, build(None, bad="keep"))
+
+
+def lose_power(trace: Trace, folder: Path, *, randoms: int, finishes: int, seed: int) -> list[str]:
+    """Every violation in any state after any event; ``finishes`` of the states are finished by another call, too."""
+    rng = random.Random(seed)
+    violations: list[str] = []
+    different: dict[int, tuple[str, Any]] = {}
+    for at, disk in enumerate(trace.disks):
+        for name, tree in states(disk, rng, randoms):
+            different.setdefault(hash(frozenset(tree.items())), (f"event {at} ({disk.event}), {name}", tree))
+    print(f"{len(trace.disks)} events, {len(different)} states")  # noqa: T201 - what a long run is for
+    to_finish = set(rng.sample(sorted(different), min(finishes, len(different))))
+    for key, (name, tree) in different.items():
+        write(tree, folder / "lost")
+        violation = trace.violation(folder / "lost")
+        if violation is None and key in to_finish:
+            violation = trace.finish(folder / "lost")
+        if violation is not None:
+            violations.append(f"{name}, seed {seed}: {violation}")
+        shutil.rmtree(folder / "lost")
+    return violations
+
+
+@pytest.fixture(autouse=True)
+def syncs_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No power is lost while the tests run."""
+    for name in ("fsync", "fdatasync"):
+        monkeypatch.setattr(os, name, lambda _descriptor: None)
+
+
+CASES: list[dict[str, Any]] = [{}, {"bad": "drop"}, {"overwrite": True}]
+
+
+@pytest.mark.parametrize("name", ["x.store", "x.h5"])
+@pytest.mark.parametrize("options", CASES, ids=str)
+def test_a_power_loss_loses_nothing_that_was_claimed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, options: dict[str, Any]
+) -> None:
+    trace = trace_of(monkeypatch, tmp_path, name, **options)
+    assert len(trace.disks) > 40
+    assert lose_power(trace, tmp_path, randoms=4, finishes=70, seed=random.randrange(10**6)) == []
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", ["x.store", "x.h5"])
+@pytest.mark.parametrize("options", CASES, ids=str)
+def test_a_power_loss_in_many_states(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, options: dict[str, Any]
+) -> None:
+    trace = trace_of(monkeypatch, tmp_path, name, **options)
+    assert lose_power(trace, tmp_path, randoms=40, finishes=3000, seed=random.randrange(10**6)) == []
+
+
+@pytest.mark.parametrize("name", ["x.store", "x.h5"])
+@pytest.mark.parametrize(
+    ("options", "call", "files"),
+    [
+        ({}, "fdatasync", PIXELS),  # pixels before the rows that claim them
+        ({"bad": "drop"}, "fdatasync", ("ledger.npy",)),  # what is withdrawn before it is written again
+        ({"bad": "drop"}, "fsync", PIXELS),  # and what was moved into the holes before it is published
+        ({}, "fsync", ("plan.json.new",)),
+    ],
+    ids=str,
+)
+def test_the_model_finds_a_sync_that_is_missing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, options: dict[str, Any], call: str, files: Any
+) -> None:
+    trace = trace_of(
+        monkeypatch, tmp_path, name, forgotten=lambda done, file: done == call and file in files, **options
+    )
+    try:
+        violations = lose_power(trace, tmp_path, randoms=6, finishes=100, seed=1)
+    except (FormatError, arraystore.StoreError) as error:  # a plan that cannot be read stops the next call
+        violations = [str(error)]
+    assert violations
+
+
+@pytest.mark.parametrize("file", ["status.npy", "checksums.npy", "samples.parquet", "store.json"])
+def test_the_model_finds_a_file_that_is_not_synced_before_it_is_published(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: str
+) -> None:
+    trace = trace_of(monkeypatch, tmp_path, "x.store", forgotten=lambda _call, name: name == file)
+    assert lose_power(trace, tmp_path, randoms=0, finishes=0, seed=1)

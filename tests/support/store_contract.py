@@ -1,0 +1,625 @@
+"""What every medium must do. RAM is the oracle: whatever is built on a medium equals what is built in memory."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xxhash
+
+import arraystore
+from arraystore import BadImage, BadImagesError, Store, StoreError, StoreExistsError
+from arraystore._decoding import decode as decode_module
+from arraystore._format.ledger import ledger_dtype
+from support import images
+
+BAD = [2, 3, 7, 11]  # of the fixture `mixed`
+REASONS = {
+    2: "not an image in a known format (starts with b'this is no image')",
+    3: "the file is empty",
+    11: "its header says 60000 x 60000 pixels, more than max_pixels = 178,000,000; if that is right, raise max_pixels",
+}
+
+
+def build(source: Any, target: Path | None = None, **options: Any) -> Store:
+    return arraystore.build(source, target, **({"size": (16, 24), "progress": False, "workers": 2} | options))
+
+
+def plain(array: Any) -> np.ndarray[Any, Any]:
+    return np.array(array)
+
+
+def assert_equal(one: Store, other: Store) -> None:
+    assert one.images.dtype == other.images.dtype == np.uint8
+    assert one.images.shape == other.images.shape
+    np.testing.assert_array_equal(plain(one.images), plain(other.images))
+    assert one.status.dtype == other.status.dtype == np.uint8
+    np.testing.assert_array_equal(plain(one.status), plain(other.status))
+    assert one.checksums.dtype == other.checksums.dtype == np.uint64
+    np.testing.assert_array_equal(plain(one.checksums), plain(other.checksums))
+    assert set(one.targets) == set(other.targets)
+    for name, array in one.targets.items():
+        assert array.dtype == other.targets[name].dtype
+        np.testing.assert_array_equal(plain(array), plain(other.targets[name]))
+    assert one.samples.schema.names == other.samples.schema.names
+    assert one.samples.schema.types == other.samples.schema.types
+    assert one.samples.to_pydict() == other.samples.to_pydict()
+    assert (one.mean, one.std) == (other.mean, other.std)
+    assert one.classes == other.classes
+    assert one.categories == other.categories
+    assert one.spec == other.spec
+    assert one.bad() == other.bad()
+    assert one.dropped() == other.dropped()
+    assert len(one) == len(other)
+
+
+def count_decodes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A list that grows by one item for each image that is decoded from here on."""
+    decoded: list[int] = []
+    original = decode_module.decode_into
+
+    def counting(*args: Any) -> tuple[int, int]:
+        decoded.append(1)
+        return original(*args)
+
+    monkeypatch.setattr(decode_module, "decode_into", counting)
+    return decoded
+
+
+class StoreContract:
+    """Subclasses say where a store of their medium lies."""
+
+    medium: str
+
+    def target(self, folder: Path) -> Path | None:
+        raise NotImplementedError
+
+    def reopened(self, store: Store) -> Store:
+        return store if store.path is None else arraystore.open(store.path)
+
+    def check(self, source: Any, folder: Path, **options: Any) -> Store:
+        """Build in RAM and on this medium; both, and what is opened again, must be equal."""
+        oracle = build(source, **options)
+        store = build(source, self.target(folder), **options)
+        assert store.medium == self.medium
+        assert_equal(oracle, store)
+        assert_equal(oracle, self.reopened(store))
+        return store
+
+    # --- pixels ------------------------------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("color", ["rgb", "gray"])
+    @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+    def test_every_color_and_layout_equals_ram(self, photos: Path, tmp_path: Path, color: str, layout: str) -> None:
+        store = self.check(photos, tmp_path, color=color, layout=layout)
+        channels = 3 if color == "rgb" else 1
+        assert store.images.shape == (19, channels, 16, 24) if layout == "NCHW" else (19, 16, 24, channels)
+        assert store.images.any(axis=(1, 2, 3)).all()
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"size": 1},
+            {"size": (1, 7), "fit": "crop"},
+            {"size": (31, 3), "fit": "pad", "background": (9, 8, 7)},
+            {"size": 33, "filter": "lanczos", "exact": True},
+            {"size": (3, 5), "filter": "nearest", "color": "gray", "layout": "NHWC", "fit": "pad"},
+        ],
+    )
+    def test_odd_sizes_equal_ram(self, photos: Path, tmp_path: Path, options: dict[str, Any]) -> None:
+        self.check(photos, tmp_path, **options)
+
+    @pytest.mark.parametrize("size", [1, 8, 64])
+    def test_one_slot_equals_ram(self, tmp_path: Path, size: int) -> None:
+        store = self.check([images.noise(9, 9)], tmp_path, size=size)
+        assert len(store) == 1
+
+    def test_slots_are_in_the_order_of_the_manifest(self, tmp_path: Path) -> None:
+        arrays = [np.full((4 + value, 6, 3), value, np.uint8) for value in range(100)]
+        store = self.check(arrays, tmp_path, size=(4, 6), workers=3)
+        np.testing.assert_array_equal(store.images[:, 0, 0, 0], np.arange(100))
+        assert store.samples["height"].to_pylist() == list(range(4, 104))
+        assert plain(store.checksums).tolist() == [xxhash.xxh3_64_intdigest(plain(slot)) for slot in store.images]
+
+    def test_the_arrays_cannot_be_written(self, photos: Path, tmp_path: Path) -> None:
+        store = self.reopened(build(photos, self.target(tmp_path)))
+        with pytest.raises(ValueError, match="read-only"):
+            store.images[0] = 1
+
+    # --- what lies beside the pixels ---------------------------------------------------------------------------------
+
+    def test_classes_and_files_with_names_that_are_not_ascii(self, photos: Path, tmp_path: Path) -> None:
+        store = self.check(photos, tmp_path)
+        assert store.classes == ("ash", "größe 日本", "oak")
+        assert store.labels is not None
+        np.testing.assert_array_equal(store.labels, [0] * 8 + [1] * 5 + [2] * 6)
+        assert store.samples["source"][9].as_py() == "größe 日本/img_001.jpg"
+        assert store.samples["label"][9].as_py() == "größe 日本"
+        assert "ash/img_002 ü.png" in store.samples["source"].to_pylist()
+
+    def test_names_that_are_not_utf8(self, tmp_path: Path) -> None:
+        folder = os.fsencode(tmp_path) + b"/in/caf\xe9"
+        Path(os.fsdecode(folder)).mkdir(parents=True)
+        for name, data in ((b"\xff.png", images.png(images.photo(9, 9))), (b"b\xfe.png", b"")):
+            Path(os.fsdecode(folder + b"/" + name)).write_bytes(data)
+        store = self.check(tmp_path / "in", tmp_path, bad="keep")
+        assert store.classes == ("caf\udce9",)
+        assert store.bad() == [BadImage(0, "caf\udce9/b\udcfe.png", "the file is empty")]
+
+    def test_samples_describe_each_source(self, photos: Path, tmp_path: Path) -> None:
+        samples = self.check(photos, tmp_path).samples
+        files = [photos / name for name in samples["source"].to_pylist()]
+        assert files == sorted(photos.rglob("*.*"))
+        assert list(zip(samples["height"].to_pylist(), samples["width"].to_pylist(), strict=True)) == [
+            images.SIZES[i % len(images.SIZES)] for i in range(19)
+        ]
+        assert samples["bytes"].to_pylist() == [file.stat().st_size for file in files]
+        mtimes = np.array(samples["mtime"]).astype(np.int64).tolist()
+        assert mtimes == [file.stat().st_mtime_ns // 1000 for file in files]
+        assert samples["reason"].to_pylist() == [None] * 19
+
+    @pytest.mark.parametrize(
+        "values",
+        [
+            np.linspace(0, 1, 6 * 4, dtype=np.float32).reshape(6, 4),
+            np.array([True, False, True, True, False, True]),
+            np.arange(6, dtype=np.int8) - 3,
+            np.arange(6, dtype=">f8") / 7,
+            np.arange(6 * 2 * 2, dtype=np.uint16).reshape(6, 2, 2),
+            np.array([0.5, np.nan, np.inf, -np.inf, -0.0, 1e-300]),
+            np.array([0, 2**64 - 1, 1, 2, 3, 4], np.uint64),
+            np.arange(12, dtype=np.float16).reshape(2, 6).T,
+        ],
+        ids=lambda values: f"{values.dtype}{values.shape}",
+    )
+    def test_a_target_keeps_its_type_and_values(self, tmp_path: Path, values: Any) -> None:
+        store = self.check(images.noise(6, 60).reshape(6, 5, 12, 3), tmp_path, targets={"given": values})
+        assert store.targets["given"].dtype == values.dtype
+        np.testing.assert_array_equal(plain(store.targets["given"]), values)
+        assert store.labels is None
+        assert store.classes == ()
+
+    def test_texts_become_codes_and_their_names(self, tmp_path: Path) -> None:
+        source = [images.noise(4, 4, seed=i) for i in range(4)]
+        store = self.check(
+            source, tmp_path, labels=["b", "a", "ü", "b"], targets={"split": np.array(["x", "y", "x", "x"])}
+        )
+        assert store.classes == ("a", "b", "ü")
+        assert store.categories["split"] == ("x", "y")
+        np.testing.assert_array_equal(plain(store.labels), [1, 0, 2, 1])
+        np.testing.assert_array_equal(plain(store.targets["split"]), [0, 1, 0, 0])
+        assert store.samples["label"].to_pylist() == ["b", "a", "ü", "b"]
+
+    def test_texts_that_are_no_categories_stand_in_the_samples(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("arraystore._sources.targets.CATEGORY_LIMIT", 2)
+        captions = ["ein Baum", "日本", "", "line\nbreak"]
+        source = [images.noise(4, 4, seed=i) for i in range(4)]
+        # A text with the name of one of the samples' own columns must take nobody's place.
+        store = self.check(source, tmp_path, targets={"caption": captions, "source": captions})
+        assert store.samples["caption"].to_pylist() == captions
+        assert store.samples["source"].to_pylist() == [f"array {i}" for i in range(4)]
+        assert store.targets == {}
+
+    def test_mean_and_std_are_those_of_numpy(self, photos: Path, tmp_path: Path) -> None:
+        for layout, axes in (("NCHW", (0, 2, 3)), ("NHWC", (0, 1, 2))):
+            store = build(photos, self.target(tmp_path), layout=layout, overwrite=True)
+            pixels = plain(store.images).astype(np.float64)
+            np.testing.assert_allclose(store.mean, pixels.mean(axes), rtol=1e-13)
+            np.testing.assert_allclose(store.std, pixels.std(axes), rtol=1e-11)
+
+    def test_mean_and_std_leave_failed_slots_out(self, mixed: Path, tmp_path: Path) -> None:
+        store = build(mixed, self.target(tmp_path), bad="keep")
+        good = plain(store.images)[plain(store.status) == 1].astype(np.float64)
+        np.testing.assert_allclose(store.mean, good.mean((0, 2, 3)), rtol=1e-13)
+        np.testing.assert_allclose(store.std, good.std((0, 2, 3)), rtol=1e-11)
+
+    def test_checksums_are_those_of_the_slots(self, mixed: Path, tmp_path: Path) -> None:
+        for bad in ("keep", "drop"):
+            store = build(mixed, self.target(tmp_path), bad=bad, overwrite=True)
+            expected = [xxhash.xxh3_64_intdigest(np.ascontiguousarray(slot)) for slot in store.images]
+            assert plain(store.checksums).tolist() == expected
+
+    # --- bad images --------------------------------------------------------------------------------------------------
+
+    def test_bad_images_are_kept_as_zeros(self, mixed: Path, tmp_path: Path) -> None:
+        store = self.check(mixed, tmp_path, bad="keep")
+        status = plain(store.status)
+        assert np.flatnonzero(status == 2).tolist() == BAD
+        assert set(status.tolist()) == {1, 2}
+        assert not store.images[BAD].any()
+        assert store.images[status == 1].any(axis=(1, 2, 3)).all()
+        assert store.description.failed == 4
+        reasons = store.samples["reason"].to_pylist()
+        assert [slot for slot, reason in enumerate(reasons) if reason is not None] == BAD
+        assert {slot: reasons[slot] for slot in REASONS} == REASONS
+        assert reasons[7].startswith("the JPEG ends early or pixels are missing (")
+        assert store.bad() == [BadImage(slot, store.samples["source"][slot].as_py(), reasons[slot]) for slot in BAD]
+        assert [store.samples["height"][slot].as_py() for slot in BAD] == [0] * 4
+        assert store.dropped() == []
+
+    def test_bad_images_are_dropped_by_moving_the_last_rows(self, mixed: Path, tmp_path: Path) -> None:
+        vectors = np.arange(24, dtype=np.float32).reshape(12, 2)
+        kept = build(mixed, bad="keep", targets={"vector": vectors})
+        store = self.check(mixed, tmp_path, bad="drop", targets={"vector": vectors})
+        rows = [0, 1, 10, 9, 4, 5, 6, 8]  # the last good ones fill the holes, all others stay
+        np.testing.assert_array_equal(plain(store.images), kept.images[rows])
+        np.testing.assert_array_equal(plain(store.status), [1] * 8)
+        np.testing.assert_array_equal(plain(store.targets["vector"]), vectors[rows])
+        np.testing.assert_array_equal(plain(store.labels), kept.targets["labels"][rows])
+        for column in ("source", "label", "height", "width", "bytes", "mtime", "reason"):
+            assert store.samples[column].to_pylist() == kept.samples[column].take(rows).to_pylist()
+        assert store.dropped() == kept.bad()
+        assert (store.description.failed, store.bad()) == (0, [])
+        assert (store.mean, store.std) == (kept.mean, kept.std)
+
+    @pytest.mark.parametrize(
+        ("count", "size", "bad"),
+        [(5, (2, 3), {1, 3}), (31, (2, 3), {0, 1, 2, 3}), (60, 1, set(range(40))), (200, 1, set(range(1, 200, 2)))],
+    )
+    def test_dropping_from_a_tiny_store_equals_ram(self, tmp_path: Path, count: int, size: Any, bad: set[int]) -> None:
+        source: list[Any] = [images.noise(4, 4, seed=i) for i in range(count)]
+        for slot in bad:
+            source[slot] = source[slot].astype(np.float32)
+        store = self.check(source, tmp_path, size=size, bad="drop")
+        assert len(store) == count - len(bad)
+
+    def test_nothing_moves_where_the_bad_ones_are_last(self, tmp_path: Path) -> None:
+        source: list[Any] = [images.noise(4, 4, seed=i) for i in range(5)]
+        store = self.check([*source[:4], source[4].astype(float)], tmp_path, bad="drop")
+        assert store.samples["source"].to_pylist() == [f"array {i}" for i in range(4)]
+        assert [bad.slot for bad in store.dropped()] == [4]
+
+    def test_bad_images_raise_an_error_that_lists_them(self, mixed: Path, tmp_path: Path) -> None:
+        with pytest.raises(BadImagesError) as caught:
+            build(mixed, self.target(tmp_path))
+        error = caught.value
+        names = [str(path.relative_to(mixed)) for path in sorted(mixed.rglob("*.*"))]
+        assert [bad.slot for bad in error.bad] == BAD
+        assert [bad.source for bad in error.bad] == [names[slot] for slot in BAD]
+        assert error.total == 12
+        assert (error.slot, error.source, error.reason) == (2, names[2], REASONS[2])
+        lines = str(error).splitlines()
+        assert lines[0] == "4 of 12 images could not be stored."
+        assert lines[1:5] == [f"  slot {bad.slot} ← {bad.source}: {bad.reason}" for bad in error.bad]
+        done = "The" if self.medium == "ram" else "The good ones are done and kept: the"
+        assert lines[5:] == [
+            (
+                f"{done} same call with bad='keep' stores these as zeros with status 2, with bad='drop' it leaves "
+                "their rows out; or mend the files and call again."
+            )
+        ]
+        again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+        assert (type(again), str(again), again.bad, again.total) == (type(error), str(error), error.bad, error.total)
+
+    def test_many_bad_images_are_cut_short_in_the_message_alone(self, tmp_path: Path) -> None:
+        source = [images.noise(4, 4)] + [np.zeros((4, 4, 3), np.float32)] * 13
+        with pytest.raises(BadImagesError) as caught:
+            build(source, self.target(tmp_path))
+        assert len(caught.value.bad) == 13
+        assert len(str(caught.value).splitlines()) == 1 + 10 + 1 + 1
+        assert "\n  and 3 more (the error's .bad has them all)\n" in str(caught.value)
+
+    @pytest.mark.parametrize("bad", ["raise", "keep", "drop"])
+    def test_nothing_but_bad_images_is_an_error_whatever_was_asked(self, tmp_path: Path, bad: str) -> None:
+        with pytest.raises(BadImagesError, match=r"2 of 2.*\n.*\n.*\nNone could be stored: is this the right folder\?"):
+            build([b"x", b"y"], self.target(tmp_path), bad=bad)
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def test_reading_is_indexing_the_arrays_of_ram(self, mixed: Path, tmp_path: Path) -> None:
+        """By take, by choices of choices and by loaders, with the targets, from the store and opened again."""
+        options = {"bad": "keep", "targets": {"vector": np.asfortranarray(np.arange(24.0).reshape(12, 2))}}
+        oracle = build(mixed, **options)
+        store = build(mixed, self.target(tmp_path), **options)
+        random = np.random.default_rng(0)
+        for slots in (store, self.reopened(store), pickle.loads(pickle.dumps(store))):  # noqa: S301 - our own
+            assert (slots.dtype, slots.slot_shape, slots.layout) == (np.uint8, (3, 16, 24), "NCHW")
+            np.testing.assert_array_equal(slots.unreadable(), BAD)
+            rows = np.arange(12)
+            for chosen in (None, slice(None, None, -1), random.integers(0, 12, 30), random.random(30) < 0.7):
+                if chosen is not None:
+                    slots, rows = slots[chosen], rows[chosen]  # noqa: PLW2901 - a choice of the last choice
+                at = random.integers(0, len(rows), 9)
+                np.testing.assert_array_equal(slots.take(at), oracle.images[rows[at]])
+                for name, values in oracle.targets.items():
+                    np.testing.assert_array_equal(slots.take(at, name), values[rows[at]])
+                    np.testing.assert_array_equal(slots.target(name), values[rows])
+                readable = rows[~np.isin(rows, BAD)]
+                for cache in (None, "10 kB"):
+                    loader = slots.loader(5, shuffle=False, targets=["labels", "vector"], cache=cache, workers=2)
+                    batches = list(loader)
+                    assert [len(batch["images"]) for batch in batches[:-1]] == [5] * (len(batches) - 1)
+                    for name, values in {"images": oracle.images, **oracle.targets}.items():
+                        read = np.concatenate([batch[name] for batch in batches])
+                        assert read.dtype == values.dtype
+                        np.testing.assert_array_equal(read, values[readable])
+
+    # --- opening and closing -----------------------------------------------------------------------------------------
+
+    def test_a_closed_store_lets_go_and_its_views_stay_valid(self, photos: Path, tmp_path: Path) -> None:
+        store = self.reopened(build(photos, self.target(tmp_path)))
+        view, copy = store.images[3], plain(store.images[3])
+        with store as entered:
+            assert entered is store
+        store.close()
+        assert store.images.shape == (0, 3, 16, 24)
+        assert len(store.status) == len(store.checksums) == 0
+        assert store.targets == {}
+        np.testing.assert_array_equal(view, copy)
+
+    def test_the_store_says_what_it_is(self, photos: Path, tmp_path: Path) -> None:
+        store = build(photos, self.target(tmp_path))
+        place = "" if store.path is None else f" at {str(store.path)!r}"
+        assert repr(store) == f"<arraystore.Store 19 x 3 x 16 x 24 uint8 NCHW, {self.medium}{place}>"
+        assert store.path == self.target(tmp_path)
+
+
+class DiskContract(StoreContract):
+    """What a medium with files must do besides."""
+
+    def target(self, folder: Path) -> Path:
+        raise NotImplementedError
+
+    def listed(self, folder: Path) -> Sequence[str]:
+        return sorted(path.name for path in folder.iterdir())
+
+    def test_nothing_is_left_beside_the_store(self, mixed: Path, tmp_path: Path) -> None:
+        for bad in ("keep", "drop"):
+            build(mixed, self.target(tmp_path), bad=bad, overwrite=True)
+            assert self.listed(tmp_path) == sorted(["mixed", self.target(tmp_path).name])
+
+    def test_an_existing_target_is_refused_before_anything_is_read(
+        self, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        target = self.target(tmp_path)
+        before = build(photos, target)
+        decoded = count_decodes(monkeypatch)
+        with pytest.raises(StoreExistsError) as caught:
+            build(photos, target)
+        assert str(caught.value) == (
+            f"{target} exists already: choose another name, remove it, or pass overwrite=True to replace it "
+            "when the new store is finished"
+        )
+        assert decoded == []
+        assert_equal(before, arraystore.open(target))
+        assert self.listed(tmp_path) == [target.name]
+
+    def test_overwrite_replaces_a_store_and_leaves_open_ones_whole(self, photos: Path, tmp_path: Path) -> None:
+        target = self.target(tmp_path)
+        old = arraystore.open(build(photos, target).path or target)
+        pixels = plain(old.images)
+        assert_equal(build(photos, target, size=9, overwrite=True), build(photos, size=9))
+        np.testing.assert_array_equal(plain(old.images), pixels)
+        assert self.listed(tmp_path) == [target.name]
+
+    def test_overwrite_that_fails_leaves_the_old_store(self, photos: Path, mixed: Path, tmp_path: Path) -> None:
+        target = self.target(tmp_path)
+        oracle = build(photos)
+        build(photos, target)
+        with pytest.raises(BadImagesError):
+            build(mixed, target, overwrite=True)
+        assert_equal(oracle, arraystore.open(target))
+
+    @pytest.mark.parametrize("kind", ["file", "folder", "link"])
+    def test_overwrite_refuses_what_is_no_store(self, photos: Path, tmp_path: Path, kind: str) -> None:
+        target = self.target(tmp_path)
+        if kind == "file":
+            target.write_text("mine")
+        elif kind == "folder":
+            target.mkdir()
+            (target / "mine").write_text("mine")
+        else:
+            (tmp_path / "mine").write_text("mine")
+            target.symlink_to("mine")
+        with pytest.raises(StoreExistsError) as caught:
+            build(photos, target, overwrite=True)
+        message = f"{target} exists and is not a store, so overwrite=True does not replace it"
+        assert str(caught.value) == message
+        assert (target / "mine" if kind == "folder" else target).read_text() == "mine"
+        assert not target.with_name(target.name + ".partial").exists()
+
+    def test_a_missing_parent_is_named(self, photos: Path, tmp_path: Path) -> None:
+        target = self.target(tmp_path / "not there")
+        with pytest.raises(StoreError, match=f"^the folder {re.escape(str(target.parent))} does not exist: make it"):
+            build(photos, target)
+
+    @pytest.mark.parametrize("bad", ["keep", "drop"])
+    def test_after_an_error_the_same_call_decodes_nothing_again(
+        self, mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: str
+    ) -> None:
+        oracle = build(mixed, bad=bad)
+        target = self.target(tmp_path)
+        decoded = count_decodes(monkeypatch)
+        with pytest.raises(BadImagesError):
+            build(mixed, target)
+        assert len(decoded) == 12
+        with pytest.raises(BadImagesError) as caught:
+            build(mixed, target)
+        assert [bad.slot for bad in caught.value.bad] == BAD
+        store = build(mixed, target, bad=bad)
+        assert len(decoded) == 12
+        assert_equal(oracle, store)
+        assert_equal(oracle, arraystore.open(target))
+        assert not target.with_name(target.name + ".partial").exists()
+
+    def test_mended_files_complete_the_store(self, mixed: Path, tmp_path: Path) -> None:
+        with pytest.raises(BadImagesError) as caught:
+            build(mixed, self.target(tmp_path))
+        for bad in caught.value.bad:
+            (mixed / bad.source).write_bytes(images.jpeg(images.photo(30, 40, seed=bad.slot)))
+        store = build(mixed, self.target(tmp_path))
+        assert_equal(build(mixed), store)
+        assert plain(store.status).tolist() == [1] * 12
+
+    def test_only_sources_that_changed_are_decoded_again(
+        self, mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        target, source = self.target(tmp_path), sorted(mixed.rglob("*.*"))
+        with pytest.raises(BadImagesError):
+            build(source, target)
+        source[0].write_bytes(images.jpeg(images.photo(41, 20, seed=99)))
+        os.utime(source[1], (1, 1))  # the same bytes at another time
+        source[3].write_bytes(source[1].read_bytes())  # a bad one, mended
+        source[4].unlink()
+        decoded = count_decodes(monkeypatch)
+        with pytest.raises(BadImagesError) as caught:
+            build(source, target)
+        assert [bad.slot for bad in caught.value.bad] == [2, 4, 7, 11]
+        assert len(decoded) == 3  # what is not there is not decoded
+        assert_equal(build(source, bad="keep"), build(source, target, bad="keep"))
+
+    def test_what_failed_is_tried_again_with_other_decoders(
+        self, mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with pytest.raises(BadImagesError):
+            build(mixed, self.target(tmp_path))
+        monkeypatch.setattr("arraystore.__version__", "99")
+        decoded = count_decodes(monkeypatch)
+        build(mixed, self.target(tmp_path), bad="keep")
+        assert len(decoded) == len(BAD)
+
+    def test_pixels_that_were_cut_off_are_decoded_again(
+        self, mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        target = self.target(tmp_path)
+        with pytest.raises(BadImagesError):
+            build(mixed, target)
+        file = next(iter(target.with_name(target.name + ".partial").glob("images.*")))
+        os.truncate(file, file.stat().st_size - 2 * 3 * 16 * 24 - 1)
+        decoded = count_decodes(monkeypatch)
+        assert_equal(build(mixed, bad="keep"), build(mixed, target, bad="keep"))
+        assert len(decoded) == 12 + 3
+
+    def test_a_ledger_without_its_pixels_claims_nothing(
+        self, mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        target = self.target(tmp_path)
+        with pytest.raises(BadImagesError):
+            build(mixed, target)
+        next(iter(target.with_name(target.name + ".partial").glob("images.*"))).unlink()
+        decoded = count_decodes(monkeypatch)
+        assert_equal(build(mixed, bad="keep"), build(mixed, target, bad="keep"))
+        assert len(decoded) == 24
+
+    def test_a_slot_whose_source_went_bad_is_zeros(self, mixed: Path, tmp_path: Path) -> None:
+        target = self.target(tmp_path)
+        source = sorted(mixed.rglob("*.*"))
+        with pytest.raises(BadImagesError):
+            build(source, target)
+        source[10].unlink()
+        store = build(source, target, bad="keep")
+        assert [bad.slot for bad in store.bad()] == [*BAD[:3], 10, 11]
+        assert not store.images[10].any()
+        assert_equal(store, build(source, bad="keep"))
+
+    def test_an_unfinished_store_shows_what_is_claimed(self, mixed: Path, tmp_path: Path) -> None:
+        target, oracle = self.target(tmp_path), build(mixed, bad="keep")
+        with pytest.raises(BadImagesError):
+            build(mixed, target)
+        partial = target.with_name(target.name + ".partial")
+        before = {file.name: file.read_bytes() for file in partial.iterdir()}
+        with arraystore.open(target, partial=True) as store:
+            assert (store.medium, store.spec, len(store)) == (self.medium, oracle.spec, 12)
+            np.testing.assert_array_equal(plain(store.images), plain(oracle.images))
+            assert store.status.tolist() == oracle.status.tolist()
+            np.testing.assert_array_equal(store.checksums, oracle.checksums)
+            with pytest.raises(StoreError, match=r"^a store under construction has no samples yet: they are written"):
+                _ = store.samples
+        assert before == {file.name: file.read_bytes() for file in partial.iterdir()}
+        with (partial / "ledger.npy").open("r+b") as ledger:
+            ledger.seek(4096 + ledger_dtype(3).itemsize + 9)
+            ledger.write(b"\xff")
+        store = arraystore.open(target, partial=True)
+        assert store.status.tolist() == [1, 0, *oracle.status[2:]]
+        build(mixed, target, bad="keep")
+        assert_equal(arraystore.open(target, partial=True), oracle)  # it is published: there is nothing else to open
+
+    def test_a_kill_after_the_rename_is_finished_by_the_same_call(
+        self, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whatever step of tidying up is the last before the kill, and whether or not a store was replaced."""
+        target, oracle = self.target(tmp_path), build(photos)
+        for overwrite in (False, True):
+            for step in range(12):
+                with monkeypatch.context() as patch:
+                    left = [step]
+
+                    def unlink(path: Path, *, missing_ok: bool = False, left: list[int] = left) -> None:
+                        if left[0] == 0:
+                            raise KeyboardInterrupt
+                        left[0] -= 1
+                        os.unlink(path) if path.exists() or not missing_ok else None  # noqa: PTH108
+
+                    patch.setattr(Path, "unlink", unlink)
+                    try:
+                        build(photos, target, overwrite=overwrite)
+                    except KeyboardInterrupt:
+                        pass
+                    else:
+                        break
+                assert_equal(arraystore.open(target), oracle)
+                with monkeypatch.context() as patch:
+                    decoded = count_decodes(patch)
+                    assert_equal(build(photos, target, overwrite=overwrite), oracle)
+                    assert len(decoded) in ((0, 19) if overwrite else (0,))
+                assert self.listed(tmp_path) == [target.name]
+                assert not [name for name in ("plan.json", "ledger.npy", "lock") if (target / name).exists()]
+                if not overwrite:
+                    shutil.rmtree(target) if target.is_dir() else target.unlink()
+
+    def test_fresh_discards_an_unfinished_build(
+        self, mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with pytest.raises(BadImagesError):
+            build(mixed, self.target(tmp_path))
+        decoded = count_decodes(monkeypatch)
+        build(mixed, self.target(tmp_path), bad="keep", fresh=True)
+        assert len(decoded) == 12
+
+    def test_an_unfinished_build_of_something_else_is_refused(self, mixed: Path, photos: Path, tmp_path: Path) -> None:
+        target = self.target(tmp_path)
+        with pytest.raises(BadImagesError):
+            build(mixed, target)
+        with pytest.raises(StoreError) as caught:
+            build(photos, target)
+        message = str(caught.value)
+        assert message.startswith(
+            f"{target}.partial holds an unfinished build of something else: count was 12, is now 19"
+        )
+        assert "manifest_digest was '" in message
+        assert message.endswith(". Finish that one by the call that began it, or discard it with fresh=True (--fresh)")
+        with pytest.raises(StoreError, match=r"something else: spec was \{.*'size': \[16, 24\].*is now \{.*\[9, 9\]"):
+            build(mixed, target, size=9)
+        assert_equal(build(photos), build(photos, target, fresh=True))
+
+    def test_files_of_others_survive_in_the_partial_folder(self, photos: Path, tmp_path: Path) -> None:
+        target = self.target(tmp_path)
+        partial = target.with_name(target.name + ".partial")
+        partial.mkdir()
+        (partial / "notes.txt").write_text("mine")
+        try:
+            build(photos, target)
+        except StoreError as error:
+            assert "notes.txt" in str(error) or "files that are not arraystore's" in str(error)  # noqa: PT017
+        kept = [folder / "notes.txt" for folder in (partial, target) if folder.is_dir()]
+        assert [file.read_text() for file in kept if file.exists()] == ["mine"]
+
+    def test_there_is_no_store_where_nothing_is(self, tmp_path: Path, mixed: Path) -> None:
+        target = self.target(tmp_path)
+        with pytest.raises(arraystore.FormatError, match=f"^there is no store at {re.escape(str(target))}$"):
+            arraystore.open(target)
+        with pytest.raises(BadImagesError):
+            build(mixed, target)
+        with pytest.raises(arraystore.FormatError) as caught:
+            arraystore.open(target)
+        hint = f"; {target}.partial is an unfinished build, call build again to finish it"
+        assert str(caught.value) == f"there is no store at {target}{hint}"

@@ -1,0 +1,363 @@
+"""An update makes the store that a build of the same rows would make, and decodes only what is new or changed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support import images
+from support.store_contract import assert_equal, build, count_decodes, plain
+
+import arraystore
+from arraystore import BadImagesError, ManifestError, SpaceError, SpecError, StoreError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Eight good images in two classes, that a test may change."""
+    return images.write_tree(tmp_path / "photos", {"ash": 5, "oak": 3})
+
+
+@pytest.fixture(params=["x.store", "x.h5"])
+def target(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    return tmp_path / str(request.param)
+
+
+def files_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*.*") if path.is_file())
+
+
+def write(path: Path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(images.jpeg(images.photo(30, 41, seed=seed)))
+
+
+def update(path: Path, *args: Any, **options: Any) -> arraystore.Store:
+    return arraystore.update(path, *args, **({"progress": False, "workers": 2} | options))
+
+
+def sources(store: arraystore.Store) -> list[str]:
+    return list(store.samples["source"].to_pylist())
+
+
+def rebuilt(folder: Path, names: list[str], labels: list[str], **options: Any) -> arraystore.Store:
+    """What a build of these rows makes."""
+    manifest = arraystore.Manifest.from_paths(names, labels=labels, root=folder)
+    return build(manifest, **options)
+
+
+def assert_same_rows(store: arraystore.Store, oracle: arraystore.Store) -> None:
+    """All but the codes of the classes, which a store keeps."""
+    np.testing.assert_array_equal(plain(store.images), plain(oracle.images))
+    np.testing.assert_array_equal(store.checksums, oracle.checksums)
+    assert store.samples.to_pydict() == oracle.samples.to_pydict()
+    assert (store.mean, store.std) == (oracle.mean, oracle.std)
+    names = [[one.classes[code] for code in one.labels] for one in (store, oracle) if one.labels is not None]
+    assert names[0] == names[1]
+
+
+def nothing(_folder: Path) -> None:
+    """Change nothing."""
+
+
+def add(folder: Path) -> None:
+    write(folder / "ash" / "000.jpg", 50)
+    write(folder / "oak" / "zzz.jpg", 51)
+
+
+def add_a_class(folder: Path) -> None:
+    write(folder / "beech" / "a.jpg", 52)
+
+
+def remove(folder: Path) -> None:
+    files_in(folder)[1].unlink()
+    files_in(folder)[-1].unlink()
+
+
+def change(folder: Path) -> None:
+    write(files_in(folder)[2], 53)
+
+
+def rename(folder: Path) -> None:
+    files_in(folder)[3].rename(folder / "oak" / "renamed.jpg")
+
+
+def touch(folder: Path) -> None:
+    os.utime(files_in(folder)[0], (5, 5))
+
+
+MATRIX: dict[str, tuple[Callable[[Path], object], int, str]] = {
+    "nothing": (nothing, 0, "8 unchanged"),
+    "added": (add, 2, "2 added, 8 unchanged"),
+    "a new class": (add_a_class, 1, "1 added, 8 unchanged, targets changed"),
+    "removed": (remove, 0, "2 removed, 6 unchanged"),
+    "changed": (change, 1, "1 changed, 7 unchanged"),
+    "renamed into another class": (rename, 0, "1 renamed, 7 unchanged, targets changed"),
+    "touched": (touch, 1, "1 changed, 7 unchanged"),
+}
+
+
+@pytest.mark.parametrize("name", MATRIX)
+def test_the_matrix(folder: Path, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    how, decodes, said = MATRIX[name]
+    before = build(folder, target)
+    rows = sources(before)
+    names_before = before.classes
+    how(folder)
+    changes = arraystore.compare(target)
+    assert str(changes) == said
+    assert bool(changes) == (name != "nothing")
+    decoded = count_decodes(monkeypatch)
+    store = update(target)
+    assert len(decoded) == decodes
+    now = sources(store)
+    old_rows = [row for row in now if row in rows]
+    assert old_rows == [row for row in rows if row in old_rows]  # what is there keeps its order
+    assert store.classes[: len(names_before)] == names_before
+    assert_same_rows(store, rebuilt(folder, now, [row.split("/")[0] for row in now]))
+    assert sorted(now) == [str(path.relative_to(folder)) for path in files_in(folder)]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["photos", target.name])
+    assert store.verify(progress=False).ok
+    assert str(arraystore.compare(target)).endswith("8 unchanged" if name == "nothing" else " unchanged")
+    assert not arraystore.compare(target)
+
+
+def test_everything_at_once(folder: Path, target: Path) -> None:
+    build(folder, target)
+    for how in (add, add_a_class, change, rename, remove):
+        how(folder)
+    store = update(target)
+    now = sources(store)
+    assert_same_rows(store, rebuilt(folder, now, [row.split("/")[0] for row in now]))
+
+
+def test_an_update_that_changes_nothing_writes_nothing(folder: Path, target: Path) -> None:
+    build(folder, target)
+    place = target / "images.npy" if target.is_dir() else target
+    before = place.stat()
+    assert_equal(update(target), arraystore.open(target))
+    after = place.stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+
+
+def test_removed_sources_may_be_kept_with_their_pixels(folder: Path, target: Path) -> None:
+    old = build(folder, target)
+    pixels, rows = plain(old.images), old.samples.to_pydict()
+    remove(folder)
+    add(folder)
+    store = update(target, removed="keep")
+    np.testing.assert_array_equal(plain(store.images)[:8], pixels)
+    assert len(store) == 10
+    assert {name: column[:8] for name, column in store.samples.to_pydict().items()} == rows
+    changes = arraystore.compare(target, removed="keep")
+    assert str(changes) == "2 removed, but kept, 8 unchanged"
+    assert not changes
+    assert len(update(target)) == 8
+
+
+def test_content_decides_where_it_is_asked_for(folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build(folder, target)
+    touch(folder)
+    victim = files_in(folder)[4]
+    stamp, data = victim.stat(), victim.read_bytes()
+    victim.write_bytes(data[:-3] + b"\0" + data[-2:])  # a byte of the entropy-coded data, size and time as they were
+    os.utime(victim, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert str(arraystore.compare(target)) == "1 changed, 7 unchanged"
+    changes = arraystore.compare(target, content=True)
+    assert list(changes.changed) == [str(victim.relative_to(folder))]
+    decoded = count_decodes(monkeypatch)
+    update(target, content=True, bad="keep")
+    assert len(decoded) == 1
+
+
+def test_those_who_hold_the_old_store_keep_it(folder: Path, target: Path) -> None:
+    held = arraystore.open(build(folder, target).path or target)
+    pixels = plain(held.images)
+    add(folder)
+    remove(folder)
+    update(target)
+    np.testing.assert_array_equal(plain(held.images), pixels)
+
+
+def test_damaged_pixels_are_not_taken_over(folder: Path, target: Path) -> None:
+    store = build(folder, target)
+    oracle = plain(store.images)
+    with (target / "images.npy" if target.is_dir() else target).open("r+b") as file:
+        file.seek((4096 if target.is_dir() else 12288) + 2 * 3 * 16 * 24 + 7)
+        file.write(b"damaged")
+    write(folder / "oak" / "zzz.jpg", 51)
+    np.testing.assert_array_equal(plain(update(target).images)[:8], oracle)
+
+
+def test_damaged_pixels_whose_source_is_gone_are_an_error_and_the_store_stays(folder: Path, target: Path) -> None:
+    build(folder, target)
+    with (target / "images.npy" if target.is_dir() else target).open("r+b") as file:
+        file.seek((4096 if target.is_dir() else 12288) + 1 * 3 * 16 * 24 + 7)
+        file.write(b"damaged")
+    files_in(folder)[1].unlink()
+    write(folder / "oak" / "zzz.jpg", 51)
+    with pytest.raises(BadImagesError, match=r"slot 1 ← ash/.*: cannot be read: No such file or directory"):
+        update(target, removed="keep")
+    assert len(arraystore.open(target)) == 8
+
+
+# --- bad images ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bad", ["keep", "drop"])
+def test_bad_images_stay_what_they_are_until_their_file_changes(
+    mixed: Path, target: Path, monkeypatch: pytest.MonkeyPatch, bad: str
+) -> None:
+    build(mixed, target, bad=bad)
+    assert not arraystore.compare(target)
+    write(mixed / "b" / "new.jpg", 60)
+    decoded = count_decodes(monkeypatch)
+    store = update(target)
+    assert len(decoded) == 1
+    assert len(store.bad() if bad == "keep" else store.dropped()) == 4
+    victims = [image.source for image in (store.bad() if bad == "keep" else store.dropped())]
+    write(mixed / victims[0], 61)
+    store = update(target)
+    assert len(decoded) == 2
+    assert [image.source for image in (store.bad() if bad == "keep" else store.dropped())] == victims[1:]
+    assert not arraystore.compare(target)
+
+
+def test_a_new_bad_image_is_an_error_and_the_store_stays(folder: Path, target: Path) -> None:
+    oracle = build(folder)
+    build(folder, target)
+    (folder / "ash" / "bad.jpg").write_bytes(b"bad")
+    with pytest.raises(BadImagesError, match=r"^1 of 9 images could not be stored\.\n  slot 8 ← ash/bad\.jpg: "):
+        update(target)
+    assert_equal(arraystore.open(target), oracle)
+    assert len(update(target, bad="drop")) == 8
+
+
+# --- other sources ---------------------------------------------------------------------------------------------------
+
+
+def test_a_table_and_all_its_targets(folder: Path, target: Path, tmp_path: Path) -> None:
+    names = [str(path.relative_to(tmp_path)) for path in files_in(folder)]
+
+    def table(rows: list[tuple[str, float, str, str]]) -> Path:
+        lines = ["file_name,score,kind,note", *(",".join(map(str, row)) for row in rows)]
+        (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+        return tmp_path / "t.csv"
+
+    rows = [(name, i / 2, "odd" if i % 2 else "even", f"note {i}") for i, name in enumerate(names)]
+    build(table(rows), target)
+    assert not arraystore.compare(target)
+    rows[3] = (rows[3][0], 9.5, "new kind", "another note")
+    del rows[0]
+    write(folder / "oak" / "zzz.jpg", 51)
+    rows.insert(0, ("photos/oak/zzz.jpg", 7.5, "even", "the last"))
+    table(rows)
+    assert str(arraystore.compare(target)) == "1 added, 1 removed, 7 unchanged, targets changed"
+    store = update(target)
+    wanted = [*rows[1:], rows[0]]
+    assert sources(store) == [row[0] for row in wanted]
+    assert store.targets["score"].tolist() == [row[1] for row in wanted]
+    assert [store.categories["kind"][code] for code in store.targets["kind"]] == [row[2] for row in wanted]
+    assert store.categories["kind"] == ("even", "odd", "new kind")
+    assert store.verify(progress=False).ok
+
+
+def test_a_list_of_paths(folder: Path, target: Path) -> None:
+    paths = files_in(folder)
+    build(paths[:6], target, labels=[0, 1, 2, 3, 4, 5])
+    with pytest.raises(StoreError, match=r"does not say what it was built from: pass the source$"):
+        update(target)
+    with pytest.raises(ManifestError) as caught:
+        update(target, paths)
+    assert str(caught.value) == (
+        "the store has the targets labels (<i8 ()), the source gives none: pass the source that the store was built "
+        "from, with the same labels and targets"
+    )
+    store = update(target, paths[1:], labels=[1, 2, 3, 4, 5, 6, 7])
+    assert store.labels is not None
+    assert store.labels.tolist() == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_a_folder_that_moved_is_the_same(folder: Path, target: Path, tmp_path: Path) -> None:
+    build(folder, target)
+    folder.rename(tmp_path / "moved")
+    with pytest.raises(ManifestError, match="there is no such file or folder"):
+        update(target)
+    assert not arraystore.compare(target, tmp_path / "moved")
+
+
+def test_what_cannot_be_updated_is_said(folder: Path, target: Path, tmp_path: Path) -> None:
+    build(np.zeros((2, 4, 4, 3), np.uint8), target)
+    with pytest.raises(StoreError, match=r"are no files that could be found again: build it again$"):
+        update(target, folder)
+    with pytest.raises(SpecError, match=r"^removed must be 'drop' or 'keep', not 'no'$"):
+        update(target, folder, removed="no")
+    build(folder, target, overwrite=True)
+    shutil.rmtree(folder)
+    write(folder / "ash" / "other.jpg", 3)
+    store = update(target)
+    assert sources(store) == ["ash/other.jpg"]
+    with pytest.raises(arraystore.FormatError, match=r"^there is no store at "):
+        update(tmp_path / "not there")
+
+
+# --- interruptions ---------------------------------------------------------------------------------------------------
+
+
+def test_an_interrupted_update_goes_on(folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build(folder, target)
+    for i in range(40):
+        write(folder / "oak" / f"more{i:02}.jpg", 100 + i)
+    decoded = count_decodes(monkeypatch)
+
+    def interrupt(now: arraystore.Progress) -> None:
+        if now.done >= 24:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        update(target, progress=interrupt, workers=1)
+    assert len(arraystore.open(target)) == 8
+    done = len(decoded)
+    assert 10 < done < 40
+    store = update(target)
+    assert len(decoded) <= 40 + 1
+    now = sources(store)
+    assert_same_rows(store, rebuilt(folder, now, [row.split("/")[0] for row in now]))
+
+
+def test_a_volume_without_room_for_both_is_said(folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build(folder, target)
+    add(folder)
+    monkeypatch.setattr("arraystore._stores.partial.free_disk_bytes", lambda _folder: 1000)
+    with pytest.raises(SpaceError):
+        update(target)
+    assert len(arraystore.open(target)) == 8
+
+
+# --- any sequence of changes -----------------------------------------------------------------------------------------
+
+
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.sampled_from([add, add_a_class, remove, change, rename, touch, nothing]), max_size=5), st.booleans())
+def test_any_changes_in_a_row(tmp_path: Path, steps: list[Callable[[Path], object]], together: bool) -> None:  # noqa: FBT001 - hypothesis
+    folder, target = tmp_path / "photos", tmp_path / "x"
+    for old in (folder, target):
+        shutil.rmtree(old, ignore_errors=True)
+    images.write_tree(folder, {"ash": 5, "oak": 5})
+    build(folder, target, size=8)
+    for step in steps:
+        if len(files_in(folder)) > 4:
+            step(folder)
+        if not together:
+            update(target)
+    store = update(target)
+    now = sources(store)
+    assert_same_rows(store, rebuilt(folder, now, [row.split("/")[0] for row in now], size=8))
+    assert sorted(now) == sorted(str(path.relative_to(folder)) for path in files_in(folder))
