@@ -1,154 +1,116 @@
-"""Runs the benchmarks and draws the documents: ``python -m benchmarks``, in the folder of the checkout.
+"""Runs the benchmarks and draws the documents, in the folder of the checkout.
 
-python -m benchmarks list                             # the questions, and how long each takes
-python -m benchmarks all --photos DIR --large DIR     # measures everything, and draws docs/ and README.md
-python -m benchmarks run build read --photos DIR      # some of them
-python -m benchmarks run peers --photos DIR -- --install   # what follows goes to the script
-python -m benchmarks draw                             # draws docs/ again from docs/results/
+python -m benchmarks list                                 # the questions, and how long each takes
+python -m benchmarks NAME --photos PHOTOS                 # measures one; --help has its options
+python -m benchmarks all --photos PHOTOS --large LARGE --out docs/results   # measures everything but peers
+python -m benchmarks draw                                 # draws docs/ and README.md from docs/results/
 """
 
 from __future__ import annotations
 
 import argparse
-import signal
+import os
+import subprocess
 import sys
-import tempfile
-from collections.abc import Sequence
+import time
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
-from benchmarks.suite import BENCHMARKS, FOLDER, Benchmark, chosen, index
-
-DOCS = FOLDER.parent / "docs"
-
-
-def main() -> int:
-    """Do what the command line says, and return the exit code."""
-    # What follows two hyphens is the script's.
-    mine, _, extra = split(sys.argv[1:])
-    options = parse(mine)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # it ends the benchmark that runs, as Ctrl-C does
-    try:
-        return int(COMMANDS[options.command](options, extra))
-    except KeyboardInterrupt:
-        print("\ninterrupted: what has finished is in the folder of results", file=sys.stderr)
-        return 130
+NAMES = (
+    *("headline", "memory", "build", "portable", "read", "augment", "epochs", "scale", "verify"),
+    *("crash_safety", "startup", "scan", "peers"),
+)
+DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 
-def split(words: Sequence[str]) -> tuple[list[str], str, list[str]]:
-    """Return the words before two hyphens, them, and those after."""
-    at = words.index("--") if "--" in words else len(words)
-    return list(words[:at]), "".join(words[at : at + 1]), list(words[at + 1 :])
+def main() -> None:
+    """Do what the command line says."""
+    name, arguments = (sys.argv[1:2] or ["--help"])[0], sys.argv[2:]
+    if name == "list":
+        print(index())
+    elif name == "draw":
+        import_module("benchmarks.draw").draw(Path(arguments[0]) if arguments else DOCS)
+    elif name == "all":
+        for each in NAMES:
+            if each != "peers":
+                print(f"\n== {each}", flush=True)
+                subprocess.run([sys.executable, "-m", "benchmarks", each, *arguments], check=True)
+    elif name in NAMES:
+        measure(name, arguments)
+    else:
+        raise SystemExit(f"{__doc__}\nNAME is one of {', '.join(NAMES)}")
 
 
-def parse(words: Sequence[str]) -> argparse.Namespace:
-    """Return the command's options."""
+def load(name: str) -> ModuleType:
+    """Return a benchmark.
+
+    It is a module whose text begins with its question, and that has ``measure``, from options to rows; ``tables``, from
+    rows to tables by name; ``OPTIONS``, a name with its value, its value with ``--quick``, and its meaning; and
+    ``ESTIMATE_S``. It may have ``figures``, from rows to texts for the documents' prose, by name; ``NEEDS``, the
+    folders of photographs that it reads; and ``VARIABLES`` of the environment.
+    """
+    return import_module(f"benchmarks.{name}")
+
+
+def question(name: str) -> str:
+    """Return the question that a benchmark answers."""
+    return (load(name).__doc__ or "").partition("\n")[0]
+
+
+def command(name: str) -> str:
+    """Return the command that measures a benchmark, as one would type it."""
+    needs = "".join(f" --{folder} {folder.upper()}" for folder in getattr(load(name), "NEEDS", ()))
+    return f"python -m benchmarks {name}{needs}"
+
+
+def index() -> str:
+    """Return all benchmarks as a table of Markdown."""
+    rows = [f"| {question(name)} | `{command(name)}` | {load(name).ESTIMATE_S} s |" for name in NAMES]
+    return "\n".join(["| question | command | about |", "|---|---|---|", *rows])
+
+
+def measure(name: str, arguments: list[str]) -> None:
+    """Run one benchmark, print its tables, and write its rows."""
+    module = load(name)
+    variables: dict[str, str] = getattr(module, "VARIABLES", {})
+    if any(os.environ.get(key) != value for key, value in variables.items()):
+        # They are read when the package is imported, so this begins anew.
+        command = [sys.executable, "-m", "benchmarks", name, *arguments]
+        os.execve(sys.executable, command, {**os.environ, **variables})  # noqa: S606 - Python itself
+    options = parse(module, name, arguments)
+    common = import_module("benchmarks.common")
+    start = time.perf_counter()
+    rows = common.Rows(module.measure(options))
+    header = {"benchmark": name, "took_s": time.perf_counter() - start, "machine": common.machine()}
+    header["options"] = {key: getattr(options, key) for key in module.OPTIONS}
+    common.write_results(options.out / f"{name}.jsonl", header, rows)
+    for title, table in module.tables(rows).items():
+        print(f"\n{title}\n{common.markdown(table)}")
+
+
+def parse(module: ModuleType, name: str, arguments: list[str]) -> argparse.Namespace:
+    """Return the options of a benchmark."""
     parser = argparse.ArgumentParser(
-        "python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        f"python -m benchmarks {name}", description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="the questions, and about how long each takes")
-    names = ", ".join(benchmark.name for benchmark in BENCHMARKS)
-
-    measuring = argparse.ArgumentParser(add_help=False)
-    measuring.add_argument("--photos", type=Path, help="a folder of JPEGs; default: 200 are made")
-    measuring.add_argument("--large", type=Path, help="a folder of camera photos; default: 4 are made")
-    measuring.add_argument("--out", type=Path, default=Path("results"), help="for results and logs; default: results/")
-    measuring.add_argument("--scratch", type=Path, help="for stores and the like; default: the temporary folder")
-    measuring.add_argument("--quick", action="store_true", help="tiny input: only to see that everything works")
-
-    every = commands.add_parser("all", parents=[measuring], help="measure everything, and draw the documents")
-    every.add_argument("--only", nargs="+", default=[], metavar="NAME", help=f"these alone, of {names}")
-    every.add_argument("--skip", nargs="+", default=[], metavar="NAME", help="all but these")
-    every.add_argument("--peers", action="store_true", help="and others, those that are installed")
-    every.add_argument(
-        "--docs", help="where to draw, or none; default: docs/ of the checkout if all was measured, and not --quick"
-    )
-    some = commands.add_parser("run", parents=[measuring], help="measure some")
-    some.add_argument("names", nargs="+", metavar="NAME", help=names)
-    peers = commands.add_parser("peers", parents=[measuring], help="measure others; the same as `run peers`")
-    peers.set_defaults(names=["peers"])
-
-    drawing = commands.add_parser("draw", help="draw the documents from results, and measure nothing")
-    drawing.add_argument("--out", type=Path, help="take over these results first; default: those of the documents")
-    drawing.add_argument("--docs", type=Path, default=DOCS, help="where; default: docs/ of the checkout")
-    return parser.parse_args(words)
+    parser.add_argument("--photos", type=Path, help="a folder of JPEGs; default: photographs are made")
+    parser.add_argument("--large", type=Path, help="a folder of camera photographs; default: some are made")
+    parser.add_argument("--out", type=Path, default=Path("results"), help="where results are written; default: results")
+    parser.add_argument("--scratch", type=Path, help="where stores are written; default: the temporary folder")
+    parser.add_argument("--quick", action="store_true", help="tiny input, only to see that everything works")
+    quick = "--quick" in arguments
+    for option, (full, tiny, meaning) in module.OPTIONS.items():
+        kind = numbers if isinstance(full, list) else str if full is None else type(full)
+        default = tiny if quick else full
+        parser.add_argument(f"--{option.replace('_', '-')}", type=kind, default=default, help=f"{meaning}; {full}")
+    return parser.parse_args(arguments)
 
 
-def show(_options: argparse.Namespace, _extra: Sequence[str]) -> int:
-    """List the benchmarks."""
-    print(index())
-    total = sum(benchmark.estimate_s for benchmark in BENCHMARKS if not benchmark.optional)
-    print(
-        f"\nall of them, but for {', '.join(b.name for b in BENCHMARKS if b.optional)}: about {total / 60:.0f} minutes"
-    )
-    return 0
+def numbers(text: str) -> list[int]:
+    """Return numbers that are separated by commas."""
+    return [int(part) for part in text.split(",")]
 
-
-def measure_all(options: argparse.Namespace, extra: Sequence[str]) -> int:
-    """Measure everything, and draw."""
-    benchmarks = pick(options.only, skip=options.skip, optional=["peers"] if options.peers else [])
-    whole = not options.only and not options.skip
-    docs = options.docs if options.docs is not None else "none" if options.quick or not whole else str(DOCS)
-    if extra:
-        raise SystemExit("arguments after -- go to one script: use them with run")
-    failed = measure(benchmarks, options, extra, whole=whole)
-    if docs == "none":
-        return failed
-    if failed:
-        print("nothing was drawn, because not everything was measured", file=sys.stderr)
-        return failed
-    drawn(Path(docs), options.out)
-    return 0
-
-
-def measure_some(options: argparse.Namespace, extra: Sequence[str]) -> int:
-    """Measure some."""
-    return measure(pick(options.names), options, extra, whole=False)
-
-
-def pick(names: Sequence[str], skip: Sequence[str] = (), optional: Sequence[str] = ()) -> list[Benchmark]:
-    """Return benchmarks by their names."""
-    try:
-        return chosen(names, skip=skip, optional=optional)
-    except ValueError as error:
-        raise SystemExit(str(error)) from None
-
-
-def measure(benchmarks: list[Benchmark], options: argparse.Namespace, extra: Sequence[str], *, whole: bool) -> int:
-    """Run benchmarks, say how each ended, and return the exit code."""
-    from benchmarks.runner import Session  # noqa: PLC0415 - it loads what measures, which `list` and `draw` need not
-
-    with tempfile.TemporaryDirectory(prefix="bench-", dir=options.scratch) as scratch:
-        session = Session(options.out, Path(scratch), options.photos, options.large, quick=options.quick)
-        outcomes = session.run_all(benchmarks, extra)
-        if whole and not any(outcome.failure for outcome in outcomes):
-            session.keep_times(outcomes)
-    print()
-    for outcome in outcomes:
-        left = f"  left behind: {', '.join(outcome.left)}" if outcome.left else ""
-        print(f"{outcome.name:20} {outcome.seconds:7.1f} s{'  FAILED' if outcome.failure else ''}{left}")
-    print(f"{'total':20} {sum(outcome.seconds for outcome in outcomes):7.1f} s")
-    for outcome in outcomes:
-        if outcome.failure:
-            print(f"\n{outcome.name}: {outcome.failure}", file=sys.stderr)
-    return int(any(outcome.failure for outcome in outcomes))
-
-
-def draw(options: argparse.Namespace, _extra: Sequence[str]) -> int:
-    """Draw the documents."""
-    drawn(options.docs, options.out)
-    return 0
-
-
-def drawn(docs: Path, measured: Path | None) -> None:
-    """Draw the documents, and say which."""
-    from benchmarks import drawing  # noqa: PLC0415 - matplotlib, which measuring needs not
-
-    for path in drawing.draw(docs, measured):
-        print(f"drawn: {path}")
-
-
-COMMANDS = {"list": show, "all": measure_all, "run": measure_some, "peers": measure_some, "draw": draw}
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

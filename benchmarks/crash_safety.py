@@ -1,116 +1,75 @@
 """What does it cost that a kill or a power loss takes only a second's work?
 
 The same build into a store on disk, in turn: as it is, claiming finished runs about once a second; with one claim at
-the end only; and with every fsync switched off, so that nothing is safe and the volume may still be writing when the
-build returns. The bar is the first against the second: both leave a store that is on the volume, and only the first can
-be interrupted. The third shows what the volume itself costs, which is nothing that a build could save.
+the end only; and with every fsync switched off, so that nothing is safe. The first two both leave a store that is on
+the volume, and only the first can be interrupted. The third shows what the volume itself costs.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
 import os
-import statistics
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
-
-from common import (
-    check_free,
-    machine,
-    machine_line,
-    photos,
-    print_table,
-    ratios,
-    scratch_folder,
-    spread,
-    stretch,
-    take_turns,
-    write_json,
-)
+from unittest.mock import patch
 
 import arraystore
 from arraystore._building import checkpoint
+from benchmarks.common import Row, Rows, Table, middle, rates, ratios, take_turns
+from benchmarks.places import photos, remove_all, scratch_folder, stretch
 
+ESTIMATE_S = 60
+NEEDS = ("photos",)
+OPTIONS = {
+    "size": (256, 16, "side of a slot, in pixels"),
+    "images": (4000, 40, "of a build: fewer photographs are repeated"),
+    "rounds": (3, 1, "timed rounds"),
+}
 SAFE, AT_END, NEVER = "safe, as it is", "one claim at the end", "no fsync at all"
 
 
-def main() -> None:
-    """Run it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photos", type=Path, help="a folder of JPEGs, at any depth")
-    parser.add_argument("--size", type=int, default=256, help="of a slot, in pixels")
-    parser.add_argument("--images", type=int, default=4000, help="how many; a short list is repeated")
-    parser.add_argument("--runs", type=int, default=5, help="rounds")
-    parser.add_argument("--scratch", type=Path, help="a folder on the volume to write to")
-    parser.add_argument("--json", type=Path, help="append the figures to this file, as lines of JSON")
-    options = parser.parse_args()
-    record = machine("warm page cache")
-    print(machine_line(record))
-    listed = stretch(photos(options.photos), options.images)
-    with scratch_folder(options.scratch) as folder:
-        check_free(folder, len(listed) * 3 * options.size**2)
-        write_json(options.json, report(listed, options.size, options.runs, folder / "x.store"), record)
+def measure(options: Namespace) -> Iterator[Row]:
+    """Time the three builds in turn."""
+    with scratch_folder(options.scratch, options.images * 3 * options.size**2) as scratch:
+        paths = stretch(photos(options, scratch), options.images)
+        stores = scratch / "stores"
+        stores.mkdir()
+        build = partial(arraystore.build, paths, stores / "x.store", size=options.size, progress=False)
+
+        def claim_at_end() -> None:
+            with patch.multiple(checkpoint, _INTERVAL_S=math.inf, _UNCLAIMED_BYTES=math.inf):
+                build()
+
+        def never_sync() -> None:
+            with patch.multiple(os, fsync=int, fdatasync=int):
+                claim_at_end()
+
+        cases: dict[str, Callable[[], object]] = {SAFE: build, AT_END: claim_at_end, NEVER: never_sync}
+        seconds = take_turns(cases, options.rounds, after=partial(clear, stores))
+    for name, wall_s in seconds.items():
+        yield {"case": name, "images": len(paths), "wall_s": wall_s, "safe_takes_times": ratios(seconds[SAFE], wall_s)}
 
 
-def report(paths: Sequence[str], size: int, runs: int, target: Path) -> list[dict[str, Any]]:
-    """Time the three builds in turn; print them, and return them for JSON."""
-
-    def build() -> None:
-        arraystore.build(paths, target, size=size, progress=False)
-
-    def remove() -> None:
-        for file in target.iterdir():
-            file.unlink()
-        target.rmdir()
-        os.sync()  # or the next build would wait for what this one left to be written
-
-    cases: dict[str, Callable[[], None]] = {SAFE: build}
-    cases[AT_END] = switched(checkpoint, {"_INTERVAL_S": math.inf, "_UNCLAIMED_BYTES": math.inf})(build)
-    cases[NEVER] = switched(os, {"fsync": ignore, "fdatasync": ignore})(cases[AT_END])
-    timings = take_turns(cases, runs, after=remove)
-    rows, lines = [], []
-    for name, timing in timings.items():
-        against = ratios(timings[SAFE], timing)
-        rates = timing.rates(len(paths))
-        rows.append(
-            [
-                name,
-                f"{statistics.median(rates):,.0f}",
-                spread(rates),
-                f"{statistics.median(against):.3f}",
-                spread(against, 3),
-            ]
-        )
-        lines.append(
-            {"benchmark": "crash safety", "case": name, "images": len(paths), "size": size, "safe_takes_times": against}
-            | timing.to_json()
-        )
-    header = ["build", "img/s", "least-most", "the safe one takes", "least-most"]
-    print_table(f"{len(paths):,} images to 3 x {size} x {size} on disk, {runs} rounds", header, rows)
-    return lines
+def clear(folder: Path) -> None:
+    """Remove a store; the next build must not wait for what this one has left to be written."""
+    remove_all(folder)
+    os.sync()
 
 
-def ignore(_descriptor: int) -> None:
-    """Take the place of a call to the system that is switched off."""
+def tables(rows: Rows) -> dict[str, Table]:
+    """What claims and syncs cost."""
+    table = [["", "images/s", "least–most", "the safe one takes ×", "least–most"]]
+    table += [
+        [row["case"], *middle(rates(row["images"], row["wall_s"])), *middle(row["safe_takes_times"], 3)] for row in rows
+    ]
+    return {"builds": table}
 
 
-def switched(module: Any, values: dict[str, Any]) -> Callable[[Callable[[], None]], Callable[[], None]]:
-    """Return a decorator: the function runs while some of a module's values are others."""
-
-    @contextmanager
-    def others() -> Iterator[None]:
-        before = {name: getattr(module, name) for name in values}
-        try:
-            vars(module).update(values)
-            yield
-        finally:
-            vars(module).update(before)
-
-    return others()
-
-
-if __name__ == "__main__":
-    main()
+def figures(rows: Rows) -> dict[str, str]:
+    """The safe build beside the others."""
+    return {
+        name: middle(rows.one(case=case)["safe_takes_times"], 2)[0]
+        for name, case in (("at_end", AT_END), ("never", NEVER))
+    }

@@ -1,93 +1,106 @@
 """How much memory does it take to turn a folder of images into one array?
 
 `arraystore.profile` runs each way of doing it in a fresh process over the same images, from a list and `np.vstack` to
-preallocated slots, and samples its memory from outside. The same peaks as the system itself kept them say whether the
-samples can be trusted, and the sampler's own processor time what the sampling costs.
+preallocated slots, and samples its memory from outside. The peaks that the system itself has kept say whether the
+samples can be trusted. The whole report is written beside the results, as memory-report.json.
 """
 
 from __future__ import annotations
 
-import argparse
+import json
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-from common import machine, machine_line, print_table, write_json
+import arraystore
+from benchmarks.common import Row, Rows, Table, mib, rounded
+from benchmarks.places import photos, scratch_folder
 
-from arraystore.memory.profile import profile
-from arraystore.memory.report import Measurement, MemoryReport
+ESTIMATE_S = 140
+NEEDS = ("photos",)
+OPTIONS = {
+    "count": (10_000, 60, "images; fewer photographs are repeated"),
+    "size": (256, 32, "side of a slot, in pixels"),
+    "strategies": ("", "vstack,ram,npy,hdf5", "these alone, as `arraystore profile --list` names them; all, if empty"),
+}
+REPORT = "memory-report.json"
+READINGS = 150  # of a curve that is kept: a picture has room for no more
+NAMES = {"vstack": "list + np.vstack", "ram": "arraystore, RAM", "npy": "arraystore, .npy", "hdf5": "arraystore, HDF5"}
 
-MIB = 1 << 20
 
-
-def main() -> None:
-    """Run it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photos", type=Path, help="a folder of images, at any depth")
-    parser.add_argument("--count", type=int, default=10_000, help="images; fewer photos are repeated")
-    parser.add_argument("--size", type=int, default=256, help="of a slot, in pixels")
-    parser.add_argument("--strategy", nargs="+", help="these alone; `arraystore profile --list` has their names")
-    parser.add_argument("--report", type=Path, help="write the whole report to this file, as JSON")
-    parser.add_argument("--scratch", type=Path, help="where to write stores; default: the system's temporary folder")
-    parser.add_argument("--json", type=Path, help="append the figures to this file, as lines of JSON")
-    options = parser.parse_args()
-    record = machine("warm page cache")
-    print(machine_line(record))
-    report = profile(
-        options.photos,
-        size=options.size,
-        count=options.count,
-        strategies=options.strategy,
-        scratch=options.scratch,
-    )
+def measure(options: Namespace) -> Iterator[Row]:
+    """Profile every way, and yield a row each."""
+    with scratch_folder(options.scratch, 4 * options.count * options.size**2 * 3) as scratch:
+        paths = photos(options, scratch)
+        strategies = options.strategies.split(",") if options.strategies else None
+        report = arraystore.profile(
+            paths, size=options.size, count=options.count, strategies=strategies, scratch=scratch
+        )
     # Whoever reads the report has other folders.
-    report = replace(report, command="python benchmarks/headline.py PHOTOS")
-    report.print()
-    check(report)
-    if options.report is not None:
-        options.report.write_text(report.to_json(), encoding="utf-8")
-    config = {"count": options.count, "size": options.size}
-    write_json(options.json, [{**config, **line_of(each, report)} for each in report.measurements], record)
+    report = replace(report, command="python -m benchmarks headline --photos PHOTOS")
+    options.out.mkdir(parents=True, exist_ok=True)
+    thin = rounded(thinned(json.loads(report.to_json())))
+    (options.out / REPORT).write_text(json.dumps(thin) + "\n", encoding="utf-8")
+    for each in report.measurements:
+        yield {
+            "case": each.name,
+            "count": options.count,
+            "size": options.size,
+            "outcome": " ".join(filter(None, [each.outcome, each.reason])),
+            "array_bytes": each.array_bytes or report.array_bytes,
+            "peak_bytes": {kind: each.peak(kind) for kind in ("anonymous", "file", "pss", "rss")},
+            "sampled_rss_bytes": max(each.curve.rss, default=0),
+            "kernel_peak_bytes": each.kernel_peak_bytes,
+            "apart": each.apart_from_kernel,
+            "sampler_share": each.sampler_share,
+            "wall_s": each.wall_s,
+            "disk_bytes": each.disk_bytes,
+        }
 
 
-def check(report: MemoryReport) -> None:
-    """Print how the samples compare with the peaks that the system kept, and what they cost."""
-    rows = [
-        [
-            each.name,
-            f"{max(each.curve.rss) / MIB:,.1f}",
-            "" if each.kernel_peak_bytes is None else f"{each.kernel_peak_bytes / MIB:,.1f}",
-            "" if each.apart_from_kernel is None else f"{each.apart_from_kernel:.2%}",
-            f"{each.sampler_share:.3%}",
-        ]
-        for each in report.measurements
-        if each.readings
-    ]
-    header = ["call", "peak RSS sampled", "the system's own", "apart", "sampler, of a core"]
-    print_table("Can the samples be trusted? In MiB", header, rows)
+def thinned(report: dict[str, Any]) -> dict[str, Any]:
+    """Merge neighboring readings of long curves; of each kind the greatest stays, so that no peak is lost."""
+    for measurement in report["measurements"]:
+        curve: Mapping[str, list[float]] = measurement["curve"]
+        step = max(-(-len(curve["seconds"]) // READINGS), 1)
+        measurement["curve"] = {
+            name: [
+                values[at] if name == "seconds" else max(values[at : at + step]) for at in range(0, len(values), step)
+            ]
+            for name, values in curve.items()
+        }
+    return report
 
 
-def line_of(measurement: Measurement, report: MemoryReport) -> dict[str, Any]:
-    """Return one call for JSON."""
+def tables(rows: Rows) -> dict[str, Table]:
+    """Peaks by kind, and how far the samples can be trusted."""
+    peaks = [["", "array", "anonymous", "times the array", "file-backed", "PSS", "RSS", "on disk", "seconds"]]
+    trust = [["", "peak RSS, sampled", "the system's own", "apart", "the sampler, of a core"]]
+    for row in rows:
+        peak, array = row["peak_bytes"], row["array_bytes"]
+        cells = [mib(array), mib(peak["anonymous"]), f"{peak['anonymous'] / array:.2f}"]
+        cells += [mib(peak[kind]) for kind in ("file", "pss", "rss")]
+        told = row["case"] if row["outcome"] == "finished" else f"{row['case']} ({row['outcome']})"
+        peaks.append([told, *cells, mib(row["disk_bytes"]) if row["disk_bytes"] else "", f"{row['wall_s']:,.1f}"])
+        if row["apart"] is not None:
+            cells = [mib(row["sampled_rss_bytes"], 1), mib(row["kernel_peak_bytes"], 1), f"{row['apart']:.2%}"]
+            trust.append([row["case"], *cells, f"{row['sampler_share']:.2%}"])
+    return {"peaks": peaks, "trust": trust}
+
+
+def figures(rows: Rows) -> dict[str, str]:
+    """The memory of a few ways to make the array."""
+    array = rows[0]["array_bytes"]
+    peaks = {name: rows.one(case=case)["peak_bytes"]["anonymous"] for name, case in NAMES.items()}
+    compared = [row for row in rows if row["apart"] is not None]
     return {
-        "benchmark": "headline",
-        "case": measurement.name,
-        "outcome": measurement.outcome,
-        "reason": measurement.reason,
-        "array_bytes": measurement.array_bytes or report.array_bytes,
-        "peak_bytes": {kind: measurement.peak(kind) for kind in ("anonymous", "file", "shmem", "pss", "rss")},
-        "read_rss_bytes": max(measurement.curve.rss, default=0),
-        "start_bytes": measurement.start_bytes,
-        "kernel_peak_bytes": measurement.kernel_peak_bytes,
-        "apart_from_kernel_peak": measurement.apart_from_kernel,
-        "sampler_share": measurement.sampler_share,
-        "wall_s": [measurement.wall_s],
-        "cpu_s": measurement.cpu_s,
-        "disk_bytes": measurement.disk_bytes,
-        "processes": measurement.processes,
-        "readings": measurement.readings,
+        "count": f"{rows[0]['count']:,}",
+        "size": str(rows[0]["size"]),
+        "array": mib(array),
+        **{name: mib(peak) for name, peak in peaks.items()},
+        **{f"{name}_times": f"{peak / array:.2f}" for name, peak in peaks.items()},
+        "ram_more": mib(peaks["ram"] - array),
+        "apart": f"{max(row['apart'] for row in compared):.1%}",
+        "sampler": f"{max(row['sampler_share'] for row in compared):.2%}",
     }
-
-
-if __name__ == "__main__":
-    main()

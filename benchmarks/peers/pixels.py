@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+
+Read = Callable[[int], Iterable[tuple[Any, Any]]]
+"""Yields the batches of the epoch of that number: images and labels."""
 
 
 def resized(path: str, size: int) -> Image.Image:
@@ -30,8 +33,7 @@ def in_parts(write: Callable[[range], None], count: int, workers: int) -> None:
     """
     fork = multiprocessing.get_context("fork")  # so that the function and what it uses need not be pickled
     bounds = [count * i // workers for i in range(workers + 1)]
-    parts = [range(*bounds[i : i + 2]) for i in range(workers)]
-    processes = [fork.Process(target=write, args=(part,)) for part in parts]
+    processes = [fork.Process(target=write, args=(range(*bounds[i : i + 2]),)) for i in range(workers)]
     for process in processes:
         process.start()
     for process in processes:

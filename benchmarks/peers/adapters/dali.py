@@ -4,22 +4,18 @@ Both pipelines run without a GPU. The reader maps the files, keeps their headers
 epoch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from nvidia.dali import fn, pipeline_def, types
+from pixels import Read
 
 BATCH = 32
 
 
 def build(photos: list[str], labels: list[int], folder: Path, size: int, workers: int) -> None:
-    """Decode, resize, and save each image under its label."""
-
     @pipeline_def(batch_size=BATCH, num_threads=workers, device_id=None)
     def decoded() -> Any:
         data, label = fn.readers.file(files=photos, labels=labels, name="files", pad_last_batch=True)
@@ -35,10 +31,7 @@ def build(photos: list[str], labels: list[int], folder: Path, size: int, workers
         left -= BATCH
 
 
-@cache
-def pipeline(folder: Path, batch: int, workers: int) -> Any:
-    """Make the pipeline once."""
-
+def reader(folder: Path, batch: int, workers: int) -> Read:
     @pipeline_def(batch_size=batch, num_threads=workers, device_id=None, prefetch_queue_depth=2)
     def stored() -> Any:
         files = sorted(path.name for path in folder.glob("*.npy"))
@@ -46,16 +39,15 @@ def pipeline(folder: Path, batch: int, workers: int) -> Any:
         images = fn.readers.numpy(file_root=str(folder), files=files, name="files", **options)
         return images, fn.get_property(images, key="source_info")
 
-    return stored()
+    pipeline = stored()
 
+    def read(_epoch: int) -> Iterator[tuple[Any, Any]]:
+        left = pipeline.reader_meta("files")["epoch_size"]
+        while left > 0:
+            images, names = pipeline.run()
+            some = range(min(batch, left))
+            # The last batch is filled up with copies of the last image.
+            yield images.as_array()[: some.stop], [int(Path(bytes(names.at(i)).decode()).stem) for i in some]
+            left -= batch
 
-def read(folder: Path, batch: int, workers: int, epoch: int) -> Iterator[tuple[Any, Any]]:  # noqa: ARG001 - it counts
-    """Yield uint8, (N, 3, H, W), in an order of all files; labels from their names."""
-    stored = pipeline(folder, batch, workers)
-    left = stored.reader_meta("files")["epoch_size"]
-    while left > 0:
-        images, names = stored.run()
-        some = range(min(batch, left))
-        # The last batch is filled up with copies of the last image.
-        yield images.as_array()[: some.stop], np.array([int(Path(bytes(names.at(i)).decode()).stem) for i in some])
-        left -= batch
+    return read

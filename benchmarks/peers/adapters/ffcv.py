@@ -4,10 +4,6 @@
 the aspect ratio, so the photographs are stretched by Pillow before, in its writer's workers.
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +11,7 @@ from ffcv.fields import IntField, RGBImageField
 from ffcv.fields.decoders import IntDecoder, SimpleRGBImageDecoder
 from ffcv.loader import Loader, OrderOption
 from ffcv.writer import DatasetWriter
-from pixels import resized
+from pixels import Read, resized
 
 
 class Photos:
@@ -32,22 +28,14 @@ class Photos:
 
 
 def build(photos: list[str], labels: list[int], folder: Path, size: int, workers: int) -> None:
-    """Write the file."""
     fields = {"image": RGBImageField(write_mode="raw"), "label": IntField()}
     writer = DatasetWriter(str(folder / "photos.beton"), fields, num_workers=workers)
     writer.from_indexed_dataset(Photos(photos, labels, size))
 
 
-@cache
-def loader(folder: Path, batch: int, workers: int) -> Any:
-    """Compile the loader once; it shuffles each epoch anew."""
+def reader(folder: Path, batch: int, workers: int) -> Read:
     pipelines = {"image": [SimpleRGBImageDecoder()], "label": [IntDecoder()]}
     options: dict[str, Any] = {"order": OrderOption.RANDOM, "os_cache": True, "drop_last": False, "seed": 1}
     path = str(folder / "photos.beton")
-    return Loader(path, batch_size=batch, num_workers=workers, pipelines=pipelines, **options)
-
-
-def read(folder: Path, batch: int, workers: int, epoch: int) -> Iterator[tuple[Any, Any]]:  # noqa: ARG001 - it counts
-    """Yield uint8, (N, H, W, 3), in an order of all images."""
-    for images, labels in loader(folder, batch, workers):
-        yield images, labels.reshape(-1)
+    loader = Loader(path, batch_size=batch, num_workers=workers, pipelines=pipelines, **options)
+    return lambda _epoch: ((images, labels.reshape(-1)) for images, labels in loader)

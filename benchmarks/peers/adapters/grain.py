@@ -4,24 +4,18 @@
 no resize. Batches are made before the threads, as in its tutorials, so that each thread makes whole ones.
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import grain
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
-from pixels import in_parts, planes
+from pixels import Read, in_parts, planes
 
 NUMBER_BYTES, AHEAD = 8, 2
 
 
 def build(photos: list[str], labels: list[int], folder: Path, size: int, workers: int) -> None:
-    """Write a file in each process: a record is the label and the pixels."""
-
     def write(rows: range) -> None:
         writer = ArrayRecordWriter(str(folder / f"{rows.start:09}.array_record"), "group_size:1")
         for i in rows:
@@ -31,12 +25,6 @@ def build(photos: list[str], labels: list[int], folder: Path, size: int, workers
     in_parts(write, len(photos), workers)
 
 
-@cache
-def source(folder: Path) -> Any:
-    """Open the files once."""
-    return grain.sources.ArrayRecordDataSource(sorted(map(str, folder.glob("*.array_record"))))
-
-
 def parsed(record: bytes) -> tuple[Any, Any]:
     """Return an image and its label, without a copy."""
     pixels = np.frombuffer(record, np.uint8, offset=NUMBER_BYTES)
@@ -44,7 +32,8 @@ def parsed(record: bytes) -> tuple[Any, Any]:
     return pixels.reshape(3, side, side), np.frombuffer(record, np.int64, 1)[0]
 
 
-def read(folder: Path, batch: int, workers: int, epoch: int) -> Iterator[tuple[Any, Any]]:
-    """Yield uint8, (N, 3, H, W), in an order of all records."""
-    batches = grain.MapDataset.source(source(folder)).shuffle(seed=epoch).map(parsed).batch(batch)
-    yield from batches.to_iter_dataset(grain.ReadOptions(num_threads=workers, prefetch_buffer_size=AHEAD * workers))
+def reader(folder: Path, batch: int, workers: int) -> Read:
+    source = grain.sources.ArrayRecordDataSource(sorted(map(str, folder.glob("*.array_record"))))
+    options = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=AHEAD * workers)
+    images = grain.MapDataset.source(source)
+    return lambda epoch: images.shuffle(seed=epoch).map(parsed).batch(batch).to_iter_dataset(options)

@@ -5,17 +5,14 @@ rest: a format, so that Arrow's buffers do not become lists, and a BatchSampler,
 format is NumPy's with a type named: by default it, and torch's, make int64 of uint8, and take many times as long.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from datasets import Array3D, Dataset, Features, Value, disable_progress_bars, load_from_disk
-from pixels import planes
+from pixels import Read, planes
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler
 
 
@@ -26,7 +23,6 @@ def samples(paths: list[str], labels: list[int], size: int) -> Iterator[dict[str
 
 
 def build(photos: list[str], labels: list[int], folder: Path, size: int, workers: int) -> None:
-    """Generate the table in processes, each with its share of the lists, and save it."""
     disable_progress_bars()
     features = Features({"image": Array3D(dtype="uint8", shape=(3, size, size)), "label": Value("int64")})
     given = {"paths": photos, "labels": labels, "size": size}
@@ -34,19 +30,15 @@ def build(photos: list[str], labels: list[int], folder: Path, size: int, workers
     data.save_to_disk(str(folder), num_proc=workers)
 
 
-@cache
-def loader(folder: Path, batch: int, workers: int) -> tuple[Any, torch.Generator]:
-    """Make the DataLoader once, so that its workers stay."""
+def reader(folder: Path, batch: int, workers: int) -> Read:
     data = load_from_disk(str(folder)).with_format("numpy", ["image"], output_all_columns=True, dtype=np.uint8)
     generator = torch.Generator()
     sampler = BatchSampler(RandomSampler(data, generator=generator), batch, drop_last=False)
-    options: dict[str, Any] = {"num_workers": workers, "persistent_workers": workers > 0}
-    return DataLoader(data, batch_size=None, sampler=sampler, **options), generator
+    loader = DataLoader(data, batch_size=None, sampler=sampler, num_workers=workers, persistent_workers=True)
 
+    def read(epoch: int) -> Iterator[tuple[Any, Any]]:
+        generator.manual_seed(epoch)
+        for each in loader:
+            yield each["image"].numpy(), each["label"]
 
-def read(folder: Path, batch: int, workers: int, epoch: int) -> Iterator[tuple[Any, Any]]:
-    """Yield uint8, (N, 3, H, W), in an order of all rows."""
-    batches, generator = loader(folder, batch, workers)
-    generator.manual_seed(epoch)
-    for each in batches:
-        yield each["image"].numpy(), each["label"]
+    return read

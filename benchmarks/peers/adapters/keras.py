@@ -4,20 +4,16 @@ Nothing is built but a folder of copies; labels are given as a list. It resizes 
 yields float32. `prefetch` follows, as in its examples.
 """
 
-from __future__ import annotations
-
 import shutil
-from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import keras
 import tensorflow as tf
+from pixels import Read
 
 
-def build(photos: list[str], labels: list[int], folder: Path, size: int, workers: int) -> None:  # noqa: ARG001 - copies
-    """Copy the photographs into one folder, named by their labels."""
+def build(photos: list[str], labels: list[int], folder: Path, size: int, _workers: int) -> None:
     images = folder / "images"
     images.mkdir()
     for path, label in zip(photos, labels, strict=True):
@@ -25,24 +21,15 @@ def build(photos: list[str], labels: list[int], folder: Path, size: int, workers
     (folder / "size").write_text(str(size), encoding="ascii")
 
 
-@cache
 def dataset(folder: Path, batch: int | None) -> Any:
-    """Make the dataset once; it shuffles each epoch anew."""
+    """Return the dataset of the folder; in batches, it shuffles each epoch anew."""
     size = int((folder / "size").read_text(encoding="ascii"))
     labels = sorted(int(path.stem) for path in (folder / "images").iterdir())
-    return keras.utils.image_dataset_from_directory(
-        folder / "images",
-        labels=labels,
-        label_mode="int",
-        batch_size=batch,
-        image_size=(size, size),
-        interpolation="bilinear",
-        shuffle=batch is not None,
-        seed=1,
-        verbose=False,
-    )
+    options: dict[str, Any] = {"label_mode": "int", "interpolation": "bilinear", "seed": 1, "verbose": False}
+    options |= {"labels": labels, "batch_size": batch, "image_size": (size, size), "shuffle": batch is not None}
+    return keras.utils.image_dataset_from_directory(folder / "images", **options)
 
 
-def read(folder: Path, batch: int, workers: int, epoch: int) -> Iterator[tuple[Any, Any]]:  # noqa: ARG001 - it counts
-    """Yield float32, (N, H, W, 3)."""
-    yield from dataset(folder, batch).prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
+def reader(folder: Path, batch: int, _workers: int) -> Read:
+    batches = dataset(folder, batch)
+    return lambda _epoch: batches.prefetch(tf.data.AUTOTUNE).as_numpy_iterator()

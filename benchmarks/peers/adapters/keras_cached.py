@@ -4,27 +4,17 @@
 that images are shuffled. It holds four bytes a value: the whole array four times over.
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import tensorflow as tf
+from pixels import Read
 
 from .keras import build, dataset
 
-__all__ = ["build", "read"]
+__all__ = ["build", "reader"]
 
 
-@cache
-def cached(folder: Path, batch: int) -> Any:
-    """Make the dataset once; it shuffles each epoch anew."""
+def reader(folder: Path, batch: int, _workers: int) -> Read:
     images = dataset(folder, None)
-    return images.cache().shuffle(len(images), seed=1).batch(batch).prefetch(tf.data.AUTOTUNE)
-
-
-def read(folder: Path, batch: int, workers: int, epoch: int) -> Iterator[tuple[Any, Any]]:  # noqa: ARG001 - it counts
-    """Yield float32, (N, H, W, 3), in an order of all images."""
-    yield from cached(folder, batch).as_numpy_iterator()
+    batches = images.cache().shuffle(len(images), seed=1).batch(batch).prefetch(tf.data.AUTOTUNE)
+    return lambda _epoch: batches.as_numpy_iterator()

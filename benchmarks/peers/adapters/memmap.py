@@ -3,16 +3,13 @@
 What many write themselves: `np.lib.format.open_memmap`, an item a row, and a DataLoader with workers that stay.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from pixels import in_parts, planes
+from pixels import Read, in_parts, planes
 from torch.utils.data import DataLoader, Dataset
 
 
@@ -32,7 +29,6 @@ class Rows(Dataset):
 
 
 def build(photos: list[str], labels: list[int], folder: Path, size: int, workers: int) -> None:
-    """Allocate the array, and have each process fill its share."""
     shape = (len(photos), 3, size, size)
     images = np.lib.format.open_memmap(folder / "images.npy", mode="w+", dtype=np.uint8, shape=shape)
 
@@ -44,17 +40,14 @@ def build(photos: list[str], labels: list[int], folder: Path, size: int, workers
     np.save(folder / "labels.npy", np.array(labels))
 
 
-@cache
-def loader(folder: Path, batch: int, workers: int) -> tuple[Any, torch.Generator]:
-    """Make the DataLoader once, so that its workers stay."""
+def reader(folder: Path, batch: int, workers: int) -> Read:
     generator = torch.Generator()
-    options: dict[str, Any] = {"num_workers": workers, "persistent_workers": workers > 0, "generator": generator}
-    return DataLoader(Rows(folder), batch, shuffle=True, **options), generator
+    options: dict[str, Any] = {"num_workers": workers, "persistent_workers": True, "generator": generator}
+    loader = DataLoader(Rows(folder), batch, shuffle=True, **options)
 
+    def read(epoch: int) -> Iterator[tuple[Any, Any]]:
+        generator.manual_seed(epoch)
+        for images, labels in loader:
+            yield images.numpy(), labels.numpy()
 
-def read(folder: Path, batch: int, workers: int, epoch: int) -> Iterator[tuple[Any, Any]]:
-    """Yield uint8, (N, 3, H, W), in an order of all rows."""
-    batches, generator = loader(folder, batch, workers)
-    generator.manual_seed(epoch)
-    for images, labels in batches:
-        yield images.numpy(), labels.numpy()
+    return read

@@ -4,15 +4,13 @@ Uncompressed .npy files through `spdl.io.load_npy`, which does not copy, are the
 study on data formats compares; a pipeline of threads is its answer to the interpreter's lock. It needs FFmpeg.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import spdl.io
+from pixels import Read
 from spdl.pipeline import PipelineBuilder
 
 AHEAD = 3
@@ -27,7 +25,6 @@ def piped(jobs: Sequence[Any], function: Callable[[Any], Any], workers: int) -> 
 
 
 def build(photos: list[str], labels: list[int], folder: Path, size: int, workers: int) -> None:
-    """Decode, resize, and save each image under its label."""
     resize = spdl.io.get_video_filter_desc(
         scale_width=size, scale_height=size, scale_algo="bilinear", scale_mode=None, pix_fmt="rgb24"
     )
@@ -43,21 +40,18 @@ def build(photos: list[str], labels: list[int], folder: Path, size: int, workers
         raise RuntimeError(f"{len(photos) - len(stored_labels):,} images could not be stored; why is in the log")
 
 
-@cache
-def files(folder: Path) -> list[Path]:
-    """List the files once."""
-    return sorted(folder.glob("*.npy"))
-
-
 def load(paths: list[Path]) -> tuple[Any, Any]:
     """Return a batch."""
     images = [spdl.io.load_npy(path.read_bytes()) for path in paths]
-    return np.stack(images), np.array([int(path.stem) for path in paths])
+    return np.stack(images), [int(path.stem) for path in paths]
 
 
-def read(folder: Path, batch: int, workers: int, epoch: int) -> Iterator[tuple[Any, Any]]:
-    """Yield uint8, (N, 3, H, W), in an order of all files."""
-    paths = files(folder)
-    order = np.random.default_rng(epoch).permutation(len(paths)).tolist()
-    batches = [[paths[i] for i in order[start : start + batch]] for start in range(0, len(order), batch)]
-    yield from piped(batches, load, workers)
+def reader(folder: Path, batch: int, workers: int) -> Read:
+    paths = sorted(folder.glob("*.npy"))
+
+    def read(epoch: int) -> Iterator[tuple[Any, Any]]:
+        order = np.random.default_rng(epoch).permutation(len(paths)).tolist()
+        batches = [[paths[i] for i in order[start : start + batch]] for start in range(0, len(order), batch)]
+        yield from piped(batches, load, workers)
+
+    return read

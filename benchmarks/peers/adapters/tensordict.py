@@ -4,20 +4,16 @@ Filling memory-mapped tensors is what its tutorial on ImageNet does, and indexin
 own threads carry out; resized by Pillow, for it has no resize.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from pixels import in_parts, planes
+from pixels import Read, in_parts, planes
 from tensordict import TensorDict
 
 
 def build(photos: list[str], labels: list[int], folder: Path, size: int, workers: int) -> None:
-    """Allocate the files, and have each process fill its share."""
     count = len(photos)
     # Expanded from one number, so that nothing is allocated but the files.
     images = torch.zeros((), dtype=torch.uint8).expand(count, 3, size, size)
@@ -33,16 +29,13 @@ def build(photos: list[str], labels: list[int], folder: Path, size: int, workers
     in_parts(fill, count, workers)
 
 
-@cache
-def opened(folder: Path) -> Any:
-    """Map the files once."""
-    return TensorDict.load_memmap(str(folder))
-
-
-def read(folder: Path, batch: int, workers: int, epoch: int) -> Iterator[tuple[Any, Any]]:
-    """Yield uint8, (N, 3, H, W), in an order of all images; nothing is read ahead."""
+def reader(folder: Path, batch: int, workers: int) -> Read:
     torch.set_num_threads(workers)
-    data = opened(folder)
-    for chosen in torch.randperm(len(data), generator=torch.Generator().manual_seed(epoch)).split(batch):
-        some = data[chosen]
-        yield some["images"].numpy(), some["labels"].numpy()
+    data = TensorDict.load_memmap(str(folder))
+
+    def read(epoch: int) -> Iterator[tuple[Any, Any]]:
+        for chosen in torch.randperm(len(data), generator=torch.Generator().manual_seed(epoch)).split(batch):
+            some = data[chosen]
+            yield some["images"].numpy(), some["labels"].numpy()
+
+    return read

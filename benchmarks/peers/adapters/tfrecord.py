@@ -4,21 +4,16 @@ Decoded and resized (bilinear, antialiased) by TensorFlow itself, in parallel. R
 parallel reads and maps, a vectorised map after the batch, prefetching; shuffled in a buffer of 1,000.
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
+from pixels import Read
 
 BUFFER, SHARDS = 1000, 8
 
 
 def build(photos: list[str], labels: list[int], folder: Path, size: int, workers: int) -> None:
-    """Write shards of tf.train.Example."""
-
     def decoded(path: Any, label: Any) -> tuple[Any, Any]:
         image = tf.io.decode_jpeg(tf.io.read_file(path), channels=3)
         image = tf.image.resize(image, (size, size), method="bilinear", antialias=True)
@@ -36,9 +31,7 @@ def build(photos: list[str], labels: list[int], folder: Path, size: int, workers
     (folder / "size").write_text(str(size), encoding="ascii")
 
 
-@cache
-def dataset(folder: Path, batch: int, workers: int) -> Any:
-    """Make the dataset once; it shuffles each epoch anew."""
+def reader(folder: Path, batch: int, workers: int) -> Read:
     size = int((folder / "size").read_text(encoding="ascii"))
     features = {"image": tf.io.FixedLenFeature([], tf.string), "label": tf.io.FixedLenFeature([], tf.int64)}
 
@@ -49,9 +42,5 @@ def dataset(folder: Path, batch: int, workers: int) -> Any:
     shards = tf.data.Dataset.list_files(str(folder / "*.tfrecord"), shuffle=True, seed=1)
     records = shards.interleave(tf.data.TFRecordDataset, cycle_length=workers, num_parallel_calls=workers)
     batches = records.shuffle(BUFFER, seed=1).batch(batch).map(parsed, num_parallel_calls=workers)
-    return batches.prefetch(tf.data.AUTOTUNE)
-
-
-def read(folder: Path, batch: int, workers: int, epoch: int) -> Iterator[tuple[Any, Any]]:  # noqa: ARG001 - it counts
-    """Yield uint8, (N, H, W, 3)."""
-    yield from dataset(folder, batch, workers).as_numpy_iterator()
+    ahead = batches.prefetch(tf.data.AUTOTUNE)
+    return lambda _epoch: ahead.as_numpy_iterator()

@@ -4,22 +4,15 @@ Shards are shuffled, then samples in a buffer of 1,000; a batch is made in the w
 Each process writes shards of its own; resized by Pillow, for it has no resize.
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import webdataset as wds
-from pixels import in_parts, planes
+from pixels import Read, in_parts, planes
 
 SHARD, BUFFER = 250, 1000
 
 
 def build(photos: list[str], labels: list[int], folder: Path, size: int, workers: int) -> None:
-    """Write shards in each process."""
-
     def write(rows: range) -> None:
         with wds.ShardWriter(str(folder / f"{rows.start:09}-%06d.tar"), maxcount=SHARD, verbose=0) as out:
             for i in rows:
@@ -28,16 +21,9 @@ def build(photos: list[str], labels: list[int], folder: Path, size: int, workers
     in_parts(write, len(photos), workers)
 
 
-@cache
-def loader(folder: Path, batch: int, workers: int) -> Any:
-    """Make the loader once, so that its workers stay; it shuffles each epoch anew."""
+def reader(folder: Path, batch: int, workers: int) -> Read:
     shards = sorted(map(str, folder.glob("*.tar")))
     dataset = wds.WebDataset(shards, shardshuffle=len(shards), workersplitter=wds.split_by_worker, empty_check=False)
     batches = dataset.shuffle(BUFFER).decode().to_tuple("npy", "cls").batched(batch)
-    return wds.WebLoader(batches, batch_size=None, num_workers=workers, persistent_workers=workers > 0)
-
-
-def read(folder: Path, batch: int, workers: int, epoch: int) -> Iterator[tuple[Any, Any]]:  # noqa: ARG001 - it counts
-    """Yield uint8, (N, 3, H, W); each worker's last batch is smaller."""
-    for images, labels in loader(folder, batch, workers):
-        yield images.numpy(), labels.numpy()
+    loader = wds.WebLoader(batches, batch_size=None, num_workers=workers, persistent_workers=workers > 0)
+    return lambda _epoch: ((images.numpy(), labels.numpy()) for images, labels in loader)
