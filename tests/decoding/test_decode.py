@@ -280,7 +280,8 @@ def test_a_lying_header_is_refused_before_memory_is_taken() -> None:
     assert peak < 1_000_000
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
     assert message == (
-        "its header says 60000 x 60000 pixels, more than max_pixels = 178,000,000: if that is right, pass max_pixels=3600000000"
+        "its header says 60000 x 60000 pixels, more than max_pixels = 178,000,000: "
+        "if that is right, pass max_pixels=3600000000"
     )
 
 

@@ -126,7 +126,7 @@ def check_error(error: DecodeError) -> None:
 
 def check(data: bytes) -> None:
     """Decode into the middle of three slots."""
-    began = time.perf_counter()
+    began = time.process_time()
     try:
         header = read_header(data)
     except DecodeError as error:
@@ -144,7 +144,7 @@ def check(data: bytes) -> None:
         else:
             assert 1 <= height * width <= spec.max_pixels
         assert (slots[::2] == 77).all()
-    assert time.perf_counter() - began < MOST_S
+    assert time.process_time() - began < MOST_S
 
 
 def changes_of(rng: random.Random) -> list[Change]:
@@ -205,7 +205,7 @@ def run_fuzz(folder: Path, seed: int, seconds: float) -> subprocess.CompletedPro
     with (folder / "stderr").open("wb") as said:
         return subprocess.run(
             [sys.executable, "-X", "faulthandler", "-c", code],
-            env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
+            env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}{os.pathsep}{ROOT / 'tests/decoding'}"},
             stdout=subprocess.PIPE,
             stderr=said,
             check=False,
