@@ -47,7 +47,7 @@ def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
 
 # --- BMP -------------------------------------------------------------------------------------------------------------
 
-# Where the fields of a BMP begin. The older header of 12 bytes has sides of 16 bits and nothing of what follows them.
+# Where the fields of a BMP begin. The older header of 12 bytes has sides of 16 bits and none of the later fields.
 _PIXELS_START_AT, _HEADER_SIZE_AT, _SIDES_AT, _HEIGHT_AT, _BITS_AT, _MASKS_AT, _ALPHA_MASK_AT = (
     10,
     14,

@@ -20,7 +20,7 @@ _ORIENTATIONS = {"abcd": 1, "badc": 2, "dcba": 3, "cdab": 4, "acbd": 5, "cadb": 
 
 # An AVIF has a dozen boxes at each level, and numbers its properties with 15 bits.
 _MOST_BOXES = 32_768
-# The brands that say what a file of boxes is.
+# The brands of AVIF and HEIF among all files of boxes.
 _AVIF_BRANDS = (b"avif", b"avis")
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1")
 

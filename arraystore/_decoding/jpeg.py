@@ -20,7 +20,7 @@ from arraystore.errors import DecodeError, Kind
 
 __all__ = ["decode", "read_header"]
 
-# Only for CMYK, and for what libjpeg-turbo warns of: `arraystore._decoding.decode` decodes all others.
+# Used for CMYK and after warnings of libjpeg-turbo; `arraystore._decoding.decode` decodes all other JPEGs.
 decode = decode_plain
 
 _END_OF_IMAGE, _START_OF_SCAN, _APP1 = 0xD9, 0xDA, 0xE1

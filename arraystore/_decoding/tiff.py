@@ -212,7 +212,7 @@ def _check_kind(entries: _Entries, spec: ImageSpec) -> None:
 
 
 def _check_strips(entries: _Entries, header: Header, size: int) -> None:
-    """Check that every strip or tile lies inside the file: libtiff fills what is missing without a word."""
+    """Check that every strip or tile lies inside the file: libtiff silently fills missing ones."""
     for offsets, lengths in (
         (_Tag.STRIP_OFFSETS, _Tag.STRIP_BYTE_COUNTS),
         (_Tag.TILE_OFFSETS, _Tag.TILE_BYTE_COUNTS),

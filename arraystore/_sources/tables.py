@@ -62,7 +62,7 @@ def column_names(path: str | os.PathLike[str]) -> list[str]:
     """Return the names of a table's columns from its first rows; for JSONL, the keys of the first row.
 
     Raises:
-        ManifestError: the file is missing, cannot be parsed, or has a suffix outside `TABLE_SUFFIXES`.
+        ManifestError: the file is missing, cannot be parsed, or has a suffix that is not in `TABLE_SUFFIXES`.
     """
     path = _checked_path(path)
     with _causes(path):
