@@ -1,7 +1,7 @@
 """The spec: how a decoded image becomes a slot.
 
-`ImageSpec` is the whole answer, validated when made, and `ImageSpec.place` is its geometry: which part of the upright
-image is resampled, to what size, and where in the slot it lands.
+`ImageSpec` holds and checks the options. `ImageSpec.place` is their geometry: the part of the upright image that is
+resampled, its new size, and its place in the slot.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
-from arraystore._common.checks import choice_of, is_whole, size_of
+from arraystore._common.checks import choice_of, is_whole, size_of, whole_number
 from arraystore.errors import SpecError
 
 __all__ = ["Color", "Filter", "Fit", "ImageSpec", "Layout", "Placement", "spec_of"]
@@ -20,7 +20,7 @@ Filter = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 Color = Literal["rgb", "gray"]
 Layout = Literal["NCHW", "NHWC"]
 
-# Pillow refuses larger images than this; a decoder fed a header that lies would take gigabytes.
+# Pillow has the same limit. Without one, a small file with a false header would make a decoder take gigabytes.
 DEFAULT_MAX_PIXELS = 178_000_000
 
 
@@ -30,8 +30,8 @@ class Placement:
 
     Attributes:
         box: left, top, right, bottom of the part that is resampled, in pixels of the upright image; may be fractional.
-        height: rows that it becomes.
-        width: columns that it becomes.
+        height: rows after resampling.
+        width: columns after resampling.
         top: first row in the slot.
         left: first column in the slot.
     """
@@ -60,7 +60,7 @@ class ImageSpec:
         max_pixels: a larger image is refused from its header, before memory is taken for its pixels.
 
     Raises:
-        SpecError: a value is not one of these; the message says which, and what is allowed.
+        SpecError: a value is invalid; the message names it and the allowed values.
 
     Example:
         >>> ImageSpec(size=256).slot_shape
@@ -78,7 +78,7 @@ class ImageSpec:
     exact: bool
     max_pixels: int
 
-    def __init__(  # noqa: PLR0913 - each option is keyword-only, and is one field
+    def __init__(
         self,
         *,
         size: int | tuple[int, int],
@@ -98,9 +98,7 @@ class ImageSpec:
         set_field(self, "layout", choice_of("layout", layout, get_args(Layout)))
         set_field(self, "background", _background(background))
         set_field(self, "exact", bool(exact))
-        if not is_whole(max_pixels) or max_pixels < 1:
-            raise SpecError(f"max_pixels must be a positive whole number, not {max_pixels!r}")
-        set_field(self, "max_pixels", int(max_pixels))
+        set_field(self, "max_pixels", whole_number("max_pixels", max_pixels, 1))
 
     @property
     def height(self) -> int:
@@ -130,10 +128,9 @@ class ImageSpec:
         return self.channels * self.height * self.width
 
     def place(self, height: int, width: int) -> Placement:
-        """Return where an upright image of ``height`` × ``width`` pixels goes.
+        """Return the place of an upright image of ``height`` × ``width`` pixels.
 
-        The arithmetic is that of Pillow's ``ImageOps.fit`` (crop) and ``ImageOps.pad`` (pad), so that the pixels are
-        theirs too.
+        The arithmetic is that of Pillow's ``ImageOps.fit`` (crop) and ``ImageOps.pad`` (pad), so the pixels are equal.
         """
         if self.fit == "crop":
             return self._place_crop(height, width)
@@ -172,7 +169,7 @@ class ImageSpec:
         """Return the spec that `to_dict` described.
 
         Raises:
-            SpecError: a field is unknown, missing or has a value that cannot be.
+            SpecError: a field is unknown, missing or invalid.
         """
         known = {field.name for field in fields(cls)}
         unknown = sorted(set(values) - known)
@@ -186,10 +183,10 @@ class ImageSpec:
 
 
 def spec_of(spec: ImageSpec | None, size: int | tuple[int, int] | None, **options: Any) -> ImageSpec:
-    """Return ``spec``, or where it is None the one that ``size`` and the other options of a call make.
+    """Return ``spec``, or where it is None the spec that ``size`` and the other options make.
 
     Raises:
-        SpecError: there is neither, or an option has a value that cannot be.
+        SpecError: both are missing, or an option is invalid.
     """
     if spec is not None:
         return spec
@@ -199,9 +196,11 @@ def spec_of(spec: ImageSpec | None, size: int | tuple[int, int] | None, **option
 
 
 def _background(value: object) -> tuple[int, int, int]:
-    if not (isinstance(value, tuple | list) and len(value) == 3 and all(is_whole(part) for part in value)):
-        raise SpecError(f"background must be (red, green, blue), each 0 to 255, not {value!r}")
-    red, green, blue = (int(part) for part in value)
-    if not all(0 <= part <= 255 for part in (red, green, blue)):
-        raise SpecError(f"background must be (red, green, blue), each 0 to 255, not {value!r}")
-    return red, green, blue
+    if (
+        isinstance(value, tuple | list)
+        and len(value) == 3
+        and all(is_whole(part) and 0 <= part <= 255 for part in value)
+    ):
+        red, green, blue = map(int, value)
+        return red, green, blue
+    raise SpecError(f"background must be (red, green, blue), each 0 to 255, not {value!r}")

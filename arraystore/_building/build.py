@@ -25,7 +25,7 @@ from arraystore._building.checkpoint import Checkpoints
 from arraystore._building.crew import Crew, crew_for
 from arraystore._building.fill import Job, Source
 from arraystore._building.runs import cut_runs, take_empty
-from arraystore._common.checks import check_workers
+from arraystore._common.checks import whole_number
 from arraystore._common.progress import Progress, reporting
 from arraystore._format.publication import Publication
 from arraystore._format.specification import FAILED, STORED, Description
@@ -65,7 +65,8 @@ class Options:
     def __post_init__(self) -> None:
         if self.bad not in ("raise", "keep", "drop"):
             raise SpecError(f"bad must be 'raise', 'keep' or 'drop', not {self.bad!r}")
-        check_workers(self.workers)
+        if self.workers is not None:
+            whole_number("workers", self.workers, 1)
         if not (isinstance(self.timeout_s, int | float) and 0 < self.timeout_s < math.inf):
             raise SpecError(f"timeout_s must be a number of seconds greater than 0, not {self.timeout_s!r}")
         if self.processes and self.executor is not None:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from arraystore._building.fill import Job, fill_slots
 from arraystore._building.forecast import Forecast, Room
-from arraystore._common.checks import check_workers
+from arraystore._common.checks import whole_number
 from arraystore._common.limits import available_memory_bytes, disk_bytes, free_disk_bytes, usable_cpus
 from arraystore._common.progress import Progress, reporting
 from arraystore._format.ledger import ledger_dtype
@@ -107,7 +107,8 @@ def plan(  # noqa: PLR0913 - each option is keyword-only
         exact=exact,
         max_pixels=max_pixels,
     )
-    check_workers(workers)
+    if workers is not None:
+        whole_number("workers", workers, 1)
     for name, value in (("sample", sample), ("seed", seed)):
         if value < 0:
             raise SpecError(f"{name} must be 0 or more, not {value!r}")

@@ -1,4 +1,4 @@
-"""Values that users give: checked, made unchangeable, and told apart."""
+"""Checks of the values that users give."""
 
 from __future__ import annotations
 
@@ -12,10 +12,19 @@ import numpy.typing as npt
 
 from arraystore.errors import SpecError
 
-__all__ = ["check_workers", "choice_of", "held_array", "is_whole", "parse_bytes", "settle", "size_of", "whole_number"]
+__all__ = ["choice_of", "held_array", "is_whole", "parse_bytes", "settle", "size_of", "whole_number"]
 
 _LARGEST_SIDE_PX = 65_535
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+def is_whole(value: Any) -> bool:
+    """Return whether a value is a whole number; True and False are not."""
+    try:
+        operator.index(value)
+    except TypeError:
+        return False
+    return not isinstance(value, bool)
 
 
 def whole_number(name: str, value: Any, low: int, high: int | None = None) -> int:
@@ -24,31 +33,27 @@ def whole_number(name: str, value: Any, low: int, high: int | None = None) -> in
     Raises:
         SpecError: it is no whole number, less than ``low``, or more than ``high``.
     """
-    try:
-        number = low - 1 if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        number = low - 1
-    if number < low or (high is not None and number > high):
+    if not is_whole(value) or value < low or (high is not None and value > high):
         limits = f"of {low:,} or more" if high is None else f"from {low:,} to {high:,}"
         raise SpecError(f"{name} must be a whole number {limits}, not {value!r}")
-    return number
+    return int(value)
 
 
 def settle(made: object, **limits: tuple[int, int | None]) -> None:
-    """Make fields of a frozen dataclass plain ints, each from the one limit to the other; see `whole_number`.
+    """Turn fields of a frozen dataclass into plain ints, and check each against its lowest and highest value.
 
     Raises:
-        SpecError: a field is no whole number, or beyond a limit.
+        SpecError: a field is no whole number, or is out of its range.
     """
     for name, (low, high) in limits.items():
         object.__setattr__(made, name, whole_number(name, getattr(made, name), low, high))
 
 
 def held_array(name: str, values: npt.ArrayLike, dtype: type[np.int64 | np.float64]) -> npt.NDArray[Any]:
-    """Return a read-only copy that nobody else can change.
+    """Return a read-only copy of an option that is a row of numbers.
 
     Raises:
-        SpecError: these are not numbers in one row, or not whole ones where the dtype is.
+        SpecError: the values are not one row of numbers, or are not whole where the dtype is int64.
     """
     array = np.asarray(values)
     kinds, numbers = ("iu", "whole numbers") if dtype is np.int64 else ("iufb", "numbers")
@@ -59,16 +64,11 @@ def held_array(name: str, values: npt.ArrayLike, dtype: type[np.int64 | np.float
     return held
 
 
-def is_whole(value: object) -> bool:
-    """Whether a value is a whole number; True and False are not."""
-    return hasattr(value, "__index__") and not isinstance(value, bool)
-
-
 def choice_of(name: str, value: object, allowed: tuple[str, ...]) -> object:
     """Return ``value``.
 
     Raises:
-        SpecError: it is not one of those allowed.
+        SpecError: it is not one of the allowed values.
     """
     if value not in allowed:
         raise SpecError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {value!r}")
@@ -76,10 +76,10 @@ def choice_of(name: str, value: object, allowed: tuple[str, ...]) -> object:
 
 
 def size_of(size: object) -> tuple[int, int]:
-    """Return the height and width that an option means.
+    """Return the height and width that the option ``size`` gives.
 
     Raises:
-        SpecError: it is neither a whole number of pixels nor two, or out of range.
+        SpecError: it is neither one nor two whole numbers of pixels, or is out of range.
     """
     sides = (size, size) if is_whole(size) else size
     if not (isinstance(sides, tuple | list) and len(sides) == 2 and all(is_whole(side) for side in sides)):
@@ -90,16 +90,6 @@ def size_of(size: object) -> tuple[int, int]:
     return height, width
 
 
-def check_workers(workers: int | None) -> None:
-    """Refuse a number of workers that cannot be; None stands for `usable_cpus`.
-
-    Raises:
-        SpecError: it is less than 1.
-    """
-    if workers is not None and workers < 1:
-        raise SpecError(f"workers must be at least 1, not {workers!r}")
-
-
 def parse_bytes(budget: float | str) -> int:
     """Return the bytes that a number or a text such as ``"8 GB"`` or ``"500MiB"`` means.
 
@@ -107,7 +97,7 @@ def parse_bytes(budget: float | str) -> int:
         1500000000
 
     Raises:
-        SpecError: it means none.
+        SpecError: it is neither a number of 0 or more nor such a text.
     """
     if isinstance(budget, str):
         found = re.fullmatch(r"([\d.]+)\s*([kmgt]?i?)b?", budget.strip().lower())

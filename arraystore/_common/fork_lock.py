@@ -1,4 +1,4 @@
-"""Locks that a fork cannot leave shut: a fork in the midst of one would give the child a lock that nobody opens."""
+"""Locks that are open in a forked child: an ordinary lock that is held during a fork stays shut in the child."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ __all__ = ["lock_across_forks"]
 
 
 def lock_across_forks() -> threading.Lock:
-    """Return a new lock that whoever forks waits for; for a module, since it is kept as long as the process.
+    """Return a new lock that every fork acquires first.
 
-    What it protects must not take long, and must not fork.
+    The process keeps it until it ends, so create such locks at module level. Code that holds the lock must be quick and
+    must not fork.
     """
     lock = threading.Lock()
     if hasattr(os, "register_at_fork"):

@@ -1,6 +1,6 @@
-"""Modules that are imported when they are first used, so that nobody pays for those that stay unused.
+"""Heavy modules that are imported when they are first used.
 
-A module that uses one names it at its top, where readers and type checkers look for it::
+Name such a module at the top of a file, where readers and type checkers look for imports::
 
     if TYPE_CHECKING:
         import pyarrow as pa
@@ -25,5 +25,5 @@ class _Lazy:
 
 
 def lazy(name: str) -> Any:
-    """Return a stand-in for a module; the first use of one of its attributes imports it."""
+    """Return a stand-in for a module; the module is imported when one of its attributes is used first."""
     return _Lazy(name)

@@ -1,4 +1,4 @@
-"""What this process may use: processors, memory and disk, with a container's limits counted in."""
+"""The processors, memory and disk space that this process may use; a container's limits are counted in."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PROC = Path("/proc")
 
 
 def usable_cpus() -> int:
-    """Return how many processors this process may keep busy: its affinity, and a container's quota if that is less."""
+    """Return the number of processors that this process may keep busy, by its affinity and a container's quota."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for group in _groups("cpu"):
         quota = _read(group / "cpu.max").split()
@@ -25,7 +25,7 @@ def usable_cpus() -> int:
 
 
 def available_memory_bytes() -> int | None:
-    """Return how much memory can still be taken without swapping, or None where the system does not say."""
+    """Return the bytes of memory that can be taken without swapping, or None where the system does not say."""
     left = [
         int(line.split()[1]) * 1024
         for line in _read(_PROC / "meminfo").splitlines()
@@ -35,7 +35,7 @@ def available_memory_bytes() -> int | None:
         for limit, used, cache in _MEMORY_FILES:
             most, taken = _number(group / limit), _number(group / used)
             if most is not None and taken is not None:
-                # A group is charged for the files that it read, too; those of no present use are given up first.
+                # A group is charged for the cache of its files too, and the system gives inactive cache back first.
                 left.append(max(most - max(taken - _field(group / "memory.stat", cache), 0), 0))
     return min(left, default=None)
 
@@ -45,7 +45,8 @@ def free_disk_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-# Version 2, and version 1, whose counters tell of the group alone unless they are called total.
+# The limit, the usage, and the field of memory.stat with inactive cache: of version 2 and of version 1, where only
+# fields called total include the groups inside.
 _MEMORY_FILES = (
     ("memory.max", "memory.current", "inactive_file"),
     ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
@@ -53,10 +54,10 @@ _MEMORY_FILES = (
 
 
 def _groups(controller: str) -> Iterator[Path]:
-    """The folders of every control group whose limits hold here, outermost first: each one within another obeys it.
+    """Yield the folders of every control group whose limits hold for this process, outermost first.
 
-    Version 2 has one tree, version 1 one a controller, such as ``memory`` or ``cpu,cpuacct``. Inside a container the
-    root of the tree is often the container's own group, while its path is told as the host sees it and is not there.
+    Version 2 has one tree; version 1 has one for each controller, such as ``memory`` or ``cpu,cpuacct``. Inside a
+    container the root of the tree is often the container's own group. The stated path is the host's, and may not exist.
     """
     yield _CGROUP
     yield _CGROUP / controller
@@ -67,7 +68,7 @@ def _groups(controller: str) -> Iterator[Path]:
             continue
         group = _CGROUP / controllers
         for part in path.split("/"):
-            if part == "..":  # the group lies outside the tree that can be seen
+            if part == "..":  # the group lies outside the visible tree
                 break
             group /= part
             yield group

@@ -1,4 +1,4 @@
-"""How a build or a check says how far it is: a bar by default, silence or the caller's own function if asked."""
+"""The progress of a build or a check: a bar, silence, or calls of the caller's own function."""
 
 from __future__ import annotations
 
@@ -7,22 +7,29 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
-__all__ = ["Progress", "reporting"]
+from arraystore._common.lazy import lazy
+
+if TYPE_CHECKING:
+    import tqdm.auto as tqdm
+else:
+    tqdm = lazy("tqdm.auto")
+
+__all__ = ["Progress", "Reporter", "reporting"]
 
 
 @dataclass(slots=True)
 class Progress:
-    """How far a build is, or a check of a store.
+    """How far a build, or a check of a store, has come.
 
     Attributes:
-        total: slots in all; of a check, bytes.
-        done: slots settled, those of an earlier call included; of a check, bytes read.
-        bad: slots whose source could not be stored; of a check, damaged ones.
-        source_bytes: bytes of sources read so far by this call; of a check, 0.
-        started_s: when this call began, by time.perf_counter.
-        unit: what total and done count: ``"img"`` slots of a build, ``"B"`` bytes of a check.
+        total: all slots of a build; all bytes of a check.
+        done: the slots that are settled, also by an earlier call; the bytes that a check has read.
+        bad: the slots whose source could not be stored; the slots that a check found damaged.
+        source_bytes: the bytes of sources that this call has read; 0 in a check.
+        started_s: the time.perf_counter at which this call began.
+        unit: of total and done: ``"img"`` for the slots of a build, ``"B"`` for the bytes of a check.
     """
 
     total: int
@@ -38,9 +45,13 @@ class Progress:
         return time.perf_counter() - self.started_s
 
 
+# The option ``progress``: True shows a bar, False shows nothing, and a function is called.
+Reporter: TypeAlias = bool | Callable[[Progress], None]
+
+
 @contextmanager
-def reporting(progress: bool | Callable[[Progress], None]) -> Iterator[Callable[[Progress], None]]:  # noqa: FBT001 - the public option
-    """Give the function to call with the progress, as after each run; a bar is left as it stands at the end."""
+def reporting(progress: Reporter) -> Iterator[Callable[[Progress], None]]:
+    """Give the function that is to be called with the progress. A bar stays on the screen at the end."""
     if callable(progress):
         yield progress
     elif not progress:
@@ -51,7 +62,7 @@ def reporting(progress: bool | Callable[[Progress], None]) -> Iterator[Callable[
 
 
 def _silent(_progress: Progress) -> None:
-    """Say nothing."""
+    """Show nothing."""
 
 
 class _Bar:
@@ -62,9 +73,7 @@ class _Bar:
 
     def draw(self, progress: Progress) -> None:
         if self._bar is None:
-            from tqdm.auto import tqdm  # noqa: PLC0415 - only who wants a bar pays for it
-
-            self._bar = tqdm(
+            self._bar = tqdm.tqdm(
                 total=progress.total,
                 initial=progress.done,
                 unit=progress.unit,

@@ -1,4 +1,4 @@
-"""A compact column of text: what a manifest keeps paths and captions in."""
+"""A compact column of text, in which a manifest keeps paths and captions."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import numpy.typing as npt
 
 __all__ = ["CATEGORY_LIMIT", "TextList"]
 
-# The largest set of texts that is taken for the names of categories: ImageNet-21k has 21,841 classes, captions have
-# as many texts as rows.
+# A column with more distinct texts than this holds no categories: ImageNet-21k has 21,841 classes, and captions have as
+# many texts as rows.
 CATEGORY_LIMIT = 65_536
 
 
 class TextList(Sequence[str]):
-    """An unchangeable list of texts, kept as their bytes end to end and one offset each.
+    """An immutable list of texts, stored as their bytes end to end and one offset for each.
 
     A path takes its own bytes and 8 more: 100 million paths of 40 bytes are 4.8 GB. As a list of str they would be 9.7
-    GB (49 bytes of object and 8 of pointer each beside the text), and forked workers would copy all of it, because
+    GB (each has 49 bytes of object and 8 of pointer beside the text), and forked workers would copy all of it, because
     reading a str writes its reference count.
 
     Args:
-        blob: uint8, the texts' bytes without separators, so that a name may hold any byte. Text is UTF-8; bytes that
-            are not come out as surrogate escapes, as from `os.fsdecode`. Kept, not copied.
-        offsets: int64, one more than there are texts: text i is ``blob[offsets[i]:offsets[i + 1]]``. Kept, not copied.
+        blob: uint8, the bytes of the texts without separators, so that a name may hold any byte. Bytes that are not
+            UTF-8 become surrogate escapes, as from `os.fsdecode`. Not copied.
+        offsets: int64, one more than there are texts: text i is ``blob[offsets[i]:offsets[i + 1]]``. Not copied.
     """
 
     __slots__ = ("blob", "offsets")
@@ -39,7 +39,7 @@ class TextList(Sequence[str]):
 
     @classmethod
     def from_raw(cls, texts: Iterable[bytes]) -> TextList:
-        """Return the list of ``texts``, given as bytes; they are taken one at a time, so a generator may give them."""
+        """Return the list of texts whose bytes an iterable yields."""
         blob, offsets = bytearray(), array("q", [0])
         for raw in texts:
             blob += raw
@@ -48,10 +48,10 @@ class TextList(Sequence[str]):
 
     @classmethod
     def from_texts(cls, texts: Iterable[str]) -> TextList:
-        """Return the list of ``texts``.
+        """Return the list of texts.
 
         Raises:
-            UnicodeEncodeError: a text holds a surrogate that stands for no byte.
+            UnicodeEncodeError: a text has a surrogate that is no escaped byte.
         """
         return cls.from_raw(text.encode("utf-8", "surrogateescape") for text in texts)
 

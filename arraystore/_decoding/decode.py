@@ -1,7 +1,7 @@
-"""Where does a JPEG become a slot? Here: `decode_into` takes bytes and writes the slot.
+"""From the bytes of an image to its slot: `decode_into`.
 
-bytes → header → pixels (libjpeg-turbo, or OpenCV for what is not JPEG) → upright → resampled → planes of the slot.
-No step keeps a list or a second copy; scratch memory belongs to the thread and is used again for the next image.
+bytes → header → pixels (of a JPEG by libjpeg-turbo, of other formats by OpenCV) → upright → resampled → slot.
+No step keeps a list or a second copy. Each thread has its own scratch memory and uses it again for the next image.
 """
 
 from __future__ import annotations
@@ -11,26 +11,22 @@ import re
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import simplejpeg
 
 from arraystore._decoding.codecs import decode_any
-from arraystore._decoding.header import Header, read_header
+from arraystore._decoding.header import Data, Header, Pixels, read_header
 from arraystore._kernels.compiled import compiled
 from arraystore._kernels.resample import Box, resize
 from arraystore._kernels.scratch import Buffers
-from arraystore.errors import DecodeError
+from arraystore.errors import DecodeError, Kind, Option
 from arraystore.spec import ImageSpec, Placement
 
 __all__ = ["decode_into"]
 
-Pixels = npt.NDArray[np.uint8]
-Data = bytes | bytearray | memoryview
-
 _buffers = Buffers()
 
-# libjpeg warns of these and decodes every pixel all the same; other warnings mean that pixels are lost, and so do stray
-# bytes before a restart marker (0xd0 to 0xd7), which stands amid the pixels.
+# libjpeg decodes every pixel in spite of these warnings. Other warnings mean that pixels are lost; so do stray bytes
+# before a restart marker (0xd0 to 0xd7), because these markers stand among the pixels.
 _HARMLESS = re.compile(
     r"extraneous bytes before marker 0x(?!d[0-7])|unknown JFIF revision|Unknown Adobe color transform|bad ICC"
 )
@@ -65,8 +61,10 @@ def decode_into(data: Data | Pixels, slot: Pixels, spec: ImageSpec) -> tuple[int
     header = read_header(data)
     if header.height * header.width > spec.max_pixels:
         raise DecodeError(
-            f"its header says {header.width} x {header.height} pixels, more than max_pixels = {spec.max_pixels:,}; "
-            "if that is right, raise max_pixels"
+            f"its header says {header.width} x {header.height} pixels, more than max_pixels = {spec.max_pixels:,}",
+            kind=Kind.TOO_LARGE,
+            advice="if that is right, pass {0}",
+            options=[Option("max_pixels", header.height * header.width)],
         )
     turned = header.orientation in _TRANSPOSED
     height, width = (header.width, header.height) if turned else (header.height, header.width)
@@ -91,14 +89,15 @@ def _check_array(image: Pixels) -> Pixels:
         return np.ascontiguousarray(image)
     raise DecodeError(
         f"an array source must be uint8 of shape (H, W), (H, W, 1) or (H, W, 3), "
-        f"not {image.dtype} of shape {tuple(image.shape)}"
+        f"not {image.dtype} of shape {tuple(image.shape)}",
+        kind=Kind.INVALID,
     )
 
 
 def _reduction(placement: Placement) -> int:
-    """The power of two by which libjpeg may shrink: the decoded part stays at least twice the target on both axes.
+    """Return the power of two by which libjpeg may shrink: the part stays at least twice the target on both axes.
 
-    Other factors than powers of two are slower than decoding in full. Twice is what Pillow calls a reducing gap of 2.
+    Other factors than powers of two are slower than decoding in full. Pillow calls this a reducing gap of 2.
     """
     left, top, right, bottom = placement.box
     for factor in (8, 4, 2):
@@ -108,12 +107,12 @@ def _reduction(placement: Placement) -> int:
 
 
 def _decode_jpeg(data: Data, header: Header, spec: ImageSpec, factor: int) -> tuple[Pixels, int]:
-    """Pixels as stored, (H, W) or (H, W, 3), and the factor by which each side was shrunk: ``factor``, or 1.
+    """Return the pixels as stored, (H, W) or (H, W, 3), and the factor by which each side was shrunk: ``factor``, or 1.
 
-    The memory is this thread's scratch.
+    The pixels lie in this thread's scratch memory, which the next image overwrites.
     """
     height, width = math.ceil(header.height / factor), math.ceil(header.width / factor)
-    # Luma is stored as such: taking it from the file spares the color conversion there and back.
+    # A JPEG stores luma as its first component, so gray pixels need no conversion to color and back.
     gray = header.components == 1 or spec.color == "gray"
     try:
         image: Pixels = simplejpeg.decode_jpeg(
@@ -127,24 +126,26 @@ def _decode_jpeg(data: Data, header: Header, spec: ImageSpec, factor: int) -> tu
     except ValueError as error:
         reason = str(error)
         if not _HARMLESS.search(reason):
-            raise DecodeError(_explain(reason)) from None
-        # libjpeg stops at the first warning when told to be strict; OpenCV's reader goes on, yet refuses early ends.
+            raise _jpeg_error(reason) from None
+        # simplejpeg stops at the first warning; OpenCV goes on after warnings, and still refuses early ends.
         return _in_color(decode_any(data, header, spec), spec), 1
     if image.shape[:2] != (height, width):
-        raise DecodeError(f"its header says {width} x {height} pixels, its decoder gave {image.shape[1::-1]}")
+        reason = f"its header says {width} x {height} pixels, its decoder gave {image.shape[1::-1]}"
+        raise DecodeError(reason, kind=Kind.DAMAGED)
     return (image[:, :, 0] if gray else image), factor
 
 
-def _explain(reason: str) -> str:
-    if "Premature end" in reason or "premature end" in reason:
-        return f"the JPEG ends early or pixels are missing ({reason})"
-    return f"the JPEG is damaged ({reason})"
+def _jpeg_error(reason: str) -> DecodeError:
+    if "premature end" in reason.lower():
+        return DecodeError(f"the JPEG ends early or pixels are missing ({reason})", kind=Kind.ENDS_EARLY)
+    return DecodeError(f"the JPEG is damaged ({reason})", kind=Kind.DAMAGED)
 
 
 def _scaled_box(box: Box, height: int, width: int, factor: int, orientation: int) -> Box:
-    """The box in the shrunken upright image, whose last stored row and column may cover less than a whole pixel.
+    """Return the box in the shrunken upright image.
 
-    Where making it upright reversed an axis, that part pixel comes first.
+    The last stored row and column may cover less than a whole pixel. Where an axis was reversed to make the image
+    upright, that partial pixel comes first.
     """
     left, top, right, bottom = (side / factor for side in box)
     shift_x = math.ceil(width / factor) - width / factor if orientation in _X_REVERSED else 0.0
@@ -161,7 +162,7 @@ def _upright(image: Pixels, orientation: int) -> Pixels:
 
 @compiled("void(uint8[:, :, ::1], uint8[:, ::1])")
 def _luma(image: Pixels, out: Pixels) -> None:
-    """ITU-R 601 luma in 16-bit fixed point, rounded: what Pillow's ``convert("L")`` gives."""
+    """Write ITU-R 601 luma in 16-bit fixed point, rounded, equal to Pillow's ``convert("L")``."""
     for y in range(image.shape[0]):
         for x in range(image.shape[1]):
             red, green, blue = np.uint32(image[y, x, 0]), np.uint32(image[y, x, 1]), np.uint32(image[y, x, 2])
@@ -169,7 +170,7 @@ def _luma(image: Pixels, out: Pixels) -> None:
 
 
 def _in_color(image: Pixels, spec: ImageSpec) -> Pixels:
-    """Gray images stay (H, W) until they are in the slot: one plane to resample in place of three."""
+    """Return an image in the color of the spec; a gray one stays (H, W), because one plane is resampled, not three."""
     if spec.color == "rgb" or image.ndim == 2:
         return image
     gray = np.empty(image.shape[:2], np.uint8)
@@ -178,7 +179,7 @@ def _in_color(image: Pixels, spec: ImageSpec) -> Pixels:
 
 
 def _deposit(image: Pixels, placement: Placement, slot: Pixels, spec: ImageSpec) -> None:
-    """Resample the placement's part of an upright image into its part of the slot; fill what is left."""
+    """Resample the placement's part of an upright image into its part of the slot; fill the rest with background."""
     rows = slice(placement.top, placement.top + placement.height)
     columns = slice(placement.left, placement.left + placement.width)
     planes = slot if spec.layout == "NCHW" else slot.transpose(2, 0, 1)

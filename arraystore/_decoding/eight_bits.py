@@ -1,7 +1,6 @@
-"""From what a decoder gives (8 or 16 bits, with or without alpha) to uint8 gray or RGB.
+"""The step from decoded samples (8 or 16 bits, with or without alpha) to uint8 gray or RGB.
 
-Done in bands of rows: the arithmetic needs four to twelve bytes a sample, which for a whole image of the largest size
-would be gigabytes.
+It goes in bands of rows, because the arithmetic needs four to twelve bytes a sample: gigabytes for the largest images.
 """
 
 from __future__ import annotations
@@ -12,11 +11,10 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from arraystore._decoding.header import Pixels
 from arraystore.spec import ImageSpec
 
 __all__ = ["bands", "composite", "eight_bits", "finish"]
-
-Pixels = npt.NDArray[np.uint8]
 
 _BAND_SAMPLES = 1 << 20
 
@@ -43,7 +41,7 @@ def finish(
 
 
 def eight_bits(pixels: npt.NDArray[Any], maximum: int | None) -> Pixels:
-    """Return round(255 * v / maximum); larger samples are taken for the largest."""
+    """Return round(255 * v / maximum) of each sample v; a sample above the maximum counts as the maximum."""
     if maximum is None:
         maximum = 255 if pixels.dtype == np.uint8 else 65_535
     if maximum == 255 and pixels.dtype == np.uint8:

@@ -1,20 +1,28 @@
-"""Files of boxes: AVIF and HEIF, and the walk that JPEG 2000 shares with them."""
+"""AVIF and HEIF, whose files consist of boxes, and the walk over boxes, which JPEG 2000 needs too."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from struct import unpack_from
 
-from arraystore._decoding.jpeg import Data
-from arraystore.errors import DecodeError
+import numpy as np
 
-__all__ = ["avif_depth", "avif_frame", "box", "iso_boxes"]
+from arraystore._decoding.codecs import opencv, pillow
+from arraystore._decoding.eight_bits import finish
+from arraystore._decoding.header import Data, Header, Pixels
+from arraystore.errors import DecodeError, Kind
+from arraystore.spec import ImageSpec
 
-# What happens to the pixels a b / c d, written in reading order, and the EXIF orientation that says the same.
+__all__ = ["avif_depth", "box", "decode", "iso_boxes", "read_header"]
+
+# Where each turn leaves the pixels a b / c d, in reading order, and the EXIF orientation that does the same.
 _ORIENTATIONS = {"abcd": 1, "badc": 2, "dcba": 3, "cdab": 4, "acbd": 5, "cadb": 6, "dbca": 7, "bdac": 8}
 
 # An AVIF has a dozen boxes at each level, and numbers its properties with 15 bits.
 _MOST_BOXES = 32_768
+# The brands of AVIF and HEIF among all files of boxes.
+_AVIF_BRANDS = (b"avif", b"avis")
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1")
 
 
 def iso_boxes(data: Data, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
@@ -33,10 +41,10 @@ def iso_boxes(data: Data, start: int, end: int) -> Iterator[tuple[bytes, int, in
             body += 8
         stop = start + size if size else end
         if stop < body:
-            raise DecodeError(f"the box {kind!r} at byte {start} has a size of {size}")
+            raise DecodeError(f"the box {kind!r} at byte {start} has a size of {size}", kind=Kind.DAMAGED)
         yield kind, body, stop
         start = stop
-    raise DecodeError(f"more than {_MOST_BOXES:,} boxes in a row, which is no image")
+    raise DecodeError(f"more than {_MOST_BOXES:,} boxes in a row, which is no image", kind=Kind.TOO_LARGE)
 
 
 def box(data: Data, path: str, start: int, end: int) -> tuple[int, int] | None:
@@ -59,7 +67,7 @@ def _avif_properties(data: Data) -> list[tuple[bytes, int, int]]:
     primary = meta and box(data, "pitm", *meta)
     links = meta and box(data, "iprp/ipma", *meta)
     if not (container and primary and links):
-        raise DecodeError("the avif does not describe its primary image")
+        raise DecodeError("the avif does not describe its primary image", kind=Kind.DAMAGED)
     properties = list(iso_boxes(data, *container))
     wide_id = data[primary[0]] > 0
     (wanted,) = unpack_from(">I" if wide_id else ">H", data, primary[0] + 4)
@@ -78,25 +86,24 @@ def _avif_properties(data: Data) -> list[tuple[bytes, int, int]]:
         if item == wanted:
             numbers = [index & (0x7FFF if wide_index else 0x7F) for index in indices]
             return [properties[number - 1] for number in numbers if 1 <= number <= len(properties)]
-    raise DecodeError("the avif does not describe its primary image")
+    raise DecodeError("the avif does not describe its primary image", kind=Kind.DAMAGED)
 
 
-def avif_frame(data: Data) -> tuple[str, int, int, int]:
-    """Return kind (``"avif"`` or ``"heif"``), height and width as stored, and orientation of an AVIF or HEIF.
+def read_header(data: Data) -> Header:
+    """Return the header of an AVIF or HEIF.
 
     Raises:
         DecodeError: it is a file of boxes of another kind, or the boxes are damaged.
-        struct.error: the data ends inside them.
-        IndexError: likewise.
     """
     (size,) = unpack_from(">I", data, 0)
     brands = bytes(data[8 : min(size, 256)])
-    if b"avif" in brands or b"avis" in brands:
+    if any(brand in brands for brand in _AVIF_BRANDS):
         kind = "avif"
-    elif any(brand in brands for brand in (b"heic", b"heix", b"hevc", b"mif1", b"msf1")):
+    elif any(brand in brands for brand in _HEIF_BRANDS):
         kind = "heif"
     else:
-        raise DecodeError(f"not an image in a known format (a file of boxes of the kind {bytes(data[8:12])!r})")
+        reason = f"not an image in a known format (a file of boxes of the kind {bytes(data[8:12])!r})"
+        raise DecodeError(reason, kind=Kind.UNKNOWN_FORMAT)
     height = width = 0
     turned = "abcd"
     for name, start, _ in _avif_properties(data):
@@ -107,21 +114,34 @@ def avif_frame(data: Data) -> tuple[str, int, int, int]:
                 turned = turned[1] + turned[3] + turned[0] + turned[2]
         elif name == b"imir":  # 0 exchanges top and bottom, 1 left and right
             turned = turned[1::-1] + turned[:1:-1] if data[start] & 1 else turned[2:] + turned[:2]
-    return kind, height, width, _ORIENTATIONS[turned]
+    return Header(kind, height, width, _ORIENTATIONS[turned])
+
+
+def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
+    """Return the pixels of an AVIF as stored, whatever its rotation and mirroring.
+
+    Raises:
+        DecodeError: it is a HEIF, or is damaged.
+    """
+    if header.format == "heif":
+        reason = "heif images cannot be decoded; save it in another format, such as png or avif"
+        raise DecodeError(reason, kind=Kind.UNSUPPORTED)
+    pixels = opencv(data)
+    if pixels is None:  # OpenCV may have been built without AVIF
+        return finish(pillow(data, header, "Avif"), spec)
+    return finish(pixels, spec, maximum=255 if pixels.dtype == np.uint8 else (1 << avif_depth(data)) - 1)
 
 
 def avif_depth(data: Data) -> int:
-    """Return how many bits a sample of an AVIF has: 8, 10 or 12.
+    """Return the number of bits of a sample of an AVIF: 8, 10 or 12.
 
     Raises:
         DecodeError: the boxes are damaged.
-        struct.error: likewise.
-        IndexError: likewise.
     """
     container = box(data, "meta/iprp/ipco", 0, len(data))
     # All parts of an image share one depth, so any configuration will do, and a grid has none of its own.
     for name, start, _ in iso_boxes(data, *container) if container else ():
         if name == b"av1C":
-            flags = data[start + 2]
+            flags = data[start + 2]  # 0x40: more than 8 bits; 0x20: 12 of them
             return (12 if flags & 0x20 else 10) if flags & 0x40 else 8
     return 8

@@ -1,7 +1,7 @@
-"""What a JPEG 2000 says of itself, and whether it can be decoded in bounded memory.
+"""JPEG 2000: its header, and a check that it can be decoded in bounded memory.
 
-Its pixels are cut into tiles, those into precincts and those into code-blocks, and a header of a few hundred bytes may
-ask for billions of them, for each of which OpenJPEG takes 300 bytes to 6 KB before it reads a pixel. So they are
+Its pixels are cut into tiles, the tiles into precincts and the precincts into code-blocks. A header of a few hundred
+bytes may ask for billions of them, and OpenJPEG takes 300 bytes to 6 KB for each before it reads a pixel. So they are
 counted here.
 """
 
@@ -10,59 +10,70 @@ from __future__ import annotations
 from collections.abc import Iterator
 from struct import unpack_from
 
+import numpy as np
+
+from arraystore._decoding.codecs import opencv, pillow
+from arraystore._decoding.eight_bits import finish
+from arraystore._decoding.header import Data, Header, Pixels
 from arraystore._decoding.isobmff import box, iso_boxes
-from arraystore._decoding.jpeg import Data
-from arraystore.errors import DecodeError
+from arraystore.errors import DecodeError, Kind
+from arraystore.spec import ImageSpec
 
-__all__ = ["jp2_depth", "jp2_is_sycc", "jp2_size"]
+__all__ = ["decode", "read_header"]
 
-_SIZ, _COD, _COC, _SOT, _SOD, _EOC = 0xFF51, 0xFF52, 0xFF53, 0xFF90, 0xFF93, 0xFFD9
+# Markers: coding style of all components and of one; start of a tile, start of its data, end of the codestream.
+_COD, _COC, _SOT, _SOD, _EOC = 0xFF52, 0xFF53, 0xFF90, 0xFF93, 0xFFD9
+# A codestream begins with the markers SOC and SIZ.
+_CODESTREAM = b"\xff\x4f\xff\x51"
+_SYCC = 18  # the number of luma and chroma among the color spaces
 
 # Encoders take code-blocks of 32 or 64 pixels a side. 178 megapixels in color are 700,000 of 32 x 32.
 _MOST_BLOCKS = 1_048_576
-# Every packet is at least a step of the decoder, and there is one a layer, resolution, component and precinct.
+# The decoder takes at least a step for each packet, and each layer, resolution, component and precinct has one.
 _MOST_PACKETS = 16_777_216
 _MOST_TILES = 4_096
 _LEAST_TILE_PIXELS = 1_024
 _MOST_SEGMENTS = 1_048_576
 
 
-def jp2_size(data: Data) -> tuple[int, int]:
-    """Return height and width of a JPEG 2000, from the part that decoders go by.
+def read_header(data: Data) -> Header:
+    """Return the header of a JPEG 2000, by the size in its codestream, which decoders use.
 
     Raises:
         DecodeError: its header is damaged, or asks for more parts than its pixels can need.
-        struct.error: the data ends inside its header.
-        IndexError: likewise.
     """
     at = _codestream(data)
     right, bottom, left, top, tile_width, tile_height = unpack_from(">IIIIII", data, at + 8)
     (components,) = unpack_from(">H", data, at + 40)
     height, width = bottom - top, right - left
     if not (height > 0 and width > 0 and tile_width and tile_height):
-        raise DecodeError(f"the jp2 header says {height} by {width} pixels in tiles of {tile_height} by {tile_width}")
+        reason = f"the jp2 header says {height} by {width} pixels in tiles of {tile_height} by {tile_width}"
+        raise DecodeError(reason, kind=Kind.DAMAGED)
     if not 1 <= components <= 4:
-        raise DecodeError(f"the jp2 has {components:,} samples a pixel; 1 to 4 can be decoded")
+        reason = f"the jp2 has {components:,} samples a pixel; 1 to 4 can be decoded"
+        raise DecodeError(reason, kind=Kind.UNSUPPORTED)
     tiles = -(-right // tile_width) * -(-bottom // tile_height)
     if tiles > _MOST_TILES and height * width < tiles * _LEAST_TILE_PIXELS:
-        raise DecodeError(f"the jp2 has {tiles:,} tiles for {width} x {height} pixels; save it again with larger ones")
+        reason = f"the jp2 has {tiles:,} tiles for {width} x {height} pixels; save it again with larger ones"
+        raise DecodeError(reason, kind=Kind.TOO_LARGE)
     for marker, start in _segments(data, at + 2):
         if marker in (_COD, _COC):
-            _check_style(data, marker, start, min(height, tile_height), min(width, tile_width), components, tiles)
-    return height, width
+            sides = min(height, tile_height), min(width, tile_width)
+            _check_style(data, marker, start, sides, tiles * components)
+    return Header("jp2", height, width)
 
 
 def _codestream(data: Data) -> int:
     """Return the byte at which the codestream begins."""
-    if data[:2] == b"\xff\x4f":
+    if data[:2] == _CODESTREAM[:2]:
         return 0
     if box(data, "jp2h/ihdr", 0, len(data)) is None:
-        raise DecodeError("the jp2 has no image header")
+        raise DecodeError("the jp2 has no image header", kind=Kind.DAMAGED)
     body = box(data, "jp2c", 0, len(data))
     if body is None:
-        raise DecodeError("the jp2 has no codestream")
-    if data[body[0] : body[0] + 4] != b"\xff\x4f\xff\x51":
-        raise DecodeError("the jp2 has a damaged codestream")
+        raise DecodeError("the jp2 has no codestream", kind=Kind.DAMAGED)
+    if data[body[0] : body[0] + 4] != _CODESTREAM:
+        raise DecodeError("the jp2 has a damaged codestream", kind=Kind.DAMAGED)
     return body[0]
 
 
@@ -83,13 +94,19 @@ def _segments(data: Data, at: int) -> Iterator[tuple[int, int]]:
             continue
         yield marker, at + 4
         at += 2 + max(length, 2)
-    raise DecodeError("the jp2 has a header without an end")
+    raise DecodeError("the jp2 has a header without an end", kind=Kind.TOO_LARGE)
 
 
-def _check_style(  # noqa: PLR0913 - one call
-    data: Data, marker: int, at: int, height: int, width: int, components: int, tiles: int
-) -> None:
-    """Check how many packets and code-blocks a coding style makes of all tiles of one size."""
+def _check_style(data: Data, marker: int, at: int, sides_px: tuple[int, int], parts_in_all: int) -> None:
+    """Check how many packets and code-blocks a coding style makes.
+
+    Args:
+        data: the whole file.
+        marker: of the segment that states the style.
+        at: its first byte.
+        sides_px: height and width of a tile.
+        parts_in_all: tiles times components.
+    """
     flags = data[at]
     layers = 1
     if marker == _COC:
@@ -104,7 +121,7 @@ def _check_style(  # noqa: PLR0913 - one call
         # The sides of the largest power-of-two part, as exponents; 15 where none are stated.
         size = data[at + 6 + resolution] if flags & 1 else 0xFF
         down, across = size >> 4, size & 15
-        rows, columns = (-(-side >> min(levels, 32) - resolution) for side in (height, width))
+        rows, columns = (-(-side >> min(levels, 32) - resolution) for side in sides_px)
         parts = _parts(rows, down) * _parts(columns, across)
         # Above the lowest resolution there are three bands, each of half the sides.
         halved = resolution > 0
@@ -113,11 +130,11 @@ def _check_style(  # noqa: PLR0913 - one call
         in_band = _parts(-(-rows >> halved), inside[0]) * _parts(-(-columns >> halved), inside[1])
         blocks += bands * max(parts, in_band)
         precincts += parts
-    total = tiles * components
-    if blocks * total > _MOST_BLOCKS or layers * precincts * total > _MOST_PACKETS:
+    if blocks * parts_in_all > _MOST_BLOCKS or layers * precincts * parts_in_all > _MOST_PACKETS:
         raise DecodeError(
-            f"the jp2 is cut into {blocks * total:,} blocks with layers up to {layers:,}, which would take a decoder "
-            "too much memory and time; save it again with any image program"
+            f"the jp2 is cut into {blocks * parts_in_all:,} blocks with layers up to {layers:,}, which would take a "
+            "decoder too much memory and time; save it again with any image program",
+            kind=Kind.TOO_LARGE,
         )
 
 
@@ -125,27 +142,27 @@ def _parts(side: int, exponent: int) -> int:
     return -(-side >> exponent)
 
 
-def jp2_depth(data: Data) -> int:
-    """Return how many bits a sample of the first component has.
+def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
+    """Return the pixels of a JPEG 2000.
 
     Raises:
-        DecodeError: the header is damaged.
-        struct.error: the data ends inside it.
-        IndexError: likewise.
+        DecodeError: it is damaged, or of a kind that neither decoder knows.
     """
+    pixels = None if _is_sycc(data) else opencv(data)
+    if pixels is None:
+        return finish(pillow(data, header, "Jpeg2K"), spec)
+    return finish(pixels, spec, maximum=(1 << min(_depth(data), 16)) - 1 if pixels.dtype == np.uint16 else 255)
+
+
+def _depth(data: Data) -> int:
+    """Return the number of bits of a sample of the first component."""
     return (data[_codestream(data) + 42] & 0x7F) + 1
 
 
-def jp2_is_sycc(data: Data) -> bool:
-    """Return whether its colors are luma and chroma, by the box that says so.
-
-    Raises:
-        DecodeError: the boxes are damaged.
-        struct.error: likewise.
-        IndexError: likewise.
-    """
+def _is_sycc(data: Data) -> bool:
+    """Return whether its colors are luma and chroma, by the box that says so."""
     found = box(data, "jp2h", 0, len(data)) if data[4:6] == b"jP" else None
     return found is not None and any(
-        name == b"colr" and data[start] == 1 and unpack_from(">I", data, start + 3)[0] == 18
+        name == b"colr" and data[start] == 1 and unpack_from(">I", data, start + 3)[0] == _SYCC
         for name, start, _ in iso_boxes(data, *found)
     )

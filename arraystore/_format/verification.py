@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from arraystore._common.checks import whole_number
 from arraystore._common.digests import digest_of
 from arraystore._common.limits import usable_cpus
 from arraystore._common.progress import Progress, reporting
@@ -25,7 +26,7 @@ from arraystore._format.checksums import checksum_of_zeros, wrong_slots
 from arraystore._format.contents import COLUMNS, Contents, SlotPixels
 from arraystore._format.samples import manifest_of
 from arraystore._format.specification import FAILED, STORED, Description, seal_of
-from arraystore.errors import BadImage, FormatError, SpecError
+from arraystore.errors import BadImage, FormatError
 
 __all__ = ["Verification", "verify_contents"]
 
@@ -79,8 +80,8 @@ def verify_contents(
     Raises:
         SpecError: workers is less than 1.
     """
-    if workers is not None and workers < 1:
-        raise SpecError(f"workers must be at least 1, not {workers!r}")
+    if workers is not None:
+        whole_number("workers", workers, 1)
     with reporting(progress) as report:
         check = _Check(report)
         with check.finding():

@@ -1,7 +1,7 @@
-"""The manifest: the ordered table of sources, labels and other targets, made from whatever the user has.
+"""The manifest: the ordered table of sources, labels and other targets.
 
-Row i is the source, label and other targets of slot i. A manifest fixes N and the order before anything is allocated,
-and two machines that see the same content make the same manifest.
+Row i holds the source, label and other targets of slot i. A manifest fixes N and the order before anything is
+allocated. Two machines that see the same content make the same manifest.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 import operator
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,10 +23,11 @@ import numpy.typing as npt
 import xxhash
 
 from arraystore._common.text_list import TextList
+from arraystore._sources.given import SOURCES, Stream, checked_arrays, checked_bytes, raw_paths
 from arraystore._sources.scan import Scan, has_image_suffix, with_slash
 from arraystore._sources.tables import TABLE_SUFFIXES, column_names, read_table
 from arraystore._sources.targets import TargetColumns, check_name, check_sized, known_suffixes
-from arraystore.errors import ManifestError
+from arraystore.errors import Kind, ManifestError
 
 __all__ = ["Manifest"]
 
@@ -39,22 +40,22 @@ _HASH_BLOCK_BYTES = 64 << 20
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Manifest:
-    """The ordered table of sources and targets; unchangeable. Make one with `of` or a ``from_`` method.
+    """The ordered table of sources and targets; immutable. Make one with `of` or a ``from_`` method.
 
     Attributes:
         sources: one a row, as given: paths (relative ones start from ``root``), bytes, or uint8 arrays of shape
-            (H, W), (H, W, 1) or (H, W, 3). Arrays are neither copied nor looked at before `load`.
+            (H, W), (H, W, 1) or (H, W, 3). Arrays are neither copied nor read before `load`.
         root: the absolute folder that relative paths start from; None for paths taken as given and for sources in
             memory.
-        targets: arrays, axis 0 = N, C-order not promised, read-only, not copied. ``"labels"`` is the class or main
+        targets: arrays, axis 0 = N, of any memory order, read-only, not copied. ``"labels"`` is the class or main
             label: int64 for classes.
         classes: for each target of categories, the names of its codes, sorted by code point.
         texts: targets that stay text, one text a row.
-        origin: the absolute path of the folder or table that says all this by itself; None where more was given. Not
-            part of the digest.
+        origin: the absolute path of the folder or table that gives the whole manifest; None where the caller gave
+            more. Not part of the digest.
 
     Raises:
-        ManifestError: there are no sources, a target has another length, or a target's name cannot be a file's.
+        ManifestError: there are no sources, a target has another length, or the name of a target is no file name.
     """
 
     sources: Sequence[str | bytes | npt.NDArray[Any]]
@@ -64,7 +65,7 @@ class Manifest:
     texts: Mapping[str, Sequence[str]] = field(default_factory=dict)
     origin: str | None = None
     _base: bytes = field(init=False, default=b"")
-    _stream: _Stream | None = field(init=False, default=None)
+    _stream: Stream | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         count = len(self.sources)
@@ -83,12 +84,12 @@ class Manifest:
         set_field(self, "targets", MappingProxyType({key: _read_only(value) for key, value in self.targets.items()}))
         set_field(self, "classes", MappingProxyType({key: tuple(value) for key, value in self.classes.items()}))
         set_field(self, "texts", MappingProxyType(dict(self.texts)))
-        # Relative paths mean what they mean now, wherever a later chdir leads.
+        # A later chdir must not change the meaning of relative paths.
         set_field(self, "_base", with_slash(os.fsencode(self.root or Path.cwd())) if self.is_paths else b"")
-        set_field(self, "_stream", None if hasattr(self.sources, "__getitem__") else _Stream(self.sources))
+        set_field(self, "_stream", None if hasattr(self.sources, "__getitem__") else Stream(self.sources))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Read-only mappings do not pickle, and worker processes need the whole.
+        # Read-only mappings do not pickle, and worker processes need a copy of the manifest.
         parts = (self.sources, self.root, dict(self.targets), dict(self.classes), dict(self.texts), self.origin)
         return _restore, (parts, self._base)
 
@@ -107,11 +108,10 @@ class Manifest:
         return isinstance(self.sources, TextList)
 
     def load(self, slot: int) -> str | bytes | npt.NDArray[Any]:
-        """Return what a worker needs for ``slot``: an absolute path (or a URL), bytes, or an array.
+        """Return the source of ``slot`` for a worker: an absolute path (or a URL), bytes, or an array.
 
-        An array is what the source gives, unchecked: whoever decodes checks its shape and dtype, because that is where
-        one bad source is counted and passed over. An iterable that cannot be indexed is consumed: call with rising
-        slots, from one thread.
+        Shape and dtype of an array are not checked here: the decoder checks them, so that one bad source is counted and
+        passed over. An iterable that cannot be indexed is consumed: call with rising slots, from one thread.
 
         Raises:
             IndexError: there is no such slot.
@@ -120,18 +120,22 @@ class Manifest:
         slot = self._checked_slot(slot)
         if isinstance(self.sources, TextList):
             raw = self.sources.raw(slot)
-            # Bytes throughout, so that the file system gets back the very bytes that it gave, whatever the locale.
+            # The path stays bytes until here, so that the file system gets its own bytes back in any locale.
             return os.fsdecode(raw if raw.startswith(b"/") or _URL.match(raw) else self._base + raw)
         item = self.sources[slot] if self._stream is None else self._stream.take(slot)
         if isinstance(item, bytes) and _is_bytes(self.sources):
             return item
+        if isinstance(item, str | bytes):
+            raise self._not_an_array(slot, item, "pass a list of paths or of bytes")
         try:
-            if isinstance(item, str | bytes):
-                raise TypeError("pass a list of paths or of bytes")  # noqa: TRY301 - one message for both
             return np.asarray(item)
         except (TypeError, ValueError) as error:
-            message = f"source {self.name(slot)} is a {type(item).__name__}, not an array: {error}"
-            raise ManifestError(message, slot=slot, source=self.name(slot), reason=str(error)) from error
+            raise self._not_an_array(slot, item, str(error)) from error
+
+    def _not_an_array(self, slot: int, item: object, reason: str) -> ManifestError:
+        name = self.name(slot)
+        message = f"source {name} is a {type(item).__name__}, not an array: {reason}"
+        return ManifestError(message, slot=slot, source=name, reason=reason)
 
     def name(self, slot: int) -> str:
         """Return the source of ``slot`` as text: its path as given, separated by ``/``, or such as ``"bytes 12"``.
@@ -146,14 +150,14 @@ class Manifest:
 
     @cached_property
     def digest(self) -> str:
-        """The manifest in 32 hexadecimal digits: the xxh3_128 of all that decides what the store holds.
+        """The xxh3_128 of the manifest, in 32 hexadecimal digits.
 
-        That is N, the paths (for bytes, their lengths and hashes), the targets, classes and texts; not ``root``, so
-        that a folder may move. Files are not opened. Arrays count with their number, and as one ndarray with shape and
-        dtype, but not with their pixels: they may be read only once, or be larger than memory.
+        It covers N, the paths (for bytes, their lengths and hashes), the targets, classes and texts. It leaves out
+        ``root``, so that a folder may move, and the content of files. Of arrays it covers the number, and of one
+        ndarray also shape and dtype, but no pixels: they may be readable only once, or be larger than memory.
         """
         digest = xxhash.xxh3_128()
-        # Each part is a line of JSON that says how long the bytes after it are, so that no two manifests read alike.
+        # Each part begins with a line of JSON that states its length, so that no two manifests give the same bytes.
         sources: Any = self.sources
         if isinstance(sources, TextList):
             _feed(digest, ["paths", len(self)], sources.offsets, sources.blob)
@@ -161,7 +165,7 @@ class Manifest:
             hashes = [(len(data), xxhash.xxh3_64_intdigest(data)) for data in sources]
             _feed(digest, ["bytes", len(self)], np.array(hashes, np.uint64))
         else:
-            # A lazy array-like may have a shape too, but only an ndarray's is sure to cost nothing.
+            # Another array-like may have a shape too, but asking for it may be slow.
             shape: list[Any] = [*sources.shape, sources.dtype.str] if isinstance(sources, np.ndarray) else []
             _feed(digest, ["arrays", len(self), shape])
         for name, values in sorted(self.targets.items()):
@@ -181,7 +185,7 @@ class Manifest:
 
     @classmethod
     def of(cls, source: Any, *, labels: Any = None, targets: Any = None) -> Manifest:
-        """Return the manifest of whatever ``source`` is.
+        """Return the manifest of a source of any kind.
 
         Args:
             source: a Manifest (returned as it is); the path of a folder (of classes, of images, or with a
@@ -192,8 +196,7 @@ class Manifest:
             targets: a mapping of further names to arrays, axis 0 = N; for a table also a list of its columns.
 
         Raises:
-            ManifestError: the source is none of these, or labels and targets do not fit it; the message says what to
-                pass instead.
+            ManifestError: the source is none of these, or labels and targets do not fit it.
         """
         if isinstance(source, Manifest):
             if labels is not None or targets is not None:
@@ -225,7 +228,7 @@ class Manifest:
             return cls.from_table(tables[0], path_column="file_name", labels=labels, targets=targets)
         if path.lower().endswith(TABLE_SUFFIXES):
             return cls.from_table(path, labels=labels, targets=targets)
-        return cls.from_folder(path, labels=labels, targets=targets)  # which says what is wrong
+        return cls.from_folder(path, labels=labels, targets=targets)  # raises the error
 
     @classmethod
     def from_folder(
@@ -238,17 +241,17 @@ class Manifest:
     ) -> Manifest:
         """Return the images of a folder tree, depth first, each folder's entries sorted by code point.
 
-        The folders directly in ``folder`` are classes, and what lies in them at any depth is theirs; without folders
-        there are no labels. Names that start with a dot are skipped; files are recognized by suffix (`IMAGE_SUFFIXES`,
-        any case), and others are counted in the log. Symbolic links are followed; one that leads back to a folder that
-        it lies in is not. A link to nothing is a source, which the build then reports: data that was not fetched
-        must not make a smaller store.
+        The folders directly in ``folder`` are classes; an image at any depth belongs to its class. Without such
+        folders there are no labels. Names that start with a dot are skipped. Images are recognized by suffix
+        (`arraystore._common.formats`, in any case); other files are counted in the log. Symbolic links are followed,
+        but not a link that leads back to a folder around it. A link to nothing is a source, and the build reports it:
+        data that was not fetched must not make a smaller store.
 
         Args:
             folder: the folder; its absolute path becomes ``root``.
-            labels: labels in that order, instead of the classes.
+            labels: labels in that order, which replace the classes.
             targets: further arrays in that order, axis 0 = N.
-            allow_empty: True keeps class folders without images as classes that no image has.
+            allow_empty: True accepts class folders without images, and keeps their classes.
 
         Raises:
             ManifestError: the folder is not there, cannot be listed or has no images; images lie beside class folders;
@@ -256,13 +259,13 @@ class Manifest:
         """
         root = str(Path(folder).absolute())
         if not Path(root).is_dir():
-            raise ManifestError(_not_a_folder(root), source=root)
+            raise ManifestError(_not_a_folder(root), source=root, kind=Kind.MISSING)
         scan = Scan(os.fsencode(root))
         sources = TextList.from_raw(scan.images())
         _logger.info("%s: images: %d; other files, ignored: %d", root, len(sources), scan.ignored)
         if not len(sources):
             message = f"{root}: there are no images in this folder ({scan.ignored:,} other files): {known_suffixes()}"
-            raise ManifestError(message, source=root)
+            raise ManifestError(message, source=root, kind=Kind.MISSING)
         columns = TargetColumns(labels, targets)
         if labels is None and any(scan.counts.values()):
             columns.add_classes(root, scan, allow_empty=allow_empty)
@@ -281,16 +284,16 @@ class Manifest:
         """Return the manifest of a list of paths, in the order given; a path may come twice.
 
         Args:
-            paths: the paths; not checked to exist, because a build reports each that does not.
+            paths: the paths. They need not exist: a build reports each missing file.
             labels: N numbers or texts.
             targets: further arrays, axis 0 = N.
-            root: the folder that relative paths start from; None is the current one, and is not part of the manifest.
+            root: the folder that relative paths start from; None is the current folder.
 
         Raises:
             ManifestError: an item is not a path or is empty, or labels and targets do not fit.
         """
         check_sized("paths", paths)
-        sources = TextList.from_raw(_raw_paths(paths))
+        sources = TextList.from_raw(raw_paths(paths))
         columns = TargetColumns(labels, targets)
         return cls(sources, _checked_root(root), columns.targets, columns.classes, columns.texts)
 
@@ -298,7 +301,7 @@ class Manifest:
     def from_bytes(
         cls, data: Sequence[bytes], *, labels: Any = None, targets: Mapping[str, Any] | None = None
     ) -> Manifest:
-        """Return the manifest of images held in memory as the bytes of their files.
+        """Return the manifest of images that are the bytes of files.
 
         Args:
             data: one bytes object a row.
@@ -309,19 +312,17 @@ class Manifest:
             ManifestError: an item is not bytes, or labels and targets do not fit.
         """
         check_sized("data", data)
-        for row, item in enumerate(data):
-            if not isinstance(item, bytes):
-                raise _odd_row(row, item, "bytes")
+        sources = checked_bytes(data)
         columns = TargetColumns(labels, targets)
-        return cls(tuple(data), None, columns.targets, columns.classes, columns.texts)
+        return cls(sources, None, columns.targets, columns.classes, columns.texts)
 
     @classmethod
     def from_arrays(cls, arrays: Any, *, labels: Any = None, targets: Mapping[str, Any] | None = None) -> Manifest:
-        """Return the manifest of images that are arrays already.
+        """Return the manifest of images that are arrays.
 
         Args:
-            arrays: a uint8 array of shape (N, H, W), (N, H, W, 1) or (N, H, W, 3); or a list, or anything with a length
-                that can be indexed or else iterated once, whose items are uint8 arrays (H, W), (H, W, 1) or (H, W, 3).
+            arrays: a uint8 array of shape (N, H, W), (N, H, W, 1) or (N, H, W, 3); or a list, or another object with a
+                length that can be indexed or iterated; its items are uint8 arrays (H, W), (H, W, 1) or (H, W, 3).
             labels: N numbers or texts.
             targets: further arrays, axis 0 = N.
 
@@ -330,16 +331,7 @@ class Manifest:
                 labels and targets do not fit.
         """
         check_sized("arrays", arrays)
-        if isinstance(arrays, np.ndarray):
-            _check_stack(arrays)
-        elif isinstance(arrays, list | tuple):
-            for row, item in enumerate(arrays):
-                if not (hasattr(item, "__array__") or hasattr(item, "__array_interface__")):
-                    raise _odd_row(row, item, "an array")
-            arrays = tuple(arrays)
-        elif not (hasattr(arrays, "__getitem__") or hasattr(arrays, "__iter__")):
-            message = f"a {type(arrays).__name__} is no source: {_SOURCES}"
-            raise ManifestError(message)
+        arrays = checked_arrays(arrays)
         columns = TargetColumns(labels, targets)
         return cls(arrays, None, columns.targets, columns.classes, columns.texts)
 
@@ -357,14 +349,14 @@ class Manifest:
 
         Args:
             path: the table.
-            path_column: the column of paths; None takes the first of file_name, path, source, filename, file, image
-                and image_path that there is.
+            path_column: the column of paths; None takes the first that exists of file_name, path, source, filename,
+                file, image and image_path.
             labels: N numbers or texts, where the table has no labels.
             targets: the columns that become targets, or a mapping of further names to arrays, axis 0 = N.
-            root: the folder that relative paths start from; None is the table's own.
+            root: the folder that relative paths start from; None is the folder of the table.
 
         Raises:
-            ManifestError: the table cannot be read, a column cannot be a target, or a target is given twice.
+            ManifestError: the table cannot be read, a column does not fit, or a target is given twice.
         """
         chosen, extra = (None, targets) if targets is None or isinstance(targets, Mapping) else (targets, None)
         table = read_table(path, path_column=path_column, targets=chosen)
@@ -384,47 +376,12 @@ class Manifest:
         )
 
 
-class _Stream:
-    """An iterable that is consumed once, in order."""
-
-    def __init__(self, items: Iterable[Any]) -> None:
-        self.items = items
-        self.iterator: Iterator[Any] | None = None
-        self.next_slot = 0
-
-    def take(self, slot: int) -> Any:
-        """Return item ``slot``, dropping those before it.
-
-        Raises:
-            ManifestError: it was taken already, or there are fewer items than the length promised.
-        """
-        if slot < self.next_slot:
-            message = (
-                f"array {slot} was asked for after array {self.next_slot - 1}, but the source can only be read once, "
-                "in order: pass a list or an array"
-            )
-            raise ManifestError(message, slot=slot, source=f"array {slot}")
-        if self.iterator is None:
-            self.iterator = iter(self.items)
-        while self.next_slot <= slot:
-            try:
-                item = next(self.iterator)
-            except StopIteration:
-                message = f"the source ended at row {self.next_slot}, before the length that it gives"
-                raise ManifestError(message, slot=self.next_slot, source=f"array {self.next_slot}") from None
-            self.next_slot += 1
-        return item
-
-
-_SOURCES = "pass a folder, a table, a list of paths or of bytes, or an array (N, H, W, 3)"
-
-
 def _not_a_folder(path: str) -> str:
     if not os.path.lexists(path):
-        return f"{path}: there is no such file or folder: {_SOURCES}"
+        return f"{path}: there is no such file or folder: {SOURCES}"
     if has_image_suffix(os.fsencode(Path(path).name)):
         return f"{path}: is one image, not a folder: pass a list, [{path!r}]"
-    return f"{path}: is neither a folder nor a table ({', '.join(TABLE_SUFFIXES)}): {_SOURCES}"
+    return f"{path}: is neither a folder nor a table ({', '.join(TABLE_SUFFIXES)}): {SOURCES}"
 
 
 def _checked_root(root: str | os.PathLike[str] | None) -> str | None:
@@ -438,48 +395,8 @@ def _checked_root(root: str | os.PathLike[str] | None) -> str | None:
     return path
 
 
-def _odd_row(row: int, item: object, wanted: str) -> ManifestError:
-    reason = f"expected {wanted}, found a {type(item).__name__}"
-    return ManifestError(f"row {row}: {reason}: sources must all be of one kind", slot=row, reason=reason)
-
-
-def _bad_path(row: int, reason: str) -> str:
-    return f"row {row} (counted from 0): the path {reason}"
-
-
-def _raw_paths(paths: Iterable[object]) -> Iterator[bytes]:
-    for row, item in enumerate(paths):
-        path = os.fspath(item) if isinstance(item, os.PathLike) else item
-        if not isinstance(path, str):
-            raise _odd_row(row, item, "a path")
-        try:
-            raw = os.fsencode(path)
-        except UnicodeEncodeError as error:
-            raise ManifestError(_bad_path(row, f"cannot be a file's: {error}"), slot=row, source=path) from error
-        if not raw or b"\0" in raw:
-            raise ManifestError(
-                _bad_path(row, "holds a NUL character, which no file's name can" if raw else "is empty"),
-                slot=row,
-                source=path,
-            )
-        yield raw
-
-
 def _is_bytes(sources: Sequence[Any]) -> bool:
     return isinstance(sources, list | tuple) and isinstance(sources[0], bytes)
-
-
-def _check_stack(images: npt.NDArray[Any]) -> None:
-    shape = images.shape
-    hint = "pass shape (N, H, W), (N, H, W, 1) or (N, H, W, 3)"
-    if images.dtype != np.uint8:
-        raise ManifestError(f"the array has dtype {images.dtype}, not uint8: convert it, 0 being black and 255 white")
-    if images.ndim == 2 or (images.ndim == 3 and shape[2] in (1, 3)):
-        raise ManifestError(f"an array of shape {shape} is one image: pass image[None] for a manifest of one")
-    if images.ndim == 4 and shape[3] not in (1, 3) and shape[1] in (1, 3):
-        raise ManifestError(f"the array has shape {shape}, channels first: pass images.transpose(0, 2, 3, 1)")
-    if images.ndim not in (3, 4) or (images.ndim == 4 and shape[3] not in (1, 3)):
-        raise ManifestError(f"the array has shape {shape}: {hint}")
 
 
 def _read_only(values: Any) -> npt.NDArray[Any]:
@@ -491,7 +408,7 @@ def _read_only(values: Any) -> npt.NDArray[Any]:
 def _feed(digest: Any, header: list[Any], *columns: npt.NDArray[Any]) -> None:
     digest.update(json.dumps([*header, [column.nbytes for column in columns]]).encode() + b"\n")
     for column in columns:
-        # Blocks, so that a strided target larger than memory is not copied whole.
+        # A strided target is copied, in blocks because it may be larger than memory.
         step = max(1, _HASH_BLOCK_BYTES * len(column) // max(1, column.nbytes))
         for start in range(0, len(column), step):
             digest.update(np.ascontiguousarray(column[start : start + step]).data)

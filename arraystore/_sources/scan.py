@@ -1,4 +1,4 @@
-"""The scan: every image below a folder, in an order that is the same on every machine."""
+"""The scan: every image below a folder, in the same order on every machine."""
 
 from __future__ import annotations
 
@@ -8,29 +8,26 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from arraystore.errors import ManifestError
+from arraystore._common.formats import IMAGE_SUFFIXES
+from arraystore.errors import Kind, ManifestError
 
-__all__ = ["IMAGE_SUFFIXES", "Scan", "has_image_suffix", "with_slash"]
-
-IMAGE_SUFFIXES = frozenset(
-    "avif bmp dib gif j2k jfif jp2 jpe jpeg jpg pbm pgm png pnm ppm tif tiff webp".split()  # noqa: SIM905 - legible
-)
+__all__ = ["Scan", "has_image_suffix", "with_slash"]
 
 _logger = logging.getLogger(__name__)
 _RAW_SUFFIXES = frozenset(suffix.encode() for suffix in IMAGE_SUFFIXES)
 
 
 class Scan:
-    """One walk through a folder tree, and what it met beside the images.
+    """One walk through a folder tree, with counts of the files that it met.
 
-    Nothing is asked of the file system but the lists of folders, whose entries say what kind they are, and the targets
-    of symbolic links: a stat a file would cost a million round trips on a network volume. Of the names, only those of
-    the open folders are held as objects, so that the widest folder decides the peak: about 70 bytes an image in it.
+    The file system is asked for the lists of folders, whose entries state their kind, and for the targets of symbolic
+    links. A stat of each file would cost a million round trips on a network volume. Only the names of the folders on
+    the path of the walk are held as objects, so the peak of memory is about 70 bytes an image of the widest folder.
 
     Attributes:
-        counts: images in each folder directly in the root, in order.
-        loose: one image directly in the root, or None.
-        ignored: files that are no images by suffix, and what is neither file nor folder.
+        counts: the number of images in each folder directly in the root, in order.
+        loose: the name of an image directly in the root, or None.
+        ignored: the number of files without the suffix of an image, and of entries of other kinds.
     """
 
     def __init__(self, root: bytes) -> None:
@@ -42,13 +39,13 @@ class Scan:
     def images(self) -> Iterator[bytes]:
         """Yield paths relative to the root.
 
-        Names are compared as bytes, which for UTF-8 is the order of code points, and the same in every locale.
+        Names are sorted as bytes: in UTF-8 that is the order of code points, and it is the same in every locale.
 
         Raises:
             ManifestError: a folder cannot be listed.
         """
         try:
-            # A stack of our own: a tree may be deeper than Python's calls.
+            # No recursion, because a tree may be deeper than Python allows calls to be.
             stack = [self._open(b"")]
             while stack:
                 prefix, names, folders = stack[-1]
@@ -69,10 +66,11 @@ class Scan:
         except OSError as error:
             source = os.fsdecode(error.filename or self.root)
             reason = error.strerror or str(error)
-            raise ManifestError(f"{source}: the folder cannot be listed: {reason}", source=source) from error
+            message = f"{source}: the folder cannot be listed: {reason}"
+            raise ManifestError(message, source=source, kind=Kind.UNREADABLE) from error
 
     def _open(self, prefix: bytes) -> tuple[bytes, Iterator[bytes], dict[bytes, bool]]:
-        """List one folder: its prefix, its images and folders in order, and the folders (True for a link to one)."""
+        """Return the prefix of a folder, its images and folders in order, and its folders (True for a link to one)."""
         names: list[bytes] = []
         folders: dict[bytes, bool] = {}
         with os.scandir(self.root + prefix) as entries:
@@ -94,11 +92,11 @@ class Scan:
         return prefix, iter(names), folders
 
     def _is_loop(self, relative: bytes, prefixes: list[bytes]) -> bool:
-        """Whether the linked folder ``relative`` is one of those that the walk is in."""
+        """Return whether the linked folder ``relative`` is one of the folders on the path of the walk."""
         place = Path(os.fsdecode(self.root + relative))
         if not any(place.samefile(os.fsdecode(self.root + prefix)) for prefix in prefixes):
             return False
-        _logger.warning("%s: links back to a folder that it lies in; not followed", place)
+        _logger.warning("%s: links back to a folder around it; not followed", place)
         return True
 
 
@@ -110,11 +108,11 @@ def _leads_to(link: os.DirEntry[bytes], is_kind: Callable[[int], bool], *, missi
 
 
 def has_image_suffix(name: bytes) -> bool:
-    """Tell whether a file of this name is taken for an image."""
+    """Return whether a file of this name has the suffix of an image."""
     stem, _, suffix = name.rpartition(b".")
     return bool(stem) and suffix.lower() in _RAW_SUFFIXES
 
 
 def with_slash(folder: bytes) -> bytes:
-    """Return a folder's path with one slash at its end."""
+    """Return the path of a folder with one slash at its end."""
     return folder.rstrip(b"/") + b"/"

@@ -1,4 +1,4 @@
-"""What the file system says of sources without reading them: size and time of change."""
+"""The stamps of sources, their size and time of change, which tell changed files without reading them; and hashes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import stat
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from io import FileIO
 from itertools import chain
 
 import numpy as np
@@ -16,10 +17,10 @@ import xxhash
 __all__ = ["STAMP", "file_hash", "file_hashes", "file_stamp", "file_stamps"]
 
 STAMP = np.dtype([("bytes", "<u8"), ("mtime", "<i8")])  # as in the ledger; nanoseconds
-_CHUNK = 1024
+_FILES_A_CHUNK = 1024
 _READ_BYTES = 1 << 20
-_SLOW_S = 1e-4
-_LOOKERS = 32
+_SLOW_STAT_S = 1e-4  # a slower stat is a round trip to another machine
+_THREADS = 32
 
 
 def file_stamp(path: str) -> tuple[int, int]:
@@ -42,12 +43,12 @@ def file_stamps(path_of: Callable[[int], str], rows: npt.NDArray[np.int64]) -> n
     def look(chunk: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
         return [file_stamp(path_of(row)) for row in chunk.tolist()]
 
-    chunks = [rows[at : at + _CHUNK] for at in range(0, len(rows), _CHUNK)]
+    chunks = [rows[at : at + _FILES_A_CHUNK] for at in range(0, len(rows), _FILES_A_CHUNK)]
     began_s = time.perf_counter()
     first = look(chunks[0]) if chunks else []
-    # On a network file system each look is a round trip; on a local one threads would only be in each other's way.
-    if time.perf_counter() - began_s > len(first) * _SLOW_S:
-        with ThreadPoolExecutor(_LOOKERS, thread_name_prefix="arraystore-stat") as pool:
+    # Many threads pay on a network file system; on a local one they would only slow each other down.
+    if time.perf_counter() - began_s > len(first) * _SLOW_STAT_S:
+        with ThreadPoolExecutor(_THREADS, thread_name_prefix="arraystore-stat") as pool:
             rest: Iterable[list[tuple[int, int]]] = list(pool.map(look, chunks[1:]))
     else:
         rest = map(look, chunks[1:])
@@ -55,12 +56,12 @@ def file_stamps(path_of: Callable[[int], str], rows: npt.NDArray[np.int64]) -> n
 
 
 def file_hash(path: str) -> int:
-    """Return the xxh3_64 of a regular file's bytes; 0 where it cannot be read."""
-    if file_stamp(path) == (0, 0):  # a FIFO would wait for ever
+    """Return the xxh3_64 of the bytes of a regular file; 0 where it cannot be read."""
+    if file_stamp(path) == (0, 0):  # reading a FIFO might never end
         return 0
     digest = xxhash.xxh3_64()
     try:
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - see file_stamp
+        with FileIO(path) as file:
             while data := file.read(_READ_BYTES):
                 digest.update(data)
     except OSError:
@@ -69,7 +70,7 @@ def file_hash(path: str) -> int:
 
 
 def file_hashes(path_of: Callable[[int], str], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
-    """Return the `file_hash` of each row's file: uint64, one a row; several are read at once."""
-    with ThreadPoolExecutor(_LOOKERS, thread_name_prefix="arraystore-hash") as pool:
+    """Return the `file_hash` of each row's file: uint64, one a row; several files are read at once."""
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="arraystore-hash") as pool:
         hashes = pool.map(lambda row: file_hash(path_of(row)), rows.tolist())
         return np.fromiter(hashes, np.uint64, len(rows))

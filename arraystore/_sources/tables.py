@@ -1,4 +1,4 @@
-"""Reading tables: CSV, TSV, JSONL and Parquet become the paths and targets of a manifest."""
+"""Tables (CSV, TSV, JSONL and Parquet), which become the paths and targets of a manifest."""
 
 from __future__ import annotations
 
@@ -7,35 +7,48 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from arraystore._common.lazy import lazy
 from arraystore._common.text_list import CATEGORY_LIMIT, TextList
-from arraystore.errors import ManifestError
+from arraystore.errors import Kind, ManifestError, Option
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.csv as pa_csv
+    import pyarrow.json as pa_json
+    import pyarrow.parquet as pa_parquet
+else:
+    pa, pc, pa_csv = lazy("pyarrow"), lazy("pyarrow.compute"), lazy("pyarrow.csv")
+    pa_json, pa_parquet = lazy("pyarrow.json"), lazy("pyarrow.parquet")
 
 __all__ = ["PATH_COLUMNS", "TABLE_SUFFIXES", "Table", "column_names", "read_table", "text_list"]
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 PATH_COLUMNS = ("file_name", "path", "source", "filename", "file", "image", "image_path")
-# pyarrow cannot read a row that spans two blocks, and its default of 1 MB is one long vector written as JSON.
+# pyarrow cannot read a row that spans two blocks, and one long vector as JSON fills its default of 1 MB.
 _BLOCK_BYTES = 16 << 20
 
-# The first of these that a table has is its main target, and is called "labels"; a second one keeps its own name.
+# The first of these columns in a table becomes the target "labels"; a second one keeps its own name.
 _LABEL_COLUMNS = ("labels", "label", "class")
+
+_CHOOSE_PATHS = "choose the column of paths with {0}"
+_CHOSEN_TARGETS = Option("targets", ["…"])
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """What a table says of N sources; names are those of targets, not of columns.
+    """The paths and targets of N sources that a table gives; the names are of targets, not of columns.
 
     Attributes:
-        paths: the cells of the path column, as they stand.
+        paths: the cells of the path column, unchanged.
         targets: arrays, axis 0 = N: int64, bool, a float type, or (N, D) of these for a column of vectors.
-        classes: for each column of categories, the texts that its codes stand for, sorted by code point.
+        classes: for each column of categories, the texts of its codes, sorted by code point.
         texts: columns of more than `CATEGORY_LIMIT` distinct texts, kept as text.
     """
 
@@ -49,7 +62,7 @@ def column_names(path: str | os.PathLike[str]) -> list[str]:
     """Return the names of a table's columns from its first rows; for JSONL, the keys of the first row.
 
     Raises:
-        ManifestError: the file is not there, cannot be parsed, or its suffix is not one of `TABLE_SUFFIXES`.
+        ManifestError: the file is missing, cannot be parsed, or has a suffix that is not in `TABLE_SUFFIXES`.
     """
     path = _checked_path(path)
     with _causes(path):
@@ -62,30 +75,34 @@ def read_table(
     """Read a table whose rows are images: one column of paths, every other column a target.
 
     Integers become int64; booleans and floats keep their type; lists of one length become (N, D). A missing float is
-    NaN, as NumPy has it (and pandas writes NaN as a missing value); any other missing value is an error, and so is an
-    empty cell among the categories of a CSV, where it cannot be told from a missing one. Texts become int64 codes with
-    their names, sorted by code point, in ``classes``; beyond `CATEGORY_LIMIT` distinct ones they stay text. The first
-    of the columns labels, label and class becomes the target ``"labels"``.
+    NaN, because pandas writes NaN as a missing value. Any other missing value is an error; so is an empty cell among
+    the categories of a CSV, which looks like a missing one. Texts become int64 codes with their names, sorted by code
+    point, in ``classes``; more than `CATEGORY_LIMIT` distinct texts stay text. The first of the columns labels, label
+    and class becomes the target ``"labels"``.
 
     Args:
         path: a file whose suffix is one of `TABLE_SUFFIXES`. CSV is comma-separated UTF-8 with a header.
-        path_column: the column of paths; None takes the first of `PATH_COLUMNS` that there is.
+        path_column: the column of paths; None takes the first of `PATH_COLUMNS` that the table has.
         targets: the columns that become targets; None takes all but the path column.
 
     Raises:
-        ManifestError: the file is not there or cannot be parsed, or a column is missing or cannot be a target; the
-            message names the file, the column and the row, counted from 0.
+        ManifestError: the file is missing or cannot be parsed, or a column is missing or is no target; the message
+            names the file, the column and the row, counted from 0.
     """
     path = _checked_path(path)
     if isinstance(targets, str):
-        raise ManifestError(f"targets must be a list of column names, not one text: pass targets=[{targets!r}]")
+        raise ManifestError(
+            "targets must be a list of column names, not one text",
+            advice="pass {0}",
+            options=[Option("targets", [targets])],
+        )
     with _causes(path):
         names = _column_names(path)
         repeated = [name for name in names if names.count(name) > 1]
         if repeated:
             raise ManifestError(f"{path}: there are two columns named {repeated[0]!r}: rename one")
         chosen = _path_column(path, names, path_column)
-        # Only the rows of JSONL are read whole: a key may be missing from its first.
+        # A column that the first row of a JSONL file lacks is not in ``names``, so JSONL is always read whole.
         read = None if targets is None else [name for name in names if name == chosen or name in targets]
         table = _read(path, chosen, read)
         if not len(table):
@@ -105,25 +122,17 @@ def read_table(
     return result
 
 
-def _arrow() -> Any:
-    """Return pyarrow with the parts that are used here; only reading a table pays for importing it."""
-    pa = import_module("pyarrow")
-    for part in ("compute", "csv", "json", "parquet"):
-        import_module(f"pyarrow.{part}")
-    return pa
-
-
 @contextmanager
 def _causes(path: str) -> Iterator[None]:
-    """Turn what pyarrow and the system say of a file into a ManifestError that names the file."""
+    """Turn the errors of pyarrow and the system into a ManifestError that names the file."""
     try:
         yield
     except ManifestError:
         raise
-    except (OSError, ValueError, _arrow().ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         reason = str(error)
         message = f"{path}: the table cannot be read: {reason}"
-        raise ManifestError(message, source=path, reason=reason) from error
+        raise ManifestError(message, source=path, reason=reason, kind=Kind.UNREADABLE) from error
 
 
 def _checked_path(path: str | os.PathLike[str]) -> str:
@@ -134,7 +143,7 @@ def _checked_path(path: str | os.PathLike[str]) -> str:
         )
     if not Path(path).is_file():
         what = "is a folder, not a table" if Path(path).is_dir() else "there is no such table"
-        raise ManifestError(f"{path}: {what}: pass a file that exists", source=path)
+        raise ManifestError(f"{path}: {what}: pass a file that exists", source=path, kind=Kind.MISSING)
     return path
 
 
@@ -149,30 +158,26 @@ def _listed(names: Iterable[str]) -> str:
 def _path_column(path: str, names: list[str], wanted: str | None) -> str:
     found = next((name for name in PATH_COLUMNS if name in names), None) if wanted is None else wanted
     if found is None:
-        message = (
-            f"{path}: no column of paths: none of {_listed(PATH_COLUMNS)} is among the columns {_listed(names)}; "
-            "say which with path_column="
-        )
-        raise ManifestError(message)
+        message = f"{path}: no column of paths: none of {_listed(PATH_COLUMNS)} is among the columns {_listed(names)}"
+        raise ManifestError(message, advice=_CHOOSE_PATHS, options=[Option("path_column", "…")])
     if found not in names:
         raise ManifestError(f"{path}: there is no column {found!r}: the columns are {_listed(names)}")
     return found
 
 
 def _csv_options(path: str) -> dict[str, Any]:
-    csv = _arrow().csv
     delimiter = "\t" if _suffix(path) == ".tsv" else ","
     return {
-        "read_options": csv.ReadOptions(block_size=_BLOCK_BYTES),
+        "read_options": pa_csv.ReadOptions(block_size=_BLOCK_BYTES),
         # Captions hold quoted line ends.
-        "parse_options": csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+        "parse_options": pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
     }
 
 
 def _column_names(path: str) -> list[str]:
     suffix = _suffix(path)
     if suffix == ".parquet":
-        return list(_arrow().parquet.read_schema(path).names)
+        return list(pa_parquet.read_schema(path).names)
     if suffix == ".jsonl":
         with Path(path).open(encoding="utf-8") as lines:
             first = next((line for line in lines if line.strip()), "null")
@@ -180,43 +185,51 @@ def _column_names(path: str) -> list[str]:
         if not isinstance(row, dict):
             raise ValueError("its first line is not a JSON object")
         return list(row)
-    with _arrow().csv.open_csv(path, **_csv_options(path)) as reader:
+    with pa_csv.open_csv(path, **_csv_options(path)) as reader:
         return list(reader.schema.names)
 
 
 def _read(path: str, path_column: str, columns: list[str] | None) -> Any:
     """Return the pyarrow table; the path column is text even where its cells look like numbers or dates."""
-    pa = _arrow()
     if _suffix(path) == ".parquet":
-        # Not parquet.read_table, which takes folder names like "label=3" for further columns.
-        with pa.parquet.ParquetFile(path) as file:
+        # Not parquet.read_table, which reads folder names such as "label=3" as further columns. Without pre_buffer no
+        # thread of pyarrow outlives the call.
+        with pa_parquet.ParquetFile(path, pre_buffer=False) as file:
             return file.read(columns=columns)
     if _suffix(path) == ".jsonl":
         schema = pa.schema([(path_column, pa.string())])
-        return pa.json.read_json(
+        return pa_json.read_json(
             path,
-            read_options=pa.json.ReadOptions(block_size=_BLOCK_BYTES),
-            parse_options=pa.json.ParseOptions(explicit_schema=schema),
+            read_options=pa_json.ReadOptions(block_size=_BLOCK_BYTES),
+            parse_options=pa_json.ParseOptions(explicit_schema=schema),
         )
-    convert = pa.csv.ConvertOptions(column_types={path_column: pa.string()}, include_columns=columns)
-    return pa.csv.read_csv(path, **_csv_options(path), convert_options=convert)
+    convert = pa_csv.ConvertOptions(column_types={path_column: pa.string()}, include_columns=columns)
+    return pa_csv.read_csv(path, **_csv_options(path), convert_options=convert)
 
 
 @dataclass(frozen=True, slots=True)
 class _Column:
-    """A column as pyarrow has it, and where it is from, for messages."""
+    """A column of pyarrow, with its file and name for messages."""
 
     path: str
     name: str
     data: Any
 
-    def refuse(self, row: int | None, reason: str) -> ManifestError:
+    def refuse(self, row: int | None, reason: str, advice: str = "", option: Option = _CHOSEN_TARGETS) -> ManifestError:
         where = "" if row is None else f" row {row} (counted from 0):"
-        message = f"{self.path}: column {self.name!r}:{where} {reason}"
-        return ManifestError(message, slot=row, source=self.path, reason=reason)
+        return ManifestError(
+            f"{self.path}: column {self.name!r}:{where} {reason}",
+            slot=row,
+            source=self.path,
+            reason=reason,
+            kind=Kind.INVALID,
+            advice=advice,
+            options=[option] if advice else [],
+        )
 
-
-_MISSING = "the value is missing: fill it in, drop the row, or leave the column out with targets=[…]"
+    def missing(self, row: int) -> ManifestError:
+        advice = "fill it in, drop the row, or leave the column out with {0}"
+        return self.refuse(row, "the value is missing", advice)
 
 
 def _first(mask: Any) -> int | None:
@@ -226,7 +239,7 @@ def _first(mask: Any) -> int | None:
 
 
 def _is_text(kind: Any) -> bool:
-    types = _arrow().types
+    types = pa.types
     if types.is_dictionary(kind):
         kind = kind.value_type
     return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
@@ -234,12 +247,11 @@ def _is_text(kind: Any) -> bool:
 
 def _text_array(data: Any) -> Any:
     """Return a pyarrow column of text as one array, whose 64-bit offsets hold more than 2 GB."""
-    pa = _arrow()
     return data.cast(pa.large_binary() if pa.types.is_binary(data.type) else pa.large_string()).combine_chunks()
 
 
 def text_list(data: Any) -> TextList:
-    """Return a pyarrow column of text, or of its bytes where they are not UTF-8."""
+    """Return a pyarrow column of texts, or of bytes where the texts are not UTF-8."""
     texts = _text_array(data)
     _, ends, blob = texts.buffers()
     offsets = np.frombuffer(ends, np.int64)[texts.offset : texts.offset + len(texts) + 1]
@@ -252,7 +264,7 @@ def text_list(data: Any) -> TextList:
 def _paths(path: str, name: str, data: Any) -> TextList:
     column = _Column(path, name, data)
     if not _is_text(data.type):
-        raise column.refuse(None, f"holds {data.type}, not paths: say which column does with path_column=")
+        raise column.refuse(None, f"holds {data.type}, not paths", _CHOOSE_PATHS, Option("path_column", "…"))
     row = _first(data.is_null())
     if row is not None:
         raise column.refuse(row, "the path is missing: fill it in, or drop the row")
@@ -263,16 +275,16 @@ def _paths(path: str, name: str, data: Any) -> TextList:
     nul = np.flatnonzero(paths.blob == 0)
     if len(nul):
         row = int(np.searchsorted(paths.offsets, nul[0], side="right")) - 1
-        raise column.refuse(row, "the path holds a NUL character, which no file's name can")
+        raise column.refuse(row, "the path holds a NUL character, which no file name has")
     return paths
 
 
 def _convert(result: Table, target: str, column: _Column) -> None:
     """Add a column to ``result``, under the name of its target."""
-    types, kind = _arrow().types, column.data.type
+    types, kind = pa.types, column.data.type
     row = _first(column.data.is_null())
     if row is not None and not types.is_floating(kind):
-        raise column.refuse(row, _MISSING)
+        raise column.missing(row)
     if _is_text(kind):
         _convert_text(result, target, column)
     elif types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
@@ -289,7 +301,7 @@ def _convert_text(result: Table, target: str, column: _Column) -> None:
         return
     codes = encoded.indices.to_numpy()
     if "" in names and _suffix(column.path) in {".csv", ".tsv"}:
-        raise column.refuse(int(np.argmax(codes == names.index(""))), _MISSING)
+        raise column.missing(int(np.argmax(codes == names.index(""))))
     order = sorted(range(len(names)), key=names.__getitem__)
     ranks = np.empty(len(names), np.int64)
     ranks[order] = np.arange(len(names))
@@ -298,18 +310,16 @@ def _convert_text(result: Table, target: str, column: _Column) -> None:
 
 
 def _numbers(column: _Column, data: Any, *, per_row: int) -> npt.NDArray[Any]:
-    """Return pyarrow numbers as an array; ``per_row`` of them make a row, for messages."""
-    pa = _arrow()
+    """Return pyarrow numbers as an array. Messages need ``per_row``, how many of them make a row."""
     types = pa.types
     if types.is_floating(data.type):
         # to_numpy turns missing values into NaN.
         return np.asarray(data.to_numpy())
     if not (types.is_integer(data.type) or types.is_boolean(data.type)):
-        reason = f"holds {column.data.type}, which cannot be a target: choose the columns that can with targets=[…]"
-        raise column.refuse(None, reason)
+        raise column.refuse(None, f"holds {column.data.type}, which is no target", "choose other columns with {0}")
     place = _first(data.is_null())
     if place is not None:
-        raise column.refuse(place // per_row, _MISSING)
+        raise column.missing(place // per_row)
     if types.is_boolean(data.type):
         return np.asarray(data.to_numpy())
     try:
@@ -319,13 +329,12 @@ def _numbers(column: _Column, data: Any, *, per_row: int) -> npt.NDArray[Any]:
 
 
 def _vectors(column: _Column) -> npt.NDArray[Any]:
-    compute = _arrow().compute
-    lengths = compute.list_value_length(column.data).to_numpy()
+    lengths = pc.list_value_length(column.data).to_numpy()
     width = int(lengths[0])
     odd = np.flatnonzero(lengths != width)
     if len(odd):
         row = int(odd[0])
         reason = f"expected {width} values as in row 0, found {lengths[row]}: give every row as many"
         raise column.refuse(row, reason)
-    values = compute.list_flatten(column.data)
+    values = pc.list_flatten(column.data)
     return _numbers(column, values, per_row=width).reshape(len(lengths), width)

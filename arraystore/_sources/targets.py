@@ -1,4 +1,4 @@
-"""Targets that a caller gives beside the sources: labels, scores, vectors, names."""
+"""Targets that a caller passes beside the sources: labels, scores, vectors, names."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from arraystore._common.formats import IMAGE_SUFFIXES
 from arraystore._common.text_list import CATEGORY_LIMIT, TextList
-from arraystore._sources.scan import IMAGE_SUFFIXES, Scan
-from arraystore.errors import ManifestError
+from arraystore._sources.scan import Scan
+from arraystore.errors import Kind, ManifestError, Option
 
 __all__ = ["TargetColumns", "check_name", "check_sized", "count_classes", "given_targets", "known_suffixes"]
 
-# Targets become files beside these, so that a name may be nothing but a plain file name. 200 leaves room for suffixes.
+# Targets become files beside these. 200 letters leave room for suffixes.
 _RESERVED = ("images", "status", "checksums", "samples", "store", "dropped", "ledger", "plan", "reasons", "lock")
 
 _TARGET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 
 
 class TargetColumns:
-    """The targets that a caller gives beside the sources, sorted into arrays, classes and texts.
+    """The targets that a caller passes beside the sources, sorted into arrays, classes and texts.
 
     Raises:
-        ManifestError: they are given twice, or are no mapping.
+        ManifestError: the labels are given twice, or the targets are no mapping.
     """
 
     def __init__(self, labels: Any, targets: Any) -> None:
@@ -41,7 +42,7 @@ class TargetColumns:
         """Add one target.
 
         Raises:
-            ManifestError: the values are neither numbers nor texts, or are both.
+            ManifestError: the values are neither all numbers nor all texts.
         """
         check_sized(f"target {name!r}", values)
         texts = _as_texts(name, values)
@@ -49,7 +50,7 @@ class TargetColumns:
             self.targets[name] = _as_numbers(name, values)
             return
         names = sorted(set(texts))
-        # Labels are classes however many there are: the caller said so.
+        # The caller has said that labels are classes, so they have no limit.
         if len(names) > CATEGORY_LIMIT and name != "labels":
             self.texts[name] = TextList.from_texts(texts)
             return
@@ -66,27 +67,33 @@ class TargetColumns:
         if scan.loose is not None:
             message = (
                 f"{root}: has images (such as {os.fsdecode(scan.loose)!r}) beside class folders (such as "
-                f"{os.fsdecode(next(iter(scan.counts)))!r}): move them into a class folder, or pass labels= or a list "
-                "of paths"
+                f"{os.fsdecode(next(iter(scan.counts)))!r})"
             )
-            raise ManifestError(message, source=os.fsdecode(scan.loose))
+            raise ManifestError(
+                message,
+                source=os.fsdecode(scan.loose),
+                advice="move them into a class folder, or pass {0} or a list of paths",
+                options=[Option("labels", ["…"])],
+            )
         empty = [os.fsdecode(name) for name, count in scan.counts.items() if not count]
-        # torchvision refuses too. Dropping the class would be worse than an error: the codes after it would move, so
-        # that a validation folder that lacks one class would disagree with its training folder, silently.
+        # Without the class the codes of later classes would change, so a validation folder that lacks one class would
+        # silently disagree with its training folder. torchvision refuses such folders too.
         if empty and not allow_empty:
             shown = ", ".join(map(repr, empty[:10])) + (f" and {len(empty) - 10} more" if len(empty) > 10 else "")
-            message = (
-                f"{root}: no images in the class folders {shown}: add some, delete the folders, or pass "
-                f"allow_empty=True to keep them as classes; {known_suffixes()}"
+            raise ManifestError(
+                f"{root}: no images in the class folders {shown}",
+                source=root,
+                kind=Kind.MISSING,
+                advice=f"add some, delete the folders, or pass {{0}} to keep them as classes; {known_suffixes()}",
+                options=[Option("allow_empty")],
             )
-            raise ManifestError(message, source=root)
         self.classes["labels"] = tuple(os.fsdecode(name) for name in scan.counts)
-        # The walk goes folder by folder, so that the images of a class are one run.
+        # The walk goes folder by folder, so the images of a class follow each other.
         self.targets["labels"] = np.repeat(np.arange(len(scan.counts)), list(scan.counts.values()))
 
 
 def given_targets(labels: Any, targets: Any) -> dict[str, Any]:
-    """Return the labels and the other targets as one mapping, in which the labels come first.
+    """Return the labels and the other targets as one mapping, labels first.
 
     Raises:
         ManifestError: the labels are given twice, or the targets are no mapping.
@@ -100,10 +107,10 @@ def given_targets(labels: Any, targets: Any) -> dict[str, Any]:
 
 
 def check_sized(what: str, value: Any) -> None:
-    """Refuse what has no rows, or no order among them.
+    """Refuse a value without rows, or without an order of rows.
 
     Raises:
-        ManifestError: it is one value, unordered, or has no length.
+        ManifestError: the value is a single one, is unordered, or has no length.
     """
     kind = type(value).__name__
     if isinstance(value, str | bytes | bytearray | memoryview | os.PathLike):
@@ -117,32 +124,33 @@ def check_sized(what: str, value: Any) -> None:
 
 
 def check_name(name: object, names: Sequence[object]) -> None:
-    """Refuse a target's name that cannot be a file's, or that clashes with another of ``names``.
+    """Refuse a target's name that is no file name, or that clashes with another of ``names``.
 
     Raises:
-        ManifestError: it cannot, or does.
+        ManifestError: the name is refused.
     """
     if not isinstance(name, str) or not _TARGET_NAME.fullmatch(name):
-        message = (
-            f"a target cannot be named {name!r}, because its name becomes a file's: use up to 200 of A to Z, a to z, "
-            "0 to 9, '_', '.' and '-', the first no '.' or '-'; rename it, or leave a column out with targets=[…]"
+        raise ManifestError(
+            f"a target cannot be named {name!r}, because its name becomes a file's",
+            advice="use up to 200 of A to Z, a to z, 0 to 9, '_', '.' and '-', the first no '.' or '-'; rename it, or "
+            "leave a column out with {0}",
+            options=[Option("targets", ["…"])],
         )
-        raise ManifestError(message)
     if name.lower() in _RESERVED:
         message = (
             f"a target cannot be named {name!r}, because a store's own files are {', '.join(_RESERVED)}: rename it"
         )
         raise ManifestError(message)
-    # Some file systems do not tell them apart.
+    # Some file systems do not distinguish case.
     alike = [other for other in names if isinstance(other, str) and other.lower() == name.lower()]
     if len(alike) > 1:
         raise ManifestError(f"the targets {alike[0]!r} and {alike[1]!r} differ only in case: rename one")
 
 
 def _as_texts(name: str, values: Any) -> list[str] | None:
-    """Return values that are texts as a list, or None if the first is not one.
+    """Return values that are texts as a list, or None if the first is no text.
 
-    Checked item by item, because np.asarray makes texts of [1, "a"].
+    Each item is checked, because np.asarray turns [1, "a"] into texts.
     """
     array_like = isinstance(values, np.ndarray) or not isinstance(values, list | tuple)
     if array_like:
@@ -176,12 +184,12 @@ def _as_numbers(name: str, values: Any) -> npt.NDArray[Any]:
 
 
 def known_suffixes() -> str:
-    """Return which files are taken for images, for messages."""
+    """Return the sentence on the suffixes of images, for messages."""
     return f"images are recognized by the suffixes {', '.join(sorted(IMAGE_SUFFIXES))}"
 
 
 def count_classes(codes: npt.NDArray[Any], names: Sequence[str]) -> dict[str, int]:
-    """Return how many of ``codes`` each class has, name → number; a negative code is of no class."""
+    """Return the number of ``codes`` of each class, name → number; a negative code has no class."""
     if not names:
         return {}
     counts = np.bincount(codes[codes >= 0], minlength=len(names))

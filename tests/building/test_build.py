@@ -140,8 +140,8 @@ def test_only_a_bounded_number_of_sources_is_held(tmp_path: Path) -> None:
     [
         ({"size": None}, "size is missing: pass size=256, or (height, width), in pixels"),
         ({"bad": "skip"}, "bad must be 'raise', 'keep' or 'drop', not 'skip'"),
-        ({"workers": 0}, "workers must be at least 1, not 0"),
-        ({"workers": -1}, "workers must be at least 1, not -1"),
+        ({"workers": 0}, "workers must be a whole number of 1 or more, not 0"),
+        ({"workers": -1}, "workers must be a whole number of 1 or more, not -1"),
         ({"timeout_s": 0}, "timeout_s must be a number of seconds greater than 0, not 0"),
         ({"timeout_s": -1.5}, "timeout_s must be a number of seconds greater than 0, not -1.5"),
         ({"timeout_s": float("inf")}, "timeout_s must be a number of seconds greater than 0, not inf"),

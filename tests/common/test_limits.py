@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from arraystore import SpecError
 from arraystore._common import limits
 
 
@@ -148,14 +147,6 @@ def test_memory_is_what_the_system_or_the_container_leaves(
 def test_memory_of_nested_groups_of_both_versions(system: Path, files: dict[str, str], expected: int) -> None:
     write(system, {"meminfo": MEMINFO, **files})
     assert limits.available_memory_bytes() == expected
-
-
-@pytest.mark.parametrize("workers", [0, -1])
-def test_a_number_of_workers_that_cannot_be(workers: int) -> None:
-    with pytest.raises(SpecError, match=f"^workers must be at least 1, not {workers}$"):
-        limits.check_workers(workers)
-    limits.check_workers(None)
-    limits.check_workers(1)
 
 
 def test_this_machine_has_processors_memory_and_disk(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from support import hostile
 
 from arraystore._decoding.codecs import decode_any
 from arraystore._decoding.header import read_header
-from arraystore.errors import DecodeError
+from arraystore.errors import DecodeError, Kind
 from arraystore.spec import ImageSpec
 
 Pixels = npt.NDArray[Any]
@@ -682,8 +682,9 @@ def test_where_pillow_would_be_needed_its_absence_names_the_command(monkeypatch:
     for module in [name for name in sys.modules if name.startswith("PIL")]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(DecodeError, match=r"pip install 'arraystore\[formats\]'$"):
+    with pytest.raises(DecodeError, match=r"pip install 'arraystore\[formats\]'$") as caught:
         decode(data)
+    assert caught.value.kind is Kind.UNSUPPORTED
     assert decode(other).shape == (HEIGHT, WIDTH, 3)
 
 

@@ -119,13 +119,18 @@ def changed(data: bytes, changes: list[Change]) -> bytes:
     return bytes(result)
 
 
+def check_error(error: DecodeError) -> None:
+    assert error.reason
+    assert error.kind
+
+
 def check(data: bytes) -> None:
     """Decode into the middle of three slots."""
-    began = time.perf_counter()
+    began = time.process_time()
     try:
         header = read_header(data)
     except DecodeError as error:
-        assert error.reason  # noqa: PT017 - either will do
+        check_error(error)
     else:
         assert header.height > 0
         assert header.width > 0
@@ -135,11 +140,11 @@ def check(data: bytes) -> None:
         try:
             height, width = decode_into(data, slots[1], spec)
         except DecodeError as error:
-            assert error.reason  # noqa: PT017 - either will do
+            check_error(error)
         else:
             assert 1 <= height * width <= spec.max_pixels
         assert (slots[::2] == 77).all()
-    assert time.perf_counter() - began < MOST_S
+    assert time.process_time() - began < MOST_S
 
 
 def changes_of(rng: random.Random) -> list[Change]:
@@ -200,7 +205,7 @@ def run_fuzz(folder: Path, seed: int, seconds: float) -> subprocess.CompletedPro
     with (folder / "stderr").open("wb") as said:
         return subprocess.run(
             [sys.executable, "-X", "faulthandler", "-c", code],
-            env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"},
+            env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}{os.pathsep}{ROOT / 'tests/decoding'}"},
             stdout=subprocess.PIPE,
             stderr=said,
             check=False,

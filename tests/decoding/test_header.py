@@ -1,5 +1,7 @@
 import io
 import struct
+import subprocess
+import sys
 import time
 import zlib
 from typing import Any
@@ -9,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from arraystore._decoding.header import Header, read_header
+from arraystore._common.formats import FORMATS, IMAGE_SUFFIXES
+from arraystore._decoding.header import Header, codec_of, read_header
 from arraystore._decoding.isobmff import avif_depth
-from arraystore.errors import DecodeError
+from arraystore.errors import DecodeError, Kind
 
 HEIGHT, WIDTH = 21, 34
 
@@ -225,8 +228,44 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_not_an_image_is_refused_with_the_reason(name: str) -> None:
     data, reason = REFUSED[name]
-    with pytest.raises(DecodeError, match=reason):
+    with pytest.raises(DecodeError, match=reason) as caught:
         read_header(data)
+    assert caught.value.kind is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("empty", Kind.ENDS_EARLY),
+        ("unknown", Kind.UNKNOWN_FORMAT),
+        ("mp4", Kind.UNKNOWN_FORMAT),
+        ("jpeg cut", Kind.ENDS_EARLY),
+        ("png without IHDR", Kind.DAMAGED),
+        ("tiff directory", Kind.ENDS_EARLY),
+    ],
+)
+def test_programs_learn_the_kind_of_the_refusal(name: str, kind: Kind) -> None:
+    with pytest.raises(DecodeError) as caught:
+        read_header(REFUSED[name][0])
+    assert caught.value.kind is kind
+
+
+def test_the_table_of_formats_is_whole() -> None:
+    modules = {vars(codec_of(data))["__name__"].rpartition(".")[2] for data, _, _ in CASES.values()}
+    assert modules == {form.module for form in FORMATS}
+    suffixes = [suffix for form in FORMATS for suffix in form.suffixes]
+    assert sorted(suffixes) == sorted(IMAGE_SUFFIXES)  # none twice
+
+
+def test_reading_headers_imports_no_decoder() -> None:
+    code = (
+        "import sys; from arraystore._decoding.header import read_header\n"
+        f"for data in {[data for data, _, _ in CASES.values()]!r}: read_header(data)\n"
+        "print(*sys.modules)"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "arraystore._decoding.tiff" in loaded
+    assert not {"cv2", "PIL", "simplejpeg", "numba"} & set(loaded)
 
 
 @pytest.mark.parametrize("name", CASES)

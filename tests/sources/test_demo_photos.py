@@ -7,10 +7,9 @@ import io
 import socket
 import threading
 from collections.abc import Mapping
-from dataclasses import replace
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import cv2
 import numpy as np
@@ -94,12 +93,8 @@ def test_turned_images_are_upright_once_their_orientation_is_followed(
     images: Mapping[str, Image.Image], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     # The same images once more, with the orientation left out: what a viewer shows must be the same.
-    encode = sample._encode
-
-    def encode_upright(photograph: sample._Pixels, recipe: sample._Recipe, rng: np.random.Generator) -> bytes:
-        return encode(photograph, replace(recipe, orientation=1), rng)
-
-    monkeypatch.setattr(sample, "_encode", encode_upright)
+    monkeypatch.setattr(sample, "_turned", lambda pixels, _: pixels)
+    monkeypatch.setattr(sample, "_with_orientation", lambda data, _: data)
     write_sample(tmp_path / "plain")
     upright = opened(tmp_path / "plain")
     compared = 0
@@ -149,7 +144,7 @@ def test_an_empty_folder_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_a_folder_that_holds_anything_is_refused_and_kept(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(StoreExistsError, match="is not empty; give a new folder, or an empty one"):
+    with pytest.raises(StoreExistsError, match="is not an empty folder; give a new folder, or an empty one"):
         write_sample(tmp_path, count=1)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
     assert (tmp_path / "mine.txt").read_text() == "mine"
@@ -157,28 +152,29 @@ def test_a_folder_that_holds_anything_is_refused_and_kept(tmp_path: Path) -> Non
 
 def test_a_file_is_refused_and_kept(tmp_path: Path) -> None:
     (tmp_path / "photos").write_text("mine")
-    with pytest.raises(StoreExistsError, match="exists and is not a folder"):
+    with pytest.raises(StoreExistsError, match="is not an empty folder"):
         write_sample(tmp_path / "photos", count=1)
     assert (tmp_path / "photos").read_text() == "mine"
 
 
 def test_what_appears_meanwhile_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = tmp_path / "photos"
-    encode = sample._encode
+    theirs = tmp_path / "photos" / "camera" / "theirs.txt"
+    load = sample._load_photographs
 
-    def encode_and_intrude(*arguments: object) -> bytes:
-        (root / "astronaut").mkdir(exist_ok=True)
-        return encode(*arguments)  # type: ignore[arg-type]
+    def load_and_intrude() -> dict[str, sample._Pixels]:
+        theirs.parent.mkdir(parents=True)
+        theirs.write_text("theirs")
+        return load()
 
-    monkeypatch.setattr(sample, "_encode", encode_and_intrude)
-    with pytest.raises(StoreExistsError, match="has appeared meanwhile"):
-        write_sample(root, count=1)
-    assert [path.name for path in root.iterdir()] == ["astronaut"]
-    assert not list((root / "astronaut").iterdir())
+    monkeypatch.setattr(sample, "_load_photographs", load_and_intrude)
+    with pytest.raises(FileExistsError):
+        write_sample(tmp_path / "photos", count=3)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [theirs]
+    assert theirs.read_text() == "theirs"
 
 
 @pytest.mark.parametrize("kept", [True, False])
-def test_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool) -> None:  # noqa: FBT001 - a parameter of the test
+def test_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: Any) -> None:
     root = tmp_path / "photos"
     if kept:
         root.mkdir()
@@ -189,7 +185,7 @@ def test_a_failure_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             raise OSError(28, "No space left on device")
         return b"x"
 
-    monkeypatch.setattr(sample, "_encode", fail_on_the_tenth)
+    monkeypatch.setattr(sample, "_photo", fail_on_the_tenth)
     with pytest.raises(OSError, match="No space left"):
         write_sample(root, count=30)
     assert list(tmp_path.rglob("*")) == ([root] if kept else [])
@@ -222,7 +218,10 @@ def test_a_scikit_image_without_the_photographs_is_named(tmp_path: Path, monkeyp
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("count", "seed", "message"), [(0, 0, "count must be 1 or more"), (1, -1, "seed must be 0")])
+@pytest.mark.parametrize(
+    ("count", "seed", "message"),
+    [(0, 0, "count must be a whole number of 1 or more"), (1, -1, "seed must be a whole number of 0 or more")],
+)
 def test_impossible_options(tmp_path: Path, count: int, seed: int, message: str) -> None:
     with pytest.raises(SpecError, match=message):
         write_sample(tmp_path / "photos", count=count, seed=seed)

@@ -23,9 +23,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from arraystore._common.formats import IMAGE_SUFFIXES
 from arraystore._sources import manifest, scan, targets
 from arraystore._sources.manifest import Manifest
-from arraystore._sources.scan import IMAGE_SUFFIXES
 from arraystore.errors import ManifestError
 
 SUFFIXES = f"images are recognized by the suffixes {', '.join(sorted(IMAGE_SUFFIXES))}"
@@ -123,7 +123,7 @@ def test_a_loop_of_links_ends(tmp_path: Path, caplog: pytest.LogCaptureFixture) 
     found = Manifest.from_folder(tmp_path)
     assert list(found.sources) == ["a/1.jpg", "b/2.jpg", "b/other/1.jpg"]
     assert found.classes["labels"] == ("a", "b")
-    assert caplog.messages[0] == f"{tmp_path}/a/up: links back to a folder that it lies in; not followed"
+    assert caplog.messages[0] == f"{tmp_path}/a/up: links back to a folder around it; not followed"
     assert len(caplog.messages) == 4
 
 
@@ -235,7 +235,7 @@ def test_images_beside_class_folders_are_refused(tmp_path: Path) -> None:
     touch(tmp_path, "cat/1.jpg", "b.jpg", "a.jpg")
     message = (
         f"{tmp_path}: has images (such as 'b.jpg') beside class folders (such as 'cat'): move them into a class "
-        "folder, or pass labels= or a list of paths"
+        "folder, or pass labels=['…'] or a list of paths"
     )
     said(message, Manifest.of, tmp_path)
     found = Manifest.of(tmp_path, labels=[3, 2, 1])
@@ -392,8 +392,8 @@ def test_mixed_lists_are_refused_with_the_first_odd_row() -> None:
 def test_paths_that_cannot_be_are_refused() -> None:
     at = "row 1 (counted from 0): the path"
     said(f"{at} is empty", Manifest.of, ["a", ""])
-    said(f"{at} holds a NUL character, which no file's name can", Manifest.of, ["a", "b\0"])
-    with pytest.raises(ManifestError, match=re.escape(f"{at} cannot be a file's: 'utf-8' codec can't encode")):
+    said(f"{at} holds a NUL character, which no file name has", Manifest.of, ["a", "b\0"])
+    with pytest.raises(ManifestError, match=re.escape(f"{at} is no file name: 'utf-8' codec can't encode")):
         Manifest.of(["a", "\ud800"])
 
 
@@ -589,7 +589,7 @@ def test_targets_that_cannot_be_are_refused() -> None:
 def test_names_that_cannot_be_a_files_are_refused(name: Any) -> None:
     message = (
         f"a target cannot be named {name!r}, because its name becomes a file's: use up to 200 of A to Z, a to z, 0 to "
-        "9, '_', '.' and '-', the first no '.' or '-'; rename it, or leave a column out with targets=[…]"
+        "9, '_', '.' and '-', the first no '.' or '-'; rename it, or leave a column out with targets=['…']"
     )
     said(message, Manifest.of, ["a"], targets={name: [1]})
 
@@ -622,7 +622,7 @@ def test_a_manifest_crosses_processes(tmp_path: Path, monkeypatch: pytest.Monkey
         monkeypatch.chdir(tmp_path)
         data = pickle.dumps(found)
         monkeypatch.chdir("/")
-        copy = pickle.loads(data)  # noqa: S301 - made in the line before
+        copy = pickle.loads(data)
         assert copy.digest == found.digest
         np.testing.assert_array_equal(copy.load(0), found.load(0))
         assert copy.classes == found.classes

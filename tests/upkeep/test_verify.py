@@ -680,7 +680,7 @@ def test_what_is_no_store_is_a_fault(tmp_path: Path, store: Path) -> None:
 
 
 def test_workers_are_one_at_least(store: Path) -> None:
-    with pytest.raises(SpecError, match=r"^workers must be at least 1, not 0$"):
+    with pytest.raises(SpecError, match=r"^workers must be a whole number of 1 or more, not 0$"):
         check(store, workers=0)
 
 

@@ -1,0 +1,117 @@
+"""PNG: its chunks, and which of them a decoder is given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from struct import unpack_from
+from zlib import crc32
+
+import numpy as np
+
+from arraystore._decoding.codecs import damaged, opencv_or_fail
+from arraystore._decoding.eight_bits import composite, finish
+from arraystore._decoding.header import Data, Header, Pixels
+from arraystore._decoding.tiff import exif_orientation
+from arraystore.errors import DecodeError, Kind
+from arraystore.spec import ImageSpec
+
+__all__ = ["decode", "read_header"]
+
+_SIGNATURE_BYTES = 8
+# The IHDR chunk comes first, so the bit depth and the color type stand at fixed bytes.
+_DEPTH_AT, _COLOR_TYPE_AT = 24, 25
+_GRAY = 0
+_SAMPLES_A_PIXEL = {_GRAY: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by color type
+_END_CHUNK = b"\0\0\0\0IEND\xaeB`\x82"
+
+# Writers cut the pixels into chunks of 8 KB and more: this is enough for gigabytes.
+_MOST_CHUNKS = 262_144
+# Small images may pack to more than twice their size, because of interlacing and the packing's own tables.
+_SPARE_PACKED_BYTES = 65_536
+
+
+def _chunks(data: Data) -> Iterator[tuple[bytes, int, int]]:
+    """Yield type, first byte and end of each chunk's body, up to and with IEND.
+
+    The last one may end beyond the data: the caller compares. Bytes that are no chunk's type end the walk.
+
+    Raises:
+        DecodeError: there are too many chunks.
+    """
+    at = _SIGNATURE_BYTES
+    for _ in range(_MOST_CHUNKS):
+        if at + 8 > len(data):
+            return
+        length, kind = unpack_from(">I4s", data, at)
+        yield kind, at + 8, at + 8 + length
+        if kind == b"IEND" or not kind.isalpha():
+            return
+        at += 12 + length  # the length, the type and a checksum have 4 bytes each
+    reason = f"the png has more than {_MOST_CHUNKS:,} chunks; save it again with any image program"
+    raise DecodeError(reason, kind=Kind.TOO_LARGE)
+
+
+def read_header(data: Data) -> Header:
+    """Return the header of a PNG.
+
+    Raises:
+        DecodeError: the first chunk is not a header, or there are too many chunks.
+    """
+    length, kind, width, height = unpack_from(">I4sII", data, _SIGNATURE_BYTES)
+    if kind != b"IHDR" or length != 13:
+        raise DecodeError("the png does not begin with an IHDR chunk", kind=Kind.DAMAGED)
+    orientation = 1
+    for chunk, start, end in _chunks(data):
+        if chunk == b"eXIf":
+            orientation = exif_orientation(data[start:end])
+            break
+    return Header("png", height, width, orientation)
+
+
+def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
+    """Return the pixels of a PNG. One without an end is decoded if all pixels are there.
+
+    Raises:
+        DecodeError: the data is damaged, ends early or holds more packed pixels than the image can have.
+    """
+    chunks = list(_chunks(data))
+    whole = [(kind, start, end) for kind, start, end in chunks if end + 4 <= len(data) and kind != b"IEND"]
+    ended = chunks[-1][0] == b"IEND"
+    if len(whole) + ended < len(chunks):
+        raise damaged(header)
+    key = _gray_key(data, whole)
+    _check_packed(header, data, sum(end - start for kind, start, end in whole if kind == b"IDAT"))
+    # No other chunk (animation, texts, profiles) changes the pixels, and a decoder would inflate gigabytes of them.
+    needed = [(kind, start, end) for kind, start, end in whole if kind[:1].isupper() or kind == b"tRNS"]
+    for kind, start, end in needed:
+        if crc32(data[start - 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+            reason = f"the png is damaged: the checksum of its {kind.decode('latin-1')} chunk is wrong"
+            raise DecodeError(reason, kind=Kind.DAMAGED)
+    if not (ended and chunks[-1][2] + 4 <= len(data)) or len(needed) < len(whole):
+        kept = [data[start - 8 : end + 4] for _, start, end in needed]
+        # With an IEND added, OpenCV refuses the file only if pixels are missing.
+        data = b"".join([data[:_SIGNATURE_BYTES], *kept, _END_CHUNK])
+    pixels = opencv_or_fail(data, header)
+    if key is None or pixels.ndim != 2:
+        return finish(pixels, spec)
+    opaque = np.where(pixels == key, np.uint8(0), np.uint8(255))
+    return composite(finish(pixels, spec)[..., None], opaque[..., None], spec.background)
+
+
+def _check_packed(header: Header, data: Data, packed_bytes: int) -> None:
+    """Check that the packed pixels are no more than the image can need: a decoder would inflate them all."""
+    samples = _SAMPLES_A_PIXEL.get(data[_COLOR_TYPE_AT], 1)
+    row_bytes = 1 + header.width * samples * data[_DEPTH_AT] // 8  # 1: the filter of the row
+    if packed_bytes > 2 * header.height * row_bytes + _SPARE_PACKED_BYTES:
+        reason = f"the png has {packed_bytes:,} bytes of pixels, more than {header.width} x {header.height} need"
+        raise DecodeError(reason, kind=Kind.TOO_LARGE)
+
+
+def _gray_key(data: Data, chunks: list[tuple[bytes, int, int]]) -> int | None:
+    """Return the gray level that is transparent, as OpenCV gives it (16 bits, or stretched to 8), or None."""
+    depth = data[_DEPTH_AT]
+    found = [start for kind, start, end in chunks if kind == b"tRNS" and end - start == 2]
+    if data[_COLOR_TYPE_AT] != _GRAY or not found:
+        return None
+    (level,) = unpack_from(">H", data, found[0])
+    return int(level) if depth == 16 else (level & (1 << depth) - 1) * 255 // ((1 << depth) - 1)

@@ -1,0 +1,121 @@
+"""Sources that a caller passes in memory: lists of paths, lists of bytes, and arrays."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from arraystore.errors import ManifestError
+
+__all__ = ["SOURCES", "Stream", "checked_arrays", "checked_bytes", "raw_paths"]
+
+SOURCES = "pass a folder, a table, a list of paths or of bytes, or an array (N, H, W, 3)"
+
+
+class Stream:
+    """An iterable that is consumed once, in order."""
+
+    def __init__(self, items: Iterable[Any]) -> None:
+        self.items = items
+        self.iterator: Iterator[Any] | None = None
+        self.next_slot = 0
+
+    def take(self, slot: int) -> Any:
+        """Return item ``slot``; the items before it are dropped.
+
+        Raises:
+            ManifestError: the item was taken already, or there are fewer items than the length says.
+        """
+        if slot < self.next_slot:
+            message = (
+                f"array {slot} was asked for after array {self.next_slot - 1}, but the source can only be read once, "
+                "in order: pass a list or an array"
+            )
+            raise ManifestError(message, slot=slot, source=f"array {slot}")
+        if self.iterator is None:
+            self.iterator = iter(self.items)
+        while self.next_slot <= slot:
+            try:
+                item = next(self.iterator)
+            except StopIteration:
+                message = f"the source ended at row {self.next_slot}, before the length that it gives"
+                raise ManifestError(message, slot=self.next_slot, source=f"array {self.next_slot}") from None
+            self.next_slot += 1
+        return item
+
+
+def raw_paths(paths: Iterable[object]) -> Iterator[bytes]:
+    """Yield the bytes of paths.
+
+    Raises:
+        ManifestError: an item is not a path, is empty, or cannot be the name of a file.
+    """
+    for row, item in enumerate(paths):
+        path = os.fspath(item) if isinstance(item, os.PathLike) else item
+        if not isinstance(path, str):
+            raise _odd_row(row, item, "a path")
+        try:
+            raw = os.fsencode(path)
+        except UnicodeEncodeError as error:
+            raise _bad_path(row, path, f"is no file name: {error}") from error
+        if not raw or b"\0" in raw:
+            raise _bad_path(row, path, "holds a NUL character, which no file name has" if raw else "is empty")
+        yield raw
+
+
+def checked_bytes(data: Iterable[object]) -> tuple[bytes, ...]:
+    """Return images that are the bytes of files.
+
+    Raises:
+        ManifestError: an item is not bytes.
+    """
+    items: list[bytes] = []
+    for row, item in enumerate(data):
+        if not isinstance(item, bytes):
+            raise _odd_row(row, item, "bytes")
+        items.append(item)
+    return tuple(items)
+
+
+def checked_arrays(arrays: Any) -> Any:
+    """Return images that are arrays; a list becomes a tuple.
+
+    Raises:
+        ManifestError: one array has another shape or dtype, an item of a list is no array, or the value is no source.
+    """
+    if isinstance(arrays, np.ndarray):
+        _check_stack(arrays)
+    elif isinstance(arrays, list | tuple):
+        for row, item in enumerate(arrays):
+            if not (hasattr(item, "__array__") or hasattr(item, "__array_interface__")):
+                raise _odd_row(row, item, "an array")
+        return tuple(arrays)
+    elif not (hasattr(arrays, "__getitem__") or hasattr(arrays, "__iter__")):
+        raise ManifestError(f"a {type(arrays).__name__} is no source: {SOURCES}")
+    return arrays
+
+
+def _odd_row(row: int, item: object, wanted: str) -> ManifestError:
+    reason = f"expected {wanted}, found a {type(item).__name__}"
+    return ManifestError(f"row {row}: {reason}: sources must all be of one kind", slot=row, reason=reason)
+
+
+def _bad_path(row: int, path: str, reason: str) -> ManifestError:
+    return ManifestError(f"row {row} (counted from 0): the path {reason}", slot=row, source=path)
+
+
+def _check_stack(images: npt.NDArray[Any]) -> None:
+    shape = images.shape
+    hint = "pass shape (N, H, W), (N, H, W, 1) or (N, H, W, 3)"
+    if images.dtype != np.uint8:
+        raise ManifestError(f"the array has dtype {images.dtype}, not uint8: convert it, 0 being black and 255 white")
+    if images.ndim == 2 or (images.ndim == 3 and shape[2] in (1, 3)):
+        raise ManifestError(f"an array of shape {shape} is one image: pass image[None] for a manifest of one")
+    if images.ndim == 4 and shape[3] not in (1, 3) and shape[1] in (1, 3):
+        raise ManifestError(f"the array has shape {shape}, channels first: pass images.transpose(0, 2, 3, 1)")
+    if images.ndim not in (3, 4) or (images.ndim == 4 and shape[3] not in (1, 3)):
+        raise ManifestError(f"the array has shape {shape}: {hint}")
