@@ -1,4 +1,4 @@
-"""The command that compares what memory ways to load a folder take."""
+"""The command that compares the memory that ways to load a folder take."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from typing import Annotated
 
 import typer
 
+from arraystore._common.extras import framework
 from arraystore.cli import options
 from arraystore.cli.app import Debug, app, errors_reported
-from arraystore.memory.plot import check as check_plot
+from arraystore.memory.comparison import MemoryReport
 from arraystore.memory.profile import COUNT, TIMEOUT_S, profile
-from arraystore.memory.report import MemoryReport
+from arraystore.memory.showing.plot import check as check_plot
 from arraystore.memory.stages import Stage, reporting
 from arraystore.memory.strategies import STRATEGIES
 
@@ -38,9 +39,7 @@ def _profile(  # noqa: PLR0913 - each is an option of the command
     source: options.Source,
     *,
     size: options.Size = "256",
-    count: Annotated[
-        int, typer.Option(min=1, help="How many images to load: fewer are repeated, of more some are taken.")
-    ] = COUNT,
+    count: Annotated[int, typer.Option(min=1, help="How many images to load. Fewer images are repeated.")] = COUNT,
     strategy: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Measure this way to load them; may be repeated.", show_default="all"),
@@ -50,24 +49,26 @@ def _profile(  # noqa: PLR0913 - each is an option of the command
     ] = False,
     limit: Annotated[
         str | None,
-        typer.Option(metavar="BYTES", help="Kill what takes more: 2GB.", show_default="skip what does not fit"),
+        typer.Option(
+            metavar="BYTES", help="Kill a way that takes more memory: 2GB.", show_default="skip what does not fit"
+        ),
     ] = None,
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Kill what takes longer.")] = TIMEOUT_S,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Kill a way that takes longer.")] = TIMEOUT_S,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the curves: .png, .svg or .pdf.")] = None,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all readings as JSON.")] = None,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it all as one page for a browser.")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the whole report as one page.")] = None,
     scratch: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Where to write stores for a while.", show_default="the system's"),
+        typer.Option(metavar="FOLDER", help="Where to write temporary files.", show_default="the system's"),
     ] = None,
     debug: Debug = False,
 ) -> None:
     """Measure how much memory ways to load the images of SOURCE take: np.vstack, np.stack, h5py, and arraystore.
 
-    Each way makes the same array in a process of its own, whose memory is read from outside a hundred times a second.
-    What it writes is removed at the end.
+    Each way makes the same array in a process of its own, whose memory is read a hundred times a second. Its files are
+    removed at the end.
     """
-    del listed  # its callback has done everything
+    del listed  # its callback has listed them
     height_width = options.parse_size(size)
     outputs = {option: path for option, path in (("plot", plot), ("json", json), ("html", html)) if path is not None}
     _check_outputs(outputs)
@@ -75,9 +76,11 @@ def _profile(  # noqa: PLR0913 - each is an option of the command
     again += [part for name in strategy or () for part in ("--strategy", name)]
     again += ["--limit", limit] if limit is not None else []
     stages: list[Stage] = []
-    with errors_reported(debug=debug, interrupted="interrupted; what was written for a while is removed"):
+    with errors_reported(debug=debug, interrupted="interrupted; temporary files are removed"):
         if plot is not None:
             check_plot(plot)
+        if html is not None:
+            framework("matplotlib", extra="plot")  # before an hour is spent on measuring
         try:
             with _endings_as_ctrl_c(), reporting(sys.stderr.isatty()) as show:
 
@@ -108,10 +111,11 @@ def _profile(  # noqa: PLR0913 - each is an option of the command
 
 
 def _check_outputs(outputs: Mapping[str, Path]) -> None:
-    """Refuse what could not be written, before an hour is spent on what should be in it.
+    """Check, before an hour is spent on measuring, that the files can be written.
 
     Raises:
-        typer.BadParameter: one is no regular file, or may not be written; its folder is not there; or two are one.
+        typer.BadParameter: a file is not a regular file or cannot be written, its folder does not exist, or it is given
+            twice.
     """
     for option, path in outputs.items():
         reason = None
@@ -138,7 +142,7 @@ def _write(report: MemoryReport, outputs: Mapping[str, Path]) -> None:
 
 @contextmanager
 def _endings_as_ctrl_c() -> Iterator[None]:
-    """Let `kill` and a closed terminal end the command as Ctrl-C does, so that gigabytes are not left behind."""
+    """Let `kill` and a closed terminal end the command as Ctrl-C does, so that temporary files are removed."""
     numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
     for number in numbers:
         signal.signal(number, signal.default_int_handler)

@@ -15,23 +15,25 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from arraystore.errors import ProfileError, SpecError
-from arraystore.memory.report import Mark, Measurement, MemoryReport, Outcome
+from arraystore.errors import ProfileError
+from arraystore.memory.comparison import MemoryReport
+from arraystore.memory.machine import machine_facts
+from arraystore.memory.measurement import Mark, Measurement, Outcome, Start
 from arraystore.memory.trace import Watch, check_options, measurement_from
 
 __all__ = ["mark", "profile_memory"]
 
-_BEGIN_S = 120  # to start an interpreter and import the function's module
-_END_S = 30  # to leave, once it has been measured
-_say: Callable[[Any], None] | None = None  # set in the process of a function that is measured
+_BEGIN_S = 120  # to start an interpreter and import the module of the function
+_END_S = 30  # to exit after the call
+_say: Callable[[Any], None] | None = None  # set in the process of a measured function
 
 
 def mark(label: str) -> None:
-    """Note that something begins here, in a function that `profile_memory` calls; the curve shows it.
+    """Begin a phase of a function that `profile_memory` calls; the curve shows it under this name.
 
-    Elsewhere it does nothing, so that it can stay in the code.
+    Elsewhere it does nothing, so the line can stay in the code.
     """
     if _say is not None:
         _say(("mark", time.monotonic(), label))
@@ -53,66 +55,48 @@ def profile_memory(  # noqa: PLR0913 - each is an independent choice
         >>> report = arraystore.profile_memory({"ones": partial(numpy.ones, 10**8)})  # doctest: +SKIP
         >>> report.print()  # doctest: +SKIP
 
-    A function that can be imported, and a `functools.partial` of one, is called in a new interpreter. Any other, such
-    as a lambda or a function of a notebook, is called in a forked copy of this process, where the system can do that;
-    what it has from this process is not counted.
+    A function that can be imported, or a `functools.partial` of one, is called in a new interpreter. Any other, such
+    as a lambda or a function of a notebook, is called in a forked copy of this process. The memory that the copy has
+    from this process is not counted.
 
     Args:
-        functions: name → function without arguments. Where one returns a path, what lies there counts as its bytes on
-            disk. Other results are dropped after the last reading.
-        title: of the report.
-        array_bytes: the size of what all of them make; peaks are shown as multiples of it.
-        limit_bytes: anonymous and shared memory beyond which a function's processes are killed.
+        functions: name → function without arguments. If a function returns a path, the files there count as its bytes
+            on disk. Any other result is kept until the last reading, and then dropped.
+        title: the title of the report.
+        array_bytes: the size of the array that all of them make, to show peaks as multiples of it.
+        limit_bytes: anonymous and shared memory beyond which the processes of a function are killed.
         interval_s: seconds from one reading to the next.
         timeout_s: seconds after which a function is killed; None for no limit.
-        progress: called with each name before its function is.
+        progress: called with each name before its function is called.
 
     Raises:
         ProfileError: a process could not be started or read.
-        SpecError: a function cannot be called in another process here, or an option cannot be.
+        SpecError: ``interval_s`` or ``limit_bytes`` is out of range.
     """
     check_options(interval_s, limit_bytes)
-    starts = {name: _start_of(name, function) for name, function in functions.items()}  # refused before any is called
     measurements = []
     for name, function in functions.items():
         if progress is not None:
             progress(name)
-        measurements.append(_measure(name, function, starts[name], limit_bytes, interval_s, timeout_s))
-    from arraystore.memory.machine import machine_facts  # noqa: PLC0415 - it asks the package for its version
-
+        measurements.append(_measure(name, function, limit_bytes, interval_s, timeout_s))
     return MemoryReport(title, tuple(measurements), array_bytes, machine_facts())
 
 
-def _start_of(name: str, function: Callable[[], object]) -> Literal["fresh", "forked"]:
+def _start_of(function: Callable[[], object]) -> Start:
     try:
         ForkingPickler.dumps(function)
-    except Exception:  # noqa: BLE001 - an object may refuse to be sent in any way it likes
-        importable = False
-    else:
-        # What has been typed into an interpreter or a notebook is only there, though it has a name.
-        typed = getattr(function, "__module__", "") == "__main__" and not hasattr(sys.modules["__main__"], "__file__")
-        importable = not typed
-    if importable:
-        return "fresh"
-    if "fork" not in multiprocessing.get_all_start_methods():
-        raise SpecError(
-            f"{name!r} cannot be called in another process: put it at the top of a module that can be imported, "
-            "or measure it here, with arraystore.MemoryTrace"
-        )
-    return "forked"
+    except Exception:  # noqa: BLE001 - an object may raise any error when it is pickled
+        return "forked"
+    # A function that was typed into an interpreter or a notebook has a name, but no file to import it from.
+    typed = getattr(function, "__module__", "") == "__main__" and not hasattr(sys.modules["__main__"], "__file__")
+    return "forked" if typed else "fresh"
 
 
 @dataclass
 class _Course:
-    """How a call went.
+    """The course of a call: outcome and reason as in `Measurement`, times by `time.monotonic`.
 
-    Attributes:
-        began: by `time.monotonic`.
-        ended: likewise.
-        outcome: see `Measurement`.
-        reason: likewise.
-        path: what the function returned, if that was one.
-        marks: what it said on the way: when, by `time.monotonic`, and what.
+    ``path`` is the path that the function returned, None for another result; ``marks`` are its phases.
     """
 
     began: float
@@ -123,21 +107,17 @@ class _Course:
     marks: list[tuple[float, str]] = field(default_factory=list)
 
 
-def _measure(  # noqa: PLR0913 - see profile_memory
+def _measure(
     name: str,
     function: Callable[[], object],
-    start: Literal["fresh", "forked"],
     limit_bytes: int | None,
     interval_s: float,
     timeout_s: float | None,
 ) -> Measurement:
-    make = (
-        multiprocessing.get_context("spawn").Process
-        if start == "fresh"
-        else multiprocessing.get_context("fork").Process
-    )
+    start = _start_of(function)
     ours, theirs = multiprocessing.Pipe()
-    process = make(target=_call, args=(theirs, function), name=f"arraystore profile {name}")
+    context = multiprocessing.get_context("spawn") if start == "fresh" else multiprocessing.get_context("fork")
+    process = context.Process(target=_call, args=(theirs, function), name=f"arraystore profile {name}")
     process.start()
     theirs.close()
     try:
@@ -153,11 +133,11 @@ def _measure(  # noqa: PLR0913 - see profile_memory
             ours.send("go")
             course = _follow(ours, process.sentinel, timeout_s)
         except BaseException:
-            with contextlib.suppress(ProfileError):  # what has happened matters more than a curve that is lost
+            with contextlib.suppress(ProfileError):  # the first error matters more than a lost curve
                 watch.end(kill=True)
             raise
         read = watch.end(kill=course.outcome == "killed")
-        # Only now is its result let go.
+        # The process has kept its result until here.
         with contextlib.suppress(OSError):
             ours.send("leave")
         process.join(_END_S)
@@ -166,13 +146,13 @@ def _measure(  # noqa: PLR0913 - see profile_memory
             course.ended = max(read["columns"]["seconds"][-1], course.began)
         return measurement_from(
             read,
-            name,
             course.began,
             course.ended - course.began,
+            start=start,
+            name=name,
             outcome=course.outcome,
             reason=course.reason,
-            marks=[Mark(round(seconds - course.began, 4), label) for seconds, label in course.marks],
-            start=start,
+            marks=tuple(Mark(round(seconds - course.began, 4), label) for seconds, label in course.marks),
             disk_bytes=None if course.path is None else _disk_bytes(Path(course.path)),
         )
     finally:
@@ -184,7 +164,7 @@ def _measure(  # noqa: PLR0913 - see profile_memory
 
 
 def _follow(ours: Connection, sentinel: int, timeout_s: float | None) -> _Course:
-    """Take what the process says until its function has ended, it has died, or it takes too long."""
+    """Receive the messages of the process until its function has ended, it has died, or the time is over."""
     course = _Course(time.monotonic())
     deadline = None if timeout_s is None else course.began + timeout_s
     while True:
@@ -208,7 +188,7 @@ def _follow(ours: Connection, sentinel: int, timeout_s: float | None) -> _Course
                 course.ended, course.outcome, course.reason = seconds, "failed", f"{text}{_where(course)}"
                 return course
             case _:
-                course.outcome = "failed"  # it has died; from what, its exit code and the sampler know
+                course.outcome = "failed"  # it has died; the exit code and the sampler tell the cause
                 return course
 
 
@@ -230,7 +210,7 @@ def _where(course: _Course) -> str:
 
 
 def _receive(ours: Connection) -> tuple[Any, ...] | None:
-    """Return what the process says, or None when it has ended."""
+    """Return the next message of the process, or None when it has ended."""
     try:
         message: tuple[Any, ...] = ours.recv()
     except (EOFError, OSError):
@@ -239,12 +219,12 @@ def _receive(ours: Connection) -> tuple[Any, ...] | None:
 
 
 def _call(theirs: Connection, function: Callable[[], object]) -> None:
-    """The process: wait until it is watched, call the function, and hold what it returned until told to leave."""
-    global _say  # noqa: PLW0603 - `mark` is called from deep inside of functions that know nothing of this
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who called decides what becomes of this process
+    """The process: wait until it is watched, call the function, and keep the result until told to leave."""
+    global _say  # noqa: PLW0603 - measured functions call `mark` with nothing but a label
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the calling process ends this one
     _say = theirs.send
-    gc.freeze()  # what a forked process has from its parent is not freed here, which would hide what it takes itself
-    # The system's own peak begins anew here: it is the call's, and not that of starting up.
+    gc.freeze()  # freeing memory that a forked process has from its parent would hide the memory that it takes itself
+    # The peak that the system records begins anew: the start of the interpreter must not count.
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     theirs.send(("ready",))
@@ -252,7 +232,7 @@ def _call(theirs: Connection, function: Callable[[], object]) -> None:
     theirs.send(("began", time.monotonic()))
     try:
         result = function()
-    except BaseException as error:  # noqa: BLE001 - told, as text
+    except BaseException as error:  # noqa: BLE001 - sent as text
         text = "".join(traceback.format_exception_only(error)).strip()
         theirs.send(("raised", time.monotonic(), text))
     else:
@@ -263,7 +243,6 @@ def _call(theirs: Connection, function: Callable[[], object]) -> None:
 
 
 def _disk_bytes(path: Path) -> int:
-    """Return what is allocated for a file, or for all files under a folder; 0 where there is nothing."""
+    """Return the bytes allocated for a file, or for all files under a folder; 0 if there is nothing."""
     files = path.rglob("*") if path.is_dir() else [path]
-    stats = (file.lstat() for file in files if file.is_file() and not file.is_symlink())
-    return sum(getattr(stat, "st_blocks", -(-stat.st_size // 512)) * 512 for stat in stats)
+    return sum(file.lstat().st_blocks * 512 for file in files if file.is_file() and not file.is_symlink())

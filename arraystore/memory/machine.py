@@ -1,4 +1,4 @@
-"""The record of the machine that goes with every figure: without it a figure can neither be compared nor repeated."""
+"""Facts about the machine: a figure without them can neither be compared nor repeated."""
 
 from __future__ import annotations
 
@@ -18,15 +18,14 @@ _PACKAGES = ("numpy", "opencv-python-headless", "opencv-python", "h5py")
 
 
 def machine_facts() -> dict[str, str]:
-    """Return what is known of this machine, name → text: cores, processor, memory, system, Python, and packages."""
+    """Return facts about this machine, name → text: cores, processor, memory, system, Python, and packages."""
     usable, cores = usable_cpus(), os.cpu_count() or 1
     available = available_memory_bytes()
-    memory = [readable(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))] if hasattr(os, "sysconf") else []
-    memory += [] if available is None else [f"{readable(available)} available"]
+    memory = readable(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     facts = {
         "cores": f"{cores:,}" + (f", of which {usable:,} may be used" if usable < cores else ""),
         "cpu": _model() or platform.processor() or platform.machine(),
-        "memory": ", ".join(memory),
+        "memory": memory if available is None else f"{memory}, {readable(available)} available",
         "kernel": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
         "arraystore": __version__,
@@ -40,11 +39,11 @@ def machine_facts() -> dict[str, str]:
 
 
 def file_system(folder: Path) -> str:
-    """Return the kind of file system that a folder lies on, such as ``"ext4"``; "" where the system does not say."""
+    """Return the kind of file system that a folder lies on, such as ``"ext4"``; "" if it is not known."""
     place, kind, depth = folder.resolve(), "", 0
     for line in _read("/proc/self/mounts").splitlines():
         _, mounted, mounted_kind, *_ = line.split()
-        # Blanks and the like in a name are written as octal numbers.
+        # Blanks in a name are written as octal numbers.
         top = Path(re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), mounted))
         if place.is_relative_to(top) and len(top.parts) >= depth:  # of two at one place, the later one hides the other
             kind, depth = mounted_kind, len(top.parts)

@@ -1,4 +1,4 @@
-"""Compare ways to load a folder of images by the memory that they take, each in a process of its own."""
+"""Compare the memory that ways to load a folder of images take, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from arraystore._sources.manifest import Manifest
 from arraystore._stores.draft import needed_bytes
 from arraystore.errors import DecodeError, ManifestError, SpecError
 from arraystore.memory.calls import profile_memory
+from arraystore.memory.comparison import MemoryReport
 from arraystore.memory.machine import file_system, machine_facts
-from arraystore.memory.report import Measurement, MemoryReport
+from arraystore.memory.measurement import Measurement
 from arraystore.memory.stages import Stage, reporting
 from arraystore.memory.strategies import Strategy, strategies_of
 from arraystore.memory.trace import check_options
@@ -31,8 +32,7 @@ from arraystore.spec import DEFAULT_MAX_PIXELS, ImageSpec
 __all__ = ["COUNT", "TIMEOUT_S", "profile"]
 
 _logger = logging.getLogger(__name__)
-COUNT = 10_000
-# A strategy that takes longer than an hour has made its point.
+COUNT = 10_000  # images
 TIMEOUT_S = 3600.0
 
 
@@ -48,30 +48,28 @@ def profile(  # noqa: PLR0913 - each option is keyword-only
     timeout_s: float = TIMEOUT_S,
     progress: bool | Callable[[Stage], None] = True,
 ) -> MemoryReport:
-    """Load images in several ways, each in a fresh process, and say how much memory each takes.
+    """Load images in several ways, each in a fresh process, and report the memory of each, in their order.
 
-    All make the same array, uint8, (count, 3, height, width), of the same images, which are read once before so that
-    the first way finds them in the page cache too. What is written goes into one temporary folder and is removed.
+    All ways make the same array, uint8, (count, 3, height, width), of the same images. All images are read once before,
+    so the first way finds them in the page cache too. Files are written to a temporary folder, which is removed.
 
     Args:
-        source: as for `build`, but the images must be files: a folder, a table, or a list of paths. Those that cannot
-            be decoded are left out, which the report's title says.
+        source: as for `build`, but the images must be files: a folder, a table, or a list of paths. Images that cannot
+            be decoded are left out, and the title of the report says so.
         size: height and width of a slot in pixels; one number makes a square.
-        count: how many slots the array has. Fewer images are repeated, of more ones evenly spaced ones are taken.
-        strategies: which ways, by key or name (`arraystore.memory.strategies.STRATEGIES`); None compares all.
-        limit: bytes of memory, or a text such as ``"2 GB"``: a strategy that takes more is killed, and the report
-            shows where. None runs those that fit in the memory that there is and skips the others.
+        count: the number of slots of the array. If there are fewer images, they are repeated; if there are more, evenly
+            spaced ones are taken.
+        strategies: keys or names of the ways (`arraystore.memory.strategies.STRATEGIES`); None compares all.
+        limit: bytes of memory, or a text such as ``"2 GB"``. A strategy that takes more is killed, and the report
+            shows where. None skips the strategies that need more memory than is available.
         scratch: an existing folder to write to; None is the system's folder for temporary files.
         interval_s: seconds from one reading to the next.
-        timeout_s: seconds that one strategy may take; one that is slower is killed.
-        progress: True shows which strategy runs, on a terminal; False is silent; a function is called with a `Stage`
-            when each begins and at the end.
-
-    Returns:
-        The report, one measurement a strategy, in their order.
+        timeout_s: seconds after which a strategy is killed.
+        progress: True shows on a terminal which strategy runs; False shows nothing; a function is called with a `Stage`
+            when each strategy begins and at the end.
 
     Raises:
-        SpecError: an option has a value that cannot be.
+        SpecError: an option has a value that is not allowed.
         ManifestError: the sources cannot be listed, are not files, or none of them can be decoded.
         ProfileError: a process could not be started or read.
         OSError: the scratch folder cannot be written.
@@ -86,30 +84,30 @@ def profile(  # noqa: PLR0913 - each option is keyword-only
     check_options(interval_s, limit_bytes)  # before the images are read
     parent = Path(tempfile.gettempdir() if scratch is None else scratch)
     if not parent.is_dir():
-        raise SpecError(f"scratch must be an existing folder, and {str(parent)!r} is none: make it, or pass another")
+        raise SpecError(f"scratch must be an existing folder, and {str(parent)!r} is not one: make it, or pass another")
     sources, told = _pick(Manifest.of(source), count)
     comparison = MemoryReport(
         title=f"Memory to load {told}, at {spec.height} × {spec.width} pixels",
         measurements=(),
         array_bytes=count * spec.slot_bytes,
         machine=machine_facts() | ({"scratch": _scratch_kind(parent)} if any(each.writes for each in chosen) else {}),
-        command=_call(source, size, count, strategies, limit),
+        command=_call(source, size=size, count=count, strategies=strategies and [*strategies], limit=limit),
     )
-    call = partial(profile_memory, limit_bytes=limit_bytes, interval_s=interval_s, timeout_s=timeout_s)
+    options = {"limit_bytes": limit_bytes, "interval_s": interval_s, "timeout_s": timeout_s}
     with (
         tempfile.TemporaryDirectory(prefix="arraystore-profile-", dir=parent) as folder,
         reporting(progress) as report,
     ):
         for strategy in chosen:
             report(Stage(strategy.name, len(chosen), comparison))
-            measurement = _measure(strategy, sources, spec, Path(folder), limit_bytes, call)
+            measurement = _measure(strategy, sources, spec, Path(folder), **options)
             comparison = replace(comparison, measurements=(*comparison.measurements, measurement))
         report(Stage("", len(chosen), comparison))
     return comparison
 
 
 def _pick(manifest: Manifest, count: int) -> tuple[list[str], str]:
-    """The paths for ``count`` slots, and in words where they come from; reads each of them once."""
+    """Read each image once; return the paths for ``count`` slots, and a text that describes them."""
     if not manifest.is_paths:
         raise ManifestError("the images must be files: pass a folder, a table or a list of paths")
     total = len(manifest)
@@ -134,14 +132,14 @@ def _pick(manifest: Manifest, count: int) -> tuple[list[str], str]:
         )
     told = many(len(usable), "image") if len(usable) == total else f"{len(usable):,} of {many(total, 'image')}"
     if bad:
-        told += f" ({len(bad):,} left out, which cannot be decoded)"
+        told += f" ({len(bad):,} cannot be decoded and are left out)"
     if len(usable) < count:
         told += f", repeated to {count:,}"
     return [usable[i % len(usable)] for i in range(count)], told
 
 
 def _why_not(path: str) -> str | None:
-    """Why not every strategy could decode this one, as far as its name and its header tell."""
+    """Return why some strategy cannot decode this image, as far as its name and its header tell; None if all can."""
     try:
         path.encode()  # OpenCV crashes on any other name
         header = read_header(bytes(read_source(path, DEFAULT_MAX_PIXELS)[0]))
@@ -154,34 +152,26 @@ def _why_not(path: str) -> str | None:
     return None
 
 
-def _measure(  # noqa: PLR0913 - one call
-    strategy: Strategy,
-    sources: list[str],
-    spec: ImageSpec,
-    folder: Path,
-    limit_bytes: int | None,
-    call: Callable[..., MemoryReport],
-) -> Measurement:
-    """Run one strategy, if it fits, and remove what it wrote."""
+def _measure(strategy: Strategy, sources: list[str], spec: ImageSpec, folder: Path, **options: Any) -> Measurement:
+    """Run one strategy with options of `profile_memory`, if memory and disk are large enough; remove its files."""
     own = sources[: strategy.largest_count]
     fewer = len(own) < len(sources)
     name = f"{strategy.name}, {many(len(own), 'image')}" if fewer else strategy.name
-    array_bytes = len(own) * spec.slot_bytes
-    reason = _why_skip(strategy, len(own), spec, folder, limit_bytes)
+    reason = _why_skip(strategy, len(own), spec, folder, options["limit_bytes"])
     if reason is None:
-        # One image first, not measured: libraries are in the page cache then, and kernels are compiled.
+        # First with one image and not measured: then the libraries are in the page cache, and kernels are compiled.
         with tempfile.TemporaryDirectory(dir=folder) as place:
             profile_memory({name: partial(strategy.function, own[:1], spec.size, Path(place))}, timeout_s=TIMEOUT_S)
         with tempfile.TemporaryDirectory(dir=folder) as place:
             function = partial(strategy.function, own, spec.size, Path(place))
-            measurement = call({name: function}, array_bytes=array_bytes)[name]
+            measurement = profile_memory({name: function}, **options)[name]
     else:
         measurement = Measurement(name, "skipped", reason)
-    return replace(measurement, note=strategy.note, array_bytes=array_bytes if fewer else None)
+    return replace(measurement, note=strategy.note, array_bytes=len(own) * spec.slot_bytes if fewer else None)
 
 
 def _why_skip(strategy: Strategy, count: int, spec: ImageSpec, folder: Path, limit_bytes: int | None) -> str | None:
-    """Why a strategy cannot be run here: memory or disk are too small."""
+    """Return why a strategy cannot run here, because memory or disk are too small; None if it can."""
     needed, available = strategy.needs(count * spec.slot_bytes), available_memory_bytes()
     if available is not None and min(needed, limit_bytes or needed) > available:
         return (
@@ -199,20 +189,13 @@ def _why_skip(strategy: Strategy, count: int, spec: ImageSpec, folder: Path, lim
 
 def _scratch_kind(folder: Path) -> str:
     kind = file_system(folder)
-    if kind in ("tmpfs", "ramfs"):
-        return f"{kind}, which lies in memory: choose a folder on a disk, or stores count as shared memory"
-    return kind or "of an unknown kind"
+    if kind == "tmpfs":
+        return f"{kind}, which lies in memory, so stores count as shared memory: choose a folder on a disk"
+    return kind or "unknown file system"
 
 
-def _call(
-    source: Any,
-    size: int | tuple[int, int],
-    count: int,
-    strategies: Sequence[str] | None,
-    limit: float | str | None,
-) -> str:
-    """The call that does it again."""
+def _call(source: Any, **options: Any) -> str:
+    """Return the call that measures the same again."""
     shown = repr(os.fspath(source)) if isinstance(source, str | os.PathLike) else "images"
-    options = {"size": size, "count": count, "strategies": strategies and [*strategies], "limit": limit}
     given = "".join(f", {name}={value!r}" for name, value in options.items() if value is not None)
     return f"arraystore.profile({shown}{given})"

@@ -1,6 +1,6 @@
-"""Memory in tests: a marker that limits what a test may take, and a fixture that watches it.
+"""A plugin for pytest: a marker that limits the memory of a test, and a fixture that measures it.
 
-A test suite asks for it with ``pytest_plugins = ["arraystore.memory.pytest_plugin"]`` in its outermost conftest.py::
+A test suite loads it with ``pytest_plugins = ["arraystore.memory.pytest_plugin"]`` in its outermost conftest.py::
 
     @pytest.mark.memory_limit("200 MB")
     def test_a_build_takes_no_second_copy(): ...
@@ -16,17 +16,16 @@ import pytest
 from arraystore._common.checks import parse_bytes
 from arraystore._common.wording import readable
 from arraystore.errors import SpecError
-from arraystore.memory.report import Measurement
+from arraystore.memory.measurement import Measurement
 from arraystore.memory.trace import MemoryTrace
 
 __all__ = ["memory_trace", "pytest_configure", "pytest_runtest_call"]
 
-_Running = tuple[MemoryTrace, ExitStack]
-_RUNNING = pytest.StashKey[_Running]()
+_RUNNING = pytest.StashKey[tuple[MemoryTrace, ExitStack]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tell pytest of the marker."""
+    """Register the marker."""
     config.addinivalue_line(
         "markers",
         "memory_limit(limit): fail the test if its anonymous memory grows by more than this, in bytes or as '200 MB'.",
@@ -35,7 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def memory_trace(request: pytest.FixtureRequest) -> Iterator[MemoryTrace]:
-    """The running `MemoryTrace` of the test, from the set-up of this fixture on."""
+    """The running `MemoryTrace` of the test, which begins when this fixture is set up."""
     with ExitStack() as stack:
         trace = stack.enter_context(MemoryTrace())
         request.node.stash[_RUNNING] = trace, stack
@@ -44,7 +43,7 @@ def memory_trace(request: pytest.FixtureRequest) -> Iterator[MemoryTrace]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Run a test that has a limit inside a `MemoryTrace`, and fail it if it took more."""
+    """Run a test that has a limit inside a `MemoryTrace`, and fail it if it takes more."""
     marker = item.get_closest_marker("memory_limit")
     if marker is None:
         return (yield)
@@ -55,7 +54,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     except SpecError as error:
         pytest.fail(f"memory_limit: {error}", pytrace=False)
     with ExitStack() as stack:
-        # A test that asks for its trace has one: it ends here, before the fixture does.
+        # The trace of the fixture, if the test uses it: it ends here, before the fixture does.
         trace, running = item.stash.get(_RUNNING, None) or (stack.enter_context(MemoryTrace()), stack)
         result = yield
         running.close()
@@ -66,14 +65,11 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 
 def _too_much(measurement: Measurement, limit_bytes: int) -> str | None:
-    """What to say of a test that took more than its limit; None of one that did not."""
-    anonymous = measurement.curve.anonymous
-    if not anonymous:
-        return "memory_limit: no memory was read while the test ran, so whether it kept to its limit is not known"
+    """Return the message for a test that took more than its limit; None for any other."""
     peak, start = measurement.peak(), measurement.start_bytes
     if peak - start <= limit_bytes:
         return None
-    seconds = measurement.curve.seconds[anonymous.index(peak)]
+    seconds = measurement.curve.seconds[measurement.curve.anonymous.index(peak)]
     return (
         f"anonymous memory grew by {readable(peak - start)}, from {readable(start)} to {readable(peak)} after "
         f"{seconds:.2f} s, and memory_limit allows {readable(limit_bytes)}"

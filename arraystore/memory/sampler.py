@@ -1,20 +1,18 @@
-"""The sampler: a process that reads, every 10 ms, how much memory another one and its descendants hold.
+"""The sampler: a process that reads, every 10 ms, how much memory another process and its descendants hold.
 
-It is run by path, ``python -I -S sampler.py PID``, imports only a little of the standard library, and so starts in
-15 ms and holds 10 MB: what is measured has no thread of its own for it, and the readings keep their pace while it holds
-the interpreter's lock. It says ``ready`` after the first reading. On its standard input it is told ``stop``, or
-``kill``, which ends the whole tree first; then, or at the end of that input, it prints what it read as one line of JSON
-and ends. So it never outlives who started it.
+It runs as a script, ``python -I -S sampler.py PID ...``. It imports only a little of the standard library, so it starts
+in 15 ms and holds 10 MB. It prints ``ready`` after the first reading. Its standard input then says ``stop``, or
+``kill``, which also ends the whole process tree. After that line, or when the input ends, it prints its readings as one
+line of JSON and ends. It therefore never outlives the process that started it.
 
-On Linux a reading is a ``/proc/PID/status`` for each process, 10 µs together with the arithmetic. What is shared only
-``smaps_rollup`` knows, which walks through all pages (0.2 ms for 2 GB in huge pages, 30 times that in small ones). It
-is read when the time for it has been saved up, 0.1 % of a core, and first of all after a process has come or gone; in
-between, its figures move with those of ``status``. For new processes it looks four times a second: those that live
-shorter may be missed. Elsewhere psutil is asked.
+On Linux a reading is one ``/proc/PID/status`` for each process, about 10 µs. Only ``smaps_rollup`` tells which pages
+are shared, and the system walks through all pages for it: 0.2 ms for 2 GB in huge pages, 30 times as much in small
+ones. The sampler spends 0.1 % of a core on that file, and reads it soon after a process has come or gone. In between,
+the sizes move with those of ``status``. It looks for new processes four times a second, so it may miss one that ends
+sooner. Systems without /proc are read by psutil, an installed package: there the sampler is started without ``-S``.
 
-Waking up, too, takes time, some 30 µs, so that a reading every 10 ms costs about 0.6 % of a core. It never costs more
-than 0.85 %, beyond 4 ms at the beginning: where a tree is large, or the machine slow, readings come less often; only
-near a limit they come as often as they must.
+With 30 µs for waking up, a reading every 10 ms costs about 0.6 % of a core. The cost stays below 0.85 %, after 4 ms at
+the beginning: readings become rarer where the tree is large or the machine slow, except near a limit.
 """
 
 from __future__ import annotations
@@ -22,43 +20,39 @@ from __future__ import annotations
 import gc
 import json
 import os
-import select
 import signal
 import sys
 import threading
 import time
-
-TYPE_CHECKING = False  # as in `typing`, whose import would take a third of the start
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from typing import Any
+from importlib import import_module
 
 __all__ = ["COLUMNS", "Columns", "parse_sizes", "sample"]
 
 COLUMNS = ("seconds", "anonymous", "file", "shmem", "pss", "rss")
-_KEPT = 4096  # readings, at most twice that: 40 s in full, or hours with neighbours merged
-_SHARE, _GRACE_S = 0.0075, 0.002  # of a core, after that much at the beginning
-_STRETCH = 5  # times the interval that a pause is lengthened to at once, unless a reading itself takes so much
-_SCAN_S = 0.25  # between looks for new processes, at least
-_SCAN_PAUSE = 1000  # times a look's own duration
-_ROLLUP_S = 0.2  # between two readings of what is shared, at least
-_ROLLUP_SHARE, _ROLLUP_GRACE_S = 0.001, 0.01  # of a core, after that much where several processes may share
-_FASTEST, _SHORTEST_S = 4e9, 0.002  # bytes a second that a process can take, and the shortest pause near a limit
+_KEPT_READINGS = 4096  # at most twice as many: 40 s in full, or hours with neighbors merged
+_CPU_SHARE, _CPU_GRACE_S = 0.0075, 0.002  # of a core, after that much at the beginning
+_LONGEST_PAUSE = 5  # times the interval, unless one reading alone takes more than its share
+_SCAN_INTERVAL_S = 0.25  # between two searches for new processes, at least
+_SCAN_PAUSE = 1000  # times the duration of a search
+_ROLLUP_INTERVAL_S = 0.2  # between two readings of smaps_rollup, at least
+_ROLLUP_SHARE, _ROLLUP_GRACE_S = 0.001, 0.01  # of a core, after that much where several processes may share pages
+_FASTEST_BYTES_PER_S = 4e9  # how fast a process can take memory
+_SHORTEST_PAUSE_S = 0.002  # near a limit
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 0.01
-_CHUNK = 8192  # longer than any of these files
+_CHUNK_BYTES = 8192  # longer than any of these files
 
 _STATUS = (b"VmHWM", b"VmRSS", b"RssAnon", b"RssFile", b"RssShmem", b"VmSwap")
 _ROLLUP = (b"Rss", b"Anonymous", b"Swap", b"Pss_Anon", b"Pss_File", b"Pss_Shmem", b"SwapPss")
 
 
-def parse_sizes(text: bytes, names: Iterable[bytes]) -> dict[bytes, int]:
-    """Return the values of lines ``Name: 12 kB`` of a file under /proc, in bytes.
+def parse_sizes(text: bytes, names: tuple[bytes, ...]) -> dict[bytes, int]:
+    """Return the sizes in lines ``Name: 12 kB`` of a file under /proc, in bytes.
 
-    A process that has ended, and is not waited for yet, has none of them.
+    A process that has ended, but whose parent has not waited for it, has none of these lines.
 
     Args:
-        text: of the file.
-        names: whose values are wanted. By searching, for there are 60 lines of which six are wanted.
+        text: the text of the file.
+        names: the wanted names. Each is searched for, because 60 lines would have to be split for six of them.
     """
     found = {}
     for name in names:
@@ -69,62 +63,60 @@ def parse_sizes(text: bytes, names: Iterable[bytes]) -> dict[bytes, int]:
 
 
 class Columns:
-    """Readings, thinned out as they grow in number: neighbours are merged, and the greatest of each column is kept.
+    """Readings in a bounded number of rows: neighbors are merged, and the greatest value of each column is kept.
 
     Args:
-        kept: how many at least, once there are so many; at most twice as many.
+        kept: the least number of rows once there are so many readings; at most twice as many are kept.
+
+    Attributes:
+        rows: the rows so far.
+        count: the number of readings.
     """
 
-    def __init__(self, kept: int = _KEPT) -> None:
+    def __init__(self, kept: int = _KEPT_READINGS) -> None:
         self._kept = kept
         self._stride = 1
-        self._rows: list[tuple[float, ...]] = []
-        self._open: list[tuple[float, ...]] = []
+        self.rows: list[tuple[float, ...]] = []
         self.count = 0
 
     def add(self, row: tuple[float, ...]) -> None:
-        """Take a reading."""
-        self.count += 1
-        self._open.append(row)
-        if len(self._open) == self._stride:
-            self._rows.append(_greatest(self._open))
-            self._open = []
-            if len(self._rows) == 2 * self._kept:
-                self._rows = [_greatest(pair) for pair in zip(self._rows[::2], self._rows[1::2], strict=True)]
+        """Add a reading."""
+        if self.count % self._stride:
+            self.rows[-1] = tuple(map(max, self.rows[-1], row))
+        else:
+            if len(self.rows) == 2 * self._kept:
+                pairs = zip(self.rows[::2], self.rows[1::2], strict=True)
+                self.rows = [tuple(map(max, *pair)) for pair in pairs]
                 self._stride *= 2
-
-    def rows(self) -> list[tuple[float, ...]]:
-        """Return all readings, the last and unfinished group of neighbours included."""
-        return [*self._rows, _greatest(self._open)] if self._open else self._rows
-
-
-def _greatest(rows: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
-    return rows[0] if len(rows) == 1 else tuple(map(max, *rows))
+            self.rows.append(row)
+        self.count += 1
 
 
 class _Process:
-    """A process under /proc. What is open stays with this very process, even when another gets its number.
+    """A process under /proc. The open files stay with this very process, even when another gets its number.
 
     Attributes:
         pid: its number.
-        status: its last reading, by name, in bytes.
-        shared: of anonymous, file and shmem, what is to be taken off because others have it, too.
-        cpu_s: of it and of those of its children that have ended and been waited for.
+        status: the sizes of the last reading, by name, in bytes.
+        shared: bytes of anonymous, file and shmem that other processes count.
+        cpu_s: processor time of this process and of those of its children that have ended.
+
+    Raises:
+        OSError: there is no such process.
     """
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self._status = os.open(f"/proc/{pid}/status", os.O_RDONLY)
         self._stat = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
-        self._handle = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else -1
         self.status: dict[bytes, int] = {}
         self.shared = (0, 0, 0)
         self.cpu_s = 0.0
 
     def read(self) -> bool:
-        """Take a reading; False when the process has ended."""
+        """Read the sizes; return False when the process has ended."""
         try:
-            status = parse_sizes(os.pread(self._status, _CHUNK, 0), _STATUS)
+            status = parse_sizes(os.pread(self._status, _CHUNK_BYTES, 0), _STATUS)
         except OSError:
             return False
         if b"RssAnon" not in status:
@@ -133,30 +125,26 @@ class _Process:
         return True
 
     def held(self) -> tuple[int, int, int]:
-        """Return the last reading's anonymous, file and shmem bytes, shared or not."""
+        """Return the anonymous, file and shmem bytes of the last reading, shared or not."""
         status = self.status
-        return (
-            status[b"RssAnon"] + status.get(b"VmSwap", 0),
-            status[b"RssFile"],
-            status[b"RssShmem"],
-        )
+        return status[b"RssAnon"] + status.get(b"VmSwap", 0), status[b"RssFile"], status[b"RssShmem"]
 
     def own(self) -> tuple[int, int, int]:
-        """Return the same without what others count."""
+        """Return the same without the bytes that other processes count."""
         held, shared = self.held(), self.shared
         return max(held[0] - shared[0], 0), max(held[1] - shared[1], 0), max(held[2] - shared[2], 0)
 
     def read_shared(self) -> bool:
-        """Find out what is shared; False where the system does not let this be read."""
+        """Read how much is shared; return False where the system does not allow it."""
         try:
-            # Opened anew: what is open stays with the memory that was there before an exec.
+            # Opened anew each time: an open file stays with the memory that was there before an exec.
             with open(f"/proc/{self.pid}/smaps_rollup", "rb", buffering=0) as file:  # noqa: PTH123 - pathlib is slow to import
-                rollup = parse_sizes(file.read(_CHUNK), _ROLLUP)
+                rollup = parse_sizes(file.read(_CHUNK_BYTES), _ROLLUP)
         except OSError:
             return False
         if b"Pss_Anon" not in rollup or not self.read():
             return False
-        # Within one walk: what has come or gone between that and the reading of `status` is nobody else's.
+        # All from one walk: memory that comes or goes before `status` is read must not look shared.
         anonymous = rollup[b"Anonymous"] - rollup[b"Pss_Anon"] + rollup[b"Swap"] - rollup[b"SwapPss"]
         others = rollup[b"Rss"] - rollup[b"Anonymous"] - rollup[b"Pss_File"] - rollup[b"Pss_Shmem"]
         shmem = min(max(self.status[b"RssShmem"] - rollup[b"Pss_Shmem"], 0), others)
@@ -164,10 +152,10 @@ class _Process:
         return True
 
     def read_cpu(self) -> None:
-        """Take the processor time."""
+        """Read the processor time."""
         try:
-            # The name, in brackets, may have spaces and brackets of its own.
-            fields = os.pread(self._stat, _CHUNK, 0).rpartition(b")")[2].split()
+            # The name of the program, in brackets, may contain spaces and brackets.
+            fields = os.pread(self._stat, _CHUNK_BYTES, 0).rpartition(b")")[2].split()
         except OSError:
             return
         if len(fields) > 14:
@@ -178,37 +166,34 @@ class _Process:
         found: list[int] = []
         try:
             for task in os.listdir(f"/proc/{self.pid}/task"):  # noqa: PTH208 - pathlib is slow to import
-                with open(f"/proc/{self.pid}/task/{task}/children", "rb", buffering=0) as file:  # noqa: PTH123 - likewise
-                    while some := file.read(_CHUNK):
+                with open(f"/proc/{self.pid}/task/{task}/children", "rb", buffering=0) as file:  # noqa: PTH123 - see above
+                    while some := file.read(_CHUNK_BYTES):
                         found += map(int, some.split())
         except OSError:
             pass  # it has ended meanwhile
         return found
 
     def kill(self) -> None:
-        """End it."""
+        """End the process, unless it has ended: another process may have its number by now."""
         try:
-            if self._handle >= 0:
-                signal.pidfd_send_signal(self._handle, signal.SIGKILL)
-            else:
+            if self.read():
                 os.kill(self.pid, signal.SIGKILL)
         except OSError:
-            pass  # it has ended by itself
+            pass  # it has ended just now, or may not be killed
 
     def close(self) -> None:
-        """Let it go."""
-        for handle in (self._status, self._stat, self._handle):
-            if handle >= 0:
-                os.close(handle)
+        """Close its files."""
+        os.close(self._status)
+        os.close(self._stat)
 
 
 class ProcTree:
-    """A process and its descendants, as Linux tells of them.
+    """A process and its descendants, read from /proc.
 
     Attributes:
-        most: how many processes there were at once, at most.
-        cpu_s: seconds of processor time of all of them.
-        rollup_s: seconds of processor time that it took to find out what is shared.
+        most: the greatest number of processes at one time.
+        cpu_s: processor time of all of them.
+        rollup_s: processor time that this process has spent on reading ``smaps_rollup``.
 
     Raises:
         OSError: there is no such process.
@@ -219,23 +204,23 @@ class ProcTree:
         self._members = {root: self._root}
         self._began = time.monotonic()
         self._next_scan = self._next_rollup = 0.0
-        self._rollup_pace = 0.0  # seconds a byte
+        self._rollup_s_per_byte = 0.0
         self.rollup_s = 0.0
         self._changed = True
-        self._shared_told = True
+        self._shared_known = True
         self.most = 1
         self.cpu_s = 0.0
 
     @property
     def method(self) -> str:
-        """How memory is read, in words."""
-        if self._shared_told:
-            return "/proc: status at every reading, smaps_rollup for what is shared"
+        """How memory is read, in words for the reader of a report."""
+        if self._shared_known:
+            return "/proc: status at every reading, smaps_rollup for shared pages"
         return "/proc: status alone; smaps_rollup cannot be read here, so a shared page counts once for each process"
 
     @property
     def kernel_peak_bytes(self) -> int:
-        """The peak of the first process, as the system kept it."""
+        """The peak of the first process's resident set, as the system kept it."""
         return self._root.status.get(b"VmHWM", 0)
 
     def read(self) -> tuple[float, ...] | None:
@@ -243,11 +228,13 @@ class ProcTree:
         now = time.monotonic()
         if now >= self._next_scan:
             self.scan()
-            self._next_scan = now + max(_SCAN_S, (time.monotonic() - now) * _SCAN_PAUSE)
+            self._next_scan = now + max(_SCAN_INTERVAL_S, (time.monotonic() - now) * _SCAN_PAUSE)
         for process in [each for each in self._members.values() if not each.read()]:
             if process is self._root:
                 return None
-            self._forget(process)
+            del self._members[process.pid]
+            process.close()
+            self._changed = True
         self._read_shared()
         now = time.monotonic()
         anonymous = file_backed = shmem = rss = 0
@@ -258,27 +245,27 @@ class ProcTree:
         return now, anonymous, file_backed, shmem, anonymous + file_backed + shmem, rss
 
     def _read_shared(self) -> None:
-        """Find out what is shared, if that is due and has been saved up for: it would hold up the readings."""
+        """Read how much is shared, if that is due and its share of processor time allows it: it delays the readings."""
         now = time.monotonic()
         if not (self._changed or now >= self._next_rollup):
             return
         held = sum(process.status[b"VmRSS"] for process in self._members.values())
-        saved_s = _ROLLUP_SHARE * (now - self._began) + (_ROLLUP_GRACE_S if len(self._members) > 1 else 0)
-        if self._rollup_pace and self.rollup_s + self._rollup_pace * held > saved_s:
+        allowed_s = _ROLLUP_SHARE * (now - self._began) + (_ROLLUP_GRACE_S if len(self._members) > 1 else 0)
+        if self._rollup_s_per_byte and self.rollup_s + self._rollup_s_per_byte * held > allowed_s:
             return
         start = time.thread_time()
-        told = [process.read_shared() for process in self._members.values()]
-        took = time.thread_time() - start
-        self._shared_told = all(told)
+        known = [process.read_shared() for process in self._members.values()]
+        took_s = time.thread_time() - start
+        self._shared_known = all(known)
         self._changed = False
-        self._next_rollup = now + _ROLLUP_S
-        self._rollup_pace = took / max(held, 1)
-        self.rollup_s += took
+        self._next_rollup = now + _ROLLUP_INTERVAL_S
+        self._rollup_s_per_byte = took_s / max(held, 1)
+        self.rollup_s += took_s
 
     def scan(self) -> None:
-        """Look for new processes, and take the processor time."""
+        """Search for new processes, and read the processor time of all."""
         found = list(self._members.values())
-        for process in found:  # which grows
+        for process in found:  # the list grows meanwhile
             for pid in process.children():
                 if pid in self._members or pid == os.getpid():
                     continue
@@ -289,7 +276,7 @@ class ProcTree:
                 if not child.read():
                     child.close()
                     continue
-                # A copy of its parent, who counts all that they share until that is known better.
+                # It begins as a copy of its parent: all of it counts as shared until smaps_rollup has been read.
                 child.shared = child.held()
                 self._members[pid] = child
                 self._changed = True
@@ -299,11 +286,6 @@ class ProcTree:
         self.most = max(self.most, len(found))
         self.cpu_s = max(self.cpu_s, sum(process.cpu_s for process in found))
 
-    def _forget(self, process: _Process) -> None:
-        del self._members[process.pid]
-        process.close()
-        self._changed = True
-
     def kill(self) -> None:
         """End all of them."""
         self.scan()
@@ -312,71 +294,65 @@ class ProcTree:
 
 
 class PsutilTree:
-    """The same as psutil tells it, on systems without /proc.
+    """The same, read by psutil. Some systems tell only the resident set size: all of it counts as anonymous.
 
     Raises:
         ImportError: psutil is not installed.
         psutil.Error: there is no such process.
     """
 
-    def __init__(self, root: int) -> None:
-        import psutil  # noqa: PLC0415 - not on Linux
+    rollup_s = 0.0
 
-        self._psutil = psutil
-        self._root = psutil.Process(root)
+    def __init__(self, root: int) -> None:
+        self._psutil = import_module("psutil")
+        self._root = self._psutil.Process(root)
         self._members = {root: self._root}
-        self._times: dict[int, float] = {}
+        self._cpu_s: dict[int, float] = {}  # by number, ended processes included
         self._next_scan = 0.0
-        self._private = hasattr(self._root.memory_info(), "private")
+        self.kernel_peak_bytes = 0
         self.most = 1
         self.cpu_s = 0.0
-        self.rollup_s = 0.0
-        self.kernel_peak_bytes = 0
-
-    @property
-    def method(self) -> str:
-        """How memory is read, in words."""
-        version = self._psutil.__version__
-        if self._private:
-            return f"psutil {version}: private bytes as anonymous, the rest of the working set as file-backed"
-        return f"psutil {version}: resident set sizes alone; they stand as anonymous, files included"
+        anonymous = "the whole resident set counts as anonymous"
+        if hasattr(self._root.memory_info(), "private"):
+            anonymous = "private bytes count as anonymous, the rest of the resident set as file-backed"
+        self.method = f"psutil {self._psutil.__version__}: {anonymous}"
 
     def read(self) -> tuple[float, ...] | None:
         """Return a row of `COLUMNS`; None when the first process has ended."""
         now = time.monotonic()
         if now >= self._next_scan:
             self.scan()
-            self._next_scan = now + max(_SCAN_S, (time.monotonic() - now) * _SCAN_PAUSE)
+            self._next_scan = now + max(_SCAN_INTERVAL_S, (time.monotonic() - now) * _SCAN_PAUSE)
         anonymous = rss = 0
         for pid, process in list(self._members.items()):
             try:
-                info = process.memory_info()
-                if process.status() == self._psutil.STATUS_ZOMBIE:
-                    raise self._psutil.NoSuchProcess(pid)
+                info, ended = process.memory_info(), process.status() == self._psutil.STATUS_ZOMBIE
             except self._psutil.Error:
+                ended = True
+            if not ended:
+                anonymous += getattr(info, "private", info.rss)
+                rss += info.rss
                 if process is self._root:
-                    return None
+                    self.kernel_peak_bytes = getattr(info, "peak_wset", 0)
+            elif process is self._root:
+                return None
+            else:
                 del self._members[pid]
-                continue
-            if process is self._root:
-                self.kernel_peak_bytes = getattr(info, "peak_wset", 0)
-            anonymous += info.private if self._private else info.rss
-            rss += info.rss
         return now, anonymous, max(rss - anonymous, 0), 0, max(rss, anonymous), rss
 
     def scan(self) -> None:
-        """Look for new processes, and take the processor time."""
+        """Search for new processes, and read the processor time of all."""
         try:
             for child in self._root.children(recursive=True):
                 if child.pid != os.getpid():
                     self._members.setdefault(child.pid, child)
-            for pid, process in list(self._members.items()):
+            for pid, process in self._members.items():
                 times = process.cpu_times()
-                self._times[pid] = times.user + times.system
+                self._cpu_s[pid] = times.user + times.system
         except self._psutil.Error:
             pass  # one has ended meanwhile
         self.most = max(self.most, len(self._members))
-        self.cpu_s = sum(self._times.values())
+        self.cpu_s = sum(self._cpu_s.values())
 
     def kill(self) -> None:
         """End all of them."""
@@ -385,58 +361,33 @@ class PsutilTree:
             try:
                 process.kill()
             except self._psutil.Error:
-                continue
+                continue  # it has ended, or may not be killed
 
 
-class _Orders:
-    """What the standard input says: a line, or its end.
-
-    Attributes:
-        told: the line; "" at the end of the input, and None before.
-    """
-
-    def __init__(self) -> None:
-        self.told: str | None = None
-        self._poll = None
-        if hasattr(select, "poll"):  # half the processor time of a thread and an event
-            self._poll = select.poll()
-            self._poll.register(sys.stdin, select.POLLIN)
-        else:
-            self._read = threading.Event()
-            threading.Thread(target=self._take, daemon=True).start()
-
-    def wait(self, timeout_s: float | None) -> bool:
-        """Wait until something is said, and return whether it has been."""
-        if self.told is None:
-            if self._poll is None:
-                self._read.wait(timeout_s)
-            elif self._poll.poll(None if timeout_s is None else max(timeout_s, 0.0) * 1000):
-                self._take()
-        return self.told is not None
-
-    def _take(self) -> None:
-        self.told = sys.stdin.readline().strip()
-        if self._poll is None:
-            self._read.set()
-
-
-def sample(pid: int, interval_s: float, limit_bytes: int, method: str, *, owned: bool) -> dict[str, Any]:
-    """Sample until the standard input says to stop, and return what was read.
+def sample(pid: int, interval_s: float, limit_bytes: int, method: str, *, owned: bool) -> dict[str, object]:
+    """Read until the standard input says to stop, and return all readings.
 
     Args:
-        pid: the first process.
+        pid: the number of the first process.
         interval_s: seconds from one reading to the next, at least.
-        limit_bytes: of anonymous and shared memory, beyond which the tree is killed; 0 for none.
+        limit_bytes: anonymous and shared memory beyond which the tree is killed; 0 for no limit.
         method: "proc" or "psutil".
-        owned: whether the tree is killed when the standard input ends and nothing has been said.
+        owned: whether the tree is killed when the standard input ends without a line.
+
+    Raises:
+        OSError: there is no such process.
+        ImportError, psutil.Error: see `PsutilTree`.
     """
-    orders = _Orders()
     tree = ProcTree(pid) if method == "proc" else PsutilTree(pid)
     columns = Columns()
     killed_at = None
-    reading_s = 0.0
+    reading_s = 0.0  # an average
     row = tree.read()
     began, cpu_s, cost_s = time.monotonic(), tree.cpu_s, time.process_time()
+    orders: list[bytes] = []
+    # A thread, because not every system can wait for a pipe with a time limit.
+    listener = threading.Thread(target=lambda: orders.append(os.read(0, _CHUNK_BYTES).strip()), daemon=True)
+    listener.start()
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     while row is not None:
@@ -446,29 +397,30 @@ def sample(pid: int, interval_s: float, limit_bytes: int, method: str, *, owned:
             tree.kill()
             killed_at = row[0]
             break
-        affordable = began + (time.process_time() - cost_s - tree.rollup_s - _GRACE_S) / _SHARE
-        # In several steps: where much is written, the system puts work of its own on our account, 3 ms at a time.
-        latest = row[0] + max(_STRETCH * interval_s, reading_s / _SHARE)
-        pause = max(row[0] + interval_s, min(affordable, latest)) - time.monotonic()
+        affordable = began + (time.process_time() - cost_s - tree.rollup_s - _CPU_GRACE_S) / _CPU_SHARE
+        # No single pause makes up for a large cost: where much is written, the system charges 3 ms of its own work at
+        # once to this process, and a long gap would hide a peak.
+        latest = row[0] + max(_LONGEST_PAUSE * interval_s, reading_s / _CPU_SHARE)
+        pause_s = max(row[0] + interval_s, min(affordable, latest)) - time.monotonic()
         if limit_bytes:
-            # Whatever it costs: before it can have gone far beyond.
-            pause = min(pause, max((limit_bytes - anonymous - shmem) / _FASTEST, _SHORTEST_S))
-        if orders.wait(pause):
+            # At any cost: the tree must not get far beyond its limit before the next reading.
+            pause_s = min(pause_s, max((limit_bytes - anonymous - shmem) / _FASTEST_BYTES_PER_S, _SHORTEST_PAUSE_S))
+        listener.join(max(pause_s, 0.0))
+        if orders:
             row = tree.read()
             if row is not None:
                 columns.add(row)
                 tree.scan()
-            if orders.told == "kill" or (owned and not orders.told):
+            if orders[0] == b"kill" or (owned and not orders[0]):
                 tree.kill()
             break
         before_s = time.process_time() - tree.rollup_s
         row = tree.read()
-        # An average, for the same reason.
         reading_s += (time.process_time() - tree.rollup_s - before_s - reading_s) / 8
     cost_s, sampled_s = time.process_time() - cost_s, time.monotonic() - began
-    orders.wait(None)
+    listener.join()
     return {
-        "columns": dict(zip(COLUMNS, map(list, zip(*columns.rows(), strict=True)), strict=True)),
+        "columns": dict(zip(COLUMNS, map(list, zip(*columns.rows, strict=True)), strict=True)),
         "readings": columns.count,
         "killed_at": killed_at,
         "kernel_peak_bytes": tree.kernel_peak_bytes,
@@ -481,16 +433,16 @@ def sample(pid: int, interval_s: float, limit_bytes: int, method: str, *, owned:
 
 
 def main() -> None:
-    """Run as a script: ``sampler.py PID INTERVAL_S LIMIT_BYTES METHOD owned|free``."""
-    gc.disable()  # there is nothing to find, and looking for it takes time
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for those who are measured; this ends after them
+    """Run as a script: ``sampler.py PID INTERVAL_S LIMIT_BYTES proc|psutil owned|free``."""
+    gc.disable()  # it would find nothing, and takes time
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the measured processes; this one ends after them
     pid, interval_s, limit_bytes, method, whose = sys.argv[1:]
     read = sample(int(pid), float(interval_s), int(limit_bytes), method, owned=whose == "owned")
     try:
         sys.stdout.write(json.dumps(read))
         sys.stdout.flush()
     except OSError:
-        os._exit(1)  # nobody is left to be told
+        os._exit(1)  # the process that started it has ended
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
-"""The ways to make one N×C×H×W array of many images that are compared: those that people write, and ours.
+"""The compared ways to make one N×C×H×W array of many images: common scripts, and arraystore.
 
-Each is written as its users would write it, for what is measured is the idea and not its best version: with OpenCV,
-one image after another, in one thread; ours as every build does it. What a decoder does not take becomes zeros in all
-of them, so that all make an array of the same size.
+The scripts are written as their users write them: with OpenCV, one image after another, in one thread. In all ways, an
+image that cannot be decoded becomes zeros, so all make an array of the same size.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TypeAlias
 
@@ -16,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._api import build
-from arraystore._reading.store import Store
 from arraystore.errors import SpecError
 from arraystore.memory.calls import mark
 
@@ -26,7 +26,7 @@ Pixels: TypeAlias = npt.NDArray[np.uint8]
 Size: TypeAlias = tuple[int, int]
 Made: TypeAlias = Pixels | Path | tuple[Pixels, list[Pixels]]
 
-# The interpreter, NumPy, a decoder and the images that are being decoded, and something to spare.
+# The interpreter, NumPy, a decoder, the images that are being decoded, and some reserve.
 _BESIDE_BYTES = 200 << 20
 
 
@@ -36,15 +36,14 @@ class Strategy:
 
     Attributes:
         key: a short name, to be typed.
-        name: what it is called in a report.
-        note: what it does, in one line.
-        function: called with the sources (paths, one a slot), the height and width of a slot in pixels, and an empty
-            folder that it may write to. Returns what is there at the end: the array, uint8, (N, 3, H, W), with the list
-            that it was made of, if there is one; or the path of a file or folder that holds the array.
+        name: its name in a report.
+        note: a description in one line.
+        function: called with the sources (paths, one for each slot), the height and width of a slot in pixels, and an
+            empty folder that it may write to. Returns the array, uint8, (N, 3, H, W), and with it the list of images,
+            if there is one; or the path of a file or folder that holds the array.
         copies: how many times it holds the array's bytes in memory at its peak.
         writes: whether it leaves the array on disk.
-        largest_count: of how many images it can be asked at most, because more would take for ever; None for any
-            number.
+        largest_count: the greatest number of images that it can load in reasonable time; None for any number.
     """
 
     key: str
@@ -56,15 +55,15 @@ class Strategy:
     largest_count: int | None = None
 
     def needs(self, array_bytes: int) -> int:
-        """Return the bytes of memory that it takes at its peak, about, for an array of ``array_bytes``."""
+        """Return about how many bytes of memory it takes at its peak, for an array of ``array_bytes``."""
         return self.copies * array_bytes + _BESIDE_BYTES
 
 
 def strategies_of(names: Sequence[str] | None) -> tuple[Strategy, ...]:
-    """Return the strategies of these keys or names, in the order given and each once; None are all.
+    """Return the strategies with these keys or names, in this order and each once; all for None.
 
     Raises:
-        SpecError: there is none of that name, or no name.
+        SpecError: a name is unknown, or there are none.
     """
     if names is None:
         return STRATEGIES
@@ -74,14 +73,13 @@ def strategies_of(names: Sequence[str] | None) -> tuple[Strategy, ...]:
             keys = ", ".join(strategy.key for strategy in STRATEGIES)
             raise SpecError(f"there is no strategy {name!r}: choose from {keys}")
     if not names:
-        raise SpecError("no strategies were chosen: give at least one, or leave them out for all")
+        raise SpecError("no strategies were chosen: give at least one, or None for all")
     return tuple(dict.fromkeys(known[name] for name in names))
 
 
 def _images(sources: Sequence[str], size: Size) -> Iterator[Pixels]:
-    """Decode one image after another as people do: uint8, (H, W, 3), blue first."""
-    import cv2  # noqa: PLC0415 - what is measured is to load what it needs, and nothing else
-
+    """Decode one image after another: uint8, (H, W, 3), blue first."""
+    cv2 = import_module("cv2")  # here, so that each measured process loads only the libraries that it needs
     height, width = size
     for source in sources:
         image = cv2.imread(source)
@@ -91,9 +89,9 @@ def _images(sources: Sequence[str], size: Size) -> Iterator[Pixels]:
 
 
 def _vstack(sources: Sequence[str], size: Size, _folder: Path) -> tuple[Pixels, list[Pixels]]:
-    """Keep every image in a list, stack them, and turn the axes: the recipe that was current in 2015.
+    """Keep every image in a list, stack them, and turn the axes.
 
-    It stood in scripts, whose list lives as long as they do; so it does here.
+    In a script the list lives to the end, so it is returned as well.
     """
     mark("decoding")
     image_list = []
@@ -120,8 +118,7 @@ def _append(sources: Sequence[str], size: Size, _folder: Path) -> Pixels:
 
 
 def _chunked(sources: Sequence[str], size: Size, folder: Path) -> Path:
-    import h5py  # noqa: PLC0415 - likewise
-
+    h5py = import_module("h5py")  # see _images
     path = folder / "chunked.h5"
     shape = (3, *size)
     with h5py.File(path, "w") as file:
@@ -133,73 +130,24 @@ def _chunked(sources: Sequence[str], size: Size, folder: Path) -> Path:
     return path
 
 
-def _build(sources: Sequence[str], size: Size, target: Path | None) -> Store:
-    mark("decoding")
-    return build(sources, target, size=size, bad="keep", progress=False)
-
-
 def _ram(sources: Sequence[str], size: Size, _folder: Path) -> Pixels:
-    return _build(sources, size, None).images
+    mark("decoding")
+    return build(sources, None, size=size, bad="keep", progress=False).images
 
 
-def _npy(sources: Sequence[str], size: Size, folder: Path) -> Path:
-    path = folder / "images.store"
-    _build(sources, size, path).close()
-    return path
+def _disk(sources: Sequence[str], size: Size, folder: Path, *, name: str) -> Path:
+    mark("decoding")
+    build(sources, folder / name, size=size, bad="keep", progress=False).close()
+    return folder / name
 
 
-def _hdf5(sources: Sequence[str], size: Size, folder: Path) -> Path:
-    path = folder / "images.h5"
-    _build(sources, size, path).close()
-    return path
-
-
+_npy, _hdf5 = partial(_disk, name="images.store"), partial(_disk, name="images.h5")
 STRATEGIES = (
-    Strategy(
-        "vstack",
-        "list + np.vstack",
-        "cv2.imread and cv2.resize into a list, np.vstack, reshape, transpose; the list is still there: two copies",
-        _vstack,
-        copies=2,
-    ),
-    Strategy(
-        "stack",
-        "list + np.stack",
-        "the same with np.stack: the list and the array, two copies",
-        _stack,
-        copies=2,
-    ),
-    Strategy(
-        "append",
-        "np.append",
-        "an array that np.append copies whole for each image, so the time grows with the square of their number",
-        _append,
-        copies=2,
-        largest_count=500,
-    ),
-    Strategy("ram", "arraystore, RAM", "arraystore.build into one array that is allocated first", _ram, copies=1),
-    Strategy(
-        "npy",
-        "arraystore, .npy",
-        "arraystore.build into a folder of .npy files, whose pixels are mapped",
-        _npy,
-        copies=0,
-        writes=True,
-    ),
-    Strategy(
-        "hdf5",
-        "arraystore, HDF5",
-        "arraystore.build into one HDF5 file, whose pixels are contiguous and mapped",
-        _hdf5,
-        copies=0,
-        writes=True,
-    ),
-    Strategy(
-        "h5py",
-        "h5py, chunked",
-        "a dataset of h5py with one chunk an image, written image by image",
-        _chunked,
-        copies=0,
-        writes=True,
-    ),
+    Strategy("vstack", "list + np.vstack", "a list of images and np.vstack of it: two copies", _vstack, copies=2),
+    Strategy("stack", "list + np.stack", "a list of images and np.stack of it: two copies", _stack, copies=2),
+    Strategy("append", "np.append", "copies the whole array for each image", _append, copies=2, largest_count=500),
+    Strategy("ram", "arraystore, RAM", "arraystore.build into one array, allocated at the beginning", _ram, copies=1),
+    Strategy("npy", "arraystore, .npy", "arraystore.build into mapped .npy files", _npy, copies=0, writes=True),
+    Strategy("hdf5", "arraystore, HDF5", "arraystore.build into a mapped HDF5 file", _hdf5, copies=0, writes=True),
+    Strategy("h5py", "h5py, chunked", "an h5py dataset, written image by image", _chunked, copies=0, writes=True),
 )

@@ -9,24 +9,24 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
 from arraystore.errors import ProfileError, SpecError
 from arraystore.memory import sampler
-from arraystore.memory.report import Curve, Mark, Measurement, Outcome
+from arraystore.memory.measurement import Curve, Mark, Measurement, Start
 
 __all__ = ["MemoryTrace", "Watch", "check_options", "measurement_from"]
 
 Method = Literal["proc", "psutil"]
-_READY_S = 60  # an overloaded machine, an interpreter on a network disk
+_READY_S = 60  # to start: the machine may be overloaded, the interpreter on a network disk
 _END_S = 60
 
 
 def check_options(interval_s: float, limit_bytes: int | None) -> None:
-    """Refuse options of `Watch` that cannot be.
+    """Check options of `Watch`.
 
     Raises:
         SpecError: ``interval_s`` or ``limit_bytes`` is out of range.
@@ -38,18 +38,18 @@ def check_options(interval_s: float, limit_bytes: int | None) -> None:
 
 
 class Watch:
-    """A sampler at work on a process.
+    """A running sampler that reads the memory of a process.
 
     Args:
-        pid: of the process; its descendants count as well, the sampler itself does not.
+        pid: the number of the process. Its descendants count as well, the sampler itself does not.
         interval_s: seconds from one reading to the next.
         limit_bytes: anonymous and shared memory beyond which the sampler kills the process and its descendants.
-        method: how memory is read; by default from /proc where there is one.
-        owned: whether the sampler kills the process and its descendants if this process dies before `end`.
+        method: how memory is read: "proc" or "psutil"; None for /proc if there is one, else psutil.
+        owned: whether the sampler kills the process and its descendants if the calling process dies before `end`.
 
     Raises:
         ProfileError: the sampler could not be started, or there is no such process.
-        SpecError: ``interval_s`` or ``limit_bytes`` cannot be.
+        SpecError: ``interval_s`` or ``limit_bytes`` is out of range.
     """
 
     def __init__(
@@ -63,9 +63,9 @@ class Watch:
     ) -> None:
         check_options(interval_s, limit_bytes)
         method = method or ("proc" if Path("/proc/self/status").exists() else "psutil")
-        # psutil lies with the installed packages; what /proc needs does not, and leaving them out halves the start.
-        isolated = ["-I", "-S"] if method == "proc" else ["-I"]
         options = [str(pid), str(interval_s), str(limit_bytes or 0), method, "owned" if owned else "free"]
+        # Without the installed packages, of which only psutil is needed, the interpreter starts in half the time.
+        isolated = ["-I", "-S"] if method == "proc" else ["-I"]
         self._process = subprocess.Popen(  # noqa: S603 - our own file
             [sys.executable, *isolated, sampler.__file__, *options],
             stdin=subprocess.PIPE,
@@ -83,13 +83,13 @@ class Watch:
             raise ProfileError(f"the memory of process {pid} cannot be read: {reason}")
 
     def end(self, *, kill: bool = False) -> Mapping[str, Any]:
-        """Take a last reading, end the sampler, and return what `sampler.sample` returned.
+        """Take a last reading, end the sampler, and return the result of `sampler.sample`.
 
         Args:
             kill: whether to kill the process and its descendants after that reading.
 
         Raises:
-            ProfileError: the sampler ended before its time.
+            ProfileError: the sampler has died.
         """
         try:
             said, complaint = self._process.communicate("kill\n" if kill else "stop\n", timeout=_END_S)
@@ -98,7 +98,7 @@ class Watch:
             said, complaint = self._process.communicate()
         if self._process.returncode:
             reason = (complaint.strip().splitlines() or [f"exit code {self._process.returncode}"])[-1]
-            raise ProfileError(f"the sampler ended before its time ({reason}): what it had read is lost; measure again")
+            raise ProfileError(f"the sampler has died ({reason}), and its readings are lost: measure again")
         read: dict[str, Any] = json.loads(said)
         return read
 
@@ -114,13 +114,13 @@ class MemoryTrace:
         True
 
     Args:
-        name: of the measurement.
-        interval_s: seconds from one reading to the next; after a long reading, of many processes, it is longer.
-        method: "proc" or "psutil"; by default /proc where there is one.
+        name: the name of the measurement.
+        interval_s: seconds from one reading to the next. Where there are many processes, the pauses are longer.
+        method: "proc" or "psutil"; None for /proc if there is one, else psutil.
 
     Raises:
         ProfileError: the sampler could not be started.
-        SpecError: ``interval_s`` cannot be.
+        SpecError: ``interval_s`` is out of range.
     """
 
     def __init__(self, name: str = "trace", *, interval_s: float = 0.01, method: Method | None = None) -> None:
@@ -146,85 +146,69 @@ class MemoryTrace:
             return  # it never began
         wall_s = time.monotonic() - self._began
         with contextlib.ExitStack() as stack:
-            if error is not None:  # which matters more than a trace that is lost
+            if error is not None:  # it matters more than a lost trace
                 stack.enter_context(contextlib.suppress(ProfileError))
             read = self._watch.end()
             self._measurement = measurement_from(
                 read,
-                self._name,
                 self._began,
                 wall_s,
+                start="here",
+                name=self._name,
                 outcome="finished" if error is None else "failed",
                 reason="" if error is None else f"{type(error).__name__}: {error}",
-                marks=self._marks,
-                start="here",
+                marks=tuple(self._marks),
             )
 
     def mark(self, label: str) -> None:
-        """Note that something begins here; the curve shows it."""
+        """Begin a phase, which the curve shows under this name."""
         self._marks.append(Mark(round(time.monotonic() - self._began, 4), label))
 
     @property
     def measurement(self) -> Measurement:
-        """What the block took.
+        """The measurement of the block.
 
         Raises:
-            ProfileError: it has not ended yet.
+            ProfileError: the block has not ended yet.
         """
         if self._measurement is None:
             raise ProfileError(f"the memory trace {self._name!r} has not ended: ask for it after the block")
         return self._measurement
 
 
-def measurement_from(  # noqa: PLR0913 - what the sampler cannot know
-    read: Mapping[str, Any],
-    name: str,
-    began: float,
-    wall_s: float,
-    *,
-    outcome: Outcome = "finished",
-    reason: str = "",
-    marks: Sequence[Mark] = (),
-    start: Literal["fresh", "forked", "here"] = "fresh",
-    disk_bytes: int | None = None,
+def measurement_from(
+    read: Mapping[str, Any], began: float, wall_s: float, *, start: Start, **facts: Any
 ) -> Measurement:
-    """Return the measurement that a sampler's readings make.
+    """Return the measurement of a call from the readings of a sampler.
 
     Args:
-        read: what `Watch.end` returned.
-        name: of the measurement.
+        read: the result of `Watch.end`.
         began: when the call began, by `time.monotonic`.
         wall_s: how long it took, in seconds.
-        outcome: see `Measurement`, as for all that follow.
-        reason: why it did not finish.
-        marks: what it said on the way.
-        start: where it ran. What a forked process had from its parent is taken off.
-        disk_bytes: what it left.
+        start: where it ran. The memory that a forked process has from its parent is taken off.
+        facts: the fields of `Measurement` that the sampler cannot know, such as its name.
     """
     columns = read["columns"]
     first = int(columns["anonymous"][0])
     inherited = first if start == "forked" else 0
-    alone = start != "here" and read["processes"] == 1  # otherwise the system's own peak is that of something else
+    alone = start != "here" and read["processes"] == 1  # otherwise the recorded peak is not that of the call
+    curve = Curve.from_json(
+        {
+            **columns,
+            "seconds": [round(max(seconds - began, 0.0), 4) for seconds in columns["seconds"]],
+            "anonymous": [max(held - inherited, 0) for held in columns["anonymous"]],
+        }
+    )
     return Measurement(
-        name=name,
-        outcome=outcome,
-        reason=reason,
         wall_s=wall_s,
         cpu_s=read["cpu_s"],
-        disk_bytes=disk_bytes,
-        curve=Curve.from_json(
-            {
-                **columns,
-                "seconds": [round(max(seconds - began, 0.0), 4) for seconds in columns["seconds"]],
-                "anonymous": [max(held - inherited, 0) for held in columns["anonymous"]],
-            }
-        ),
-        marks=tuple(marks),
+        curve=curve,
         start=start,
         start_bytes=first - inherited,
         kernel_peak_bytes=(read["kernel_peak_bytes"] or None) if alone else None,
         processes=read["processes"],
         readings=read["readings"],
-        sampler_cpu_s=read["sampler_cpu_s"] * wall_s / max(read["sampled_s"], 1e-9),  # it began before and ended after
+        sampler_cpu_s=read["sampler_cpu_s"] * wall_s / max(read["sampled_s"], 1e-9),  # it ran for longer than the call
         method=read["method"],
+        **facts,
     )

@@ -1,4 +1,4 @@
-"""Memory reports that look like real ones, made up: for the tests of what draws them."""
+"""Invented memory reports that look like real ones, for the tests of table, picture and page."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from arraystore.memory.report import Curve, Mark, Measurement, MemoryReport
+from arraystore.memory import MemoryReport
+from arraystore.memory.measurement import Curve, Mark, Measurement
 
 MIB = 1 << 20
 ARRAY_BYTES = 10_000 * 3 * 256 * 256

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arraystore._common.wording import readable
+from arraystore.memory.measurement import Curve, Measurement
 from arraystore.memory.pytest_plugin import _too_much
-from arraystore.memory.report import Curve, Measurement
 
 pytest_plugins = ["pytester"]
 
@@ -161,9 +161,3 @@ def test_growth_is_from_the_start_to_the_peak(readings: list[int], start: int, l
             f"anonymous memory grew by {readable(growth)}, from {readable(start)} to {readable(max(readings))} after "
             f"{readings.index(max(readings)) / 4:.2f} s, and memory_limit allows {readable(limit)}"
         )
-
-
-def test_without_a_reading_nothing_is_known() -> None:
-    assert _too_much(Measurement("a test", "finished"), 10**12) == (
-        "memory_limit: no memory was read while the test ran, so whether it kept to its limit is not known"
-    )

@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 import typer
-from test_cli import COMMAND, alive, environment, one_line, run, wait_until
+from support.command import COMMAND, alive, environment, one_line, run, wait_until
 from typer.testing import CliRunner, Result
 
 from arraystore.cli import profile as command
 from arraystore.cli.app import app
-from arraystore.memory.report import Curve, Measurement, MemoryReport, Outcome
+from arraystore.memory import MemoryReport
+from arraystore.memory.measurement import Curve, Measurement, Outcome
 from arraystore.memory.stages import Stage
 from arraystore.memory.strategies import STRATEGIES
 
@@ -128,7 +129,7 @@ class TestWhatItDoes:
         stand.interrupted_after = number
         result = invoke("photos", "--json", tmp_path / "x.json")
         assert (result.exit_code, result.stdout) == (130, shown)
-        assert result.stderr == "arraystore: interrupted; what was written for a while is removed\n"
+        assert result.stderr == "arraystore: interrupted; temporary files are removed\n"
         assert list(tmp_path.iterdir()) == []
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
@@ -163,9 +164,10 @@ class TestWhatIsFoundBefore:
 
     def test_a_picture_without_matplotlib(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "matplotlib", None)
-        result = invoke("photos", "--plot", tmp_path / "x.png")
-        assert (result.exit_code, result.stdout) == (1, "")
-        assert result.stderr == "arraystore: matplotlib is not installed; pip install 'arraystore[plot]'\n"
+        for option in ("--plot", "--html"):
+            result = invoke("photos", option, tmp_path / "x.png")
+            assert (result.exit_code, result.stdout) == (1, "")
+            assert result.stderr == "arraystore: matplotlib is not installed; pip install 'arraystore[plot]'\n"
 
     def test_a_size(self) -> None:
         assert invoke("photos", "--size", "big").exit_code == 2
@@ -195,7 +197,7 @@ def test_an_error_is_one_line(tmp_path: Path) -> None:
     [
         (["--limit", "much"], 2, "arraystore: a size in bytes must be a number, or a text such as '8 GB'"),
         (["--timeout", "-1"], 2, "arraystore: --timeout must be a number of seconds greater than 0, not -1.0\n"),
-        (["--scratch", "/nowhere"], 2, "arraystore: scratch must be an existing folder, and '/nowhere' is none"),
+        (["--scratch", "/nowhere"], 2, "arraystore: scratch must be an existing folder, and '/nowhere' is not one"),
         (["--count", "1"], 1, "arraystore: {folder}: there are no images in this folder"),
     ],
 )
@@ -224,7 +226,7 @@ def test_an_end_by_force_leaves_nothing(number: signal.Signals, photos: Path, tm
         out, err = process.communicate(timeout=60)
         assert process.returncode == 130
         assert out == ""
-        assert err == "arraystore: interrupted; what was written for a while is removed\n"
+        assert err == "arraystore: interrupted; temporary files are removed\n"
         assert list(tmp_path.iterdir()) == []
         wait_until(lambda: not alive(process.pid), "every process of the command has ended")
     finally:
