@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
+from arraystore._common.scratch import Buffers
 from arraystore._decoding.codecs import decode_any
 from arraystore._decoding.header import Header, read_header
 from arraystore._kernels.compiled import compiled
 from arraystore._kernels.resample import Box, resize
-from arraystore._kernels.scratch import Buffers
 from arraystore.errors import DecodeError
 from arraystore.spec import ImageSpec, Placement
 
