@@ -14,9 +14,9 @@ from PIL import Image, ImageOps
 from support import images
 
 from arraystore import ImageSpec
+from arraystore._common.scratch import Buffers
 from arraystore._decoding.decode import decode_into
 from arraystore._kernels.resample import resize
-from arraystore._common.scratch import Buffers
 from arraystore.spec import Filter
 
 METHODS = {
