@@ -1,95 +1,105 @@
-"""Targets that follow the images' geometry: boxes, keypoints and masks.
+"""Targets that are moved and mirrored with their images: boxes, keypoints and masks.
 
-Coordinates are in pixels and count edges, not middles: an image W pixels wide reaches from x = 0 to x = W, a box around
-all of it is 0, 0, W, H, and mirroring takes x to W - x.
+Coordinates are in pixels. They are those of edges, not of the centers of pixels: an image that is W pixels wide reaches
+from x = 0 to x = W, a box around all of it is (0, 0, W, H), and mirroring makes W - x of x.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from arraystore._augmenting.crops import Geometry
+from arraystore._common.lazy import lazy
 from arraystore.errors import SpecError
 
-__all__ = ["FOLLOWERS", "Follower", "follow_boxes", "follow_keypoints", "follow_masks"]
+if TYPE_CHECKING:
+    from arraystore._kernels import resample
+else:  # it loads numba, and only masks need it
+    resample = lazy("arraystore._kernels.resample")
+
+__all__ = ["FOLLOWERS", "Follower", "Sizes", "follow_boxes", "follow_keypoints", "follow_masks"]
 
 Values = npt.NDArray[Any]
 Size = tuple[int, int]
 Follower = Literal["boxes", "mask", "keypoints"]
 
 
-def follow_boxes(boxes: Values, geometry: Geometry, *, slot_size: Size, size: Size) -> Values:  # noqa: ARG001 - as masks
+class Sizes(NamedTuple):
+    """Height and width in pixels, of slots and of images."""
+
+    slot: Size
+    image: Size
+
+
+def follow_boxes(boxes: Values, geometry: Geometry, sizes: Sizes) -> Values:
     """Return boxes moved, scaled and mirrored with their images, and clipped to them.
 
-    A box that its image does not show has no width or no height left. NaN, where boxes are missing, stays NaN.
+    The width or height of a box outside its image becomes 0. NaN, which stands for missing boxes, stays NaN.
 
     Args:
         boxes: (n, ..., 4), floats or integers: left, top, right, bottom in pixels of the slot.
-        geometry: (n,).
-        slot_size: height and width of the slots.
-        size: height and width of the images.
+        geometry: (n,): of the images.
+        sizes: of slots and images.
 
     Returns:
         A new array of the same shape and type; integers are rounded.
 
     Raises:
-        SpecError: these are no boxes.
+        SpecError: the array does not have this shape, or no such type.
     """
-    corners = _moved(_points("boxes", boxes, 4).reshape(*boxes.shape[:-1], 2, 2), geometry, size)
+    corners = _moved(_points("boxes", boxes, 4).reshape(*boxes.shape[:-1], 2, 2), geometry, sizes.image)
     mirrored = np.stack([geometry["hflip"], geometry["vflip"]], axis=-1) != 0
-    # Mirroring makes the left side the right one.
+    # Mirroring makes the right side of the left side.
     corners = np.where(_beside(mirrored, corners)[..., :1, :], corners[..., ::-1, :], corners)
-    return _as(np.clip(corners, 0, size[::-1]).reshape(boxes.shape), boxes.dtype)
+    return _as(np.clip(corners, 0, sizes.image[::-1]).reshape(boxes.shape), boxes.dtype)
 
 
-def follow_keypoints(points: Values, geometry: Geometry, *, slot_size: Size, size: Size) -> Values:  # noqa: ARG001
-    """Return points moved, scaled and mirrored with their images; those that an image does not show lie outside it.
+def follow_keypoints(points: Values, geometry: Geometry, sizes: Sizes) -> Values:
+    """Return points moved, scaled and mirrored with their images; they may lie outside them afterwards.
 
     Args:
         points: (n, ..., 2), floats or integers: x and y in pixels of the slot.
-        geometry: (n,).
-        slot_size: height and width of the slots.
-        size: height and width of the images.
+        geometry: (n,): of the images.
+        sizes: of slots and images.
 
     Returns:
         A new array of the same shape and type; integers are rounded.
 
     Raises:
-        SpecError: these are no points.
+        SpecError: the array does not have this shape, or no such type.
     """
-    return _as(_moved(_points("keypoints", points, 2)[..., None, :], geometry, size)[..., 0, :], points.dtype)
+    return _as(_moved(_points("keypoints", points, 2)[..., None, :], geometry, sizes.image)[..., 0, :], points.dtype)
 
 
-def follow_masks(masks: Values, geometry: Geometry, *, slot_size: Size, size: Size) -> Values:
-    """Return the part of each mask that its image shows: zero beyond the slot, and resampled as Pillow's NEAREST does.
+def follow_masks(masks: Values, geometry: Geometry, sizes: Sizes) -> Values:
+    """Return the part of each mask that its image shows; it is resampled like Pillow's NEAREST, and 0 outside the slot.
 
     Args:
         masks: (n, H, W) or (n, C, H, W), any type: a value for each pixel of the slot.
-        geometry: (n,).
-        slot_size: height and width of the slots.
-        size: height and width of the images.
+        geometry: (n,): of the images.
+        sizes: of slots and images.
 
     Returns:
         A new array of the same type, (n, h, w) or (n, C, h, w).
 
     Raises:
-        SpecError: masks are not as high and wide as slots.
+        SpecError: masks do not have the height and width of slots.
     """
-    if masks.ndim not in {3, 4} or masks.shape[-2:] != slot_size:
+    size = sizes.image
+    if masks.ndim not in {3, 4} or masks.shape[-2:] != sizes.slot:
+        height, width = sizes.slot
         raise SpecError(
-            f"a mask must have the {slot_size[0]} × {slot_size[1]} pixels of its slot, (N, H, W) or (N, C, H, W), "
+            f"a mask must have the {height} × {width} pixels of its slot, (N, H, W) or (N, C, H, W), "
             f"the target has shape {masks.shape}: take it out of follow="
         )
     out = np.zeros((*masks.shape[:-2], *size), masks.dtype)
     if _is_scaled(geometry, size):
-        from arraystore._kernels.resample import nearest  # noqa: PLC0415 - loads the compiler, and only this needs it
-
-        rows = geometry["top"][:, None] + nearest(0.0, geometry["height"], size[0], geometry["height"])
-        columns = geometry["left"][:, None] + nearest(0.0, geometry["width"], size[1], geometry["width"])
+        rows = geometry["top"][:, None] + resample.nearest(0.0, geometry["height"], size[0], geometry["height"])
+        columns = geometry["left"][:, None] + resample.nearest(0.0, geometry["width"], size[1], geometry["width"])
         for i, turn in enumerate(_turns(geometry)):
             out[i][turn] = masks[i].take(rows[i], axis=-2).take(columns[i], axis=-1)
         return out
@@ -108,17 +118,17 @@ FOLLOWERS: dict[Follower, Callable[..., Values]] = {
 }
 
 
-def _points(what: str, values: Values, length: int) -> Values:
+def _points(kind: str, values: Values, length: int) -> Values:
     if values.ndim < 2 or values.shape[-1] != length or values.dtype.kind not in "fiu":
         raise SpecError(
-            f"{what} must be numbers, (N, ..., {length}), the target has shape {values.shape} and type {values.dtype}: "
+            f"{kind} must be numbers, (N, ..., {length}), the target has shape {values.shape} and type {values.dtype}: "
             "take it out of follow="
         )
     return values.astype(np.float64)
 
 
 def _moved(points: Values, geometry: Geometry, size: Size) -> Values:
-    """Points (n, ..., k, 2), x before y, of the slots as points of the images."""
+    """Return points of the slots, (n, ..., k, 2), x before y, as points of the images."""
     corner, extent, turned = (
         _beside(np.stack([geometry[x], geometry[y]], axis=-1), points)
         for x, y in (("left", "top"), ("width", "height"), ("hflip", "vflip"))
@@ -129,11 +139,12 @@ def _moved(points: Values, geometry: Geometry, size: Size) -> Values:
 
 
 def _beside(values: Values, points: Values) -> Values:
-    """Values (n, 2) shaped so that they go with points (n, ..., k, 2)."""
+    """Reshape values (n, 2) so that they broadcast with points (n, ..., k, 2)."""
     return values.reshape(len(values), *(1,) * (points.ndim - 2), 2)
 
 
 def _as(values: Values, dtype: np.dtype[Any]) -> Values:
+    """Convert floats to a type; integers are rounded, and clipped to the limits of the type."""
     if dtype.kind == "f":
         return values.astype(dtype)
     limits = np.iinfo(dtype)
@@ -145,7 +156,7 @@ def _is_scaled(geometry: Geometry, size: Size) -> bool:
 
 
 def _turns(geometry: Geometry) -> list[tuple[Any, ...]]:
-    """For each image what mirrors the last two axes of an array."""
+    """Return for each image an index that mirrors the last two axes of an array."""
     ways = slice(None), slice(None, None, -1)
     return [
         (..., ways[vflip], ways[hflip])

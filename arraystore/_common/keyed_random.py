@@ -1,18 +1,26 @@
-"""Keyed permutations and hashes: the chance in every order, the same on every machine and in every version.
+"""Random numbers and permutations as pure functions of a key, the same on every machine and in every version.
 
-NumPy does not promise its random streams across versions, and a run must go on after an upgrade, so the hash is ours:
-SplitMix64 (Steele, Lea and Flood, Fast splittable pseudorandom number generators, OOPSLA 2014), whose finaliser is
-Stafford's variant 13 of MurmurHash3's. Its i-th output is a function of state and i, so any of them can be asked for.
+**Hash.** NumPy may change its random streams from version to version, but an interrupted run must continue after an
+upgrade. So the hash is written here: SplitMix64 (Steele, Lea and Flood, Fast splittable pseudorandom number generators,
+OOPSLA 2014), whose last step is variant 13 of Stafford's mixers for MurmurHash3. Its i-th output is a function of its
+state and i, so outputs can be computed in any order.
 
-Up to `SORTED_COUNT` numbers are permuted by sorting their hashes: any permutation is as likely as any other, and the
-last few are kept. More go through a Feistel network (Luby and Rackoff, How to construct pseudorandom permutations from
-pseudorandom functions, 1988), which takes no memory. It is the generalised one of Black and Rogaway (Ciphers with
-arbitrary finite domains, CT-RSA 2002), on pairs of numbers below a and b, where a × b is only just enough; what lands
-beyond is sent through again until it does not (their cycle walking). Two halves of whole bits, the usual choice, allow
-up to four times as many numbers as there are, and were measured to take up to seven times as long, for the walks. For
-blocks of 8,192 numbers this one takes less than 100 ns each, for any count.
+**Permutation of few numbers**, up to `SORTED_COUNT`. They are sorted by their hashes, so all permutations are equally
+likely. The last few permutations are kept.
 
-Every constant here is part of the contract: tests/test_order.py pins what comes out.
+**Permutation of more numbers.** A Feistel network computes where each number goes, without memory (Luby and Rackoff,
+How to construct pseudorandom permutations from pseudorandom functions, 1988). A number x is split into two digits,
+x = left × b + right, with left below a and right below b. In each round, one digit is replaced by itself plus a hash of
+the other digit, modulo a or b. The other digit is still known, so the round can be undone; hence no two numbers become
+the same. After some rounds the digits are put together again.
+
+This permutes the numbers below a × b, and count may be less. A result of count or more is put through the network
+again until it is below count. This is called cycle walking; it and digits below a and b are described by Black and
+Rogaway (Ciphers with arbitrary finite domains, CT-RSA 2002). Here a × b exceeds count by less than a, so it is rare.
+With digits of whole bits, the usual choice, a × b may be up to four times count; that was measured to take up to seven
+times as long. In blocks of 8,192 numbers, each number takes less than 100 ns for any count.
+
+No constant here may change, because orders would change; tests/ordering/test_order.py checks results.
 """
 
 from __future__ import annotations
@@ -24,7 +32,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["LARGEST_COUNT", "Purpose", "SORTED_COUNT", "hashed", "key_of", "permute", "uniforms"]
+__all__ = ["LARGEST_COUNT", "SORTED_COUNT", "Purpose", "hashed", "key_of", "permute", "uniforms"]
 
 LARGEST_COUNT = 1 << 62
 SORTED_COUNT = 1 << 16
@@ -32,8 +40,8 @@ SORTED_COUNT = 1 << 16
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0x94D049BB133111EB)
-# Measured at 66,000 numbers, whose digits have 257 values: two rounds leave strong patterns, three a weak one in the
-# steps between neighbors and in the digits, four and more none. Twice four cost 20 ns more.
+# Measured with 66,000 numbers, whose digits have 257 values: after two rounds there are strong patterns, after three a
+# weak one in the steps between neighbors and in the digits, after four none. Eight instead of four cost 20 ns more.
 _ROUNDS = 8
 _HALF = np.uint64(32)
 
@@ -42,7 +50,7 @@ Hashes = npt.NDArray[np.uint64]
 
 
 class Purpose(IntEnum):
-    """What a key is for, so that one seed gives each its own; a number is never given a second meaning."""
+    """The purpose of a key, so that one seed gives a different key for each. Numbers are never used again."""
 
     SHUFFLE = 1
     BLOCKS = 2
@@ -52,7 +60,10 @@ class Purpose(IntEnum):
 
 
 def hashed(key: int | Hashes, numbers: npt.NDArray[np.integer]) -> Hashes:
-    """Return for each number i ≥ 0 the i-th output of SplitMix64 with state ``key``, or its own; a new uint64 array."""
+    """Return for each number i ≥ 0 the i-th output of SplitMix64 with the state ``key``; a new uint64 array.
+
+    ``key`` may be an array that broadcasts with ``numbers``; then each number has its own state.
+    """
     state = numbers.astype(np.uint64)
     state += np.uint64(1)
     state *= _GAMMA
@@ -65,7 +76,7 @@ def hashed(key: int | Hashes, numbers: npt.NDArray[np.integer]) -> Hashes:
 
 
 def key_of(*numbers: int) -> int:
-    """Return a key of 64 bits made of numbers in [0, 2**64), in this order: the seed, the epoch, what it is for."""
+    """Return a key of 64 bits made of numbers in [0, 2**64): the seed, the epoch and the purpose, in this order."""
     key = 0
     for number in numbers:
         key = int(hashed(key, np.array([number], np.uint64))[0])
@@ -73,12 +84,12 @@ def key_of(*numbers: int) -> int:
 
 
 def uniforms(key: int, numbers: Numbers) -> npt.NDArray[np.float64]:
-    """Return for each number i ≥ 0 a float64 between 0 and 1, never either of them."""
+    """Return for each number i ≥ 0 a float64 between 0 and 1, never 0 or 1."""
     return ((hashed(key, numbers) >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
 
 
 def permute(numbers: Numbers, count: int, key: int) -> Numbers:
-    """Return where each number goes in the permutation of 0 … count - 1 that belongs to a key.
+    """Return the image of each number under the permutation of 0 … count - 1 that belongs to a key.
 
     Args:
         numbers: int64, (n,): in [0, count), in any order, not checked.
@@ -95,22 +106,24 @@ def permute(numbers: Numbers, count: int, key: int) -> Numbers:
     keys = [int(word) for word in hashed(key, np.arange(_ROUNDS))]
     moved = _feistel(numbers.astype(np.uint64), above, below, keys)
     beyond = np.flatnonzero(moved >= count)
-    while beyond.size:  # each is on a cycle with the number it came from, which is below count
+    # This ends: the network permutes, so repeating it leads back to the number it began with, which is below count.
+    while beyond.size:
         again = _feistel(moved[beyond], above, below, keys)
         moved[beyond] = again
         beyond = beyond[again >= count]
     return moved.astype(np.int64)
 
 
-# Two bytes each: 2 MiB at most are kept. The order of an epoch needs one, of shuffled blocks two at a time.
+# A number takes two bytes, so at most 2 MiB are kept. An epoch's order needs one permutation, shuffled blocks need two
+# at a time.
 @lru_cache(maxsize=16)
 def _sorted(count: int, key: int) -> npt.NDArray[np.uint16]:
-    # Stable: which of two equal hashes is first must not depend on the processor's way of sorting.
+    # Stable, because NumPy's other ways of sorting order equal hashes differently on different processors.
     return np.argsort(hashed(key, np.arange(count)), kind="stable").astype(np.uint16)
 
 
 def _feistel(numbers: Hashes, above: int, below: int, keys: list[int]) -> Hashes:
-    """Permute the numbers below ``above * below``, at most 2**31 each: their two digits change each other in turn."""
+    """Permute numbers below ``above * below``, each of which is at most 2**31; the module's text explains it."""
     left = numbers // np.uint64(below)
     right = numbers - left * np.uint64(below)
     turns = ((left, right, np.uint64(above)), (right, left, np.uint64(below)))
@@ -119,8 +132,9 @@ def _feistel(numbers: Hashes, above: int, below: int, keys: list[int]) -> Hashes
         step = hashed(key, other)
         step >>= _HALF
         step *= base
-        step >>= _HALF  # from 32 bits to [0, base) by a product, for a remainder takes ten times as long
+        # 32 random bits times base, >> 32, is in [0, base), and takes a tenth of the time of a remainder.
+        step >>= _HALF
         digit += step
-        # Modulo base: below it the difference wraps around and is huge.
+        # Modulo base: if the digit is below base, the unsigned difference wraps around and is the larger of both.
         np.minimum(digit, digit - base, out=digit)
     return left * np.uint64(below) + right

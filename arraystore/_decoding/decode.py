@@ -13,11 +13,11 @@ import cv2
 import numpy as np
 import simplejpeg
 
+from arraystore._common.scratch import Buffers
 from arraystore._decoding.codecs import decode_any
 from arraystore._decoding.header import Data, Header, Pixels, read_header
 from arraystore._kernels.compiled import compiled
 from arraystore._kernels.resample import Box, resize
-from arraystore._kernels.scratch import Buffers
 from arraystore.errors import DecodeError, Kind, Option
 from arraystore.spec import ImageSpec, Placement
 

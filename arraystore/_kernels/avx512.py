@@ -1,13 +1,18 @@
-"""512-bit instructions that kernels can call, for `arraystore._kernels.resample_avx512` and processors that have them.
+"""AVX-512 instructions as functions that kernels can call; used by `arraystore._kernels.resample_avx512`.
 
-To a kernel a register is a value like a number, an address is a plain integer, and every function here stands for one
-to eight instructions:
+numba has no vector types. Here a new numba type stands for one register of 512 bits, and each function below makes one
+to eight instructions of LLVM's intermediate language when a kernel that calls it is compiled. In a kernel:
 
-    register      64 bytes, or 16 sums of 32 bits
-    digits, sums  three registers that belong together: the lowest, middle and highest digits of 22-bit weights to the
-                  base 256, and what adds up of pixels times each of them
+    address       a plain integer
+    register      64 bytes, or 16 integers of 32 bits
+    quads         a register seen as 16 groups of four bytes: four pixels that one output byte is made of
+    digits        three registers: the low, middle and high base-256 digits of 22-bit weights
+    sums          three registers: the sums of pixel × low digit, pixel × middle digit and pixel × high digit
 
-numba's cache on disk watches a kernel's own file only: a change here shows when the kernels' file is touched.
+`arraystore._kernels.resample_avx512` says why weights have digits.
+
+When you change this file, touch the files of the kernels as well: numba's cache on disk recompiles a kernel only if the
+kernel's own file has changed.
 """
 
 from __future__ import annotations
@@ -29,7 +34,7 @@ from arraystore._kernels.compiled import compiled
 
 __all__ = [
     "add_products",
-    "compiled_wide",
+    "compiled_avx512",
     "load",
     "load_digits",
     "load_quads",
@@ -44,7 +49,7 @@ __all__ = [
     "supported",
 ]
 
-_log = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 _config: Any = numba.config  # typed in some versions only
 _I32X16, _I16X32, _I8X64 = (ir.VectorType(ir.IntType(bits), 512 // bits) for bits in (32, 16, 8))
@@ -53,13 +58,13 @@ _I32X16, _I16X32, _I8X64 = (ir.VectorType(ir.IntType(bits), 512 // bits) for bit
 def _detect() -> bool:
     if os.environ.get("ARRAYSTORE_PORTABLE", "0") != "0" or _config.DISABLE_JIT:
         return False
-    # Told to compile for another processor, or without AVX, numba would not know these instructions.
+    # With these settings numba compiles for another processor, or without AVX, and has no such instructions.
     if _config.CPU_NAME or _config.CPU_FEATURES or not _config.ENABLE_AVX:
         return False
     try:
         features = llvmlite.binding.get_host_cpu_features()
     except RuntimeError:
-        return False  # LLVM cannot tell on this platform
+        return False  # LLVM does not know the processor's features on this platform
     return all(features.get(name, False) for name in ("avx512bw", "avx512vbmi", "avx512vnni"))
 
 
@@ -68,20 +73,21 @@ _failures: list[Exception] = []
 
 
 def supported() -> bool:
-    """Whether the instructions below can be used; with ``ARRAYSTORE_PORTABLE=1`` in the environment they are not."""
+    """Return whether the instructions can be used; ``ARRAYSTORE_PORTABLE=1`` in the environment turns them off."""
     return _detected and not _failures
 
 
-def compiled_wide(signature: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """`compiled` for kernels that call the instructions below: left as they are where there are none."""
+def compiled_avx512(signature: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Compile a kernel that calls the instructions below; where they are not supported, leave it a Python function."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         if not supported():
             return function
         try:
             return compiled(signature)(function)
-        except Exception as error:  # noqa: BLE001 - whatever a future compiler dislikes, the portable kernel is there
-            _log.warning("images are resampled by the portable kernel, several times slower: %s", error)
+        except Exception as error:  # any: future versions of numba and LLVM may fail in other ways than today's
+            message = "images are resampled by the portable kernel, several times slower, because this one failed: %s"
+            _logger.warning(message, function.__name__, exc_info=True)
             _failures.append(error)
             return function
 
@@ -106,7 +112,12 @@ class _RegisterModel(models.PrimitiveModel):  # type: ignore[misc,unused-ignore]
 
 
 def _instruction(result: Any, *arguments: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Make what ``emit(builder, *values)`` builds a function of kernels with these types."""
+    """Make a function that kernels can call; ``emit(builder, *values)`` appends its instructions with llvmlite.
+
+    Args:
+        result: the numba type of its result.
+        arguments: the numba types of its arguments.
+    """
 
     def decorate(emit: Callable[..., Any]) -> Any:
         def typed(_context: Any, *_arguments: Any) -> Any:
@@ -115,13 +126,12 @@ def _instruction(result: Any, *arguments: Any) -> Callable[[Callable[..., Any]],
 
             return result(*arguments), generate
 
-        typed.__name__ = emit.__name__
-        # numba matches arguments with names, and wants as many names as arguments.
+        function: Any = typed
+        function.__name__ = emit.__name__
+        # numba matches a call's arguments with the parameters' names, so there must be a name for each.
         names = ("context", *(f"argument{i}" for i in range(len(arguments))))
-        typed.__signature__ = Signature(  # type: ignore[attr-defined]
-            [Parameter(name, Parameter.POSITIONAL_ONLY) for name in names]
-        )
-        return intrinsic(typed)
+        function.__signature__ = Signature([Parameter(name, Parameter.POSITIONAL_ONLY) for name in names])
+        return intrinsic(function)
 
     return decorate
 
@@ -139,9 +149,9 @@ def _tuple(builder: Any, values: list[Any]) -> Any:
     return together
 
 
-def _read(builder: Any, address: Any, at: int = 0) -> Any:
-    place = builder.add(address, address.type(at))
-    return builder.load(builder.inttoptr(place, _I32X16.as_pointer()), align=1)
+def _read(builder: Any, address: Any, offset: int = 0) -> Any:
+    address = builder.add(address, address.type(offset))
+    return builder.load(builder.inttoptr(address, _I32X16.as_pointer()), align=1)
 
 
 def _splat(builder: Any, value: Any) -> Any:
@@ -154,25 +164,26 @@ def _each(value: int) -> Any:
 
 
 def _multiply_add(builder: Any, sums: Any, pixels: Any, weights: Any) -> Any:
-    # Declared as before LLVM 22, which takes bytes: newer ones still read the older form.
+    # vpdpbusd: multiply 64 unsigned bytes (pixels) by 64 signed bytes (weights), and add each four neighboring products
+    # to one of 16 sums. From LLVM 22 on the operands are declared as bytes; it still accepts this older declaration.
     return _call(builder, "llvm.x86.avx512.vpdpbusd.512", _I32X16, sums, pixels, weights)
 
 
 @_instruction(_register, types.intp)
 def load(builder: Any, address: Any) -> Any:
-    """A register from memory."""
+    """Load a register from memory."""
     return _read(builder, address)
 
 
 @_instruction(_three, types.intp)
 def load_digits(builder: Any, address: Any) -> Any:
-    """Three registers from memory, one after another."""
+    """Load three registers that lie one after the other in memory."""
     return _tuple(builder, [_read(builder, address, 64 * i) for i in range(3)])
 
 
 @_instruction(_three, types.intp)
 def spread_digits(builder: Any, address: Any) -> Any:
-    """Three 32-bit words from memory, each to all 16 places of a register."""
+    """Load three 32-bit words from memory, and repeat each 16 times to fill a register."""
     words = builder.inttoptr(address, ir.ArrayType(ir.IntType(32), 3).as_pointer())
     loaded = builder.load(words, align=4)
     return _tuple(builder, [_splat(builder, builder.extract_value(loaded, i)) for i in range(3)])
@@ -180,16 +191,16 @@ def spread_digits(builder: Any, address: Any) -> Any:
 
 @_instruction(types.void, types.intp, types.uint64, _register)
 def store_masked(builder: Any, address: Any, mask: Any, register: Any) -> Any:
-    """Store the bytes whose bit is set in the mask; no others are touched."""
-    place = builder.inttoptr(address, _I8X64.as_pointer())
+    """Store the bytes of a register whose bits are set in the mask; leave the memory of the others alone."""
+    pointer = builder.inttoptr(address, _I8X64.as_pointer())
     bits = builder.bitcast(mask, ir.VectorType(ir.IntType(1), 64))
     pixels = builder.bitcast(register, _I8X64)
-    _call(builder, "llvm.masked.store.v64i8.p0", ir.VoidType(), pixels, place, ir.IntType(32)(1), bits)
+    _call(builder, "llvm.masked.store.v64i8.p0", ir.VoidType(), pixels, pointer, ir.IntType(32)(1), bits)
 
 
 @_instruction(types.void, types.intp, types.intp, _register)
 def store_pieces(builder: Any, address: Any, step: Any, register: Any) -> Any:
-    """The first three quarters of a register, 16 bytes each, ``step`` bytes apart."""
+    """Store the first three quarters of a register, 16 bytes each, at addresses that are ``step`` bytes apart."""
     for piece in range(3):
         mask = ir.Constant(ir.VectorType(ir.IntType(32), 4), list(range(4 * piece, 4 * piece + 4)))
         quarter = builder.shuffle_vector(register, register, mask)
@@ -199,23 +210,25 @@ def store_pieces(builder: Any, address: Any, step: Any, register: Any) -> Any:
 
 @_instruction(_register, _register, _register)
 def permute(builder: Any, index: Any, register: Any) -> Any:
-    """Byte i of the result is byte ``index[i]`` of the register."""
+    """Reorder bytes (vpermb): byte i of the result is byte ``index[i]`` of the register."""
     register, index = (builder.bitcast(value, _I8X64) for value in (register, index))
     return builder.bitcast(_call(builder, "llvm.x86.avx512.permvar.qi.512", _I8X64, register, index), _I32X16)
 
 
 @_instruction(_four, types.intp, types.intp, types.intp, types.intp, types.uint64)
 def load_quads(builder: Any, *rows_and_mask: Any) -> Any:
-    """Interleave four rows: 64 quads of a byte of each.
+    """Load 64 bytes from each of four rows, and interleave them: quad i has byte i of each row.
 
-    As the processor's unpacking does within each quarter of a register; `pack` undoes it. Bytes outside the mask are
-    not read and count as zero.
+    The 64 quads fill four registers, not in the order of i, but as the processor's instructions interleave: within each
+    quarter of a register (16 bytes). `pack` works within quarters too, and so restores the order. Bytes whose bits are
+    not set in the mask are not read and count as zero.
     """
     *rows, mask = rows_and_mask
     bits, nothing = builder.bitcast(mask, ir.VectorType(ir.IntType(1), 64)), ir.Constant(_I8X64, [0] * 64)
-    places = [builder.inttoptr(row, _I8X64.as_pointer()) for row in rows]
+    pointers = [builder.inttoptr(row, _I8X64.as_pointer()) for row in rows]
     a, b, c, d = (
-        _call(builder, "llvm.masked.load.v64i8.p0", _I8X64, place, ir.IntType(32)(1), bits, nothing) for place in places
+        _call(builder, "llvm.masked.load.v64i8.p0", _I8X64, pointer, ir.IntType(32)(1), bits, nothing)
+        for pointer in pointers
     )
 
     def interleave(x: Any, y: Any, kind: Any, *, upper: bool) -> Any:
@@ -233,20 +246,20 @@ def load_quads(builder: Any, *rows_and_mask: Any) -> Any:
 
 @_instruction(_three, _three, _register, _three)
 def add_products(builder: Any, sums: Any, quads: Any, weights: Any) -> Any:
-    """Add 16 quads times their weights to the sums, digit by digit."""
+    """Add 16 quads, multiplied by the digits of their weights, to the sums of each digit."""
     digits = ((builder.extract_value(sums, i), builder.extract_value(weights, i)) for i in range(3))
     return _tuple(builder, [_multiply_add(builder, total, quads, digit) for total, digit in digits])
 
 
 @_instruction(_three)
 def no_products(builder: Any) -> Any:
-    """Sums of nothing, but for the half that makes dropping the fraction round."""
+    """Return sums to start from: zero, and in the low digit 2²¹, one half, so that `pixels` rounds to the nearest."""
     return _tuple(builder, [_each(1 << 21), _each(0), _each(0)])
 
 
 @_instruction(_register, _three)
 def pixels(builder: Any, sums: Any) -> Any:
-    """Put the digits of 16 sums together, and drop the fraction."""
+    """Return 16 pixels, not yet clamped to bytes: (low + 256 × middle + 65536 × high) >> 22."""
     low, middle, high = (builder.extract_value(sums, i) for i in range(3))
     middle = builder.add(middle, builder.shl(high, _each(8)))
     return builder.ashr(builder.add(low, builder.shl(middle, _each(8))), _each(22))
@@ -254,9 +267,12 @@ def pixels(builder: Any, sums: Any) -> Any:
 
 @_instruction(_register, _register, _three)
 def pixels_of_quad(builder: Any, quads: Any, weights: Any) -> Any:
-    """`pixels` where four taps are all: the highest digit first, shifted up under way, spares two additions."""
+    """Return 16 pixels that are made of one quad each, in fewer instructions than `add_products` and `pixels`.
+
+    One sum starts with the high digit, and is shifted left by 8 bits before each lower digit is added.
+    """
     low, middle, high = (builder.extract_value(weights, i) for i in range(3))
-    total = _multiply_add(builder, _each(1 << 5), quads, high)  # the half that rounds, 1 << 21, after two shifts
+    total = _multiply_add(builder, _each(1 << 5), quads, high)  # two shifts make it 1 << 21, the half that rounds
     total = _multiply_add(builder, builder.shl(total, _each(8)), quads, middle)
     total = _multiply_add(builder, builder.shl(total, _each(8)), quads, low)
     return builder.ashr(total, _each(22))
@@ -264,6 +280,6 @@ def pixels_of_quad(builder: Any, quads: Any, weights: Any) -> Any:
 
 @_instruction(_register, _register, _register, _register, _register)
 def pack(builder: Any, *pixels: Any) -> Any:
-    """Clamp four times 16 integers to bytes; each quarter of the result has a quarter of all four."""
+    """Clamp four registers of 16 integers to 0 … 255; each quarter of the result is made of a quarter of each."""
     pairs = [_call(builder, "llvm.x86.avx512.packssdw.512", _I16X32, *pixels[i : i + 2]) for i in (0, 2)]
     return builder.bitcast(_call(builder, "llvm.x86.avx512.packuswb.512", _I8X64, *pairs), _I32X16)

@@ -1,31 +1,39 @@
-"""How kernels are compiled: by numba, so that an install needs no compiler, once a machine."""
+"""How kernels are compiled: by numba, which needs no C compiler on the user's machine."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from numba import njit
 
-__all__ = ["compiled"]
+__all__ = ["compiled", "inlined"]
 
 _log = logging.getLogger(__name__)
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-def compiled(signature: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Compile a kernel for one signature when it is defined, outside the lock, cached on disk for the next process.
+def inlined(function: _Function) -> _Function:
+    """Make a function a part of each kernel that calls it; it is not compiled by itself."""
+    return cast("_Function", njit(nogil=True, error_model="numpy", inline="always")(function))
 
-    Without a signature every process of a pool would compile at its first call; without a writable cache folder
-    (a read-only install and no home) numba refuses to compile at all, so then it is compiled for this process alone.
+
+def compiled(*signatures: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Compile a kernel for the given types of arguments when its module is imported, and cache it on disk.
+
+    The kernel runs outside the interpreter's lock. If signatures were missing, every process of a pool would compile
+    at its first call. If no cache folder is writable (a read-only installation and no home folder), numba raises a
+    RuntimeError; the kernel is then compiled for this process alone.
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        types = list(signatures)
         try:
-            kernel = njit(signature, nogil=True, cache=True, error_model="numpy")(function)
+            kernel = njit(types, nogil=True, cache=True, error_model="numpy")(function)
         except RuntimeError as error:
             _log.warning("kernels are compiled anew in each process, set NUMBA_CACHE_DIR to keep them: %s", error)
-            kernel = njit(signature, nogil=True, error_model="numpy")(function)
+            kernel = njit(types, nogil=True, error_model="numpy")(function)
         return kernel  # type: ignore[no-any-return,unused-ignore]  # numba has no types
 
     return decorate

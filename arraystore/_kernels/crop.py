@@ -1,11 +1,11 @@
-"""The kernels that cut windows out of slots and write them into a batch: mirrored, in another layout, as floats.
+"""Cut windows out of slots and write them into a batch: mirrored, in another layout, as floats.
 
-One pass: each row of the window is moved from the slot to where it goes, or, where it becomes floats, through scratch
-rows that stay in the first cache. The loops are plain; there is one for each pair of layouts and direction, so that
-each has strides that the compiler knows and turns into vector instructions, mirrored and interleaved ones too.
-Measured in benchmarks/augment.py against a plain copy of the bytes that are written.
+All happens in one pass. Each row of a window is moved from the slot into the batch; if it becomes floats, it is moved
+into scratch rows first, which stay in the first cache. There is one plain loop for each pair of layouts and each
+direction, so that the compiler knows the distances between bytes and makes vector instructions, also for mirrored and
+interleaved pixels. benchmarks/augment.py compares this with a plain copy of the bytes that are written.
 
-Windows may lie partly outside the slot, where `fill` takes the pixels' place; nothing outside the arrays is touched.
+Windows may lie partly outside the slot; these pixels are filled with one value. No byte outside the arrays is touched.
 """
 
 from __future__ import annotations
@@ -15,28 +15,31 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from arraystore._kernels.compiled import compiled
+from arraystore._kernels.compiled import compiled, inlined
 
-__all__ = ["Form", "KINDS", "READ_ONLY", "form_of", "write_crops", "write_image"]
+__all__ = ["KINDS", "READ_ONLY", "Form", "form_of", "write_crops", "write_image"]
 
 Pixels = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 Four = tuple[int, int, int, int]
+Offset = Any  # np.uintp; see `blend_rows` in `arraystore._kernels.resample` for why offsets are unsigned
 
 KINDS = ("uint8", "float32", "float16", "bfloat16")
 READ_ONLY = "Array(uint8, 1, 'C', True, aligned=True)"  # accepts writable arrays as well
-_BAND_BYTES = 1024  # converted at once: enough to be worth a call, few enough to stay in the first cache with patterns
+# A band is as many rows as are converted to floats at once: enough to be worth a call, few enough to stay in the first
+# cache together with their scales and biases.
+_BAND_BYTES = 1024
 
 
 class Form(NamedTuple):
-    """What images become.
+    """The form of a batch's images.
 
     Attributes:
-        sides: height, width, 1 for planes or 0 for interleaved channels, and the place of the type in `KINDS`.
-        scale: float32: what each value of some output rows is multiplied with, (C, rows x width) in planes, or
-            (1, rows x width x C); for uint8, empty.
-        bias: likewise, what is added then.
+        sides: height, width, 1 for planes or 0 for interleaved channels, and the index of the type in `KINDS`.
+        scale: float32: the factor of each value of a band of output rows, (C, rows x width) for planes, or
+            (1, rows x width x C); empty for uint8.
+        bias: float32: the summand of each such value, of the same shape.
     """
 
     sides: Four
@@ -44,7 +47,7 @@ class Form(NamedTuple):
     bias: Floats
 
 
-def form_of(  # noqa: PLR0913 - what an image is, each once
+def form_of(
     kind: str,
     channels: int,
     height: int,
@@ -59,11 +62,11 @@ def form_of(  # noqa: PLR0913 - what an image is, each once
     Args:
         kind: one of `KINDS`.
         channels: how many.
-        height: rows.
-        width: columns.
+        height: of the image.
+        width: of the image.
         planar: whether channels are planes, or interleaved.
-        scale: (C,) or one for all: value x scale + bias, in single precision, is what a gray level becomes.
-        bias: likewise.
+        scale: (C,) or one for all channels: a gray level becomes value x scale + bias, in single precision.
+        bias: (C,) or one for all channels.
     """
     sides = (height, width, int(planar), KINDS.index(kind))
     if kind == "uint8":
@@ -77,145 +80,191 @@ def form_of(  # noqa: PLR0913 - what an image is, each once
     return Form(sides, *patterns)
 
 
-@compiled(f"void({READ_ONLY}, uintp, uintp, boolean, uint8[::1], uintp, uintp, boolean, uintp, uintp, boolean)")
-def _move_row(  # noqa: C901, PLR0912, PLR0913 - a loop for each pair of layouts, or the compiler cannot vectorise them
-    source: Pixels,
-    start: Any,
-    source_plane: Any,
-    source_planar: bool,  # noqa: FBT001 - compiled for plain arguments
-    target: Pixels,
-    place: Any,
-    target_plane: Any,
-    target_planar: bool,  # noqa: FBT001
-    channels: Any,
-    count: Any,
-    mirrored: bool,  # noqa: FBT001
+# Each of these moves ``count`` pixels of one row from offset a of the source to offset o of the target.
+
+
+@inlined
+def _copy(source: Pixels, a: Offset, target: Pixels, o: Offset, count: Offset, mirrored: int) -> None:
+    """Move pixels of one channel."""
+    if mirrored:
+        a += count - np.uintp(1)
+        for i in range(count):
+            target[o + i] = source[a - i]
+    else:
+        for i in range(count):
+            target[o + i] = source[a + i]
+
+
+@inlined
+def _interleave(
+    source: Pixels, a: Offset, plane: Offset, target: Pixels, o: Offset, count: Offset, mirrored: int
 ) -> None:
-    """Move ``count`` pixels of one row. Offsets are unsigned: see `arraystore._kernels.resample`."""
+    """Move pixels of three channels from planes, ``plane`` bytes apart, to interleaved channels."""
     one, two, three = np.uintp(1), np.uintp(2), np.uintp(3)
-    last = count - one
+    b, c = a + plane, a + plane * two
+    if mirrored:
+        last = count - one
+        a, b, c = a + last, b + last, c + last
+        for i in range(count):
+            target[o + i * three] = source[a - i]
+            target[o + i * three + one] = source[b - i]
+            target[o + i * three + two] = source[c - i]
+    else:
+        for i in range(count):
+            target[o + i * three] = source[a + i]
+            target[o + i * three + one] = source[b + i]
+            target[o + i * three + two] = source[c + i]
+
+
+@inlined
+def _separate(
+    source: Pixels, a: Offset, target: Pixels, o: Offset, plane: Offset, count: Offset, mirrored: int
+) -> None:
+    """Move pixels of three interleaved channels to planes, ``plane`` bytes apart."""
+    one, two, three = np.uintp(1), np.uintp(2), np.uintp(3)
+    p, q = o + plane, o + plane * two
+    if mirrored:
+        last = count - one
+        o, p, q = o + last, p + last, q + last
+        for i in range(count):
+            target[o - i] = source[a + i * three]
+            target[p - i] = source[a + i * three + one]
+            target[q - i] = source[a + i * three + two]
+    else:
+        for i in range(count):
+            target[o + i] = source[a + i * three]
+            target[p + i] = source[a + i * three + one]
+            target[q + i] = source[a + i * three + two]
+
+
+@inlined
+def _mirror_interleaved(source: Pixels, a: Offset, target: Pixels, o: Offset, count: Offset) -> None:
+    """Mirror pixels of three interleaved channels."""
+    one, two, three = np.uintp(1), np.uintp(2), np.uintp(3)
+    a += (count - one) * three
+    for i in range(count):
+        target[o + i * three] = source[a - i * three]
+        target[o + i * three + one] = source[a - i * three + one]
+        target[o + i * three + two] = source[a - i * three + two]
+
+
+@inlined
+def _copy_strided(
+    source: Pixels, a: Offset, a_step: Offset, target: Pixels, o: Offset, o_step: Offset, count: Offset, mirrored: int
+) -> None:
+    """Move pixels of one channel; they are ``a_step`` and ``o_step`` bytes apart."""
+    last = count - np.uintp(1)
+    for i in range(count):
+        target[o + i * o_step] = source[a + (last - i if mirrored else i) * a_step]
+
+
+@compiled(f"void({READ_ONLY}, uintp, uintp, int64, uint8[::1], uintp, uintp, int64, uintp, uintp, int64)")
+def _move_row(
+    source: Pixels,
+    a: Offset,
+    source_plane: Offset,
+    source_planar: int,
+    target: Pixels,
+    o: Offset,
+    target_plane: Offset,
+    target_planar: int,
+    channels: Offset,
+    count: Offset,
+    mirrored: int,
+) -> None:
+    """Move ``count`` pixels of one row, of any layout and number of channels, to another layout."""
+    one, three = np.uintp(1), np.uintp(3)
     if channels == one or (source_planar and target_planar):
         for channel in range(channels):
-            a, o = start + channel * source_plane, place + channel * target_plane
-            if mirrored:
-                a += last
-                for i in range(count):
-                    target[o + i] = source[a - i]
-            else:
-                for i in range(count):
-                    target[o + i] = source[a + i]
+            _copy(source, a + channel * source_plane, target, o + channel * target_plane, count, mirrored)
     elif source_planar == target_planar and not mirrored:
-        for i in range(count * channels):
-            target[place + i] = source[start + i]
+        _copy(source, a, target, o, count * channels, 0)
     elif channels != three:
-        source_pixel, target_pixel = one if source_planar else channels, one if target_planar else channels
+        a_step, o_step = one if source_planar else channels, one if target_planar else channels
+        a_channel, o_channel = source_plane if source_planar else one, target_plane if target_planar else one
         for channel in range(channels):
-            a = start + channel * (source_plane if source_planar else one)
-            o = place + channel * (target_plane if target_planar else one)
-            for i in range(count):
-                target[o + i * target_pixel] = source[a + (last - i if mirrored else i) * source_pixel]
+            _copy_strided(
+                source, a + channel * a_channel, a_step, target, o + channel * o_channel, o_step, count, mirrored
+            )
     elif source_planar:
-        a, b, c = start, start + source_plane, start + source_plane * two
-        if mirrored:
-            a, b, c = a + last, b + last, c + last
-            for i in range(count):
-                target[place + i * three] = source[a - i]
-                target[place + i * three + one] = source[b - i]
-                target[place + i * three + two] = source[c - i]
-        else:
-            for i in range(count):
-                target[place + i * three] = source[a + i]
-                target[place + i * three + one] = source[b + i]
-                target[place + i * three + two] = source[c + i]
+        _interleave(source, a, source_plane, target, o, count, mirrored)
     elif target_planar:
-        a, b, c = place, place + target_plane, place + target_plane * two
-        if mirrored:
-            a, b, c = a + last, b + last, c + last
-            for i in range(count):
-                target[a - i] = source[start + i * three]
-                target[b - i] = source[start + i * three + one]
-                target[c - i] = source[start + i * three + two]
-        else:
-            for i in range(count):
-                target[a + i] = source[start + i * three]
-                target[b + i] = source[start + i * three + one]
-                target[c + i] = source[start + i * three + two]
+        _separate(source, a, target, o, target_plane, count, mirrored)
     else:
-        end = start + last * three
-        for i in range(count):
-            target[place + i * three] = source[end - i * three]
-            target[place + i * three + one] = source[end - i * three + one]
-            target[place + i * three + two] = source[end - i * three + two]
+        _mirror_interleaved(source, a, target, o, count)
 
 
 @compiled("void(uint8[::1], float32[::1], float32[::1], uintp, uint8[::1], uintp, int64)")
-def _convert(  # noqa: PLR0913 - compiled for plain arguments
-    pixels: Pixels, scale: Floats, bias: Floats, count: Any, out: Pixels, place: Any, kind: int
-) -> None:
-    """Write ``pixels[i] * scale[i] + bias[i]``, i below ``count``, as values ``place`` and following of ``out``."""
+def _convert(pixels: Pixels, scale: Floats, bias: Floats, count: Offset, out: Pixels, begin: Offset, kind: int) -> None:
+    """Write ``pixels[i] * scale[i] + bias[i]`` for each i below ``count`` as value ``begin + i`` of ``out``."""
     if kind == 1:
         floats = out.view(np.float32)
         for i in range(count):
-            floats[place + i] = np.float32(pixels[i]) * scale[i] + bias[i]
+            floats[begin + i] = np.float32(pixels[i]) * scale[i] + bias[i]
         return
-    # numba has neither type: rounded to the nearest, ties to even, as integers. It widens what 32 bits add up to.
+    # numba has neither bfloat16 nor float16. The bits of a float32 are rounded as an integer, to nearest, ties to even.
+    # numba makes 64-bit integers of sums of 32-bit ones, hence the conversions.
     u32, halves = np.uint32, out.view(np.uint16)
-    if kind == 3:
+    if kind == 3:  # bfloat16 is the upper half of a float32
         for i in range(count):
             bits = np.float32(np.float32(pixels[i]) * scale[i] + bias[i]).view(np.uint32)
-            halves[place + i] = np.uint16(u32(bits + u32(0x7FFF) + ((bits >> u32(16)) & u32(1))) >> u32(16))
+            halves[begin + i] = np.uint16(u32(bits + u32(0x7FFF) + ((bits >> u32(16)) & u32(1))) >> u32(16))
         return
-    # Fabian Giesen's float_to_half_fast3_rtne (gist.github.com/rygorous/2156668), without NaN, which cannot come here.
+    # float16: Fabian Giesen's float_to_half_fast3_rtne (gist.github.com/rygorous/2156668), without its case for NaN,
+    # which no gray level becomes. ``size`` is the number without its sign. ``normal`` is the result from 2**-14 on: the
+    # bias of the exponent changes from 127 to 15. The constant is (15 - 127) << 23, and 0xFFF, which rounds.
     for i in range(count):
         bits = np.float32(np.float32(pixels[i]) * scale[i] + bias[i]).view(np.uint32)
         size = u32(bits & u32(0x7FFFFFFF))
         normal = u32(size + u32(0xC8000FFF) + ((size >> u32(13)) & u32(1))) >> u32(13)
-        # Adding a half moves the digits of a small number to where a subnormal one has them, and rounds.
+        # Below 2**-14 float16 counts in units of 2**-24. That is the last digit of 0.5 as a float32, so adding 0.5
+        # rounds to it, and subtracting the bits of 0.5 leaves the count.
         small = u32(np.float32(size.view(np.float32) + np.float32(0.5)).view(np.uint32) - u32(0x3F000000))
         half = small if size < u32(0x38800000) else min(normal, u32(0x7C00))
-        halves[place + i] = np.uint16(half | ((bits ^ size) >> u32(16)))
+        halves[begin + i] = np.uint16(half | ((bits ^ size) >> u32(16)))
 
 
 @compiled(
     f"void({READ_ONLY}, int64, UniTuple(int64, 4), int32[::1], int64, uint8[::1], int64, UniTuple(int64, 4), "
     "float32[:, ::1], float32[:, ::1], uint8[::1])"
 )
-def write_image(  # noqa: PLR0913 - compiled for plain arguments
+def write_image(
     source: Pixels,
     start: int,
     shape: Four,
     window: npt.NDArray[np.int32],
     fill: int,
     out: Pixels,
-    place: int,
+    out_index: int,
     sides: Four,
     scale: Floats,
     bias: Floats,
     band: Pixels,
 ) -> None:
-    """Write one image's window; a kernel for kernels.
+    """Write the window of one image into a batch; called by kernels.
 
     Args:
         source: uint8, flat; only read.
-        start: where the image begins in it.
-        shape: the image's channels, height, width, and whether channels are planes.
+        start: the byte of ``source`` that the image begins at.
+        shape: the image's channels, height, width, and 1 if its channels are planes, else 0.
         window: a row of `arraystore._augmenting.crops.GEOMETRY`, with the height and width of ``sides``.
-        fill: what stands where the window is outside the image.
+        fill: the value of pixels outside the image.
         out: uint8, flat: the bytes of a batch.
-        place: which of its images is written.
-        sides: of a `Form`; ``scale`` and ``bias`` too.
-        scale: see there.
-        bias: see there.
+        out_index: which image of the batch is written.
+        sides: see `Form`.
+        scale: see `Form`.
+        bias: see `Form`.
         band: uint8: scratch, a byte for each value of ``scale``.
     """
     channels, height, width, source_planar = shape
     rows, columns, planar, kind = sides
-    first_row, left, mirrored = int(window[0]), int(window[1]), window[4] != 0
-    low, high = max(0, -left), min(columns, width - left)  # the columns that show the image, before they are mirrored
+    first_row, left, mirrored = int(window[0]), int(window[1]), int(window[4])
+    low, high = max(0, -left), min(columns, width - left)  # the window's columns inside the image, not mirrored yet
     outside = first_row < 0 or first_row + rows > height or high - low < columns
     source_pixel, target_pixel = 1 if source_planar else channels, 1 if planar else channels
-    runs, run = (channels, columns) if planar else (1, columns * channels)  # what lies side by side in an output row
-    begin, plane = place * channels * rows * columns, rows * columns
+    # An output row consists of ``runs`` runs, each of ``run`` contiguous bytes.
+    runs, run = (channels, columns) if planar else (1, columns * channels)
+    begin, plane = out_index * channels * rows * columns, rows * columns
     direct = kind == 0
     height_of_band = rows if direct else scale.shape[1] // run
     target, target_plane = (
@@ -227,17 +276,17 @@ def write_image(  # noqa: PLR0913 - compiled for plain arguments
             target[:] = fill
         for y in range(top, bottom):
             down = first_row + (rows - 1 - y if window[5] else y)
-            at = (y - top) * run
+            row_offset = (y - top) * run
             if 0 <= down < height and low < high:
                 _move_row(
                     source,
                     np.uintp(start + (down * width + left + low) * source_pixel),
                     np.uintp(height * width),
-                    source_planar != 0,
+                    source_planar,
                     target,
-                    np.uintp(at + (columns - high if mirrored else low) * target_pixel),
+                    np.uintp(row_offset + (columns - high if mirrored else low) * target_pixel),
                     np.uintp(target_plane),
-                    planar != 0,
+                    planar,
                     np.uintp(channels),
                     np.uintp(high - low),
                     mirrored,
@@ -245,22 +294,22 @@ def write_image(  # noqa: PLR0913 - compiled for plain arguments
         if not direct:
             for i in range(runs):
                 pixels = band[i * target_plane : (i + 1) * target_plane] if planar else band
-                count, into = np.uintp((bottom - top) * run), np.uintp(begin + top * run + i * plane)
-                _convert(pixels, scale[i], bias[i], count, out, into, kind)
+                count, first = np.uintp((bottom - top) * run), np.uintp(begin + top * run + i * plane)
+                _convert(pixels, scale[i], bias[i], count, out, first, kind)
 
 
 @compiled(
     f"void({READ_ONLY}, UniTuple(int64, 4), int64[::1], int32[:, ::1], int64, uint8[::1], int64[::1], "
     "UniTuple(int64, 4), float32[:, ::1], float32[:, ::1])"
 )
-def _write_crops(  # noqa: PLR0913 - compiled for plain arguments
+def _write_crops(
     source: Pixels,
     shape: Four,
     slots: Integers,
     windows: npt.NDArray[np.int32],
     fill: int,
     out: Pixels,
-    places: Integers,
+    out_indices: Integers,
     sides: Four,
     scale: Floats,
     bias: Floats,
@@ -269,30 +318,30 @@ def _write_crops(  # noqa: PLR0913 - compiled for plain arguments
     band = np.empty(scale.size, np.uint8)
     for k in range(slots.size):
         start = slots[k] * slot_bytes
-        write_image(source, start, shape, windows[k], fill, out, places[k], sides, scale, bias, band)
+        write_image(source, start, shape, windows[k], fill, out, out_indices[k], sides, scale, bias, band)
 
 
-def write_crops(  # noqa: PLR0913 - as the kernel
+def write_crops(
     source: Pixels,
     shape: Four,
     slots: Integers,
     windows: npt.NDArray[np.int32],
     out: Pixels,
-    places: Integers,
+    out_indices: Integers,
     form: Form,
     *,
     fill: int = 0,
 ) -> None:
-    """Write the windows of some slots into a batch, outside the interpreter's lock. What is passed is not checked.
+    """Write the windows of some slots into a batch, outside the interpreter's lock. Arguments are not checked.
 
     Args:
         source: uint8, flat: slots one after another; only read.
-        shape: of a slot: channels, height, width, and 1 where channels are planes.
+        shape: of a slot: channels, height, width, and 1 if channels are planes, else 0.
         slots: int64, (k,): which slots.
         windows: int32, (k, 6): rows of `arraystore._augmenting.crops.GEOMETRY`, with the height and width of ``form``.
         out: uint8, flat: the bytes of a batch.
-        places: int64, (k,): which of its images are written.
-        form: what the images become.
-        fill: the gray level where a window is outside its slot.
+        out_indices: int64, (k,): which images of the batch are written.
+        form: of the images of the batch.
+        fill: the gray level of pixels outside the slot.
     """
-    _write_crops(source, shape, slots, windows, fill, out, places, *form)
+    _write_crops(source, shape, slots, windows, fill, out, out_indices, *form)

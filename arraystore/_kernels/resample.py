@@ -1,16 +1,19 @@
-"""The antialiased separable resampling kernel: interleaved pixels in, planar pixels in the slot.
+"""Resample images with an antialiasing filter: first along one axis, then along the other.
 
-Pixels are bit-identical with Pillow's ``Image.resize``, whose method this follows (its src/libImaging/Resample.c): for
-each output row or column the filter's weights are computed in double precision, normalized, and rounded to 22-bit
-fixed point; the result of the first pass is rounded to 8 bits before the second. What differs is the shape of the
-work. Both passes here are one kernel, `blend_rows`: an output row is a weighted sum of whole input rows, so its inner
-loop runs over contiguous bytes of all channels alike with the same weights, and the compiler turns it into vector
-instructions. The horizontal pass is that kernel between two transposes.
+The pixels equal those of Pillow's ``Image.resize``, bit for bit. The method is Pillow's (its file
+src/libImaging/Resample.c): the weights of each output row or column are computed in double precision, normalized, and
+rounded to 22-bit fixed point (`arraystore._kernels.filters`). Each pass makes pixels of 8 bits:
 
-That is the portable way. A processor with AVX-512 VBMI and VNNI takes `arraystore._kernels.resample_avx512` instead: the same
-integers, several times as fast.
+    pixel = clip((2²¹ + sum of weight × pixel) >> 22, 0, 255)          (2²¹ is one half: it rounds to nearest)
 
-Everything heavy runs outside the interpreter's lock. Measured in benchmarks/build.py.
+The order of the work differs from Pillow's. Both passes are one kernel, `blend_rows`: an output row is a weighted sum
+of whole input rows, so its inner loop runs over contiguous bytes, with the same weights for all bytes, and the compiler
+makes vector instructions of it. The pass along the rows is the same kernel between two transposes.
+
+This is the portable way. On processors with AVX-512 VBMI and VNNI, `arraystore._kernels.resample_avx512` computes the
+same integers several times as fast.
+
+All heavy work runs outside the interpreter's lock. Measured in benchmarks/build.py.
 """
 
 from __future__ import annotations
@@ -21,13 +24,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from arraystore._kernels import resample_avx512 as wide
+from arraystore._common.scratch import Buffers, Pixels
+from arraystore._kernels import plan_avx512, resample_avx512
 from arraystore._kernels.compiled import compiled
 from arraystore._kernels.filters import Weights, weights_for
-from arraystore._kernels.scratch import Buffers, Pixels
-from arraystore.spec import Filter
 
-__all__ = ["blend_rows", "nearest", "resize"]
+__all__ = ["Box", "blend_rows", "nearest", "resize", "rows_come_first"]
 
 Box = tuple[float, float, float, float]
 
@@ -40,11 +42,22 @@ def blend_rows(
     weights: npt.NDArray[np.int32],
     out: Pixels,
 ) -> None:
-    """Write ``out[i] = clip(round(sum of weights[i, t] * rows[first[i] + t]))``; a kernel for kernels.
+    """Make each output row from its input rows: the first pass or the second; called by kernels.
 
-    Offsets are unsigned: a signed index makes numba test for Python's negative indices, which stops vectorisation.
-    Up to eight taps stay in registers; more go through a row of sums, four taps at a time. Taps beyond the count have
-    weight zero and read the last row again.
+    ``out[i] = clip((2**21 + sum over t of weights[i, t] * rows[first[i] + t]) >> 22, 0, 255)``. A tap is one term of
+    this sum. Sums of up to six taps stay in registers. Longer ones are kept in a row of sums, to which four taps are
+    added at a time. Where ``count`` is not a multiple of the taps read together, the rest have weight zero and read
+    the last row again, because the rows after it may not exist.
+
+    Offsets are unsigned: for a signed index numba checks whether it is negative, as Python's may be, and then the
+    compiler makes no vector instructions.
+
+    Args:
+        rows: uint8, (H, bytes of a row); only read.
+        first: see `arraystore._kernels.filters.Weights`; counted from row 0 of ``rows``.
+        count: see there.
+        weights: see there.
+        out: uint8, (out, bytes of a row); overwritten.
     """
     length = np.uintp(rows.shape[1])
     source = rows.reshape(rows.size)
@@ -91,18 +104,28 @@ def blend_rows(
                 target[o + i] = np.uint8(min(max(sums[i] >> 22, zero), top))
 
 
+@compiled("boolean(int64, int64, int64, int64)")
+def rows_come_first(height: int, width: int, out_height: int, out_width: int) -> bool:
+    """Return whether Pillow 13 changes the height first, and the width then. The order shows in the last bit of pixels.
+
+    It does if the height shrinks, and by more than twice the pixels that the width shrinks by.
+    """
+    shrink = height - out_height
+    return shrink > 0 and shrink > 2 * (width - out_width)
+
+
 _buffers = Buffers()
 
 
-def resize(image: Pixels, out: Pixels, *, box: Box, name: Filter) -> None:
+def resize(image: Pixels, out: Pixels, *, box: Box, name: str) -> None:
     """Resample part of an image into ``out``.
 
     Args:
-        image: uint8, (H, W) or (H, W, 3), rows contiguous; read only.
+        image: uint8, (H, W) or (H, W, 3), with contiguous rows; only read.
         out: uint8, (h, w) or (h, w, 3) with as many channels; overwritten. Its rows are contiguous, or it is the view
-            ``planes.transpose(1, 2, 0)`` of three planes whose rows are. Must not overlap ``image``.
+            ``planes.transpose(1, 2, 0)`` of three planes with contiguous rows. Must not overlap ``image``.
         box: left, top, right, bottom of the part, in pixels of ``image``; may be fractional; inside the image.
-        name: the filter.
+        name: of the filter: ``"nearest"``, or one of those in `arraystore._kernels.filters`.
     """
     height, width = out.shape[:2]
     left, top, right, bottom = box
@@ -113,13 +136,11 @@ def resize(image: Pixels, out: Pixels, *, box: Box, name: Filter) -> None:
         return
     across = weights_for(name, image.shape[1], left, right, width)
     down = weights_for(name, image.shape[0], top, bottom, height)
-    # The order of the passes shows in the last bit. Pillow 13's rule: rows first where they shrink much more.
-    shrink = image.shape[0] - height
-    rows_first = shrink > 0 and shrink > 2 * (image.shape[1] - width)
+    rows_first = rows_come_first(*image.shape[:2], height, width)
     part = image[down.low : down.high, across.low : across.high]
-    if _resize_wide(part, out, across, down, rows_first=rows_first):
+    if _resize_avx512(part, out, across, down, rows_first=rows_first):
         return
-    # numpy calls an array of one row or column contiguous whatever its strides; OpenCV looks at the strides.
+    # For arrays of one row or column NumPy's flag says contiguous whatever the strides; OpenCV needs true strides.
     dense = out.strides == (width * math.prod(out.shape[2:]), *out.shape[2:], 1)[: out.ndim]
     target = out if dense else _buffers.get("target", *out.shape)
     if rows_first:
@@ -127,36 +148,37 @@ def resize(image: Pixels, out: Pixels, *, box: Box, name: Filter) -> None:
         _blend(np.ascontiguousarray(part), down, short)
         _blend_columns(short, across, target)
     elif (left, right) == (0, width) and image.shape[1] == width:
-        _blend(np.ascontiguousarray(part), down, target)  # Pillow skips the pass too; its weights would be 0 and 1
+        # The columns stay as they are: every weight is 0 or 1, and Pillow skips this pass as well.
+        _blend(np.ascontiguousarray(part), down, target)
     else:
         narrow = _buffers.get("narrow", part.shape[0], width, *part.shape[2:])
         _blend_columns(part, across, narrow)
         _blend(narrow, down, target)
     if target is not out:
-        if wide.is_planar(out):
+        if resample_avx512.is_planar(out):
             cv2.split(target, list(out.transpose(2, 0, 1)))
         else:
             out[...] = target
 
 
-def _resize_wide(part: Pixels, out: Pixels, across: Weights, down: Weights, *, rows_first: bool) -> bool:
-    """`resize` by `arraystore._kernels.resample_avx512`; False if that is not for this processor or these sizes."""
-    planar = wide.is_planar(out)
-    columns = wide.plan_columns(across, part.shape[2] if part.ndim == 3 else 1, planar=planar)
-    rows = wide.plan_rows(down)
+def _resize_avx512(part: Pixels, out: Pixels, across: Weights, down: Weights, *, rows_first: bool) -> bool:
+    """Do the work of `resize` with AVX-512; return False where the processor or the sizes do not allow it."""
+    planar = resample_avx512.is_planar(out)
+    columns = plan_avx512.plan_columns(across, part.shape[2] if part.ndim == 3 else 1, planar=planar)
+    rows = plan_avx512.plan_rows(down)
     if columns is None or rows is None:
         return False
     if rows_first:
         short = _buffers.get("short", out.shape[0], *part.shape[1:])
-        wide.blend_rows(part, rows, short)
-        wide.blend_columns(short, columns, out)
+        resample_avx512.blend_rows(part, rows, short)
+        resample_avx512.blend_columns(short, columns, out)
     else:
-        # Columns that stay the same go through their pass as well: it turns pixels into planes on the way.
+        # This pass also runs where the width stays as it is, because it separates the pixels into planes.
         narrow = _buffers.get("narrow", part.shape[0], out.shape[1], *part.shape[2:])
         if planar:
             narrow = narrow.reshape(3, *narrow.shape[:2]).transpose(1, 2, 0)
-        wide.blend_columns(part, columns, narrow)
-        wide.blend_rows(narrow, rows, out)
+        resample_avx512.blend_columns(part, columns, narrow)
+        resample_avx512.blend_rows(narrow, rows, out)
     return True
 
 
@@ -175,15 +197,18 @@ def _blend_columns(image: Pixels, weights: Weights, out: Pixels) -> None:
 
 
 def nearest(start: float, stop: npt.ArrayLike, out_size: int, in_size: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    """Return indices of the nearest input rows, as Pillow's filter NEAREST has them: int64, (..., out).
+    """Return which input row each output row shows, as Pillow's filter NEAREST chooses it.
 
-    They are accumulated step by step, as Pillow does, so that rounding drifts the same way.
+    Positions are accumulated step by step, as in Pillow, so that the rounding errors are the same.
 
     Args:
-        start: where the stretch that is resampled begins, in rows.
-        stop: where it ends; one of these a stretch, (...).
-        out_size: how many rows each becomes.
-        in_size: how many rows the image has; one of these a stretch, (...).
+        start: where each resampled stretch of rows begins, in rows.
+        stop: (...): where each stretch ends.
+        out_size: how many rows each stretch becomes.
+        in_size: (...): how many rows the image of each stretch has.
+
+    Returns:
+        int64, (..., out_size).
     """
     step = np.asarray(np.asarray(stop, np.float32) - np.float32(start), np.float64) / out_size
     steps = np.repeat(np.asarray(step)[..., None], out_size, axis=-1)

@@ -1,8 +1,8 @@
-"""Windows of slots, resampled to one size and written into a batch: one call for all, outside the interpreter's lock.
+"""Cut windows out of slots, resample each to one size, and write them into a batch, outside the interpreter's lock.
 
-Each window is resampled by `arraystore._kernels.window_avx512`, or where that is not for it by `arraystore._kernels.window`, straight
-into the batch, or, where layout or type change, into a scratch image from which `arraystore._kernels.crop` takes it.
-Measured in benchmarks/augment.py against Pillow.
+Each window is resampled by `arraystore._kernels.window_avx512` or, where that is not possible, by
+`arraystore._kernels.window`: straight into the batch; or, if the layout or the type changes, into a scratch image that
+`arraystore._kernels.crop` then writes into the batch. benchmarks/augment.py compares this with Pillow.
 """
 
 from __future__ import annotations
@@ -10,12 +10,20 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from arraystore._kernels.avx512 import compiled_wide, supported
+from arraystore._common.scratch import Buffers
+from arraystore._kernels.avx512 import supported
 from arraystore._kernels.compiled import compiled
 from arraystore._kernels.crop import READ_ONLY, Form, write_image
-from arraystore._kernels.scratch import Buffers
-from arraystore._kernels.window import SOURCE_WINDOW, SPAN, SourceWindow, Span, fill_span, resample_window, taps_for
-from arraystore._kernels.window_avx512 import READ_BYTES, TABLES, Tables, resample_window_wide, tables_for
+from arraystore._kernels.window import (
+    AXIS_WEIGHTS,
+    SOURCE_WINDOW,
+    AxisWeights,
+    SourceWindow,
+    fill_axis_weights,
+    resample_window,
+    taps_for,
+)
+from arraystore._kernels.window_avx512 import CHUNK_BYTES, TABLES, Tables, resample_window_avx512, tables_for
 
 __all__ = ["write_resized_crops"]
 
@@ -23,136 +31,104 @@ Pixels = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
 Window = npt.NDArray[np.int32]
 Four = tuple[int, int, int, int]
-Room = tuple[Integers, Integers, npt.NDArray[np.int32]]
+
+# Room for the weights of a window's rows, or of its columns: the arguments of `fill_axis_weights` that it overwrites.
+_Room = tuple[Integers, Integers, npt.NDArray[np.int32]]
 _ROOM = "Tuple((int64[::1], int64[::1], int32[::1]))"
-_BATCH = (
-    f"{READ_ONLY}, UniTuple(int64, 4), int64[::1], int32[:, ::1], uint8[::1], int64[::1], UniTuple(int64, 4), "
-    "float32[:, ::1], float32[:, ::1], uint8[::1], uint8[::1], uint8[::1]"
-)
 
 
-@compiled(f"Tuple(({_ROOM}, {_ROOM}))(UniTuple(int64, 4), UniTuple(int64, 4))")
-def _rooms(shape: Four, sides: Four) -> tuple[Room, Room]:
-    """Room for the weights of columns and of rows, for any window of a slot."""
-    height, width = sides[0], sides[1]
-    return (
-        (np.empty(width, np.int64), np.empty(width, np.int64), np.empty(width * taps_for(shape[2], width), np.int32)),
-        (
-            np.empty(height, np.int64),
-            np.empty(height, np.int64),
-            np.empty(height * taps_for(shape[1], height), np.int32),
-        ),
-    )
+@compiled(f"{_ROOM}(int64, int64)")
+def _room_for(in_size: int, out_size: int) -> _Room:
+    weights = out_size * taps_for(in_size, out_size)
+    return np.empty(out_size, np.int64), np.empty(out_size, np.int64), np.empty(weights, np.int32)
 
 
 @compiled(
-    f"Tuple(({SOURCE_WINDOW}, {SPAN}, {SPAN}))(int64, UniTuple(int64, 4), int32[::1], UniTuple(int64, 4), {_ROOM}, {_ROOM})"
+    f"Tuple(({SOURCE_WINDOW}, {AXIS_WEIGHTS}, {AXIS_WEIGHTS}))"
+    f"(int64, UniTuple(int64, 4), int32[::1], UniTuple(int64, 4), {_ROOM}, {_ROOM})"
 )
-def _prepare(  # noqa: PLR0913 - compiled for plain arguments
-    slot: int, shape: Four, window: Window, sides: Four, across: Room, down: Room
-) -> tuple[SourceWindow, Span, Span]:
-    """What the kernels of one window want to know: where it is, and its weights."""
+def _prepare(
+    slot: int, shape: Four, window: Window, sides: Four, across: _Room, down: _Room
+) -> tuple[SourceWindow, AxisWeights, AxisWeights]:
+    """Return where a window lies in the source, the weights of its columns, and the weights of its rows."""
     channels, height, width, planar = shape
     planes, unit = (channels, 1) if planar else (1, channels)
     top, left, rows, columns = int(window[0]), int(window[1]), int(window[2]), int(window[3])
     start = slot * channels * height * width + (top * width + left) * unit
     return (
         (start, width * unit, height * width, planes, unit, rows, columns),
-        fill_span(columns, sides[1], window[4] != 0, across[0], across[1], across[2]),
-        fill_span(rows, sides[0], window[5] != 0, down[0], down[1], down[2]),
+        fill_axis_weights(columns, sides[1], int(window[4]), across[0], across[1], across[2]),
+        fill_axis_weights(rows, sides[0], int(window[5]), down[0], down[1], down[2]),
     )
 
 
-@compiled(f"void({_BATCH})")
-def _write_resized_crops(  # noqa: PLR0913 - compiled for plain arguments
+_BATCH = (
+    f"{READ_ONLY}, UniTuple(int64, 4), int64[::1], int32[:, ::1], uint8[::1], int64[::1], UniTuple(int64, 4), "
+    "float32[:, ::1], float32[:, ::1], uint8[::1], uint8[::1], uint8[::1]"
+)
+
+
+# Compiled once for ``tables`` of None, and once more with AVX-512 where there is. numba leaves a branch out of the
+# machine code if an argument of None decides that it is never taken.
+@compiled(f"void({_BATCH}, none)", *([f"void({_BATCH}, {TABLES})"] if supported() else []))
+def _write_resized_crops(
     source: Pixels,
     shape: Four,
     slots: Integers,
     windows: Window,
     out: Pixels,
-    places: Integers,
+    out_indices: Integers,
     sides: Four,
     scale: npt.NDArray[np.float32],
     bias: npt.NDArray[np.float32],
     image: Pixels,
-    some: Pixels,
-    other: Pixels,
+    scratch: Pixels,
+    other_scratch: Pixels,
+    tables: Tables | None,
 ) -> None:
-    columns, rows = _rooms(shape, sides)
+    across_room, down_room = _room_for(shape[2], sides[1]), _room_for(shape[1], sides[0])
     direct = image.size == 0
     target, image_bytes = out if direct else image, shape[0] * sides[0] * sides[1]
     image_shape = (shape[0], sides[0], sides[1], shape[3])
     whole, band = np.zeros(6, np.int32), np.empty(scale.size, np.uint8)
     for k in range(slots.size):
-        part, across, down = _prepare(slots[k], shape, windows[k], sides, columns, rows)
-        at = places[k] * image_bytes if direct else 0
-        resample_window(source, part, across, down, target, at, some, other)
+        window, across, down = _prepare(slots[k], shape, windows[k], sides, across_room, down_room)
+        offset = out_indices[k] * image_bytes if direct else 0
+        if tables is None or not resample_window_avx512(source, window, across, down, target, offset, scratch, tables):
+            resample_window(source, window, across, down, target, offset, scratch, other_scratch)
         if not direct:
-            write_image(image, 0, image_shape, whole, 0, out, places[k], sides, scale, bias, band)
-
-
-@compiled_wide(f"void({_BATCH}, {TABLES})")
-def _write_resized_crops_wide(  # noqa: PLR0913 - compiled for plain arguments
-    source: Pixels,
-    shape: Four,
-    slots: Integers,
-    windows: Window,
-    out: Pixels,
-    places: Integers,
-    sides: Four,
-    scale: npt.NDArray[np.float32],
-    bias: npt.NDArray[np.float32],
-    image: Pixels,
-    some: Pixels,
-    other: Pixels,
-    tables: Tables,
-) -> None:
-    columns, rows = _rooms(shape, sides)
-    direct = image.size == 0
-    target, image_bytes = out if direct else image, shape[0] * sides[0] * sides[1]
-    image_shape = (shape[0], sides[0], sides[1], shape[3])
-    whole, band = np.zeros(6, np.int32), np.empty(scale.size, np.uint8)
-    for k in range(slots.size):
-        part, across, down = _prepare(slots[k], shape, windows[k], sides, columns, rows)
-        at = places[k] * image_bytes if direct else 0
-        if not resample_window_wide(source, part, across, down, target, at, some, tables):
-            resample_window(source, part, across, down, target, at, some, other)
-        if not direct:
-            write_image(image, 0, image_shape, whole, 0, out, places[k], sides, scale, bias, band)
+            write_image(image, 0, image_shape, whole, 0, out, out_indices[k], sides, scale, bias, band)
 
 
 _buffers = Buffers()
 
 
-def write_resized_crops(  # noqa: PLR0913 - as the kernel
+def write_resized_crops(
     source: Pixels,
     shape: Four,
     slots: Integers,
     windows: Window,
     out: Pixels,
-    places: Integers,
+    out_indices: Integers,
     form: Form,
 ) -> None:
-    """Write the windows of some slots into a batch, each resampled to the batch's size. What is passed is not checked.
+    """Write the windows of some slots into a batch, each resampled to the batch's size. Arguments are not checked.
 
     Args:
         source: uint8, flat: slots one after another; only read.
-        shape: of a slot: channels, height, width, and 1 where channels are planes.
+        shape: of a slot: channels, height, width, and 1 if channels are planes, else 0.
         slots: int64, (k,): which slots.
         windows: int32, (k, 6): rows of `arraystore._augmenting.crops.GEOMETRY`, each inside the slot.
         out: uint8, flat: the bytes of a batch.
-        places: int64, (k,): which of its images are written.
-        form: what the images become.
+        out_indices: int64, (k,): which images of the batch are written.
+        form: of the images of the batch.
     """
     channels, height, width, planar = shape
     rows, columns, planar_out, kind = form.sides
     unit = 1 if planar else channels
-    plane = max(height, rows) * max(width, columns) * unit + READ_BYTES
+    plane = max(height, rows) * max(width, columns) * unit + CHUNK_BYTES
     direct = kind == 0 and (planar == planar_out or channels == 1)
     image = _buffers.get("image", 0 if direct else channels * rows * columns)
-    arguments = (source, shape, slots, windows, out, places, *form)
-    scratch = image, _buffers.get("some", plane), _buffers.get("other", plane)
-    if supported():
-        _write_resized_crops_wide(*arguments, *scratch, tables_for(height, width, unit, rows, columns))
-    else:
-        _write_resized_crops(*arguments, *scratch)
+    scratch = image, _buffers.get("scratch", plane), _buffers.get("other scratch", plane)
+    tables = tables_for(height, width, unit, rows, columns) if supported() else None
+    _write_resized_crops(source, shape, slots, windows, out, out_indices, *form, *scratch, tables)

@@ -1,6 +1,7 @@
-"""Channel mean and standard deviation, from exact integer sums taken while a slot is hot in cache.
+"""Mean and standard deviation of each channel, from integer sums of each slot.
 
-Integers add up to the same total in any order, so the figures are the same for any number of workers.
+A slot is summed right after it is written, while it is in the processor's cache. Integer sums do not depend on their
+order, so the results are the same for any number of workers.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ def _sum_planes(planes: npt.NDArray[np.uint8], out: npt.NDArray[np.uint64]) -> N
         total = np.uint64(0)
         squares = np.uint64(0)
         for y in range(planes.shape[1]):
-            # A row has at most 65,535 pixels, so 32 bits hold its sum of squares, and twice as many lanes.
+            # A row has at most 65,535 pixels, so 32 bits hold its sum of squares. Sums of 32 bits need half the
+            # vector registers that sums of 64 bits need.
             row_total = np.uint32(0)
             row_squares = np.uint32(0)
             row = planes[channel, y]
@@ -57,12 +59,12 @@ def mean_and_std(sums: Sequence[tuple[int, int]], pixels: int) -> tuple[tuple[fl
 
     Args:
         sums: for each channel the sum of its pixels and of their squares, as Python integers, which do not overflow.
-        pixels: how many pixels each channel has; 0 gives zeros.
+        pixels: how many pixels each channel has; for 0, mean and standard deviation are 0.
     """
     if pixels == 0:
         zeros = (0.0,) * len(sums)
         return zeros, zeros
     mean = tuple(total / pixels for total, _ in sums)
-    # The variance's numerator is an exact integer, so nothing cancels.
+    # The numerator of the variance is an exact integer: in floating point the subtraction would lose digits.
     std = tuple(math.sqrt((squares * pixels - total * total) / (pixels * pixels)) for total, squares in sums)
     return mean, std

@@ -1,9 +1,9 @@
-"""The kernel that resamples one window of an image, bilinear and antialiased, at whichever size and either way round.
+"""Resample one window of an image: bilinear, antialiased, at any size, mirrored or not.
 
-Pixels are those of Pillow's ``crop(box).resize(size, BILINEAR)``, bit for bit: `arraystore._kernels.resample` says how. There an
-image comes from a folder with few sizes, so plans are kept; here every window has a size of its own, and its weights
-are computed as it comes, which takes a tenth of the time of applying them. A mirrored window is one whose weights are
-listed backwards. `arraystore._kernels.window_avx512` does the same on a processor with AVX-512 VBMI and VNNI.
+The pixels equal those of Pillow's ``crop(box).resize(size, BILINEAR)``, bit for bit, as in
+`arraystore._kernels.resample`. There, the weights of a few sizes are cached. Here, every window has a size of its own,
+and its weights are computed when it comes, which takes a tenth of the time of applying them. To mirror a window, its
+weights are listed in reverse. `arraystore._kernels.window_avx512` does the same on processors with AVX-512.
 """
 
 from __future__ import annotations
@@ -15,56 +15,58 @@ import numpy.typing as npt
 
 from arraystore._kernels.compiled import compiled
 from arraystore._kernels.crop import READ_ONLY
-from arraystore._kernels.filters import fill_weights
-from arraystore._kernels.resample import blend_rows
+from arraystore._kernels.filters import BILINEAR, fill_weights
+from arraystore._kernels.resample import blend_rows, rows_come_first
 
 __all__ = [
+    "AXIS_WEIGHTS",
     "SOURCE_WINDOW",
+    "AxisWeights",
     "SourceWindow",
-    "SPAN",
-    "Span",
-    "fill_span",
+    "fill_axis_weights",
     "resample_window",
-    "rows_come_first",
     "taps_for",
 ]
 
 Pixels = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
+Words = npt.NDArray[np.int32]
 
-# The window: where it begins, bytes from row to row and from plane to plane, planes, bytes a pixel has in each, height
-# and width.
+# Where a window lies: the offset of its first byte, bytes from row to row, bytes from plane to plane, how many planes,
+# bytes of a pixel in each plane, height, width. Written as a numba type, too.
 SourceWindow = tuple[int, int, int, int, int, int, int]
 SOURCE_WINDOW = "UniTuple(int64, 7)"
-# Weights of rows or of columns: first and count int64, (out,), weights int32, (out, taps), as in `Weights`.
-Span = tuple[Integers, Integers, npt.NDArray[np.int32]]
-SPAN = "Tuple((int64[::1], int64[::1], int32[:, ::1]))"
+# The weights of a window's rows, or of its columns: first and count, int64, (out,), and weights, int32, (out, taps), as
+# in `arraystore._kernels.filters.Weights`.
+AxisWeights = tuple[Integers, Integers, Words]
+AXIS_WEIGHTS = "Tuple((int64[::1], int64[::1], int32[:, ::1]))"
 
 
 @compiled("int64(int64, int64)")
 def taps_for(in_size: int, out_size: int) -> int:
-    """Return how many weights an output row needs at most, a multiple of four."""
+    """Return how many weights an output row has at most, rounded up to a multiple of four."""
     taps = math.ceil(max(in_size / out_size, 1.0)) * 2 + 1
     return (taps + 3) // 4 * 4
 
 
-@compiled(f"{SPAN}(int64, int64, boolean, int64[::1], int64[::1], int32[::1])")
-def fill_span(  # noqa: PLR0913 - compiled for plain arguments
-    in_size: int,
-    out_size: int,
-    mirrored: bool,  # noqa: FBT001
-    first: Integers,
-    count: Integers,
-    room: npt.NDArray[np.int32],
-) -> Span:
-    """Fill in the weights that make ``out_size`` rows of all ``in_size``, the last one first if mirrored.
+@compiled(f"{AXIS_WEIGHTS}(int64, int64, int64, int64[::1], int64[::1], int32[::1])")
+def fill_axis_weights(
+    in_size: int, out_size: int, mirrored: int, first: Integers, count: Integers, weight_room: Words
+) -> AxisWeights:
+    """Compute the weights that resample ``in_size`` rows to ``out_size``.
 
-    ``first`` and ``count`` have a place for each; ``room`` has `taps_for` places for each, and they are returned.
+    Args:
+        in_size: rows of the window.
+        out_size: rows of the output.
+        mirrored: 1 if the last row comes first, else 0.
+        first: int64, (out_size,): overwritten, and returned.
+        count: int64, (out_size,): overwritten, and returned.
+        weight_room: int32: overwritten; room for `taps_for` weights for each output row.
     """
     taps = taps_for(in_size, out_size)
-    weights = room[: out_size * taps].reshape(out_size, taps)
+    weights = weight_room[: out_size * taps].reshape(out_size, taps)
     weights[:] = 0
-    fill_weights(1, 1.0, in_size, 0.0, float(in_size), first, count, weights)
+    fill_weights(BILINEAR, 1.0, in_size, 0.0, float(in_size), first, count, weights)
     if mirrored:
         for i in range(out_size // 2):
             j = out_size - 1 - i
@@ -75,75 +77,71 @@ def fill_span(  # noqa: PLR0913 - compiled for plain arguments
     return first, count, weights
 
 
-@compiled("boolean(int64, int64, int64, int64)")
-def rows_come_first(height: int, width: int, out_height: int, out_width: int) -> bool:
-    """Whether Pillow 13 resamples down the columns first: it shows in the last bit. See `arraystore._kernels.resample`."""
-    shrink = height - out_height
-    return shrink > 0 and shrink > 2 * (width - out_width)
-
-
 @compiled("void(uint8[::1], int64, int64, int64, uint8[::1])")
 def _transpose(pixels: Pixels, rows: int, columns: int, unit: int, target: Pixels) -> None:
-    """Swap rows and columns of pixels of ``unit`` bytes, in blocks that stay in the first cache."""
-    source_step, target_step, wide = np.uintp(columns * unit), np.uintp(rows * unit), np.uintp(unit)
+    """Swap rows and columns of pixels of ``unit`` bytes, 16 rows at a time, which stay in the first cache."""
+    source_step, target_step, pixel_bytes = np.uintp(columns * unit), np.uintp(rows * unit), np.uintp(unit)
     for top in range(0, rows, 16):
         bottom = min(top + 16, rows)
         for x in range(np.uintp(columns)):
             for y in range(np.uintp(top), np.uintp(bottom)):
-                for k in range(wide):
-                    target[x * target_step + y * wide + k] = pixels[y * source_step + x * wide + k]
+                for k in range(pixel_bytes):
+                    target[x * target_step + y * pixel_bytes + k] = pixels[y * source_step + x * pixel_bytes + k]
 
 
-@compiled("void(uint8[::1], int64, " + SPAN + ", uint8[::1], int64)")
-def _blend(pixels: Pixels, row_bytes: int, span: Span, target: Pixels, place: int) -> None:
-    first, count, weights = span
+@compiled(f"void(uint8[::1], int64, {AXIS_WEIGHTS}, uint8[::1], int64)")
+def _blend(pixels: Pixels, row_bytes: int, axis: AxisWeights, target: Pixels, offset: int) -> None:
+    """Call `blend_rows` for flat arrays; the output begins at byte ``offset`` of ``target``."""
+    first, count, weights = axis
     size = first.size * row_bytes
     rows = pixels[: pixels.size // row_bytes * row_bytes].reshape(pixels.size // row_bytes, row_bytes)
-    blend_rows(rows, first, count, weights, target[place : place + size].reshape(first.size, row_bytes))
+    blend_rows(rows, first, count, weights, target[offset : offset + size].reshape(first.size, row_bytes))
 
 
-@compiled(f"void({READ_ONLY}, {SOURCE_WINDOW}, {SPAN}, {SPAN}, uint8[::1], int64, uint8[::1], uint8[::1])")
-def resample_window(  # noqa: PLR0913 - compiled for plain arguments
+@compiled(
+    f"void({READ_ONLY}, {SOURCE_WINDOW}, {AXIS_WEIGHTS}, {AXIS_WEIGHTS}, uint8[::1], int64, uint8[::1], uint8[::1])"
+)
+def resample_window(
     source: Pixels,
-    part: SourceWindow,
-    across: Span,
-    down: Span,
+    window: SourceWindow,
+    across: AxisWeights,
+    down: AxisWeights,
     target: Pixels,
-    place: int,
-    some: Pixels,
-    other: Pixels,
+    offset: int,
+    scratch: Pixels,
+    other_scratch: Pixels,
 ) -> None:
-    """Resample a window; a kernel for kernels.
+    """Resample a window; called by kernels.
 
     Args:
         source: uint8, flat; only read.
-        part: which window of it.
-        across: its columns' weights.
-        down: its rows' weights.
-        target: uint8, flat; overwritten from ``place`` on: as many planes, or interleaved pixels.
-        place: where in it.
-        some: scratch: a plane of the larger of both heights and the larger of both widths.
-        other: likewise.
+        window: where it lies in ``source``.
+        across: the weights of its columns.
+        down: the weights of its rows.
+        target: uint8, flat; overwritten from ``offset`` on, with planes or interleaved pixels as in ``source``.
+        offset: a byte of ``target``.
+        scratch: uint8, flat: room for a plane with the larger of both heights and the larger of both widths.
+        other_scratch: uint8, flat: room for another such plane.
     """
-    start, row_step, plane_step, planes, unit, height, width = part
+    start, row_step, plane_step, planes, unit, height, width = window
     out_height, out_width = down[0].size, across[0].size
-    run = width * unit
+    row_bytes = width * unit
     for plane in range(planes):
-        at = np.uintp(start + plane * plane_step)
+        first_byte = np.uintp(start + plane * plane_step)
         for y in range(height):
-            o, a = np.uintp(y * run), at + np.uintp(y * row_step)
-            for i in range(np.uintp(run)):
-                some[o + i] = source[a + i]
+            o, a = np.uintp(y * row_bytes), first_byte + np.uintp(y * row_step)
+            for i in range(np.uintp(row_bytes)):
+                scratch[o + i] = source[a + i]
         rows = height
         if rows_come_first(height, width, out_height, out_width):
-            _blend(some, run, down, other, 0)
-            some, other = other, some
+            _blend(scratch, row_bytes, down, other_scratch, 0)
+            scratch, other_scratch = other_scratch, scratch
             rows = out_height
-        _transpose(some, rows, width, unit, other)
-        _blend(other, rows * unit, across, some, 0)
-        begin = place + plane * out_height * out_width * unit
+        _transpose(scratch, rows, width, unit, other_scratch)
+        _blend(other_scratch, rows * unit, across, scratch, 0)
+        plane_offset = offset + plane * out_height * out_width * unit
         if rows == height:
-            _transpose(some, out_width, rows, unit, other)
-            _blend(other, out_width * unit, down, target, begin)
+            _transpose(scratch, out_width, rows, unit, other_scratch)
+            _blend(other_scratch, out_width * unit, down, target, plane_offset)
         else:
-            _transpose(some, out_width, rows, unit, target[begin:])
+            _transpose(scratch, out_width, rows, unit, target[plane_offset:])

@@ -1,12 +1,12 @@
-"""The order of an epoch: the pure function (seed, epoch, position) → slot.
+"""The order of an epoch: a pure function of seed, epoch and position, whose result is a slot.
 
-Any position can be asked for, alone or with others, by any number of threads, processes or machines, and the answer is
-always the same: that is what makes a run go on exactly where it was, with other ranks, workers or batches. An order
-keeps no more than the arrays it was made of. Seed and epoch become one key (`arraystore._common.keyed_random`), so neighboring
-seeds and epochs have nothing in common.
+Any positions can be asked for, in any number of threads, processes or machines, and the result is always the same. So
+an interrupted run continues exactly where it was, even with other numbers of ranks, workers or slots in a batch. An
+order keeps nothing but its arguments. One key is made of seed, epoch and purpose (`arraystore._common.keyed_random`),
+so the orders of similar seeds or epochs are unrelated.
 
-`Sequential`, `Shuffle` and `BlockShuffle` draw every slot once, `arraystore._ordering.weighted` some more often than others;
-`Chosen` and `Skip` lead the draws of another order to some of the slots only.
+`Sequential`, `Shuffle` and `BlockShuffle` draw every slot once. `arraystore._ordering.weighted` draws some slots more
+often than others. `Skip` leaves slots out of another order.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from arraystore._common.digests import array_digest
 from arraystore._common.keyed_random import LARGEST_COUNT, Purpose, hashed, key_of, permute
 from arraystore.errors import SpecError
 
-__all__ = ["BlockShuffle", "Chosen", "Order", "Sequential", "Shuffle", "Skip", "checked_positions"]
+__all__ = ["BlockShuffle", "Order", "Sequential", "Shuffle", "Skip", "checked_positions"]
 
 Indices = npt.NDArray[np.int64]
 
 
 class Order(Protocol):
-    """Which slot each position of an epoch draws; unchangeable, and equal in all threads and processes."""
+    """Which slot each position of an epoch draws; immutable, and the same in all threads and processes."""
 
     @property
     def n(self) -> int:
@@ -42,12 +42,12 @@ class Order(Protocol):
     def repeats(self) -> bool:
         """Whether a slot may be drawn twice in an epoch."""
 
-    def draw(self, epoch: int, positions: Indices) -> Indices:
+    def draw(self, epoch: int, positions: Indices, /) -> Indices:
         """Return the slots at positions of an epoch.
 
         Args:
             epoch: 0 or more, less than 2**64.
-            positions: int64, (p,): in [0, count), in any order, repeated or not.
+            positions: int64, (p,): in [0, count), in any order; they may repeat.
 
         Returns:
             int64, (p,): a new array.
@@ -57,7 +57,7 @@ class Order(Protocol):
         """
 
     def identity(self) -> str:
-        """Return a short text that two orders share only if they draw the same slots in every epoch."""
+        """Return a short text; two orders have the same one only if they draw the same slots in every epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Sequential:
         n: how many slots, at most 2**62.
 
     Raises:
-        SpecError: n cannot be.
+        SpecError: n is invalid.
     """
 
     n: int
@@ -79,15 +79,15 @@ class Sequential:
 
     @property
     def count(self) -> int:
-        """As many draws as slots."""
+        """How many draws an epoch has: as many as there are slots."""
         return self.n
 
-    def draw(self, epoch: int, positions: Indices) -> Indices:  # noqa: ARG002 - all epochs are alike
+    def draw(self, _epoch: int, positions: Indices, /) -> Indices:
         """Return the slots at positions of an epoch; see `Order.draw`."""
         return checked_positions(positions, self.n).copy()
 
     def identity(self) -> str:
-        """Return what tells this order from others."""
+        """Return a text that identifies this order; see `Order.identity`."""
         return f"sequential n={self.n}"
 
 
@@ -100,7 +100,7 @@ class Shuffle:
         seed: in [0, 2**64).
 
     Raises:
-        SpecError: n or seed cannot be.
+        SpecError: n or seed is invalid.
     """
 
     n: int
@@ -112,24 +112,25 @@ class Shuffle:
 
     @property
     def count(self) -> int:
-        """As many draws as slots."""
+        """How many draws an epoch has: as many as there are slots."""
         return self.n
 
-    def draw(self, epoch: int, positions: Indices) -> Indices:
+    def draw(self, epoch: int, positions: Indices, /) -> Indices:
         """Return the slots at positions of an epoch; see `Order.draw`."""
         return permute(checked_positions(positions, self.n), self.n, key_of(self.seed, epoch, Purpose.SHUFFLE))
 
     def identity(self) -> str:
-        """Return what tells this order from others."""
+        """Return a text that identifies this order; see `Order.identity`."""
         return f"shuffle n={self.n} seed={self.seed}"
 
 
 @dataclass(frozen=True, slots=True)
 class BlockShuffle:
-    """Every slot once: blocks of neighbors are shuffled, then the slots within each window of consecutive blocks.
+    """Every slot once; the store is cut into blocks, the blocks are shuffled, and then the slots of each window are.
 
-    For disks and network file systems that read neighbors much faster: an epoch reads one window after another, each
-    made of whole blocks. The last block of the store may be short; it comes up anywhere, like any other.
+    This is for disks and network file systems that read neighboring slots much faster than scattered ones. A block is a
+    run of neighboring slots, and a window is a run of blocks in shuffled order: an epoch reads window after window. The
+    last block of the store may be short; it may come anywhere in the order, like any other.
 
     Attributes:
         n: how many slots, at most 2**62.
@@ -138,7 +139,7 @@ class BlockShuffle:
         window: how many blocks a window has.
 
     Raises:
-        SpecError: one of them cannot be.
+        SpecError: one of them is invalid.
     """
 
     n: int
@@ -152,35 +153,37 @@ class BlockShuffle:
 
     @property
     def count(self) -> int:
-        """As many draws as slots."""
+        """How many draws an epoch has: as many as there are slots."""
         return self.n
 
-    def draw(self, epoch: int, positions: Indices) -> Indices:
+    def draw(self, epoch: int, positions: Indices, /) -> Indices:
         """Return the slots at positions of an epoch; see `Order.draw`."""
         if not self.n:
             return checked_positions(positions, 0).copy()
         block = min(self.block, self.n)
         whole, tail = divmod(self.n, block)
         missing = -self.n % block
-        # Chance gives the short block its place among the whole ones, which are permuted without it.
+        # Rows are blocks in shuffled order. A random number chooses the row of the short block; the whole blocks are
+        # permuted among the other rows. (64 random bits times r, >> 64, is uniform in [0, r).)
         short = key_of(self.seed, epoch, Purpose.SHORT_BLOCK) * (whole + 1) >> 64 if tail else whole
         size = min(self.window, whole + (tail > 0)) * block
         gap_window = short // (size // block)
         gap_end = min((gap_window + 1) * size, self.n + missing)
-        # Places are counted as if the short block were whole, so that each division has one divisor: what it lacks lies
-        # at the end of its window until that is shuffled, and at its own end then.
-        places = checked_positions(positions, self.n)
-        places = places + missing * (places >= gap_end - missing)
-        windows = places // size
+        # Indices are counted as if the short block were whole, so that dividing by a block's or a window's size gives
+        # the row or the window. The ``missing`` indices that no slot has form a gap: at the end of the short block's
+        # window until that window is shuffled, and at the end of the short block's row afterwards.
+        indices = checked_positions(positions, self.n)
+        indices = indices + missing * (indices >= gap_end - missing)
+        windows = indices // size
         touched = np.unique(windows)
         keys = hashed(key_of(self.seed, epoch, Purpose.WINDOW), touched)
         for window, key in zip(touched.tolist(), keys.tolist(), strict=True):
             inside = np.flatnonzero(windows == window)
             start = window * size
             count = min(size, self.n + missing - start) - missing * (window == gap_window)
-            places[inside] = start + permute(places[inside] - start, count, key)
-        places += missing * ((windows == gap_window) & (places >= short * block + tail))
-        rows, offsets = np.divmod(places, block)
+            indices[inside] = start + permute(indices[inside] - start, count, key)
+        indices += missing * ((windows == gap_window) & (indices >= short * block + tail))
+        rows, offsets = np.divmod(indices, block)
         blocks = np.full_like(rows, whole)
         others = rows != short
         rows = rows[others]
@@ -188,65 +191,20 @@ class BlockShuffle:
         return blocks * block + offsets
 
     def identity(self) -> str:
-        """Return what tells this order from others."""
+        """Return a text that identifies this order; see `Order.identity`."""
         return f"block shuffle n={self.n} seed={self.seed} block={self.block} window={self.window}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Chosen:
-    """What another order draws, as numbers of a subset: 0 is the first slot of the subset.
-
-    Attributes:
-        order: over as many slots as the subset has.
-        slots: int64, (order.n,): the subset, in any order; a read-only copy.
-
-    Raises:
-        SpecError: these are no slots, or not as many as the order draws from.
-    """
-
-    order: Order
-    slots: Indices
-    repeats: bool = field(init=False)
-
-    def __post_init__(self) -> None:
-        slots = held_array("slots", self.slots, np.int64)
-        if slots.size != self.order.n:
-            raise SpecError(f"an order over {self.order.n:,} slots cannot draw from a subset of {slots.size:,}")
-        ordered = np.sort(slots)
-        if slots.size and not 0 <= ordered[0] <= ordered[-1] < LARGEST_COUNT:
-            raise SpecError(f"slots must be 0 or more, and below 2**62, not {ordered[0]} to {ordered[-1]}")
-        object.__setattr__(self, "slots", slots)
-        object.__setattr__(self, "repeats", self.order.repeats or bool((ordered[1:] == ordered[:-1]).any()))
-
-    @property
-    def n(self) -> int:
-        """The highest slot of the subset and 1."""
-        return int(self.slots.max(initial=-1)) + 1
-
-    @property
-    def count(self) -> int:
-        """As many draws as the order has."""
-        return self.order.count
-
-    def draw(self, epoch: int, positions: Indices) -> Indices:
-        """Return the slots at positions of an epoch; see `Order.draw`."""
-        return self.slots[self.order.draw(epoch, positions)]
-
-    def identity(self) -> str:
-        """Return what tells this order from others."""
-        return f"chosen slots={array_digest(self.slots)} of {self.order.identity()}"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Skip:
-    """What another order draws, as numbers of those slots that are not skipped; it takes memory only for these.
+    """Another order over all slots but some. It takes memory for the skipped slots only.
 
     Attributes:
-        order: over the slots that are not skipped.
+        order: over as many slots as are not skipped: its draw k stands for number k of these.
         skipped: int64, (s,), sorted: the slots that are never drawn; a read-only copy.
 
     Raises:
-        SpecError: what is skipped is not sorted, or there are no such slots.
+        SpecError: the skipped slots are not sorted, or one of them does not exist.
     """
 
     order: Order
@@ -264,32 +222,33 @@ class Skip:
 
     @property
     def n(self) -> int:
-        """How many slots there are, with those that are skipped."""
+        """How many slots there are, including the skipped ones."""
         return self.order.n + self.skipped.size
 
     @property
     def count(self) -> int:
-        """As many draws as the order has."""
+        """How many draws an epoch has: as many as in the other order."""
         return self.order.count
 
     @property
     def repeats(self) -> bool:
-        """Whether the order repeats."""
+        """Whether a slot may be drawn twice in an epoch."""
         return self.order.repeats
 
-    def draw(self, epoch: int, positions: Indices) -> Indices:
+    def draw(self, epoch: int, positions: Indices, /) -> Indices:
         """Return the slots at positions of an epoch; see `Order.draw`."""
         drawn = self.order.draw(epoch, positions)
-        # Number j of the skipped slots has so many others before it; it lies before all numbers from there on.
+        # ``_before[j]`` is how many slots before skipped slot j are not skipped. Draw k stands for a slot after it if
+        # k >= _before[j]; so adding the count of such j gives the slot.
         return drawn + np.searchsorted(self._before, drawn, side="right")
 
     def identity(self) -> str:
-        """Return what tells this order from others."""
+        """Return a text that identifies this order; see `Order.identity`."""
         return f"skip slots={array_digest(self.skipped)} of {self.order.identity()}"
 
 
 def checked_positions(positions: Indices, count: int) -> Indices:
-    """Return positions as an int64 array, itself where it is one.
+    """Return positions as an int64 array; an int64 array is returned itself.
 
     Raises:
         SpecError: a position is not in [0, count).

@@ -1,8 +1,8 @@
-"""Which positions of the order each rank's batches have.
+"""Which positions of the order are in the batches of each rank.
 
-The order is cut into global batches of ``batch_size * world_size`` positions, and each rank has its own part of every
-global batch. After k batches on every rank exactly the first k global batches are consumed, so a run can go on from
-that position with other ranks or another batch size, and the slots come in the order in which they would have come.
+The order is cut into global batches of ``batch_size * world_size`` positions, and each rank gets its part of every
+global batch. After k batches on every rank, exactly the first k global batches are consumed. So a run can continue from
+that position with another number of ranks or another batch size, and the slots come in the same order.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ LAST = ("keep", "drop", "pad")
 class Share:
     """One rank's part of an epoch.
 
-    All positions are those of the global order. ``start`` is the first that has not been consumed: 0, or what `after`
-    told when a run was interrupted.
+    All positions are those of the global order. ``start`` is the first position that has not been consumed: 0, or the
+    result of `after` where a run was interrupted.
 
     Attributes:
         count: how many positions an epoch has, at most 2**62.
-        batch_size: how many of them one batch of one rank has.
-        rank: which rank this is, in [0, world_size).
+        batch_size: how many positions one batch of one rank has.
+        rank: the number of this rank, in [0, world_size).
         world_size: how many ranks there are.
-        last: what becomes of the positions that do not fill a global batch. ``"keep"`` divides them among the ranks, as
-            evenly as can be; a rank may get none, and so one batch less than others. ``"drop"`` leaves them out.
-            ``"pad"`` gives every rank a whole batch: what is missing are the first positions of the epoch once more.
+        last: how the last positions are treated if they do not fill a global batch. ``"keep"`` divides them evenly
+            among the ranks; a rank may get none, and then has one batch less than others. ``"drop"`` leaves them out.
+            ``"pad"`` fills the batch of every rank with the first positions of the epoch.
 
     Raises:
-        SpecError: one of them cannot be.
+        SpecError: one of them is invalid.
     """
 
     count: int
@@ -66,10 +66,10 @@ class Share:
         return whole + (self.last == "keep" and rest > self.rank)
 
     def positions(self, k: int, start: int = 0) -> npt.NDArray[np.int64]:
-        """Return the positions of this rank's batch number k from ``start`` on, the first being number 0.
+        """Return the positions of this rank's batch number k, counted from 0 at ``start``.
 
         Returns:
-            int64, (b,): a new array of ``batch_size`` positions, or fewer in a last batch that is kept.
+            int64, (b,): a new array of ``batch_size`` positions, or fewer in the last batch with ``last="keep"``.
 
         Raises:
             SpecError: start is not in [0, count], or k not in [0, batches(start)).
@@ -89,9 +89,9 @@ class Share:
         return (begin % self.count + np.arange(size, dtype=np.int64)) % self.count
 
     def after(self, k: int, start: int = 0) -> int:
-        """Return the first position that is not consumed when every rank has had k batches, or all that it gets.
+        """Return the first position that is not consumed after k batches on every rank, or after the end of the epoch.
 
-        It is at most count, and less at the end of an epoch whose last positions are dropped.
+        It is at most ``count``; with ``last="drop"`` it may be less at the end of the epoch.
 
         Raises:
             SpecError: start is not in [0, count], or k is negative.
@@ -105,22 +105,22 @@ class Share:
         return self.batch_size * self.world_size
 
     def _rounds(self, start: int) -> tuple[int, int]:
-        """How many whole global batches there are from a position on, and how many positions remain."""
+        """Return how many whole global batches there are from ``start`` on, and how many positions remain."""
         return divmod(self.count - whole_number("start", start, 0, self.count), self._global_size)
 
 
 def ranks(rank: int | None = None, world_size: int | None = None) -> tuple[int, int]:
-    """Return rank and world_size: as given, else those of torch.distributed where it is initialized, else 0 and 1.
+    """Return rank and world_size: the arguments; without them those of torch.distributed, if initialized, or 0 and 1.
 
     Raises:
-        SpecError: one is given without the other, or they cannot be.
+        SpecError: one is given without the other, or one is invalid.
     """
     if rank is not None and world_size is not None:
         world_size = whole_number("world_size", world_size, 1)
         return whole_number("rank", rank, 0, world_size - 1), world_size
     if rank is not None or world_size is not None:
         raise SpecError(f"rank={rank!r} and world_size={world_size!r}: give both, or neither")
-    # Who has not imported it cannot have initialized it, and importing it takes seconds.
+    # If the program has not imported it, it is not initialized. Importing it would take seconds.
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         return int(distributed.get_rank()), int(distributed.get_world_size())

@@ -1,4 +1,4 @@
-"""Orders that draw some slots more often than others: by a weight of each, or so that classes come equally often."""
+"""Orders that draw some slots more often than others: by weights, or so that all classes come equally often."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ Indices = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Weighted:
-    """Indices drawn with chances in proportion to their weights; a slot of weight 0 is never drawn.
+    """Slots drawn with probabilities in proportion to their weights; a slot of weight 0 is never drawn.
 
-    Without replacement it is as if one slot after the other were drawn from those that are left, by the keys of
-    Efraimidis and Spirakis (Weighted random sampling with a reservoir, 2006): -log(u) / weight, the least first. An
-    epoch's draws are then sorted when the first is asked for; those of the last two epochs are kept.
+    Without replacement, each draw chooses among the slots that are left. This is done by sorting: each slot gets the
+    key -log(u) / weight, where u is its random number, and the smallest keys come first (Efraimidis and Spirakis,
+    Weighted random sampling with a reservoir, 2006). All draws of an epoch are computed when the first is asked for;
+    those of the last two epochs are kept.
 
     Attributes:
         weights: float64, (n,): finite, 0 or more; a read-only copy.
@@ -33,8 +34,8 @@ class Weighted:
         replacement: whether a slot may be drawn again.
 
     Raises:
-        SpecError: a weight, or their sum, is not finite, or negative; no weight is above 0; seed or count cannot be; or
-            there are fewer weights above 0 than draws without replacement.
+        SpecError: a weight is negative or not finite, or their sum is not finite; no weight is above 0; seed or count
+            is invalid; or there are fewer weights above 0 than draws without replacement.
     """
 
     weights: npt.NDArray[np.float64]
@@ -67,7 +68,7 @@ class Weighted:
 
     @property
     def n(self) -> int:
-        """How many slots have a weight, be it 0."""
+        """How many slots there are, including those of weight 0."""
         return self.weights.size
 
     @property
@@ -75,14 +76,15 @@ class Weighted:
         """Whether a slot may be drawn again."""
         return self.replacement
 
-    def draw(self, epoch: int, positions: Indices) -> Indices:
+    def draw(self, epoch: int, positions: Indices, /) -> Indices:
         """Return the slots at positions of an epoch; see `Order.draw`."""
         positions = checked_positions(positions, self.count)
         if not self.replacement:
             return self._all_of(epoch)[positions]
         total = self._sums[-1]
+        # Slot k owns the interval from sum k - 1 to sum k of the cumulative sums; a number in [0, total) chooses one.
         aims = uniforms(key_of(self.seed, epoch, Purpose.WEIGHTED), positions) * total
-        # A product may be rounded up to the total, which lies beyond the last slot: hence the minimum.
+        # The product may be rounded up to the total, which no slot owns: hence the minimum.
         last = np.searchsorted(self._sums, total)
         drawn: Indices = np.minimum(np.searchsorted(self._sums, aims, side="right"), last).astype(np.int64, copy=False)
         return drawn
@@ -92,44 +94,46 @@ class Weighted:
             if latest == epoch:
                 return slots
         slots = np.flatnonzero(self.weights)
-        with np.errstate(over="ignore"):  # infinite for the least of weights: last
+        with np.errstate(over="ignore"):  # with a tiny weight the key may be infinite, and come last
             keys = -_logarithms(uniforms(key_of(self.seed, epoch, Purpose.WEIGHTED), slots)) / self.weights[slots]
         slots = slots[np.argsort(keys, kind="stable")[: self.count]]
-        # One step for other threads; at worst two of them sort the same epoch.
+        # Other threads see the list before or after this assignment. Two threads may sort the same epoch; that is only
+        # slower.
         self._latest[:] = [*self._latest[-1:], (epoch, slots)]
         return slots
 
     def identity(self) -> str:
-        """Return what tells this order from others."""
+        """Return a text that identifies this order; see `Order.identity`."""
         again = "with" if self.replacement else "without"
         return f"weighted {again} replacement weights={array_digest(self.weights)} seed={self.seed} count={self.count}"
 
 
 def balanced(labels: npt.ArrayLike, seed: int, *, count: int | None = None, replacement: bool = True) -> Weighted:
-    """Return an order that draws each class equally often on average, however many slots it has.
+    """Return an order that draws all classes equally often on average, even if they have different numbers of slots.
 
     Args:
         labels: (n,): the class of each slot, as codes, numbers or strings.
         seed: in [0, 2**64).
-        count: how many draws an epoch has; by default one a slot.
-        replacement: whether a slot may be drawn again. Without, the draws are balanced until a class is used up.
+        count: how many draws an epoch has; None means as many as there are slots.
+        replacement: whether a slot may be drawn again. If not, draws are balanced until all slots of a class are drawn.
 
     Raises:
-        SpecError: labels are not one a slot, or there are none; seed or count cannot be.
+        SpecError: labels do not have one axis, or there are none; seed or count is invalid.
     """
     classes = np.asarray(labels)
     if classes.ndim != 1:
-        raise SpecError(f"balanced draws need one label a slot, the shape of these is {classes.shape}")
+        raise SpecError(f"balanced draws need one label for each slot, these labels have shape {classes.shape}")
     _, codes, sizes = np.unique(classes, return_inverse=True, return_counts=True)
     return Weighted(1.0 / sizes[codes], seed, classes.size if count is None else count, replacement)
 
 
 def _logarithms(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Natural logarithms of numbers in (0, 1), with the same bits everywhere.
+    """Return natural logarithms of numbers in (0, 1), with the same bits on all machines.
 
-    The last bit of np.log depends on the processor, and would now and then swap two draws when a run moves to another
-    machine. These operations round alike on all of them. With x = m × 2**e and m near 1, log(m) is the series
-    2 (r + r³/3 + r⁵/5 + …) of r = (m - 1) / (m + 1), |r| < 0.172; terms from r²³ on are below the rounding.
+    The last bit of np.log depends on the processor, and could swap two draws when a run moves to another machine. The
+    operations here are rounded alike everywhere. With x = m × 2**e and m near 1, log(x) = log(m) + e × log(2), and
+    log(m) is the series 2 (r + r³/3 + r⁵/5 + …) with r = (m - 1) / (m + 1), |r| < 0.172. Terms from r²³ on are too
+    small to change the result.
     """
     parts, powers = np.frexp(values)
     low = parts < np.sqrt(0.5)

@@ -245,7 +245,7 @@ class _Work:
             for array, rows, at in places:
                 shown = geometry if at is None else geometry[at]
                 self.recipe.augment.apply(
-                    array, rows, shown, out, layout=layout, mean=slots.mean or None, std=slots.std or None, places=at
+                    array, rows, shown, out, layout=layout, mean=slots.mean or None, std=slots.std or None, out_rows=at
                 )
         return out
 

@@ -84,7 +84,7 @@ def test_floats(normalize: Any, dtype: Any, layout: Any) -> None:
 
 
 @pytest.mark.parametrize("crop", [RandomCrop(48), RandomResizedCrop(48)])
-def test_any_split_over_threads_and_places_gives_the_same_batch(crop: Any) -> None:
+def test_any_split_over_threads_and_rows_gives_the_same_batch(crop: Any) -> None:
     stored = slots("NCHW")
     augment = Augment(crop=crop, hflip=0.5, dtype="float32", normalize=True)
     rng = np.random.default_rng(0)
@@ -94,7 +94,7 @@ def test_any_split_over_threads_and_places_gives_the_same_batch(crop: Any) -> No
 
     def work(part: npt.NDArray[np.int64]) -> None:
         geometry = augment.sample(rows[part], seed=3, epoch=1, slot_shape=(3, 64, 80), layout="NCHW")
-        augment.apply(stored, rows[part], geometry, out, layout="NCHW", mean=MEAN, std=STD, places=part)
+        augment.apply(stored, rows[part], geometry, out, layout="NCHW", mean=MEAN, std=STD, out_rows=part)
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(work, np.array_split(rng.permutation(200), 13)))
@@ -148,7 +148,7 @@ def test_options_are_values() -> None:
     augment = Augment(
         crop=RandomResizedCrop(9), normalize=([1, 2, 3], [4, 5, 6]), dtype="float32", follow={"b": "boxes"}
     )
-    again = pickle.loads(pickle.dumps(augment))  # noqa: S301 - our own
+    again = pickle.loads(pickle.dumps(augment))
     assert augment == again
     assert hash(augment) == hash(again)
     assert augment.normalize == ((1, 2, 3), (4, 5, 6))
@@ -177,14 +177,14 @@ def test_output(options: Any, expected: tuple[Any, str]) -> None:
             {"crop": 224},
             "crop must be CenterCrop, RandomCrop, PadAndCrop or RandomResizedCrop with its size, or None, not 224",
         ),
-        ({"hflip": 1.5}, "hflip must be a chance from 0 to 1, not 1.5"),
-        ({"vflip": "yes"}, "vflip must be a chance from 0 to 1, not 'yes'"),
+        ({"hflip": 1.5}, "hflip must be a probability from 0 to 1, not 1.5"),
+        ({"vflip": "yes"}, "vflip must be a probability from 0 to 1, not 'yes'"),
         ({"dtype": "int8"}, "dtype must be one of 'uint8', 'float32', 'float16', 'bfloat16', not 'int8'"),
         ({"layout": "CHW"}, "layout must be one of 'NCHW', 'NHWC', not 'CHW'"),
         ({"normalize": True}, "normalize makes floats: choose dtype='float32', 'float16' or 'bfloat16' with it"),
         (
             {"normalize": (1, 2), "dtype": "float32"},
-            "normalize must be True, False, or (mean, std) with a number a channel each, not (1, 2)",
+            "normalize must be True, False, or (mean, std) with one number for each channel in both, not (1, 2)",
         ),
         (
             {"normalize": ((0.5,), (0.25,)), "dtype": "float32"},
@@ -200,7 +200,7 @@ def test_output(options: Any, expected: tuple[Any, str]) -> None:
                 "multiply both by 255"
             ),
         ),
-        ({"follow": ["boxes"]}, "follow must be a mapping of targets to what they are, not ['boxes']"),
+        ({"follow": ["boxes"]}, "follow must map names of targets to their kinds, not ['boxes']"),
         (
             {"follow": {"a": "box"}},
             "follow['a'] must be one of 'boxes', 'mask', 'keypoints', not 'box'",
@@ -219,7 +219,7 @@ def test_options_that_cannot_be(options: Any, message: str) -> None:
         (
             {"normalize": True},
             {},
-            "normalize=True takes the store's mean and std, and there are none: pass (mean, std)",
+            "normalize=True needs the mean and std of the store, which has none: pass (mean, std)",
         ),
         (
             {"normalize": ((1,), (2,))},
@@ -230,7 +230,7 @@ def test_options_that_cannot_be(options: Any, message: str) -> None:
             {"normalize": True},
             {"mean": (0, 1, 2), "std": (5, 0, 5)},
             (
-                "a channel of the store has the same value everywhere, so normalize=True would divide by 0: "
+                "all pixels of a channel of the store have the same value, so normalize=True would divide by 0: "
                 "pass (mean, std)"
             ),
         ),
@@ -246,7 +246,7 @@ def test_statistics_that_do_not_fit(options: Any, statistics: Any, message: str)
 
 
 def test_slots_that_are_no_images() -> None:
-    with pytest.raises(SpecError, match="only images can be augmented, with three axes a slot: these slots have shape"):
+    with pytest.raises(SpecError, match="only slots with three axes can be augmented, these slots have shape"):
         Augment().output((64, 80), "NCHW")
 
 
@@ -273,19 +273,19 @@ def test_arrays_that_do_not_fit_are_refused_before_any_memory_is_touched(crop: A
         {"out": out[:, :, :, ::-1]},
         {"out": frozen},
         {"out": out.astype(np.float32)},
-        {"places": rows + 1},
-        {"places": rows[:2]},
+        {"out_rows": rows + 1},
+        {"out_rows": rows[:2]},
     ):
         arguments: Any = {"images": stored, "rows": rows, "geometry": geometry, "out": out} | change
         with pytest.raises(
-            ValueError, match=r"slots must be|the batch must be|must be int64|rows have|another Augment"
+            ValueError, match=r"slots must be|the batch must be|must be int64|rows have|another Augment drew"
         ):
             augment.apply(**arguments, layout="NCHW")
 
 
 def test_the_compiler_is_loaded_by_the_first_batch_only() -> None:
     code = (
-        "import sys, numpy as np\nfrom arraystore._augmenting.augment import Augment, RandomCrop\n"
+        "import sys, numpy as np\nfrom arraystore import Augment, RandomCrop\n"
         "augment = Augment(crop=RandomCrop(2), follow={'m': 'mask'})\nrows = np.arange(3)\n"
         "geometry = augment.sample(rows, seed=0, epoch=0, slot_shape=(3, 4, 4), layout='NCHW')\n"
         "augment.follow_geometry({'m': np.zeros((3, 4, 4))}, geometry, slot_shape=(3, 4, 4), layout='NCHW')\n"

@@ -201,13 +201,13 @@ def test_a_window_that_never_fits_is_the_largest_allowed_in_the_middle() -> None
         (lambda: PadAndCrop(True), "padding must be a whole number from 0 to 65535, not True"),
         (
             lambda: RandomResizedCrop(8, scale=(0.5, 1.5)),
-            "scale must be (least, greatest), both more than 0 and at most 1, not (0.5, 1.5)",
+            "scale must be (smallest, largest), both more than 0 and at most 1, not (0.5, 1.5)",
         ),
         (
             lambda: RandomResizedCrop(8, ratio=(2, 1)),
-            "ratio must be (least, greatest), both more than 0, not (2, 1)",
+            "ratio must be (smallest, largest), both more than 0, not (2, 1)",
         ),
-        (lambda: RandomResizedCrop(8, ratio=1.0), "ratio must be (least, greatest), both more than 0, not 1.0"),
+        (lambda: RandomResizedCrop(8, ratio=1.0), "ratio must be (smallest, largest), both more than 0, not 1.0"),
     ],
 )
 def test_crops_that_cannot_be(make: Any, message: str) -> None:
@@ -225,6 +225,6 @@ def test_a_crop_larger_than_its_slot(crop: Crop) -> None:
         with pytest.raises(SpecError) as error:
             call()
         assert str(error.value) == (
-            f"a crop of {side[0]} × {side[1]} pixels is larger than the {height} × {width} it is cut from: "
-            "choose a smaller one, PadAndCrop, or RandomResizedCrop"
+            f"a crop of {side[0]} × {side[1]} pixels is larger than the {height} × {width} pixels it is cut from: "
+            "choose a smaller crop, PadAndCrop, or RandomResizedCrop"
         )

@@ -14,9 +14,9 @@ from PIL import Image, ImageOps
 from support import images
 
 from arraystore import ImageSpec
+from arraystore._common.scratch import Buffers
 from arraystore._decoding.decode import decode_into
 from arraystore._kernels.resample import resize
-from arraystore._kernels.scratch import Buffers
 from arraystore.spec import Filter
 
 METHODS = {
@@ -93,7 +93,7 @@ def test_any_part_equals_pillow(
 def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both kernels, whatever this processor has; where it lacks the instructions both are the portable one."""
     if request.param == "portable":
-        monkeypatch.setattr("arraystore._kernels.resample_avx512.plan_columns", lambda *_args, **_options: None)
+        monkeypatch.setattr("arraystore._kernels.plan_avx512.plan_columns", lambda *_args, **_options: None)
 
 
 @pytest.mark.usefixtures("kernel")

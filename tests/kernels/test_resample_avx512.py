@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from support.fences import Fenced
 
-from arraystore._kernels import avx512, resample
-from arraystore._kernels import resample_avx512 as wide
+from arraystore._kernels import avx512, plan_avx512, resample, resample_avx512
 from arraystore._kernels.filters import weights_for
 from arraystore.spec import Filter
 
@@ -43,36 +42,35 @@ def like(image: Pixels, height: int, width: int, *, planar: bool) -> Pixels:
 
 def plans(
     image: Pixels, box: Box, out: Pixels, name: Filter
-) -> tuple[Pixels, bool, wide.Columns | None, wide.Rows | None]:
+) -> tuple[Pixels, bool, plan_avx512.Columns | None, plan_avx512.Rows | None]:
     """The part of the image that counts, whether rows come first, and the plans."""
     left, top, right, bottom = box
     height, width = out.shape[:2]
     across = weights_for(name, image.shape[1], left, right, width)
     down = weights_for(name, image.shape[0], top, bottom, height)
-    shrink = image.shape[0] - height
-    rows_first = shrink > 0 and shrink > 2 * (image.shape[1] - width)
+    rows_first = resample.rows_come_first(*image.shape[:2], height, width)
     channels = 3 if image.ndim == 3 else 1
-    columns = wide.plan_columns(across, channels, planar=wide.is_planar(out))
+    columns = plan_avx512.plan_columns(across, channels, planar=resample_avx512.is_planar(out))
     part = image[down.low : down.high, across.low : across.high]
-    return part, rows_first, columns, wide.plan_rows(down)
+    return part, rows_first, columns, plan_avx512.plan_rows(down)
 
 
 def resize(image: Pixels, box: Box, out: Pixels, name: Filter) -> bool:
     """Both passes; False, with ``out`` left alone, if they are not for this image."""
     part, rows_first, columns, rows = plans(image, box, out, name)
-    if not wide.supported():
+    if not avx512.supported():
         assert columns is None
         assert rows is None
     if columns is None or rows is None:
         return False
     if rows_first:
         between = like(image, out.shape[0], part.shape[1], planar=False)
-        wide.blend_rows(part, rows, between)
-        wide.blend_columns(between, columns, out)
+        resample_avx512.blend_rows(part, rows, between)
+        resample_avx512.blend_columns(between, columns, out)
     else:
-        between = like(image, part.shape[0], out.shape[1], planar=wide.is_planar(out))
-        wide.blend_columns(part, columns, between)
-        wide.blend_rows(between, rows, out)
+        between = like(image, part.shape[0], out.shape[1], planar=resample_avx512.is_planar(out))
+        resample_avx512.blend_columns(part, columns, between)
+        resample_avx512.blend_rows(between, rows, out)
     return True
 
 
@@ -132,7 +130,7 @@ def test_equals_them_for_a_thousand_random_images() -> None:
         box = (left, top, width - rng.random() * width * 0.3, height - rng.random() * height * 0.3)
         name = list(FILTERS)[rng.integers(5)]
         done += check(random_pixels(rng, shape), box, (h, w), name, planar=bool(rng.integers(2)))
-    assert done > 700 if wide.supported() else done == 0
+    assert done > 700 if avx512.supported() else done == 0
 
 
 @pytest.mark.parametrize("name", FILTERS)
@@ -155,7 +153,7 @@ def test_common_shapes_are_not_left_to_the_portable_kernel(
 ) -> None:
     image = random_pixels(np.random.default_rng(1), (*image_size, *channels))
     box = (0.0, 0.0, float(image_size[1]), float(image_size[0]))
-    assert check(image, box, size, name, planar=planar) == wide.supported()
+    assert check(image, box, size, name, planar=planar) == avx512.supported()
 
 
 @pytest.mark.parametrize("shape", [(40, 21, 3), (40, 63), (40, 22, 3), (40, 64)])
@@ -165,7 +163,7 @@ def test_a_row_must_hold_a_window_and_a_group(shape: tuple[int, ...], width: int
     fits = shape[1] * channels >= 64 and width * channels >= 48
     image = random_pixels(np.random.default_rng(2), shape)
     box = (0.0, 0.0, float(shape[1]), 40.0)
-    assert check(image, box, (30, width), "bilinear", planar=True) == (fits and wide.supported())
+    assert check(image, box, (30, width), "bilinear", planar=True) == (fits and avx512.supported())
 
 
 @pytest.mark.parametrize("at_end", [True, False])
@@ -194,23 +192,23 @@ def test_no_byte_outside_the_arrays_is_touched(*, at_end: bool) -> None:
             continue
         done += 1
         narrow = fenced(between, part.shape[0], w, planes=planar)
-        wide.blend_columns(part, columns, narrow)
-        wide.blend_rows(narrow, rows, out)
+        resample_avx512.blend_columns(part, columns, narrow)
+        resample_avx512.blend_rows(narrow, rows, out)
         everything = target.place((target.room,), at_end=at_end)
         beyond = everything[: -out.size] if at_end else everything[out.size :]
         assert (beyond == 77).all()
         short = fenced(between, h, part.shape[1], planes=False)
-        wide.blend_rows(part, rows, short)
-        wide.blend_columns(short, columns, out)
+        resample_avx512.blend_rows(part, rows, short)
+        resample_avx512.blend_columns(short, columns, out)
         assert (beyond == 77).all()
-    assert done > 150 if wide.supported() else done == 0
+    assert done > 150 if avx512.supported() else done == 0
 
 
 def test_a_fence_faults() -> None:
     """The test above would notice: a read one byte past the end kills the process."""
     code = (
         f"import sys; sys.path[:0] = {sys.path!r}\n"
-        "import ctypes\nfrom fences import Fenced\n"
+        "import ctypes\nfrom support.fences import Fenced\n"
         "last = Fenced(10).place((10,), at_end=True)\n"
         "ctypes.string_at(last.ctypes.data, 10)\nprint('inside', flush=True)\nctypes.string_at(last.ctypes.data, 11)\n"
     )
@@ -232,7 +230,7 @@ def test_parts_of_larger_arrays() -> None:
         expected = Image.fromarray(part).resize((70, 60), Image.Resampling.BICUBIC)
         np.testing.assert_array_equal(out, np.asarray(expected))
     else:
-        assert not wide.supported()
+        assert not avx512.supported()
         assert (out == 77).all()
     slots[:, 5:65, 7:77] = 77
     assert (slots == 77).all()
@@ -242,7 +240,7 @@ def test_arrays_that_were_not_planned_for_are_refused() -> None:
     image, out = np.zeros((40, 100, 3), np.uint8), np.zeros((30, 50, 3), np.uint8)
     _, _, columns, rows = plans(image, (0.0, 0.0, 100.0, 40.0), out, "bilinear")
     if columns is None or rows is None:
-        assert not wide.supported()
+        assert not avx512.supported()
         return
     narrow = np.zeros((40, 50, 3), np.uint8)
     frozen, frozen_out = narrow.copy(), out.copy()
@@ -257,7 +255,7 @@ def test_arrays_that_were_not_planned_for_are_refused() -> None:
         (np.zeros((3, 40, 100), np.uint8).transpose(1, 2, 0), narrow),
     ):
         with pytest.raises(ValueError, match="planned for other arrays"):
-            wide.blend_columns(bad_image, columns, bad_out)
+            resample_avx512.blend_columns(bad_image, columns, bad_out)
     for bad_image, bad_out in (
         (narrow[1:], out),
         (narrow, out[1:]),
@@ -266,27 +264,27 @@ def test_arrays_that_were_not_planned_for_are_refused() -> None:
         (narrow[:, :, 0].copy(), out),
     ):
         with pytest.raises(ValueError, match="planned for other arrays"):
-            wide.blend_rows(bad_image, rows, bad_out)
+            resample_avx512.blend_rows(bad_image, rows, bad_out)
     with pytest.raises(ValueError, match="side by side"):
-        wide.blend_columns(image[:, ::2], columns, narrow)
+        resample_avx512.blend_columns(image[:, ::2], columns, narrow)
 
 
 def test_weights_of_more_than_three_digits_are_refused() -> None:
     weights = weights_for("bilinear", 100, 0.0, 100.0, 50)
     heavy = weights.weights.copy()
     heavy[7, 1] = 128 << 16
-    assert wide.plan_columns(replace(weights, weights=heavy), 3, planar=True) is None
-    assert wide.plan_rows(replace(weights, weights=heavy)) is None
+    assert plan_avx512.plan_columns(replace(weights, weights=heavy), 3, planar=True) is None
+    assert plan_avx512.plan_rows(replace(weights, weights=heavy)) is None
 
 
 def test_an_output_row_without_weights_reads_its_first_row_only() -> None:
     weights = weights_for("bilinear", 100, 0.0, 100.0, 50)
-    rows = wide.plan_rows(replace(weights, weights=np.zeros_like(weights.weights)))
-    assert (rows is not None) == wide.supported()
+    rows = plan_avx512.plan_rows(replace(weights, weights=np.zeros_like(weights.weights)))
+    assert (rows is not None) == avx512.supported()
     if rows is not None:
         assert (rows.last < weights.count).all()
         out = np.ones((50, 80), np.uint8)
-        wide.blend_rows(np.full((100, 80), 255, np.uint8), rows, out)
+        resample_avx512.blend_rows(np.full((100, 80), 255, np.uint8), rows, out)
         assert not out.any()
 
 
@@ -302,8 +300,9 @@ def test_an_output_row_without_weights_reads_its_first_row_only() -> None:
 )
 def test_the_portable_kernel_where_the_instructions_are_not_to_be_used(variable: str, value: str) -> None:
     code = (
-        "from types import FunctionType\nfrom arraystore import resample_wide as wide\n"
-        "assert not wide.supported()\nassert isinstance(wide.rows_kernel, FunctionType), 'compiled nevertheless'\n"
+        "from types import FunctionType\nfrom arraystore._kernels import avx512, resample_avx512\n"
+        "assert not avx512.supported()\n"
+        "assert isinstance(resample_avx512.rows_kernel, FunctionType), 'compiled nevertheless'\n"
     )
     env = {**os.environ, variable: value, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     subprocess.run([sys.executable, "-c", code], env=env, check=True, timeout=100)
@@ -331,6 +330,6 @@ def test_a_kernel_that_does_not_compile_means_not_supported(
     def broken(number: int) -> int:
         return number.no_such_attribute  # type: ignore[attr-defined,no-any-return]
 
-    assert avx512.compiled_wide("int64(int64)")(broken) is broken
-    assert not wide.supported()
+    assert avx512.compiled_avx512("int64(int64)")(broken) is broken
+    assert not avx512.supported()
     assert "resampled by the portable kernel" in caplog.text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,9 @@ from PIL import Image
 from support import images
 from support.fences import Fenced
 
-from arraystore._kernels import avx512
-from arraystore._kernels.crop import KINDS, form_of
-from arraystore._kernels.resized_crop import write_resized_crops
+from arraystore._kernels import avx512, window_avx512
+from arraystore._kernels.crop import KINDS, form_of, write_crops
+from arraystore._kernels.resized_crop import _prepare, _room_for, write_resized_crops
 
 Pixels = npt.NDArray[np.uint8]
 FLIPS = Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.FLIP_TOP_BOTTOM
@@ -53,10 +54,10 @@ def check(slots: Pixels, windows: Any, size: tuple[int, int], planar: tuple[bool
         source, target = place(source, target)
         out = target.reshape(out.shape)
     source.flags.writeable = False
-    chosen, places = np.arange(count)[::-1].copy(), np.arange(1, count + 1)
+    chosen, out_indices = np.arange(count)[::-1].copy(), np.arange(1, count + 1)
     form = form_of("uint8", channels, *size, planar=planar[1])
     shape = (channels, height, width, int(planar[0]))
-    write_resized_crops(source, shape, chosen, np.array(windows, np.int32), target, places, form)
+    write_resized_crops(source, shape, chosen, np.array(windows, np.int32), target, out_indices, form)
     for i in range(count):
         image = out[i + 1] if planar[1] else out[i + 1].transpose(2, 0, 1)
         np.testing.assert_array_equal(image, pillow(slots[chosen[i]], windows[i], size))
@@ -134,8 +135,6 @@ def test_floats_are_the_gray_levels_converted(kind: str, *, planar: bool) -> Non
     out, expected = (np.empty(gray.size, np.float32 if kind == "float32" else np.uint16) for _ in range(2))
     form = form_of(kind, 3, 64, 72, planar=planar, scale=(0.1, 0.2, 0.3), bias=(1, -2, 3))
     write_resized_crops(slots.reshape(-1), shape, places, windows, out.view(np.uint8), places, form)
-    from arraystore._kernels.crop import write_crops  # noqa: PLC0415 - which test_crops.py checks
-
     write_crops(gray.reshape(-1), (3, 64, 72, 1), places, whole, expected.view(np.uint8), places, form)
     np.testing.assert_array_equal(out, expected)
 
@@ -165,18 +164,15 @@ def test_the_usual_windows_are_not_left_to_the_portable_kernel() -> None:
     """Only those are at whose end a register would reach beyond the source, or that are made very small."""
     if not avx512.supported():
         return
-    from arraystore._kernels import window_avx512 as windows_wide  # noqa: PLC0415 - its kernels exist where they are supported
-    from arraystore._kernels.resized_crop import _prepare, _rooms  # noqa: PLC0415 - the inside, to ask each window
-
-    source, some = np.zeros(2 * 3 * 256 * 256, np.uint8), np.empty(300 * 300 * 3 + 64, np.uint8)
+    source, scratch = np.zeros(2 * 3 * 256 * 256, np.uint8), np.empty(300 * 300 * 3 + 64, np.uint8)
     target = np.empty(3 * 224 * 224, np.uint8)
 
     def is_done(slot: int, window: tuple[int, ...], size: tuple[int, int], *, planar: bool) -> bool:
         shape, sides = (3, 256, 256, int(planar)), (*size, int(planar), 0)
-        across, down = _rooms(shape, sides)
-        part, columns, rows = _prepare(slot, shape, np.array(window, np.int32), sides, across, down)
-        tables = windows_wide.tables_for(256, 256, 1 if planar else 3, *size)
-        done: bool = windows_wide.resample_window_wide(source, part, columns, rows, target, 0, some, tables)
+        across, down = _room_for(256, size[1]), _room_for(256, size[0])
+        place, columns, rows = _prepare(slot, shape, np.array(window, np.int32), sides, across, down)
+        tables = window_avx512.tables_for(256, 256, 1 if planar else 3, *size)
+        done: bool = window_avx512.resample_window_avx512(source, place, columns, rows, target, 0, scratch, tables)
         return done
 
     for planar in (True, False):
@@ -189,11 +185,11 @@ def test_the_usual_windows_are_not_left_to_the_portable_kernel() -> None:
 
 def test_the_portable_kernel_where_the_instructions_are_not_to_be_used() -> None:
     code = (
-        "from types import FunctionType\nfrom arraystore import resized_crops as crops\n"
-        "assert isinstance(crops._write_resized_crops_wide, FunctionType), 'compiled nevertheless'\n"
-        "import sys\nsys.path.insert(0, 'tests')\nimport numpy as np\nimport test_resized_crops as tests\n"
-        "tests.test_the_usual_windows((True, False))\n"
+        "from types import FunctionType\nfrom arraystore._kernels import resized_crop, window_avx512\n"
+        "assert isinstance(window_avx512.resample_window_avx512, FunctionType), 'compiled nevertheless'\n"
+        "assert len(resized_crop._write_resized_crops.signatures) == 1, 'compiled for its tables'\n"
+        "import test_resized_crop as tests\ntests.test_the_usual_windows((True, False))\n"
     )
     env = {**os.environ, "ARRAYSTORE_PORTABLE": "1"}
-    env["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    env["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *(path for path in sys.path if path)])
     subprocess.run([sys.executable, "-c", code], env=env, check=True, timeout=100)

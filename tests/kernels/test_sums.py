@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import images
 
+from arraystore._building.build import _exact_sums
 from arraystore._kernels.sums import channel_sums, mean_and_std
 
 
@@ -61,7 +62,5 @@ def test_sums_beyond_64_bits_are_exact() -> None:
 
 
 def test_the_sums_of_many_slots_are_added_without_overflow() -> None:
-    from arraystore._building.build import _exact_sums  # noqa: PLC0415 - the one place where 64 bits could be too few
-
     sums: Any = np.full((5, 2, 2), 2**64 - 1, np.uint64)
     assert list(_exact_sums(sums)) == [(5 * (2**64 - 1), 5 * (2**64 - 1))] * 2

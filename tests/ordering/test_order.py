@@ -17,10 +17,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from arraystore._common import keyed_random as permutation
+from arraystore._common import keyed_random
 from arraystore._common.keyed_random import SORTED_COUNT, Purpose, key_of, permute
-from arraystore._ordering.order import BlockShuffle, Chosen, Order, Sequential, Shuffle, Skip
-from arraystore._ordering.weighted import Weighted, balanced
+from arraystore._ordering.order import BlockShuffle, Order, Sequential, Shuffle, Skip
+from arraystore._ordering.weighted import Weighted, _logarithms, balanced
 from arraystore.errors import SpecError
 
 Slots = npt.NDArray[np.int64]
@@ -42,7 +42,6 @@ PINNED: list[tuple[Order, list[int]]] = [
         BlockShuffle(10**9, 5, 4096, 64),
         [18917537, 719405690, 863734001, 910753672, 326053220, 939554375, 421519939, 326053882],
     ),
-    (Chosen(Shuffle(8, 5), range(80, 0, -10)), [50, 80, 20, 30, 40, 60, 10, 70]),
     (Skip(Shuffle(8, 5), [0, 5]), [4, 1, 8, 7, 6, 3, 9, 2]),
     (Weighted([1, 2, 0, 4, 0.5], 5, 8), [1, 1, 3, 1, 3, 3, 3, 3]),
     (Weighted(np.arange(10.0), 5, 8, replacement=False), [7, 6, 5, 9, 4, 2, 8, 3]),
@@ -65,7 +64,7 @@ def orders(draw: st.DrawFn, *, depth: int = 2) -> Order:
     """Any order, of orders too, over a few slots or over more than are sorted."""
     n = draw(st.integers(0, 60) | st.integers(SORTED_COUNT - 2, SORTED_COUNT + 600))
     seed = draw(SEEDS)
-    kinds = ["sequential", "shuffle", "blocks", *(["chosen", "skip"] if depth else []), *(["weighted"] if n else [])]
+    kinds = ["sequential", "shuffle", "blocks", *(["skip"] if depth else []), *(["weighted"] if n else [])]
     kind = draw(st.sampled_from(kinds))
     if kind == "sequential":
         return Sequential(n)
@@ -80,8 +79,6 @@ def orders(draw: st.DrawFn, *, depth: int = 2) -> Order:
         return Weighted(weights, seed, count, draw(st.booleans()))
     inner = draw(orders(depth=depth - 1))
     random = np.random.default_rng(seed)
-    if kind == "chosen":
-        return Chosen(inner, random.integers(0, 2 * inner.n + 1, inner.n))
     skipped = draw(st.integers(0, 30))
     return Skip(inner, np.sort(random.permutation(inner.n + skipped)[:skipped]))
 
@@ -116,7 +113,7 @@ def test_draws_are_slots_and_none_comes_twice_unless_the_order_says_so(order: Or
 @given(orders(), EPOCHS)
 def test_an_order_is_the_same_after_a_journey(order: Order, epoch: int) -> None:
     slots = whole(order, epoch)
-    again = pickle.loads(pickle.dumps(order))  # noqa: S301 - our own
+    again = pickle.loads(pickle.dumps(order))
     assert np.array_equal(whole(again, epoch), slots)
     assert (again.identity(), again.count, again.n, again.repeats) == (
         order.identity(),
@@ -152,7 +149,6 @@ def test_each_value_that_changes_the_draws_changes_the_identity() -> None:
         *(Shuffle(n, seed) for n in (9, 10) for seed in (0, 1)),
         *(BlockShuffle(10, seed, block, window) for seed in (0, 1) for block in (2, 3) for window in (2, 3)),
         BlockShuffle(9, 0, 2, 2),
-        *(Chosen(Shuffle(3, seed), slots) for seed in (0, 1) for slots in ([1, 2, 3], [3, 2, 1])),
         *(Skip(Shuffle(3, seed), slots) for seed in (0, 1) for slots in ([], [1, 2], [1, 3])),
         *(
             Weighted(weights, seed, count, again)
@@ -164,14 +160,14 @@ def test_each_value_that_changes_the_draws_changes_the_identity() -> None:
     ]
     identities = [order.identity() for order in several]
     assert len(set(identities)) == len(several)
-    assert identities == [pickle.loads(pickle.dumps(order)).identity() for order in several]  # noqa: S301 - our own
+    assert identities == [pickle.loads(pickle.dumps(order)).identity() for order in several]
     assert Shuffle(9, 1).identity() == "shuffle n=9 seed=1"
     assert Skip(Sequential(9), []).identity() == "skip slots=99aa06d3014798d86001c324468d497f of sequential n=9"
     assert balanced([0, 1, 1], 3).identity() == Weighted([1, 0.5, 0.5], 3, 3).identity()
 
 
 def test_the_draws_of_version_1_are_the_draws_of_every_version() -> None:
-    """Whoever must change one of these makes runs go on with other slots: then the identity has to change, too."""
+    """If one of these changes, interrupted runs continue with other slots. Then identities must change as well."""
     positions = np.arange(8)
     for order, slots in PINNED:
         assert order.draw(3, positions).tolist() == slots, order.identity()
@@ -224,7 +220,7 @@ def test_what_lands_beyond_walks_on_until_it_is_one_of_the_numbers(monkeypatch: 
     """A cycle through all pairs of digits in place of the network, backwards: 0 walks through everything beyond."""
     count = 257 * 257 + 1
     monkeypatch.setattr(
-        permutation, "_feistel", lambda numbers, a, b, _keys: (numbers + np.uint64(a * b - 1)) % (a * b)
+        keyed_random, "_feistel", lambda numbers, a, b, _keys: (numbers + np.uint64(a * b - 1)) % (a * b)
     )
     assert np.array_equal(permute(np.arange(count), count, 0), np.roll(np.arange(count), 1))
 
@@ -303,7 +299,7 @@ def test_ten_million_positions_are_spread_evenly() -> None:
 
 
 def test_that_a_pattern_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(permutation, "_ROUNDS", 2)
+    monkeypatch.setattr(keyed_random, "_ROUNDS", 2)
     assert worst(100_000, 100) > 50
 
 
@@ -367,17 +363,14 @@ def test_skip_leaves_out_what_is_skipped(skipped: set[int], left: int) -> None:
     assert order.n == total
 
 
-def test_chosen_keeps_the_order_and_a_copy() -> None:
-    slots = np.array([7, 3, 9])
-    order = Chosen(Sequential(3), slots)
-    slots[:] = 0
-    assert whole(order).tolist() == [7, 3, 9]
-    assert not order.slots.flags.writeable
-    assert order.n == 10
-    assert not order.repeats
-    assert Chosen(Sequential(3), [7, 3, 7]).repeats
-    assert Chosen(Weighted([1, 1], 0, 9), [4, 5]).repeats
-    assert whole(Chosen(Sequential(0), [])).size == 0
+def test_orders_keep_copies_of_their_arrays() -> None:
+    skipped, weights = np.array([0, 2]), np.array([0.0, 1, 0])
+    skip, weighted = Skip(Sequential(3), skipped), Weighted(weights, 0, 9)
+    skipped[:], weights[:] = 4, 1
+    assert whole(skip).tolist() == [1, 3, 4]
+    assert set(whole(weighted).tolist()) == {1}
+    assert not skip.skipped.flags.writeable
+    assert not weighted.weights.flags.writeable
 
 
 # Weights
@@ -416,8 +409,10 @@ def test_weights_of_every_size_have_their_place() -> None:
 
 
 def test_the_highest_uniform_number_draws_the_last_slot_that_can_be_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    top = lambda _key, numbers: np.full(len(numbers), 1 - 2.0**-53)  # noqa: E731 - one use
-    monkeypatch.setattr("arraystore._ordering.weighted.uniforms", top)
+    def highest(_key: int, numbers: Slots) -> npt.NDArray[np.float64]:
+        return np.full(len(numbers), 1 - 2.0**-53)
+
+    monkeypatch.setattr("arraystore._ordering.weighted.uniforms", highest)
     for weights in ([1.0, 1, 0], [3.0, 1 / 3, 0, 0], [1e300, 1e-300, 0]):
         last = 0 if weights[0] > 1e299 else 1
         assert whole(Weighted(weights, 1, 4)).tolist() == [last] * 4
@@ -425,8 +420,6 @@ def test_the_highest_uniform_number_draws_the_last_slot_that_can_be_drawn(monkey
 
 @given(st.integers(0, 2**52 - 1), st.integers(0, 51))
 def test_logarithms_are_those_of_numpy_but_for_the_last_bits(bits: int, shift: int) -> None:
-    from arraystore._ordering.weighted import _logarithms  # noqa: PLC0415 - the inside, on purpose
-
     value = ((bits >> shift) + 0.5) * 2.0**-52
     for near in (value, 1 - value):
         if 0 < near < 1:
@@ -464,9 +457,6 @@ def test_balanced_draws_each_class_equally_often(labels: list[Any]) -> None:
         (lambda: BlockShuffle(0, 1, 2, 1).draw(0, [0]), "position 0 is not in an epoch of 0 draws"),
         (lambda: Sequential(0).draw(0, [0]), "position 0 is not in an epoch of 0 draws"),
         (lambda: Weighted([1], 1, 4).draw(0, [4]), "position 4 is not in an epoch of 4 draws"),
-        (lambda: Chosen(Sequential(2), [1, 2, 3]), "an order over 2 slots cannot draw from a subset of 3"),
-        (lambda: Chosen(Sequential(1), [-1]), "slots must be 0 or more, and below 2**62, not -1 to -1"),
-        (lambda: Chosen(Sequential(1), [1.0]), "slots must be whole numbers in one row, not float64 of shape (1,)"),
         (lambda: Skip(Sequential(3), [2, 1]), "skipped must be sorted, each slot once"),
         (lambda: Skip(Sequential(3), [1, 1]), "skipped must be sorted, each slot once"),
         (lambda: Skip(Sequential(3), [1, 5]), "skipped must be slots from 0 to 4, not 1 to 5"),
@@ -487,7 +477,7 @@ def test_balanced_draws_each_class_equally_often(labels: list[Any]) -> None:
             lambda: Weighted([1, 0, 1], 1, 3, replacement=False),
             "3 draws without replacement need as many weights above 0, there are 2: draw fewer, or with replacement",
         ),
-        (lambda: balanced([[1]], 1), "balanced draws need one label a slot, the shape of these is (1, 1)"),
+        (lambda: balanced([[1]], 1), "balanced draws need one label for each slot, these labels have shape (1, 1)"),
         (lambda: balanced([], 1), "no slot has a weight above 0, so none can be drawn"),
     ],
 )

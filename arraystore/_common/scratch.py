@@ -1,4 +1,4 @@
-"""Scratch memory of threads, kept from image to image."""
+"""Scratch memory that a thread keeps from one image to the next."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import threading
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Buffers"]
+__all__ = ["Buffers", "Pixels"]
 
 Pixels = npt.NDArray[np.uint8]
 
 
 class Buffers(threading.local):
-    """Scratch memory of one thread, kept from image to image: fresh pages cost more than the pixels written to them.
+    """Named scratch buffers; each thread has its own. New pages from the system would cost more than writing to them.
 
-    What one huge image needed is not kept: at most ``keep_bytes`` a buffer stay with the thread.
+    A buffer of more than ``keep_bytes`` is freed after use, so that one huge image does not hold its memory.
     """
 
     keep_bytes = 32 << 20
@@ -25,7 +25,7 @@ class Buffers(threading.local):
         self._kept: dict[str, Pixels] = {}
 
     def get(self, name: str, *shape: int) -> Pixels:
-        """Return a buffer of ``shape``, contents undefined, valid until the next call with the same name."""
+        """Return an uninitialized buffer of ``shape``; it is valid until the next call with the same name."""
         need = math.prod(shape)
         kept = self._kept.get(name)
         if kept is None or kept.size < need:
