@@ -244,7 +244,7 @@ class PartialFolder:
         if not self._overwrite:
             raise StoreExistsError(
                 f"{self.target} exists already",
-                advice="choose another name, remove it, or let {0} replace it when the new store is finished",
+                advice="choose another name, remove it, or use {0} to replace it when the new store is finished",
                 options=[Option("overwrite")],
             )
         if self.target.is_symlink() or not self._is_store(self.target):

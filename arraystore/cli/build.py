@@ -173,9 +173,10 @@ def print_summary(store: Store, target: Path, watch: Watch) -> None:
     """Print the size of a new store, how to open it, and its bad images."""
     shape = " x ".join(map(str, store.spec.slot_shape))
     seconds = watch.seconds
+    speed = f", {watch.decoded / max(seconds, 1e-9):,.0f} img/s" if watch.decoded else ""
     typer.echo(
         f"{flat(str(target))}: {many(len(store), 'image')} of {shape} ({store.spec.layout}), "
-        f"{readable(disk_bytes(target))} on disk; {seconds:.1f} s, {watch.decoded / max(seconds, 1e-9):,.0f} img/s"
+        f"{readable(disk_bytes(target))} on disk; {seconds:.1f} s{speed}"
     )
     opened = f"arraystore.open({_quoted(target)}).images"
     if store.medium == "npy":
