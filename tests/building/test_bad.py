@@ -57,7 +57,7 @@ def test_a_build_of_garbage_ends_early(tmp_path: Path, monkeypatch: pytest.Monke
     counts = f"{len(error.bad)} of the first {error.tried} images could not be stored"
     kept = " The good images are kept, and a larger max_bad goes on from there" if target else ""
     first, *lines = message.splitlines()
-    assert first == f"{counts}: those are more than max_bad allows, is this the right source?{kept}"
+    assert first == f"{counts}: that is more than max_bad allows; is this the right source?{kept}"
     assert lines[0].startswith(f"  slot {error.bad[0].slot}  bytes ")
     assert lines[10:] == [f"  and {len(error.bad) - 10} more"]
     if target:

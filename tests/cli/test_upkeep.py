@@ -114,15 +114,15 @@ class TestUpdate:
 
 class TestMaxBad:
     @pytest.mark.parametrize(("given", "ends"), [("2", True), ("3", False), ("20%", True), ("0.9", False), ("0", True)])
-    def test_it_ends_a_build_of_garbage(self, folder: Path, tmp_path: Path, given: str, ends: bool) -> None:  # noqa: FBT001 - a parameter
+    def test_it_ends_a_build_of_garbage(self, folder: Path, tmp_path: Path, given: str, ends: bool) -> None:
         for i in range(3):
             (folder / "ash" / f"0{i}.jpg").write_bytes(b"bad")
         result = run("build", folder, tmp_path / "y", "--size", 8, "--max-bad", given, "--bad", "keep", "--workers", 1)
         assert result.returncode == int(ends)
         if ends:
             assert re.match(
-                r"arraystore: \d of the first \d+ images? could not be stored: those are more than --max-bad allows, "
-                r"is this the right source\?\n  slot ",
+                r"arraystore: \d of the first \d+ images? could not be stored: that is more than --max-bad allows; "
+                r"is this the right source\? The good images are kept, and a larger --max-bad goes on from there\n  slot ",
                 result.stderr,
             )
 

@@ -289,8 +289,10 @@ class StoreContract:
         assert (error.slot, error.source, error.reason) == (2, names[2], REASONS[2])
         kept = "" if self.medium == "ram" else "; the good images are kept"
         assert str(error).splitlines() == [
-            "4 of 12 images could not be stored: bad='keep' stores them as zeros with status 2, bad='drop' leaves them "
-            f"out, or mend the files and run it again{kept}",
+            (
+                "4 of 12 images could not be stored: bad='keep' stores them as zeros with status 2, bad='drop' leaves "
+                f"them out, or mend the files and run it again{kept}"
+            ),
             *(f"  slot {bad.slot}  {bad.source}: {bad.reason}" for bad in error.bad),
         ]
         again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
