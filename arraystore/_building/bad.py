@@ -58,7 +58,7 @@ def bad_images_error(
     options: list[Option] = []
     if tried is not None:
         options.append(Option("max_bad", None))
-        advice = "those are more than {0} allows, is this the right source?"
+        advice = "that is more than {0} allows; is this the right source?"
         advice += " The good images are kept, and a larger {0} goes on from there" if kept else ""
     elif len(failures) == total:
         advice = "is this the right source?"
