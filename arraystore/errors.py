@@ -3,33 +3,35 @@
 The tree::
 
     ArraystoreError
-    ├── SpecError             (ValueError)       an ImageSpec or an option that cannot be
-    ├── ManifestError         (ValueError)       the list of sources cannot be read or does not fit together
-    ├── DecodeError           (ValueError)       one source is not an image that can be stored
-    ├── BadImagesError        (ValueError)       a build met sources that could not be stored
+    ├── SpecError             (ValueError)       an option is invalid
+    ├── ManifestError         (ValueError)       the list of sources cannot be read, or its columns do not fit together
+    ├── DecodeError           (ValueError)       a source is not an image that can be stored
+    ├── BadImagesError        (ValueError)       some sources of a build could not be stored
     ├── StoreError                               a store cannot be made, opened or published
-    │   ├── FormatError       (ValueError)       what lies on disk is not the store it says it is
-    │   ├── StoreExistsError  (FileExistsError)  the target has its name already
+    │   ├── FormatError       (ValueError)       a file or folder is not a whole store
+    │   ├── StoreExistsError  (FileExistsError)  the target of a build exists already
     │   └── SpaceError        (OSError)          the volume or the memory is too small for the store
     ├── ProfileError          (RuntimeError)     a memory profile could not be taken
     └── MissingExtraError     (ImportError)      an optional part is not installed
 
-Each carries ``slot``, ``source`` and ``reason`` as attributes (None where it does not apply), and pickles, so that
-it crosses process boundaries whole.
+Each has ``slot``, ``source`` and ``reason`` as attributes (None where one does not apply). Each can be pickled, so a
+worker process can send it.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 __all__ = [
     "ArraystoreError",
     "BadImage",
     "BadImagesError",
     "DecodeError",
+    "Fault",
     "FormatError",
     "Kind",
     "ManifestError",
@@ -44,53 +46,68 @@ __all__ = [
 
 
 class Kind(StrEnum):
-    """What is wrong with a source, a store or a call, for programs that act on it."""
+    """The cause of an error, for programs."""
 
     UNREADABLE = "unreadable"  # the bytes cannot be read
     UNKNOWN_FORMAT = "unknown format"
-    UNSUPPORTED = "unsupported"  # the format is known, this variant of it cannot be decoded
+    UNSUPPORTED = "unsupported"  # the format is known, but this variant of it cannot be decoded
     DAMAGED = "damaged"
     ENDS_EARLY = "ends early"
     TOO_LARGE = "too large"
     TOO_SLOW = "too slow"
-    CRASHED = "crashed"  # it ended its worker process
-    INVALID = "invalid"  # an option, a label or a table does not make sense
+    CRASHED = "crashed"  # its worker process died
+    INVALID = "invalid"  # an option, a label or a table is wrong
     EXISTS = "exists"
     MISSING = "missing"
-    BUSY = "busy"  # another process is at work on it
+    BUSY = "busy"  # another process is using it
     NO_SPACE = "no space"
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """An option with a value, as advice speaks of it; Python and the command each spell it their own way.
+    """An option that an advice names. Its text is Python's spelling; the command has its own.
 
     Attributes:
         name: of the argument, such as ``"overwrite"``.
-        value: of the argument; True for a switch.
+        value: of the argument; True for a switch, None where the advice leaves the value open.
     """
 
     name: str
     value: Any = True
 
     def __str__(self) -> str:
-        return f"{self.name}={self.value!r}"
+        return self.name if self.value is None else f"{self.name}={self.value!r}"
+
+
+def _advised(message: str, advice: str, options: Sequence[Option], spell: Callable[[Option], str] = str) -> str:
+    """Return a message and its advice as one line. Only the advice is a template: a message may hold any file name."""
+    if not advice:
+        return message
+
+    def spelled(field: re.Match[str]) -> str:
+        index = int(field[1])
+        return spell(options[index]) if index < len(options) else field[0]
+
+    # A line with two colons is hard to read.
+    return message + ("; " if ": " in message else ": ") + re.sub(r"\{(\d)\}", spelled, advice)
 
 
 class ArraystoreError(Exception):
     """The base of every error that arraystore raises on purpose.
 
-    Its text is the message, and after a colon the advice, with each option as Python spells it.
+    Its text is the message and the advice, with each option as Python spells it.
 
     Attributes:
         slot: the slot concerned, or None.
         source: the source concerned, as text, or None.
-        reason: the cause alone, without slot and source; the whole message where there is nothing else.
-        kind: what is wrong, for programs; None where no kind fits.
-        message: what is wrong, for people, without the advice.
-        advice: what to do now; ``{0}`` and ``{1}`` stand for options; empty where there is nothing to advise.
-        options: the options that the advice speaks of.
+        reason: the cause alone, without slot and source; the whole message where there is no shorter one.
+        kind: the cause for programs; None where no kind fits.
+        message: the cause for people, without the advice.
+        advice: what to do now; ``{0}`` and ``{1}`` stand for options; empty where there is no advice.
+        options: the options that the advice names.
     """
+
+    _kind: ClassVar[Kind | None] = None  # of errors that are raised without a kind
 
     def __init__(
         self,
@@ -110,18 +127,15 @@ class ArraystoreError(Exception):
         self.slot = slot
         self.source = source
         self.reason = message if reason is None else reason
-        self.kind = kind
+        self.kind = kind or self._kind
 
     def text(self, spell: Callable[[Option], str] = str) -> str:
         """Return message and advice.
 
         Args:
-            spell: how to write an option; by default as Python does, ``overwrite=True``.
+            spell: returns an option as the reader writes it; by default as Python does, ``overwrite=True``.
         """
-        if not self.advice:
-            return self.message
-        # Only the advice is a template: a message may hold any bracket that a file name has.
-        return f"{self.message}: {self.advice.format(*map(spell, self.options))}"
+        return _advised(self.message, self.advice, self.options, spell)
 
     def __reduce__(self) -> tuple[Callable[..., ArraystoreError], tuple[Any, ...]]:
         return _rebuild, (type(self), self.args, self.__dict__)
@@ -135,26 +149,29 @@ def _rebuild(kind: type[ArraystoreError], args: tuple[Any, ...], state: dict[str
 
 
 class SpecError(ArraystoreError, ValueError):
-    """An ImageSpec or another option has a value that cannot be."""
+    """An option is invalid."""
+
+    _kind = Kind.INVALID
 
 
 class ManifestError(ArraystoreError, ValueError):
-    """The sources, labels or other targets cannot be read or do not fit together."""
+    """The sources, labels or other targets cannot be read, or do not fit together."""
 
 
 class DecodeError(ArraystoreError, ValueError):
-    """One source is not an image that can be stored; ``reason`` says why."""
+    """A source is not an image that can be stored; ``reason`` says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class BadImage:
-    """A source that could not be stored, or whose pixels are not in its slot any more.
+    """A source that could not be stored, or a slot whose pixels have changed.
 
     Attributes:
         slot: its slot.
         source: its source, as text; "unknown" where the store is too damaged to tell.
         reason: why.
-        kind: the same for programs; None where it is not known.
+        kind: the cause for programs; None where it is not known. A store keeps only the reason, so the bad images of
+            a build or an open store have None.
     """
 
     slot: int
@@ -163,20 +180,60 @@ class BadImage:
     kind: Kind | None = None
 
 
-class BadImagesError(ArraystoreError, ValueError):
-    """A build met sources that could not be stored, and ``bad="raise"`` was asked for.
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Damage to a part of a store that is not a slot's pixels. Its text is the message and the advice.
 
     Attributes:
-        bad: every one of them, in the order of slots.
-        total: how many sources the manifest has.
-        tried: how many had been tried when ``max_bad`` ended the build; None where all were.
+        message: the damage, for people.
+        advice: what to do now; ``{0}`` and ``{1}`` stand for options.
+        options: the options that the advice names.
+        kind: the damage for programs; None where no kind fits.
     """
 
-    def __init__(self, message: str, *, bad: Sequence[BadImage], total: int, tried: int | None = None) -> None:
-        super().__init__(message, slot=bad[0].slot, source=bad[0].source, reason=bad[0].reason, kind=bad[0].kind)
+    message: str
+    advice: str
+    options: tuple[Option, ...] = ()
+    kind: Kind | None = None
+
+    def text(self, spell: Callable[[Option], str] = str) -> str:
+        """Return message and advice; see `ArraystoreError.text`."""
+        return _advised(self.message, self.advice, self.options, spell)
+
+    def __str__(self) -> str:
+        return self.text()
+
+
+class BadImagesError(ArraystoreError, ValueError):
+    """Some sources of a build could not be stored, and ``bad="raise"`` was set or ``max_bad`` was exceeded.
+
+    Attributes:
+        bad: every bad image, in the order of slots.
+        total: how many sources the manifest has.
+        tried: how many had been tried when ``max_bad`` ended the build; None where all were.
+        lines: the first bad images, a line each; they end the error's text.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        bad: Sequence[BadImage],
+        total: int,
+        tried: int | None = None,
+        lines: Sequence[str] = (),
+        **advice: Any,
+    ) -> None:
+        self.lines = tuple(lines)
+        first = bad[0]
+        super().__init__(message, slot=first.slot, source=first.source, reason=first.reason, kind=first.kind, **advice)
         self.bad = tuple(bad)
         self.total = total
         self.tried = tried
+
+    def text(self, spell: Callable[[Option], str] = str) -> str:
+        """Return message and advice, and the first bad images, a line each; see `ArraystoreError.text`."""
+        return "\n  ".join([super().text(spell), *self.lines])
 
 
 class StoreError(ArraystoreError):
@@ -184,30 +241,36 @@ class StoreError(ArraystoreError):
 
 
 class FormatError(StoreError, ValueError):
-    """What lies on disk is not the store that it says it is."""
+    """A file or folder is not a whole store."""
 
 
 class StoreExistsError(StoreError, FileExistsError):
-    """The target of a build has its name already."""
+    """The target of a build exists already."""
+
+    _kind = Kind.EXISTS
 
 
 class SpaceError(StoreError, OSError):
-    """The volume, or the memory, is too small for the store.
+    """The volume or the memory is too small for the store.
 
     Attributes:
-        needed_bytes: what the store takes.
-        free_bytes: what there is.
+        needed_bytes: the size of the store.
+        free_bytes: the free space.
     """
 
-    def __init__(self, message: str, *, needed_bytes: int, free_bytes: int) -> None:
-        super().__init__(message)
+    _kind = Kind.NO_SPACE
+
+    def __init__(self, message: str, *, needed_bytes: int, free_bytes: int, **advice: Any) -> None:
+        super().__init__(message, **advice)
         self.needed_bytes = needed_bytes
         self.free_bytes = free_bytes
 
 
 class ProfileError(ArraystoreError, RuntimeError):
-    """A memory profile could not be taken: the sampler or a measured process could not be started or read."""
+    """A memory profile failed: the sampler or a measured process could not be started or read."""
 
 
 class MissingExtraError(ArraystoreError, ImportError):
     """An optional part is not installed; the message has the command that installs it."""
+
+    _kind = Kind.MISSING

@@ -1,26 +1,26 @@
-"""What a build does about sources that cannot be stored."""
+"""Sources that cannot be stored: when they end a build, the error that lists them, and how their slots are dropped."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from arraystore._common.progress import Progress
+from arraystore._common.wording import bad_lines, many
 from arraystore._format.specification import FAILED, STORED
 from arraystore._sources.manifest import Manifest
 from arraystore._stores.draft import Draft
-from arraystore.errors import BadImage, BadImagesError, SpecError
+from arraystore.errors import BadImage, BadImagesError, Option, SpecError
 
 __all__ = ["bad_images_error", "check_max_bad", "drop_failed", "failures_of", "too_many"]
 
-_LISTED = 10
-_SHARE_AFTER = 100
+_LEAST_FOR_SHARE = 100  # images; a share of fewer says nothing yet
 
 
 def check_max_bad(max_bad: float | None) -> None:
-    """Refuse what is neither a number of images nor a share of them.
+    """Check that ``max_bad`` is a number of images or a share of them.
 
     Raises:
         SpecError: it is negative, or a fraction above 1.
@@ -30,49 +30,67 @@ def check_max_bad(max_bad: float | None) -> None:
 
 
 def too_many(max_bad: float | None, progress: Progress) -> bool:
-    """Return whether so many images are bad that the build should end here."""
+    """Return whether more images are bad than ``max_bad`` allows."""
     if max_bad is None:
         return False
-    # The share of the first few images says nothing yet.
-    limit = max_bad if isinstance(max_bad, int) else max_bad * max(progress.done, min(_SHARE_AFTER, progress.total))
-    return progress.bad > limit
+    if isinstance(max_bad, int):
+        return progress.bad > max_bad
+    return progress.bad > max_bad * max(progress.done, min(_LEAST_FOR_SHARE, progress.total))
 
 
 def failures_of(reasons: Mapping[int, str], manifest: Manifest) -> list[BadImage]:
-    """Return the slots that failed, rising, with their sources."""
+    """Return the slots that failed, in ascending order, with their sources."""
     return [BadImage(slot, manifest.name(slot), reasons[slot]) for slot in sorted(reasons)]
 
 
-def bad_images_error(failures: list[BadImage], total: int, *, kept: bool, tried: int | None = None) -> BadImagesError:
-    """Return the error that lists them; ``tried`` is how many images were, where the build ended early."""
-    lines = [f"  slot {bad.slot} ← {bad.source}: {bad.reason}" for bad in failures[:_LISTED]]
-    if len(failures) > _LISTED:
-        lines.append(f"  and {len(failures) - _LISTED:,} more (the error's .bad has them all)")
-    done = "The good ones are done and kept: the" if kept else "The"
+def bad_images_error(
+    failures: Sequence[BadImage], total: int, *, kept: bool, tried: int | None = None, may_drop: bool = True
+) -> BadImagesError:
+    """Return the error that lists bad images.
+
+    Args:
+        failures: every bad image.
+        total: how many images the manifest has.
+        kept: whether the good images stay on disk for the next call.
+        tried: how many images were tried, where ``max_bad`` ended the build; else None.
+        may_drop: whether the caller has the option ``bad="drop"``.
+    """
+    options: list[Option] = []
     if tried is not None:
-        advice = "Those are more than max_bad allows: is this the right folder? " + (
-            "What is done is kept: the same call with a larger max_bad goes on." if kept else ""
-        )
+        options.append(Option("max_bad", None))
+        advice = "that is more than {0} allows; is this the right source?"
+        advice += " The good images are kept, and a larger {0} goes on from there" if kept else ""
     elif len(failures) == total:
-        advice = "None could be stored: is this the right folder?"
+        advice = "is this the right source?"
     else:
-        advice = (
-            f"{done} same call with bad='keep' stores these as zeros with status 2, with bad='drop' it leaves their "
-            "rows out; or mend the files and call again."
-        )
-    of = f"{total:,} images" if tried is None else f"the first {tried:,} images tried"
-    message = f"{len(failures):,} of {of} could not be stored.\n" + "\n".join([*lines, advice.strip()])
-    return BadImagesError(message, bad=failures, total=total, tried=tried)
+        options += [Option("bad", "keep"), Option("bad", "drop")][: 1 + may_drop]
+        advice = "{0} stores them as zeros with status 2, " + ("{1} leaves them out, " if may_drop else "")
+        advice += "or mend the files and run it again" + ("; the good images are kept" if kept else "")
+    of = f"the first {many(tried, 'image')}" if tried is not None else many(total, "image")
+    return BadImagesError(
+        f"{len(failures):,} of {of} could not be stored",
+        bad=failures,
+        total=total,
+        tried=tried,
+        lines=bad_lines(failures),
+        advice=advice,
+        options=options,
+    )
 
 
 def drop_failed(draft: Draft) -> npt.NDArray[np.int64]:
-    """Move the last good slots into the holes; return for each slot that is left its manifest row."""
+    """Move the last good slots into the slots of bad images, and cut the rest off.
+
+    Returns:
+        The manifest row of each slot that is left; int64.
+    """
     status = draft.ledger["status"]
     count = int(np.count_nonzero(status == STORED))
     kept = np.arange(count)
     holes = np.flatnonzero(status[:count] == FAILED)
     movers = count + np.flatnonzero(status[count:] == STORED)[::-1]
-    # If the build is killed from here on, the next one fills these again: none may be claimed for what it held before.
+    # These slots get other pixels or go. If the build is killed meanwhile, the next call must fill them again, so their
+    # claims are withdrawn before any slot is moved.
     draft.withdraw(np.r_[holes, np.arange(count, len(status))])
     for hole, mover in zip(holes.tolist(), movers.tolist(), strict=True):
         draft.write(hole, draft.slots[mover][None])

@@ -1,4 +1,4 @@
-"""What a build would take, as `arraystore.plan` found it: as values, as a line of advice, as a table for people."""
+"""The result of `arraystore.plan`: the bytes and the time that a build would take."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _SMALLEST_ADVISED_PX = 16
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What a build on one medium needs at its largest, and what there is.
+    """The space that a build on one medium needs, and the free space.
 
     Attributes:
-        needed_bytes: what the build takes, the ledger that it keeps until the store is finished included.
-        free_bytes: what is free now; None where the system does not say.
+        needed_bytes: the most that the build takes, with the ledger that it keeps until the store is finished.
+        free_bytes: the free space now; None where the system does not say.
     """
 
     needed_bytes: int
@@ -29,7 +29,7 @@ class Room:
 
     @property
     def fits(self) -> bool:
-        """Whether there is enough; True where the system does not say."""
+        """Whether there is enough free space; True where the system does not say."""
         return self.free_bytes is None or self.needed_bytes <= self.free_bytes
 
     def __str__(self) -> str:
@@ -39,28 +39,28 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What a build would take. Made by `arraystore.plan`; nothing has been written.
+    """The bytes and the time that a build would take, estimated by `arraystore.plan`.
 
     Attributes:
-        count: how many images.
-        classes: name of a class → how many images it has; empty where the labels are no classes.
+        count: how many images the manifest has.
+        classes: name of a class → how many images it has; empty where there are no class labels.
         spec: how images would become slots.
-        target: the target as it was given; None for none.
-        medium: the medium on disk that the advice is about: ``"hdf5"`` where the target asks for it, else ``"npy"``.
-        volume: the folder whose volume has been looked at: the target's, or the current one.
-        media: ``"ram"``, ``"npy"`` and ``"hdf5"`` → what a build there needs, and what is free.
-        pixel_bytes: what the pixels take.
-        store_bytes: what the finished store takes on ``medium``, the samples estimated.
+        target: the target that was given, or None.
+        medium: the medium on disk that the advice is about: ``"hdf5"`` for an HDF5 target, else ``"npy"``.
+        volume: a folder on the volume whose free space counts: the target's, or the current one.
+        media: ``"ram"``, ``"npy"`` and ``"hdf5"`` → the space that a build there needs, and the free space.
+        pixel_bytes: the size of all pixels.
+        store_bytes: the size of the finished store on ``medium``, with the samples table estimated.
         working_bytes: memory that the workers need besides the store, if no image is larger than those of the sample.
         workers: how many images are decoded at once.
-        sampled: how many images were decoded for what follows; 0 if none could be, and then ``notes`` say why.
-        seconds: what filling every slot would take; None where nothing was sampled, as for all that follows.
-        seconds_range: where ``seconds`` lies in nine of ten samples of these images, as far as this one can tell.
-        source_bytes: mean of the encoded sources.
+        sampled: how many images were decoded for the estimates below; 0 if none was, and then ``notes`` say why.
+        seconds: the time to fill every slot. None without a sample, as all fields down to ``largest_px``.
+        seconds_range: a range that holds the time in nine of ten cases, estimated from this sample.
+        source_bytes: the mean size of the encoded sources.
         median_px: median height and median width of the upright images.
-        largest_px: height and width of the largest one.
+        largest_px: height and width of the largest image.
         bad: the images of the sample that cannot be stored.
-        notes: what else is to be known, a sentence each.
+        notes: other facts that matter to the build, a sentence each.
     """
 
     count: int
@@ -85,17 +85,17 @@ class Forecast:
 
     @property
     def images_per_s(self) -> float | None:
-        """How many images a second would be stored; None where nothing was sampled."""
+        """How many images would be stored per second; None without a sample."""
         return self.count / self.seconds if self.seconds else None
 
     @property
     def bad_share(self) -> float | None:
-        """Which share of all images is bad, 0 to 1, as far as the sample can tell; None where nothing was sampled."""
+        """The share of bad images in the sample, 0 to 1; None without a sample."""
         return len(self.bad) / self.sampled if self.sampled else None
 
     @property
     def advice(self) -> str:
-        """In one line: where the store fits, and if not on disk, which size would."""
+        """One line that says where the store fits, and which size would fit if it does not fit on disk."""
         ram, disk = self.media["ram"], self.media[self.medium]
         if disk.fits:
             rest = f"not in RAM ({_lack(ram)})" if not ram.fits else ""
@@ -104,7 +104,7 @@ class Forecast:
         return f"{start} on the volume of {flat(self.volume)} ({_lack(disk)}){self._smaller(disk)}"
 
     def _smaller(self, disk: Room) -> str:
-        """Say which size would fit on the volume, halved as often as it takes; nothing where only tiny ones would."""
+        """Return a text with the size, halved until it fits on the volume; empty where only tiny sizes would fit."""
         height, width = self.spec.size
         while min(height, width) >= 2 * _SMALLEST_ADVISED_PX:
             height, width = height // 2, width // 2

@@ -1,7 +1,6 @@
-"""Plan a build: what it would take in bytes and in time, found from the manifest and a timed sample of its images.
+"""Estimate the bytes and the time of a build from the manifest and a timed sample of its images.
 
-Nothing is written. The sample is decoded by the very code that a build runs, with as many workers, into memory that
-is let go again.
+Nothing is written. The sample is decoded by the code of a build, with as many workers, into memory that is freed again.
 """
 
 from __future__ import annotations
@@ -36,21 +35,21 @@ from arraystore.spec import DEFAULT_MAX_PIXELS, Color, Filter, Fit, ImageSpec, L
 
 __all__ = ["plan"]
 
-_SCRATCH_BYTES = 256 << 20  # more than any cache, so that slots are as cold as a build's
+_SCRATCH_BYTES = 256 << 20  # for the slots of the sample; larger than any cache, so that they are as cold as a build's
 _ROWS_IN_FLIGHT_PER_WORKER = 3
-_RESAMPLES = 1000
-_NAMED = 200  # how many rows the samples table is estimated from
+_RESAMPLES = 1000  # of the sampled times, for the range of the estimate
+_ROWS_FOR_SIZE = 200  # of the manifest; the size of the samples table is estimated from them
 _SLOT_BYTES = 1 + 8  # status and checksum
 _ROW_BYTES = 4 + 4 + 8 + 8 + 8  # height, width, bytes, mtime and hash in the samples table
 
 
-def plan(  # noqa: PLR0913 - each option is keyword-only
+def plan(
     source: Any,
     target: str | os.PathLike[str] | None = None,
     *,
     size: int | tuple[int, int] | None = None,
     fit: Fit = "stretch",
-    filter: Filter = "bilinear",  # noqa: A002 - the spec's word
+    filter: Filter = "bilinear",
     color: Color = "rgb",
     layout: Layout = "NCHW",
     background: tuple[int, int, int] = (255, 255, 255),
@@ -64,36 +63,37 @@ def plan(  # noqa: PLR0913 - each option is keyword-only
     seed: int = 0,
     progress: bool | Callable[[Progress], None] = True,
 ) -> Forecast:
-    """Say what the same call of `build` would take, before it is begun. Nothing is written.
+    """Estimate the bytes and the time that the same call of `build` would take. Nothing is written.
 
-    The time is that of a sample of the images, spread evenly over the manifest and decoded as a build decodes them.
-    It is for this machine, as busy as it is now. Not in it: listing the sources, and what a disk adds that takes the
-    store in more slowly than it is made, or a virtual machine's host that has to find the memory for it first.
+    The time is estimated from a sample of the images, spread evenly over the manifest and decoded as a build decodes
+    them, on this machine with its present load. It does not include the time to list the sources, nor waiting for a
+    disk that is slower than the decoding, nor the time that a virtual machine needs to get fresh memory from its host.
 
     Args:
-        source: as for `build`, down to ``spec``.
-        target: where the store would be; its volume is looked at, or that of the current folder for None.
+        source: see `build`.
+        target: where the store would be. The free space of its volume is checked; None checks that of the current
+            folder.
         size: height and width of a slot in pixels; one number makes a square. Needed unless ``spec`` is given.
         fit: see `ImageSpec`, as for all options down to ``max_pixels``.
         filter: the antialiasing filter.
         color: ``"rgb"`` or ``"gray"``.
         layout: ``"NCHW"`` or ``"NHWC"``.
-        background: behind transparent pixels and beside padded images.
+        background: red, green and blue behind transparent pixels and beside padded images.
         exact: True decodes every JPEG at full size.
-        max_pixels: a larger image is a bad one.
-        spec: all of these at once, in place of ``size`` and the options.
-        labels: one a source, where ``source`` is a list: numbers, or names of classes.
-        targets: other arrays, name → one row a source; or the names of the table's columns to take.
-        workers: how many images the build would decode at once; by default as many as processors may be used.
-        sample: how many images to decode; 0 decodes none, and leaves the time open.
+        max_pixels: an image with more pixels counts as bad.
+        spec: an `ImageSpec` in place of ``size`` and the options after it.
+        labels: see `build`.
+        targets: see `build`.
+        workers: how many images are decoded at once; by default one per usable processor.
+        sample: how many images to decode; 0 decodes none, and the time is not estimated.
         seed: of the random choice of the sample, 0 or more.
         progress: True draws a bar, False is silent, a function is called with a `Progress` of the sample.
 
     Returns:
-        The forecast. That something does not fit, or is bad, is no error here.
+        The forecast. It is not an error if the store would not fit, or if images of the sample are bad.
 
     Raises:
-        SpecError: an option has a value that cannot be.
+        SpecError: an option is invalid.
         ManifestError: the sources cannot be listed, or labels do not fit them.
     """
     spec = spec_of(
@@ -147,7 +147,7 @@ def plan(  # noqa: PLR0913 - each option is keyword-only
 
 
 def _look_at(target: str | os.PathLike[str] | None) -> tuple[Path, int, list[str]]:
-    """The folder whose volume counts, what is free there for the target's build, and what stands in its way."""
+    """Return the folder whose volume counts, the bytes that are free there for the build, and notes on obstacles."""
     if target is None:
         return Path.cwd(), free_disk_bytes(Path.cwd()), []
     path = Path(target).absolute()
@@ -159,18 +159,18 @@ def _look_at(target: str | os.PathLike[str] | None) -> tuple[Path, int, list[str
     elif not os.access(volume, os.W_OK):
         notes.append(f"the folder {volume} cannot be written by this user: choose another target")
     if os.path.lexists(path):
-        notes.append(f"{path} exists already: overwrite=True (--overwrite) replaces it when the new store is finished")
+        notes.append(f"{path} exists already: a build replaces it only if it is told to overwrite it")
     if partial.is_dir():
         free += disk_bytes(partial)
-        notes.append(f"{partial} is an unfinished build; its bytes count as free, for a build takes them up")
+        notes.append(f"{partial} is an unfinished build; its bytes count as free, because the next build reuses them")
     return volume, free, notes
 
 
 def _why_no_sample(manifest: Manifest, spec: ImageSpec, workers: int, memory: int | None, sample: int) -> str | None:
     if sample == 0:
-        return "no image was decoded, so there is no estimate of the time: sample=200 (--sample 200) gives one"
+        return "no image was decoded, because the sample is 0, so there is no estimate of the time"
     if not hasattr(manifest.sources, "__getitem__"):
-        return "the source can be read only once, and the build has to: without a sample there is no estimate of time"
+        return "the source can be read only once, and the build has to read it, so there is no estimate of the time"
     if memory is not None and workers * spec.slot_bytes > memory // 2:
         return (
             f"{workers:,} slots of {spec.slot_bytes / 1e9:.2f} GB are too much for the free memory, so no image was "
@@ -180,15 +180,15 @@ def _why_no_sample(manifest: Manifest, spec: ImageSpec, workers: int, memory: in
 
 
 def _spread(count: int, wanted: int, rng: np.random.Generator) -> list[int]:
-    """One random row out of each of ``wanted`` equal stretches of the manifest, in order; every row of a small one."""
+    """Return one random row of each of ``wanted`` equal stretches of the manifest, or every row if there are fewer."""
     stretches = min(count, wanted)
     edges = np.arange(stretches + 1, dtype=np.int64) * count // stretches
     return [int(row) for row in rng.integers(edges[:-1], edges[1:])]
 
 
 def _finished_bytes(manifest: Manifest, spec: ImageSpec, medium: Medium, rng: np.random.Generator) -> int:
-    """What a finished store takes. Samples are counted as they are before Parquet packs them, so rather too much."""
-    rows = _spread(len(manifest), _NAMED, rng)
+    """Return the size of a finished store. It is rather too large, because the samples are counted uncompressed."""
+    rows = _spread(len(manifest), _ROWS_FOR_SIZE, rng)
     texts = [[manifest.name(row) for row in rows], [""] * len(rows)]  # the reasons are empty
     texts += [[column[row] for row in rows] for column in manifest.texts.values()]
     names = manifest.classes.get("labels")
@@ -202,12 +202,12 @@ def _finished_bytes(manifest: Manifest, spec: ImageSpec, medium: Medium, rng: np
 
 @dataclass(slots=True)
 class _Sample:
-    """What decoding some images has shown, in the order of their rows.
+    """The decoded sample, in the order of its rows.
 
     Attributes:
-        filled: one run of one slot for each.
-        load_s: seconds that the manifest took to hand out each source, in the thread that hands out work.
-        fill_s: seconds that a worker took for each, while the others worked too.
+        filled: a run of one slot for each image.
+        load_s: seconds that the manifest took to load each source, in the thread that submits work.
+        fill_s: seconds that a worker took for each image, while the other workers were busy too.
     """
 
     filled: list[Filled] = field(default_factory=list)
@@ -215,20 +215,20 @@ class _Sample:
     fill_s: list[float] = field(default_factory=list)
 
     def largest_bytes(self, channels: int) -> int:
-        """What one worker holds at most: an encoded source, and all its pixels."""
+        """Return the bytes of the largest encoded source with all its pixels, which one worker may hold."""
         rows = [run.rows[0] for run in self.filled]
         return max((int(row["bytes"]) + int(row["height"]) * int(row["width"]) * channels for row in rows), default=0)
 
     def facts(self, manifest: Manifest, workers: int, rng: np.random.Generator) -> dict[str, Any]:
-        """Return the fields of `Forecast` that only a sample can tell."""
+        """Return the fields of `Forecast` that are estimated from the sample."""
         if not self.filled:
             return {}
         rows = np.concatenate([run.rows for run in self.filled])
         fill_s = np.array(self.fill_s)
-        # The mean, because it is what adds up; resampled, because a few large images may make most of it.
+        # A bootstrap of the mean gives the range: a few large images may take most of the time.
         means = fill_s[rng.integers(0, len(fill_s), (_RESAMPLES, len(fill_s)))].mean(axis=1)
         at_once = min(workers, len(manifest))
-        # Workers decode while the next sources are loaded, so the slower of the two sets the pace.
+        # Workers decode while the next sources are loaded, so the slower of the two decides.
         mean, low, high = (
             len(manifest) * max(float(np.mean(self.load_s)), float(each) / at_once)
             for each in (fill_s.mean(), *np.quantile(means, (0.05, 0.95)))
@@ -247,13 +247,13 @@ class _Sample:
         return facts
 
 
-def _decode_sample(  # noqa: PLR0913 - one call
+def _decode_sample(
     manifest: Manifest,
     spec: ImageSpec,
     rows: Sequence[int],
     workers: int,
     memory: int | None,
-    progress: bool | Callable[[Progress], None],  # noqa: FBT001 - the public option
+    progress: bool | Callable[[Progress], None],
 ) -> _Sample:
     """Decode rows in parallel, a bounded number at a time, and time each."""
     most = _SCRATCH_BYTES if memory is None else min(_SCRATCH_BYTES, memory // 4)
@@ -264,7 +264,7 @@ def _decode_sample(  # noqa: PLR0913 - one call
     pool = ThreadPoolExecutor(workers, thread_name_prefix="arraystore-plan")
 
     def fill(row: int, source: Any, number: int) -> tuple[Filled, float]:
-        # Where there are fewer slots than rows two may share one for a while: nobody reads them.
+        # With fewer slots than rows, two rows may use one slot at the same time; the pixels are not read.
         at = number % len(slots)
         start_s = time.perf_counter()
         filled = fill_slots(Job(row, [source], spec), slots[at : at + 1], stop)
@@ -280,7 +280,7 @@ def _decode_sample(  # noqa: PLR0913 - one call
         report(state)
 
     try:
-        # Loading decoders and compiled kernels takes a second, once: it is no part of what an image takes.
+        # The first images load decoders and compiled kernels, which takes a second and would distort the times.
         for future in [pool.submit(fill, rows[0], manifest.load(rows[0]), worker) for worker in range(workers)]:
             future.result()
         state = Progress(total=len(rows))

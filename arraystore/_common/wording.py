@@ -1,22 +1,34 @@
-"""TODO."""
+"""Texts that several wings write: numbers with their nouns, sizes, and the list of the first bad images."""
 
 from __future__ import annotations
 
-__all__ = ["flat", "many", "readable"]
+from collections.abc import Sequence
+
+from arraystore.errors import BadImage
+
+__all__ = ["bad_lines", "flat", "many", "readable"]
+
+_LISTED_BAD = 10
+
+
+def bad_lines(bad: Sequence[BadImage]) -> list[str]:
+    """Return the first ten bad images, a line each, and a last line with the number of the others."""
+    lines = [f"slot {image.slot}  {flat(image.source)}: {flat(image.reason)}" for image in bad[:_LISTED_BAD]]
+    return lines if len(bad) <= _LISTED_BAD else [*lines, f"and {len(bad) - _LISTED_BAD:,} more"]
 
 
 def flat(text: str) -> str:
-    """Return the text on one line: a file name may hold a line break, or worse."""
+    """Return the text on one line; line breaks and control characters, which file names may hold, are escaped."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def many(number: int, noun: str) -> str:
-    """Return a number with its noun, of which there is one or more."""
+    """Return a number with its noun in the singular or plural."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def readable(size_bytes: float) -> str:
-    """Return a size in decimal units, as disks are sold and as numpy counts."""
+    """Return a size in decimal units: 1 kB is 1,000 bytes."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if size_bytes < 1000:
             return f"{size_bytes:.3g} {unit}"

@@ -70,8 +70,9 @@ class SlotFile:
         if end > size:
             raise FormatError(
                 f"{self.path} is {size:,} bytes long, but slots up to {start + count:,} "
-                f"need {end:,}: the file was cut short; build the store again",
+                f"need {end:,}: the file was cut short",
                 source=self.path,
+                advice="build the store again",
             )
         if count == 0:
             return np.empty((0, *self.shape[1:]), np.uint8)
@@ -125,9 +126,9 @@ def map_array(path: Path, dtype: np.dtype[Any], offset: int, shape: tuple[int, .
     size, needed = path.stat().st_size, offset + math.prod(shape) * dtype.itemsize
     if needed > size:
         raise FormatError(
-            f"{path} is {size:,} bytes long, but {dtype} of shape {shape} needs {needed:,}: the file was cut short; "
-            "copy or write it again",
+            f"{path} is {size:,} bytes long, but {dtype} of shape {shape} needs {needed:,}: the file was cut short",
             source=str(path),
+            advice="copy or write it again",
         )
     try:
         if needed == offset:

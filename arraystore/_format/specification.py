@@ -99,6 +99,7 @@ _BLANK = "0" * DIGITS
 
 EMPTY, STORED, FAILED = 0, 1, 2
 FORMAT_VERSION = 1
+_BUILD_AGAIN = "build the store again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,23 +142,23 @@ class Description:
         version = members.get("format_version")
         if version != FORMAT_VERSION:
             raise FormatError(
-                f"{source} has format version {version!r}, this arraystore reads {FORMAT_VERSION}: "
-                "upgrade with pip install -U arraystore",
+                f"{source} has format version {version!r}, this arraystore reads {FORMAT_VERSION}",
                 source=source,
+                advice="upgrade with pip install -U arraystore",
             )
         for name, fits in _MEMBERS.items():
             if name not in members or not fits(members[name]):
                 what = f"{name} is {members[name]!r:.200}" if name in members else f"it has no {name}"
-                raise FormatError(f"{source} is damaged: {what}; build the store again", source=source)
+                raise FormatError(f"{source} is damaged: {what}", source=source, advice=_BUILD_AGAIN)
         for name, fits in _OPTIONAL.items():
             if name in members and not fits(members[name]):
                 raise FormatError(
-                    f"{source} is damaged: {name} is {members[name]!r:.200}; build the store again", source=source
+                    f"{source} is damaged: {name} is {members[name]!r:.200}", source=source, advice=_BUILD_AGAIN
                 )
         try:
             spec = ImageSpec.from_dict(members["spec"])
         except (SpecError, TypeError) as error:
-            raise FormatError(f"{source} is damaged: {error}; build the store again", source=source) from error
+            raise FormatError(f"{source} is damaged: {error}", source=source, advice=_BUILD_AGAIN) from error
         description = cls(
             count=members["count"],
             shape=tuple(members["shape"]),
@@ -175,9 +176,9 @@ class Description:
         )
         if description.shape != spec.slot_shape:
             raise FormatError(
-                f"{source} is damaged: shape {description.shape} is not that of the spec's slots, {spec.slot_shape}; "
-                "build the store again",
+                f"{source} is damaged: shape {description.shape} is not that of the spec's slots, {spec.slot_shape}",
                 source=source,
+                advice=_BUILD_AGAIN,
             )
         return description
 

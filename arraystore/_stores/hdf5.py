@@ -41,7 +41,7 @@ from arraystore._stores.hdf5_file import (
 from arraystore._stores.opened import Opened
 from arraystore._stores.partial import reserve
 from arraystore._stores.slot_array import SlotArray
-from arraystore.errors import FormatError
+from arraystore.errors import FormatError, Option
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -93,16 +93,19 @@ def open_published(path: Path) -> Opened:
     with h5_file(path) as file:
         if JSON_ENTRY not in file or "images" not in file:
             raise FormatError(
-                f"{path} is not a store: it has no datasets 'store.json' and 'images'; {datasets_told(file)}: to read "
-                "one of those, pass its name as dataset=",
+                f"{path} is not a store: it has no datasets 'store.json' and 'images'; {datasets_told(file)}",
                 source=str(path),
+                advice="to read one of those, pass its name as {0}",
+                options=[Option("dataset", None)],
             )
         try:
             members = json.loads(file[JSON_ENTRY][()])
             targets = {name: map_dataset(path, dataset) for name, dataset in file["targets"].items()}
             status, checksums = map_dataset(path, file["status"]), map_dataset(path, file["checksums"])
         except (KeyError, ValueError, OSError, TypeError, AttributeError, RecursionError) as error:
-            raise FormatError(f"{path} is damaged: {error}; build the store again", source=str(path)) from error
+            raise FormatError(
+                f"{path} is damaged: {error}", source=str(path), advice="build the store again"
+            ) from error
     if not isinstance(members, dict):
         raise FormatError(f"{path}:{JSON_ENTRY} should hold a JSON object", source=str(path))
     slots = hdf5_slots(path)

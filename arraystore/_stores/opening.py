@@ -168,8 +168,13 @@ def _open_published(path: Path) -> Opened:
 def _no_store(path: Path) -> FormatError:
     """Return the error that says that nothing is there, or only an unfinished build."""
     partial = partial_of(path)
-    hint = f"; {partial} is an unfinished build, call build again to finish it" if partial.is_dir() else ""
-    return FormatError(f"there is no store at {path}{hint}", source=str(path))
+    if not partial.is_dir():
+        return FormatError(f"there is no store at {path}", source=str(path))
+    return FormatError(
+        f"there is no store at {path}, but {partial} is an unfinished build",
+        source=str(path),
+        advice="call build again to finish it",
+    )
 
 
 def _no_table(name: str) -> pa.Table:

@@ -24,7 +24,7 @@ from arraystore._format.specification import FAILED
 from arraystore._stores.build_lock import Lock
 from arraystore._stores.draft import BuildKey, Filled, needed_bytes
 from arraystore._stores.media import MEDIA, Medium, medium_of
-from arraystore.errors import FormatError, SpaceError, StoreError, StoreExistsError
+from arraystore.errors import FormatError, Option, SpaceError, StoreError, StoreExistsError
 
 __all__ = ["LEDGER", "PLAN", "PartialFolder", "finish_published", "partial_of", "reserve"]
 
@@ -243,11 +243,15 @@ class PartialFolder:
             return
         if not self._overwrite:
             raise StoreExistsError(
-                f"{self.target} exists already: choose another name, remove it, or pass overwrite=True to replace it "
-                "when the new store is finished"
+                f"{self.target} exists already",
+                advice="choose another name, remove it, or use {0} to replace it when the new store is finished",
+                options=[Option("overwrite")],
             )
         if self.target.is_symlink() or not self._is_store(self.target):
-            raise StoreExistsError(f"{self.target} exists and is not a store, so overwrite=True does not replace it")
+            raise StoreExistsError(
+                f"{self.target} exists and is not a store, so it is not replaced",
+                advice="choose another name, or remove it",
+            )
 
     def _has_work(self, *, fresh: bool) -> bool:
         if self.path.is_symlink() or (self.path.exists() and not self.path.is_dir()):
@@ -258,13 +262,16 @@ class PartialFolder:
         try:
             was = read_json(self.path / PLAN)
         except FormatError as error:
-            raise StoreError(f"{error}; discard this unfinished build with fresh=True (--fresh)") from error
+            raise StoreError(
+                error.message, advice="discard this unfinished build with {0}", options=[Option("fresh")]
+            ) from error
         self.same_decoders = was.get("decoders") == self._key.decoders
         differing = self._key.differences(was)
         if differing:
             raise StoreError(
-                f"{self.path} holds an unfinished build of something else: {'; '.join(differing)}. Finish that one by "
-                "the call that began it, or discard it with fresh=True (--fresh)"
+                f"{self.path} holds an unfinished build of something else: {'; '.join(differing)}",
+                advice="finish it with the call that began it, or discard it with {0}",
+                options=[Option("fresh")],
             )
         return True
 

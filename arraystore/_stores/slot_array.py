@@ -91,8 +91,9 @@ class _Mapping:
         except (OSError, ValueError):  # it went this moment, or was cut short
             pass
         raise FormatError(
-            f"{self.path} is not the file any more that was opened: it was replaced or removed; open it again",
+            f"{self.path} is not the file any more that was opened: it was replaced or removed",
             source=self.path,
+            advice="open it again",
         )
 
 

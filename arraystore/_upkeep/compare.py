@@ -1,4 +1,4 @@
-"""How the sources of a store differ from it, and which rows a store that is brought up to date has."""
+"""Compare a store with its sources, and list the rows of an updated store."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Changes:
-    """How the sources of a store differ from it, and what an update of it would hold.
+    """How the sources of a store have changed, and the rows of an updated store.
 
     Attributes:
         added: sources that are not in the store.
-        changed: sources whose file is another one by now.
-        renamed: sources that were in the store by another name: the old one and the new.
-        removed: sources in the store that are there no more.
-        unchanged: how many rows are as they were, those that failed and whose file is the same included.
-        still_bad: how many sources were dropped when the store was built and have not changed since; they are left out.
+        changed: sources whose file has changed.
+        renamed: sources that are in the store under another name: old name and new name.
+        removed: sources of the store that no longer exist.
+        unchanged: how many rows have not changed. Failed rows with an unchanged file count too.
+        still_bad: how many sources were dropped when the store was built and have not changed since; they stay out.
         relabeled: whether a target, class or text of a source in the store has changed.
-        manifest: what the updated store holds.
-        slots: for each of its rows the slot of the store that is taken over, or -1; int64, (N,).
-        stamps: what the file system said of each row's source (`arraystore._sources.stamps.STAMP`); zeros for removed ones.
+        manifest: the rows of the updated store.
+        slots: for each row of ``manifest`` the slot of the store that can be copied, or -1; int64, (N,).
+        stamps: size and time of each row's file (`arraystore._sources.stamps.STAMP`, (N,)); zeros for removed sources.
         dropped: the table of the sources that stay dropped, or None.
-        keeps_removed: whether rows are kept whose source is there no more.
+        keeps_removed: whether the rows of removed sources are kept.
     """
 
     added: Sequence[str]
@@ -80,7 +80,7 @@ class Changes:
         return ", ".join([*parts, "targets changed"] if self.relabeled else parts)
 
 
-def compare(  # noqa: PLR0913 - each option is keyword-only
+def compare(
     path: str | os.PathLike[str],
     source: Any = None,
     *,
@@ -89,23 +89,23 @@ def compare(  # noqa: PLR0913 - each option is keyword-only
     labels: Any = None,
     targets: Any = None,
 ) -> Changes:
-    """Say how the sources of a store have changed since it was built; nothing is written.
+    """Find how the sources of a store have changed since it was built. Nothing is written.
 
-    A source is recognized by its path, as the store has it; it is the same if size and time of change are.
+    A source is found by its path. It is unchanged if the size and the time of change of its file are.
 
     Args:
         path: the store.
-        source: what it was built from, as it is now: see `arraystore.build`. None takes the folder or table that the
-            store names as its origin.
-        removed: ``"drop"`` leaves out rows whose source is there no more, ``"keep"`` keeps them with their pixels.
-        content: True reads every file whose size is the same, and compares what is in it and not the time of change.
+        source: the folder, table or list that it was built from; see `arraystore.build`. None takes the folder or table
+            whose path is recorded in the store.
+        removed: ``"drop"`` leaves out rows whose source no longer exists, ``"keep"`` keeps them with their pixels.
+        content: True reads every file whose size is the same, and compares its contents instead of the time of change.
         labels: see `arraystore.build`.
-        targets: likewise.
+        targets: see `arraystore.build`.
 
     Raises:
-        SpecError: ``removed`` is neither.
+        SpecError: ``removed`` is invalid.
         FormatError: there is no store at the path, or it is damaged.
-        StoreError: the store does not say what it was built from, and ``source`` is None; or its sources are no files.
+        StoreError: ``source`` is None and the store does not record its source; or its sources are not files.
         ManifestError: the sources cannot be listed, or have other targets than the store.
         OSError: the store cannot be read.
     """
@@ -115,7 +115,9 @@ def compare(  # noqa: PLR0913 - each option is keyword-only
         if source is None:
             source = store.description.origin
         if source is None:
-            raise StoreError(f"{path} does not say what it was built from: pass the source", source=os.fspath(path))
+            raise StoreError(
+                f"{path} does not record what it was built from", source=os.fspath(path), advice="pass the source"
+            )
         old = _manifest_in(store, os.fspath(path))
         new = Manifest.of(source, labels=labels, targets=targets)
         _check_alike(old, new)
@@ -123,7 +125,7 @@ def compare(  # noqa: PLR0913 - each option is keyword-only
 
 
 class _Comparison:
-    """A store, its manifest as it was and as it is, and which rows of the two are the same source."""
+    """The old and the new manifest of a store, and which rows of the two have the same source."""
 
     def __init__(self, store: Store, old: Manifest, new: Manifest, *, content: bool) -> None:
         self.old, self.new = old, new
@@ -146,7 +148,7 @@ class _Comparison:
         return str(self.new.load(row))
 
     def _same(self, *, content: bool) -> npt.NDArray[np.bool_]:
-        """Whether the source of each row is the file that the store has."""
+        """Return whether the file of each row is unchanged."""
         slot = self.slot_of
         same: npt.NDArray[np.bool_] = (slot >= 0) & (self.stamps["bytes"] == self._bytes[slot])
         if not content:
@@ -158,7 +160,7 @@ class _Comparison:
         return same
 
     def _renamed(self) -> Rows:
-        """Rows of the new manifest whose file is, byte for byte, one that the store has by a name that is gone."""
+        """Return the rows of the new manifest whose file has the contents of a removed source, and match them."""
         gone = np.setdiff1d(np.flatnonzero(self._stored & (self._hash != 0)), self.slot_of)
         waiting: dict[tuple[int, int], list[int]] = {}
         for slot in gone[::-1].tolist():
@@ -174,7 +176,7 @@ class _Comparison:
         return np.array(found, np.int64)
 
     def _still_bad(self) -> npt.NDArray[np.bool_]:
-        """Whether each row is a source that was dropped, and whose file has not changed since."""
+        """Return whether each row is a dropped source whose file has not changed since."""
         skipped = np.zeros(len(self.new), bool)
         if self.dropped is None or "mtime" not in self.dropped.column_names:
             return skipped
@@ -187,7 +189,7 @@ class _Comparison:
         return skipped
 
     def changes(self, *, keep: bool) -> Changes:
-        """Return what is different, and what a new store holds: old rows in their order, then new ones in theirs."""
+        """Return the changes. In the updated store, old rows come first in their order, then new rows in theirs."""
         row_of = np.full(len(self.old), -1)
         matched = np.flatnonzero(self.slot_of >= 0)
         row_of[self.slot_of[matched]] = matched
@@ -197,7 +199,9 @@ class _Comparison:
         slots = np.r_[kept, np.full(len(added), -1)]
         rows = np.r_[row_of[kept], added]
         if not len(rows):
-            raise ManifestError("every source of the store is gone, and there are no new ones: nothing would be left")
+            raise ManifestError(
+                "no source of the store exists any more, and there are no new ones: is this the source?"
+            )
         is_same = (rows < 0) | self.same[rows]
         stamps = np.where(rows < 0, np.zeros((), STAMP), self.stamps[rows])
         changed = np.flatnonzero((slots >= 0) & ~is_same)
@@ -221,7 +225,7 @@ class _Comparison:
         )
 
     def _dropped_rows(self) -> pa.Table | None:
-        """The rows of the dropped table that still hold."""
+        """Return the rows of the dropped table whose sources stay dropped."""
         if self.dropped is None:
             return None
         still = {_raw(self.new.sources, row) for row in np.flatnonzero(self.skipped).tolist()}
@@ -232,13 +236,13 @@ class _Comparison:
 def _manifest_in(store: Store, path: str) -> Manifest:
     manifest = manifest_of(store.samples, store.targets, store.categories)
     if manifest is None:
-        raise StoreError(f"the sources of {path} are no files that could be found again: build it again", source=path)
+        raise StoreError(f"the sources of {path} are not files", source=path, advice="build it again")
     return replace(manifest, root=store.description.root)
 
 
 def _check_alike(old: Manifest, new: Manifest) -> None:
     if not new.is_paths:
-        raise ManifestError("the sources must be files: pass a folder, a table, or a list of paths")
+        raise ManifestError("the sources are not files", advice="pass a folder, a table, or a list of paths")
 
     def form(manifest: Manifest) -> dict[str, Any]:
         arrays = {
@@ -250,8 +254,8 @@ def _check_alike(old: Manifest, new: Manifest) -> None:
     was, now = form(old), form(new)
     if was != now:
         raise ManifestError(
-            f"the store has the targets {_listed(was)}, the source gives {_listed(now)}: pass the source that the "
-            "store was built from, with the same labels and targets"
+            f"the store has the targets {_listed(was)}, but the source has {_listed(now)}",
+            advice="pass the source that the store was built from, with the same labels and targets",
         )
 
 
@@ -261,12 +265,12 @@ def _listed(form: Mapping[str, Any]) -> str:
 
 
 def _raw(sources: Sequence[Any], row: int) -> bytes:
-    """A path's own bytes; the sources are known to be paths."""
+    """Return the bytes of a path; the sources are paths, as `_check_alike` has checked."""
     return sources.raw(row) if isinstance(sources, TextList) else b""
 
 
 def _matches(old: Sequence[Any], new: Sequence[Any]) -> Rows:
-    """For each path of ``new`` its place in ``old``, or -1; a path that comes twice is matched in order."""
+    """Return for each path of ``new`` its index in ``old``, or -1; equal paths are matched in order."""
     waiting: dict[bytes, list[int]] = {}
     for slot in reversed(range(len(old))):
         waiting.setdefault(_raw(old, slot), []).append(slot)
@@ -279,7 +283,14 @@ def _matches(old: Sequence[Any], new: Sequence[Any]) -> Rows:
 
 
 def _merged(old: Manifest, new: Manifest, slots: Rows, rows: Rows) -> tuple[Manifest, bool]:
-    """The manifest of these rows, each from ``new`` where it is there; and whether a target of a known one differs."""
+    """Return the manifest of the updated store, and whether a target of an old row has changed.
+
+    Args:
+        old: the manifest of the store.
+        new: the manifest of the source.
+        slots: for each row of the result its row in ``old``, or -1.
+        rows: for each row of the result its row in ``new``, or -1; where it has one, its targets come from there.
+    """
     classes = {name: _joined(old.classes[name], names) for name, names in new.classes.items()}
     known, ours = rows >= 0, (rows >= 0) & (slots >= 0)
     targets, relabeled = {}, any(classes[name] != old.classes[name] for name in classes)
@@ -305,11 +316,11 @@ def _merged(old: Manifest, new: Manifest, slots: Rows, rows: Rows) -> tuple[Mani
 
 
 def _joined(old: Sequence[str], new: Sequence[str]) -> tuple[str, ...]:
-    """All names: those that have a code keep it, new ones come after."""
+    """Return the names of both: old names keep their codes, new names follow."""
     return (*old, *sorted(set(new) - set(old)))
 
 
 def _recoded(codes: npt.NDArray[Any], names: Sequence[str], joined: Sequence[str]) -> npt.NDArray[Any]:
-    place = {name: code for code, name in enumerate(joined)}
-    table = np.array([place[name] for name in names], codes.dtype)
+    code_of = {name: code for code, name in enumerate(joined)}
+    table = np.array([code_of[name] for name in names], codes.dtype)
     return np.where(codes >= 0, table[codes], codes)

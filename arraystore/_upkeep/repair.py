@@ -1,4 +1,4 @@
-"""Refill the damaged slots of a store from their sources."""
+"""Decode the damaged slots of a store again from their sources."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from arraystore._building.bad import bad_images_error
 from arraystore._building.build import TIMEOUT_S, Options, build_manifest
 from arraystore._common.progress import Progress
 from arraystore._format.publication import Publication
@@ -20,12 +21,12 @@ from arraystore._sources.stamps import STAMP, file_stamps
 from arraystore._stores.opening import open_store
 from arraystore._upkeep.reuse import Takeover
 from arraystore._upkeep.verify import verify
-from arraystore.errors import StoreError
+from arraystore.errors import BadImagesError, Kind, StoreError
 
 __all__ = ["repair"]
 
 
-def repair(  # noqa: PLR0913 - each option is keyword-only
+def repair(
     path: str | os.PathLike[str],
     *,
     bad: Literal["raise", "keep"] = "raise",
@@ -37,32 +38,32 @@ def repair(  # noqa: PLR0913 - each option is keyword-only
     fresh: bool = False,
     verification: Verification | None = None,
 ) -> Store:
-    """Find the slots whose pixels are not those that were stored, and decode exactly these from their sources again.
+    """Find the slots whose pixels are damaged, and decode these again from their sources.
 
-    As with `arraystore.update`, a new store is made beside the old one and takes its name when it is whole, so there
-    must be room for both. A source that has changed since gives the pixels that it has now.
+    As in `arraystore.update`, a new store is made beside the old one and then replaces it, so there must be room for
+    both. If a source has changed, its slot gets the new pixels.
 
     Args:
         path: the store.
-        bad: what to do about a damaged slot whose source cannot be stored any more: ``"raise"`` an error and leave the
-            store as it is, or ``"keep"`` the slot as zeros with status 2.
+        bad: what to do with a damaged slot whose source can no longer be stored: ``"raise"`` an error and leave the
+            store unchanged, or ``"keep"`` the slot as zeros with status 2.
         workers: see `arraystore.build`, as for all options down to ``fresh``.
         processes: see `arraystore.build`.
         timeout_s: see `arraystore.build`.
         executor: see `arraystore.build`.
-        progress: see `arraystore.build`; shown for the check and for the filling.
+        progress: see `arraystore.build`; for the check and for the repair.
         fresh: see `arraystore.build`.
-        verification: what `arraystore.verify` has found, to mend just that; None verifies now.
+        verification: the result of `arraystore.verify` for this store; None verifies now.
 
     Returns:
-        The store, open; the same one where nothing was damaged.
+        The repaired store, open; the old one where nothing was damaged.
 
     Raises:
-        SpecError: an option has a value that cannot be.
+        SpecError: an option is invalid.
         FormatError: there is no store at the path, or it cannot be opened.
-        StoreError: more than pixels is damaged, or the sources are not files.
-        BadImagesError: a source cannot be stored any more; the store is as it was.
-        SpaceError: the volume is too small for a second store; the store is as it was.
+        StoreError: other parts than pixels are damaged, or the sources are not files.
+        BadImagesError: a source can no longer be stored; the store has not changed.
+        SpaceError: the volume is too small for a second store; the store has not changed.
         OSError: the store cannot be read or written.
     """
     options = Options(
@@ -78,28 +79,31 @@ def repair(  # noqa: PLR0913 - each option is keyword-only
     store = Store(open_store(path))
     found = verification or verify(path, workers=workers, progress=progress)
     if found.faults:
+        fault = found.faults[0]
         raise StoreError(
-            f"{path} cannot be repaired: repair refills pixels, and something else is damaged: {found.faults[0]}",
+            f"{path} cannot be repaired, because more than pixels is damaged: {fault.message}",
             source=os.fspath(path),
+            kind=fault.kind or Kind.DAMAGED,
+            advice=fault.advice,
+            options=fault.options,
         )
     if not found.damaged:
         return store
     with store:
         manifest = manifest_of(store.samples, store.targets, store.categories)
         if manifest is None:
-            raise StoreError(
-                f"the sources of {path} are no files that could be read again: build it again", source=os.fspath(path)
-            )
+            raise StoreError(f"the sources of {path} are not files", source=os.fspath(path), advice="build it again")
         manifest = replace(manifest, root=store.description.root, origin=store.description.origin)
         slots = np.arange(len(store))
         slots[[damaged.slot for damaged in found.damaged]] = -1
         stamps = file_stamps(lambda row: str(manifest.load(row)), np.arange(len(store)))
-        # Only what the old store says itself goes with its pixels; but times in nanoseconds where they are the same.
+        # The samples describe the sources of the old pixels, so the file system's times are used only where they are
+        # the same: they count nanoseconds, the samples microseconds.
         same = stamps["mtime"] // 1000 == mtimes_us(store.samples)
         takeover = Takeover(store, slots, np.where(same, stamps, np.zeros((), STAMP)), manifest.load)
         dropped, description = store.dropped_samples, store.description
 
-    def as_it_was(publication: Publication) -> Publication:
+    def with_old_manifest(publication: Publication) -> Publication:
         digest = description.manifest_digest
         return replace(
             publication,
@@ -107,8 +111,17 @@ def repair(  # noqa: PLR0913 - each option is keyword-only
             description=replace(publication.description, manifest_digest=digest),
         )
 
-    return Store(
-        build_manifest(
-            manifest, path, description.spec, options, load=takeover.load, known_bad=takeover.failed, amend=as_it_was
+    try:
+        return Store(
+            build_manifest(
+                manifest,
+                path,
+                description.spec,
+                options,
+                load=takeover.load,
+                known_bad=takeover.failed,
+                amend=with_old_manifest,
+            )
         )
-    )
+    except BadImagesError as error:  # its advice names bad="drop", which a repair does not have
+        raise bad_images_error(error.bad, error.total, kept=True, may_drop=False) from None

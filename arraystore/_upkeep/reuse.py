@@ -1,4 +1,4 @@
-"""Slots of a finished store as sources of a new one: an update or a repair decodes only the others."""
+"""Copy slots of a finished store into a new one, so that an update or a repair decodes only the other slots."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ __all__ = ["Takeover"]
 
 
 class Takeover:
-    """What fills each row of a new store: a slot of the old one, or the row's own source.
+    """The source of each row of a new store: a slot of the old store, or the row's own source.
 
     Args:
         store: the old store.
-        slots: for each row of the new store the slot of the old one that still holds for it, or -1; int64, (N,).
-        stamps: what the file system says of each row's source now (`arraystore._sources.stamps.STAMP`, (N,)); zeros keep what
-            the old store says.
-        load: a row's own source.
+        slots: for each row of the new store the slot of the old store to copy, or -1; int64, (N,).
+        stamps: size and time of each row's file now (`arraystore._sources.stamps.STAMP`, (N,)); a row of zeros keeps
+            the values of the old store.
+        load: returns a row's own source.
 
     Attributes:
-        failed: the rows whose slot had failed before, and is taken over as such.
+        failed: the rows whose slot is copied and had failed.
 
     Raises:
-        StoreError: the store lies in memory.
+        StoreError: the store is in memory.
         FormatError: it is damaged.
     """
 
@@ -45,7 +45,7 @@ class Takeover:
         load: Callable[[int], Source],
     ) -> None:
         if store.path is None:
-            raise StoreError("a store in memory has no files to take slots over from: build it again")
+            raise StoreError("a store in memory has no file to copy slots from", advice="build it again")
         self._load = load
         self._slots = slots
         self._file: SlotFile = slot_file_of(store.path)
@@ -56,15 +56,15 @@ class Takeover:
         has_hash = "hash" in samples.column_names
         hashes = samples["hash"].fill_null(0).to_numpy() if has_hash else np.zeros(len(store), np.uint64)
         self._hashes = hashes
-        told = np.zeros(len(store), STAMP)
-        told["bytes"], told["mtime"] = samples["bytes"].to_numpy(), mtimes_us(samples) * 1000
-        self._stamps = np.where(stamps["bytes"] == 0, told[slots], stamps)
+        known = np.zeros(len(store), STAMP)
+        known["bytes"], known["mtime"] = samples["bytes"].to_numpy(), mtimes_us(samples) * 1000
+        self._stamps = np.where(stamps["bytes"] == 0, known[slots], stamps)
         taken = np.flatnonzero(slots >= 0)
         failed = np.asarray(store.status)[slots[taken]] == FAILED
         self.failed: frozenset[int] = frozenset(taken[failed].tolist())
 
     def load(self, row: int) -> Source:
-        """Return what a worker is to fill a row from."""
+        """Return the source that a worker fills a row from."""
         slot = int(self._slots[row])
         source = self._load(row)
         if slot < 0 or not isinstance(source, str):

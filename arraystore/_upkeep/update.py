@@ -1,6 +1,6 @@
-"""Bring a store up to date with its sources: only what is new or changed is decoded.
+"""Bring a store up to date with its sources: only new and changed sources are decoded.
 
-What is in the store keeps its place: rows keep their order, classes their codes; what is new comes after them.
+Rows of the store keep their order, and classes their codes. New rows and classes follow.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from arraystore._upkeep.reuse import Takeover
 __all__ = ["update"]
 
 
-def update(  # noqa: PLR0913 - each option is keyword-only
+def update(
     path: str | os.PathLike[str],
     source: Any = None,
     *,
@@ -41,11 +41,11 @@ def update(  # noqa: PLR0913 - each option is keyword-only
     fresh: bool = False,
     changes: Changes | None = None,
 ) -> Store:
-    """Bring a store up to date: decode what is new or changed, and take everything else over as it is.
+    """Bring a store up to date: decode new and changed sources, and copy all other slots.
 
-    A new store is made beside the old one, which stays readable until the new one has its name, and for whoever holds
-    it after that. So there must be room for both. Pixels that are taken over are checked on the way; damaged ones are
-    decoded again. An interrupted update goes on with the same call.
+    A new store is made beside the old one and then replaces it, so there must be room for both. Processes that have the
+    old store open can still read it afterwards. Copied slots are checked; damaged ones are decoded again. The same call
+    continues an interrupted update.
 
     Args:
         path: the store.
@@ -54,8 +54,8 @@ def update(  # noqa: PLR0913 - each option is keyword-only
         content: see `compare`.
         labels: see `compare`.
         targets: see `compare`.
-        bad: what to do about sources that cannot be stored, see `arraystore.build`; None does as the store was built:
-            ``"keep"`` if it has failed slots, ``"drop"`` if rows were dropped, else ``"raise"``.
+        bad: what to do with sources that cannot be stored, see `arraystore.build`. None does the same as the build of
+            the store: ``"keep"`` if it has failed slots, ``"drop"`` if rows were dropped, else ``"raise"``.
         max_bad: see `arraystore.build`, as for all options down to ``fresh``.
         workers: see `arraystore.build`.
         processes: see `arraystore.build`.
@@ -63,17 +63,17 @@ def update(  # noqa: PLR0913 - each option is keyword-only
         executor: see `arraystore.build`.
         progress: see `arraystore.build`.
         fresh: see `arraystore.build`.
-        changes: what `compare` has returned for these options, to do just that; None compares now.
+        changes: the result of `compare` with the same options; None compares now.
 
     Returns:
-        The store, open; the same one where nothing has changed.
+        The updated store, open; the old one where nothing has changed.
 
     Raises:
-        SpecError: an option has a value that cannot be.
+        SpecError: an option is invalid.
         FormatError: there is no store at the path, or it is damaged.
         ManifestError: the sources cannot be listed, or have other targets than the store.
-        BadImagesError: see `arraystore.build`; the store is as it was.
-        SpaceError: the volume is too small for a second store; the store is as it was.
+        BadImagesError: see `arraystore.build`; the store has not changed.
+        SpaceError: the volume is too small for a second store; the store has not changed.
         StoreError: see `arraystore.build` and `compare`.
         OSError: the store cannot be read or written.
     """

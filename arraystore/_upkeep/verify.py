@@ -1,4 +1,4 @@
-"""Prove that a store is whole."""
+"""Check that a store is whole."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def verify(
     workers: int | None = None,
     progress: bool | Callable[[Progress], None] = True,
 ) -> Verification:
-    """Read every byte of a store and say whether it is whole; nothing is written.
+    """Read and check every byte of a store. Nothing is written.
 
     Args:
-        store: a store, or the path of one. Of a store on disk the disk is read, not what was read when it was opened.
-        workers: how many threads read and hash; by default one a core, and at least 4, of which some wait for the disk.
+        store: a store, or its path. A store on disk is read from the disk again.
+        workers: how many threads read and check; by default one per processor, at least 4.
         progress: True draws a bar, False is silent, a function is called with a `Progress` that counts bytes.
 
     Returns:
-        All that was found. A store that cannot even be opened has faults, and is no error.
+        All damage. For a store that cannot be opened this is a fault, not an exception.
 
     Raises:
         SpecError: workers is less than 1.

@@ -1,4 +1,4 @@
-"""What a store says of itself: as plain values, and as a table for people."""
+"""The contents of a store, as ``arraystore info`` prints them: as plain values, and as a table for people."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["describe", "print_facts"]
 
 
 def describe(store: Store, path: Path) -> dict[str, Any]:
-    """Return what ``info`` says, as plain values."""
+    """Return the facts about a store as plain values."""
     spec = store.spec
     status = np.bincount(store.status, minlength=3)
     stored = store.status == STORED
@@ -51,20 +51,20 @@ def describe(store: Store, path: Path) -> dict[str, Any]:
 
 
 def print_facts(facts: dict[str, Any]) -> None:
-    """Print what `describe` returned as a table."""
+    """Print the facts that `describe` returned as a table."""
     print_rows(_rows(facts))
 
 
 def _rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the rows of the table: a name, and the value as text."""
+    """Yield the rows of the table: a name and a text each."""
     count, *slot = facts["shape"]
     yield "store", flat(facts["path"])
     yield "medium", facts["medium"]
     yield "images", f"{count:,} of {' x '.join(map(str, slot))} uint8 ({facts['layout']}, {facts['color']})"
-    yield "bytes", f"{readable(facts['image_bytes'])} of pixels, {readable(facts['disk_bytes'])} on disk"
+    yield "size", f"{readable(facts['image_bytes'])} of pixels, {readable(facts['disk_bytes'])} on disk"
     yield "status", f"{facts['stored']:,} stored, {facts['failed']:,} failed"
     exact = ", exact" if facts["exact"] else ""
-    yield "made by", f"fit {facts['fit']}, filter {facts['filter']}{exact}"
+    yield "resized by", f"fit {facts['fit']}, filter {facts['filter']}{exact}"
     if facts["fit"] == "pad":
         yield "background", ", ".join(map(str, facts["background"]))
     height, width = facts["source_height_px"], facts["source_width_px"]

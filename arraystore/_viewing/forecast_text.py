@@ -1,4 +1,4 @@
-"""TODO."""
+"""The forecast of a build as a table for people."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from collections.abc import Iterator
 
 from arraystore._building.forecast import Forecast
 from arraystore._common.tables import class_rows, print_rows
-from arraystore._common.wording import flat, readable
+from arraystore._common.wording import bad_lines, flat, many, readable
 
 __all__ = ["print_forecast"]
 
-_LISTED = 10
 _MEDIA = {"ram": "RAM", "npy": ".npy folder", "hdf5": "HDF5 file"}
 
 
@@ -31,8 +30,11 @@ def _rows(forecast: Forecast) -> Iterator[tuple[str, str]]:
     if forecast.seconds is not None and forecast.seconds_range is not None:
         low, high = map(_duration, forecast.seconds_range)
         text = f"{_duration(forecast.seconds)} ({low} to {high}), {forecast.images_per_s:,.0f} img/s"
-        yield "time", f"{text} with {forecast.workers:,} at once; {forecast.sampled:,} images were timed"
-        yield "not in it", "listing the sources; a disk, or a virtual machine's fresh memory, that cannot keep up"
+        yield (
+            "time",
+            f"{text} with {many(forecast.workers, 'worker')}; estimated from {many(forecast.sampled, 'image')}",
+        )
+        yield "not included", "the time to list the sources, and waiting for a disk or memory that is slower"
     if forecast.source_bytes is not None:
         text = f"{readable(forecast.source_bytes)} each"
         if forecast.median_px is not None and forecast.largest_px is not None:
@@ -52,10 +54,7 @@ def _bad_lines(forecast: Forecast) -> Iterator[str]:
         return
     whole = "" if forecast.sampled == forecast.count else f", about {share * forecast.count:,.0f} in all"
     yield f"{found:,} of the {forecast.sampled:,} sampled ({share:.1%}{whole})"
-    for image in forecast.bad[:_LISTED]:
-        yield f"slot {image.slot}  {flat(image.source)}: {flat(image.reason)}"
-    if found > _LISTED:
-        yield f"and {found - _LISTED:,} more"
+    yield from bad_lines(forecast.bad)
 
 
 def _sides(sides: tuple[int, int]) -> str:
@@ -65,7 +64,7 @@ def _sides(sides: tuple[int, int]) -> str:
 def _duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
-    for unit, length_s, many in (("min", 60, 120), ("h", 3600, 48)):
-        if seconds / length_s < many:
+    for unit, length_s, limit in (("min", 60, 120), ("h", 3600, 48)):
+        if seconds / length_s < limit:
             return f"{seconds / length_s:.3g} {unit}"
     return f"{seconds / 86400:,.3g} days"

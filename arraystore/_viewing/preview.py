@@ -1,4 +1,4 @@
-"""A contact sheet of a store: chosen or random slots as one PNG, each above its number and its label."""
+"""A contact sheet of a store: a PNG with chosen or random slots, each above its number and its label."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _RED: _Ink = (40, 40, 215)
 
 
 class _Slots(Protocol):
-    """What a preview needs of a store; every store has it."""
+    """The members of a store that a preview reads."""
 
     @property
     def images(self) -> _Pixels: ...
@@ -53,7 +53,7 @@ class _Slots(Protocol):
     def __len__(self) -> int: ...
 
 
-def draw_preview(  # noqa: PLR0913 - each option is keyword-only and has a default
+def draw_preview(
     store: _Slots,
     path: str | os.PathLike[str],
     *,
@@ -64,20 +64,20 @@ def draw_preview(  # noqa: PLR0913 - each option is keyword-only and has a defau
 ) -> None:
     """Draw a contact sheet of a store as a PNG.
 
-    Slots up to 192 pixels on the longer side are enlarged by a whole factor or shown as they are, so that every pixel
-    is one of the store's; larger ones are shrunk to 192. Under each are the number of the slot and the name of its
-    class; a slot that failed has a red cross.
+    Slots of up to 192 pixels on the longer side are enlarged by a whole factor, so that all their pixels can be seen.
+    Larger slots are shrunk to 192 pixels. Below each slot are its number and the name of its class. A slot that failed
+    has a red cross.
 
     Args:
         store: any open store.
-        path: the file, which must end in ``.png``; it is replaced in one step if it exists.
-        slots: which slots, in the order drawn. None draws ``count`` random ones, in ascending order.
-        count: how many random slots; at most the whole store. Not used if ``slots`` is given.
+        path: the file, which must end in ``.png``; an existing one is replaced atomically.
+        slots: the slots to draw, in this order. None draws ``count`` random slots, in ascending order.
+        count: how many random slots; all of them if the store has fewer. Not used if ``slots`` is given.
         seed: of the random choice, 0 or more.
         columns: how many slots a row has.
 
     Raises:
-        SpecError: a slot number is not in the store, there is nothing to draw, or an option cannot be.
+        SpecError: a slot is not in the store, there is no slot to draw, or an option is invalid.
         OSError: the file cannot be written.
     """
     target = Path(path)
@@ -94,7 +94,7 @@ def _choose(total: int, slots: Sequence[int] | None, count: int, seed: int) -> l
     """Return the slots to draw.
 
     Raises:
-        SpecError: one is not in the store, or there are none.
+        SpecError: a slot is not in the store, there is no slot to draw, or an option is invalid.
     """
     if total == 0:
         raise SpecError("this store has no slots to draw")
@@ -117,7 +117,7 @@ def _draw_cell(store: _Slots, slot: int) -> _Pixels:
     image = _scaled(_to_bgr(store, slot))
     height, width = image.shape[:2]
     if status != STORED:
-        # Its bytes are not an image, whatever they happen to be.
+        # An empty slot may hold any bytes.
         image[:] = _BLANK
     cell_width = max(width, _NARROWEST_PX)
     cell = np.full((height + _CAPTION_PX, cell_width, 3), _PAPER, np.uint8)
@@ -165,7 +165,7 @@ def _label(store: _Slots, slot: int) -> str:
     if not (store.classes and 0 <= label < len(store.classes)):
         return f"{label:.6g}" if isinstance(label, np.floating) else str(label)
     name = store.classes[label]
-    # A name that the font cannot show keeps apart from the others by its number.
+    # A name that the font cannot show gets its code, so that classes can still be told apart.
     return name if _plain(name).count("?") == name.count("?") else f"{label}: {name}"
 
 
@@ -177,16 +177,16 @@ def _write(cell: _Pixels, text: str, at: tuple[int, int], room: int, ink: _Ink) 
 
 
 def _plain(text: str) -> str:
-    """Return the text in printable ASCII, which is all that OpenCV's fonts have.
+    """Return the text in printable ASCII, because OpenCV's fonts have no other characters.
 
-    Accents go and their letters stay (café becomes cafe); every other character becomes a question mark.
+    An accented letter loses its accent (café becomes cafe); every other character becomes a question mark.
     """
     letters = (part for part in unicodedata.normalize("NFKD", text) if not unicodedata.combining(part))
     return "".join(letter if " " <= letter <= "~" else "?" for letter in letters)
 
 
 def _shortened(text: str, room: int) -> str:
-    # From the longest possible down: a name of thousands of characters must not be measured thousands of times.
+    # Cut first: a character is at least a pixel wide, and a name of thousands of characters would take long to measure.
     text, whole = text[:room], text
     kept = len(text)
     while kept and _width(text) > room:
@@ -200,7 +200,7 @@ def _width(text: str) -> int:
 
 
 def _arrange(cells: Sequence[_Pixels], columns: int) -> _Pixels:
-    """Return the sheet: the cells row by row on paper, with a gap round each."""
+    """Return the sheet: the cells row by row, with a gap around each."""
     height, width = cells[0].shape[:2]
     columns = min(columns, len(cells))
     rows = -(-len(cells) // columns)
@@ -214,7 +214,7 @@ def _arrange(cells: Sequence[_Pixels], columns: int) -> _Pixels:
 
 
 def _write_png(target: Path, sheet: _Pixels) -> None:
-    """Write the sheet under a temporary name, then give it its own.
+    """Write the sheet under a temporary name, then rename it.
 
     Raises:
         FileNotFoundError: the folder does not exist.

@@ -1,26 +1,28 @@
-"""What ``arraystore verify`` says of a store: as plain values, and as lines for people."""
+"""The result of ``arraystore verify``: as plain values, and as lines for people."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from arraystore._common.wording import flat, many, readable
 from arraystore._format.verification import Verification
+from arraystore.errors import Option
 
 __all__ = ["damage_lines", "verification_facts", "whole_line"]
 
 
 def verification_facts(verification: Verification, path: Path) -> dict[str, Any]:
-    """Return what a check found, as plain values."""
-    return {"path": str(path), "ok": verification.ok} | asdict(verification)
+    """Return the result of a check as plain values."""
+    faults = [{"message": fault.message, "advice": fault.advice, "kind": fault.kind} for fault in verification.faults]
+    return {"path": str(path), "ok": verification.ok} | asdict(verification) | {"faults": faults}
 
 
 def whole_line(verification: Verification, path: Path) -> str:
-    """Return the line that says that a store is whole."""
+    """Return the line about a store without damage."""
     are = "is" if verification.slots == 1 else "are"
     failed = f", {verification.failed:,} of them failed" if verification.failed else ""
     return (
@@ -29,16 +31,22 @@ def whole_line(verification: Verification, path: Path) -> str:
     )
 
 
-def damage_lines(verification: Verification, path: Path) -> Iterator[str]:
-    """Yield what is wrong with a store, a line each, and first in how much and what to do."""
+def damage_lines(verification: Verification, path: Path, spell: Callable[[Option], str]) -> Iterator[str]:
+    """Yield the lines about a damaged store: first a summary with advice, then a line for each fault and damaged slot.
+
+    Args:
+        verification: the result of the check.
+        path: of the store.
+        spell: see `Fault.text`.
+    """
     counts = []
     if verification.faults:
         counts.append(many(len(verification.faults), "fault"))
     if verification.damaged:
         counts.append(f"{len(verification.damaged):,} of {many(verification.slots, 'slot')}")
-    advice = f"; refill the slots with  arraystore repair {shlex.quote(str(path))}" if verification.damaged else ""
+    advice = f"; repair the slots with  arraystore repair {shlex.quote(str(path))}" if verification.damaged else ""
     yield flat(f"{path} is damaged: {' and '.join(counts)}{advice}")
     for fault in verification.faults:
-        yield f"  {flat(fault)}"
+        yield f"  {flat(fault.text(spell))}"
     for image in verification.damaged:
         yield f"  slot {image.slot}  {flat(image.source)}: {flat(image.reason)}"

@@ -1,7 +1,7 @@
-"""The command ``arraystore``, by calling public functions and nothing else.
+"""The command ``arraystore``.
 
 Exit codes: 0 done, 1 failed or damaged, 2 wrong usage, 130 interrupted. An error is one line on stderr that starts with
-``arraystore: ``; ``--debug`` or ``ARRAYSTORE_DEBUG=1`` puts the traceback before it.
+``arraystore: ``; ``--debug`` or ``ARRAYSTORE_DEBUG=1`` prints the traceback before it.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 import io
 import sys
 
-from arraystore.cli import build, look, profile, upkeep  # noqa: F401 - each adds its commands, in the order of the help
+from arraystore.cli import build, look, profile, upkeep
 from arraystore.cli.app import app
 
-__all__ = ["main"]
+__all__ = ["build", "look", "main", "profile", "upkeep"]  # each module adds its commands to the app
 
 
 def main() -> None:
     """Run the command; the entry point of the package."""
-    # A file name need not be text in the terminal's encoding; that must not end a command that has done its work.
+    # A file name may hold bytes that the terminal cannot show; printing it must not fail.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -1,31 +1,30 @@
-"""What every command shares: the application, and how errors are told."""
+"""The application, the report of an error, and the spelling of options, which all commands share."""
 
 from __future__ import annotations
 
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
 
 import typer
+from typer.core import TyperGroup
 
-from arraystore import ArraystoreError, BadImage, BadImagesError, SpecError
-from arraystore._common.wording import flat, many
+from arraystore import ArraystoreError, BadImagesError, SpecError
+from arraystore._common.wording import flat
 from arraystore._version import __version__
+from arraystore.errors import Option
 
-__all__ = ["Debug", "app", "errors_reported", "print_bad"]
+__all__ = ["Debug", "app", "errors_reported", "spell"]
 
-_SHOWN_BAD = 10
 _INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
-# The library's messages name its arguments; whoever typed a command needs its options.
-_BAD_ADVICE = "--bad keep stores them as zeros, --bad drop leaves them out; or mend the files and build again"
-_OPTIONS = {"overwrite=True": "--overwrite", "fresh=True": "--fresh", "timeout_s": "--timeout"}
+_flags: dict[str, str] = {}  # argument of the running command's function → its option, such as "--overwrite"
 
 
-def _version(wanted: bool) -> None:  # noqa: FBT001 - typer passes the option's value by position
+def _version(wanted: object) -> None:
     if wanted:
         typer.echo(f"arraystore {__version__}")
         raise typer.Exit
@@ -45,15 +44,32 @@ app = typer.Typer(
 
 @app.callback()
 def _command(
-    *, version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False
+    context: typer.Context,
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Turn a folder of images into one array, once, and read it at the speed of memory."""
     del version  # its callback has done everything
+    group = context.command
+    if isinstance(group, TyperGroup) and context.invoked_subcommand is not None:
+        for param in group.commands[context.invoked_subcommand].params:
+            if param.name is not None and param.opts[0].startswith("--"):
+                _flags[param.name] = param.opts[0]
+
+
+def spell(option: Option) -> str:
+    """Return an option as it is typed for the running command; where that lacks the option, as Python writes it."""
+    flag = _flags.get(option.name)
+    if flag is None:
+        return f"{option} (in Python)"
+    return flag if option.value is None or option.value is True else f"{flag} {option.value}"
 
 
 @contextmanager
-def errors_reported(*, debug: bool, interrupted: str = "interrupted", bad_advice: str = _BAD_ADVICE) -> Iterator[None]:
-    """Turn what may go wrong in a command into one line and an exit code; everything else is a bug and keeps its trace.
+def errors_reported(*, debug: bool, interrupted: str = "interrupted") -> Iterator[None]:
+    """Turn an expected error of a command into one line and an exit code. Other exceptions are bugs and pass through.
 
     Raises:
         typer.Exit: the command failed or was interrupted.
@@ -61,43 +77,29 @@ def errors_reported(*, debug: bool, interrupted: str = "interrupted", bad_advice
     try:
         yield
     except BrokenPipeError:
-        raise  # the reader of a pipe has had enough; typer ends without a word
+        raise  # the reader of a pipe has left; typer ends the command without a message
     except KeyboardInterrupt:
         if debug:
             traceback.print_exc()
-        # On a terminal the cursor stands behind the bar and the ^C.
+        # On a terminal the cursor stands behind the progress bar and the ^C.
         typer.echo(("\n" if sys.stderr.isatty() else "") + f"arraystore: {interrupted}", err=True)
         raise typer.Exit(_INTERRUPTED) from None
     except (ArraystoreError, OSError) as error:
         if debug:
             traceback.print_exc()
-        _print_error(error, bad_advice)
+        typer.echo(f"arraystore: {_text_of(error)}", err=True)
         raise typer.Exit(2 if isinstance(error, SpecError) else 1) from None
 
 
-def _print_error(error: ArraystoreError | OSError, bad_advice: str) -> None:
+def _text_of(error: ArraystoreError | OSError) -> str:
+    """Return an error's text on one line; for bad images a line more each."""
     if isinstance(error, BadImagesError):
-        # The library's message has the list and speaks of arguments; here the list comes last and they are options.
-        advice, of = "is this the right source?", many(error.total, "image")
-        if error.tried is not None:
-            advice, of = f"those are more than --max-bad allows, {advice}", f"the first {many(error.tried, 'image')}"
-        elif len(error.bad) < error.total:
-            advice = bad_advice
-        typer.echo(f"arraystore: {len(error.bad):,} of {of} could not be stored; {advice}", err=True)
-        print_bad(error.bad)
-        return
-    message = str(error)
-    if isinstance(error, OSError) and not isinstance(error, ArraystoreError) and error.strerror:
-        message = error.strerror if error.filename is None else f"{os.fsdecode(error.filename)}: {error.strerror}"
-    for argument, option in _OPTIONS.items():
-        message = message.replace(f"{argument} ({option})", option).replace(argument, option)
-    lines = [line.strip() for text in (message, *getattr(error, "__notes__", [])) for line in text.splitlines()]
-    typer.echo(f"arraystore: {flat(' '.join(lines) or type(error).__name__)}", err=True)
-
-
-def print_bad(bad: Sequence[BadImage]) -> None:
-    """Print the first of them, a line each."""
-    for image in bad[:_SHOWN_BAD]:
-        typer.echo(f"  slot {image.slot}  {flat(image.source)}: {flat(image.reason)}", err=True)
-    if len(bad) > _SHOWN_BAD:
-        typer.echo(f"  and {len(bad) - _SHOWN_BAD:,} more", err=True)
+        return error.text(spell)
+    if isinstance(error, ArraystoreError):
+        text = error.text(spell)
+    elif error.strerror:
+        text = error.strerror if error.filename is None else f"{os.fsdecode(error.filename)}: {error.strerror}"
+    else:
+        text = str(error)
+    lines = [line.strip() for part in (text, *getattr(error, "__notes__", [])) for line in part.splitlines()]
+    return flat(" ".join(lines) or type(error).__name__)

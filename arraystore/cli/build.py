@@ -5,30 +5,30 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 import arraystore
-from arraystore import Progress, Store
+from arraystore import BadImage, Progress, Store
 from arraystore._building.build import TIMEOUT_S
 from arraystore._common.limits import disk_bytes
 from arraystore._common.progress import reporting
-from arraystore._common.wording import flat, many, readable
+from arraystore._common.wording import bad_lines, flat, many, readable
 from arraystore._viewing.forecast_text import print_forecast
 from arraystore.cli import options
-from arraystore.cli.app import Debug, app, errors_reported, print_bad
+from arraystore.cli.app import Debug, app, errors_reported
 from arraystore.spec import DEFAULT_MAX_PIXELS
 
 __all__ = ["GOES_ON", "Watch", "print_summary"]
 
-GOES_ON = "interrupted; the same command goes on where this one stopped"
+GOES_ON = "interrupted: run the same command again to go on from here"
 
 
 @app.command("plan")
-def _plan(  # noqa: PLR0913 - each is an option of the command
+def _plan(
     source: options.Source,
     target: Annotated[
         Path | None, typer.Argument(metavar="TARGET", help="Where the store would be.", show_default=False)
@@ -36,19 +36,21 @@ def _plan(  # noqa: PLR0913 - each is an option of the command
     *,
     size: options.Size,
     fit: options.Fit = "stretch",
-    filter: options.Filter = "bilinear",  # noqa: A002 - the option's own word
+    filter: options.Filter = "bilinear",
     color: options.Color = "rgb",
     layout: options.Layout = "NCHW",
     background: options.Background = "white",
     exact: options.Exact = False,
     max_pixels: options.MaxPixels = DEFAULT_MAX_PIXELS,
     workers: options.Workers = None,
-    sample: Annotated[int, typer.Option(min=0, help="How many images to time; 0 leaves the time open.")] = 200,
-    seed: Annotated[int, typer.Option(min=0, help="Of the random choice of the sample.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON, with every class.")] = False,
+    sample: Annotated[
+        int, typer.Option(min=0, help="How many images to decode for the estimate of time; 0 for no estimate.")
+    ] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random choice of the sample.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, with every class.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Say what a build would take, in bytes and in time. Nothing is written."""
+    """Estimate how many bytes and how much time a build would take. Nothing is written."""
     height_width, colors = options.parse_size(size), options.parse_background(background)
     with errors_reported(debug=debug):
         forecast = arraystore.plan(
@@ -74,7 +76,7 @@ def _plan(  # noqa: PLR0913 - each is an option of the command
 
 
 @app.command("build")
-def _build(  # noqa: PLR0913 - each is an option of the command
+def _build(
     source: options.Source,
     target: Annotated[
         Path,
@@ -83,26 +85,27 @@ def _build(  # noqa: PLR0913 - each is an option of the command
     *,
     size: options.Size,
     fit: options.Fit = "stretch",
-    filter: options.Filter = "bilinear",  # noqa: A002 - the option's own word
+    filter: options.Filter = "bilinear",
     color: options.Color = "rgb",
     layout: options.Layout = "NCHW",
     background: options.Background = "white",
     exact: options.Exact = False,
     max_pixels: options.MaxPixels = DEFAULT_MAX_PIXELS,
     bad: Annotated[
-        Literal["raise", "keep", "drop"], typer.Option(help="What to do with sources that cannot be stored.")
+        Literal["raise", "keep", "drop"],
+        typer.Option(help="For sources that cannot be stored: fail, store zeros, or leave them out."),
     ] = "raise",
     max_bad: options.MaxBad = None,
     workers: options.Workers = None,
     processes: options.Processes = False,
-    timeout: options.Timeout = TIMEOUT_S,
+    timeout_s: options.Timeout = TIMEOUT_S,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the target if it exists.")] = False,
     fresh: options.Fresh = False,
     quiet: options.Quiet = False,
     debug: Debug = False,
 ) -> None:
     """Decode every image of SOURCE into the store TARGET."""
-    # Parsed here and not by typer, whose versions differ in whether a default goes through the parser.
+    # Parsed here and not by typer: not every version of it parses default values.
     height_width, colors = options.parse_size(size), options.parse_background(background)
     limit = None if max_bad is None else options.parse_max_bad(max_bad)
     with errors_reported(debug=debug, interrupted=GOES_ON):
@@ -124,7 +127,7 @@ def _build(  # noqa: PLR0913 - each is an option of the command
                 max_bad=limit,
                 workers=workers,
                 processes=processes,
-                timeout_s=timeout,
+                timeout_s=timeout_s,
                 progress=watch,
                 overwrite=overwrite,
                 fresh=fresh,
@@ -135,10 +138,10 @@ def _build(  # noqa: PLR0913 - each is an option of the command
 
 
 class Watch:
-    """A function for the progress of a build that remembers what a summary needs, and passes it on.
+    """Takes the progress of a build, keeps the numbers of the summary, and passes the progress on.
 
     Attributes:
-        bad: images that could not be stored.
+        bad: how many images could not be stored.
     """
 
     def __init__(self, report: Callable[[Progress], None]) -> None:
@@ -149,7 +152,7 @@ class Watch:
         self.bad = 0
 
     def __call__(self, progress: Progress) -> None:
-        """Take note of the progress, and pass it on."""
+        """Keep the numbers, and pass the progress on."""
         if self._done_before is None:
             self._done_before = progress.done
         self._done, self.bad = progress.done, progress.bad
@@ -157,22 +160,23 @@ class Watch:
 
     @property
     def seconds(self) -> float:
-        """Seconds since the command began to build, the listing of sources included."""
+        """Seconds since the command began to list the sources."""
         return time.perf_counter() - self._start_s
 
     @property
     def decoded(self) -> int:
-        """Images that this call decoded, not counting those of an interrupted one before it."""
+        """How many images this command decoded, without those of an interrupted one before it."""
         return self._done - (self._done_before or 0)
 
 
 def print_summary(store: Store, target: Path, watch: Watch) -> None:
-    """Print what a command has made, and how to open it."""
+    """Print the size of a new store, how to open it, and its bad images."""
     shape = " x ".join(map(str, store.spec.slot_shape))
     seconds = watch.seconds
+    speed = f", {watch.decoded / max(seconds, 1e-9):,.0f} img/s" if watch.decoded else ""
     typer.echo(
         f"{flat(str(target))}: {many(len(store), 'image')} of {shape} ({store.spec.layout}), "
-        f"{readable(disk_bytes(target))} on disk; {seconds:.1f} s, {watch.decoded / max(seconds, 1e-9):,.0f} img/s"
+        f"{readable(disk_bytes(target))} on disk; {seconds:.1f} s{speed}"
     )
     opened = f"arraystore.open({_quoted(target)}).images"
     if store.medium == "npy":
@@ -180,11 +184,13 @@ def print_summary(store: Store, target: Path, watch: Watch) -> None:
     typer.echo(f"open it with  {opened}")
     bad = store.bad()
     if bad:
-        typer.echo(f"{many(len(bad), 'bad image')}, stored as zeros with status 2:", err=True)
-        print_bad(bad)
+        _print_bad(f"{many(len(bad), 'bad image')} stored as zeros with status 2:", bad)
     elif watch.bad:
-        typer.echo(f"{many(watch.bad, 'bad image')}, whose rows were dropped:", err=True)
-        print_bad(store.dropped())
+        _print_bad(f"{many(watch.bad, 'bad image')} left out:", store.dropped())
+
+
+def _print_bad(head: str, bad: Sequence[BadImage]) -> None:
+    typer.echo("\n  ".join([head, *bad_lines(bad)]), err=True)
 
 
 def _quoted(path: Path) -> str:

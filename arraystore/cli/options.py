@@ -1,7 +1,8 @@
-"""The options of the command: how those that several commands share are declared, and how their texts are read."""
+"""The options that several commands share, and the parsers of their texts."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -32,57 +33,78 @@ __all__ = [
     "parse_slots",
 ]
 
-_NAMED_BACKGROUNDS = {"white": (255, 255, 255), "black": (0, 0, 0), "gray": (128, 128, 128), "gray": (128, 128, 128)}
+_NAMED_BACKGROUNDS = {"white": (255, 255, 255), "black": (0, 0, 0), "gray": (128, 128, 128)}
+
+
+def _check_seconds(value: float) -> float:
+    if 0 < value < math.inf:
+        return value
+    raise typer.BadParameter(f"{value:g} is not a time limit; give seconds greater than 0")
+
 
 Source = Annotated[
     str,
-    typer.Argument(metavar="SOURCE", help="A folder of class folders or images, or a CSV, JSONL or Parquet list."),
+    typer.Argument(
+        metavar="SOURCE", help="A folder of images or of class folders, or a CSV, TSV, JSONL or Parquet table."
+    ),
 ]
-Size = Annotated[str, typer.Option(metavar="PIXELS|HxW", help="Of a slot: 256, or 224x320 (height first).")]
-Fit = Annotated[spec.Fit, typer.Option(help="How an image of another shape fills a slot.")]
-Filter = Annotated[spec.Filter, typer.Option(help="The antialiasing filter.")]
-Color = Annotated[spec.Color, typer.Option(help="Three channels or one.")]
-Layout = Annotated[spec.Layout, typer.Option(help="Channels as planes, or interleaved.")]
+Size = Annotated[str, typer.Option(metavar="PIXELS|HxW", help="Size of a slot: 256, or 224x320 (height first).")]
+Fit = Annotated[spec.Fit, typer.Option(help="How an image fills a slot of another shape.")]
+Filter = Annotated[spec.Filter, typer.Option(help="The antialiasing filter of the resize.")]
+Color = Annotated[spec.Color, typer.Option(help="Three channels, or one.")]
+Layout = Annotated[spec.Layout, typer.Option(help="Channels first, or channels last.")]
 Background = Annotated[
     str,
-    typer.Option(metavar="COLOR", help="Behind transparent and beside padded images: gray, #808080, 128,128,128."),
+    typer.Option(
+        metavar="COLOR", help="Color behind transparent and beside padded images: gray, #808080 or 128,128,128."
+    ),
 ]
-Exact = Annotated[bool, typer.Option("--exact", help="Decode every JPEG at full size: slower for photos.")]
-MaxPixels = Annotated[int, typer.Option(min=1, help="A source with more pixels is a bad one.")]
-Workers = Annotated[int | None, typer.Option(min=1, help="How many workers.", show_default="one a core")]
+Exact = Annotated[bool, typer.Option("--exact", help="Decode every JPEG at full size; slower for large photos.")]
+MaxPixels = Annotated[int, typer.Option(min=1, help="An image with more pixels counts as bad.")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="How many images are decoded at once.", show_default="one per core")
+]
 
-Store = Annotated[Path, typer.Argument(metavar="STORE", help="A store.")]
+Store = Annotated[Path, typer.Argument(metavar="STORE", help="A store: a folder or an HDF5 file.")]
 MaxBad = Annotated[
     str | None,
-    typer.Option(metavar="N|N%", help="Stop when more images than this are bad.", show_default="no limit"),
+    typer.Option(
+        metavar="N|N%", help="Stop when more images than this are bad: a number, or a share.", show_default="no limit"
+    ),
 ]
-Processes = Annotated[bool, typer.Option("--processes", help="Workers are processes, not threads.")]
+Processes = Annotated[bool, typer.Option("--processes", help="Decode in processes instead of threads.")]
 Timeout = Annotated[
-    float, typer.Option(metavar="SECONDS", help="With --processes: an image that takes longer is a bad one.")
+    float,
+    typer.Option(
+        "--timeout",
+        metavar="SECONDS",
+        callback=_check_seconds,
+        help="With --processes: an image that takes longer counts as bad.",
+    ),
 ]
-Fresh = Annotated[bool, typer.Option("--fresh", help="Discard what an interrupted command left.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Discard the work of an interrupted command, and start again.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """Return the height and width that ``--size`` gives.
+    """Return the height and width of a ``--size``.
 
     Raises:
-        typer.BadParameter: it gives none.
+        typer.BadParameter: the text is not valid.
     """
     parts = text.lower().replace("\N{MULTIPLICATION SIGN}", "x").split("x")
     if len(parts) <= 2 and all(part.isdecimal() and int(part) > 0 for part in parts):
         return int(parts[0]), int(parts[-1])
     raise typer.BadParameter(
-        f"{text!r} is not a size; give pixels as 256, or height x width as 224x320", param_hint="'--size'"
+        f"{text!r} is not a size; give one side as 256, or height x width as 224x320", param_hint="'--size'"
     )
 
 
 def parse_max_bad(text: str) -> float:
-    """Return the number of images that ``--max-bad`` gives, or the share as a fraction.
+    """Return the number of images, or the share as a fraction, of a ``--max-bad``.
 
     Raises:
-        typer.BadParameter: it gives neither.
+        typer.BadParameter: the text is neither.
     """
     if text.isdecimal():
         return int(text)
@@ -98,10 +120,10 @@ def parse_max_bad(text: str) -> float:
 
 
 def parse_background(text: str) -> tuple[int, int, int]:
-    """Return the red, green and blue that ``--background`` gives.
+    """Return the red, green and blue of a ``--background``.
 
     Raises:
-        typer.BadParameter: it gives none.
+        typer.BadParameter: the text is not valid.
     """
     if text.lower() in _NAMED_BACKGROUNDS:
         return _NAMED_BACKGROUNDS[text.lower()]
@@ -122,7 +144,7 @@ def parse_slots(text: str) -> range:
     """Return one part of ``--slots``: a number, or first-last with both included.
 
     Raises:
-        typer.BadParameter: it is neither.
+        typer.BadParameter: the text is neither.
     """
     first, dash, last = (part.strip() for part in text.partition("-"))
     if first.isdecimal() and (last.isdecimal() if dash else True):

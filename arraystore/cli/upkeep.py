@@ -1,4 +1,4 @@
-"""The commands that keep a store whole and up to date."""
+"""The commands that check, repair and update a store."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from arraystore._common.progress import reporting
 from arraystore._common.wording import flat, many
 from arraystore._viewing.verification_text import damage_lines, verification_facts, whole_line
 from arraystore.cli import options
-from arraystore.cli.app import Debug, app, errors_reported
+from arraystore.cli.app import Debug, app, errors_reported, spell
 from arraystore.cli.build import GOES_ON, Watch, print_summary
 
 __all__: list[str] = []
@@ -30,19 +30,20 @@ def _verify(
     path: options.Store,
     *,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="How many threads.", show_default="one a core, at least 4")
+        int | None,
+        typer.Option(min=1, help="How many threads read and check.", show_default="one per core, at least 4"),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but damage.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only damage.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Read every byte of a store and say whether it is whole; exit code 1 if it is not."""
+    """Read and check every byte of a store; the exit code is 1 if it is damaged."""
     with errors_reported(debug=debug):
         found = arraystore.verify(path, workers=workers, progress=not quiet and sys.stderr.isatty())
         if as_json:
             typer.echo(json.dumps(verification_facts(found, path), indent=2))
         elif not found.ok:
-            first, *others = damage_lines(found, path)
+            first, *others = damage_lines(found, path, spell)
             typer.echo("\n".join((f"arraystore: {first}", *others)), err=True)
         elif not quiet:
             typer.echo(whole_line(found, path))
@@ -53,22 +54,21 @@ def _verify(
 
 
 @app.command("repair")
-def _repair(  # noqa: PLR0913 - each is an option of the command
+def _repair(
     path: options.Store,
     *,
     bad: Annotated[
-        Literal["raise", "keep"], typer.Option(help="What to do if a source cannot be stored any more.")
+        Literal["raise", "keep"], typer.Option(help="For sources that can no longer be stored: fail, or store zeros.")
     ] = "raise",
     workers: options.Workers = None,
     processes: options.Processes = False,
-    timeout: options.Timeout = TIMEOUT_S,
+    timeout_s: options.Timeout = TIMEOUT_S,
     fresh: options.Fresh = False,
     quiet: options.Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Decode the damaged slots of a store again from their sources."""
-    advice = "--bad keep stores them as zeros; or mend the files and repair again"
-    with errors_reported(debug=debug, interrupted=GOES_ON, bad_advice=advice):
+    """Check a store, and decode its damaged slots again from their sources."""
+    with errors_reported(debug=debug, interrupted=GOES_ON):
         bar = not quiet and sys.stderr.isatty()
         found = arraystore.verify(path, workers=workers, progress=bar)
         if found.ok:
@@ -82,46 +82,55 @@ def _repair(  # noqa: PLR0913 - each is an option of the command
                 bad=bad,
                 workers=workers,
                 processes=processes,
-                timeout_s=timeout,
+                timeout_s=timeout_s,
                 progress=watch,
                 fresh=fresh,
                 verification=found,
             )
         with store:
             if not quiet:
-                typer.echo(f"{flat(str(path))}: {many(len(found.damaged), 'slot')} refilled")
+                typer.echo(f"{flat(str(path))}: {many(len(found.damaged), 'slot')} repaired")
                 for image in found.damaged:
                     typer.echo(f"  slot {image.slot}  {flat(image.source)}")
 
 
 @app.command("update")
-def _update(  # noqa: PLR0913 - each is an option of the command
+def _update(
     path: options.Store,
     source: Annotated[
         str | None,
-        typer.Argument(metavar="SOURCE", help="What the store was built from.", show_default="as the store names it"),
+        typer.Argument(
+            metavar="SOURCE",
+            help="The folder or table that the store was built from.",
+            show_default="as recorded in the store",
+        ),
     ] = None,
     *,
     removed: Annotated[
-        Literal["drop", "keep"], typer.Option(help="What to do with rows whose source is there no more.")
+        Literal["drop", "keep"],
+        typer.Option(help="For images whose file is gone: leave them out, or keep their pixels."),
     ] = "drop",
     content: Annotated[
-        bool, typer.Option("--content", help="Compare what is in the files, not the time of change: reads them all.")
+        bool,
+        typer.Option("--content", help="Compare the contents of all files instead of their times of change; slower."),
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Say what has changed, and write nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Print the changes, and write nothing.")] = False,
     bad: Annotated[
         Literal["raise", "keep", "drop"] | None,
-        typer.Option(help="What to do with sources that cannot be stored.", show_default="as the store was built"),
+        typer.Option(
+            help="For sources that cannot be stored: fail, store zeros, or leave them out.",
+            show_default="as in the build",
+        ),
     ] = None,
     max_bad: options.MaxBad = None,
     workers: options.Workers = None,
     processes: options.Processes = False,
-    timeout: options.Timeout = TIMEOUT_S,
+    timeout_s: options.Timeout = TIMEOUT_S,
     fresh: options.Fresh = False,
     quiet: options.Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Decode the sources that are new or changed, and take everything else over."""
+    """Add new and changed images of the source to a store, and leave out those that are gone."""
     limit = None if max_bad is None else options.parse_max_bad(max_bad)
     with errors_reported(debug=debug, interrupted=GOES_ON):
         changes = arraystore.compare(path, source, removed=removed, content=content)
@@ -139,7 +148,7 @@ def _update(  # noqa: PLR0913 - each is an option of the command
                 max_bad=limit,
                 workers=workers,
                 processes=processes,
-                timeout_s=timeout,
+                timeout_s=timeout_s,
                 progress=watch,
                 fresh=fresh,
                 changes=changes,
@@ -150,7 +159,7 @@ def _update(  # noqa: PLR0913 - each is an option of the command
 
 
 def _change_lines(changes: Changes) -> Iterator[str]:
-    """Yield the first changes, a line each."""
+    """Yield the first changes, a line each, and the number of the others."""
     lines = chain(
         (f"  + {flat(name)}" for name in changes.added),
         (f"  ~ {flat(name)}" for name in changes.changed),

@@ -54,10 +54,12 @@ def test_a_build_of_garbage_ends_early(tmp_path: Path, monkeypatch: pytest.Monke
     assert error.tried is not None
     assert len(error.bad) <= error.tried
     message = str(error)
-    counts = f"{len(error.bad)} of the first {error.tried} images tried"
-    assert message.startswith(f"{counts} could not be stored.\n  slot {error.bad[0].slot} ← bytes ")
-    kept = " What is done is kept: the same call with a larger max_bad goes on." if target else ""
-    assert message.endswith(f"Those are more than max_bad allows: is this the right folder?{kept}")
+    counts = f"{len(error.bad)} of the first {error.tried} images could not be stored"
+    kept = " The good images are kept, and a larger max_bad goes on from there" if target else ""
+    first, *lines = message.splitlines()
+    assert first == f"{counts}: that is more than max_bad allows; is this the right source?{kept}"
+    assert lines[0].startswith(f"  slot {error.bad[0].slot}  bytes ")
+    assert lines[10:] == [f"  and {len(error.bad) - 10} more"]
     if target:
         before = len(decoded)
         store = build(source, place, max_bad=5000, bad="keep")

@@ -457,7 +457,7 @@ def test_a_target_that_exists(photos: Path, tmp_path: Path) -> None:
     target = tmp_path / "x.store"
     build(photos, target, size=16).close()
     assert plan(photos, target, sample=0).notes[0] == (
-        f"{target} exists already: overwrite=True (--overwrite) replaces it when the new store is finished"
+        f"{target} exists already: a build replaces it only if it is told to overwrite it"
     )
 
 

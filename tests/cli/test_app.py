@@ -310,7 +310,7 @@ class TestInterrupted:
         out, err = building.communicate(timeout=60)
         assert building.returncode == 130
         assert out == ""
-        assert err == "arraystore: interrupted; the same command goes on where this one stopped\n"
+        assert err == "arraystore: interrupted: run the same command again to go on from here\n"
         assert time.monotonic() - start_s < 10, "the stop was not prompt"
         assert not alive(building.pid), "a process of the command has not ended"
         assert not (tmp_path / "a.store").exists()
@@ -328,7 +328,7 @@ class TestInterrupted:
                 os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
         assert (process.returncode, out) == (130, "")
-        assert err == "arraystore: interrupted; the same command goes on where this one stopped\n"
+        assert err == "arraystore: interrupted: run the same command again to go on from here\n"
 
     def test_no_worker_outlives_a_command_that_is_killed(self, building: subprocess.Popen[str]) -> None:
         building.kill()
@@ -351,9 +351,9 @@ class TestInfo:
         assert rows["store"] == str(store), "a long path was wrapped or cut"
         assert rows["medium"] == "npy"
         assert rows["images"] == "21 of 3 x 48 x 64 uint8 (NCHW, rgb)"
-        assert rows["bytes"].startswith("194 kB of pixels, ")
+        assert rows["size"].startswith("194 kB of pixels, ")
         assert rows["status"] == "21 stored, 0 failed"
-        assert rows["made by"] == "fit stretch, filter bilinear"
+        assert rows["resized by"] == "fit stretch, filter bilinear"
         assert rows["target labels"] == "int64 (21)"
         assert rows["classes (7)"] == "3  astronaut"
         assert rows["format"] == f"version 1, written by arraystore {arraystore.__version__}"

@@ -36,7 +36,7 @@ class TestRepair:
         damage(target, 3)
         result = run("repair", target)
         assert (result.returncode, result.stderr) == (0, "")
-        assert result.stdout == f"{target}: 1 slot refilled\n  slot 3  ash/img_003.jpg\n"
+        assert result.stdout == f"{target}: 1 slot repaired\n  slot 3  ash/img_003.jpg\n"
         assert (target / "images.npy").read_bytes() == before
 
     def test_a_whole_store_is_said(self, target: Path) -> None:
@@ -53,7 +53,7 @@ class TestRepair:
         result = run("repair", target)
         assert result.returncode == 1
         assert result.stderr.startswith(
-            "arraystore: 1 of 8 images could not be stored; --bad keep stores them as zeros; or mend "
+            "arraystore: 1 of 8 images could not be stored: --bad keep stores them as zeros with status 2, or mend "
         )
         assert run("repair", target, "--bad", "keep").returncode == 0
         assert run("verify", target).returncode == 0
@@ -61,7 +61,7 @@ class TestRepair:
     def test_what_pixels_cannot_mend(self, target: Path) -> None:
         np.save(target / "labels.npy", np.zeros(8, np.int64))
         message = one_line(run("repair", target))
-        assert f"{target} cannot be repaired: repair refills pixels, and something else is damaged: " in message
+        assert f"{target} cannot be repaired, because more than pixels is damaged: " in message
 
 
 class TestUpdate:
@@ -108,21 +108,21 @@ class TestUpdate:
         paths = sorted(folder.rglob("*.*"))
         arraystore.build(paths, target, size=16, progress=False, overwrite=True).close()
         assert one_line(run("update", target)) == (
-            f"arraystore: {target} does not say what it was built from: pass the source\n"
+            f"arraystore: {target} does not record what it was built from: pass the source\n"
         )
 
 
 class TestMaxBad:
     @pytest.mark.parametrize(("given", "ends"), [("2", True), ("3", False), ("20%", True), ("0.9", False), ("0", True)])
-    def test_it_ends_a_build_of_garbage(self, folder: Path, tmp_path: Path, given: str, ends: bool) -> None:  # noqa: FBT001 - a parameter
+    def test_it_ends_a_build_of_garbage(self, folder: Path, tmp_path: Path, given: str, ends: bool) -> None:
         for i in range(3):
             (folder / "ash" / f"0{i}.jpg").write_bytes(b"bad")
         result = run("build", folder, tmp_path / "y", "--size", 8, "--max-bad", given, "--bad", "keep", "--workers", 1)
         assert result.returncode == int(ends)
         if ends:
             assert re.match(
-                r"arraystore: \d of the first \d+ images? could not be stored; those are more than --max-bad allows, "
-                r"is this the right source\?\n  slot ",
+                r"arraystore: \d of the first \d+ images? could not be stored: that is more than --max-bad allows; "
+                r"is this the right source\? The good images are kept, and a larger --max-bad goes on from there\n  slot ",
                 result.stderr,
             )
 

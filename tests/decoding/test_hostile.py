@@ -288,7 +288,7 @@ def test_the_command_says_one_line_an_error(mixed_folder: tuple[Path, dict[str, 
     assert result.returncode == 1
     head, *rest = lines_of(result.stderr)
     total = len(list(folder.iterdir()))
-    assert head.startswith(f"arraystore: {len(reasons)} of {total} images could not be stored; --bad keep")
+    assert head.startswith(f"arraystore: {len(reasons)} of {total} images could not be stored: --bad keep")
     assert len(rest) == 11
     assert rest[-1] == f"  and {len(reasons) - 10} more"
     assert not (tmp_path / "x.store").exists()

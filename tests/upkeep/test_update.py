@@ -203,7 +203,7 @@ def test_damaged_pixels_whose_source_is_gone_are_an_error_and_the_store_stays(fo
         file.write(b"damaged")
     files_in(folder)[1].unlink()
     write(folder / "oak" / "zzz.jpg", 51)
-    with pytest.raises(BadImagesError, match=r"slot 1 ← ash/.*: cannot be read: No such file or directory"):
+    with pytest.raises(BadImagesError, match=r"slot 1  ash/.*: cannot be read: No such file or directory"):
         update(target, removed="keep")
     assert len(arraystore.open(target)) == 8
 
@@ -234,7 +234,7 @@ def test_a_new_bad_image_is_an_error_and_the_store_stays(folder: Path, target: P
     oracle = build(folder)
     build(folder, target)
     (folder / "ash" / "bad.jpg").write_bytes(b"bad")
-    with pytest.raises(BadImagesError, match=r"^1 of 9 images could not be stored\.\n  slot 8 ← ash/bad\.jpg: "):
+    with pytest.raises(BadImagesError, match=r"^1 of 9 images could not be stored: [^\n]*\n  slot 8  ash/bad\.jpg: "):
         update(target)
     assert_equal(arraystore.open(target), oracle)
     assert len(update(target, bad="drop")) == 8
@@ -272,12 +272,12 @@ def test_a_table_and_all_its_targets(folder: Path, target: Path, tmp_path: Path)
 def test_a_list_of_paths(folder: Path, target: Path) -> None:
     paths = files_in(folder)
     build(paths[:6], target, labels=[0, 1, 2, 3, 4, 5])
-    with pytest.raises(StoreError, match=r"does not say what it was built from: pass the source$"):
+    with pytest.raises(StoreError, match=r"does not record what it was built from: pass the source$"):
         update(target)
     with pytest.raises(ManifestError) as caught:
         update(target, paths)
     assert str(caught.value) == (
-        "the store has the targets labels (<i8 ()), the source gives none: pass the source that the store was built "
+        "the store has the targets labels (<i8 ()), but the source has none: pass the source that the store was built "
         "from, with the same labels and targets"
     )
     store = update(target, paths[1:], labels=[1, 2, 3, 4, 5, 6, 7])
@@ -295,7 +295,7 @@ def test_a_folder_that_moved_is_the_same(folder: Path, target: Path, tmp_path: P
 
 def test_what_cannot_be_updated_is_said(folder: Path, target: Path, tmp_path: Path) -> None:
     build(np.zeros((2, 4, 4, 3), np.uint8), target)
-    with pytest.raises(StoreError, match=r"are no files that could be found again: build it again$"):
+    with pytest.raises(StoreError, match=r"are not files: build it again$"):
         update(target, folder)
     with pytest.raises(SpecError, match=r"^removed must be 'drop' or 'keep', not 'no'$"):
         update(target, folder, removed="no")

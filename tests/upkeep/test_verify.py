@@ -39,12 +39,17 @@ ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "v1.store"
 SLOT_BYTES = 3 * 4 * 6
 FAILED = [2, 3, 7, 11]
-MEND = "; restore it from a copy, or build the store again"
+ADVICE = "restore it from a copy, or build the store again"
+MEND = f": {ADVICE}"
 FILES = ["checksums.npy", "images.npy", "labels.npy", "samples.parquet", "score.npy", "status.npy", "store.json"]
 
 
 def check(store: Any, **options: Any) -> Verification:
     return arraystore.verify(store, **({"progress": False, "workers": 2} | options))
+
+
+def texts(found: Verification) -> tuple[str, ...]:
+    return tuple(map(str, found.faults))
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +128,7 @@ def test_a_store_is_whole(sources: Path, tmp_path: Path, name: str | None, bad: 
     with make(sources, name and tmp_path / name, bad=bad) as made:
         found = made.verify(progress=False)
         assert (found.slots, found.failed) == ((12, 4) if bad == "keep" else (8, 0))
-        assert (found.ok, found.damaged, found.faults, found.notes) == (True, (), (), ())
+        assert (found.ok, found.damaged, texts(found), found.notes) == (True, (), (), ())
         if name == "x.store":
             files = sum(file.stat().st_size for file in (tmp_path / name).iterdir())
             assert found.bytes == files - 4096, (
@@ -203,10 +208,10 @@ def test_any_flipped_bit_of_a_folder_is_found(pristine: Path, data: st.DataObjec
     assert not found.ok
     if name == "images.npy" and offset >= 4096:
         assert [image.slot for image in found.damaged] == [(offset - 4096) // SLOT_BYTES]
-        assert not found.faults
+        assert not texts(found)
     else:
-        assert len(found.faults) == 1
-        assert found.faults[0].startswith(str(file))
+        assert len(texts(found)) == 1
+        assert texts(found)[0].startswith(str(file))
     if name not in ("checksums.npy", "images.npy"):
         assert (found.slots, found.damaged) == (12, ()), "all else is whole"
 
@@ -230,7 +235,7 @@ def test_any_flipped_bit_of_an_hdf5_file_is_found_or_changes_nothing(
     pixels = range(begin, begin + 12 * SLOT_BYTES)
     if offset in pixels:
         assert [image.slot for image in found.damaged] == [(offset - begin) // SLOT_BYTES]
-    assert all(fault.startswith(str(file)) for fault in found.faults)
+    assert all(fault.startswith(str(file)) for fault in texts(found))
 
 
 @settings(max_examples=60)
@@ -243,7 +248,7 @@ def test_a_file_cut_at_any_length_is_found(pristine: Path, data: st.DataObject, 
     with holding(file, was[:length]):
         found = check(store)
     assert not found.ok
-    assert any(fault.startswith(str(file)) for fault in found.faults)
+    assert any(fault.startswith(str(file)) for fault in texts(found))
     if name == "images.npy":
         whole = max(0, length - 4096) // SLOT_BYTES
         assert [image.slot for image in found.damaged] == list(range(whole, 12))
@@ -260,8 +265,8 @@ def test_a_file_that_grew_is_found(pristine: Path, more: bytes, name: str) -> No
     file = store if name == "train.h5" else store / name
     with holding(file, file.read_bytes() + more):
         found = check(store)
-    assert len(found.faults) == 1
-    assert found.faults[0].startswith(str(file))
+    assert len(texts(found)) == 1
+    assert texts(found)[0].startswith(str(file))
     assert found.damaged == ()
 
 
@@ -269,7 +274,7 @@ def test_a_file_that_grew_is_found(pristine: Path, more: bytes, name: str) -> No
 def test_a_missing_file_is_found(store: Path, name: str) -> None:
     (store / name).unlink()
     found = check(store)
-    assert found.faults == (f"{store / name} is missing{MEND}",)
+    assert texts(found) == (f"{store / name} is missing{MEND}",)
     assert found.damaged == ()
     assert found.slots == (0 if name in ("images.npy", "checksums.npy") else 12)
     assert found.notes == (("no slot could be checked",) if found.slots == 0 else ())
@@ -279,7 +284,7 @@ def test_a_missing_file_is_found(store: Path, name: str) -> None:
 def test_a_missing_dataset_is_found(h5: Path, name: str) -> None:
     with h5py.File(h5, "r+") as file:
         del file[name]
-    assert f"{h5}:{name} is missing{MEND}" in check(h5).faults
+    assert f"{h5}:{name} is missing{MEND}" in texts(check(h5))
 
 
 def test_swapped_slots_are_both_damaged(store: Path) -> None:
@@ -308,7 +313,7 @@ def test_everything_that_is_wrong_is_found_at_once(store: Path) -> None:
     (store / "samples.parquet").unlink()
     (store / "status.npy").write_bytes(b"")
     found = check(store)
-    assert [fault.removeprefix(f"{store}/").partition(" ")[0] for fault in found.faults] == [
+    assert [fault.removeprefix(f"{store}/").partition(" ")[0] for fault in texts(found)] == [
         "images.npy",
         "labels.npy",
         "samples.parquet",
@@ -323,7 +328,7 @@ def test_damaged_checksums_are_said_to_be_what_is_damaged(store: Path, sources: 
     data = file.read_bytes()
     file.write_bytes(data[:128] + bytes(12 * 8))
     found = check(store)
-    assert [fault.partition(":")[0] for fault in found.faults] == [f"{file} has changed since it was stored"]
+    assert [fault.partition(":")[0] for fault in texts(found)] == [f"{file} has changed since it was stored"]
     assert [image.slot for image in found.damaged] == list(range(12))
     assert found.damaged[0].reason == (
         f"its pixels have checksum {made.checksums[0]:016x}, {file}, which is damaged itself, says 0000000000000000"
@@ -337,10 +342,10 @@ def test_a_store_in_memory_is_checked_too(sources: Path) -> None:
     assert [(image.slot, image.source) for image in made.verify(progress=False).damaged] == [(4, "a/img_004.jpg")]
     made.images[4, 1, 2, 3] ^= 1
     made.targets = {**made.targets, "score": np.array(made.targets["score"]) + 1}
-    (fault,) = made.verify(progress=False).faults
-    assert fault.startswith("the sources, targets and texts of the store in memory do not make the manifest")
+    (fault,) = texts(made.verify(progress=False))
+    assert fault.startswith("the sources, targets and texts of the store in memory are not those of the build")
     made.close()
-    assert check(made).faults == ("the store in memory was closed; verify a store before you close it",)
+    assert texts(check(made)) == ("the store in memory was closed; verify a store before you close it",)
 
 
 # --- parts that do not fit each other, though each has its digest ----------------------------------------------------
@@ -410,7 +415,7 @@ MISFITS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "classes of nothing": (
         lambda at: edit(at, classes={"other": ("a",)}),
-        "store.json names the classes of 'other', which is no target" + MEND,
+        "store.json names the classes of 'other', which is not a target" + MEND,
     ),
     "a reason too few": (
         with_reason(3, None),
@@ -422,7 +427,7 @@ MISFITS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a row too few": (
         rows(lambda table: table.slice(1)),
-        "{at}/samples.parquet should have 12 rows, it has 11" + MEND,
+        "{at}/samples.parquet should have 12 rows, but it has 11" + MEND,
     ),
     "a column too few": (
         rows(lambda table: table.drop_columns(["mtime"])),
@@ -434,11 +439,11 @@ MISFITS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "other sources": (
         rows(lambda table: table.set_column(0, "source", table["source"].take(list(range(11, -1, -1))))),
-        "the sources, targets and texts of {at} do not make the manifest that was built: their digest is ",
+        "the sources, targets and texts of {at} are not those of the build: their digest is ",
     ),
     "other values of a target": (
         rewrite("score.npy", with_item(3, 7.5)),
-        "the sources, targets and texts of {at} do not make the manifest that was built: their digest is ",
+        "the sources, targets and texts of {at} are not those of the build: their digest is ",
     ),
 }
 
@@ -453,7 +458,7 @@ def test_parts_that_do_not_fit_are_named(store: Path, name: str, *, sealed: bool
     if sealed:
         reseal(store)
     found = check(store)
-    (fault,) = found.faults
+    (fault,) = texts(found)
     expected = message.replace("{at}", str(store))
     assert fault.startswith(expected)
     assert message.endswith(" ") or fault == expected
@@ -474,7 +479,7 @@ def test_a_failed_slot_is_zeros(store: Path) -> None:
 def test_the_header_of_the_pixels_does_not_hide_them(store: Path) -> None:
     flip(store / "images.npy", 62)
     found = check(store)
-    assert found.faults == (f"{store}/images.npy has a header that is not that of uint8 in shape (12, 3, 4, 6){MEND}",)
+    assert texts(found) == (f"{store}/images.npy has a header that is not that of uint8 in shape (12, 3, 4, 6){MEND}",)
     assert (found.slots, found.damaged) == (12, ())
 
 
@@ -485,7 +490,7 @@ def test_a_store_without_digests_is_whole_with_a_note() -> None:
     found = check(GOLDEN)
     assert (found.ok, found.slots, found.failed) == (True, 3, 1)
     assert found.notes == (
-        f"{GOLDEN}/store.json has no digests, so only the pixels, and whether all else fits, could be checked",
+        f"{GOLDEN}/store.json has no digests, so only the pixels and the fit of the parts were checked",
     )
 
 
@@ -494,14 +499,16 @@ def test_digests_do_not_come_without_that_of_the_text(store: Path, member: str) 
     members = read_json(store / "store.json")
     del members[member]
     (store / "store.json").write_text(json.dumps(members))
-    assert check(store).faults == (f"{store}/store.json has changed since it was written: its digest is another{MEND}",)
+    assert texts(check(store)) == (
+        f"{store}/store.json has changed since it was written: its digest is wrong; {ADVICE}",
+    )
 
 
 def test_a_description_that_cannot_be_believed_is_not_used(store: Path) -> None:
     text = (store / "store.json").read_text()
     (store / "store.json").write_text(text.replace('"count": 12', '"count": 99'))
     found = check(store)
-    assert found.faults == (f"{store}/store.json has changed since it was written: its digest is another{MEND}",)
+    assert texts(found) == (f"{store}/store.json has changed since it was written: its digest is wrong; {ADVICE}",)
     assert (found.slots, found.damaged) == (12, ()), "the pixels are whole, by the headers of their files"
 
 
@@ -509,22 +516,20 @@ def test_digests_of_what_is_elsewhere_open_nothing(store: Path, tmp_path: Path) 
     (tmp_path / "secret").write_text("x")
     recorded = Description.from_json(read_json(store / "store.json"), "x").digests
     edit(store, digests={**recorded, "../secret": digest_of([b"x"])})
-    assert check(store).faults == (f"{store}/../secret is missing{MEND}",)
+    assert texts(check(store)) == (f"{store}/../secret is missing{MEND}",)
 
 
 def test_a_part_without_its_digest_is_named(store: Path) -> None:
     recorded = dict(Description.from_json(read_json(store / "store.json"), "x").digests)
     del recorded["labels.npy"]
     edit(store, digests=recorded)
-    assert check(store).faults == (
-        f"{store}/labels.npy has no digest in store.json, so nothing says whether it is whole{MEND}",
-    )
+    assert texts(check(store)) == (f"{store}/labels.npy has no digest in store.json, so it cannot be checked{MEND}",)
 
 
 def test_dropped_rows_cannot_be_added(store: Path) -> None:
     shutil.copy(store / "samples.parquet", store / "dropped.parquet")
-    assert check(store).faults == (
-        f"{store}/dropped.parquet has no digest in store.json, so nothing says whether it is whole{MEND}",
+    assert texts(check(store)) == (
+        f"{store}/dropped.parquet has no digest in store.json, so it cannot be checked{MEND}",
     )
 
 
@@ -532,11 +537,11 @@ def test_what_is_no_part_of_the_store_is_noted(store: Path, h5: Path) -> None:
     (store / "notes.txt").write_text("mine")
     (store / "more").mkdir()
     found = check(store)
-    assert (found.ok, found.notes) == (True, (f"{store} also holds what is no part of a store: more, notes.txt",))
+    assert (found.ok, found.notes) == (True, (f"{store} also holds other files or datasets: more, notes.txt",))
     with h5py.File(h5, "r+", libver=("v108", "v108")) as file:
         file["mine"] = np.arange(9)
     found = check(h5)
-    assert (found.ok, found.notes) == (True, (f"{h5} also holds what is no part of a store: mine",))
+    assert (found.ok, found.notes) == (True, (f"{h5} also holds other files or datasets: mine",))
 
 
 def test_the_digests_are_those_that_the_format_specifies(pristine: Path) -> None:
@@ -568,11 +573,11 @@ def test_no_pipe_is_waited_for(store: Path) -> None:
         (store / name).unlink()
         os.mkfifo(store / name)
     found = check(store)
-    assert found.faults[:1] == (f"{store}/images.npy is missing{MEND}",)
-    assert f"{store}/status.npy is not a regular file{MEND}" in found.faults
+    assert texts(found)[:1] == (f"{store}/images.npy is missing{MEND}",)
+    assert f"{store}/status.npy is not a regular file{MEND}" in texts(found)
     (store / "store.json").unlink()
     os.mkfifo(store / "store.json")
-    assert f"{store}/store.json is missing{MEND}" in check(store).faults
+    assert f"{store}/store.json is missing{MEND}" in texts(check(store))
 
 
 def test_damaged_strings_do_not_hold_hdf5_for_ever(h5: Path) -> None:
@@ -580,7 +585,7 @@ def test_damaged_strings_do_not_hold_hdf5_for_ever(h5: Path) -> None:
     at = data.index(b"GCOL")
     data[at + 24 : at + 32] = (1 << 11).to_bytes(8, "little")  # the first object's size, so that zeros come next
     h5.write_bytes(data)
-    assert check(h5).faults == (f"{h5}: the strings at byte {at:,} are damaged{MEND}",)
+    assert texts(check(h5)) == (f"{h5}: the strings at byte {at:,} are damaged; {ADVICE}",)
 
 
 def test_a_bad_sector_takes_only_its_own_slots(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -596,7 +601,7 @@ def test_a_bad_sector_takes_only_its_own_slots(store: Path, monkeypatch: pytest.
     found = check(store)
     assert [image.slot for image in found.damaged] == [4, 5]
     assert {image.reason for image in found.damaged} == {"its pixels cannot be read: Input/output error"}
-    assert found.faults == ()
+    assert texts(found) == ()
 
 
 def test_short_reads_are_completed(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -616,7 +621,7 @@ def test_an_unreadable_part_is_a_fault(store: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(Path, "read_bytes", lambda _path: next(iter([])))
     found = check(store)
     assert not found.ok
-    assert all(fault.startswith(str(store)) for fault in found.faults)
+    assert all(fault.startswith(str(store)) for fault in texts(found))
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, int, int, bytes]]:
@@ -660,21 +665,21 @@ def test_nothing_is_written_through_a_link_or_beside_a_reader(store: Path, h5: P
 
 
 def test_what_is_no_store_is_a_fault(tmp_path: Path, store: Path) -> None:
-    assert check(tmp_path / "x").faults == (f"there is no store at {tmp_path / 'x'}{MEND}",)
+    assert texts(check(tmp_path / "x")) == (f"there is no store at {tmp_path / 'x'}{MEND}",)
     (tmp_path / "x.partial").mkdir()
-    hint = f"; {tmp_path}/x.partial is an unfinished build, call build again to finish it"
-    assert check(tmp_path / "x").faults == (f"there is no store at {tmp_path}/x{hint}",)
+    hint = f", but {tmp_path}/x.partial is an unfinished build: call build again to finish it"
+    assert texts(check(tmp_path / "x")) == (f"there is no store at {tmp_path}/x{hint}",)
     (tmp_path / "empty").mkdir()
-    assert check(tmp_path / "empty").faults == (
+    assert texts(check(tmp_path / "empty")) == (
         f"{tmp_path}/empty/store.json is missing{MEND}",
         f"{tmp_path}/empty/images.npy is missing{MEND}",
     )
     (tmp_path / "text.h5").write_text("no")
-    (fault,) = check(tmp_path / "text.h5").faults
+    (fault,) = texts(check(tmp_path / "text.h5"))
     assert fault.startswith(f"{tmp_path}/text.h5 is not an HDF5 file that can be read: ")
     text = (store / "store.json").read_text().replace('"format_version": 1', '"format_version": 2')
     (store / "store.json").write_text(text)
-    assert check(store).faults == (
+    assert texts(check(store)) == (
         f"{store}/store.json has format version 2, this arraystore reads 1: upgrade with pip install -U arraystore",
     )
 
@@ -755,7 +760,7 @@ def test_the_command_lists_all_damage(store: Path) -> None:
     assert (result.returncode, result.stdout) == (1, "")
     first, fault, *slots = result.stderr.splitlines()
     assert first == (
-        "arraystore: train.store is damaged: 1 fault and 12 of 12 slots; refill the slots with  "
+        "arraystore: train.store is damaged: 1 fault and 12 of 12 slots; repair the slots with  "
         "arraystore repair train.store"
     )
     assert fault.startswith(f"  {store}/labels.npy has changed since it was stored: its digest is ")
@@ -782,7 +787,7 @@ def test_the_command_gives_json(store: Path) -> None:
         "slots": 12,
         "failed": 4,
         "damaged": [],
-        "faults": [f"{store}/score.npy is missing{MEND}"],
+        "faults": [{"message": f"{store}/score.npy is missing", "advice": ADVICE, "kind": None}],
         "notes": [],
     }
 
