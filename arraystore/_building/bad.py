@@ -10,7 +10,7 @@ import numpy.typing as npt
 from arraystore._common.progress import Progress
 from arraystore._format.specification import FAILED, STORED
 from arraystore._sources.manifest import Manifest
-from arraystore._stores.draft import Draft
+from arraystore._stores.medium import Draft
 from arraystore.errors import BadImage, BadImagesError, SpecError
 
 __all__ = ["bad_images_error", "check_max_bad", "drop_failed", "failures_of", "too_many"]

@@ -22,16 +22,16 @@ import numpy.typing as npt
 
 from arraystore._building.bad import bad_images_error, check_max_bad, drop_failed, failures_of, too_many
 from arraystore._building.checkpoint import Checkpoints
-from arraystore._building.crew import Crew, crew_for
 from arraystore._building.fill import Job, Source
+from arraystore._building.pool import Crew, crew_for
 from arraystore._building.runs import cut_runs, take_empty
 from arraystore._common.checks import check_workers
 from arraystore._common.progress import Progress, reporting
+from arraystore._format.description import Description
 from arraystore._format.publication import Publication
-from arraystore._format.specification import FAILED, STORED, Description
+from arraystore._format.specification import FAILED, STORED
 from arraystore._sources.manifest import Manifest
-from arraystore._stores.draft import BuildKey, Draft, Filled
-from arraystore._stores.opened import Opened
+from arraystore._stores.medium import BuildKey, Draft, FilledRun, Opened
 from arraystore._stores.opening import draft_for, finished
 from arraystore._version import __version__
 from arraystore.errors import SpecError
@@ -161,7 +161,7 @@ def _fill(  # noqa: PLR0913 - one call
             raise bad_images_error(failures, len(manifest), kept=draft.file is not None, tried=state.done)
 
 
-def _record(draft: Draft, filled: Filled, progress: Progress) -> None:
+def _record(draft: Draft, filled: FilledRun, progress: Progress) -> None:
     """Take note of a finished run."""
     if filled.pixels is not None:
         draft.write(filled.start, filled.pixels)

@@ -10,7 +10,7 @@ import time
 from types import TracebackType
 from typing import Self
 
-from arraystore._stores.draft import Draft, Filled
+from arraystore._stores.medium import Draft, FilledRun
 
 __all__ = ["Checkpoints"]
 
@@ -38,14 +38,14 @@ class Checkpoints:
     def __init__(self, draft: Draft) -> None:
         self._draft = draft
         self._slot_bytes = draft.slots[:1].nbytes
-        self._runs: list[Filled] = []
+        self._runs: list[FilledRun] = []
         self._bytes = 0
         self._changed = threading.Condition()
         self._closing = False
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="arraystore-checkpoint", daemon=True)
 
-    def add(self, run: Filled) -> None:
+    def add(self, run: FilledRun) -> None:
         """Claim a run soon; its pixels are written. Waits where the volume cannot keep up.
 
         Raises:

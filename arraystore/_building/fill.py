@@ -21,7 +21,7 @@ import xxhash
 from arraystore._format.ledger import ledger_dtype
 from arraystore._format.slot_file import SlotFile
 from arraystore._format.specification import FAILED, STORED
-from arraystore._stores.draft import Filled
+from arraystore._stores.medium import FilledRun
 from arraystore.errors import DecodeError
 from arraystore.spec import ImageSpec
 
@@ -93,7 +93,7 @@ class Job:
     file: SlotFile | None = None
 
 
-def fill_run(job: Job) -> Filled:
+def fill_run(job: Job) -> FilledRun:
     """Fill a run from another process: map the slots' file, or write it if it must not be mapped, or send pixels back.
 
     Raises:
@@ -104,7 +104,7 @@ def fill_run(job: Job) -> Filled:
     return filled
 
 
-def fill_parts(job: Job, every_s: float) -> Iterator[Filled]:
+def fill_parts(job: Job, every_s: float) -> Iterator[FilledRun]:
     """Fill a run as `fill_run` does, and give what is done each time that ``every_s`` seconds have gone by.
 
     So whoever waits for the parts knows what was in progress if they stop: one slot, where images are slow.
@@ -121,10 +121,10 @@ def fill_parts(job: Job, every_s: float) -> Iterator[Filled]:
         slots = np.empty((count, *job.spec.slot_shape), np.uint8)
     rows = np.zeros(count, ledger_dtype(job.spec.channels))
 
-    def part(first: int, stop: int) -> Filled:
+    def part(first: int, stop: int) -> FilledRun:
         if file is not None and not mapped:
             file.write(job.start + first, slots[first:stop])
-        return Filled(job.start + first, rows[first:stop], reasons, slots[first:stop] if file is None else None)
+        return FilledRun(job.start + first, rows[first:stop], reasons, slots[first:stop] if file is None else None)
 
     first, reasons, given_s = 0, dict[int, str](), time.monotonic()
     for i in range(count):
@@ -135,7 +135,7 @@ def fill_parts(job: Job, every_s: float) -> Iterator[Filled]:
     yield part(first, count)
 
 
-def fill_slots(job: Job, slots: Pixels, stop: threading.Event | None = None) -> Filled:
+def fill_slots(job: Job, slots: Pixels, stop: threading.Event | None = None) -> FilledRun:
     """Decode each source of a run into its slot.
 
     A source that cannot be stored leaves its slot zeroed, status 2 and a reason; it never stops the others.
@@ -145,7 +145,7 @@ def fill_slots(job: Job, slots: Pixels, stop: threading.Event | None = None) -> 
         slots: uint8, (count, *slot_shape); overwritten.
         stop: when set, the rest of the run is left empty (status 0).
     """
-    filled = Filled(job.start, np.zeros(len(job.sources), ledger_dtype(job.spec.channels)))
+    filled = FilledRun(job.start, np.zeros(len(job.sources), ledger_dtype(job.spec.channels)))
     for i in range(len(job.sources)):
         if stop is not None and stop.is_set():
             break
@@ -153,7 +153,7 @@ def fill_slots(job: Job, slots: Pixels, stop: threading.Event | None = None) -> 
     return filled
 
 
-def fail_slot(job: Job, reason: str) -> Filled:
+def fail_slot(job: Job, reason: str) -> FilledRun:
     """Settle a run of one slot that no worker could fill: pixels of zeros, status 2 and the reason.
 
     Size and time of the source stay 0, as if it was not read: a later call, with more time or memory, tries again.
@@ -161,7 +161,7 @@ def fail_slot(job: Job, reason: str) -> Filled:
     rows, pixels = np.zeros(1, ledger_dtype(job.spec.channels)), np.zeros((1, *job.spec.slot_shape), np.uint8)
     rows["checksum"] = xxhash.xxh3_64_intdigest(pixels.data)
     rows["status"] = FAILED
-    return Filled(job.start, rows, {job.start: reason}, pixels)
+    return FilledRun(job.start, rows, {job.start: reason}, pixels)
 
 
 def _fill_slot(job: Job, i: int, slot: Pixels, row: np.void, reasons: dict[int, str]) -> None:

@@ -28,8 +28,8 @@ from arraystore._format.ledger import ledger_dtype
 from arraystore._format.specification import FAILED, STORED
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.targets import count_classes
-from arraystore._stores.draft import Filled
-from arraystore._stores.media import MEDIA, Medium, medium_of
+from arraystore._stores.media import MEDIA, medium_of
+from arraystore._stores.medium import FilledRun, Medium
 from arraystore._stores.partial import partial_of
 from arraystore.errors import BadImage, SpecError
 from arraystore.spec import DEFAULT_MAX_PIXELS, Color, Filter, Fit, ImageSpec, Layout, spec_of
@@ -209,7 +209,7 @@ class _Sample:
         fill_s: seconds that a worker took for each, while the others worked too.
     """
 
-    filled: list[Filled] = field(default_factory=list)
+    filled: list[FilledRun] = field(default_factory=list)
     load_s: list[float] = field(default_factory=list)
     fill_s: list[float] = field(default_factory=list)
 
@@ -259,10 +259,10 @@ def _decode_sample(  # noqa: PLR0913 - one call
     slots = np.zeros((max(workers, min(len(rows), most // spec.slot_bytes)), *spec.slot_shape), np.uint8)
     seen = _Sample()
     stop = threading.Event()
-    pending: deque[Future[tuple[Filled, float]]] = deque()
+    pending: deque[Future[tuple[FilledRun, float]]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="arraystore-plan")
 
-    def fill(row: int, source: Any, number: int) -> tuple[Filled, float]:
+    def fill(row: int, source: Any, number: int) -> tuple[FilledRun, float]:
         # Where there are fewer slots than rows two may share one for a while: nobody reads them.
         at = number % len(slots)
         start_s = time.perf_counter()

@@ -26,7 +26,7 @@ from typing import Any
 
 from arraystore._building.fill import Job, fail_slot
 from arraystore._building.worker import LENGTH_BYTES, PART_S, Raised, pack, unpack
-from arraystore._stores.draft import Filled
+from arraystore._stores.medium import FilledRun
 from arraystore.errors import StoreError
 
 __all__ = ["START_S", "WorkerProcesses", "ending", "sigint_held"]
@@ -173,14 +173,14 @@ class WorkerProcesses:
         self._waiting.append(_Task(job))
         self._hand_out()
 
-    def collect(self) -> list[Filled]:
+    def collect(self) -> list[FilledRun]:
         """Wait until runs, or parts of them, are filled, and return them; nothing if no job is pending.
 
         Raises:
             StoreError: processes cannot be started, sources cannot be sent to them, or the slots' volume failed.
             Exception: what was raised in a worker, as fill_run raises it.
         """
-        filled: list[Filled] = []
+        filled: list[FilledRun] = []
         while not filled and self.pending:
             self._hand_out()
             filled = self._turn()
@@ -242,9 +242,9 @@ class WorkerProcesses:
         self._now_s += min(now_s - self._looked_s, 2 * _TURN_S)
         self._looked_s = now_s
 
-    def _turn(self) -> list[Filled]:
+    def _turn(self) -> list[FilledRun]:
         """Give and take what the sockets are ready for, replace who died or is late, and return what is filled."""
-        filled: list[Filled] = []
+        filled: list[FilledRun] = []
         ready = self._selector.select(_TURN_S)
         self._look()
         for key, events in ready:
@@ -264,14 +264,14 @@ class WorkerProcesses:
             filled += self._lose(worker, late=worker.process.poll() is None)
         return filled
 
-    def _take(self, worker: _Worker, message: Any) -> list[Filled]:
+    def _take(self, worker: _Worker, message: Any) -> list[FilledRun]:
         if isinstance(message, Raised):
             raise message.error from _WorkerTraceError(message.trace)
         if message is None:
             worker.ready = True
             self._failed_starts = 0
             return []
-        filled: Filled = message
+        filled: FilledRun = message
         task = worker.tasks[0]
         done = len(filled.rows)
         if done == len(task.job.sources):
@@ -288,7 +288,7 @@ class WorkerProcesses:
             limit_s = self._timeout_s + PART_S  # it says nothing of an image begun this soon after its last message
         return self._now_s - worker.heard_s > limit_s
 
-    def _lose(self, worker: _Worker, *, late: bool) -> list[Filled]:
+    def _lose(self, worker: _Worker, *, late: bool) -> list[FilledRun]:
         """End a worker, and let others do what it had; return what is settled by that."""
         status = worker.end(0 if late else 1)
         self._selector.unregister(worker.socket)
@@ -308,7 +308,7 @@ class WorkerProcesses:
         self._waiting.extendleft(reversed(ahead))  # they were not begun
         return self._blame(task, status, late=late)
 
-    def _blame(self, task: _Task, status: int, *, late: bool) -> list[Filled]:
+    def _blame(self, task: _Task, status: int, *, late: bool) -> list[FilledRun]:
         """Hand a task out again whose worker ended, or fail its slot."""
         job, count = task.job, len(task.job.sources)
         if status == -signal.SIGBUS and job.file is not None and job.file.reserved:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from arraystore._format.specification import FAILED
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.stamps import file_stamps
-from arraystore._stores.draft import Draft
+from arraystore._stores.medium import Draft
 
 __all__ = ["cut_runs", "take_empty"]
 

@@ -107,7 +107,7 @@ def with_checks(rows: npt.NDArray[np.void], start: int) -> npt.NDArray[np.void]:
     return rows
 
 
-def sealed(rows: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
+def claimed_rows(rows: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
     """Return for each row of a ledger, from slot 0 on, whether it claims its slot: bool, (N,)."""
     claims = np.zeros(len(rows), bool)
     for start in range(0, len(rows), _BLOCK_ROWS):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from arraystore._format.specification import Description
+from arraystore._format.description import Description
 
 if TYPE_CHECKING:
     import pyarrow as pa

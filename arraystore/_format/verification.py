@@ -23,8 +23,9 @@ from arraystore._common.limits import usable_cpus
 from arraystore._common.progress import Progress, reporting
 from arraystore._format.checksums import checksum_of_zeros, wrong_slots
 from arraystore._format.contents import COLUMNS, Contents, SlotPixels
+from arraystore._format.description import Description, text_digest
 from arraystore._format.samples import manifest_of
-from arraystore._format.specification import FAILED, STORED, Description, seal_of
+from arraystore._format.specification import FAILED, STORED
 from arraystore.errors import BadImage, FormatError, SpecError
 
 __all__ = ["Verification", "verify_contents"]
@@ -201,7 +202,7 @@ class _Check:
                 self._notes.append(
                     f"{place} has no digests, so only the pixels, and whether all else fits, could be checked"
                 )
-        elif digest is None or not description.digests or seal_of(text, digest) != digest:
+        elif digest is None or not description.digests or text_digest(text, digest) != digest:
             raise FormatError(f"{place} has changed since it was written: its digest is another", source=place)
         return description
 

@@ -24,7 +24,7 @@ import arraystore
 from arraystore import Store
 from arraystore._building import checkpoint, fill
 from arraystore._format.files import read_json
-from arraystore._format.ledger import read_ledger, sealed
+from arraystore._format.ledger import claimed_rows, read_ledger
 from arraystore._format.specification import STORED
 from arraystore._stores import partial
 from support.store_contract import build, plain
@@ -256,7 +256,7 @@ def wrong_claims(target: Path, oracle: Store) -> list[int]:
     data, start, size = file.read_bytes(), PIXELS[file.name], oracle.spec.slot_bytes
     rows = read_ledger(folder / "ledger.npy", len(oracle), oracle.spec.channels)
     wrong = []
-    for slot in np.flatnonzero(sealed(rows)).tolist():
+    for slot in np.flatnonzero(claimed_rows(rows)).tolist():
         found = data[start + slot * size : start + (slot + 1) * size]
         whole = xxhash.xxh3_64_intdigest(found) == rows["checksum"][slot] and found == oracle.images[slot].tobytes()
         # What lies behind the end of the file is known to be lost.

@@ -12,7 +12,7 @@ from typing import Protocol
 from arraystore._building.fill import Job, fill_run, fill_slots
 from arraystore._building.processes import START_S, WorkerProcesses
 from arraystore._common.limits import usable_cpus
-from arraystore._stores.draft import Filled, Pixels
+from arraystore._stores.medium import FilledRun, Pixels
 from arraystore.errors import StoreError
 
 __all__ = ["Crew", "crew_for"]
@@ -38,7 +38,7 @@ class Crew(Protocol):
     def submit(self, job: Job) -> None:
         """Take a job; it may be begun at once."""
 
-    def collect(self) -> list[Filled]:
+    def collect(self) -> list[FilledRun]:
         """Wait until something is filled and return it, or raise what a worker has raised."""
 
     def close(self) -> None:
@@ -78,7 +78,7 @@ class _Threads:
         self._pool = executor or ThreadPoolExecutor(workers or usable_cpus(), thread_name_prefix="arraystore-fill")
         self.size = _size(self._pool, workers)
         self._stop = threading.Event()
-        self._pending: dict[Future[Filled], Job] = {}
+        self._pending: dict[Future[FilledRun], Job] = {}
 
     @property
     def pending(self) -> int:
@@ -95,7 +95,7 @@ class _Threads:
         except BrokenExecutor as error:
             raise _died() from error
 
-    def collect(self) -> list[Filled]:
+    def collect(self) -> list[FilledRun]:
         done, _ = wait(self._pending, return_when=FIRST_COMPLETED)
         try:
             return _results(done, self._pending)
@@ -117,7 +117,7 @@ class _Executor:
         self._executor = executor
         self.size = _size(executor, workers)
         self._timeout_s = timeout_s
-        self._pending: dict[Future[Filled], Job] = {}
+        self._pending: dict[Future[FilledRun], Job] = {}
         self._successor: WorkerProcesses | None = None
 
     @property
@@ -135,7 +135,7 @@ class _Executor:
                 return
         successor.submit(job)
 
-    def collect(self) -> list[Filled]:
+    def collect(self) -> list[FilledRun]:
         if self._successor is not None:
             return self._successor.collect()
         done = self._wait()
@@ -152,7 +152,7 @@ class _Executor:
             if self._successor is not None:
                 self._successor.close()
 
-    def _wait(self) -> set[Future[Filled]]:
+    def _wait(self) -> set[Future[FilledRun]]:
         """Wait for the first runs that are done; after too long a time, for none.
 
         Turns are counted, and not the clock, which goes on while all processes are stopped with Ctrl-Z.
@@ -202,9 +202,9 @@ def _worker_processes(executor: Executor) -> list[BaseProcess]:
     return list((getattr(executor, "_processes", None) or {}).values())
 
 
-def _results(done: Iterable[Future[Filled]], pending: dict[Future[Filled], Job]) -> list[Filled]:
+def _results(done: Iterable[Future[FilledRun]], pending: dict[Future[FilledRun], Job]) -> list[FilledRun]:
     """Take what is done out of ``pending``; a future that raises stays there."""
-    filled: list[Filled] = []
+    filled: list[FilledRun] = []
     for future in sorted(done, key=lambda future: pending[future].start):
         if filled and future.exception() is not None:
             break  # what is filled is told first, and the error next time
@@ -213,7 +213,7 @@ def _results(done: Iterable[Future[Filled]], pending: dict[Future[Filled], Job])
     return filled
 
 
-def _let_go(pending: Iterable[Future[Filled]]) -> None:
+def _let_go(pending: Iterable[Future[FilledRun]]) -> None:
     """Cancel what has not begun, and wait a little for the rest.
 
     A longer wait gains nothing, for these workers write what they would write anyway.
