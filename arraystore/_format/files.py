@@ -1,4 +1,4 @@
-"""TODO."""
+"""Small files of a store: write all bytes or raise, write and read JSON, and make files last through a power loss."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 
 from arraystore.errors import FormatError
 
-__all__ = ["fsync_path", "read_json", "write_at", "write_json"]
+__all__ = ["JSON_LIMIT_BYTES", "fsync_path", "read_json", "write_at", "write_json", "write_text"]
 
 JSON_LIMIT_BYTES = 64 << 20
 
 
 def write_at(descriptor: int, data: memoryview, offset: int) -> None:
-    """Write all of ``data`` at a byte of a file: one call to the system may write less.
+    """Write all of ``data`` at an offset of a file; a single call to the system may write less.
 
     Raises:
         OSError: the volume is full or failed.
@@ -44,7 +44,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
-        FormatError: it is missing, too large, or no JSON object.
+        FormatError: the file is missing, too large, or not a JSON object.
     """
     try:
         large = path.stat().st_size > JSON_LIMIT_BYTES
@@ -59,10 +59,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def fsync_path(path: Path) -> None:
-    """Make a file's contents, or a folder's entries, last through a power loss."""
+    """Make the contents of a file, or the names in a folder, last through a power loss."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        # Some network file systems cannot sync a folder; they write its entries through.
+        # Some network file systems cannot sync a folder; they write its names at once.
         with contextlib.suppress(OSError) if path.is_dir() else contextlib.nullcontext():
             os.fsync(descriptor)
     finally:

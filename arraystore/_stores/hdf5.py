@@ -60,8 +60,8 @@ class _Draft(DiskDraft):
     """Slots in ``TARGET.partial/images.h5``."""
 
     def _make_file(self, path: Path, shape: tuple[int, ...]) -> SlotFile:
-        # A contiguous dataset cannot be resized. But all metadata lie before the pixels. So the file gets the head of one
-        # that was made for this many slots, and is cut off behind the last of them: no pixel is copied.
+        # A contiguous dataset cannot be resized. But all metadata lie before the pixels. So the file gets the head of
+        # one that was made for this many slots, and is cut off after the last of them: no pixel is copied.
         ends = _Ends(b"", _HEAD_BYTES + math.prod(shape))
         _make_pixels(ends, shape)
         reserved = reserve_file(path, ends.end, header=ends.head.ljust(_HEAD_BYTES, b"\0"))
@@ -203,8 +203,8 @@ class _Contents:
         self._path = path
         self.place = str(path)
 
-    def where(self, part: str) -> str:
-        return f"{self._path}:{part}"
+    def where(self, entry: str) -> str:
+        return f"{self._path}:{entry}"
 
     def text(self) -> bytes:
         with self._dataset(JSON_ENTRY) as dataset:
@@ -222,8 +222,8 @@ class _Contents:
     def needed(self, targets: Iterable[str]) -> list[str]:
         return [self.status, self.checksums, *map(self.target, targets), *(f"samples/{name}" for name in COLUMNS)]
 
-    def is_ours(self, part: str) -> bool:
-        return part.startswith(("targets/", "samples/", "dropped/"))
+    def is_ours(self, entry: str) -> bool:
+        return entry.startswith(("targets/", "samples/", "dropped/"))
 
     def target(self, name: str) -> str:
         return f"targets/{name}"
@@ -231,20 +231,20 @@ class _Contents:
     def column(self, name: str) -> str:
         return f"samples/{name}"
 
-    def size(self, part: str) -> int:
-        with self._dataset(part) as dataset:
+    def size(self, entry: str) -> int:
+        with self._dataset(entry) as dataset:
             return int(dataset.nbytes)
 
-    def blocks(self, part: str) -> Iterator[bytes | memoryview]:
-        with self._dataset(part) as dataset:
+    def blocks(self, entry: str) -> Iterator[bytes | memoryview]:
+        with self._dataset(entry) as dataset:
             yield from dataset_blocks(dataset)
 
-    def form(self, part: str) -> tuple[str, tuple[int, ...]]:
-        with self._dataset(part) as dataset:
+    def form(self, entry: str) -> tuple[str, tuple[int, ...]]:
+        with self._dataset(entry) as dataset:
             return dataset.dtype.str, tuple(dataset.shape)
 
-    def array(self, part: str) -> npt.NDArray[Any]:
-        with self._dataset(part) as dataset:
+    def array(self, entry: str) -> npt.NDArray[Any]:
+        with self._dataset(entry) as dataset:
             return np.asarray(dataset[...])
 
     def table(self, name: str, columns: Sequence[str]) -> pa.Table | None:
@@ -287,11 +287,11 @@ class _Contents:
             yield file
 
     @contextmanager
-    def _dataset(self, part: str) -> Iterator[h5py.Dataset]:
-        with self._file() as file, reading(self.where(part)):
-            dataset = file[part]
+    def _dataset(self, entry: str) -> Iterator[h5py.Dataset]:
+        with self._file() as file, reading(self.where(entry)):
+            dataset = file[entry]
             if not isinstance(dataset, h5py.Dataset):
-                raise FormatError(f"{self.where(part)} is not a dataset", source=str(self._path))
+                raise FormatError(f"{self.where(entry)} is not a dataset", source=str(self._path))
             yield dataset
 
 

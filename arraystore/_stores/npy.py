@@ -119,8 +119,8 @@ class FolderContents:
         self._path = path
         self.place = str(path)
 
-    def where(self, part: str) -> str:
-        return str(self._path / part)
+    def where(self, entry: str) -> str:
+        return str(self._path / entry)
 
     def text(self) -> bytes:
         path = self._path / JSON_ENTRY
@@ -139,38 +139,39 @@ class FolderContents:
     def needed(self, targets: Iterable[str]) -> list[str]:
         return [self.status, self.checksums, *map(self.target, targets), "samples.parquet"]
 
-    def is_ours(self, part: str) -> bool:
-        return part == "dropped.parquet"
+    def is_ours(self, entry: str) -> bool:
+        return entry == "dropped.parquet"
 
     def target(self, name: str) -> str:
         return f"{name}.npy"
 
-    def column(self, name: str) -> str:  # noqa: ARG002 - all columns are in one file
+    def column(self, name: str) -> str:
+        del name  # all columns are in one file
         return "samples.parquet"
 
-    def size(self, part: str) -> int:
-        with reading(self.where(part)):
-            if not (self._path / part).is_file():
-                raise FormatError(f"{self.where(part)} is not a regular file", source=self.where(part))
-            return (self._path / part).stat().st_size
+    def size(self, entry: str) -> int:
+        with reading(self.where(entry)):
+            if not (self._path / entry).is_file():
+                raise FormatError(f"{self.where(entry)} is not a regular file", source=self.where(entry))
+            return (self._path / entry).stat().st_size
 
-    def blocks(self, part: str) -> Iterator[bytes | memoryview]:
-        with reading(self.where(part)):
-            yield from file_blocks(self._path / part)
+    def blocks(self, entry: str) -> Iterator[bytes | memoryview]:
+        with reading(self.where(entry)):
+            yield from file_blocks(self._path / entry)
 
-    def form(self, part: str) -> tuple[str, tuple[int, ...]]:
-        size = self.size(part)
-        dtype, shape, fortran, offset = npy_form(self._path / part)
+    def form(self, entry: str) -> tuple[str, tuple[int, ...]]:
+        size = self.size(entry)
+        dtype, shape, fortran, offset = npy_form(self._path / entry)
         expected = offset + math.prod(shape) * dtype.itemsize
         if size != expected or fortran or dtype.hasobject:
             raise FormatError(
-                f"{self.where(part)} is {size:,} bytes long, by its own header it should be {expected:,}",
-                source=self.where(part),
+                f"{self.where(entry)} is {size:,} bytes long, by its own header it should be {expected:,}",
+                source=self.where(entry),
             )
         return dtype.str, shape
 
-    def array(self, part: str) -> npt.NDArray[Any]:
-        with reading(self.where(part)), (self._path / part).open("rb") as file:
+    def array(self, entry: str) -> npt.NDArray[Any]:
+        with reading(self.where(entry)), (self._path / entry).open("rb") as file:
             array: npt.NDArray[Any] = np.load(file, allow_pickle=False)
             return array
 

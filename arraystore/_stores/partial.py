@@ -398,7 +398,7 @@ def _exchange(path: Path, other: Path) -> None:
 
 
 def _names_of(folder: Path, medium: Medium) -> set[str]:
-    """Return the names that the format has for files in a folder, those of the targets in its plan and store.json too."""
+    """Return the format's names for files in a folder, with those of the targets that its plan or store.json lists."""
     names = {*_WORKING, _NEW_PLAN, medium.pixels, *medium.names}
     for source in (PLAN, JSON_ENTRY):
         with contextlib.suppress(FormatError):

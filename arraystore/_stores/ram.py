@@ -93,8 +93,8 @@ class MemoryContents:
         self._arrays: dict[str, npt.NDArray[Any]] = {k: array for k, array in arrays.items() if array is not None}
         self._arrays.update((self.target(name), array) for name, array in opened.array.targets.items())
 
-    def where(self, part: str) -> str:
-        return f"the {part} of {self.place}"
+    def where(self, entry: str) -> str:
+        return f"the {entry} of {self.place}"
 
     def text(self) -> bytes:
         return self._opened.description.to_text().encode()
@@ -105,8 +105,8 @@ class MemoryContents:
     def needed(self, targets: Iterable[str]) -> list[str]:
         return [self.status, self.checksums, *map(self.target, targets)]
 
-    def is_ours(self, part: str) -> bool:
-        return part in self._arrays
+    def is_ours(self, entry: str) -> bool:
+        return entry in self._arrays
 
     def target(self, name: str) -> str:
         return f"target {name!r}"
@@ -114,17 +114,17 @@ class MemoryContents:
     def column(self, name: str) -> str:
         return f"samples {name!r}"
 
-    def size(self, part: str) -> int:
-        return int(self._arrays[part].nbytes)
+    def size(self, entry: str) -> int:
+        return int(self._arrays[entry].nbytes)
 
-    def blocks(self, part: str) -> Iterator[bytes | memoryview]:
-        yield self._arrays[part].tobytes()
+    def blocks(self, entry: str) -> Iterator[bytes | memoryview]:
+        yield self._arrays[entry].tobytes()
 
-    def form(self, part: str) -> tuple[str, tuple[int, ...]]:
-        return self._arrays[part].dtype.str, self._arrays[part].shape
+    def form(self, entry: str) -> tuple[str, tuple[int, ...]]:
+        return self._arrays[entry].dtype.str, self._arrays[entry].shape
 
-    def array(self, part: str) -> npt.NDArray[Any]:
-        return self._arrays[part]
+    def array(self, entry: str) -> npt.NDArray[Any]:
+        return self._arrays[entry]
 
     def table(self, name: str, columns: Sequence[str]) -> pa.Table | None:
         table = self._opened.load_table(name)
