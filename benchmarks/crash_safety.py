@@ -68,7 +68,7 @@ def report(paths: Sequence[str], size: int, runs: int, target: Path) -> list[dic
         os.sync()  # or the next build would wait for what this one left to be written
 
     cases: dict[str, Callable[[], None]] = {SAFE: build}
-    cases[AT_END] = switched(checkpoint, {"_INTERVAL_S": math.inf, "_UNCLAIMED_BYTES": math.inf})(build)
+    cases[AT_END] = switched(checkpoint, {"_CLAIM_EVERY_S": math.inf, "_UNCLAIMED_LIMIT_BYTES": math.inf})(build)
     cases[NEVER] = switched(os, {"fsync": ignore, "fdatasync": ignore})(cases[AT_END])
     timings = take_turns(cases, runs, after=remove)
     rows, lines = [], []

@@ -23,7 +23,7 @@ from support.store_contract import assert_equal, build
 
 import arraystore
 from arraystore import BadImage, BadImagesError, Progress, Store, StoreError
-from arraystore._building import crew as crew_module
+from arraystore._building import pool as pool_module
 from arraystore._building import processes as processes_module
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -218,7 +218,7 @@ def test_a_script_needs_no_guard_and_any_thread_may_build(photos: Path, tmp_path
 def test_a_worker_that_is_hit_costs_nothing_but_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, done: int, name: str | None
 ) -> None:
-    monkeypatch.setattr(processes_module, "START_S", 4.0)
+    monkeypatch.setattr(processes_module, "START_LIMIT_S", 4.0)
     source = data(300)
     hit: list[int] = []
 
@@ -437,7 +437,7 @@ def test_workers_that_cannot_start_are_an_error(
     how: str,
 ) -> None:
     first(text)
-    monkeypatch.setattr(processes_module, "START_S", 0.5 if "0.5" in how else 60)
+    monkeypatch.setattr(processes_module, "START_LIMIT_S", 0.5 if "0.5" in how else 60)
     with pytest.raises(StoreError) as caught:
         build(data(30), tmp_path / "x", processes=True)
     expected = f"worker processes cannot start, 3 ended before they began ({how}); see {START}"
@@ -543,8 +543,8 @@ def pool() -> Iterator[ProcessPoolExecutor]:
 def test_an_executor_that_stalls_is_replaced(
     pool: ProcessPoolExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(crew_module, "START_S", 0.5)
-    monkeypatch.setattr(crew_module, "_TURN_S", 0.2)
+    monkeypatch.setattr(pool_module, "START_LIMIT_S", 0.5)
+    monkeypatch.setattr(pool_module, "_WAIT_LIMIT_S", 0.2)
     stopped: list[int] = []
 
     def stop(now: Progress) -> None:
@@ -578,8 +578,8 @@ class Idle(Executor):
 def test_a_stall_of_an_executor_that_cannot_be_ended_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crew_module, "START_S", 0.5)
-    monkeypatch.setattr(crew_module, "_TURN_S", 0.2)
+    monkeypatch.setattr(pool_module, "START_LIMIT_S", 0.5)
+    monkeypatch.setattr(pool_module, "_WAIT_LIMIT_S", 0.2)
     with pytest.raises(StoreError) as caught:
         build(data(64), tmp_path / "x", executor=Idle(), timeout_s=0.1)
     assert str(caught.value) == (

@@ -85,8 +85,8 @@ def trace_of(
         build(folder / "recorded" / name, size=32, bad="keep")
     old = contents(folder / "recorded")
     with patch.context() as during:
-        during.setattr("arraystore._building.checkpoint._INTERVAL_S", 0.0)
-        during.setattr("arraystore._building.checkpoint._LOOK_S", 0.001)
+        during.setattr("arraystore._building.checkpoint._CLAIM_EVERY_S", 0.0)
+        during.setattr("arraystore._building.checkpoint._WAIT_LIMIT_S", 0.001)
         recorder = record(during, folder / "recorded", forgotten=forgotten)
         build(folder / "recorded" / name, **options)
         recorder.look("end")

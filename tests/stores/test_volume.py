@@ -301,7 +301,7 @@ def test_without_locks_a_lock_that_names_nobody_holds_nobody_up(tmp_path: Path, 
 
 @pytest.mark.usefixtures("no_locks")
 def test_without_locks_a_build_shows_that_it_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("arraystore._building.checkpoint._INTERVAL_S", 0.0)
+    monkeypatch.setattr("arraystore._building.checkpoint._CLAIM_EVERY_S", 0.0)
     lock, seen = tmp_path / "x.store.partial" / "lock", list[float]()
 
     def look(_now: Progress) -> None:

@@ -190,7 +190,7 @@ def build_in_steps(source: Any, target: Path, *, die_at: int | None = None, **op
         die_at: the step before which the whole group is killed.
         options: see `arraystore.build`.
     """
-    checkpoint._INTERVAL_S = checkpoint._LOOK_S = 0.002
+    checkpoint._CLAIM_EVERY_S = checkpoint._WAIT_LIMIT_S = 0.002
     taken = 0
 
     def step() -> None:
