@@ -51,7 +51,7 @@ TIMEOUT_S = 60.0  # no photo takes as long to decode, even on a busy machine
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """The options of `build` that do not change what an image becomes.
+    """The options of `build` that do not change how an image becomes a slot.
 
     Raises:
         SpecError: an option is invalid.

@@ -224,7 +224,7 @@ def read_source(source: Source, max_pixels: int) -> tuple[bytes | Pixels, int, i
     """Return the data of a source, its size in bytes, and its time of change in nanoseconds (0 if it is not a file).
 
     Args:
-        source: what to read; data in memory is returned as it is.
+        source: the source to read; data in memory is returned as it is.
         max_pixels: the limit of the spec. A file that is larger than any image of so many pixels is not read.
 
     Raises:

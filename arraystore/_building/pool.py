@@ -98,7 +98,7 @@ class _ExecutorPool:
             raise _broken() from error
 
     def close(self) -> None:
-        # Workers that take longer than the wait do no harm: whoever fills their slots later writes the same bytes.
+        # Workers that take longer than this do no harm: they write the same bytes that a later call writes.
         wait([future for future in self._pending if not future.cancel()], _CLOSE_LIMIT_S)
 
     def _begin(self, job: Job) -> Future[FilledRun]:

@@ -138,7 +138,7 @@ class _Worker:
         except subprocess.TimeoutExpired:
             raise StoreError(
                 f"the worker process {self.process.pid} cannot be ended: it waits for a volume that does not answer. "
-                "Mend that; the same call goes on from there"
+                "Mend that; the same call continues from there"
             ) from None
 
 
@@ -309,7 +309,7 @@ class WorkerProcesses:
                 how = f"they were not ready in {START_LIMIT_S:g} s" if late else f"the last one: {ending(status)}"
                 raise StoreError(
                     f"worker processes cannot start, {_FAILED_STARTS_LIMIT} ended before they began ({how}); see what "
-                    "they printed, or build with threads. What was done is kept; the same call goes on from there"
+                    "they printed, or build with threads. What was done is kept; the same call continues from there"
                 )
         if not worker.tasks:
             return []
@@ -324,7 +324,7 @@ class WorkerProcesses:
             raise StoreError(
                 f"the volume of {job.file.path} failed or is full: a worker process was killed by SIGBUS when it "
                 f"wrote slots {job.start} to {job.start + count - 1}. Mend it, or free some space; what was done is "
-                "kept, and the same call goes on from there",
+                "kept, and the same call continues from there",
                 slot=job.start,
                 source=job.file.path,
             )

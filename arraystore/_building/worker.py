@@ -1,4 +1,4 @@
-"""What a worker process runs: it takes jobs from its parent, fills their slots, and sends back what is filled.
+"""The program of a worker process: it receives jobs from its parent, fills their slots, and sends back the results.
 
 Parent and worker talk through one pair of sockets; the worker's end is its standard input. A message is its length in
 8 bytes, followed by the pickled object. Nothing else is shared, so neither process leaves anything behind.

@@ -85,7 +85,7 @@ class Contents(Protocol):
         """Return whether rows of the manifest were dropped."""
 
     def slots(self, shape: tuple[int, ...] | None) -> tuple[SlotPixels, list[str]]:
-        """Return where the pixels lie, and the faults of what surrounds them.
+        """Return where the pixels lie, and the faults of the file around them.
 
         Args:
             shape: the shape (N, *slot_shape) by store.json; None if store.json cannot be read.

@@ -297,6 +297,7 @@ class _Contents:
 
 HDF5 = Medium(
     name="hdf5",
+    label="HDF5 file",
     pixels="images.h5",
     is_folder=False,
     suffixes=frozenset((".h5", ".hdf5", ".hdf")),

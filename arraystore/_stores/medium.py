@@ -1,4 +1,4 @@
-"""What a medium has to offer, what it gives when it opens a store, and what a build fills: the contract of all media.
+"""The contract of all media: what a medium offers, the data that it returns for an open store, and drafts to fill.
 
 To add a medium, write one module that makes a `Medium`, and name it in the table of `arraystore._stores.media`.
 `arraystore.testing` has the tests that it must pass. A medium whose slots lie in one local file needs no more for its
@@ -38,6 +38,7 @@ class Medium:
 
     Attributes:
         name: the medium's name, as ``Store.medium`` has it.
+        label: the name of a store on this medium in tables.
         pixels: the name of the file that holds the slots: in ``TARGET.partial/``, and in a store that is a folder.
         is_folder: whether a store is a folder. Otherwise a store is the file of its slots.
         suffixes: a target with one of these suffixes, in lower case, asks for this medium.
@@ -45,12 +46,13 @@ class Medium:
         head_bytes: how many bytes precede the slots in their file.
         text_bytes: how many bytes a text takes in a table, besides its letters.
         open: opens a published store. It raises FormatError where the path holds no store, or a damaged one.
-        contents: returns what a published store holds, entry by entry, for `arraystore.verify`.
+        contents: returns the entries of a published store, for `arraystore.verify`.
         slot_file: returns where the slots lie in their file. It raises FormatError where they cannot be mapped.
         draft: begins a build, or takes up an unfinished one: ``draft(medium, target, key, overwrite=, fresh=)``.
     """
 
     name: str
+    label: str
     pixels: str
     is_folder: bool
     suffixes: frozenset[str] = frozenset()
@@ -153,7 +155,7 @@ class Draft(Protocol):
         """The file in which other processes map the slots; None where they must send the pixels back."""
 
     def writing(self) -> AbstractContextManager[None]:
-        """Return a context for writing slots: inside it, an error of a full volume says what that means for the build.
+        """Return a context for writing slots. It turns the error of a full volume into a SpaceError with advice.
 
         Raises:
             SpaceError: on leaving: the volume is full.

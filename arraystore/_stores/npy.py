@@ -55,7 +55,7 @@ def write_folder(folder: Path, publication: Publication, *others: str) -> None:
 
     Args:
         folder: the partial folder.
-        publication: what the files hold.
+        publication: the contents of the files.
         others: names of further files in the folder that store.json shall have digests of.
 
     Raises:
@@ -213,6 +213,7 @@ def _open(path: Path) -> Opened:
 
 NPY = Medium(
     name="npy",
+    label=".npy folder",
     pixels=FolderContents.pixels,
     is_folder=True,
     names=("store.json", "status.npy", "checksums.npy", "samples.parquet", "dropped.parquet"),

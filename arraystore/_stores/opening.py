@@ -1,4 +1,4 @@
-"""Open a store, or begin one, on whichever medium; RAM, which has no path, is told apart here."""
+"""Open or begin a store on any medium. RAM, which has no path, is the one medium outside the table."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def draft_for(
 
     Args:
         target: where the store will be; None for RAM.
-        key: what will be built.
+        key: the build.
         overwrite: True replaces a store that has the target's name, once the new one is finished.
         fresh: True discards an unfinished build.
 
@@ -78,7 +78,7 @@ def slot_file_of(path: Path) -> SlotFile:
 
 
 def contents_of(store: Opened | Path) -> Contents:
-    """Return what a store holds, for `arraystore.verify`.
+    """Return the contents of a store, for `arraystore.verify`.
 
     Args:
         store: a store in memory, or the path of a store on disk.

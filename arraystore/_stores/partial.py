@@ -175,7 +175,7 @@ class PartialFolder:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Say of a full volume what it means for the build.
+        """Turn the error of a full volume into a SpaceError with advice.
 
         Raises:
             SpaceError: the volume is full.
@@ -190,7 +190,7 @@ class PartialFolder:
                 raise _space_error(self.target.parent, needed_bytes(self._key.count, self._key.spec), free) from error
             raise SpaceError(
                 f"the volume of {self.target.parent} filled up, {free / 1e9:.2f} GB are free: what is done is kept in "
-                f"{self.path}; free some space, and the same call goes on from there",
+                f"{self.path}; free some space, and the same call continues from there",
                 needed_bytes=needed_bytes(self._key.count, self._key.spec),
                 free_bytes=free,
             ) from error
@@ -286,7 +286,7 @@ class PartialFolder:
 
 
 def finish_published(target: Path, key: BuildKey, medium: Medium) -> bool:
-    """Return whether a call with this key was killed after the rename; if so, do what that call had left to do.
+    """Return whether a call with this key was killed after the rename; if so, do the rest of that call's work.
 
     Raises:
         StoreError: that call is still running.

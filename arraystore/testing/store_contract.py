@@ -221,7 +221,7 @@ class DiskContract(StoreContract):
         _same(medium and medium.name, self.medium, "the medium that the path means")
 
     def test_an_existing_store_is_replaced_only_on_request(self, tmp_path: Path) -> None:
-        """An existing target is an error, and a replaced store stays whole for those who have it open."""
+        """An existing target is an error, and a replaced store stays whole while it is open."""
         source, target = write_images(tmp_path / "images"), self.target(tmp_path)
         build(source, target)
         old = arraystore.open(target)

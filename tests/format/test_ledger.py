@@ -18,7 +18,7 @@ from support.faults import contents, wrong_claims
 from support.store_contract import BAD, build
 
 from arraystore import BadImagesError, Store, StoreError
-from arraystore._format.ledger import Ledger, ledger_dtype, claimed_rows, read_ledger, with_checks
+from arraystore._format.ledger import Ledger, claimed_rows, ledger_dtype, read_ledger, with_checks
 from arraystore._format.slot_file import PAGE_BYTES
 from arraystore._format.specification import EMPTY
 from arraystore._stores import partial

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 
 import arraystore
 from arraystore import FormatError, ImageSpec, Store
+from arraystore._format.description import Description, text_digest
 from arraystore._format.files import fsync_path, read_json, write_json
 from arraystore._format.ledger import ledger_dtype
 from arraystore._format.slot_file import PIXELS_OFFSET, SlotFile, npy_header, npy_slots, read_npy, write_npy
-from arraystore._format.description import Description, text_digest
 from arraystore._format.specification import FORMAT_VERSION
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "v1.store"

@@ -60,6 +60,7 @@ def open_raw(path: Path) -> Opened:
 
 RAW = Medium(
     name="raw",
+    label="raw folder",
     pixels=RawContents.pixels,
     is_folder=True,
     suffixes=frozenset((".raw",)),

@@ -164,7 +164,7 @@ def test_a_volume_that_fills_up_meanwhile_is_told_and_nothing_is_lost(
     told, claimed = volumes.run(fill_up_meanwhile, folder, name, undisturbed(tmp_path, name, 200), **options)
     assert told == (
         f"the volume of {folder} filled up, 0.00 GB are free: what is done is kept in {folder / name}.partial; free "
-        "some space, and the same call goes on from there"
+        "some space, and the same call continues from there"
     )
     assert claimed < 200
 

@@ -79,7 +79,7 @@ class Fork:
         self._messages.close()
         self._channel.close()
 
-    def gone(self, limit_s: float = 10.0) -> None:
+    def gone(self, limit_s: float = LIMIT_S) -> None:
         """Wait until no process of the group is left."""
         deadline_s = time.monotonic() + limit_s
         with suppress(ProcessLookupError):

@@ -15,7 +15,7 @@ import pytest
 import xxhash
 
 import arraystore
-from arraystore import BadImage, BadImagesError, Store, StoreError, StoreExistsError
+from arraystore import BadImage, BadImagesError, StoreError, StoreExistsError
 from arraystore._decoding import decode as decode_module
 from arraystore._format.ledger import ledger_dtype
 from arraystore._stores.partial import partial_of
