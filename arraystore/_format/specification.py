@@ -18,7 +18,7 @@ or one HDF5 file with the same names: datasets `images`, `status`, `checksums` a
 Its header MUST be the one that NumPy writes, padded with spaces so that the pixels start at byte 4096, which is a page
 boundary. Slot i starts at 4096 + i x slot bytes, and the file MUST end with the last slot. In HDF5, `images` MUST be
 contiguous, allocated early and without filters, and starts at a multiple of 4096; its byte offset is
-`dset.id.get_offset()`. The HDF5 file has a superblock of version 2, and MUST end at the byte that the superblock states.
+`dset.id.get_offset()`. The HDF5 file has a superblock of version 2, and MUST end where the superblock says.
 
 **store.json** is UTF-8 JSON of at most 64 MiB, an object with these members; a reader MUST refuse a `format_version`
 that it does not know and MUST ignore members that it does not know:
@@ -41,12 +41,12 @@ that it does not know and MUST ignore members that it does not know:
 
 **Digests** have seed 0 and prove what `checksums` does not. In a folder, `digests` has the names of all files except
 images.npy and store.json, and a digest is taken of the file's bytes. In HDF5, it has the names of all datasets except
-`images` and `store.json`, such as `status`, `targets/labels` and `samples/source`, and a digest is taken of these bytes:
-a line of ASCII JSON, such as `["<u8", [12]]` and a line feed, with the type as NumPy writes it ("string" for strings) and
-the shape; then the values in C order, in the bytes of that type; for strings, the length of each as uint64, little
-endian, and its bytes. The 32 digits of `digest` are at the last place in the text where they occur. HDF5 has checksums
-for its own structure, except its global heaps. Nothing covers bytes that no reader uses: attributes, gaps between
-datasets, padding in a heap.
+`images` and `store.json`, such as `status`, `targets/labels` and `samples/source`, and a digest is taken of these
+bytes: a line of ASCII JSON, such as `["<u8", [12]]` and a line feed, with the type as NumPy writes it ("string" for
+strings) and the shape; then the values in C order, in the bytes of that type; for strings, the length of each as uint64,
+little endian, and its bytes. The 32 digits of `digest` are at the last place in the text where they occur. HDF5 has
+checksums for its own structure, except its global heaps. Nothing covers bytes that no reader uses: attributes, gaps
+between datasets, padding in a heap.
 
 **samples.parquet** columns: `source` (string; binary where a name is not valid UTF-8), `label` (string, only if the
 labels have classes), `height` and `width` (uint32, of the upright image, 0 if it failed), `bytes` (uint64, of the
@@ -72,8 +72,8 @@ by itself. The order of writing is fixed:
 4. when every slot is claimed, all other files, each with fsync, then fsync of the folder;
 5. one rename, then fsync of the folder around it. The four files above are deleted after that.
 
-A claim is withdrawn (its check set to zero, then fsync) before its slot is written again. A file of a published store is
-never changed in place.
+A claim is withdrawn (its check set to zero, then fsync) before its slot is written again. A file of a published store
+is never changed in place.
 
 These rules give three guarantees. *A process is killed*: the next call keeps every claimed slot and decodes only the
 others. A slot is claimed about a second after its pixels are written, so about a second of work is repeated. *The power
