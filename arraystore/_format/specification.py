@@ -43,9 +43,9 @@ that it does not know and MUST ignore members that it does not know:
 images.npy and store.json, and a digest is taken of the file's bytes. In HDF5, it has the names of all datasets except
 `images` and `store.json`, such as `status`, `targets/labels` and `samples/source`, and a digest is taken of these
 bytes: a line of ASCII JSON, such as `["<u8", [12]]` and a line feed, with the type as NumPy writes it ("string" for
-strings) and the shape; then the values in C order, in the bytes of that type; for strings, the length of each as uint64,
-little endian, and its bytes. The 32 digits of `digest` are at the last place in the text where they occur. HDF5 has
-checksums for its own structure, except its global heaps. Nothing covers bytes that no reader uses: attributes, gaps
+strings) and the shape; then the values in C order, in the bytes of that type; for strings, the length of each as
+uint64, little endian, and its bytes. The 32 digits of `digest` are at the last place in the text where they occur. HDF5
+has checksums for its own structure, except its global heaps. Nothing covers bytes that no reader uses: attributes, gaps
 between datasets, padding in a heap.
 
 **samples.parquet** columns: `source` (string; binary where a name is not valid UTF-8), `label` (string, only if the
