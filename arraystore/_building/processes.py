@@ -67,7 +67,7 @@ class _Worker:
         self._unsent: deque[memoryview] = deque()
         self._received = bytearray()
         # With the folder of the package, because entries of the path may be relative to an earlier working folder.
-        path = [*(entry for entry in sys.path if isinstance(entry, str)), str(Path(__file__).parents[1])]
+        path = [*(entry for entry in sys.path if isinstance(entry, str)), str(Path(__file__).parents[2])]
         # Unlike multiprocessing, this does not run __main__ again: scripts need no guard, and start no second build.
         self.socket, theirs = socket.socketpair()
         with theirs:
