@@ -102,7 +102,7 @@ class Nursery:
         path = f"{ROOT}:{ROOT / 'tests'}"
         with theirs:
             self._process = subprocess.Popen(
-                [*prefix, sys.executable, "-c", "import faults; faults.serve()"],
+                [*prefix, sys.executable, "-c", "from support import faults; faults.serve()"],
                 env=os.environ | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"} | environment,
                 stdin=theirs,
             )
@@ -113,8 +113,7 @@ class Nursery:
         ours, theirs = socket.socketpair()
         with theirs:
             socket.send_fds(self._socket, [b"!"], [theirs.fileno()])
-        module = Path(function.__code__.co_filename).stem
-        ours.sendall(pickle.dumps((module, function.__name__, args, options)))
+        ours.sendall(pickle.dumps((function.__module__, function.__name__, args, options)))
         fork = Fork(ours)
         self._forks.append(fork)
         return fork
@@ -138,7 +137,7 @@ def serve() -> None:
         "h5py",
         "pyarrow.parquet",
         "pytest",
-        "images",
+        "support.images",
     ):
         importlib.import_module(name)
     become_subreaper = 36  # orphans of a fork come to this process, where nobody has to wait for them
