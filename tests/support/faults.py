@@ -45,12 +45,12 @@ class Fork:
         channel.settimeout(LIMIT_S)
         self._messages = channel.makefile("rb")
         self._channel = channel
-        self.pid: int = pickle.load(self._messages)  # noqa: S301 - our own
+        self.pid: int = pickle.load(self._messages)
 
     def result(self) -> Any:
         """Wait for what the function returns, or raise what it raised."""
         try:
-            returned, value = pickle.load(self._messages)  # noqa: S301 - our own
+            returned, value = pickle.load(self._messages)
         except (EOFError, ConnectionResetError) as error:
             raise KilledError from error
         finally:
@@ -162,7 +162,7 @@ def _run(channel: socket.socket) -> None:
     os.setsid()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     with channel.makefile("rwb") as messages:
-        module, name, args, options = pickle.load(messages)  # noqa: S301 - our own
+        module, name, args, options = pickle.load(messages)
         function = getattr(importlib.import_module(module), name)
         pickle.dump(os.getpid(), messages)
         messages.flush()
