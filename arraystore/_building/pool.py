@@ -79,9 +79,11 @@ class _ExecutorPool:
 
     def submit(self, job: Job) -> None:
         try:
-            self._pending[self._begin(job)] = job
-        except BrokenExecutor as error:
-            raise _broken() from error
+            future = self._begin(job)
+        except BrokenExecutor as error:  # `collect` raises it, when it has returned the runs that are finished
+            future = Future()
+            future.set_exception(error)
+        self._pending[future] = job
 
     def collect(self) -> list[FilledRun]:
         if self._failed is None:
@@ -95,7 +97,13 @@ class _ExecutorPool:
         try:
             return [] if self._failed is None else [self._failed.result()]
         except BrokenExecutor as error:
-            raise _broken() from error
+            raise StoreError(
+                "a worker of the executor died: it could not start, was killed, ran out of memory, or crashed in a "
+                f"decoder. {_KEPT}",
+                advice=_INSTEAD,
+                options=(Option("processes"),),
+                kind=Kind.CRASHED,
+            ) from error
 
     def close(self) -> None:
         # Workers that take longer than this do no harm: they write the same bytes that a later call writes.
@@ -150,13 +158,3 @@ class _ThreadPool(_ExecutorPool):
 
     def _wait(self) -> set[Future[FilledRun]]:
         return wait(self._pending, return_when=FIRST_COMPLETED).done
-
-
-def _broken() -> StoreError:
-    return StoreError(
-        "a worker of the executor died: it could not start, was killed, ran out of memory, or crashed in a decoder. "
-        f"{_KEPT}",
-        advice=_INSTEAD,
-        options=(Option("processes"),),
-        kind=Kind.CRASHED,
-    )
