@@ -9,7 +9,7 @@ from typing import Any
 
 from arraystore._common.digests import digest_of
 from arraystore._format.specification import FORMAT_VERSION
-from arraystore.errors import FormatError, SpecError
+from arraystore.errors import FormatError, Kind, SpecError
 from arraystore.spec import ImageSpec
 
 __all__ = ["DIGITS", "Description", "text_digest", "with_digest"]
@@ -61,6 +61,7 @@ class Description:
                 f"{source} has format version {version!r}, this arraystore reads {FORMAT_VERSION}: "
                 "upgrade with pip install -U arraystore",
                 source=source,
+                kind=Kind.UNSUPPORTED,
             )
         for name, fits in _MEMBERS.items():
             if name not in members or not fits(members[name]):

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from arraystore.errors import StoreError
+from arraystore.errors import Kind, StoreError
 
 __all__ = ["Lock"]
 
@@ -100,7 +100,9 @@ class Lock:
         host, pid = self._holder()
         holder = f" (process {pid} on {host})" if host else ""
         return StoreError(
-            f"another build into {target} is running{holder}: wait for it, or choose another target", source=str(target)
+            f"another build into {target} is running{holder}: wait for it, or choose another target",
+            source=str(target),
+            kind=Kind.BUSY,
         )
 
     def _is_at_its_path(self) -> bool:

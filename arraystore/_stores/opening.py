@@ -19,7 +19,7 @@ from arraystore._stores.medium import BuildKey, Draft, Medium, Opened
 from arraystore._stores.partial import LEDGER, PLAN, finish_published, partial_of
 from arraystore._stores.ram import MemoryContents, MemoryDraft
 from arraystore._stores.slot_array import SlotArray, file_identity
-from arraystore.errors import FormatError, SpecError, StoreError
+from arraystore.errors import FormatError, Kind, SpecError, StoreError
 from arraystore.spec import ImageSpec
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def _medium_at(path: Path) -> Medium:
         return medium
     partial = partial_of(path)
     hint = f"; {partial} is an unfinished build, call build again to finish it" if partial.is_dir() else ""
-    raise FormatError(f"there is no store at {path}{hint}", source=str(path))
+    raise FormatError(f"there is no store at {path}{hint}", source=str(path), kind=Kind.MISSING)
 
 
 def _no_table(name: str) -> pa.Table:
