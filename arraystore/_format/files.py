@@ -1,8 +1,9 @@
-"""Small files of a store: write all bytes or raise, write and read JSON, and make files last through a power loss."""
+"""Files of a store: reserve space, write all bytes or raise, read and write JSON, and survive a power loss."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from typing import Any
 
 from arraystore.errors import FormatError
 
-__all__ = ["JSON_LIMIT_BYTES", "fsync_path", "read_json", "write_at", "write_json", "write_text"]
+__all__ = ["JSON_LIMIT_BYTES", "fsync_path", "read_json", "reserve_file", "write_at", "write_json", "write_text"]
 
 JSON_LIMIT_BYTES = 64 << 20
 
@@ -25,6 +26,30 @@ def write_at(descriptor: int, data: memoryview, offset: int) -> None:
     while data:
         written = os.pwrite(descriptor, data, offset)
         data, offset = data[written:], offset + written
+
+
+def reserve_file(path: Path, size: int, *, header: bytes | bytearray = b"") -> bool:
+    """Make a file ``size`` bytes long with all blocks reserved, so that no later write finds the volume full.
+
+    An existing file keeps its bytes, except for the ``header`` at its start and what lies beyond ``size``.
+
+    Returns:
+        Whether the blocks are really reserved. Volumes that compress or copy on write may not do it.
+
+    Raises:
+        OSError: the volume is too small, or failed.
+    """
+    with path.open("r+b" if path.exists() else "w+b") as file:
+        write_at(file.fileno(), memoryview(header), 0)
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                raise
+        except AttributeError:
+            pass  # the system has no posix_fallocate
+        os.ftruncate(file.fileno(), size)
+        return os.fstat(file.fileno()).st_blocks * 512 >= size
 
 
 def write_json(path: Path, members: Mapping[str, Any]) -> None:

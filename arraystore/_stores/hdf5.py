@@ -23,7 +23,7 @@ from arraystore._common.digests import digest_of
 from arraystore._common.lazy import lazy
 from arraystore._format.contents import COLUMNS, JSON_ENTRY, SlotPixels, reading
 from arraystore._format.description import Description
-from arraystore._format.files import write_at
+from arraystore._format.files import reserve_file, write_at
 from arraystore._format.publication import Publication
 from arraystore._format.slot_file import PAGE_BYTES, SlotFile
 from arraystore._stores.disk_draft import DiskDraft
@@ -39,7 +39,6 @@ from arraystore._stores.hdf5_file import (
     write_table,
 )
 from arraystore._stores.medium import Medium, Opened
-from arraystore._stores.partial import reserve_file
 from arraystore._stores.slot_array import SlotArray
 from arraystore.errors import FormatError
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from arraystore._common.digests import digest_of, file_blocks
 from arraystore._format.contents import JSON_ENTRY, SlotPixels, reading
 from arraystore._format.description import Description
-from arraystore._format.files import JSON_LIMIT_BYTES, read_json, write_text
+from arraystore._format.files import JSON_LIMIT_BYTES, read_json, reserve_file, write_text
 from arraystore._format.publication import Publication
 from arraystore._format.samples import parquet_columns, read_parquet, write_parquet
 from arraystore._format.slot_file import (
@@ -29,7 +29,6 @@ from arraystore._format.slot_file import (
 )
 from arraystore._stores.disk_draft import DiskDraft
 from arraystore._stores.medium import Medium, Opened
-from arraystore._stores.partial import reserve_file
 from arraystore._stores.slot_array import SlotArray
 from arraystore.errors import FormatError
 

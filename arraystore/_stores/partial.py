@@ -31,14 +31,14 @@ import numpy.typing as npt
 
 from arraystore._common.limits import free_disk_bytes
 from arraystore._format.contents import JSON_ENTRY
-from arraystore._format.files import fsync_path, read_json, write_at, write_json
+from arraystore._format.files import fsync_path, read_json, write_json
 from arraystore._format.ledger import Ledger, claimed_rows
 from arraystore._format.specification import FAILED
 from arraystore._stores.build_lock import Lock
 from arraystore._stores.medium import BuildKey, FilledRun, Medium, needed_bytes
 from arraystore.errors import FormatError, SpaceError, StoreError, StoreExistsError
 
-__all__ = ["LEDGER", "PLAN", "PartialFolder", "finish_published", "partial_of", "reserve_file"]
+__all__ = ["LEDGER", "PLAN", "PartialFolder", "finish_published", "partial_of"]
 
 LEDGER, PLAN, _REASONS, _LOCK = "ledger.npy", "plan.json", "reasons.jsonl", "lock"
 _WORKING = (LEDGER, _REASONS, _LOCK, PLAN)  # in the order of deletion: while the plan is there, the rest is not done
@@ -337,30 +337,6 @@ def _lock_if_free(path: Path, target: Path) -> Lock | None:
         return Lock(path, target)
     except StoreError:  # another build has begun there, and deletes the files itself
         return None
-
-
-def reserve_file(path: Path, size: int, *, header: bytes | bytearray = b"") -> bool:
-    """Make a file ``size`` bytes long with all blocks reserved, so that no later write finds the volume full.
-
-    An existing file keeps its bytes, except for the ``header`` at its start and what lies beyond ``size``.
-
-    Returns:
-        Whether the blocks are really reserved. Volumes that compress or copy on write may not do it.
-
-    Raises:
-        OSError: the volume is too small, or failed.
-    """
-    with path.open("r+b" if path.exists() else "w+b") as file:
-        write_at(file.fileno(), memoryview(header), 0)
-        try:
-            os.posix_fallocate(file.fileno(), 0, size)
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
-                raise
-        except AttributeError:
-            pass  # the system has no posix_fallocate
-        os.ftruncate(file.fileno(), size)
-        return os.fstat(file.fileno()).st_blocks * 512 >= size
 
 
 def _space_error(folder: Path, needed: int, free: int) -> SpaceError:
