@@ -83,9 +83,9 @@ def build(  # noqa: PLR0913 - each option is keyword-only
         timeout_s: seconds that one image may take in a worker process. One that takes longer is tried once more
             alone, and is a bad one if it is too slow again. Threads have no such limit, for nothing can stop one.
         executor: where to run them in place of threads of this process, such as a ProcessPoolExecutor; its workers
-            must see the same files. It is not shut down. If it breaks, as when one of its workers is killed, or if no
-            run ends in the time that ``timeout_s`` allows for it, worker processes as of ``processes`` go on; a
-            ProcessPoolExecutor's own are ended.
+            must see the same files. It is not shut down, and its workers are not killed. If it breaks, as when a worker
+            is killed, or finishes no run in the time that ``timeout_s`` allows for it, a StoreError is raised and
+            finished slots on disk are kept: ``processes=True`` in its place replaces workers that crash or hang.
         progress: True draws a bar, False is silent, a function is called with a `Progress` after each run.
         overwrite: True replaces a store that has the target's name, once the new one is finished.
         fresh: True discards what an unfinished build of this target left.

@@ -39,7 +39,7 @@ def measure(options: Namespace) -> Iterator[Row]:
         build = partial(arraystore.build, paths, stores / "x.store", size=options.size, progress=False)
 
         def claim_at_end() -> None:
-            with patch.multiple(checkpoint, _INTERVAL_S=math.inf, _UNCLAIMED_BYTES=math.inf):
+            with patch.multiple(checkpoint, _CLAIM_EVERY_S=math.inf, _UNCLAIMED_LIMIT_BYTES=math.inf):
                 build()
 
         def never_sync() -> None:

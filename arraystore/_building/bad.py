@@ -11,7 +11,7 @@ from arraystore._common.progress import Progress
 from arraystore._common.wording import bad_lines, many
 from arraystore._format.specification import FAILED, STORED
 from arraystore._sources.manifest import Manifest
-from arraystore._stores.draft import Draft
+from arraystore._stores.medium import Draft
 from arraystore.errors import BadImage, BadImagesError, Option, SpecError
 
 __all__ = ["bad_images_error", "check_max_bad", "drop_failed", "failures_of", "too_many"]

@@ -1,9 +1,8 @@
-"""Build a store: plan what is still empty, fill it in parallel, settle the bad images, publish.
+"""Build a store: find the slots that are still empty, fill them in parallel, decide about bad images, and publish.
 
-Slot i holds manifest row i whatever worker fills it and whenever: work is handed out in runs (contiguous ranges of
-slots), a bounded number at a time, and finished runs are claimed in the background (`arraystore._building.checkpoint`). So the
-result is the same, byte for byte, for any number of workers, threads or processes, on any medium, however often the
-build was interrupted.
+Slot i always holds manifest row i. Workers get runs (contiguous ranges of slots), of which a bounded number is in
+progress at a time, and finished runs are claimed in the background (`arraystore._building.checkpoint`). So the result
+is the same, byte for byte, for any number of workers, for threads and processes, and after any number of interruptions.
 """
 
 from __future__ import annotations
@@ -15,41 +14,47 @@ from concurrent.futures import Executor
 from contextlib import closing
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from arraystore._building.bad import bad_images_error, check_max_bad, drop_failed, failures_of, too_many
 from arraystore._building.checkpoint import Checkpoints
-from arraystore._building.crew import Crew, crew_for
 from arraystore._building.fill import Job, Source
-from arraystore._building.runs import cut_runs, take_empty
+from arraystore._building.pool import WorkerPool, worker_pool
+from arraystore._building.runs import cut_runs, slots_to_fill
 from arraystore._common.checks import whole_number
+from arraystore._common.lazy import lazy
 from arraystore._common.progress import Progress, reporting
+from arraystore._format.description import Description
 from arraystore._format.publication import Publication
-from arraystore._format.specification import FAILED, STORED, Description
+from arraystore._format.samples import dropped_table, samples_table
+from arraystore._format.specification import FAILED, STORED
 from arraystore._sources.manifest import Manifest
-from arraystore._stores.draft import BuildKey, Draft, Filled
-from arraystore._stores.opened import Opened
+from arraystore._stores.medium import BuildKey, Draft, FilledRun, Opened
 from arraystore._stores.opening import draft_for, finished
 from arraystore._version import __version__
 from arraystore.errors import SpecError
 from arraystore.spec import ImageSpec
 
-__all__ = ["Options", "TIMEOUT_S", "build_manifest"]
+if TYPE_CHECKING:
+    from arraystore._kernels import sums
+else:
+    sums = lazy("arraystore._kernels.sums")
 
-_RUNS_IN_FLIGHT_PER_WORKER = 3
-# No image of a real camera takes this long, however busy the machine.
-TIMEOUT_S = 60.0
+__all__ = ["TIMEOUT_S", "Options", "build_manifest"]
+
+_PENDING_RUNS_PER_WORKER = 3
+TIMEOUT_S = 60.0  # no photo takes as long to decode, even on a busy machine
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How a build goes about it: the options of `build` that do not change what an image becomes.
+    """The options of `build` that do not change how an image becomes a slot.
 
     Raises:
-        SpecError: one of them has a value that cannot be.
+        SpecError: an option is invalid.
     """
 
     bad: Literal["raise", "keep", "drop"] = "raise"
@@ -74,7 +79,7 @@ class Options:
         check_max_bad(self.max_bad)
 
 
-def build_manifest(  # noqa: PLR0913 - what is built, how, and three things for those who take slots over
+def build_manifest(
     manifest: Manifest,
     target: str | os.PathLike[str] | None,
     spec: ImageSpec,
@@ -84,22 +89,22 @@ def build_manifest(  # noqa: PLR0913 - what is built, how, and three things for 
     known_bad: Container[int] = (),
     amend: Callable[[Publication], Publication] = lambda publication: publication,
 ) -> Opened:
-    """Build what `build` has made a manifest of; the same for an update or a repair, which take slots over.
+    """Build a manifest, for `build`, and for an update or a repair, which copy slots of the old store.
 
     Args:
-        manifest: what to build.
+        manifest: the sources and targets of the slots.
         target: see `build`.
         spec: how images become slots.
-        options: how to go about it.
-        load: what a worker is to fill a slot from; None is ``manifest.load``.
-        known_bad: slots that may fail whatever ``options.bad`` says.
-        amend: changes what is published beside the pixels.
+        options: the other options of `build`.
+        load: returns the source of a slot; None uses ``manifest.load``.
+        known_bad: slots that may fail, even if ``options.bad`` is ``"raise"``.
+        amend: changes the parts of the store beside the pixels before they are written.
 
     Raises:
         BadImagesError: see `build`, as for all that follow.
         StoreExistsError: the target has its name already.
-        SpaceError: memory or volume are too small.
-        StoreError: it cannot be built now.
+        SpaceError: the memory or the volume is too small.
+        StoreError: the store cannot be built now.
         OSError: the target cannot be written.
     """
     key = BuildKey(len(manifest), spec, manifest.digest, tuple(sorted(manifest.targets)), _decoders())
@@ -112,16 +117,16 @@ def build_manifest(  # noqa: PLR0913 - what is built, how, and three things for 
         return Job(start, [(load or manifest.load)(slot) for slot in range(start, stop)], spec, draft.file)
 
     try:
-        crew = crew_for(
+        pool = worker_pool(
             draft.slots,
             workers=options.workers,
             executor=options.executor,
             processes=options.processes,
             timeout_s=options.timeout_s,
         )
-        # The crew stops before what it has filled is claimed for the last time.
-        with Checkpoints(draft) as checkpoints, closing(crew), reporting(options.progress) as report:
-            _fill(draft, manifest, job_of, options.max_bad, crew, checkpoints, report)
+        # The pool is closed first, and then the last runs are claimed.
+        with Checkpoints(draft) as checkpoints, closing(pool), reporting(options.progress) as report:
+            _fill(draft, manifest, job_of, options.max_bad, pool, checkpoints, report)
         failures = failures_of(draft.reasons, manifest)
         unexpected = [failure for failure in failures if failure.slot not in known_bad]
         if (unexpected and options.bad == "raise") or len(failures) == len(manifest):
@@ -132,27 +137,27 @@ def build_manifest(  # noqa: PLR0913 - what is built, how, and three things for 
         draft.close()
 
 
-def _fill(  # noqa: PLR0913 - one call
+def _fill(
     draft: Draft,
     manifest: Manifest,
     job_of: Callable[[int, int], Job],
     max_bad: float | None,
-    crew: Crew,
+    pool: WorkerPool,
     checkpoints: Checkpoints,
     report: Callable[[Progress], None],
 ) -> None:
-    """Fill every slot that is not settled yet, with a bounded number of runs in flight."""
-    empty = take_empty(draft, manifest)
-    todo = iter(cut_runs(empty, crew.size))
+    """Fill every slot that is not settled yet, with a bounded number of runs in progress."""
+    empty = slots_to_fill(draft, manifest)
+    runs = iter(cut_runs(empty, pool.size))
     state = Progress(total=len(manifest), done=len(manifest) - empty.size, bad=len(draft.reasons))
     report(state)
     while True:
-        while crew.pending < crew.size * _RUNS_IN_FLIGHT_PER_WORKER and (run := next(todo, None)) is not None:
-            crew.submit(job_of(*run))
-        if not crew.pending:
+        while pool.pending < pool.size * _PENDING_RUNS_PER_WORKER and (run := next(runs, None)) is not None:
+            pool.submit(job_of(*run))
+        if not pool.pending:
             return
         with draft.writing():
-            done = crew.collect()
+            done = pool.collect()
         for filled in done:
             _record(draft, filled, state)
             checkpoints.add(filled)
@@ -162,8 +167,8 @@ def _fill(  # noqa: PLR0913 - one call
             raise bad_images_error(failures, len(manifest), kept=draft.file is not None, tried=state.done)
 
 
-def _record(draft: Draft, filled: Filled, progress: Progress) -> None:
-    """Take note of a finished run."""
+def _record(draft: Draft, filled: FilledRun, progress: Progress) -> None:
+    """Write the pixels of a finished run where its worker could not, and count its slots."""
     if filled.pixels is not None:
         draft.write(filled.start, filled.pixels)
     draft.reasons.update(filled.reasons)
@@ -173,13 +178,11 @@ def _record(draft: Draft, filled: Filled, progress: Progress) -> None:
 
 
 def _publication(draft: Draft, manifest: Manifest, spec: ImageSpec, kept: npt.NDArray[np.int64] | None) -> Publication:
-    from arraystore._format.samples import dropped_table, samples_table  # noqa: PLC0415 - pyarrow takes a quarter of a second
-    from arraystore._kernels.sums import mean_and_std  # noqa: PLC0415 - numba, loaded by now
-
     ledger = draft.ledger if kept is None else draft.ledger[kept]
     stored = ledger["status"] == STORED
-    sums = [(total, squares) for total, squares in _exact_sums(ledger["sums"])]
-    mean, std = mean_and_std(sums, int(np.count_nonzero(stored)) * spec.height * spec.width)
+    mean, std = sums.mean_and_std(
+        list(_exact_sums(ledger["sums"])), int(np.count_nonzero(stored)) * spec.height * spec.width
+    )
     targets = {
         name: np.ascontiguousarray(array if kept is None else array[kept]) for name, array in manifest.targets.items()
     }
@@ -211,17 +214,17 @@ def _publication(draft: Draft, manifest: Manifest, spec: ImageSpec, kept: npt.ND
     )
 
 
-def _exact_sums(sums: npt.NDArray[np.uint64]) -> Iterator[tuple[int, int]]:
-    """Each channel's sums over all slots as Python integers: halves of 32 bits are added, so that nothing overflows."""
-    low = (sums & np.uint64(0xFFFFFFFF)).sum(axis=0, dtype=np.uint64)
-    high = (sums >> np.uint64(32)).sum(axis=0, dtype=np.uint64)
-    for channel in range(sums.shape[1]):
+def _exact_sums(slot_sums: npt.NDArray[np.uint64]) -> Iterator[tuple[int, int]]:
+    """Yield each channel's sums over all slots. Halves of 32 bits are added, because sums of 64 bits could overflow."""
+    low = (slot_sums & np.uint64(0xFFFFFFFF)).sum(axis=0, dtype=np.uint64)
+    high = (slot_sums >> np.uint64(32)).sum(axis=0, dtype=np.uint64)
+    for channel in range(slot_sums.shape[1]):
         total, squares = (int(low[channel, i]) + (int(high[channel, i]) << 32) for i in range(2))
         yield total, squares
 
 
 def _decoders() -> str:
-    """Versions of all that decodes, as far as it is installed."""
+    """Return the versions of all decoders that are installed."""
     found = {name: _version(name) for name in ("opencv-python-headless", "opencv-python", "simplejpeg", "pillow")}
     return ", ".join([f"arraystore {__version__}", *(f"{name} {at}" for name, at in found.items() if at)])
 

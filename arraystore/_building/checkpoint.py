@@ -1,6 +1,6 @@
-"""Claims finished runs while others are filled, so that a killed build loses about a second of work.
+"""Claim finished runs while others are filled, so that a killed build loses about a second of work.
 
-Syncing pixels waits for the volume; here it waits in a thread of its own, and the workers go on.
+A claim must wait until the volume has written the pixels. A thread of its own waits, while the workers continue.
 """
 
 from __future__ import annotations
@@ -10,47 +10,50 @@ import time
 from types import TracebackType
 from typing import Self
 
-from arraystore._stores.draft import Draft, Filled
+from arraystore._stores.medium import Draft, FilledRun
 
 __all__ = ["Checkpoints"]
 
-# How often: seldom enough that the syncing costs nothing, often enough that little is lost.
-_INTERVAL_S = 1.0
-# How much may be filled and not claimed: a volume slower than the decoders would otherwise fall behind without end, and
-# an interruption has to wait until this much is written.
-_UNCLAIMED_BYTES = 512 << 20
-_LOOK_S = 0.1
+# Seldom enough that fsync costs nothing, often enough that little work is lost.
+_CLAIM_EVERY_S = 1.0
+# If more than this is filled and not claimed, the build waits for the volume. Without a limit, a volume slower than the
+# decoders would fall ever further behind, and an interrupted build would take as long to end.
+_UNCLAIMED_LIMIT_BYTES = 512 << 20
+_WAIT_LIMIT_S = 0.1
 
 
 class Checkpoints:
-    """Hands finished runs to `Draft.claim`, in the background for a draft on disk; a context manager.
+    """A context manager that hands finished runs to `Draft.claim`; for a draft on disk, in the background.
 
-    Leaving it claims everything that was added, however the build ends.
+    On leaving it, all runs that were added get claimed, even if the build has failed.
+
+    The order that makes claims safe: a worker writes the pixels of a run; `add` takes the run; `Draft.claim` makes the
+    pixels durable, and then writes the rows. After an error of `claim`, nothing more is claimed.
 
     Args:
-        draft: what is being filled.
+        draft: the store under construction.
 
     Raises:
-        SpaceError: on leaving: the volume is full. What was claimed before stays claimed.
-        OSError: on leaving: it failed.
+        SpaceError: on leaving: the volume is full. Earlier claims stay.
+        OSError: on leaving: the volume failed.
     """
 
     def __init__(self, draft: Draft) -> None:
         self._draft = draft
         self._slot_bytes = draft.slots[:1].nbytes
-        self._runs: list[Filled] = []
+        self._runs: list[FilledRun] = []
         self._bytes = 0
         self._changed = threading.Condition()
         self._closing = False
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="arraystore-checkpoint", daemon=True)
 
-    def add(self, run: Filled) -> None:
-        """Claim a run soon; its pixels are written. Waits where the volume cannot keep up.
+    def add(self, run: FilledRun) -> None:
+        """Claim a run soon. Its pixels must be written by now. The call waits if the volume cannot keep up.
 
         Raises:
-            SpaceError: the volume is full. What was claimed before stays claimed.
-            OSError: it failed.
+            SpaceError: the volume is full. Earlier claims stay.
+            OSError: the volume failed.
         """
         if self._draft.file is None:
             self._draft.claim([run])
@@ -58,9 +61,9 @@ class Checkpoints:
         with self._changed:
             self._runs.append(run)
             self._bytes += len(run.rows) * self._slot_bytes
-            while self._bytes > _UNCLAIMED_BYTES and self._error is None:
+            while self._bytes > _UNCLAIMED_LIMIT_BYTES and self._error is None:
                 self._changed.notify_all()
-                self._changed.wait(_LOOK_S)
+                self._changed.wait(_WAIT_LIMIT_S)
             if self._error is not None:
                 raise self._error
 
@@ -85,18 +88,20 @@ class Checkpoints:
         while True:
             with self._changed:
                 while not self._due(time.monotonic() - claimed_s):
-                    self._changed.wait(_LOOK_S)
+                    self._changed.wait(_WAIT_LIMIT_S)
                 if not self._runs:
                     return
                 runs, size = self._runs, self._bytes
                 self._runs = []
             try:
                 self._draft.claim(runs)
-            except BaseException as error:  # noqa: BLE001 - it is raised where the build waits for this thread
+            except BaseException as error:  # noqa: BLE001 - `add` or `__exit__` raises it in the build's thread
                 with self._changed:
                     self._error = error
                     self._changed.notify_all()
-                return  # after an error nothing may be claimed: the system forgets which pages it failed to write
+                # Nothing may be claimed after an error: the system reports only once that it failed to write a page,
+                # and a later fsync succeeds without it.
+                return
             claimed_s = time.monotonic()
             with self._changed:
                 self._bytes -= size
@@ -105,4 +110,4 @@ class Checkpoints:
     def _due(self, waited_s: float) -> bool:
         if self._closing:
             return True
-        return bool(self._runs) and (waited_s >= _INTERVAL_S or self._bytes > _UNCLAIMED_BYTES)
+        return bool(self._runs) and (waited_s >= _CLAIM_EVERY_S or self._bytes > _UNCLAIMED_LIMIT_BYTES)

@@ -1,7 +1,7 @@
-"""What a worker does: read the sources of one run, decode each into its slot, and say how it went.
+"""Fill one run: read the source of each slot, decode it into the slot, and return the ledger rows.
 
-A run is a contiguous range of slots. The result is small (a ledger row a slot), so a process sends back only that;
-the pixels are in the file that it mapped itself.
+A run is a contiguous range of slots. A worker process maps the file of the slots itself, so it sends back only the
+ledger rows, which are small.
 """
 
 from __future__ import annotations
@@ -13,39 +13,47 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from arraystore._common.lazy import lazy
 from arraystore._format.ledger import ledger_dtype
 from arraystore._format.slot_file import SlotFile
 from arraystore._format.specification import FAILED, STORED
-from arraystore._stores.draft import Filled
+from arraystore._stores.medium import FilledRun
 from arraystore.errors import DecodeError
 from arraystore.spec import ImageSpec
 
-__all__ = ["Job", "StoredSlot", "fail_slot", "fill_parts", "fill_run", "fill_slots", "read_source"]
+if TYPE_CHECKING:
+    from arraystore._decoding import decode
+    from arraystore._kernels import sums
+else:  # cv2 and numba take half a second
+    decode, sums = lazy("arraystore._decoding.decode"), lazy("arraystore._kernels.sums")
 
+__all__ = ["Job", "StoredSlot", "fail_slot", "fill_parts", "fill_run", "fill_slots", "load_decoders", "read_source"]
 
 Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
 class StoredSlot:
-    """A source that is in a finished store already: its pixels are taken over, if they are still what was stored.
+    """A source that a finished store holds already: its pixels are copied, unless they are damaged.
 
     Attributes:
-        file: where that store's slots lie.
-        slot: which one.
-        checksum: xxh3_64 of its bytes.
-        height: of the upright image, in pixels.
-        width: likewise.
-        bytes: of the encoded source.
-        mtime: when the source changed, in nanoseconds.
+        file: where the slots of that store lie.
+        slot: the slot that holds the pixels.
+        checksum: xxh3_64 of the slot's bytes.
+        height: the height of the upright image in pixels.
+        width: the width of the upright image in pixels.
+        bytes: the size of the encoded source.
+        mtime: when the source was last changed, in nanoseconds.
         hash: xxh3_64 of the encoded source.
-        source: the path to decode where the pixels are damaged.
-        reason: why the slot failed, or None.
+        source: the path to decode if the pixels are damaged.
+        reason: why the source could not be stored, or None.
     """
 
     file: SlotFile
@@ -60,10 +68,13 @@ class StoredSlot:
     reason: str | None = None
 
     def read_into(self, slot: Pixels) -> bool:
-        """Read the pixels into ``slot``, C-order, and return whether they are whole."""
+        """Read the pixels into ``slot``, C-order, and return whether they have their checksum."""
         try:
-            with open(self.file.path, "rb", buffering=0) as file:  # noqa: PTH123 - see read_source
-                read = os.preadv(file.fileno(), [slot.data.cast("B")], self.file.byte_of(self.slot))
+            descriptor = os.open(self.file.path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                read = os.preadv(descriptor, [slot.data.cast("B")], self.file.byte_of(self.slot))
+            finally:
+                os.close(descriptor)
         except OSError:
             return False
         return read == slot.nbytes and xxhash.xxh3_64_intdigest(slot.data) == self.checksum
@@ -71,20 +82,20 @@ class StoredSlot:
 
 Source = str | bytes | Pixels | StoredSlot
 
-# The largest pixel that is decoded (four samples of 16 bits), and room for color profiles, previews and texts.
-_PIXEL_BYTES = 8
-_BESIDE_PIXELS_BYTES = 1 << 28
+# The largest file of an image: its pixels, of at most four samples of 16 bits, and color profiles, previews and texts.
+_PIXEL_LIMIT_BYTES = 8
+_METADATA_LIMIT_BYTES = 1 << 28
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One run to fill: everything that a worker in another process needs.
+    """One run to fill, with everything that a worker in another process needs.
 
     Attributes:
-        start: the run's first slot.
-        sources: one a slot: a path, encoded bytes, pixels, or a slot of a finished store.
+        start: the first slot of the run.
+        sources: one for each slot: a path, encoded bytes, pixels, or a slot of a finished store.
         spec: how images become slots.
-        file: where the slots lie, for a worker that maps them itself; None to have the pixels sent back.
+        file: the file that another process maps to write the slots; None if it must send the pixels back.
     """
 
     start: int
@@ -93,24 +104,31 @@ class Job:
     file: SlotFile | None = None
 
 
-def fill_run(job: Job) -> Filled:
-    """Fill a run from another process: map the slots' file, or write it if it must not be mapped, or send pixels back.
+def load_decoders() -> None:
+    """Import and compile everything that filling a slot needs, so that the first image takes no longer than others."""
+    _ = decode.decode_into, sums.channel_sums
+
+
+def fill_run(job: Job) -> FilledRun:
+    """Fill a run in another process. The file of the slots is mapped; or written, where its space is not reserved.
+
+    Without a file, the pixels are part of the result.
 
     Raises:
-        FormatError: the file is too short for the slots that it should hold.
+        FormatError: the file is too short for its slots.
         OSError: the volume is full or failed.
     """
     (filled,) = fill_parts(job, math.inf)
     return filled
 
 
-def fill_parts(job: Job, every_s: float) -> Iterator[Filled]:
-    """Fill a run as `fill_run` does, and give what is done each time that ``every_s`` seconds have gone by.
+def fill_parts(job: Job, every_s: float) -> Iterator[FilledRun]:
+    """Fill a run as `fill_run` does, and yield the part that is done whenever ``every_s`` seconds have passed.
 
-    So whoever waits for the parts knows what was in progress if they stop: one slot, where images are slow.
+    If the parts stop, their receiver then knows which slot was in progress, provided that the images are slow.
 
     Raises:
-        FormatError: the file is too short for the slots that it should hold.
+        FormatError: the file is too short for its slots.
         OSError: the volume is full or failed.
     """
     count, file = len(job.sources), job.file
@@ -121,31 +139,31 @@ def fill_parts(job: Job, every_s: float) -> Iterator[Filled]:
         slots = np.empty((count, *job.spec.slot_shape), np.uint8)
     rows = np.zeros(count, ledger_dtype(job.spec.channels))
 
-    def part(first: int, stop: int) -> Filled:
+    def part(first: int, stop: int) -> FilledRun:
         if file is not None and not mapped:
             file.write(job.start + first, slots[first:stop])
-        return Filled(job.start + first, rows[first:stop], reasons, slots[first:stop] if file is None else None)
+        return FilledRun(job.start + first, rows[first:stop], reasons, slots[first:stop] if file is None else None)
 
-    first, reasons, given_s = 0, dict[int, str](), time.monotonic()
+    first, reasons, yielded_s = 0, dict[int, str](), time.monotonic()
     for i in range(count):
-        if i > first and time.monotonic() - given_s > every_s:
+        if i > first and time.monotonic() - yielded_s > every_s:
             yield part(first, i)
-            first, reasons, given_s = i, {}, time.monotonic()
+            first, reasons, yielded_s = i, {}, time.monotonic()
         _fill_slot(job, i, slots[i], rows[i], reasons)
     yield part(first, count)
 
 
-def fill_slots(job: Job, slots: Pixels, stop: threading.Event | None = None) -> Filled:
+def fill_slots(job: Job, slots: Pixels, stop: threading.Event | None = None) -> FilledRun:
     """Decode each source of a run into its slot.
 
-    A source that cannot be stored leaves its slot zeroed, status 2 and a reason; it never stops the others.
+    The slot of a source that cannot be stored gets zeros, status 2 and a reason, and the next slot is filled.
 
     Args:
         job: the run.
         slots: uint8, (count, *slot_shape); overwritten.
-        stop: when set, the rest of the run is left empty (status 0).
+        stop: when set, the remaining slots of the run stay empty (status 0).
     """
-    filled = Filled(job.start, np.zeros(len(job.sources), ledger_dtype(job.spec.channels)))
+    filled = FilledRun(job.start, np.zeros(len(job.sources), ledger_dtype(job.spec.channels)))
     for i in range(len(job.sources)):
         if stop is not None and stop.is_set():
             break
@@ -153,23 +171,19 @@ def fill_slots(job: Job, slots: Pixels, stop: threading.Event | None = None) -> 
     return filled
 
 
-def fail_slot(job: Job, reason: str) -> Filled:
-    """Settle a run of one slot that no worker could fill: pixels of zeros, status 2 and the reason.
+def fail_slot(job: Job, reason: str) -> FilledRun:
+    """Return the result for a run of one slot that no worker could fill: zeros, status 2 and the reason.
 
-    Size and time of the source stay 0, as if it was not read: a later call, with more time or memory, tries again.
+    Size and time of the source are 0, as if it had not been read, so a later call with more time or memory tries again.
     """
     rows, pixels = np.zeros(1, ledger_dtype(job.spec.channels)), np.zeros((1, *job.spec.slot_shape), np.uint8)
     rows["checksum"] = xxhash.xxh3_64_intdigest(pixels.data)
     rows["status"] = FAILED
-    return Filled(job.start, rows, {job.start: reason}, pixels)
+    return FilledRun(job.start, rows, {job.start: reason}, pixels)
 
 
 def _fill_slot(job: Job, i: int, slot: Pixels, row: np.void, reasons: dict[int, str]) -> None:
-    """Decode source ``i`` of a run; fill in its ledger row, and the reason if it failed."""
-    # Imported here because reading a store needs no decoder: cv2 and numba take half a second.
-    from arraystore._decoding.decode import decode_into  # noqa: PLC0415
-    from arraystore._kernels.sums import channel_sums  # noqa: PLC0415
-
+    """Decode source ``i`` of a run; write its ledger row, and the reason if it cannot be stored."""
     source = job.sources[i]
     reason = None
     try:
@@ -181,14 +195,14 @@ def _fill_slot(job: Job, i: int, slot: Pixels, row: np.void, reasons: dict[int, 
             data, row["bytes"], row["mtime"] = read_source(source, job.spec.max_pixels)
             if not isinstance(data, np.ndarray):
                 row["hash"] = xxhash.xxh3_64_intdigest(data)
-            row["height"], row["width"] = decode_into(data, slot, job.spec)
+            row["height"], row["width"] = decode.decode_into(data, slot, job.spec)
         if reason is None:
-            row["sums"] = channel_sums(slot, job.spec.layout)
+            row["sums"] = sums.channel_sums(slot, job.spec.layout)
     except (DecodeError, OSError, MemoryError) as error:
         slot[...] = 0
         reason = _reason(error)
         if isinstance(error, MemoryError):
-            row["bytes"] = row["mtime"] = 0  # as if not read: a later call, with more memory, tries again
+            row["bytes"] = row["mtime"] = 0  # as if not read, so a later call with more memory tries again
     except Exception as error:
         error.add_note(f"slot {job.start + i} ← {source if isinstance(source, str) else type(source).__name__}")
         raise
@@ -207,15 +221,15 @@ def _reason(error: Exception) -> str:
 
 
 def read_source(source: Source, max_pixels: int) -> tuple[bytes | Pixels, int, int]:
-    """Return the source's data, its size in bytes and its time of change in nanoseconds (0 for what is no file).
+    """Return the data of a source, its size in bytes, and its time of change in nanoseconds (0 if it is not a file).
 
     Args:
-        source: what to read; data is returned as it is.
-        max_pixels: of the spec; a file that is larger than any image of so many pixels is not read.
+        source: the source to read; data in memory is returned as it is.
+        max_pixels: the limit of the spec. A file that is larger than any image of so many pixels is not read.
 
     Raises:
-        DecodeError: it is not a regular file, or too large.
-        OSError: it cannot be read.
+        DecodeError: the file is too large, or not a regular file.
+        OSError: the file cannot be read.
     """
     if isinstance(source, StoredSlot):
         source = source.source
@@ -223,13 +237,13 @@ def read_source(source: Source, max_pixels: int) -> tuple[bytes | Pixels, int, i
         return source, source.nbytes, 0
     if isinstance(source, bytes | bytearray | memoryview):
         return source, len(source), 0
-    info = os.stat(source)  # noqa: PTH116 - a Path costs as much again, for each image
-    if not stat.S_ISREG(info.st_mode):  # opening a FIFO would wait for ever, opening a device may do anything
+    info = Path(source).stat()
+    if not stat.S_ISREG(info.st_mode):  # to open a FIFO would wait for ever, to open a device may do anything
         raise DecodeError("not a regular file")
-    # A file with holes may claim any size, and takes no room but in memory.
-    if info.st_size > max_pixels * _PIXEL_BYTES + _BESIDE_PIXELS_BYTES:
+    # A sparse file may have any size without taking space on the volume; in memory it would take all of it.
+    if info.st_size > max_pixels * _PIXEL_LIMIT_BYTES + _METADATA_LIMIT_BYTES:
         raise DecodeError(f"a file of {info.st_size:,} bytes, more than an image of max_pixels can have")
-    # Without O_NONBLOCK, a FIFO that has just taken the file's place would keep this waiting.
+    # O_NONBLOCK in case a FIFO has just taken the place of the file: to open it would wait for ever.
     descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         data = os.read(descriptor, info.st_size + 1)

@@ -27,8 +27,8 @@ from arraystore._format.ledger import ledger_dtype
 from arraystore._format.specification import FAILED, STORED
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.targets import count_classes
-from arraystore._stores.draft import Filled
-from arraystore._stores.media import MEDIA, Medium, medium_of
+from arraystore._stores.media import MEDIA, medium_of
+from arraystore._stores.medium import FilledRun, Medium
 from arraystore._stores.partial import partial_of
 from arraystore.errors import BadImage, SpecError
 from arraystore.spec import DEFAULT_MAX_PIXELS, Color, Filter, Fit, ImageSpec, Layout, spec_of
@@ -210,7 +210,7 @@ class _Sample:
         fill_s: seconds that a worker took for each image, while the other workers were busy too.
     """
 
-    filled: list[Filled] = field(default_factory=list)
+    filled: list[FilledRun] = field(default_factory=list)
     load_s: list[float] = field(default_factory=list)
     fill_s: list[float] = field(default_factory=list)
 
@@ -260,10 +260,10 @@ def _decode_sample(
     slots = np.zeros((max(workers, min(len(rows), most // spec.slot_bytes)), *spec.slot_shape), np.uint8)
     seen = _Sample()
     stop = threading.Event()
-    pending: deque[Future[tuple[Filled, float]]] = deque()
+    pending: deque[Future[tuple[FilledRun, float]]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="arraystore-plan")
 
-    def fill(row: int, source: Any, number: int) -> tuple[Filled, float]:
+    def fill(row: int, source: Any, number: int) -> tuple[FilledRun, float]:
         # With fewer slots than rows, two rows may use one slot at the same time; the pixels are not read.
         at = number % len(slots)
         start_s = time.perf_counter()

@@ -1,9 +1,9 @@
-"""Worker processes that are watched: no image and no dead worker can stop or hang a build.
+"""Worker processes that are watched, so that an image that crashes or hangs its worker cannot stop a build.
 
-Each worker is a new interpreter that runs `arraystore._building.worker`; a socket to each is all that there is between it and
-this process. Nothing here waits for a worker: whatever a socket takes or gives is taken at once, in turns, so a worker
-that dies, stops or hangs, in the middle of a message too, is only one that is silent. It is killed and replaced, and
-what it had not sent is filled again: each slot alone, so that the blame is exact.
+Each worker is a new interpreter that runs `arraystore._building.worker`, and one socket connects it to this process.
+The sockets do not block, so a worker that dies, stops or hangs, even in the middle of a message, is merely silent. A
+silent worker is killed and replaced. The slots that it had not reported are filled again, one slot a job, so that it is
+known which image is to blame.
 """
 
 from __future__ import annotations
@@ -25,26 +25,32 @@ from pathlib import Path
 from typing import Any
 
 from arraystore._building.fill import Job, fail_slot
-from arraystore._building.worker import LENGTH_BYTES, PART_S, Raised, pack, unpack
-from arraystore._stores.draft import Filled
+from arraystore._building.worker import LENGTH_BYTES, REPORT_EVERY_S, Raised, pack, unpack
+from arraystore._stores.medium import FilledRun
 from arraystore.errors import StoreError
 
-__all__ = ["START_S", "WorkerProcesses", "ending", "sigint_held"]
+__all__ = ["START_LIMIT_S", "WorkerProcesses", "ending", "sigint_held"]
 
-# A worker loads its decoders before it begins; where nothing is cached, numba compiles them.
-START_S = 300.0
-_STARTS = 3
-_TRIES = 2
-_JOBS_PER_WORKER = 2  # the one in progress, and one ahead, so that no worker waits for this process
-_TURN_S = 0.25
-_END_S = 10.0
-_CHUNK_BYTES = 1 << 20
-_BEGIN = "import sys; sys.path[:] = sys.argv[1:]; from arraystore._building.worker import work; work()"
+# A worker loads its decoders before it begins; numba compiles kernels that are not cached.
+START_LIMIT_S = 300.0
+_FAILED_STARTS_LIMIT = 3
+_TRIES_PER_SLOT = 2
+_JOBS_PER_WORKER = 2  # the one in progress and the next, so that no worker waits for this process
+_WAIT_LIMIT_S = 0.25
+_KILL_LIMIT_S = 10.0
+_RECEIVE_LIMIT_BYTES = 1 << 20
+_WORKER_CODE = "import sys; sys.path[:] = sys.argv[1:]; from arraystore._building.worker import work; work()"
+
+
+def _interpreter_flags() -> list[str]:
+    """Return the options with which this interpreter runs, such as -W error, as multiprocessing passes them on."""
+    flags: list[str] = vars(subprocess)["_args_from_interpreter_flags"]()
+    return flags
 
 
 @dataclass(slots=True)
 class _Task:
-    """What is left of a job, and how often it alone was to blame for the end of its worker."""
+    """The part of a job that is not filled yet, and how often its slot, alone in its job, ended its worker."""
 
     job: Job
     late: int = 0
@@ -52,7 +58,7 @@ class _Task:
 
 
 class _Worker:
-    """A worker process, the socket to it, and the tasks that it has; the first of them is in progress."""
+    """A worker process, the socket to it, and its tasks. The first task is in progress."""
 
     def __init__(self, now_s: float) -> None:
         self.tasks: deque[_Task] = deque()
@@ -60,15 +66,14 @@ class _Worker:
         self.heard_s = now_s
         self._unsent: deque[memoryview] = deque()
         self._received = bytearray()
-        # The package is found even if a relative entry of the path meant another working folder.
-        path = [*(entry for entry in sys.path if isinstance(entry, str)), str(Path(__file__).parents[1])]
-        # As multiprocessing does it; but __main__ is not run again, so scripts need no guard and start no second build.
-        flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 - what multiprocessing calls too
+        # With the folder of the package, because entries of the path may be relative to an earlier working folder.
+        path = [*(entry for entry in sys.path if isinstance(entry, str)), str(Path(__file__).parents[2])]
+        # Unlike multiprocessing, this does not run __main__ again: scripts need no guard, and start no second build.
         self.socket, theirs = socket.socketpair()
         with theirs:
             try:
-                self.process: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603 - this interpreter, running this package
-                    [get_executable(), *flags, "-c", _BEGIN, *path], stdin=theirs.fileno()
+                self.process: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603 - this interpreter, this package
+                    [get_executable(), *_interpreter_flags(), "-c", _WORKER_CODE, *path], stdin=theirs.fileno()
                 )
             except BaseException:
                 self.socket.close()
@@ -76,18 +81,18 @@ class _Worker:
         self.socket.setblocking(False)
 
     def give(self, task: _Task) -> None:
-        """Send a task after those that it has."""
+        """Send a task; the worker begins it after the tasks that it has."""
         self._unsent += pack(task.job)
         self.tasks.append(task)
         self.send()
 
     @property
     def unsent(self) -> bool:
-        """Whether the socket has not taken everything yet."""
+        """Whether some bytes could not be sent yet."""
         return bool(self._unsent)
 
     def send(self) -> None:
-        """Send as much as the socket takes now."""
+        """Send as many bytes as the socket takes now."""
         try:
             while self._unsent:
                 sent = self.socket.send(self._unsent[0])
@@ -96,13 +101,13 @@ class _Worker:
                     del self._unsent[0]
         except BlockingIOError:
             return
-        except OSError:  # it is dead; what it had sent before is still to be received
+        except OSError:  # the worker is dead; messages that it sent before can still be received
             self._unsent.clear()
 
     def receive(self) -> list[Any] | None:
-        """Return the messages that are complete now; None when it has closed its end, as a process does that dies."""
+        """Return the messages that are complete now; None if the socket is closed, because the worker has ended."""
         try:
-            data = self.socket.recv(_CHUNK_BYTES)
+            data = self.socket.recv(_RECEIVE_LIMIT_BYTES)
         except BlockingIOError:
             return []
         except OSError:
@@ -119,7 +124,7 @@ class _Worker:
         return messages if data else None
 
     def end(self, patience_s: float) -> int:
-        """Make sure that it has ended, and return its exit status, or minus the signal that killed it.
+        """Wait for the end of the process, then kill it; return its exit status, or minus the signal that killed it.
 
         Raises:
             StoreError: even a kill does not end it.
@@ -129,22 +134,22 @@ class _Worker:
         except subprocess.TimeoutExpired:
             self.process.kill()
         try:
-            return self.process.wait(_END_S)
+            return self.process.wait(_KILL_LIMIT_S)
         except subprocess.TimeoutExpired:
             raise StoreError(
                 f"the worker process {self.process.pid} cannot be ended: it waits for a volume that does not answer. "
-                "Mend that; the same call goes on from there"
+                "Mend that; the same call continues from there"
             ) from None
 
 
 class WorkerProcesses:
-    """A crew of processes: jobs go in, and what is filled comes out, whatever happens to the processes.
+    """A `WorkerPool` of processes that fills all jobs, even if processes die or hang.
 
-    A job whose worker died or was late is handed out again, one slot a job. A slot that was alone with its worker when
-    that died twice, or that was late twice, is failed. `close` ends all processes.
+    If a worker dies or is late, its job is handed out again, one slot a job. A slot fails if its worker died twice, or
+    was late twice, while the slot was alone in its job. `close` ends all processes.
 
     Attributes:
-        size: how many processes there are; they are started as there are jobs for them.
+        size: the most processes that run at once; they are started as there are jobs for them.
     """
 
     def __init__(self, size: int, timeout_s: float) -> None:
@@ -154,14 +159,15 @@ class WorkerProcesses:
         self._workers: list[_Worker] = []
         self._selector = selectors.DefaultSelector()
         self._failed_starts = 0
-        # Seconds that this process has watched. It stands still while nobody does, because all were stopped with
-        # Ctrl-Z, or the caller's own function took its time: then silence is no worker's fault.
-        self._now_s = 0.0
+        # The seconds for which this process has watched its workers. The count stands still while it does not watch,
+        # because all processes are stopped with Ctrl-Z, or the caller's progress function runs: a worker's silence is
+        # then not its fault.
+        self._watched_s = 0.0
         self._looked_s = time.monotonic()
 
     @property
     def pending(self) -> int:
-        """How many jobs, whole or in part, are not collected yet."""
+        """How many jobs are not yet collected as a whole."""
         return len(self._waiting) + sum(len(worker.tasks) for worker in self._workers)
 
     def submit(self, job: Job) -> None:
@@ -173,26 +179,26 @@ class WorkerProcesses:
         self._waiting.append(_Task(job))
         self._hand_out()
 
-    def collect(self) -> list[Filled]:
-        """Wait until runs, or parts of them, are filled, and return them; nothing if no job is pending.
+    def collect(self) -> list[FilledRun]:
+        """Wait until runs, or parts of them, are filled, and return them; an empty list if no job is pending.
 
         Raises:
             StoreError: processes cannot be started, sources cannot be sent to them, or the slots' volume failed.
-            Exception: what was raised in a worker, as fill_run raises it.
+            Exception: the error that `fill_run` raised in a worker.
         """
-        filled: list[Filled] = []
+        filled: list[FilledRun] = []
         while not filled and self.pending:
             self._hand_out()
-            filled = self._turn()
+            filled = self._exchange()
         return filled
 
     def close(self) -> None:
-        """End all processes; what they had in progress is lost."""
+        """End all processes; the runs that they had in progress are lost."""
         for worker in self._workers:
             worker.process.kill()
         for worker in self._workers:
-            with contextlib.suppress(StoreError):  # it is killed, and does nothing more when its volume answers
-                worker.end(_END_S)
+            with contextlib.suppress(StoreError):  # it is killed, and will end as soon as its volume answers
+                worker.end(_KILL_LIMIT_S)
             worker.socket.close()
         self._workers.clear()
         self._selector.close()
@@ -211,9 +217,11 @@ class WorkerProcesses:
 
     def _start(self) -> None:
         if getattr(sys, "frozen", False) or not get_executable():
-            raise StoreError("worker processes need a Python interpreter, and this program is none: build with threads")
+            raise StoreError(
+                "worker processes need a Python interpreter, and this program is none", advice="build with threads"
+            )
         try:
-            worker = _Worker(self._now_s)
+            worker = _Worker(self._watched_s)
         except OSError as error:
             raise StoreError(f"a worker process cannot be started: {error.strerror or error}") from error
         self._workers.append(worker)
@@ -221,14 +229,15 @@ class WorkerProcesses:
 
     def _give(self, worker: _Worker, task: _Task) -> None:
         if not worker.tasks:
-            worker.heard_s = self._now_s
+            worker.heard_s = self._watched_s
         job = task.job
         try:
             worker.give(task)
         except Exception as error:
             raise StoreError(
                 f"the sources of slots {job.start} to {job.start + len(job.sources) - 1} cannot be sent to a worker "
-                f"process: {error}; build with threads",
+                f"process: {error}",
+                advice="build with threads",
                 slot=job.start,
             ) from error
         self._expect(worker)
@@ -239,13 +248,13 @@ class WorkerProcesses:
 
     def _look(self) -> None:
         now_s = time.monotonic()
-        self._now_s += min(now_s - self._looked_s, 2 * _TURN_S)
+        self._watched_s += min(now_s - self._looked_s, 2 * _WAIT_LIMIT_S)
         self._looked_s = now_s
 
-    def _turn(self) -> list[Filled]:
-        """Give and take what the sockets are ready for, replace who died or is late, and return what is filled."""
-        filled: list[Filled] = []
-        ready = self._selector.select(_TURN_S)
+    def _exchange(self) -> list[FilledRun]:
+        """Wait a short while for the sockets, send and receive, end dead and late workers, and return filled runs."""
+        filled: list[FilledRun] = []
+        ready = self._selector.select(_WAIT_LIMIT_S)
         self._look()
         for key, events in ready:
             worker: _Worker = key.data
@@ -257,21 +266,21 @@ class WorkerProcesses:
                 if messages is None:
                     filled += self._lose(worker, late=False)
                     continue
-                worker.heard_s = self._now_s
+                worker.heard_s = self._watched_s
                 for message in messages:
                     filled += self._take(worker, message)
         for worker in [worker for worker in self._workers if self._is_late(worker)]:
             filled += self._lose(worker, late=worker.process.poll() is None)
         return filled
 
-    def _take(self, worker: _Worker, message: Any) -> list[Filled]:
+    def _take(self, worker: _Worker, message: Any) -> list[FilledRun]:
         if isinstance(message, Raised):
             raise message.error from _WorkerTraceError(message.trace)
         if message is None:
             worker.ready = True
             self._failed_starts = 0
             return []
-        filled: Filled = message
+        filled: FilledRun = message
         task = worker.tasks[0]
         done = len(filled.rows)
         if done == len(task.job.sources):
@@ -283,44 +292,45 @@ class WorkerProcesses:
     def _is_late(self, worker: _Worker) -> bool:
         limit_s = math.inf
         if not worker.ready:
-            limit_s = START_S
+            limit_s = START_LIMIT_S
         elif worker.tasks:
-            limit_s = self._timeout_s + PART_S  # it says nothing of an image begun this soon after its last message
-        return self._now_s - worker.heard_s > limit_s
+            limit_s = self._timeout_s + REPORT_EVERY_S  # a worker may begin an image this long after its last message
+        return self._watched_s - worker.heard_s > limit_s
 
-    def _lose(self, worker: _Worker, *, late: bool) -> list[Filled]:
-        """End a worker, and let others do what it had; return what is settled by that."""
+    def _lose(self, worker: _Worker, *, late: bool) -> list[FilledRun]:
+        """End a worker, and hand its tasks to others; return the slots that fail by that."""
         status = worker.end(0 if late else 1)
         self._selector.unregister(worker.socket)
         worker.socket.close()
         self._workers.remove(worker)
         if not worker.ready:
             self._failed_starts += 1
-            if self._failed_starts >= _STARTS:
-                how = f"they were not ready in {START_S:g} s" if late else f"the last one: {ending(status)}"
+            if self._failed_starts >= _FAILED_STARTS_LIMIT:
+                how = f"they were not ready in {START_LIMIT_S:g} s" if late else f"the last one: {ending(status)}"
                 raise StoreError(
-                    f"worker processes cannot start, {_STARTS} ended before they began ({how}); see what they printed, "
-                    "or build with threads. What was done is kept; the same call goes on from there"
+                    f"worker processes cannot start, {_FAILED_STARTS_LIMIT} ended before they began ({how}); see what "
+                    "they printed, or build with threads. What was done is kept; the same call continues from there"
                 )
         if not worker.tasks:
             return []
         task, *ahead = worker.tasks
-        self._waiting.extendleft(reversed(ahead))  # they were not begun
+        self._waiting.extendleft(reversed(ahead))  # the worker had not begun them
         return self._blame(task, status, late=late)
 
-    def _blame(self, task: _Task, status: int, *, late: bool) -> list[Filled]:
-        """Hand a task out again whose worker ended, or fail its slot."""
+    def _blame(self, task: _Task, status: int, *, late: bool) -> list[FilledRun]:
+        """Put back a task whose worker was ended while it had it in progress, or fail its slot."""
         job, count = task.job, len(task.job.sources)
         if status == -signal.SIGBUS and job.file is not None and job.file.reserved:
             raise StoreError(
                 f"the volume of {job.file.path} failed or is full: a worker process was killed by SIGBUS when it "
                 f"wrote slots {job.start} to {job.start + count - 1}. Mend it, or free some space; what was done is "
-                "kept, and the same call goes on from there",
+                "kept, and the same call continues from there",
                 slot=job.start,
                 source=job.file.path,
             )
         if count > 1:
-            # One of them was late, and has one try left; but who let it die is only known when each is alone.
+            # If the worker was late, it was late with one of these, so each has one try left. If it died, nobody knows
+            # which of them is to blame until each is alone in its job.
             singles = [
                 _Task(replace(job, start=job.start + i, sources=[source]), late=int(late))
                 for i, source in enumerate(job.sources)
@@ -331,7 +341,7 @@ class WorkerProcesses:
             task.late += 1
         else:
             task.deaths += 1
-        if max(task.late, task.deaths) < _TRIES:
+        if max(task.late, task.deaths) < _TRIES_PER_SLOT:
             self._waiting.appendleft(task)
             return []
         if late:
@@ -345,7 +355,7 @@ class WorkerProcesses:
 
 
 class _WorkerTraceError(Exception):
-    """Where in a worker an error was raised; the cause of that error here, for its traceback to show."""
+    """The traceback of an error in a worker, as text. As the cause of that error here, it is shown with it."""
 
     def __str__(self) -> str:
         return f"\n{self.args[0]}"
@@ -353,13 +363,14 @@ class _WorkerTraceError(Exception):
 
 @contextlib.contextmanager
 def sigint_held() -> Iterator[None]:
-    """Start processes with SIGINT blocked, and let a Ctrl-C wait until they have started.
+    """Start processes with SIGINT blocked, and delay a Ctrl-C until they have started.
 
-    Ctrl-C goes to every process of the terminal. What is started while SIGINT is blocked inherits that: only this
-    process is interrupted, and it alone decides and reports. A worker that ignores the signal when it has begun would
-    do so too late for a Ctrl-C during its imports. Other threads, such as numpy's, may still take the signal for this
-    process, and an exception in the middle of starting a worker would strand it: so here a Ctrl-C is only noted, and
-    raised afterwards. In any thread but the main one Python raises no Ctrl-C, and nothing need be noted.
+    Ctrl-C goes to every process of the terminal, and only this one shall be interrupted: it ends the others and
+    reports. A process that is started while SIGINT is blocked has it blocked from its first instruction; if workers
+    ignored the signal themselves, a Ctrl-C during their imports would come too early. This process may still get the
+    signal, through other threads such as NumPy's. An exception while a worker is being started would leave it without
+    an owner, so the handler only notes the signal, and it is raised afterwards. Python raises KeyboardInterrupt in the
+    main thread alone, so other threads need no handler.
     """
     noted: list[int] = []
     main = threading.current_thread() is threading.main_thread()
@@ -378,7 +389,7 @@ def sigint_held() -> Iterator[None]:
 
 
 def ending(status: int) -> str:
-    """Say how a process ended whose exit status this is, or minus the signal that killed it."""
+    """Say how a process ended, from its exit status, or minus the signal that killed it."""
     if status >= 0:
         return f"it ended with exit status {status}"
     try:

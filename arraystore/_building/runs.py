@@ -1,6 +1,6 @@
-"""Which slots are still to be filled, cut into runs.
+"""Choose the slots that a build must fill, and cut them into runs.
 
-A later call fills the slots that no earlier one has settled, and those whose source has changed since.
+A later call fills the slots that no earlier call has settled, and those whose source has changed since.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ import numpy.typing as npt
 from arraystore._format.specification import FAILED
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.stamps import file_stamps
-from arraystore._stores.draft import Draft
+from arraystore._stores.medium import Draft
 
-__all__ = ["cut_runs", "take_empty"]
+__all__ = ["cut_runs", "slots_to_fill"]
 
-# Long enough that handing it out costs nothing, short enough that Ctrl-C and progress wait for a second at most.
-_RUN_SLOTS = 16
+# Long enough that handing out a run costs nothing; short enough that Ctrl-C and progress wait a second at most.
+_LONGEST_RUN_SLOTS = 16
 
 
-def take_empty(draft: Draft, manifest: Manifest) -> npt.NDArray[np.int64]:
-    """Return the slots to fill, rising; what an earlier call claimed of them is withdrawn.
+def slots_to_fill(draft: Draft, manifest: Manifest) -> npt.NDArray[np.int64]:
+    """Return the slots to fill in rising order, and withdraw the claims that an earlier call made on them.
 
-    Those are the ones that are not settled; those whose source has another size or time of change by now; and those
-    that failed with other versions of the decoders.
+    These are the slots that are not settled, those whose source now has another size or time of change, and those that
+    failed with other versions of the decoders.
 
     Raises:
         OSError: the volume failed.
@@ -42,8 +42,8 @@ def take_empty(draft: Draft, manifest: Manifest) -> npt.NDArray[np.int64]:
 
 
 def _changed(manifest: Manifest, ledger: npt.NDArray[np.void], slots: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Whether the source of each slot is another file than the one that was read, by size and time of change."""
-    if not manifest.is_paths:  # what is in memory is part of the manifest's digest
+    """Return for each slot whether the size or the time of change of its source differs from when it was read."""
+    if not manifest.is_paths:  # the manifest's digest covers sources in memory
         return np.zeros(len(slots), bool)
     now = file_stamps(lambda slot: str(manifest.load(slot)), slots)
     changed: npt.NDArray[np.bool_] = (now["bytes"] != ledger["bytes"][slots]) | (now["mtime"] != ledger["mtime"][slots])
@@ -51,11 +51,11 @@ def _changed(manifest: Manifest, ledger: npt.NDArray[np.void], slots: npt.NDArra
 
 
 def cut_runs(empty: npt.NDArray[np.int64], workers: int) -> list[tuple[int, int]]:
-    """Cut slots, rising, into runs (start, stop): stretches of neighbors, so that no slot is filled twice."""
+    """Cut slots in rising order into runs (start, stop) of consecutive slots, which do not overlap."""
     if empty.size == 0:
         return []
-    # Small builds get shorter runs, so that no worker waits long for the last one.
-    length = max(1, min(_RUN_SLOTS, empty.size // (8 * workers)))
+    # Small builds get shorter runs, so that the workers end at about the same time.
+    length = max(1, min(_LONGEST_RUN_SLOTS, empty.size // (8 * workers)))
     edges = np.flatnonzero(np.diff(empty) != 1) + 1
     starts, stops = empty[np.r_[0, edges]], empty[np.r_[edges - 1, -1]] + 1
     return [

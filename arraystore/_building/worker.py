@@ -1,7 +1,7 @@
-"""What a worker process runs: it takes jobs from its parent, fills their slots, and sends back what is filled.
+"""The program of a worker process: it receives jobs from its parent, fills their slots, and sends back the results.
 
-Parent and worker talk through one pair of sockets, the worker's end being its standard input. A message is its length,
-8 bytes, and then the pickled object; nothing else is shared, and nothing is left behind however either ends.
+Parent and worker talk through one pair of sockets; the worker's end is its standard input. A message is its length in
+8 bytes, followed by the pickled object. Nothing else is shared, so neither process leaves anything behind.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from dataclasses import dataclass
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, Self
 
-from arraystore._building.fill import Job, fill_parts
+from arraystore._building.fill import Job, fill_parts, load_decoders
 from arraystore.errors import StoreError
 
-__all__ = ["LENGTH_BYTES", "PART_S", "Raised", "pack", "unpack", "work"]
+__all__ = ["LENGTH_BYTES", "REPORT_EVERY_S", "Raised", "pack", "unpack", "work"]
 
 LENGTH_BYTES = 8
-# One message a run at full speed; yet whoever waits knows to 50 ms when an image was begun.
-PART_S = 0.05
-_LOOK_S = 1.0
+# A fast worker then sends one message a run, and the parent knows to 50 ms when a slow image was begun.
+REPORT_EVERY_S = 0.05
+_PARENT_CHECK_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Raised:
-    """An error that ended a run, on its way to the parent.
+    """An error that ended a run, as it is sent to the parent.
 
     Attributes:
         error: the error, with its notes.
-        trace: where it was raised, as text, since a traceback cannot travel.
+        trace: the traceback as text, because a traceback itself cannot be pickled.
     """
 
     error: Exception
@@ -40,38 +40,37 @@ class Raised:
 
     @classmethod
     def of(cls, error: Exception) -> Self:
-        """Wrap an error; one that cannot be pickled is told of by a StoreError."""
+        """Wrap an error; one that cannot be pickled is replaced by a StoreError with its message."""
         trace = "".join(traceback.format_exception(error))
         try:
             unpack(pack(error)[1])
-        except Exception:  # noqa: BLE001 - whatever a foreign class does when it is pickled
-            told = StoreError(f"a worker process met {type(error).__name__}: {error}")
+        except Exception:  # noqa: BLE001 - the class of the error may raise anything when it is pickled
+            replaced = StoreError(f"a worker process met {type(error).__name__}: {error}")
             for note in getattr(error, "__notes__", ()):
-                told.add_note(note)
-            return cls(told, trace)
+                replaced.add_note(note)
+            return cls(replaced, trace)
         return cls(error, trace)
 
 
 def pack(message: Any) -> tuple[memoryview, memoryview]:
-    """Return a message as it travels: its length, then the pickled object."""
-    data = memoryview(ForkingPickler.dumps(message, 5))  # 5 takes arrays as they lie
+    """Return the two parts of a message: its length, and the pickled object."""
+    data = memoryview(ForkingPickler.dumps(message, 5))  # protocol 5 copies arrays as raw bytes
     return memoryview(data.nbytes.to_bytes(LENGTH_BYTES, "little")), data
 
 
 def unpack(data: bytes | memoryview) -> Any:
-    """Return the object of a message that our own other end has packed."""
+    """Return the object of a message that the process at the other end has packed."""
     return ForkingPickler.loads(data)
 
 
 def work() -> None:
-    """Serve the parent until it wants no more or has ended; None is sent first, when all is loaded."""
+    """Fill the parent's jobs until it ends or closes its socket. A first message, None, says that all is loaded."""
     channel = socket.socket(fileno=os.dup(0))
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)  # a decoder that reads its standard input must not take the messages
     os.close(null)
     threading.Thread(target=_end_with_parent, args=(channel, os.getppid()), daemon=True).start()
-    # Loading takes a second, compiling far longer: it must not count as the time that the first image takes.
-
+    load_decoders()  # before the first image, whose time is limited: this takes a second, and compiling takes longer
     try:
         _serve(channel)
     except OSError:
@@ -88,9 +87,9 @@ def _serve(channel: socket.socket) -> None:
             return
         try:
             job: Job = unpack(data)
-            for filled in fill_parts(job, PART_S):
+            for filled in fill_parts(job, REPORT_EVERY_S):
                 _send(channel, filled)
-        except Exception as error:  # noqa: BLE001 - it belongs to whoever called build
+        except Exception as error:  # noqa: BLE001 - any error is raised in the parent
             _send(channel, Raised.of(error))
 
 
@@ -100,13 +99,13 @@ def _send(channel: socket.socket, message: Any) -> None:
 
 
 def _end_with_parent(channel: socket.socket, parent: int) -> None:
-    """End this process when the parent has ended, however it ended, and in the middle of an image too.
+    """End this process as soon as the parent has ended, in the middle of an image too.
 
-    The parent's end of the channel closes at once then, unless another process that the parent forked still holds it;
-    so the parent itself is looked for as well.
+    When the parent ends, its end of the channel closes, unless another process that the parent forked holds it open. So
+    the number of the parent is checked too.
     """
     closed = select.poll()
-    closed.register(channel, 0)  # nothing but the hang-up
-    while not closed.poll(_LOOK_S * 1000) and os.getppid() == parent:
+    closed.register(channel, 0)  # only for the hang-up, which is always reported
+    while not closed.poll(_PARENT_CHECK_EVERY_S * 1000) and os.getppid() == parent:
         pass
     os._exit(1)

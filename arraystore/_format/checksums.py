@@ -1,8 +1,8 @@
-"""Whether the pixels of slots still have their checksums, by many threads, at the speed of memory.
+"""Find the slots whose pixels do not have their checksums, with many threads, at the speed of memory.
 
-A file is read, not mapped: a damaged disk or a file cut short is then an error to report, where a mapping would kill
-the process. Each thread reads a run of slots into a buffer of its own, which it uses again and which stays in its
-processor's cache until it is hashed.
+A file is read and not mapped: a damaged disk or a truncated file is then an error to report, and does not kill the
+process. Each thread reads a run of slots into a buffer of its own, which it uses for all its runs. The buffer is small,
+so the bytes are still in the processor's cache when they are hashed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["checksum_of_zeros", "wrong_slots"]
 
 Checksums = npt.NDArray[np.uint64]
 
-_RUN_SLOTS = 4096  # of slots of a few bytes more would only take memory, for a view of each
+_LONGEST_RUN_SLOTS = 4096  # each slot of the buffer has a view, which takes more memory than a slot of a few bytes
 _REPORT_EVERY_S = 0.1
 
 
@@ -48,11 +48,12 @@ def wrong_slots(
     """Return the slots whose pixels cannot be read or have another checksum, with the reasons.
 
     Args:
-        slots: where they lie in a file; or uint8, (N, *slot_shape), C order.
-        checksums: uint64, (N,): what each should have.
+        slots: where the slots lie in a file; or uint8, (N, *slot_shape), C order.
+        checksums: uint64, (N,): the checksum that each slot should have.
         workers: how many threads read and hash.
-        claim: how a reason introduces the checksum that a slot should have.
-        report: called now and then, in the calling thread, with the bytes read since, and the slots found so far.
+        claim: the words before the checksum that a slot should have, in a reason.
+        report: called now and then in the calling thread, with the bytes read since the last call, and the number of
+            slots found so far.
 
     Raises:
         OSError: the file cannot be opened.
@@ -67,17 +68,17 @@ class _SlotsInFile:
     def __init__(self, slots: SlotFile, descriptor: int) -> None:
         self.count = slots.shape[0]
         self.slot_bytes = math.prod(slots.shape[1:])
-        self.run_slots = max(1, min(_RUN_SLOTS, BLOCK_BYTES // self.slot_bytes))
+        self.run_slots = max(1, min(_LONGEST_RUN_SLOTS, BLOCK_BYTES // self.slot_bytes))
         self._descriptor = descriptor
         self._offset = slots.offset
         self._local = threading.local()
 
     def checksums(self, start: int, stop: int) -> Checksums:
-        """Return the checksums of a run, of at most ``run_slots``.
+        """Return the checksums of a run of at most ``run_slots`` slots.
 
         Raises:
             OSError: a slot cannot be read.
-            EOFError: the file ends before.
+            EOFError: the file ends before the last slot.
         """
         begin = self._offset + start * self.slot_bytes
         if self.slot_bytes > BLOCK_BYTES:
@@ -88,7 +89,7 @@ class _SlotsInFile:
         return np.fromiter(map(xxhash.xxh3_64_intdigest, views[:count]), np.uint64, count)
 
     def _memory(self) -> tuple[memoryview, list[memoryview]]:
-        """Return this thread's buffer, and a view of each slot in it: made once, not for each slot that is read."""
+        """Return this thread's buffer, and a view of each slot in it; both are made once for each thread."""
         local, size = self._local, self.slot_bytes
         if not hasattr(local, "buffer"):
             local.buffer = memoryview(bytearray(min(BLOCK_BYTES, self.run_slots * size)))
@@ -119,7 +120,7 @@ class _SlotsInMemory:
     def __init__(self, images: npt.NDArray[np.uint8]) -> None:
         self.count = len(images)
         self.slot_bytes = images[:1].nbytes
-        self.run_slots = max(1, min(_RUN_SLOTS, BLOCK_BYTES // max(1, self.slot_bytes)))
+        self.run_slots = max(1, min(_LONGEST_RUN_SLOTS, BLOCK_BYTES // max(1, self.slot_bytes)))
         self._images = images
 
     def checksums(self, start: int, stop: int) -> Checksums:
@@ -140,7 +141,7 @@ def _opened(slots: SlotFile | npt.NDArray[np.uint8]) -> Iterator[_SlotsInFile | 
 
 
 class _Pass:
-    """One pass over all slots: its threads take run after run, in the order of the file."""
+    """One pass over all slots; its threads take run after run in the order of the file."""
 
     def __init__(self, slots: _SlotsInFile | _SlotsInMemory, checksums: Checksums, claim: str) -> None:
         self._slots = slots
@@ -166,7 +167,7 @@ class _Pass:
                     report(now - reported, len(self._wrong))
                     reported = now
             finally:
-                self._stop.set()  # without effect but where an error or Ctrl-C ends the pass early
+                self._stop.set()  # has an effect only if an error or Ctrl-C ends the pass early
         return dict(sorted(self._wrong.items()))
 
     def _work(self) -> None:
@@ -188,7 +189,7 @@ class _Pass:
             if stop - start == 1:
                 why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
                 return {start: f"its pixels cannot be read: {why}"}
-            # One by one, so that a bad sector takes none but its own slot.
+            # One by one, so that a bad sector costs only its own slot.
             return {slot: why for one in range(start, stop) for slot, why in self._check(one, one + 1).items()}
         expected = self._checksums[start:stop]
         return {

@@ -1,8 +1,9 @@
-"""TODO."""
+"""Files of a store: reserve space, write all bytes or raise, read and write JSON, and survive a power loss."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 from collections.abc import Mapping
@@ -11,13 +12,13 @@ from typing import Any
 
 from arraystore.errors import FormatError
 
-__all__ = ["fsync_path", "read_json", "write_at", "write_json"]
+__all__ = ["JSON_LIMIT_BYTES", "fsync_path", "read_json", "reserve_file", "write_at", "write_json", "write_text"]
 
 JSON_LIMIT_BYTES = 64 << 20
 
 
 def write_at(descriptor: int, data: memoryview, offset: int) -> None:
-    """Write all of ``data`` at a byte of a file: one call to the system may write less.
+    """Write all of ``data`` at an offset of a file; a single call to the system may write less.
 
     Raises:
         OSError: the volume is full or failed.
@@ -25,6 +26,30 @@ def write_at(descriptor: int, data: memoryview, offset: int) -> None:
     while data:
         written = os.pwrite(descriptor, data, offset)
         data, offset = data[written:], offset + written
+
+
+def reserve_file(path: Path, size: int, *, header: bytes | bytearray = b"") -> bool:
+    """Make a file ``size`` bytes long with all blocks reserved, so that no later write finds the volume full.
+
+    An existing file keeps its bytes, except for the ``header`` at its start and what lies beyond ``size``.
+
+    Returns:
+        Whether the blocks are really reserved. Volumes that compress or copy on write may not do it.
+
+    Raises:
+        OSError: the volume is too small, or failed.
+    """
+    with path.open("r+b" if path.exists() else "w+b") as file:
+        write_at(file.fileno(), memoryview(header), 0)
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                raise
+        except AttributeError:
+            pass  # the system has no posix_fallocate
+        os.ftruncate(file.fileno(), size)
+        return os.fstat(file.fileno()).st_blocks * 512 >= size
 
 
 def write_json(path: Path, members: Mapping[str, Any]) -> None:
@@ -44,7 +69,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
-        FormatError: it is missing, too large, or no JSON object.
+        FormatError: the file is missing, too large, or not a JSON object.
     """
     try:
         large = path.stat().st_size > JSON_LIMIT_BYTES
@@ -59,10 +84,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def fsync_path(path: Path) -> None:
-    """Make a file's contents, or a folder's entries, last through a power loss."""
+    """Make the contents of a file, or the names in a folder, last through a power loss."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        # Some network file systems cannot sync a folder; they write its entries through.
+        # Some network file systems cannot sync a folder; they write its names at once.
         with contextlib.suppress(OSError) if path.is_dir() else contextlib.nullcontext():
             os.fsync(descriptor)
     finally:

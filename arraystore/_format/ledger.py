@@ -1,7 +1,7 @@
-"""The ledger: a row a slot that says what is in it, each row sealed so that a torn one claims nothing.
+"""The ledger: one row a slot that says what the slot holds. Each row has a check, so a torn row claims nothing.
 
-`arraystore._format.specification` specifies the file. It is read through a mapping, which costs no anonymous memory whatever N, and
-written by system calls, so that a full volume is an error and not the end of the process.
+`arraystore._format.specification` specifies the file. It is read through a mapping, which takes no memory of the
+process, and written by system calls, because a write to a mapping of a full volume ends the process.
 """
 
 from __future__ import annotations
@@ -17,22 +17,20 @@ from arraystore._format.files import write_at
 from arraystore._format.slot_file import PAGE_BYTES, npy_header
 from arraystore._format.specification import EMPTY
 
-__all__ = ["Ledger", "ledger_dtype", "read_ledger", "sealed", "with_checks"]
+__all__ = ["Ledger", "claimed_rows", "ledger_dtype", "read_ledger", "with_checks"]
 
-_CHECK_BYTES = 8  # the first field
+_CHECK_BYTES = 8  # the first field of a row
 _BLOCK_ROWS = 1 << 16
 
 
 class Ledger:
-    """``ledger.npy``, new or as an earlier call left it.
-
-    Whatever lies there is read right: what is missing at its end is made anew and claims nothing.
+    """``ledger.npy``, new or as an earlier call left it. Rows that are missing at its end are added and claim nothing.
 
     Attributes:
-        rows: (N,), `arraystore._format.ledger.ledger_dtype`; a read-only mapping that shows what `claim` writes.
+        rows: (N,), of `ledger_dtype`; a read-only mapping, which shows what `claim` writes.
 
     Raises:
-        OSError: it cannot be made, or the volume is full.
+        OSError: the file cannot be made, or the volume is full.
     """
 
     def __init__(self, path: Path, count: int, channels: int) -> None:
@@ -54,7 +52,7 @@ class Ledger:
             raise
 
     def claim(self, start: int, rows: npt.NDArray[np.void]) -> None:
-        """Write rows from slot ``start`` on, sealed; durable after `sync`. Their pixels must be durable already.
+        """Write rows from slot ``start`` on, with their checks. The pixels must be durable; the rows are after `sync`.
 
         Raises:
             OSError: the volume is full or failed.
@@ -63,7 +61,7 @@ class Ledger:
         write_at(self._descriptor, data, self._start + start * self._row_bytes)
 
     def withdraw(self, slots: npt.NDArray[np.int64]) -> None:
-        """Make rows claim nothing, durably; their other fields stay readable.
+        """Durably clear the checks of rows, so that they claim nothing; their other fields stay readable.
 
         Raises:
             OSError: the volume failed.
@@ -74,7 +72,7 @@ class Ledger:
             self.sync()
 
     def sync(self) -> None:
-        """Make what was written last through a power loss.
+        """Make all written rows durable.
 
         Raises:
             OSError: the volume failed.
@@ -82,17 +80,17 @@ class Ledger:
         os.fdatasync(self._descriptor)
 
     def close(self) -> None:
-        """Let go of the file; ``rows`` stays mapped as long as it is referenced."""
+        """Close the file; ``rows`` stays mapped as long as it is referenced."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
 
 def read_ledger(path: Path, count: int, channels: int) -> npt.NDArray[np.void]:
-    """Return a copy of what a ledger holds for ``count`` slots; what is missing claims nothing.
+    """Return a copy of a ledger's rows for ``count`` slots; rows that are missing claim nothing.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     rows = np.zeros(count, ledger_dtype(channels))
     data = path.read_bytes()[PAGE_BYTES:][: rows.nbytes]
@@ -101,13 +99,13 @@ def read_ledger(path: Path, count: int, channels: int) -> npt.NDArray[np.void]:
 
 
 def with_checks(rows: npt.NDArray[np.void], start: int) -> npt.NDArray[np.void]:
-    """Return a copy of the rows from slot ``start`` on with their checks; an empty slot is not claimed."""
+    """Return a copy of the rows from slot ``start`` on with their checks; the row of an empty slot claims nothing."""
     rows = rows.copy()
     rows["check"] = np.where(rows["status"] == EMPTY, 0, _checks(rows, range(start, start + len(rows))))
     return rows
 
 
-def sealed(rows: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
+def claimed_rows(rows: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
     """Return for each row of a ledger, from slot 0 on, whether it claims its slot: bool, (N,)."""
     claims = np.zeros(len(rows), bool)
     for start in range(0, len(rows), _BLOCK_ROWS):
@@ -120,7 +118,7 @@ def sealed(rows: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
 
 
 def _checks(rows: npt.NDArray[np.void], slots: range | list[int]) -> npt.NDArray[np.uint64]:
-    """The check of each row. Never 0, the check of a row that was not written."""
+    """Return the check of each row. It is never 0, which is the check of a row that was not written."""
     size = rows.dtype.itemsize
     data = memoryview(rows.tobytes())
     digest = xxhash.xxh3_64_intdigest
@@ -131,10 +129,10 @@ def _checks(rows: npt.NDArray[np.void], slots: range | list[int]) -> npt.NDArray
 
 
 def ledger_dtype(channels: int) -> np.dtype[np.void]:
-    """The row that a build keeps for each slot until the store is published.
+    """Return the type of the row that a build keeps for each slot until the store is published.
 
-    Fields: check (see the module's text), status, checksum, height and width of the upright image, bytes, mtime (ns)
-    and hash of the source, and for each channel the sum of the slot's pixels and of their squares.
+    Its fields: check (see `arraystore._format.specification`), status, checksum, height and width of the upright image,
+    bytes, mtime (ns) and hash of the source, and for each channel the sum of the slot's pixels and of their squares.
     """
     return np.dtype(
         [

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
-from arraystore._format.specification import Description
+from arraystore._format.description import Description
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import pyarrow as pa
 
 __all__ = ["Publication"]
@@ -19,15 +18,15 @@ __all__ = ["Publication"]
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """Everything but the pixels that a finished store holds.
+    """Everything that a finished store holds, except its pixels.
 
     Attributes:
-        description: store.json.
+        description: the members of store.json.
         status: uint8, (N,).
         checksums: uint64, (N,).
         targets: name → array, axis 0 = N.
         samples: the samples table.
-        dropped: sources that were dropped and why, or None.
+        dropped: the table of the dropped sources and the reasons; None if no row was dropped.
     """
 
     description: Description

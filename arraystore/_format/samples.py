@@ -1,7 +1,4 @@
-"""The samples table: row i tells where slot i came from. Kept as Parquet, or as columns in HDF5.
-
-A table is a mapping of column names to plain sequences here, so that pyarrow is loaded only to read or write Parquet.
-"""
+"""The samples table: row i says where slot i came from. It is stored as Parquet, or as columns in HDF5."""
 
 from __future__ import annotations
 
@@ -45,10 +42,10 @@ def samples_table(
     """Return the samples of a finished build as a pyarrow table.
 
     Args:
-        manifest: what was built.
-        ledger: a row a manifest row.
-        reasons: manifest row → why it failed.
-        kept: slot → manifest row where rows were dropped; None where slot i is row i.
+        manifest: the manifest of the build.
+        ledger: one row for each row of the manifest.
+        reasons: row of the manifest → why its source could not be stored.
+        kept: slot → row of the manifest, where rows were dropped; None if slot i is row i.
     """
     rows = range(len(manifest)) if kept is None else kept.tolist()
     chosen = ledger if kept is None else ledger[kept]
@@ -73,9 +70,9 @@ def samples_table(
 def manifest_of(
     samples: pa.Table, targets: Mapping[str, npt.NDArray[Any]], classes: Mapping[str, Sequence[str]]
 ) -> Manifest | None:
-    """Return the manifest that `samples_table` was given, or None where a table does not tell.
+    """Return the manifest that `samples_table` was given, or None if the table does not say all of it.
 
-    It does of paths, where no row was dropped, and no text had the name of one of the table's own columns.
+    The sources must be paths, no row dropped, and no text may have had the name of one of the table's own columns.
     """
     first = os.fsdecode(samples["source"][0].as_py())
     own = {"source", "reason"} | ({"label"} if "labels" in classes else set())
@@ -95,7 +92,7 @@ def manifest_of(
 def dropped_table(
     manifest: Manifest, ledger: npt.NDArray[np.void], reasons: Mapping[int, str], rows: Sequence[int]
 ) -> pa.Table:
-    """Return the manifest rows that were dropped, their sources, and why, as a pyarrow table."""
+    """Return the rows of the manifest that were dropped, with sources and reasons, as a pyarrow table."""
     return pa.table(
         {
             "row": _numbers(np.asarray(rows, np.int64)),
@@ -112,14 +109,16 @@ def join_dropped(one: pa.Table | None, other: pa.Table | None) -> pa.Table | Non
     tables = [table for table in (one, other) if table is not None]
     if not tables:
         return None
-    if len({table.schema.field("source").type for table in tables}) > 1:  # only one of them has names that are no text
+    if (
+        len({table.schema.field("source").type for table in tables}) > 1
+    ):  # only one of them has names that are not valid UTF-8
         at = tables[0].schema.get_field_index("source")
         tables = [table.set_column(at, "source", table["source"].cast(pa.binary())) for table in tables]
     return pa.concat_tables(tables)
 
 
 def mtimes_us(table: pa.Table) -> npt.NDArray[np.int64]:
-    """Return the column mtime in microseconds since 1970, 0 where there is none: int64, (N,)."""
+    """Return the column mtime in microseconds since 1970, 0 where it is null: int64, (N,)."""
     times: npt.NDArray[np.int64] = table["mtime"].cast(pa.int64()).fill_null(0).to_numpy()
     return times
 
@@ -133,14 +132,14 @@ def write_parquet(path: Path, table: pa.Table) -> None:
 
 
 def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read a table, or the columns of it that are wanted.
+    """Read a table, or only some of its columns.
 
     Raises:
         FormatError: it is missing or damaged.
     """
     try:
-        # Without threads of pyarrow's own. One that still holds a Python file while Python ends aborts the process: 1 in
-        # 20 short processes died of the thread that reads ahead (pre_buffer).
+        # Without threads of pyarrow. A thread that still holds a Python file while Python ends aborts the process: of
+        # short processes, 1 in 20 died of the thread that reads ahead (pre_buffer).
         with path.open("rb") as file, pq.ParquetFile(file, pre_buffer=False) as table:
             return table.read(None if columns is None else list(columns), use_threads=False)
     except (OSError, pa.ArrowException) as error:
@@ -160,7 +159,7 @@ def parquet_columns(path: Path) -> list[str]:
         raise FormatError(f"{path} cannot be read: {error}", source=str(path)) from error
 
 
-# Columns are made from buffers, because pyarrow.array imports pandas wherever it is installed.
+# Columns are made from buffers, because pyarrow.array imports pandas if it is installed.
 
 
 def _numbers(
@@ -172,12 +171,12 @@ def _numbers(
 
 
 def _times(nanoseconds: npt.NDArray[np.int64]) -> pa.Array:
-    """In microseconds: nanoseconds are too fine for Python's datetime and for many readers of Parquet."""
+    """Return times in microseconds: Python's datetime and many readers of Parquet have no nanoseconds."""
     return _numbers(nanoseconds // 1000, pa.timestamp("us", "UTC"), valid=nanoseconds != 0)
 
 
 def _texts(texts: list[str], valid: npt.NDArray[np.bool_] | None = None) -> pa.Array:
-    """Texts as strings; as bytes, all of them, where one is not valid UTF-8: a Linux file name may be any bytes."""
+    """Return texts as strings, or all as bytes if one is not valid UTF-8: a file name on Linux may be any bytes."""
     try:
         raw, kinds = [text.encode() for text in texts], (pa.string(), pa.large_string())
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Arrays in files: where the slots lie, how they are mapped and written, and the .npy format."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from arraystore.errors import FormatError
 __all__ = ["PAGE_BYTES", "PIXELS_OFFSET", "SlotFile", "map_array", "npy_form", "npy_header", "read_npy", "write_npy"]
 
 PAGE_BYTES = 4096
-PIXELS_OFFSET = PAGE_BYTES  # slots of a multiple of 4 KiB then share no page, and direct I/O is possible
+PIXELS_OFFSET = PAGE_BYTES  # so that slots of a multiple of 4 KiB share no page, and direct I/O is possible
 _NPY_MAGIC = b"\x93NUMPY\x01\x00"
 _UINT8 = np.dtype(np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
 class SlotFile:
-    """Where slots lie in a file, as a worker in another process needs to know it.
+    """Where slots lie in a file. A worker in another process gets it to map the slots there.
 
     Attributes:
         path: the file.
-        offset: byte at which slot 0 starts.
+        offset: the offset of slot 0 in bytes.
         shape: (N, *slot_shape).
-        reserved: whether the volume has set aside every byte. Where it has not, a store to a mapping may end the
-            process (SIGBUS) when the volume is full, so slots are written with `write`, which raises.
+        reserved: whether the volume has reserved every byte. If not, and the volume is full, a write to a mapping ends
+            the process (SIGBUS). Slots are then written by `write`, which raises an error.
     """
 
     path: str
@@ -51,11 +51,14 @@ class SlotFile:
         Raises:
             OSError: the volume is full or failed.
         """
-        with open(self.path, "r+b", buffering=0) as file:  # noqa: PTH123 - a Path costs as much again, for each slot
-            write_at(file.fileno(), np.ascontiguousarray(pixels).data.cast("B"), self.byte_of(start))
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            write_at(descriptor, np.ascontiguousarray(pixels).data.cast("B"), self.byte_of(start))
+        finally:
+            os.close(descriptor)
 
     def byte_of(self, slot: int) -> int:
-        """Return the byte of the file at which a slot starts."""
+        """Return the offset of a slot in bytes."""
         return self.offset + slot * self.slot_bytes
 
     def map(self, *, writable: bool = False, start: int = 0, count: int | None = None) -> npt.NDArray[np.uint8]:
@@ -89,7 +92,7 @@ def npy_header(shape: Sequence[int], dtype: np.dtype[Any] = _UINT8, *, size: int
 
 
 def npy_form(path: Path) -> tuple[np.dtype[Any], tuple[int, ...], bool, int]:
-    """Return dtype, shape, whether it is in Fortran's order, and the first value's byte, as a .npy file's header says.
+    """Return what the header of a .npy file says: dtype, shape, Fortran order or not, and the offset of the values.
 
     Raises:
         FormatError: this is no .npy file.
@@ -100,7 +103,7 @@ def npy_form(path: Path) -> tuple[np.dtype[Any], tuple[int, ...], bool, int]:
             reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             shape, fortran, dtype = reader(file)
             return dtype, tuple(shape), bool(fortran), file.tell()
-    except Exception as error:  # numpy parses the header as Python, so damage can raise whatever Python's parser does
+    except Exception as error:  # NumPy parses the header as Python, so damage can raise any error of Python's parser
         raise FormatError(f"{path} is not a .npy file that can be read: {error}", source=str(path)) from error
 
 
@@ -117,10 +120,10 @@ def npy_slots(path: Path) -> SlotFile:
 
 
 def map_array(path: Path, dtype: np.dtype[Any], offset: int, shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    """Map an array that lies in a file in C order; read only.
+    """Map an array that lies in a file in C order; read-only.
 
     Raises:
-        FormatError: the file is too short for it, or no array can have that shape.
+        FormatError: the file is too short for the array, or no array can have that shape.
         OSError: the file cannot be read.
     """
     size, needed = path.stat().st_size, offset + math.prod(shape) * dtype.itemsize
@@ -147,14 +150,14 @@ def write_npy(path: Path, array: npt.NDArray[Any]) -> None:
 
 
 def read_npy(path: Path, rows: int) -> npt.NDArray[Any]:
-    """Map a .npy file that must have ``rows`` rows; read only.
+    """Map a .npy file that must have ``rows`` rows; read-only.
 
     Raises:
-        FormatError: it is missing, damaged, cut short, or has another number of rows.
+        FormatError: the file is missing, damaged, cut short, or has another number of rows.
     """
     try:
         array: npt.NDArray[Any] = np.load(path, mmap_mode="r" if rows else None, allow_pickle=False)
-    except Exception as error:  # see npy_slots
+    except Exception as error:  # see npy_form
         raise FormatError(f"{path} cannot be read: {error}", source=str(path)) from error
     if array.ndim == 0 or array.shape[0] != rows:
         raise FormatError(f"{path} should have {rows:,} rows, its shape is {array.shape}", source=str(path))

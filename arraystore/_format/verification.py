@@ -24,8 +24,9 @@ from arraystore._common.limits import usable_cpus
 from arraystore._common.progress import Progress, reporting
 from arraystore._format.checksums import checksum_of_zeros, wrong_slots
 from arraystore._format.contents import COLUMNS, Contents, SlotPixels
+from arraystore._format.description import Description, text_digest
 from arraystore._format.samples import manifest_of
-from arraystore._format.specification import FAILED, STORED, Description, seal_of
+from arraystore._format.specification import FAILED, STORED
 from arraystore.errors import BadImage, Fault, FormatError, Kind
 
 __all__ = ["Verification", "verify_contents"]
@@ -201,7 +202,7 @@ class _Check:
         if digest is None and not description.digests:
             if self._contents.has_digests:
                 self._notes.append(f"{place} has no digests, so only the pixels and the fit of the parts were checked")
-        elif digest is None or not description.digests or seal_of(text, digest) != digest:
+        elif digest is None or not description.digests or text_digest(text, digest) != digest:
             raise FormatError(f"{place} has changed since it was written: its digest is wrong", source=place)
         return description
 

@@ -15,7 +15,7 @@ from arraystore._common.progress import Progress
 from arraystore._format.specification import FAILED
 from arraystore._format.verification import Verification, verify_contents
 from arraystore._reading.slot_arrays import Slots
-from arraystore._stores.opened import Opened
+from arraystore._stores.medium import Opened
 from arraystore._stores.opening import contents_of
 from arraystore.errors import BadImage
 from arraystore.spec import ImageSpec

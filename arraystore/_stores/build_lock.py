@@ -1,4 +1,4 @@
-"""The lock that keeps two builds out of one partial folder, and falls with the process that holds it."""
+"""The lock that keeps two builds out of one partial folder; it ends with the process that holds it."""
 
 from __future__ import annotations
 
@@ -12,34 +12,35 @@ import time
 from pathlib import Path
 from typing import Any
 
-from arraystore.errors import StoreError
+from arraystore.errors import Kind, StoreError
 
 __all__ = ["Lock"]
 
-# Where the file system has no locks: how long a build on another machine may be silent before it counts as dead. It
-# touches its lock about once a second; clocks of machines differ by less.
-_SILENT_S = 600.0
+# On a file system without locks, a build on another machine counts as dead after this time without a sign of life. It
+# touches its lock file about once a second, and the clocks of the machines differ by less than this.
+_SILENCE_LIMIT_S = 600.0
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 class Lock:
-    """A lock file, held until `release` or the end of the process, however it ends.
+    """A lock file, held until `release` or the end of the process.
 
-    The kernel keeps the lock (flock, which NFS passes on to its server). A network file system that has no locks gets
-    the next best: the file says which process of which machine holds it, and its time of change that it still lives.
+    The kernel keeps the lock (flock, which NFS passes on to its server). On a network file system without locks, the
+    file itself serves as the lock: it names the process and the machine that hold it, and its time of change shows that
+    the process lives.
 
     Args:
         path: the lock file; its folder must exist.
-        target: what is being built, for the message.
+        target: the target of the build, for the message.
 
     Raises:
-        StoreError: another process holds it.
-        OSError: it cannot be made.
+        StoreError: another process holds the lock.
+        OSError: the file cannot be made.
     """
 
     def __init__(self, path: Path, target: Path) -> None:
         self._path = path
-        # Never through a link: the file is emptied.
+        # Not through a link (O_NOFOLLOW), because the file is emptied.
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
         try:
             self._take(target)
@@ -48,12 +49,12 @@ class Lock:
             raise
 
     def touch(self) -> None:
-        """Show that the holder lives."""
+        """Show that the holder of the lock lives."""
         with contextlib.suppress(OSError):  # a missed sign of life is no reason to stop
             os.utime(self._descriptor)
 
     def release(self) -> None:
-        """Let others take it. The file stays."""
+        """Let another process take the lock. The file stays."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -71,7 +72,7 @@ class Lock:
                 raise self._busy(target) from None
             else:
                 raise
-        if not self._is_at_its_path():  # its holder removed it between our opening and locking
+        if not self._is_at_its_path():  # its holder deleted it after it was opened here
             raise self._busy(target)
         holder = json.dumps({"host": socket.gethostname(), "pid": os.getpid()}) + "\n"
         try:
@@ -82,7 +83,7 @@ class Lock:
                 raise
 
     def _holder(self) -> tuple[str, int]:
-        """Machine and process that wrote the file last; ("", 0) where it does not say."""
+        """Return the machine and the process that the file names; ("", 0) if it names none."""
         try:
             members: Any = json.loads(os.pread(self._descriptor, 4096, 0))
             return str(members["host"]), int(members["pid"])
@@ -93,13 +94,15 @@ class Lock:
         host, pid = self._holder()
         if host == socket.gethostname():
             return pid != os.getpid() and _lives(pid)
-        return bool(host) and time.time() - os.fstat(self._descriptor).st_mtime < _SILENT_S
+        return bool(host) and time.time() - os.fstat(self._descriptor).st_mtime < _SILENCE_LIMIT_S
 
     def _busy(self, target: Path) -> StoreError:
         host, pid = self._holder()
-        who = f" (process {pid} on {host})" if host else ""
+        holder = f" (process {pid} on {host})" if host else ""
         return StoreError(
-            f"another build into {target} is running{who}: wait for it, or choose another target", source=str(target)
+            f"another build into {target} is running{holder}: wait for it, or choose another target",
+            source=str(target),
+            kind=Kind.BUSY,
         )
 
     def _is_at_its_path(self) -> bool:

@@ -16,16 +16,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
 from arraystore._common.digests import digest_of
+from arraystore._common.lazy import lazy
 from arraystore._format.contents import COLUMNS, JSON_ENTRY, SlotPixels, reading
-from arraystore._format.files import fsync_path, write_at
+from arraystore._format.description import Description
+from arraystore._format.files import reserve_file, write_at
 from arraystore._format.publication import Publication
 from arraystore._format.slot_file import PAGE_BYTES, SlotFile
-from arraystore._format.specification import Description
 from arraystore._stores.disk_draft import DiskDraft
 from arraystore._stores.hdf5_file import (
     check_heaps,
@@ -38,58 +38,45 @@ from arraystore._stores.hdf5_file import (
     read_hdf5_table,
     write_table,
 )
-from arraystore._stores.opened import Opened
-from arraystore._stores.partial import reserve
+from arraystore._stores.medium import Medium, Opened
 from arraystore._stores.slot_array import SlotArray
 from arraystore.errors import FormatError, Option
 
 if TYPE_CHECKING:
+    import h5py
     import pyarrow as pa
+else:
+    h5py = lazy("h5py")  # a tenth of a second
 
-__all__ = ["contents_of", "draft", "open_published", "slot_file"]
+__all__ = ["HDF5"]
 
-# The layout of HDF5 1.8: every object header has a checksum of its own.
+_HEAD_BYTES = 3 * PAGE_BYTES  # of a file made by `_make_pixels`
+# The file format of HDF5 1.8: every object header has a checksum of its own.
 _LIBVER = ("v108", "v108")
 
 
-class Hdf5Draft(DiskDraft):
+class _Draft(DiskDraft):
     """Slots in ``TARGET.partial/images.h5``."""
 
-    @staticmethod
-    def is_store(path: Path) -> bool:
-        """Return whether a store file has the name already."""
-        try:
-            with h5_file(path) as file:
-                return JSON_ENTRY in file and "images" in file
-        except FormatError:
-            return False
-
-    def _reserve(self, path: Path, shape: tuple[int, ...]) -> SlotFile:
-        # A contiguous dataset cannot be resized. But all metadata lie before the pixels, so the head of a file made for
-        # this many slots goes before these, and what lies behind them is cut off: no pixel is copied.
-        offset = self.medium.head_bytes
-        ends = _Ends(b"", offset + math.prod(shape))
+    def _make_file(self, path: Path, shape: tuple[int, ...]) -> SlotFile:
+        # A contiguous dataset cannot be resized. But all metadata lie before the pixels. So the file gets the head of
+        # one that was made for this many slots, and is cut off after the last of them: no pixel is copied.
+        ends = _Ends(b"", _HEAD_BYTES + math.prod(shape))
         _make_pixels(ends, shape)
-        reserved = reserve(path, ends.end, header=ends.head.ljust(offset, b"\0"))
-        return SlotFile(str(path), offset, shape, reserved=reserved)
+        reserved = reserve_file(path, ends.end, header=ends.head.ljust(_HEAD_BYTES, b"\0"))
+        return SlotFile(str(path), _HEAD_BYTES, shape, reserved=reserved)
 
     def _write_rest(self, folder: Path, publication: Publication) -> None:
-        file_of_pixels = folder / self.medium.pixels
-        fsync_path(file_of_pixels)
-        with file_of_pixels.open("r+b", buffering=0) as pixels:
-            ends = _Ends(pixels.read(self.medium.head_bytes), self.file.byte_of(self.file.shape[0]))
+        # Without fsync: `PartialFolder.publish` syncs this file, which is the store, before it renames it.
+        with (folder / self.medium.pixels).open("r+b", buffering=0) as pixels:
+            ends = _Ends(pixels.read(_HEAD_BYTES), self.file.byte_of(self.file.shape[0]))
             with h5py.File(ends, "r+", libver=_LIBVER) as file:
                 _write_all(file, publication)
             write_at(pixels.fileno(), memoryview(ends.tail), ends.end)
             write_at(pixels.fileno(), memoryview(ends.head), 0)
 
 
-def open_published(path: Path) -> Opened:
-    """Open a store file.
-
-    Raises:
-        FormatError: it is no store, or damaged, cut short, or newer than this arraystore.
-    """
+def _open(path: Path) -> Opened:
     with h5_file(path) as file:
         if JSON_ENTRY not in file or "images" not in file:
             raise FormatError(
@@ -120,18 +107,19 @@ def open_published(path: Path) -> Opened:
                 source=str(path),
             )
     array = SlotArray(slots.map(), status, checksums, targets)
-    return Opened("hdf5", path, array, description, load_table=partial(read_hdf5_table, path))
+    return Opened(HDF5.name, path, array, description, load_table=partial(read_hdf5_table, path))
 
 
 class _Ends(io.RawIOBase):
-    """An HDF5 file without its pixels, in memory: what lies before and behind them.
+    """The bytes of an HDF5 file before and after its pixels, in memory.
 
-    The library writes here, and what it has written then goes into the file by system calls. For if one of its own
-    writes fails, as on a full volume, it can neither close that file nor open it again, and ends the process.
+    The HDF5 library writes to this object, and system calls then copy its bytes into the file. If a write of the
+    library itself failed, as on a full volume, it could neither close the file nor open it again, and would end the
+    process.
 
     Attributes:
         head: the bytes before the pixels.
-        end: the byte behind them.
+        end: the offset of the first byte after the pixels.
         tail: the bytes from there on.
     """
 
@@ -149,7 +137,7 @@ class _Ends(io.RawIOBase):
         part, at = self._part()
         view = memoryview(buffer).cast("B")
         data = part[at : at + len(view)]
-        view[:] = bytes(data).ljust(len(view), b"\0")  # the library looks further ahead than it needs
+        view[:] = bytes(data).ljust(len(view), b"\0")  # the library reads beyond the end, and then ignores it
         self._at += len(view)
         return len(view)
 
@@ -174,13 +162,13 @@ class _Ends(io.RawIOBase):
 def _make_pixels(ends: _Ends, shape: tuple[int, ...]) -> None:
     """Make a file that ends with the pixels, which are not written.
 
-    In the layout of HDF5 1.8 the link to a dataset lies in its group's header, so nothing has to go behind the pixels;
-    with every part on its own page they start at the same byte, the fourth page's first, whatever their number.
+    In the file format of HDF5 1.8 the link to a dataset lies in the header of its group, so nothing has to follow the
+    pixels. Each part has its own page, so the pixels start with the fourth page, whatever their number.
     """
     create = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     create.set_layout(h5py.h5d.CONTIGUOUS)
     create.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    create.set_fill_time(h5py.h5d.FILL_TIME_NEVER)  # the file system's zeros will do
+    create.set_fill_time(h5py.h5d.FILL_TIME_NEVER)  # a reserved file is zeros already
     create.set_obj_track_times(False)  # two builds of the same images are the same bytes
     layout = {"libver": _LIBVER, "alignment_threshold": 1, "alignment_interval": PAGE_BYTES}
     with h5py.File(ends, "w", **layout) as file:
@@ -190,7 +178,7 @@ def _make_pixels(ends: _Ends, shape: tuple[int, ...]) -> None:
 
 def _write_all(file: h5py.File, publication: Publication) -> None:
     description = publication.description
-    # Attributes are for people with an HDF5 browser; a reader goes by store.json.
+    # The attributes are for people with an HDF5 browser. Readers use store.json.
     file.attrs["format"], file.attrs["layout"] = "arraystore", description.spec.layout
     file.attrs["mean"], file.attrs["std"] = description.mean, description.std
     file.create_dataset("status", data=publication.status)
@@ -207,7 +195,7 @@ def _write_all(file: h5py.File, publication: Publication) -> None:
     file.create_dataset(JSON_ENTRY, data=text, dtype=h5py.string_dtype())
 
 
-class _FileContents:
+class _Contents:
     """The datasets of an HDF5 file."""
 
     status, checksums = "status", "checksums"
@@ -217,8 +205,8 @@ class _FileContents:
         self._path = path
         self.place = str(path)
 
-    def where(self, part: str) -> str:
-        return f"{self._path}:{part}"
+    def where(self, entry: str) -> str:
+        return f"{self._path}:{entry}"
 
     def text(self) -> bytes:
         with self._dataset(JSON_ENTRY) as dataset:
@@ -228,7 +216,6 @@ class _FileContents:
         return text
 
     def present(self) -> list[str]:
-
         with reading(self.place):
             check_heaps(self._path, hdf5_slots(self._path))
         with self._file() as file:
@@ -237,8 +224,8 @@ class _FileContents:
     def needed(self, targets: Iterable[str]) -> list[str]:
         return [self.status, self.checksums, *map(self.target, targets), *(f"samples/{name}" for name in COLUMNS)]
 
-    def is_ours(self, part: str) -> bool:
-        return part.startswith(("targets/", "samples/", "dropped/"))
+    def is_ours(self, entry: str) -> bool:
+        return entry.startswith(("targets/", "samples/", "dropped/"))
 
     def target(self, name: str) -> str:
         return f"targets/{name}"
@@ -246,24 +233,23 @@ class _FileContents:
     def column(self, name: str) -> str:
         return f"samples/{name}"
 
-    def size(self, part: str) -> int:
-        with self._dataset(part) as dataset:
+    def size(self, entry: str) -> int:
+        with self._dataset(entry) as dataset:
             return int(dataset.nbytes)
 
-    def blocks(self, part: str) -> Iterator[bytes | memoryview]:
-        with self._dataset(part) as dataset:
+    def blocks(self, entry: str) -> Iterator[bytes | memoryview]:
+        with self._dataset(entry) as dataset:
             yield from dataset_blocks(dataset)
 
-    def form(self, part: str) -> tuple[str, tuple[int, ...]]:
-        with self._dataset(part) as dataset:
+    def form(self, entry: str) -> tuple[str, tuple[int, ...]]:
+        with self._dataset(entry) as dataset:
             return dataset.dtype.str, tuple(dataset.shape)
 
-    def array(self, part: str) -> npt.NDArray[Any]:
-        with self._dataset(part) as dataset:
+    def array(self, entry: str) -> npt.NDArray[Any]:
+        with self._dataset(entry) as dataset:
             return np.asarray(dataset[...])
 
     def table(self, name: str, columns: Sequence[str]) -> pa.Table | None:
-
         with reading(self.where(name)):
             return read_hdf5_table(self._path, name, columns)
 
@@ -276,7 +262,6 @@ class _FileContents:
             return "dropped" in file
 
     def slots(self, shape: tuple[int, ...] | None) -> tuple[SlotPixels, list[str]]:
-
         place = self.where("images")
         with reading(place):
             slots = hdf5_slots(self._path)
@@ -304,12 +289,24 @@ class _FileContents:
             yield file
 
     @contextmanager
-    def _dataset(self, part: str) -> Iterator[h5py.Dataset]:
-        with self._file() as file, reading(self.where(part)):
-            dataset = file[part]
+    def _dataset(self, entry: str) -> Iterator[h5py.Dataset]:
+        with self._file() as file, reading(self.where(entry)):
+            dataset = file[entry]
             if not isinstance(dataset, h5py.Dataset):
-                raise FormatError(f"{self.where(part)} is not a dataset", source=str(self._path))
+                raise FormatError(f"{self.where(entry)} is not a dataset", source=str(self._path))
             yield dataset
 
 
-contents_of, draft, slot_file = _FileContents, Hdf5Draft, hdf5_slots
+HDF5 = Medium(
+    name="hdf5",
+    label="HDF5 file",
+    pixels="images.h5",
+    is_folder=False,
+    suffixes=frozenset((".h5", ".hdf5", ".hdf")),
+    head_bytes=_HEAD_BYTES,
+    text_bytes=16 + 20,  # a reference, and the head of an object on the heap
+    open=_open,
+    contents=_Contents,
+    slot_file=hdf5_slots,
+    draft=_Draft,
+)

@@ -1,4 +1,4 @@
-"""HDF5 files as the library knows them: which datasets can be mapped, where they lie, tables, digests and heaps."""
+"""Reading and checking HDF5 files: which datasets can be mapped and where they lie, tables, digests and heaps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
@@ -21,9 +20,10 @@ from arraystore._format.slot_file import SlotFile, map_array
 from arraystore.errors import FormatError
 
 if TYPE_CHECKING:
+    import h5py
     import pyarrow as pa
 else:
-    pa = lazy("pyarrow")
+    h5py, pa = lazy("h5py"), lazy("pyarrow")
 
 __all__ = [
     "check_heaps",
@@ -38,47 +38,47 @@ __all__ = [
     "write_table",
 ]
 
-_TEXTS_A_BLOCK = 1 << 14
-_NAMES_TOLD = 20
+_BLOCK_TEXTS = 1 << 14
+_LISTED_NAMES = 20
 _HEAP_START = b"GCOL\x01"
 _HEAP_OBJECT = struct.Struct("<HHIQ")  # index, references, reserved, size
 
 
 def dataset_blocks(dataset: h5py.Dataset) -> Iterator[bytes | memoryview]:
-    """Yield the bytes that the digest of an HDF5 dataset is of: what it holds, however HDF5 keeps it.
+    """Yield the bytes that the digest of an HDF5 dataset is made of: its values, independent of how HDF5 stores them.
 
     Raises:
-        FormatError: it holds neither numbers nor strings.
+        FormatError: the dataset holds neither numbers nor strings.
     """
     texts = h5py.check_string_dtype(dataset.dtype) is not None
     if not texts and dataset.dtype.kind not in "biuf":
         raise FormatError(f"the dataset {dataset.name} holds {dataset.dtype}, neither numbers nor strings")
     yield json.dumps(["string" if texts else dataset.dtype.str, dataset.shape]).encode() + b"\n"
     row_bytes = dataset.nbytes // max(1, len(dataset))
-    step = _TEXTS_A_BLOCK if texts else max(1, BLOCK_BYTES // max(1, row_bytes))
+    step = _BLOCK_TEXTS if texts else max(1, BLOCK_BYTES // max(1, row_bytes))
     for start in range(0, len(dataset), step):
         values = dataset[start : start + step]
         yield b"".join(len(text).to_bytes(8, "little") + text for text in values) if texts else values.tobytes()
 
 
 def map_dataset(path: Path, dataset: h5py.Dataset) -> npt.NDArray[Any]:
-    """Map a dataset where its bytes are an array as they lie; otherwise read it.
+    """Map a dataset if its bytes in the file are a plain array; otherwise read it.
 
     Raises:
-        FormatError: the file is too short for it.
-        OSError: it cannot be read.
+        FormatError: the file is too short for the dataset.
+        OSError: the file cannot be read.
     """
     kind = dataset.dtype
-    # What h5py keeps of a dtype beside its bytes, such as the names of an enumeration, a mapping would lose.
+    # h5py keeps more of a dtype than its bytes, such as the names of an enumeration. A mapping would lose that.
     if dataset.size == 0 or kind.metadata is not None or unmappable(dataset) is not None:
         return np.asarray(dataset[...])
     return map_array(path, kind, dataset.id.get_offset(), dataset.shape)
 
 
 def unmappable(dataset: h5py.Dataset) -> str | None:
-    """Return why a dataset's bytes, as they lie in the file, are not the array; None if they are."""
+    """Return why the bytes of a dataset in the file are not a plain array; None if they are one."""
     create, kind = dataset.id.get_create_plist(), dataset.dtype
-    # A type that NumPy has not, such as one of 12 bits, is converted by the library whenever it is read.
+    # The library converts types that NumPy does not have, such as integers of 12 bits, whenever it reads them.
     if kind.hasobject or h5py.h5t.py_create(kind, logical=True) != dataset.id.get_type():
         return f"its values are not plain {kind}"
     if create.get_external_count() or create.get_layout() == h5py.h5d.VIRTUAL:
@@ -87,7 +87,7 @@ def unmappable(dataset: h5py.Dataset) -> str | None:
         return "it is chunked and compressed" if create.get_nfilters() else "it is chunked"
     if create.get_layout() == h5py.h5d.COMPACT:
         return "it is compact"
-    # A file with a user block has an offset even for what has none, so that is not what to go by.
+    # The offset cannot tell whether there are bytes: in a file with a user block, every dataset has one.
     return None if dataset.id.get_storage_size() == dataset.size * kind.itemsize else "nothing was ever written to it"
 
 
@@ -107,10 +107,10 @@ def h5_file(path: Path) -> Iterator[h5py.File]:
 
 
 def hdf5_slots(path: Path) -> SlotFile:
-    """Return where the slots lie.
+    """Return where the slots of a store file lie.
 
     Raises:
-        FormatError: they are not contiguous uint8, or this is no HDF5 file that can be read.
+        FormatError: the slots are not contiguous uint8, or this is no HDF5 file that can be read.
     """
     with h5_file(path) as file:
         dataset = file["images"]
@@ -128,16 +128,17 @@ def dataset_names(file: h5py.File) -> list[str]:
 
 
 def datasets_told(file: h5py.File) -> str:
-    """Return which datasets a file has, for messages."""
+    """Return a phrase that lists the datasets of a file, for messages."""
     try:
         names = dataset_names(file)
-    except Exception:  # noqa: BLE001 - a damaged file can raise anything, and an error is being told already
+    except (KeyError, ValueError, TypeError, RuntimeError, OSError):  # damage, while an error is reported already
         names = []
-    more = f" and {len(names) - _NAMES_TOLD:,} more" if len(names) > _NAMES_TOLD else ""
-    return f"it has {', '.join(map(repr, names[:_NAMES_TOLD])) or 'none'}{more}"
+    more = f" and {len(names) - _LISTED_NAMES:,} more" if len(names) > _LISTED_NAMES else ""
+    return f"it has {', '.join(map(repr, names[:_LISTED_NAMES])) or 'none'}{more}"
 
 
 def write_table(file: h5py.File, name: str, table: pa.Table) -> None:
+    """Write a table as a group with a dataset for each column."""
     group = file.create_group(name, track_order=True)
     for column in table.column_names:
         values = table[column]
@@ -153,7 +154,7 @@ def write_table(file: h5py.File, name: str, table: pa.Table) -> None:
 
 
 def read_hdf5_table(path: Path, name: str, columns: Sequence[str] | None = None) -> pa.Table | None:
-    """Read a table, or the columns of it that are wanted; None where there is none of that name.
+    """Read a table, or only some of its columns; None where there is no table of that name.
 
     Raises:
         FormatError: this is no HDF5 file that can be read.
@@ -178,10 +179,10 @@ def read_hdf5_table(path: Path, name: str, columns: Sequence[str] | None = None)
 
 
 def _texts(dataset: h5py.Dataset, *, nullable: bool) -> pa.ChunkedArray:
-    # In blocks, because h5py makes an object of each.
+    # In blocks, because h5py makes a Python object of each text.
     blocks = []
-    for start in range(0, len(dataset), _TEXTS_A_BLOCK):
-        values = dataset[start : start + _TEXTS_A_BLOCK].tolist()
+    for start in range(0, len(dataset), _BLOCK_TEXTS):
+        values = dataset[start : start + _BLOCK_TEXTS].tolist()
         blocks.append(pa.array([None if nullable and not value else value for value in values], pa.binary()))
     texts = pa.chunked_array(blocks, pa.binary())
     try:
@@ -191,10 +192,10 @@ def _texts(dataset: h5py.Dataset, *, nullable: bool) -> pa.ChunkedArray:
 
 
 def check_heaps(path: Path, slots: SlotFile) -> None:
-    """Walk through every global heap that lies before or behind the pixels.
+    """Check every global heap, in which HDF5 keeps strings, before and after the pixels.
 
     Raises:
-        FormatError: one is damaged.
+        FormatError: a heap is damaged.
         OSError: the file cannot be read.
     """
     pixels_end = slots.offset + math.prod(slots.shape)
@@ -210,7 +211,7 @@ def check_heaps(path: Path, slots: SlotFile) -> None:
 
 
 def _find(descriptor: int, begin: int, end: int) -> int:
-    """Return where the next heap starts, or -1."""
+    """Return the offset of the next heap between two offsets, or -1."""
     for at in range(begin, end, BLOCK_BYTES):
         block = os.pread(descriptor, min(BLOCK_BYTES + len(_HEAP_START) - 1, end - at), at)
         found = block.find(_HEAP_START)
@@ -225,13 +226,13 @@ def _heap_bytes(descriptor: int, at: int, end: int) -> int:
 
 
 def _is_whole(heap: bytes) -> bool:
-    """Return whether objects, and what is free behind them, fill a heap exactly."""
+    """Return whether the objects of a heap, and the free bytes after them, fill it exactly."""
     at = 16
     if len(heap) < at or int.from_bytes(heap[8:16], "little") != len(heap):
         return False
     while len(heap) - at >= _HEAP_OBJECT.size:
         index, _, _, size = _HEAP_OBJECT.unpack_from(heap, at)
-        if index == 0:  # what is free; its size counts from here
+        if index == 0:  # the free bytes; their size counts from here
             return bool(size == len(heap) - at)
         at += _HEAP_OBJECT.size + (size + 7 & ~7)
     return at <= len(heap)

@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from arraystore._common.digests import digest_of, file_blocks
 from arraystore._format.contents import JSON_ENTRY, SlotPixels, reading
-from arraystore._format.files import JSON_LIMIT_BYTES, fsync_path, read_json, write_text
+from arraystore._format.description import Description
+from arraystore._format.files import JSON_LIMIT_BYTES, read_json, reserve_file, write_text
 from arraystore._format.publication import Publication
 from arraystore._format.samples import parquet_columns, read_parquet, write_parquet
 from arraystore._format.slot_file import (
@@ -26,62 +27,66 @@ from arraystore._format.slot_file import (
     read_npy,
     write_npy,
 )
-from arraystore._format.specification import Description
 from arraystore._stores.disk_draft import DiskDraft
-from arraystore._stores.opened import Opened
-from arraystore._stores.partial import reserve
+from arraystore._stores.medium import Medium, Opened
 from arraystore._stores.slot_array import SlotArray
 from arraystore.errors import FormatError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["contents_of", "draft", "open_published", "slot_file"]
-
-_IMAGES = "images.npy"
+__all__ = ["NPY", "FolderContents", "open_folder", "write_folder"]
 
 
-class NpyDraft(DiskDraft):
+class _Draft(DiskDraft):
     """Slots in ``TARGET.partial/images.npy``."""
 
-    @staticmethod
-    def is_store(path: Path) -> bool:
-        """Return whether a store folder has the name already."""
-        return path.is_dir() and (path / JSON_ENTRY).is_file() and (path / _IMAGES).is_file()
-
-    def _reserve(self, path: Path, shape: tuple[int, ...]) -> SlotFile:
-        reserved = reserve(path, PIXELS_OFFSET + math.prod(shape), header=npy_header(shape))
+    def _make_file(self, path: Path, shape: tuple[int, ...]) -> SlotFile:
+        reserved = reserve_file(path, PIXELS_OFFSET + math.prod(shape), header=npy_header(shape))
         return SlotFile(str(path), PIXELS_OFFSET, shape, reserved=reserved)
 
     def _write_rest(self, folder: Path, publication: Publication) -> None:
-        fsync_path(folder / "images.npy")
-        write_npy(folder / "status.npy", publication.status)
-        write_npy(folder / "checksums.npy", publication.checksums)
-        for name, array in publication.targets.items():
-            write_npy(folder / f"{name}.npy", array)
-        write_parquet(folder / "samples.parquet", publication.samples)
-        if publication.dropped is not None:
-            write_parquet(folder / "dropped.parquet", publication.dropped)
-        files = ["status.npy", "checksums.npy", *(f"{name}.npy" for name in publication.targets), "samples.parquet"]
-        files += ["dropped.parquet"] if publication.dropped is not None else []
-        digests = {name: digest_of(file_blocks(folder / name)) for name in files}
-        write_text(folder / "store.json", replace(publication.description, digests=digests).to_text())
+        write_folder(folder, publication)
 
 
-def open_published(path: Path) -> Opened:
-    """Open a store folder.
+def write_folder(folder: Path, publication: Publication, *others: str) -> None:
+    """Write the files of a store folder beside the one of its pixels, store.json last, each with fsync.
+
+    Args:
+        folder: the partial folder.
+        publication: the contents of the files.
+        others: names of further files in the folder that store.json shall have digests of.
+
+    Raises:
+        OSError: the volume is full or failed.
+    """
+    arrays: dict[str, npt.NDArray[Any]] = {"status": publication.status, "checksums": publication.checksums}
+    arrays.update(publication.targets)
+    for name, array in arrays.items():
+        write_npy(folder / f"{name}.npy", array)
+    tables = {"samples": publication.samples, "dropped": publication.dropped}
+    tables = {name: table for name, table in tables.items() if table is not None}
+    for name, table in tables.items():
+        write_parquet(folder / f"{name}.parquet", table)
+    files = [*(f"{name}.npy" for name in arrays), *(f"{name}.parquet" for name in tables), *others]
+    digests = {name: digest_of(file_blocks(folder / name)) for name in files}
+    write_text(folder / JSON_ENTRY, replace(publication.description, digests=digests).to_text())
+
+
+def open_folder(path: Path, medium: Medium) -> Opened:
+    """Open a store folder of a medium that keeps everything but the pixels as the .npy medium does.
 
     Raises:
         FormatError: it is no store, or damaged, cut short, or newer than this arraystore.
     """
-    if not (path / "store.json").is_file():
-        raise FormatError(f"{path} is not a store: it has no store.json", source=str(path))
-    description = Description.from_json(read_json(path / "store.json"), str(path / "store.json"))
-    slots = npy_slots(path / "images.npy")
+    if not (path / JSON_ENTRY).is_file():
+        raise FormatError(f"{path} is not a store: it has no {JSON_ENTRY}", source=str(path))
+    description = Description.from_json(read_json(path / JSON_ENTRY), str(path / JSON_ENTRY))
+    slots = medium.slot_file(path / medium.pixels)
     expected = (description.count, *description.shape)
     if slots.shape != expected:
         raise FormatError(
-            f"{path / 'images.npy'} has shape {slots.shape}, store.json says {expected}", source=str(path)
+            f"{path / medium.pixels} has shape {slots.shape}, store.json says {expected}", source=str(path)
         )
     rows = description.count
     array = SlotArray(
@@ -90,7 +95,7 @@ def open_published(path: Path) -> Opened:
         read_npy(path / "checksums.npy", rows),
         {name: read_npy(path / f"{name}.npy", rows) for name in description.targets},
     )
-    return Opened("npy", path, array, description, load_table=partial(_read_table, path))
+    return Opened(medium.name, path, array, description, load_table=partial(_read_table, path))
 
 
 def _read_table(path: Path, name: str) -> pa.Table | None:
@@ -98,9 +103,14 @@ def _read_table(path: Path, name: str) -> pa.Table | None:
     return None if name == "dropped" and not file.exists() else read_parquet(file)
 
 
-class _FolderContents:
-    """The files of a folder."""
+class FolderContents:
+    """The files of a store folder; the base for other media that are folders.
 
+    Attributes:
+        pixels: the name of the file of the slots, which has no digest.
+    """
+
+    pixels = "images.npy"
     status, checksums = "status.npy", "checksums.npy"
     has_digests = True
 
@@ -108,8 +118,8 @@ class _FolderContents:
         self._path = path
         self.place = str(path)
 
-    def where(self, part: str) -> str:
-        return str(self._path / part)
+    def where(self, entry: str) -> str:
+        return str(self._path / entry)
 
     def text(self) -> bytes:
         path = self._path / JSON_ENTRY
@@ -123,43 +133,44 @@ class _FolderContents:
 
     def present(self) -> list[str]:
         with reading(str(self._path)):
-            return sorted(path.name for path in self._path.iterdir() if path.name not in (JSON_ENTRY, _IMAGES))
+            return sorted(path.name for path in self._path.iterdir() if path.name not in (JSON_ENTRY, self.pixels))
 
     def needed(self, targets: Iterable[str]) -> list[str]:
         return [self.status, self.checksums, *map(self.target, targets), "samples.parquet"]
 
-    def is_ours(self, part: str) -> bool:
-        return part == "dropped.parquet"
+    def is_ours(self, entry: str) -> bool:
+        return entry == "dropped.parquet"
 
     def target(self, name: str) -> str:
         return f"{name}.npy"
 
-    def column(self, name: str) -> str:  # noqa: ARG002 - all columns are in one file
+    def column(self, name: str) -> str:
+        del name  # all columns are in one file
         return "samples.parquet"
 
-    def size(self, part: str) -> int:
-        with reading(self.where(part)):
-            if not (self._path / part).is_file():
-                raise FormatError(f"{self.where(part)} is not a regular file", source=self.where(part))
-            return (self._path / part).stat().st_size
+    def size(self, entry: str) -> int:
+        with reading(self.where(entry)):
+            if not (self._path / entry).is_file():
+                raise FormatError(f"{self.where(entry)} is not a regular file", source=self.where(entry))
+            return (self._path / entry).stat().st_size
 
-    def blocks(self, part: str) -> Iterator[bytes | memoryview]:
-        with reading(self.where(part)):
-            yield from file_blocks(self._path / part)
+    def blocks(self, entry: str) -> Iterator[bytes | memoryview]:
+        with reading(self.where(entry)):
+            yield from file_blocks(self._path / entry)
 
-    def form(self, part: str) -> tuple[str, tuple[int, ...]]:
-        size = self.size(part)
-        dtype, shape, fortran, offset = npy_form(self._path / part)
+    def form(self, entry: str) -> tuple[str, tuple[int, ...]]:
+        size = self.size(entry)
+        dtype, shape, fortran, offset = npy_form(self._path / entry)
         expected = offset + math.prod(shape) * dtype.itemsize
         if size != expected or fortran or dtype.hasobject:
             raise FormatError(
-                f"{self.where(part)} is {size:,} bytes long, by its own header it should be {expected:,}",
-                source=self.where(part),
+                f"{self.where(entry)} is {size:,} bytes long, by its own header it should be {expected:,}",
+                source=self.where(entry),
             )
         return dtype.str, shape
 
-    def array(self, part: str) -> npt.NDArray[Any]:
-        with reading(self.where(part)), (self._path / part).open("rb") as file:
+    def array(self, entry: str) -> npt.NDArray[Any]:
+        with reading(self.where(entry)), (self._path / entry).open("rb") as file:
             array: npt.NDArray[Any] = np.load(file, allow_pickle=False)
             return array
 
@@ -179,7 +190,7 @@ class _FolderContents:
         return (self._path / "dropped.parquet").is_file()
 
     def slots(self, shape: tuple[int, ...] | None) -> tuple[SlotPixels, list[str]]:
-        path = self._path / _IMAGES
+        path = self._path / self.pixels
         if not path.is_file():
             raise FormatError(f"{path} is missing", source=str(path))
         with reading(str(path)):
@@ -195,4 +206,20 @@ class _FolderContents:
         return slots, faults
 
 
-contents_of, draft, slot_file = _FolderContents, NpyDraft, npy_slots
+def _open(path: Path) -> Opened:
+    return open_folder(path, NPY)
+
+
+NPY = Medium(
+    name="npy",
+    label=".npy folder",
+    pixels=FolderContents.pixels,
+    is_folder=True,
+    names=("store.json", "status.npy", "checksums.npy", "samples.parquet", "dropped.parquet"),
+    head_bytes=PIXELS_OFFSET,
+    text_bytes=4,
+    open=_open,
+    contents=FolderContents,
+    slot_file=npy_slots,
+    draft=_Draft,
+)

@@ -1,4 +1,4 @@
-"""Open a store, or begin one, whatever its medium."""
+"""Open or begin a store on any medium. RAM, which has no path, is the one medium outside the table."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from arraystore._format.contents import Contents
+from arraystore._format.description import Description
 from arraystore._format.files import read_json
-from arraystore._format.ledger import read_ledger, sealed
+from arraystore._format.ledger import claimed_rows, read_ledger
 from arraystore._format.slot_file import SlotFile
-from arraystore._format.specification import EMPTY, Description
-from arraystore._stores.draft import BuildKey, Draft
-from arraystore._stores.media import medium_at, medium_of, pixel_file
-from arraystore._stores.opened import Opened
+from arraystore._format.specification import EMPTY
+from arraystore._stores.media import medium_at, medium_of
+from arraystore._stores.medium import BuildKey, Draft, Medium, Opened
 from arraystore._stores.partial import LEDGER, PLAN, finish_published, partial_of
 from arraystore._stores.ram import MemoryContents, MemoryDraft
 from arraystore._stores.slot_array import SlotArray, file_identity
-from arraystore.errors import FormatError, SpecError, StoreError
+from arraystore.errors import FormatError, Kind, SpecError, StoreError
 from arraystore.spec import ImageSpec
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["contents_of", "draft_for", "finished", "open_store", "open_unfinished", "slot_file_of"]
+__all__ = ["contents_of", "draft_for", "finished", "open_store", "slot_file_of"]
 
-_TRIES = 100
+_OPEN_TRIES = 100
 
 
 def draft_for(
     target: str | os.PathLike[str] | None, key: BuildKey, *, overwrite: bool = False, fresh: bool = False
 ) -> Draft:
-    """Reserve everything that a build needs, or take up what an earlier call left.
+    """Begin a store: reserve its slots, or take up the unfinished build that an earlier call left.
 
     Args:
         target: where the store will be; None for RAM.
-        key: what will be built.
+        key: the build.
         overwrite: True replaces a store that has the target's name, once the new one is finished.
-        fresh: True discards what an unfinished build left.
+        fresh: True discards an unfinished build.
 
     Raises:
         StoreExistsError: the target has its name already.
@@ -50,11 +50,12 @@ def draft_for(
     if target is None:
         return MemoryDraft(key)
     path = Path(target).absolute()  # a relative path must not move with the working folder
-    return medium_of(path).load().draft(path, key, overwrite=overwrite, fresh=fresh)
+    medium = medium_of(path)
+    return medium.draft(medium, path, key, overwrite=overwrite, fresh=fresh)
 
 
 def finished(target: str | os.PathLike[str] | None, key: BuildKey) -> Opened | None:
-    """Return the store that a killed call with this key had published but not tidied up, or None.
+    """Return the store of a call with this key that was killed after it had given the store its name; otherwise None.
 
     Raises:
         StoreError: that call is still running.
@@ -63,7 +64,7 @@ def finished(target: str | os.PathLike[str] | None, key: BuildKey) -> Opened | N
     if target is None or not os.path.lexists(target):
         return None
     path = Path(target).absolute()
-    return open_store(path) if finish_published(path, key) else None
+    return open_store(path) if finish_published(path, key, medium_of(path)) else None
 
 
 def slot_file_of(path: Path) -> SlotFile:
@@ -72,24 +73,20 @@ def slot_file_of(path: Path) -> SlotFile:
     Raises:
         FormatError: there is no store at the path, or its slots cannot be mapped.
     """
-    medium = medium_at(path)
-    if medium is None:
-        raise _no_store(path)
-    return medium.load().slot_file(pixel_file(path, medium))
+    medium = _medium_at(path)
+    return medium.slot_file(medium.pixel_file(path))
 
 
 def contents_of(store: Opened | Path) -> Contents:
-    """Return what a store holds, for `arraystore.verify`: of one in memory, or of the folder or file at a path.
+    """Return the contents of a store, for `arraystore.verify`.
+
+    Args:
+        store: a store in memory, or the path of a store on disk.
 
     Raises:
         FormatError: there is nothing at the path.
     """
-    if isinstance(store, Opened):
-        return MemoryContents(store)
-    medium = medium_at(store)
-    if medium is None:
-        raise _no_store(store)
-    return medium.load().contents_of(store)
+    return MemoryContents(store) if isinstance(store, Opened) else _medium_at(store).contents(store)
 
 
 def open_store(path: str | os.PathLike[str], *, partial: bool = False) -> Opened:
@@ -97,56 +94,49 @@ def open_store(path: str | os.PathLike[str], *, partial: bool = False) -> Opened
 
     Args:
         path: a store folder or an HDF5 file made by `arraystore.build`.
-        partial: True opens the store that is being built for this path, if there is one; see `open_unfinished`.
+        partial: True opens the unfinished build of this path, if there is one, running or interrupted. Slots that are
+            claimed at this moment have a status; the others have status 0, and their pixels may be anything. There are
+            no targets and no samples yet. Nothing is written, and no build is disturbed.
 
     Returns:
         The store; its arrays are read-only mappings that stay valid as long as they are referenced.
 
     Raises:
         FormatError: there is no store at the path, or it is damaged, cut short, or newer than this arraystore.
-        OSError: it cannot be read.
+        OSError: the store cannot be read.
     """
     path = Path(path).absolute()
     unfinished = partial_of(path)
     if partial and unfinished.is_dir():
-        return open_unfinished(unfinished)
-    for _ in range(_TRIES):
+        return _open_unfinished(unfinished, medium_of(path))
+    for _ in range(_OPEN_TRIES):
         before = file_identity(path)
         try:
-            opened = _open_published(path)
+            opened = _medium_at(path).open(path)
         except (FormatError, OSError):
             if file_identity(path) == before:
                 raise
             continue
-        # A store is read by its name, many times. If another one took the name meanwhile, the parts do not belong
-        # together.
+        # Opening a store opens its name several times. If another store took the name meanwhile, the files that were
+        # read do not belong together.
         if file_identity(path) == before:
             return opened
     raise FormatError(f"{path} is replaced again and again: open it when that has ended", source=str(path))
 
 
-def open_unfinished(folder: Path) -> Opened:
-    """Open the partial folder of a build, running or interrupted. Nothing is written, and no build is disturbed.
-
-    Slots that are claimed at this moment have a status. The others have status 0, and their pixels may be anything.
-    There are no targets and no samples yet.
-
-    Raises:
-        FormatError: the folder is damaged, or the build has not begun, or its target has its name by now.
-    """
-    medium = medium_at(folder, partial=True) or medium_of(folder)
+def _open_unfinished(folder: Path, medium: Medium) -> Opened:
     try:
         key = read_json(folder / PLAN)
         count, spec = int(key["count"]), ImageSpec.from_dict(key["spec"])
-        slots = medium.load().slot_file(folder / medium.pixels)
+        slots = medium.slot_file(folder / medium.pixels)
         ledger = read_ledger(folder / LEDGER, count, spec.channels)
         images = slots.map()
     except (OSError, KeyError, TypeError, ValueError, SpecError) as error:
         raise FormatError(f"{folder} is no unfinished build that can be read: {error}", source=str(folder)) from error
     if slots.shape != (count, *spec.slot_shape):
-        # Rows are being dropped, or the header is damaged: either way plan and pixels speak of different slots.
+        # Rows are being dropped, or the header is damaged.
         raise FormatError(f"{folder}: the pixels are of {slots.shape}, its plan says otherwise", source=str(folder))
-    claimed = sealed(ledger)
+    claimed = claimed_rows(ledger)
     status = np.where(claimed, ledger["status"], EMPTY).astype(np.uint8)
     checksums = np.where(claimed, ledger["checksum"], 0).astype(np.uint64)
     return Opened(
@@ -158,21 +148,17 @@ def open_unfinished(folder: Path) -> Opened:
     )
 
 
-def _open_published(path: Path) -> Opened:
+def _medium_at(path: Path) -> Medium:
     medium = medium_at(path)
-    if medium is None:
-        raise _no_store(path)
-    return medium.load().open_published(path)
-
-
-def _no_store(path: Path) -> FormatError:
-    """Return the error that says that nothing is there, or only an unfinished build."""
+    if medium is not None:
+        return medium
     partial = partial_of(path)
     if not partial.is_dir():
-        return FormatError(f"there is no store at {path}", source=str(path))
-    return FormatError(
+        raise FormatError(f"there is no store at {path}", source=str(path), kind=Kind.MISSING)
+    raise FormatError(
         f"there is no store at {path}, but {partial} is an unfinished build",
         source=str(path),
+        kind=Kind.MISSING,
         advice="call build again to finish it",
     )
 

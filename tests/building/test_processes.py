@@ -23,8 +23,9 @@ from support.store_contract import assert_equal, build
 
 import arraystore
 from arraystore import BadImage, BadImagesError, Progress, Store, StoreError
-from arraystore._building import crew as crew_module
+from arraystore._building import pool as pool_module
 from arraystore._building import processes as processes_module
+from arraystore.errors import Kind, Option
 
 ROOT = Path(__file__).resolve().parents[2]
 KILLED = "killed by SIGKILL, as when memory runs out"
@@ -76,6 +77,7 @@ HARM = {
     b"#surprise": lambda: fail(ZeroDivisionError("surprise")),
     b"#sealed": lambda: fail(Sealed("surprise", 2)),
     b"#slow": lambda: count(lambda: time.sleep(0.1)),
+    b"#slower": lambda: count(lambda: time.sleep(0.4)),
 }
 original = module.decode_into
 
@@ -194,7 +196,7 @@ def test_a_script_needs_no_guard_and_any_thread_may_build(photos: Path, tmp_path
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
     )
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
@@ -218,8 +220,11 @@ def test_a_script_needs_no_guard_and_any_thread_may_build(photos: Path, tmp_path
 def test_a_worker_that_is_hit_costs_nothing_but_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, done: int, name: str | None
 ) -> None:
-    monkeypatch.setattr(processes_module, "START_S", 4.0)
     source = data(300)
+    if number == signal.SIGSTOP and not done:  # a worker that has not started yet is only replaced after this limit
+        began_s = time.monotonic()
+        build(source[:2], processes=True)
+        monkeypatch.setattr(processes_module, "START_LIMIT_S", 5 + 4 * (time.monotonic() - began_s))
     hit: list[int] = []
 
     def strike() -> None:
@@ -235,7 +240,7 @@ def test_a_worker_that_is_hit_costs_nothing_but_time(
             else:  # no worker has been started yet
                 soon.start()
 
-    store = build(source, name and tmp_path / name, processes=True, timeout_s=1, progress=progress)
+    store = build(source, name and tmp_path / name, processes=True, timeout_s=2, progress=progress)
     assert len(hit) == 1
     assert_equal(build(source), store)
 
@@ -282,24 +287,22 @@ def test_a_later_call_tries_again_what_no_worker_could_fill(first: Callable[[str
 @pytest.mark.parametrize(("mark", "count"), [(b"#hang", 3), (b"#stop", 200)])
 def test_an_image_that_takes_too_long_is_a_bad_one(tmp_path: Path, mark: bytes, count: int) -> None:
     slot = count // 2
-    reason = "reading and decoding it took longer than 0.6 s, twice; if that is right, raise timeout_s"
-    began_s = time.monotonic()
-    check(data(count, {slot: mark}), tmp_path / "x", {slot: reason}, timeout_s=0.6)
-    assert time.monotonic() - began_s < 10
+    reason = "reading and decoding it took longer than 1.5 s, twice; if that is right, raise timeout_s"
+    check(data(count, {slot: mark}), tmp_path / "x", {slot: reason}, timeout_s=1.5)
     assert (tmp_path / "flag").read_bytes() == b"..", "it was not tried twice"
 
 
 @pytest.mark.usefixtures("harmful")
 @pytest.mark.parametrize(("mark", "count"), [(b"#die once", 200), (b"#hang once", 2)])
 def test_what_goes_well_at_the_second_try_is_a_good_image(tmp_path: Path, mark: bytes, count: int) -> None:
-    check(data(count, {1: mark}), tmp_path / "x", {}, timeout_s=0.6)
+    check(data(count, {1: mark}), tmp_path / "x", {}, timeout_s=2)
     assert (tmp_path / "flag").exists()
 
 
 @pytest.mark.usefixtures("harmful")
 def test_slow_images_are_not_late_together(tmp_path: Path) -> None:
     """A run of 8 takes longer than the limit, each of its images does not."""
-    check(data(128, dict.fromkeys(range(12), b"#slow")), tmp_path / "x", {}, timeout_s=0.5)
+    check(data(128, dict.fromkeys(range(12), b"#slower")), tmp_path / "x", {}, timeout_s=2)
     assert (tmp_path / "flag").read_bytes() == b"." * 12, "one was tried twice"
 
 
@@ -321,7 +324,7 @@ def test_a_message_that_is_half_sent_holds_nobody_up(first: Callable[[str], None
         "module._send = half\n"
     )
     source = data(60)
-    assert_equal(build(source, size=200), build(source, size=200, processes=True, timeout_s=1))
+    assert_equal(build(source, size=200), build(source, size=200, processes=True, timeout_s=2))
 
 
 @pytest.mark.usefixtures("harmful")
@@ -332,7 +335,7 @@ def test_a_volume_that_fails_is_not_the_images_fault(tmp_path: Path) -> None:
     file = tmp_path / "x.partial" / "images.npy"
     message = re.fullmatch(
         f"the volume of {re.escape(str(file))} failed or is full: a worker process was killed by SIGBUS when it wrote "
-        r"slots (\d+) to (\d+)\. Mend it, or free some space; what was done is kept, and the same call goes on from "
+        r"slots (\d+) to (\d+)\. Mend it, or free some space; what was done is kept, and the same call continues from "
         "there",
         str(caught.value),
     )
@@ -348,7 +351,7 @@ from support import images
 files = [images.jpeg(images.photo(40, 60)) + b"#slow" for _ in range(60)]
 def progress(now):
     print(now.done, flush=True)
-arraystore.build(files, sys.argv[1], size=16, processes=True, workers=2, timeout_s=0.7, progress=progress)
+arraystore.build(files, sys.argv[1], size=16, processes=True, workers=2, timeout_s=2, progress=progress)
 """
 
 
@@ -367,13 +370,13 @@ def test_a_build_that_is_stopped_as_a_whole_blames_no_worker(tmp_path: Path) -> 
             pass
         before = workers(parent.pid)
         os.killpg(parent.pid, signal.SIGSTOP)
-        time.sleep(1.2)
+        time.sleep(3)  # longer than any image may take
         os.killpg(parent.pid, signal.SIGCONT)
         while int(parent.stdout.readline()) < 40:
             pass
         assert workers(parent.pid) == before
         assert len(before) == 2
-        parent.communicate(timeout=30)
+        parent.communicate(timeout=100)
         assert parent.returncode == 0
     finally:
         parent.kill()
@@ -415,7 +418,7 @@ def test_sources_that_cannot_be_sent_are_told(tmp_path: Path) -> None:
         build(source, tmp_path / "x", processes=True)
 
 
-START = "what they printed, or build with threads. What was done is kept; the same call goes on from there"
+START = "what they printed, or build with threads. What was done is kept; the same call continues from there"
 
 
 @pytest.mark.parametrize(
@@ -437,7 +440,7 @@ def test_workers_that_cannot_start_are_an_error(
     how: str,
 ) -> None:
     first(text)
-    monkeypatch.setattr(processes_module, "START_S", 0.5 if "0.5" in how else 60)
+    monkeypatch.setattr(processes_module, "START_LIMIT_S", 0.5 if "0.5" in how else 60)
     with pytest.raises(StoreError) as caught:
         build(data(30), tmp_path / "x", processes=True)
     expected = f"worker processes cannot start, 3 ended before they began ({how}); see {START}"
@@ -463,19 +466,19 @@ def test_an_interpreter_that_is_not_there_is_told(tmp_path: Path, monkeypatch: p
 @pytest.mark.usefixtures("harmful")
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
 def test_an_interruption_ends_all_workers_at_once(tmp_path: Path, error: type[BaseException]) -> None:
-    raised_s: list[float] = []
+    reported: list[int] = []
 
     def interrupt(now: Progress) -> None:
+        reported.append(now.done)
         if now.done >= 20:
             assert len(workers()) == 2
             assert all(blocked(pid) >> signal.SIGINT - 1 & 1 for pid in workers())  # a Ctrl-C is this process's alone
-            raised_s.append(time.monotonic())
             raise error
 
     source = data(200, {2: b"#hang"})
     with pytest.raises(error):
         build(source, tmp_path / "x", processes=True, progress=interrupt)
-    assert time.monotonic() - raised_s[0] < 2
+    assert reported[-1] < 200  # and the image that hangs, for 1,000 s, has held nobody up
     assert workers() == []
 
 
@@ -515,7 +518,7 @@ def test_workers_end_with_a_parent_that_is_killed(photos: Path, tmp_path: Path) 
         assert len(started) == 2
         parent.kill()
         parent.wait()
-        deadline_s = time.monotonic() + 6
+        deadline_s = time.monotonic() + 60
         while any(is_worker(pid) for pid in started):
             assert time.monotonic() < deadline_s
             time.sleep(0.05)
@@ -531,20 +534,19 @@ def is_worker(pid: int) -> bool:
         return False
 
 
-# --- executors that break or stall -----------------------------------------------------------------------------------
+# --- executors that stall --------------------------------------------------------------------------------------------
+
+INSTEAD = (
+    " A store on disk keeps what was done, and the next call continues from there: shut the executor down and pass "
+    "processes=True in its place, which replaces workers that crash or hang"
+)
 
 
-@pytest.fixture
-def pool() -> Iterator[ProcessPoolExecutor]:
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
-        yield pool
-
-
-def test_an_executor_that_stalls_is_replaced(
-    pool: ProcessPoolExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_an_executor_that_stalls_is_an_error_and_its_processes_are_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(crew_module, "START_S", 0.5)
-    monkeypatch.setattr(crew_module, "_TURN_S", 0.2)
+    monkeypatch.setattr(pool_module, "_CLOSE_LIMIT_S", 0.1)
+    source = data(300)
     stopped: list[int] = []
 
     def stop(now: Progress) -> None:
@@ -553,18 +555,27 @@ def test_an_executor_that_stalls_is_replaced(
             stopped.extend(pool._processes)
             for pid in stopped:
                 os.kill(pid, signal.SIGSTOP)
+            monkeypatch.setattr(pool_module, "START_LIMIT_S", 0.5)  # only now, when nothing can be done in time
 
-    source = data(300)
-    list(pool.map(abs, range(10)))  # it has started
-    store = build(source, tmp_path / "x", executor=pool, timeout_s=0.1, progress=stop)
-    assert_equal(build(source), store)
-    assert len(stopped) == 2
-    assert not [pid for pid in stopped if Path(f"/proc/{pid}").exists()]
-    (record,) = caplog.records
-    assert record.getMessage() == (
-        "the executor broke or stalled (the executor has finished no run in 2.1 s); worker processes of the build's "
-        "own go on"
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        try:
+            with pytest.raises(StoreError) as caught:
+                build(source, tmp_path / "x", executor=pool, timeout_s=0.1, progress=stop)
+            assert len(stopped) == 2
+            assert all(Path(f"/proc/{pid}").exists() for pid in stopped)
+        finally:
+            for pid in stopped:
+                os.kill(pid, signal.SIGCONT)
+        assert pool.submit(abs, -1).result() == 1  # it was not shut down
+    assert str(caught.value) == (
+        "the executor has finished no run in 2.1 s, which is timeout_s = 0.1 for each slot of a run, and time to "
+        f"start: its workers hang.{INSTEAD}"
     )
+    assert (caught.value.kind, caught.value.options) == (Kind.TOO_SLOW, (Option("processes"),))
+    seen: list[int] = []
+    store = build(source, tmp_path / "x", processes=True, progress=lambda now: seen.append(now.done))
+    assert seen[0] >= 50
+    assert_equal(build(source), store)
 
 
 class Idle(Executor):
@@ -575,29 +586,7 @@ class Idle(Executor):
         return Future()
 
 
-def test_a_stall_of_an_executor_that_cannot_be_ended_is_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(crew_module, "START_S", 0.5)
-    monkeypatch.setattr(crew_module, "_TURN_S", 0.2)
-    with pytest.raises(StoreError) as caught:
+def test_an_executor_that_does_nothing_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "START_LIMIT_S", 0.5)
+    with pytest.raises(StoreError, match=r"^the executor has finished no run in 0.9 s"):
         build(data(64), tmp_path / "x", executor=Idle(), timeout_s=0.1)
-    assert str(caught.value) == (
-        "the executor has finished no run in 0.9 s, which is timeout_s = 0.1 for each slot of a run, and time to "
-        "start: its workers hang. What was done is kept; the same call goes on from there"
-    )
-
-
-def test_what_an_executor_has_broken_with_goes_on_under_the_same_limits(
-    pool: ProcessPoolExecutor, tmp_path: Path, harmful: None
-) -> None:
-    del harmful
-    marks = {30: b"#crash", 60: b"#hang"}
-    bad = {
-        30: "the worker process that decoded it died twice (killed by SIGSEGV)",
-        60: "reading and decoding it took longer than 0.6 s, twice; if that is right, raise timeout_s",
-    }
-    store = build(data(100, marks), tmp_path / "x", executor=pool, bad="keep", timeout_s=0.6)
-    assert {image.slot: image.reason for image in store.bad()} == bad
-    good = [slot for slot in range(100) if slot not in bad]
-    np.testing.assert_array_equal(store.images[good], build(data(100)).images[good])

@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 
 import arraystore
 from arraystore import FormatError, ImageSpec, Store
+from arraystore._format.description import Description, text_digest
 from arraystore._format.files import fsync_path, read_json, write_json
 from arraystore._format.ledger import ledger_dtype
 from arraystore._format.slot_file import PIXELS_OFFSET, SlotFile, npy_header, npy_slots, read_npy, write_npy
-from arraystore._format.specification import FORMAT_VERSION, Description, seal_of
+from arraystore._format.specification import FORMAT_VERSION
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "v1.store"
 
@@ -317,8 +318,8 @@ def test_digests_round_trip_and_the_text_ends_with_its_own() -> None:
     members = json.loads(text)
     assert Description.from_json(members, "x") == description
     assert list(members)[-2:] == ["digests", "digest"]
-    assert seal_of(text.encode(), members["digest"]) == members["digest"]
-    assert seal_of(text.replace('"count": 9', '"count": 8').encode(), members["digest"]) != members["digest"]
+    assert text_digest(text.encode(), members["digest"]) == members["digest"]
+    assert text_digest(text.replace('"count": 9', '"count": 8').encode(), members["digest"]) != members["digest"]
     assert json.loads(DESCRIPTION.to_text()) == json.loads(json.dumps(DESCRIPTION.to_json()))
     assert "digest" not in DESCRIPTION.to_json()
 

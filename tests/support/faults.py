@@ -24,7 +24,7 @@ import arraystore
 from arraystore import Store
 from arraystore._building import checkpoint, fill
 from arraystore._format.files import read_json
-from arraystore._format.ledger import read_ledger, sealed
+from arraystore._format.ledger import claimed_rows, read_ledger
 from arraystore._format.specification import STORED
 from arraystore._stores import partial
 from support.store_contract import build, plain
@@ -45,12 +45,12 @@ class Fork:
         channel.settimeout(LIMIT_S)
         self._messages = channel.makefile("rb")
         self._channel = channel
-        self.pid: int = pickle.load(self._messages)  # noqa: S301 - our own
+        self.pid: int = pickle.load(self._messages)
 
     def result(self) -> Any:
         """Wait for what the function returns, or raise what it raised."""
         try:
-            returned, value = pickle.load(self._messages)  # noqa: S301 - our own
+            returned, value = pickle.load(self._messages)
         except (EOFError, ConnectionResetError) as error:
             raise KilledError from error
         finally:
@@ -79,7 +79,7 @@ class Fork:
         self._messages.close()
         self._channel.close()
 
-    def gone(self, limit_s: float = 10.0) -> None:
+    def gone(self, limit_s: float = LIMIT_S) -> None:
         """Wait until no process of the group is left."""
         deadline_s = time.monotonic() + limit_s
         with suppress(ProcessLookupError):
@@ -102,7 +102,7 @@ class Nursery:
         path = f"{ROOT}:{ROOT / 'tests'}"
         with theirs:
             self._process = subprocess.Popen(
-                [*prefix, sys.executable, "-c", "import faults; faults.serve()"],
+                [*prefix, sys.executable, "-c", "from support import faults; faults.serve()"],
                 env=os.environ | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"} | environment,
                 stdin=theirs,
             )
@@ -113,8 +113,7 @@ class Nursery:
         ours, theirs = socket.socketpair()
         with theirs:
             socket.send_fds(self._socket, [b"!"], [theirs.fileno()])
-        module = Path(function.__code__.co_filename).stem
-        ours.sendall(pickle.dumps((module, function.__name__, args, options)))
+        ours.sendall(pickle.dumps((function.__module__, function.__name__, args, options)))
         fork = Fork(ours)
         self._forks.append(fork)
         return fork
@@ -138,7 +137,7 @@ def serve() -> None:
         "h5py",
         "pyarrow.parquet",
         "pytest",
-        "images",
+        "support.images",
     ):
         importlib.import_module(name)
     become_subreaper = 36  # orphans of a fork come to this process, where nobody has to wait for them
@@ -163,7 +162,7 @@ def _run(channel: socket.socket) -> None:
     os.setsid()
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     with channel.makefile("rwb") as messages:
-        module, name, args, options = pickle.load(messages)  # noqa: S301 - our own
+        module, name, args, options = pickle.load(messages)
         function = getattr(importlib.import_module(module), name)
         pickle.dump(os.getpid(), messages)
         messages.flush()
@@ -190,7 +189,7 @@ def build_in_steps(source: Any, target: Path, *, die_at: int | None = None, **op
         die_at: the step before which the whole group is killed.
         options: see `arraystore.build`.
     """
-    checkpoint._INTERVAL_S = checkpoint._LOOK_S = 0.002
+    checkpoint._CLAIM_EVERY_S = checkpoint._WAIT_LIMIT_S = 0.002
     taken = 0
 
     def step() -> None:
@@ -256,7 +255,7 @@ def wrong_claims(target: Path, oracle: Store) -> list[int]:
     data, start, size = file.read_bytes(), PIXELS[file.name], oracle.spec.slot_bytes
     rows = read_ledger(folder / "ledger.npy", len(oracle), oracle.spec.channels)
     wrong = []
-    for slot in np.flatnonzero(sealed(rows)).tolist():
+    for slot in np.flatnonzero(claimed_rows(rows)).tolist():
         found = data[start + slot * size : start + (slot + 1) * size]
         whole = xxhash.xxh3_64_intdigest(found) == rows["checksum"][slot] and found == oracle.images[slot].tobytes()
         # What lies behind the end of the file is known to be lost.

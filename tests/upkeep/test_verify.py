@@ -31,9 +31,9 @@ from arraystore import BadImage, Progress, SpecError, Verification
 from arraystore._common.digests import digest_of, file_blocks
 from arraystore._format import checksums as checksums_module
 from arraystore._format.checksums import checksum_of_zeros
+from arraystore._format.description import Description
 from arraystore._format.files import read_json
 from arraystore._format.samples import write_parquet
-from arraystore._format.specification import Description
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "v1.store"

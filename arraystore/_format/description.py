@@ -1,0 +1,157 @@
+"""store.json: its members, how they are checked, and the digest of its own text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from arraystore._common.digests import digest_of
+from arraystore._format.specification import FORMAT_VERSION
+from arraystore.errors import FormatError, Kind, SpecError
+from arraystore.spec import ImageSpec
+
+__all__ = ["DIGITS", "Description", "text_digest", "with_digest"]
+
+DIGITS = 32
+_BLANK = "0" * DIGITS
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """The members of store.json; `arraystore._format.specification` specifies each."""
+
+    count: int
+    shape: tuple[int, ...]
+    spec: ImageSpec
+    targets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    manifest_digest: str = ""
+    root: str | None = None
+    failed: int = 0
+    writer: str = ""
+    origin: str | None = None
+    digests: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the members of store.json, except its own digest."""
+        head = {"format": "arraystore", "format_version": FORMAT_VERSION, "writer": self.writer}
+        rest = {key: value for key, value in asdict(self).items() if key not in ("writer", "spec", "digests")}
+        return head | rest | {"spec": self.spec.to_dict()} | ({"digests": dict(self.digests)} if self.digests else {})
+
+    def to_text(self) -> str:
+        """Return store.json; with digests, its last member is its own digest."""
+        return with_digest(self.to_json()) if self.digests else json.dumps(self.to_json(), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, members: Mapping[str, Any], source: str) -> Description:
+        """Read the members of store.json.
+
+        Raises:
+            FormatError: this is no store, or a newer one, or a member is missing or invalid.
+        """
+        if members.get("format") != "arraystore":
+            raise FormatError(f"{source} does not describe an arraystore store", source=source)
+        version = members.get("format_version")
+        if version != FORMAT_VERSION:
+            raise FormatError(
+                f"{source} has format version {version!r}, this arraystore reads {FORMAT_VERSION}",
+                source=source,
+                kind=Kind.UNSUPPORTED,
+                advice="upgrade with pip install -U arraystore",
+            )
+        for name, fits in _MEMBERS.items():
+            if name not in members or not fits(members[name]):
+                what = f"{name} is {members[name]!r:.200}" if name in members else f"it has no {name}"
+                raise _damaged(source, what)
+        for name, fits in _OPTIONAL.items():
+            if name in members and not fits(members[name]):
+                raise _damaged(source, f"{name} is {members[name]!r:.200}")
+        try:
+            spec = ImageSpec.from_dict(members["spec"])
+        except (SpecError, TypeError) as error:
+            raise _damaged(source, str(error)) from error
+        description = cls(
+            count=members["count"],
+            shape=tuple(members["shape"]),
+            spec=spec,
+            targets=members["targets"],
+            classes={key: tuple(names) for key, names in members["classes"].items()},
+            mean=tuple(members["mean"]),
+            std=tuple(members["std"]),
+            manifest_digest=members["manifest_digest"],
+            root=members["root"],
+            failed=members["failed"],
+            writer=members["writer"],
+            origin=members.get("origin"),
+            digests=members.get("digests", {}),
+        )
+        if description.shape != spec.slot_shape:
+            raise _damaged(source, f"shape {description.shape} is not that of the spec's slots, {spec.slot_shape}")
+        return description
+
+
+def _damaged(source: str, what: str) -> FormatError:
+    message = f"{source} is damaged: {what}"
+    return FormatError(message, source=source, kind=Kind.DAMAGED, advice="build the store again")
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_list(value: object, kinds: type | tuple[type, ...]) -> bool:
+    return isinstance(value, list | tuple) and all(
+        isinstance(item, kinds) and not isinstance(item, bool) for item in value
+    )
+
+
+def _is_form(value: object) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("dtype"), str) and _is_list(value.get("shape"), int)
+
+
+def _is_digest(value: object) -> bool:
+    return isinstance(value, str) and len(value) == DIGITS and set(value) <= set("0123456789abcdef")
+
+
+def _is_file_name(name: str) -> bool:
+    return bool(name) and not name.startswith(".") and not any(part in name for part in ("/", "\\", "\0"))
+
+
+# A damaged or hostile store.json must lead to a FormatError and to nothing else.
+_MEMBERS: dict[str, Callable[[Any], bool]] = {
+    "writer": lambda value: isinstance(value, str),
+    "count": _is_count,
+    "shape": lambda value: _is_list(value, int),
+    "spec": lambda value: isinstance(value, dict),
+    "targets": lambda value: (
+        isinstance(value, dict) and all(map(_is_file_name, value)) and all(map(_is_form, value.values()))
+    ),
+    "classes": lambda value: isinstance(value, dict) and all(_is_list(names, str) for names in value.values()),
+    "mean": lambda value: _is_list(value, (int, float)),
+    "std": lambda value: _is_list(value, (int, float)),
+    "manifest_digest": lambda value: isinstance(value, str),
+    "root": lambda value: value is None or isinstance(value, str),
+    "failed": _is_count,
+}
+_OPTIONAL: dict[str, Callable[[Any], bool]] = {
+    "digests": lambda value: isinstance(value, dict) and bool(value) and all(map(_is_digest, value.values())),
+    "digest": _is_digest,
+    "origin": lambda value: value is None or isinstance(value, str),
+}
+
+
+def with_digest(members: Mapping[str, Any]) -> str:
+    """Return JSON whose last member is ``digest``: the digest of the text itself, taken with zeros for its digits."""
+    text = json.dumps({**members, "digest": _BLANK}, indent=2) + "\n"
+    before, blank, after = text.rpartition(_BLANK)
+    return before + text_digest(text.encode(), blank) + after
+
+
+def text_digest(text: bytes, digest: str) -> str:
+    """Return the digest of a text in which the last occurrence of ``digest`` counts as zeros."""
+    before, _, after = text.rpartition(digest.encode())
+    return digest_of([before, _BLANK.encode(), after])

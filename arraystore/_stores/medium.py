@@ -1,0 +1,220 @@
+"""The contract of all media: what a medium offers, the data that it returns for an open store, and drafts to fill.
+
+To add a medium, write one module that makes a `Medium`, and name it in the table of `arraystore._stores.media`.
+`arraystore.testing` has the tests that it must pass. A medium whose slots lie in one local file needs no more for its
+drafts than a small subclass of `arraystore._stores.disk_draft.DiskDraft`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from arraystore._format.contents import Contents
+from arraystore._format.description import Description
+from arraystore._format.ledger import ledger_dtype
+from arraystore._format.publication import Publication
+from arraystore._format.slot_file import PAGE_BYTES, SlotFile
+from arraystore._stores.slot_array import SlotArray
+from arraystore.spec import ImageSpec
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["BuildKey", "Draft", "FilledRun", "Medium", "Opened", "needed_bytes"]
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Medium:
+    """One medium on disk: its names and sizes, and the four functions that everything else is done with.
+
+    Attributes:
+        name: the medium's name, as ``Store.medium`` has it.
+        label: the name of a store on this medium in tables.
+        pixels: the name of the file that holds the slots: in ``TARGET.partial/``, and in a store that is a folder.
+        is_folder: whether a store is a folder. Otherwise a store is the file of its slots.
+        suffixes: a target with one of these suffixes, in lower case, asks for this medium.
+        names: the other files that the medium writes into ``TARGET.partial/``; a `.npy` file of each target is known.
+        head_bytes: how many bytes precede the slots in their file.
+        text_bytes: how many bytes a text takes in a table, besides its letters.
+        open: opens a published store. It raises FormatError where the path holds no store, or a damaged one.
+        contents: returns the entries of a published store, for `arraystore.verify`.
+        slot_file: returns where the slots lie in their file. It raises FormatError where they cannot be mapped.
+        draft: begins a build, or takes up an unfinished one: ``draft(medium, target, key, overwrite=, fresh=)``.
+    """
+
+    name: str
+    label: str
+    pixels: str
+    is_folder: bool
+    suffixes: frozenset[str] = frozenset()
+    names: tuple[str, ...] = ()
+    head_bytes: int = 0
+    text_bytes: int = 0
+    open: Callable[[Path], Opened]
+    contents: Callable[[Path], Contents]
+    slot_file: Callable[[Path], SlotFile]
+    draft: Callable[..., Draft]
+
+    def pixel_file(self, path: Path) -> Path:
+        """Return the file that holds the slots of the published store at a path."""
+        return path / self.pixels if self.is_folder else path
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A store as its medium opened it: plain data. `Store` is the face that users get.
+
+    It pickles: mapped arrays are mapped again in the other process.
+
+    Attributes:
+        medium: the medium's name; ``"ram"`` for a store in memory.
+        path: the folder or file; None for RAM.
+        array: the slots with their status, checksums and targets.
+        description: the members of store.json.
+        load_table: reads the table ``"samples"`` or ``"dropped"``; None where the store has no table of that name.
+    """
+
+    medium: str
+    path: Path | None
+    array: SlotArray
+    description: Description
+    load_table: Callable[[str], pa.Table | None]
+
+
+@dataclass(frozen=True, slots=True)
+class BuildKey:
+    """What a build makes. Two calls with equal keys continue each other's work.
+
+    Attributes:
+        count: the number of slots.
+        spec: how images become slots.
+        manifest_digest: the digest of the manifest.
+        targets: the names of the targets, which become files.
+        decoders: the versions of the decoders. They are not compared, but images that failed with other versions are
+            tried again.
+    """
+
+    count: int
+    spec: ImageSpec
+    manifest_digest: str
+    targets: tuple[str, ...] = ()
+    decoders: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the members of plan.json."""
+        return {
+            "count": self.count,
+            "spec": self.spec.to_dict(),
+            "manifest_digest": self.manifest_digest,
+            "targets": list(self.targets),
+            "decoders": self.decoders,
+        }
+
+    def differences(self, other: Mapping[str, Any]) -> list[str]:
+        """Return how the members of another plan.json differ from this key, a phrase for each."""
+        mine = self.to_json()
+        del mine["decoders"]
+        return [f"{key} was {other.get(key)!r}, is now {mine[key]!r}" for key in mine if other.get(key) != mine[key]]
+
+
+def needed_bytes(count: int, spec: ImageSpec) -> int:
+    """Return the bytes on disk that pixels, status, checksums and the build's ledger take."""
+    return 3 * PAGE_BYTES + count * (spec.slot_bytes + 9 + ledger_dtype(spec.channels).itemsize)
+
+
+class Draft(Protocol):
+    """A store under construction: preallocated slots, and the ledger that says which of them are filled.
+
+    Attributes:
+        slots: uint8, (N, *slot_shape), writable. Threads of this process fill them if `file` is None or reserved.
+        settled: bool, (N,): the slots that an earlier call has claimed.
+        reasons: slot → why its source could not be stored.
+        same_decoders: whether the earlier call had the same versions of the decoders.
+    """
+
+    slots: Pixels
+    settled: npt.NDArray[np.bool_]
+    reasons: dict[int, str]
+    same_decoders: bool
+
+    @property
+    def ledger(self) -> npt.NDArray[np.void]:
+        """One row a slot (`arraystore._format.ledger.ledger_dtype`), as claimed so far; read-only."""
+
+    @property
+    def file(self) -> SlotFile | None:
+        """The file in which other processes map the slots; None where they must send the pixels back."""
+
+    def writing(self) -> AbstractContextManager[None]:
+        """Return a context for writing slots. It turns the error of a full volume into a SpaceError with advice.
+
+        Raises:
+            SpaceError: on leaving: the volume is full.
+        """
+
+    def write(self, start: int, pixels: Pixels) -> None:
+        """Copy pixels into the slots from ``start`` on.
+
+        Raises:
+            SpaceError: the volume is full.
+            OSError: the volume failed.
+        """
+
+    def claim(self, runs: list[FilledRun]) -> None:
+        """Make the pixels of finished runs durable, and then the ledger rows that claim them.
+
+        Raises:
+            SpaceError: the volume is full.
+            OSError: the volume failed.
+        """
+
+    def withdraw(self, slots: npt.NDArray[np.int64]) -> None:
+        """Durably end the claims on these slots, because they will be written again.
+
+        Raises:
+            OSError: the volume failed.
+        """
+
+    def shrink(self, count: int) -> None:
+        """Remove all slots from ``count`` on, none of which may be claimed; the pixels before them stay as they are.
+
+        Raises:
+            OSError: the volume failed.
+        """
+
+    def publish(self, publication: Publication) -> Opened:
+        """Make everything durable, give the store its name by one rename, and open it.
+
+        Raises:
+            SpaceError: the volume is full; finished work is kept.
+            OSError: the volume failed.
+        """
+
+    def close(self) -> None:
+        """Release the draft, and keep finished work for a later call with the same key; no effect after `publish`."""
+
+
+@dataclass(slots=True)
+class FilledRun:
+    """The result of filling a run, or a part of one.
+
+    Attributes:
+        start: the first slot.
+        rows: one ledger row a slot (`arraystore._format.ledger.ledger_dtype`).
+        reasons: slot → why its source could not be stored.
+        pixels: the slots, where the worker could not write them in place.
+    """
+
+    start: int
+    rows: npt.NDArray[np.void]
+    reasons: dict[int, str] = field(default_factory=dict)
+    pixels: Pixels | None = None
