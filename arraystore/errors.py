@@ -211,3 +211,7 @@ class ProfileError(ArraystoreError, RuntimeError):
 
 class MissingExtraError(ArraystoreError, ImportError):
     """An optional part is not installed; the message has the command that installs it."""
+
+
+for _name in __all__:  # reprs, pickles and tracebacks say arraystore.StoreError
+    globals()[_name].__module__ = "arraystore"

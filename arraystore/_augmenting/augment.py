@@ -24,6 +24,7 @@ from arraystore._augmenting.crops import (
 )
 from arraystore._augmenting.followers import FOLLOWERS, Follower
 from arraystore._common.checks import choice_of
+from arraystore._common.public import public
 from arraystore.errors import SpecError
 from arraystore.spec import Layout
 
@@ -37,6 +38,7 @@ _LEAST_STD = 1e-3  # gray levels; a channel with less is the same everywhere
 _DTYPES = {"uint8": np.uint8, "float32": np.float32, "float16": np.float16, "bfloat16": np.uint16}
 
 
+@public
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Augment:
     """How slots become the images of a batch.

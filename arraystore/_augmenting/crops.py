@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from arraystore._common.checks import is_whole, size_of
 from arraystore._common.keyed_random import hashed
+from arraystore._common.public import public
 from arraystore.errors import SpecError
 
 __all__ = [
@@ -66,6 +67,7 @@ class Chance:
         return (down * (rows + 1)).astype(np.int64), (across * (columns + 1)).astype(np.int64)
 
 
+@public
 @dataclass(frozen=True, slots=True, init=False)
 class CenterCrop:
     """The middle of each slot, placed as torchvision's ``CenterCrop`` places it.
@@ -97,6 +99,7 @@ class CenterCrop:
         return *_equal((top, left), count), *_equal(self.size, count)
 
 
+@public
 @dataclass(frozen=True, slots=True, init=False)
 class RandomCrop:
     """A window anywhere in the slot.
@@ -127,6 +130,7 @@ class RandomCrop:
         return top, left, *_equal(self.size, top.size)
 
 
+@public
 @dataclass(frozen=True, slots=True, init=False)
 class PadAndCrop:
     """A window anywhere in the slot with a frame around it: the usual recipe for CIFAR.
@@ -168,6 +172,7 @@ class PadAndCrop:
         return top - self.padding, left - self.padding, *_equal(size, top.size)
 
 
+@public
 @dataclass(frozen=True, slots=True, init=False)
 class RandomResizedCrop:
     """A window of random area and shape, resampled to one size with antialiasing.

@@ -9,9 +9,12 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from arraystore._common.public import public
+
 __all__ = ["Progress", "reporting"]
 
 
+@public
 @dataclass(slots=True)
 class Progress:
     """How far a build is, or a check of a store.

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from arraystore._common.digests import digest_of
 from arraystore._common.limits import usable_cpus
 from arraystore._common.progress import Progress, reporting
+from arraystore._common.public import public
 from arraystore._format.checksums import checksum_of_zeros, wrong_slots
 from arraystore._format.contents import COLUMNS, Contents, SlotPixels
 from arraystore._format.samples import manifest_of
@@ -38,6 +39,7 @@ Status = npt.NDArray[np.uint8] | None
 Checksums = npt.NDArray[np.uint64]
 
 
+@public
 @dataclass(frozen=True, slots=True)
 class Verification:
     """What a check of a store found.

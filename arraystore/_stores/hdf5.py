@@ -93,8 +93,8 @@ def open_published(path: Path) -> Opened:
     with h5_file(path) as file:
         if JSON_ENTRY not in file or "images" not in file:
             raise FormatError(
-                f"{path} is not a store: it has no datasets 'store.json' and 'images'; {datasets_told(file)}: to read "
-                "one of those, pass its name as dataset=",
+                f"{path} is not a store: it has no datasets 'store.json' and 'images'; {datasets_told(file)}: open one "
+                "of those with arraystore.open_array(path, dataset=NAME)",
                 source=str(path),
             )
         try:

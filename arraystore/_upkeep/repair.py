@@ -12,6 +12,7 @@ import numpy as np
 
 from arraystore._building.build import TIMEOUT_S, Options, build_manifest
 from arraystore._common.progress import Progress
+from arraystore._common.public import public
 from arraystore._format.publication import Publication
 from arraystore._format.samples import manifest_of, mtimes_us
 from arraystore._format.verification import Verification
@@ -25,6 +26,7 @@ from arraystore.errors import StoreError
 __all__ = ["repair"]
 
 
+@public
 def repair(  # noqa: PLR0913 - each option is keyword-only
     path: str | os.PathLike[str],
     *,

@@ -1,11 +1,11 @@
-"""PyTorch: the loader with tensors, on a CUDA device if wanted, and a map-style dataset for torch's own DataLoader.
+"""PyTorch: a loader that yields tensors, on a CUDA device if wanted, and a map-style dataset for torch's DataLoader.
 
     >>> from arraystore.adapters.torch import Loader, StoreDataset  # doctest: +SKIP
     >>> for images, labels in Loader(store, 256, device="cuda", dtype="bfloat16", normalize=True):  # doctest: +SKIP
     ...     train(images, labels)
 
-`Loader` is the faster: threads that share one memory copy slots into batches, and nothing is sent between processes.
-`StoreDataset` is for what is built around a DataLoader.
+`Loader` is faster: threads with shared memory copy slots into batches, and nothing is sent between processes.
+`StoreDataset` is for code that is built around a DataLoader.
 """
 
 from arraystore.errors import MissingExtraError

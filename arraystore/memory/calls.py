@@ -17,6 +17,7 @@ from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any, Literal
 
+from arraystore._common.public import public
 from arraystore.errors import ProfileError, SpecError
 from arraystore.memory.report import Mark, Measurement, MemoryReport, Outcome
 from arraystore.memory.trace import Watch, check_options, measurement_from
@@ -37,6 +38,7 @@ def mark(label: str) -> None:
         _say(("mark", time.monotonic(), label))
 
 
+@public
 def profile_memory(  # noqa: PLR0913 - each is an independent choice
     functions: Mapping[str, Callable[[], object]],
     *,

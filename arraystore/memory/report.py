@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from arraystore._common.public import public
+
 __all__ = ["Curve", "Mark", "Measurement", "MemoryReport", "Outcome"]
 
 Outcome = Literal["finished", "failed", "killed", "skipped"]
@@ -140,6 +142,7 @@ class Measurement:
         return cls(**{**values, "curve": Curve.from_json(values["curve"]), "marks": marks})
 
 
+@public
 @dataclass(frozen=True)
 class MemoryReport:
     """Several calls that do the same, compared.

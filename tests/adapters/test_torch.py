@@ -23,6 +23,7 @@ import torch
 from support import images
 from torch.utils.data import DataLoader, DistributedSampler, Subset
 from torchdata.stateful_dataloader import StatefulDataLoader
+from support.slots import slots_of
 
 import arraystore
 from arraystore._augmenting.augment import Augment
@@ -287,10 +288,10 @@ def test_what_cannot_be_is_said(store: arraystore.Store) -> None:
     with pytest.raises(arraystore.SpecError) as caught:
         next(iter(Loader(store, 8, dtype="float16", augment=Augment(dtype="float32"))))
     assert str(caught.value) == (
-        "dtype makes floats of uint8 images with 3 channels on axis 1, these are torch.float32 of shape "
+        "dtype converts uint8 images with 3 channels on axis 1, but these are torch.float32 of shape "
         "(8, 3, 12, 20): leave dtype out, and convert them in the loop"
     )
-    flat = arraystore.Slots([arraystore._reading.slot_arrays.SlotArray(np.zeros((9, 4), np.uint8))])
+    flat = arraystore.slots_of([arraystore._reading.slot_arrays.SlotArray(np.zeros((9, 4), np.uint8))])
     with pytest.raises(arraystore.SpecError, match=r"are for images: these slots have shape \(4,\)"):
         Loader(flat, 2, dtype="float32")
     assert next(iter(Loader(flat, 2))).shape == (2, 4)
@@ -300,7 +301,7 @@ def test_a_device_that_is_not_there(store: arraystore.Store, monkeypatch: pytest
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(arraystore.SpecError) as caught:
         Loader(store, 8, device="cuda")
-    assert str(caught.value) == ("device='cuda' was passed, and torch finds no CUDA device here: leave device out")
+    assert str(caught.value) == ("device='cuda' was passed, but torch finds no CUDA device here: leave device out")
 
 
 def test_a_missing_torch_is_said_with_the_command_that_mends_it() -> None:

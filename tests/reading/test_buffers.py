@@ -1,4 +1,4 @@
-"""Leases: memory is used again when nothing refers to it, and never before."""
+"""BufferPool: memory is used again when nothing refers to it, and never before."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from arraystore._reading.buffers import Leases
+from arraystore._reading.buffers import BufferPool
 
 Array = npt.NDArray[Any]
 COLUMNS: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {
@@ -38,9 +38,9 @@ class Counted:
         return self.blocks[-1]
 
 
-def leases(*, spare: int = 2, columns: Any = COLUMNS) -> tuple[Leases, Counted]:
+def leases(*, spare: int = 2, columns: Any = COLUMNS) -> tuple[BufferPool, Counted]:
     counted = Counted()
-    return Leases(columns, spare=spare, allocate=counted), counted
+    return BufferPool(columns, spare=spare, allocate=counted), counted
 
 
 # --- what is lent ----------------------------------------------------------------------------------------------------
@@ -291,7 +291,7 @@ def test_an_error_in_what_allocates_is_raised_and_forgotten() -> None:
             raise failures.pop()
         return np.empty(size, np.uint8)
 
-    pool = Leases(COLUMNS, spare=1, allocate=allocate)
+    pool = BufferPool(COLUMNS, spare=1, allocate=allocate)
     with pytest.raises(MemoryError, match="no more"):
         pool.take()
     assert pool.take()["labels"].shape == (4,)

@@ -29,7 +29,7 @@ from support.readers import STORED, labels_of, numbered_store, readers, said, wa
 import arraystore
 from arraystore import Augment, Loader, Store, StoreError
 from arraystore._format.slot_file import npy_header
-from arraystore._reading import pipeline as flow
+from arraystore._reading import pipeline
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -223,7 +223,7 @@ def test_an_order_a_thread_and_a_file_that_fail(store: Store, monkeypatch: pytes
     with pytest.raises(InjectedError):
         consume(loader)
     monkeypatch.undo()
-    monkeypatch.setattr("arraystore._reading.read_ahead.Ahead._fetch", fail)
+    monkeypatch.setattr("arraystore._reading.read_ahead.ReadAhead._fetch", fail)
     with pytest.raises(InjectedError):
         consume(loader)
     monkeypatch.undo()
@@ -263,9 +263,9 @@ def test_an_error_is_told_at_once_though_another_thread_is_busy(
     store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A transform that is stuck holds up who leaves for as long as the documentation says, and no longer."""
-    assert flow._JOIN_S == 10
+    assert pipeline._STOP_WAIT_S == 10
     assert "up to 10 seconds" in (Loader.__doc__ or "")
-    monkeypatch.setattr(flow, "_JOIN_S", 0.2)
+    monkeypatch.setattr(pipeline, "_STOP_WAIT_S", 0.2)
     stuck, release = threading.Event(), threading.Event()
 
     def transform(image: Any) -> Any:
@@ -370,7 +370,7 @@ for _ in range(8):
     iterator = iter(loader)
     next(iterator)
     held, forked = threading.Event(), threading.Event()
-    threading.Thread(target=hold, args=(iterator._flow._lock, held, forked)).start()
+    threading.Thread(target=hold, args=(iterator._pipeline._lock, held, forked)).start()
     held.wait()
     child = os.fork()
     if child == 0:
