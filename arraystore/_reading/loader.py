@@ -44,8 +44,8 @@ class Loader(Generic[B_co]):
 
     A batch is ``(images, labels)``, or ``images`` alone if the slots have no labels or with ``targets=()``. With the
     name of a target in ``targets``, that target takes the place of the labels. With a list of names, a batch is a dict
-    of ``"images"`` and these targets. Type checkers cannot see whether there are labels, and expect them; ``targets=()``
-    says that only images are wanted.
+    of ``"images"`` and these targets. Type checkers cannot know whether there are labels, and assume them; pass
+    ``targets=()`` for images alone.
 
     The arrays are C-order and writable. They are yours for as long as you keep them, or anything made of them: no
     later batch overwrites them. When the last reference goes, their memory is used again, so a loop that keeps no

@@ -10,6 +10,8 @@
 
 from arraystore.errors import MissingExtraError
 
+__all__ = ["Loader", "StoreDataset"]
+
 try:
     from arraystore.adapters.torch_dataset import StoreDataset
     from arraystore.adapters.torch_loader import Loader

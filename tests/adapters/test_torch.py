@@ -21,12 +21,13 @@ import numpy as np
 import pytest
 import torch
 from support import images
+from support.slots import slots_of
 from torch.utils.data import DataLoader, DistributedSampler, Subset
 from torchdata.stateful_dataloader import StatefulDataLoader
-from support.slots import slots_of
 
 import arraystore
-from arraystore._augmenting.augment import Augment
+from arraystore import Augment
+from arraystore._stores.slot_array import SlotArray
 from arraystore.adapters.torch import Loader, StoreDataset
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -291,7 +292,7 @@ def test_what_cannot_be_is_said(store: arraystore.Store) -> None:
         "dtype converts uint8 images with 3 channels on axis 1, but these are torch.float32 of shape "
         "(8, 3, 12, 20): leave dtype out, and convert them in the loop"
     )
-    flat = arraystore.slots_of([arraystore._reading.slot_arrays.SlotArray(np.zeros((9, 4), np.uint8))])
+    flat = slots_of([SlotArray(np.zeros((9, 4), np.uint8))])
     with pytest.raises(arraystore.SpecError, match=r"are for images: these slots have shape \(4,\)"):
         Loader(flat, 2, dtype="float32")
     assert next(iter(Loader(flat, 2))).shape == (2, 4)
@@ -309,7 +310,7 @@ def test_a_missing_torch_is_said_with_the_command_that_mends_it() -> None:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
     assert result.returncode == 1
     last = result.stderr.splitlines()[-1]
-    assert last.startswith("arraystore.errors.MissingExtraError: PyTorch cannot be imported (")
+    assert last.startswith("arraystore.MissingExtraError: PyTorch cannot be imported (")
     assert last.endswith("; pip install 'arraystore[torch]'")
 
 

@@ -13,8 +13,8 @@ import torch
 from support.slots import slots_of
 
 import arraystore
-from arraystore._augmenting.augment import Augment
 from arraystore import Slots
+from arraystore._augmenting.augment import Augment
 from arraystore._stores.slot_array import SlotArray
 from arraystore.adapters import torch_loader
 from arraystore.adapters.torch import Loader

@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from support.slots import slots_of
 
 from arraystore._kernels import copy_rows as streams
 from arraystore._kernels.copy_rows import copy_rows, gather

@@ -18,11 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.slots import slots_of
 
-from arraystore import SpaceError, SpecError, concatenate
+from arraystore import Slots, SpaceError, SpecError, concatenate
 from arraystore._common.checks import parse_bytes
 from arraystore._kernels.copy_rows import gather
 from arraystore._reading.cache import Cache
-from arraystore import Slots
 from arraystore._stores.slot_array import SlotArray
 
 Array = npt.NDArray[Any]

@@ -37,6 +37,7 @@ from arraystore import Augment, CenterCrop, Loader, RandomCrop, SpaceError, Spec
 from arraystore._ordering.order import BlockShuffle, Order, Sequential, Shuffle, Skip
 from arraystore._ordering.weighted import Weighted, balanced
 from arraystore._reading.read_ahead import ReadAhead
+from arraystore._stores.slot_array import SlotArray
 
 
 @pytest.fixture(scope="module")
@@ -491,9 +492,7 @@ def test_options_that_these_slots_cannot_have(store: Store, monkeypatch: pytest.
     unlabeled = arraystore.build(np.zeros((3, 2, 2, 3), np.uint8), size=2, progress=False)
     refused("balance=True needs labels, and these slots have none: pass weights", unlabeled.loader, balance=True)
     refused("there is no target 'labels': the targets are none", unlabeled.loader, targets="labels")
-    named = arraystore.slots_of(
-        [arraystore._reading.slot_arrays.SlotArray(np.zeros((2, 3)), targets={"images": np.zeros(2)})]
-    )
+    named = slots_of([SlotArray(np.zeros((2, 3)), targets={"images": np.zeros(2)})])
     refused("targets are what comes with the images: leave 'images' out of them", named.loader, targets="images")
     monkeypatch.setattr("arraystore._reading.cache.available_memory_bytes", lambda: 1000)
     said(

@@ -197,7 +197,7 @@ def test_a_thread_that_waits_keeps_no_batch() -> None:
     pipeline.stop()
 
 
-# --- what runs also_run ------------------------------------------------------------------------------------------------
+# --- the function beside the batches ----------------------------------------------------------------------------------
 
 
 def test_what_runs_beside_sees_how_far_it_is() -> None:

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import images
-from support.store_contract import build
 from support.slots import slots_of
+from support.store_contract import build
 
 import arraystore
 from arraystore import BadImagesError, FormatError, Slots, SpecError, Store, StoreError, concatenate
@@ -273,7 +274,8 @@ def test_the_order_of_targets_does_not_matter() -> None:
 
 def test_pooled_mean_and_std_are_those_of_numpy(photos: Path, mixed: Path, tmp_path: Path) -> None:
     parts: list[Slots] = [build(photos), build(mixed, tmp_path / "x.store", bad="keep")]
-    parts[0].categories = parts[1].categories
+    alike = replace(parts[0].__slot_arrays__, categories=parts[1].categories)
+    parts[0] = Slots(alike)
     whole = concatenate(parts)
     pixels = np.concatenate([part.__slot_arrays__.arrays[0].images for part in parts]).astype(float)
     pixels = np.delete(pixels, whole.unreadable(), axis=0)
@@ -281,7 +283,7 @@ def test_pooled_mean_and_std_are_those_of_numpy(photos: Path, mixed: Path, tmp_p
     np.testing.assert_allclose(whole.mean, pixels.mean((0, 2, 3)), rtol=1e-12)
     np.testing.assert_allclose(whole.std, pixels.std((0, 2, 3)), rtol=1e-10)
     assert whole[:3].mean == whole.mean
-    parts[1].mean = ()
+    parts[1] = Slots(replace(parts[1].__slot_arrays__, mean=()))
     assert concatenate(parts).mean == concatenate(parts).std == ()
 
 
