@@ -20,7 +20,7 @@ from arraystore._ordering.ranks import Share, ranks
 from arraystore._ordering.weighted import Weighted, balanced
 from arraystore._reading.batches import BatchMaker, PerImage
 from arraystore._reading.buffers import BufferPool
-from arraystore._reading.options import CommonOptions, LoaderOptions, Targets, complete, shows_options
+from arraystore._reading.options import CommonOptions, LoaderOptions, SeveralTargets, Targets, complete, shows_options
 from arraystore._reading.pipeline import Pipeline
 from arraystore._reading.read_ahead import ReadAhead, check_ahead
 from arraystore._reading.slot_arrays import Array, HasSlots, Index, SlotArrays
@@ -125,7 +125,7 @@ class Loader(Generic[B_co]):
         slots: HasSlots,
         batch_size: int = ...,
         *,
-        targets: list[str] | tuple[str, *tuple[str, ...]],
+        targets: SeveralTargets,
         **options: Unpack[CommonOptions],
     ) -> None: ...
     @overload

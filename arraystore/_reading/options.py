@@ -13,11 +13,12 @@ import numpy.typing as npt
 from arraystore._augmenting.augment import Augment
 from arraystore._common.checks import whole_number
 
-__all__ = ["Ahead", "CommonOptions", "Last", "LoaderOptions", "Targets", "complete", "shows_options"]
+__all__ = ["Ahead", "CommonOptions", "Last", "LoaderOptions", "SeveralTargets", "Targets", "complete", "shows_options"]
 
 Last = Literal["keep", "drop", "pad"]
 Ahead = Literal["auto", "advise", "read", "off"]
 Targets = str | Sequence[str] | None
+SeveralTargets = list[str] | tuple[str, *tuple[str, ...]]  # for overloads: a batch is a dict
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from arraystore._common.public import public
 from arraystore._reading.loader import Loader, Named, Pair
-from arraystore._reading.options import CommonOptions, LoaderOptions, shows_options
+from arraystore._reading.options import CommonOptions, LoaderOptions, SeveralTargets, shows_options
 from arraystore._reading.slot_arrays import Array, HasSlots, Index, SlotArrays
 from arraystore.errors import SpecError, StoreError
 
@@ -119,7 +119,7 @@ class Slots:
         self,
         batch_size: int = ...,
         *,
-        targets: list[str] | tuple[str, *tuple[str, ...]],
+        targets: SeveralTargets,
         **options: Unpack[CommonOptions],
     ) -> Loader[Named]: ...
     @overload
@@ -156,7 +156,7 @@ class Slots:
         batch_size: int = ...,
         *,
         epoch: int | None = ...,
-        targets: list[str] | tuple[str, *tuple[str, ...]],
+        targets: SeveralTargets,
         **options: Unpack[CommonOptions],
     ) -> Iterator[Named]: ...
     @overload

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
 
 from arraystore._common.extras import framework
 from arraystore._reading import loader
-from arraystore._reading.options import CommonOptions, LoaderOptions, shows_options
+from arraystore._reading.options import CommonOptions, LoaderOptions, SeveralTargets, Targets, shows_options
 from arraystore._reading.slot_arrays import HasSlots
 from arraystore.errors import SpecError
 
@@ -65,12 +65,34 @@ class Loader(loader.Loader[B_co]):
     ) -> None: ...
     @overload
     def __init__(
+        self: Loader[Array],
+        slots: HasSlots,
+        batch_size: int = ...,
+        *,
+        sharding: Sharding | Device | None = ...,
+        targets: tuple[()],
+        **options: Unpack[CommonOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Loader[dict[str, Array]],
+        slots: HasSlots,
+        batch_size: int = ...,
+        *,
+        sharding: Sharding | Device | None = ...,
+        targets: SeveralTargets,
+        **options: Unpack[CommonOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
         self: Loader[Any],
         slots: HasSlots,
         batch_size: int = ...,
         *,
         sharding: Sharding | Device | None = ...,
-        **options: Unpack[LoaderOptions],
+        targets: Targets = ...,
+        batch_transform: Callable[[Any], Any] | None = ...,
+        **options: Unpack[CommonOptions],
     ) -> None: ...
     @shows_options()
     def __init__(

@@ -14,7 +14,7 @@ import torch
 
 from arraystore._augmenting.augment import Augment, Dtype
 from arraystore._reading import loader
-from arraystore._reading.options import CommonOptions, LoaderOptions, shows_options
+from arraystore._reading.options import CommonOptions, LoaderOptions, SeveralTargets, Targets, shows_options
 from arraystore._reading.slot_arrays import HasSlots, SlotArrays
 from arraystore.errors import SpecError
 
@@ -28,6 +28,14 @@ _END = object()
 B_co = TypeVar("B_co", covariant=True)
 Pair = tuple[torch.Tensor, torch.Tensor]
 Normalize = bool | tuple[Sequence[float], Sequence[float]]
+
+
+class _Options(CommonOptions, total=False):
+    device: Device | None
+    non_blocking: bool
+    dtype: torch.dtype | Dtype
+    normalize: Normalize
+    channels_last: bool
 
 
 class Loader(Generic[B_co]):
@@ -74,12 +82,25 @@ class Loader(Generic[B_co]):
         batch_size: int = ...,
         *,
         targets: str | None = ...,
-        device: Device | None = ...,
-        non_blocking: bool = ...,
-        dtype: torch.dtype | Dtype = ...,
-        normalize: Normalize = ...,
-        channels_last: bool = ...,
-        **options: Unpack[CommonOptions],
+        **options: Unpack[_Options],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Loader[torch.Tensor],
+        slots: HasSlots,
+        batch_size: int = ...,
+        *,
+        targets: tuple[()],
+        **options: Unpack[_Options],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Loader[dict[str, torch.Tensor]],
+        slots: HasSlots,
+        batch_size: int = ...,
+        *,
+        targets: SeveralTargets,
+        **options: Unpack[_Options],
     ) -> None: ...
     @overload
     def __init__(
@@ -87,12 +108,9 @@ class Loader(Generic[B_co]):
         slots: HasSlots,
         batch_size: int = ...,
         *,
-        device: Device | None = ...,
-        non_blocking: bool = ...,
-        dtype: torch.dtype | Dtype = ...,
-        normalize: Normalize = ...,
-        channels_last: bool = ...,
-        **options: Unpack[LoaderOptions],
+        targets: Targets = ...,
+        batch_transform: Callable[[Any], Any] | None = ...,
+        **options: Unpack[_Options],
     ) -> None: ...
     @shows_options()
     def __init__(
