@@ -105,11 +105,11 @@ class ArraystoreError(Exception):
     ) -> None:
         self.message = message
         self.advice = advice
-        self.options = tuple(options)
+        self.options: tuple[Option, ...] = tuple(options)
         super().__init__(self.text())
         self.slot = slot
         self.source = source
-        self.reason = message if reason is None else reason
+        self.reason: str = message if reason is None else reason
         self.kind = kind
 
     def text(self, spell: Callable[[Option], str] = str) -> str:
@@ -174,7 +174,7 @@ class BadImagesError(ArraystoreError, ValueError):
 
     def __init__(self, message: str, *, bad: Sequence[BadImage], total: int, tried: int | None = None) -> None:
         super().__init__(message, slot=bad[0].slot, source=bad[0].source, reason=bad[0].reason, kind=bad[0].kind)
-        self.bad = tuple(bad)
+        self.bad: tuple[BadImage, ...] = tuple(bad)
         self.total = total
         self.tried = tried
 

@@ -83,7 +83,3 @@ class BufferPool:
     def _give_back(self, block: Block) -> None:
         if len(self._free) < self._spare:
             self._free.append(block)
-
-    def idle(self) -> int:
-        """Return how many buffers are waiting to be lent."""
-        return len(self._free)

@@ -65,9 +65,6 @@ class Cache:
         self._kept = 0
         self._uncached = uncached
 
-    def __len__(self) -> int:
-        return self._kept
-
     @property
     def is_full(self) -> bool:
         """Whether no more slots are kept."""

@@ -20,7 +20,7 @@ from arraystore._ordering.ranks import Share, ranks
 from arraystore._ordering.weighted import Weighted, balanced
 from arraystore._reading.batches import BatchMaker, PerImage
 from arraystore._reading.buffers import BufferPool
-from arraystore._reading.options import CommonOptions, LoaderOptions, SeveralTargets, Targets, complete, shows_options
+from arraystore._reading.options import Common, LoaderOptions, One, Several, Targets, complete, shows_options
 from arraystore._reading.pipeline import Pipeline
 from arraystore._reading.read_ahead import ReadAhead, check_ahead
 from arraystore._reading.slot_arrays import Array, HasSlots, Index, SlotArrays
@@ -103,30 +103,15 @@ class Loader(Generic[B_co]):
 
     @overload
     def __init__(
-        self: Loader[Pair],
-        slots: HasSlots,
-        batch_size: int = ...,
-        *,
-        targets: str | None = ...,
-        **options: Unpack[CommonOptions],
+        self: Loader[Pair], slots: HasSlots, batch_size: int = ..., *, targets: One = ..., **options: Unpack[Common]
     ) -> None: ...
     @overload
     def __init__(
-        self: Loader[Array],
-        slots: HasSlots,
-        batch_size: int = ...,
-        *,
-        targets: tuple[()],
-        **options: Unpack[CommonOptions],
+        self: Loader[Array], slots: HasSlots, batch_size: int = ..., *, targets: tuple[()], **options: Unpack[Common]
     ) -> None: ...
     @overload
     def __init__(
-        self: Loader[Named],
-        slots: HasSlots,
-        batch_size: int = ...,
-        *,
-        targets: SeveralTargets,
-        **options: Unpack[CommonOptions],
+        self: Loader[Named], slots: HasSlots, batch_size: int = ..., *, targets: Several, **options: Unpack[Common]
     ) -> None: ...
     @overload
     def __init__(
@@ -153,8 +138,8 @@ class Loader(Generic[B_co]):
         only_copies = augment is None and transform is None and every["batch_transform"] is None
         rank, world_size = ranks(every["rank"], every["world_size"])
         self._slots = arrays if every["cache"] is None else arrays.cached(every["cache"])
-        self.order = order
-        self.share = Share(order.count, batch_size, rank, world_size, every["last"])
+        self.order: Order = order
+        self.share: Share = Share(order.count, batch_size, rank, world_size, every["last"])
         planar = (arrays.layout if augment is None else augment.layout or arrays.layout) == "NCHW"
         self._maker = BatchMaker(
             self._slots,

@@ -13,12 +13,13 @@ import numpy.typing as npt
 from arraystore._augmenting.augment import Augment
 from arraystore._common.checks import whole_number
 
-__all__ = ["Ahead", "CommonOptions", "Last", "LoaderOptions", "SeveralTargets", "Targets", "complete", "shows_options"]
+__all__ = ["Ahead", "Common", "Last", "LoaderOptions", "One", "Several", "Targets", "complete", "shows_options"]
 
 Last = Literal["keep", "drop", "pad"]
 Ahead = Literal["auto", "advise", "read", "off"]
 Targets = str | Sequence[str] | None
-SeveralTargets = list[str] | tuple[str, *tuple[str, ...]]  # for overloads: a batch is a dict
+One = str | None  # for overloads: a batch is a pair
+Several = list[str] | tuple[str, *tuple[str, ...]]  # for overloads: a batch is a dict
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -31,7 +32,7 @@ class Default(NamedTuple):
     high: int | None = None
 
 
-class CommonOptions(TypedDict, total=False):
+class Common(TypedDict, total=False):
     """The options of a `Loader` that do not change the type of a batch."""
 
     shuffle: Annotated[bool, Default(True)]
@@ -39,7 +40,7 @@ class CommonOptions(TypedDict, total=False):
     last: Annotated[Last, Default("keep")]
     augment: Annotated[Augment | None, Default(None)]
     transform: Annotated[Callable[..., Any] | None, Default(None)]
-    weights: Annotated[npt.ArrayLike | None, Default(None)]
+    weights: Annotated["npt.ArrayLike | None", Default(None)]
     balance: Annotated[bool, Default(False)]
     replacement: Annotated[bool, Default(True)]
     draws: Annotated[int | None, Default(None, low=0)]
@@ -56,7 +57,7 @@ class CommonOptions(TypedDict, total=False):
     allocate: Annotated[Callable[[int], npt.NDArray[np.uint8]] | None, Default(None)]
 
 
-class LoaderOptions(CommonOptions, total=False):
+class LoaderOptions(Common, total=False):
     """The options of a `Loader`."""
 
     targets: Annotated[Targets, Default(None)]
@@ -97,7 +98,10 @@ def shows_options(**defaults: Any) -> Callable[[F], F]:
         shown = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
         shown += [
             inspect.Parameter(
-                name, inspect.Parameter.KEYWORD_ONLY, default=defaults.get(name, default.value), annotation=kind
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=defaults.get(name, default.value),
+                annotation=getattr(kind, "__forward_arg__", kind),
             )
             for name, (kind, default) in _OPTIONS.items()
         ]

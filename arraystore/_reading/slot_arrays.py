@@ -72,11 +72,7 @@ class SlotArrays:
         return self
 
     def column(self, name: str | None = None) -> Column:
-        """Return the shape and dtype of one slot, or of one row of a target.
-
-        Raises:
-            SpecError: there is no such target.
-        """
+        """Return the shape and dtype of one slot, or of one row of a target."""
         array = self._array(self.arrays[0], name)
         return array.shape[1:], array.dtype
 
@@ -96,11 +92,7 @@ class SlotArrays:
         return tuple(self.arrays[0].targets)
 
     def target(self, name: str) -> Array:
-        """Return a target's array; see `Slots.target`.
-
-        Raises:
-            SpecError: there is no such target.
-        """
+        """Return a target's array; see `Slots.target`."""
         if self.chosen is None and len(self.arrays) == 1:
             return self._array(self.arrays[0], name)
         return self.take(np.arange(len(self)), name)
@@ -201,24 +193,14 @@ class SlotArrays:
         return replace(self, chosen=self.base(slots))
 
     def cached(self, budget: int | str | None = None) -> SlotArrays:
-        """Return the same slots with an empty cache; see `Slots.cached`.
-
-        Raises:
-            SpecError: the budget is no size in bytes.
-            SpaceError: there is not enough free memory.
-        """
+        """Return the same slots with an empty cache; see `Slots.cached`."""
         cache = Cache(
             budget, count=len(self), base_count=int(self._starts[-1]), column=self.column(), uncached=self._uncached
         )
         return replace(self, cache=cache)
 
     def load(self, budget: int | str | None = None) -> SlotArrays:
-        """Return the same slots with a cache that holds the first of them; see `Slots.load`.
-
-        Raises:
-            SpecError: the budget is no size in bytes.
-            SpaceError: there is not enough free memory.
-        """
+        """Return the same slots with a cache that holds the first of them; see `Slots.load`."""
         loaded = self.cached(budget)
         shape, dtype = self.column()
         step = max(_LOAD_STEP_BYTES // max(int(np.prod(shape)) * dtype.itemsize, 1), 1)

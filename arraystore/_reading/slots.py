@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from arraystore._common.public import public
 from arraystore._reading.loader import Loader, Named, Pair
-from arraystore._reading.options import CommonOptions, LoaderOptions, SeveralTargets, shows_options
+from arraystore._reading.options import Common, LoaderOptions, One, Several, shows_options
 from arraystore._reading.slot_arrays import Array, HasSlots, Index, SlotArrays
 from arraystore.errors import SpecError, StoreError
 
@@ -33,14 +33,12 @@ class Slots:
         std: each channel's standard deviation; empty if unknown.
     """
 
-    layout: str
-    categories: Mapping[str, tuple[str, ...]]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
     def __init__(self, slots: SlotArrays) -> None:
         self._slots: SlotArrays | None = slots
-        self.layout, self.categories, self.mean, self.std = slots.layout, slots.categories, slots.mean, slots.std
+        self.layout: str = slots.layout
+        self.categories: Mapping[str, tuple[str, ...]] = slots.categories
+        self.mean: tuple[float, ...] = slots.mean
+        self.std: tuple[float, ...] = slots.std
         self._epochs = 0
 
     @property
@@ -107,21 +105,11 @@ class Slots:
         return self.__slot_arrays__.take(slots, name, out=out)
 
     @overload
-    def loader(
-        self, batch_size: int = ..., *, targets: str | None = ..., **options: Unpack[CommonOptions]
-    ) -> Loader[Pair]: ...
+    def loader(self, batch_size: int = ..., *, targets: One = ..., **options: Unpack[Common]) -> Loader[Pair]: ...
     @overload
-    def loader(
-        self, batch_size: int = ..., *, targets: tuple[()], **options: Unpack[CommonOptions]
-    ) -> Loader[Array]: ...
+    def loader(self, batch_size: int = ..., *, targets: tuple[()], **options: Unpack[Common]) -> Loader[Array]: ...
     @overload
-    def loader(
-        self,
-        batch_size: int = ...,
-        *,
-        targets: SeveralTargets,
-        **options: Unpack[CommonOptions],
-    ) -> Loader[Named]: ...
+    def loader(self, batch_size: int = ..., *, targets: Several, **options: Unpack[Common]) -> Loader[Named]: ...
     @overload
     def loader(self, batch_size: int = ..., **options: Unpack[LoaderOptions]) -> Loader[Any]: ...
     @shows_options()
@@ -139,25 +127,15 @@ class Slots:
 
     @overload
     def batches(
-        self,
-        batch_size: int = ...,
-        *,
-        epoch: int | None = ...,
-        targets: str | None = ...,
-        **options: Unpack[CommonOptions],
+        self, batch_size: int = ..., *, epoch: int | None = ..., targets: One = ..., **options: Unpack[Common]
     ) -> Iterator[Pair]: ...
     @overload
     def batches(
-        self, batch_size: int = ..., *, epoch: int | None = ..., targets: tuple[()], **options: Unpack[CommonOptions]
+        self, batch_size: int = ..., *, epoch: int | None = ..., targets: tuple[()], **options: Unpack[Common]
     ) -> Iterator[Array]: ...
     @overload
     def batches(
-        self,
-        batch_size: int = ...,
-        *,
-        epoch: int | None = ...,
-        targets: SeveralTargets,
-        **options: Unpack[CommonOptions],
+        self, batch_size: int = ..., *, epoch: int | None = ..., targets: Several, **options: Unpack[Common]
     ) -> Iterator[Named]: ...
     @overload
     def batches(

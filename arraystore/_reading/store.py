@@ -56,15 +56,6 @@ class Store(Slots):
         description: the content of store.json.
     """
 
-    medium: str
-    path: Path | None
-    spec: ImageSpec
-    images: Pixels
-    status: npt.NDArray[np.uint8]
-    checksums: npt.NDArray[np.uint64]
-    targets: Mapping[str, Array]
-    description: Description
-
     def __init__(self, opened: Opened) -> None:
         description, array = opened.description, opened.array
         super().__init__(
@@ -77,12 +68,15 @@ class Store(Slots):
             )
         )
         self._opened = opened
-        self.medium, self.path = opened.medium, opened.path
-        self.description, self.spec = description, description.spec
-        self.images, self.targets = array.images, array.targets
+        self.medium: str = opened.medium
+        self.path: Path | None = opened.path
+        self.description: Description = description
+        self.spec: ImageSpec = description.spec
+        self.images: Pixels = array.images
+        self.targets: Mapping[str, Array] = array.targets
         # Every medium of a store has both; only arrays from other programs lack them.
-        self.status = cast("npt.NDArray[np.uint8]", array.status)
-        self.checksums = cast("npt.NDArray[np.uint64]", array.checksums)
+        self.status: Pixels = cast("Pixels", array.status)
+        self.checksums: npt.NDArray[np.uint64] = cast("npt.NDArray[np.uint64]", array.checksums)
         self._samples: pa.Table | None = None
 
     def __reduce__(self) -> tuple[Callable[..., Store], tuple[Any, ...]]:

@@ -42,7 +42,7 @@ class Source:
         self._names, self._single = batch_targets(arrays, targets)
         readable = np.ones(len(arrays), bool)
         readable[arrays.unreadable()] = False
-        self.slots = Slots(arrays if readable.all() else arrays.choose(readable))
+        self.slots: Slots = Slots(arrays if readable.all() else arrays.choose(readable))
 
     def __len__(self) -> int:
         return len(self.slots)

@@ -5,24 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Unpack
 
 from arraystore._common.extras import framework
 from arraystore._reading import loader
-from arraystore._reading.options import CommonOptions, LoaderOptions, SeveralTargets, Targets, shows_options
+from arraystore._reading.options import LoaderOptions, shows_options
 from arraystore._reading.slot_arrays import HasSlots
 from arraystore.errors import SpecError
 
 if TYPE_CHECKING:
-    from jax import Array, Device
     from jax.sharding import Sharding
+
+    Device = Any  # JAX declares no type for it
 
 __all__ = ["Loader"]
 
-B_co = TypeVar("B_co", covariant=True)
 
-
-class Loader(loader.Loader[B_co]):
+class Loader(loader.Loader[Any]):
     """The batches of `arraystore.Loader` as JAX arrays.
 
     The threads of the loader hand each batch to JAX as soon as it is made, so the next batches are on their way to
@@ -53,47 +52,6 @@ class Loader(loader.Loader[B_co]):
         MissingExtraError: JAX is not installed.
     """
 
-    @overload
-    def __init__(
-        self: Loader[tuple[Array, Array]],
-        slots: HasSlots,
-        batch_size: int = ...,
-        *,
-        sharding: Sharding | Device | None = ...,
-        targets: str | None = ...,
-        **options: Unpack[CommonOptions],
-    ) -> None: ...
-    @overload
-    def __init__(
-        self: Loader[Array],
-        slots: HasSlots,
-        batch_size: int = ...,
-        *,
-        sharding: Sharding | Device | None = ...,
-        targets: tuple[()],
-        **options: Unpack[CommonOptions],
-    ) -> None: ...
-    @overload
-    def __init__(
-        self: Loader[dict[str, Array]],
-        slots: HasSlots,
-        batch_size: int = ...,
-        *,
-        sharding: Sharding | Device | None = ...,
-        targets: SeveralTargets,
-        **options: Unpack[CommonOptions],
-    ) -> None: ...
-    @overload
-    def __init__(
-        self: Loader[Any],
-        slots: HasSlots,
-        batch_size: int = ...,
-        *,
-        sharding: Sharding | Device | None = ...,
-        targets: Targets = ...,
-        batch_transform: Callable[[Any], Any] | None = ...,
-        **options: Unpack[CommonOptions],
-    ) -> None: ...
     @shows_options()
     def __init__(
         self,

@@ -15,5 +15,5 @@ __all__ = ["Loader", "StoreDataset"]
 try:
     from arraystore.adapters.torch_dataset import StoreDataset
     from arraystore.adapters.torch_loader import Loader
-except ImportError as error:
-    raise MissingExtraError(f"PyTorch cannot be imported ({error}); pip install 'arraystore[torch]'") from error
+except ImportError as _error:
+    raise MissingExtraError(f"PyTorch cannot be imported ({_error}); pip install 'arraystore[torch]'") from _error

@@ -62,7 +62,7 @@ class StoreDataset(Dataset[Any]):
         unreadable = arrays.unreadable()
         if unreadable.size:
             arrays = arrays.choose(np.delete(np.arange(len(arrays)), unreadable))
-        self.slots = Slots(arrays)
+        self.slots: Slots = Slots(arrays)
         self._columns = {"images": arrays.column()} | {name: arrays.column(name) for name in names}
         self._transform = transform
         self._pool: tuple[int, BufferPool] | None = None

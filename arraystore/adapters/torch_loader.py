@@ -6,15 +6,16 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, Self, TypeAlias, TypeVar, Unpack, overload
+from typing import Any, Generic, Self, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from arraystore._augmenting.augment import Augment, Dtype
 from arraystore._reading import loader
-from arraystore._reading.options import CommonOptions, LoaderOptions, SeveralTargets, Targets, shows_options
+from arraystore._reading.options import Common, LoaderOptions, One, Several, shows_options
 from arraystore._reading.slot_arrays import HasSlots, SlotArrays
 from arraystore.errors import SpecError
 
@@ -26,16 +27,23 @@ _Held: TypeAlias = deque[tuple["torch.cuda.Event", Any]]
 _END = object()
 
 B_co = TypeVar("B_co", covariant=True)
-Pair = tuple[torch.Tensor, torch.Tensor]
+Pair = tuple[Tensor, Tensor]
+Named = dict[str, Tensor]
 Normalize = bool | tuple[Sequence[float], Sequence[float]]
 
 
-class _Options(CommonOptions, total=False):
+class _Options(TypedDict, total=False):
     device: Device | None
     non_blocking: bool
     dtype: torch.dtype | Dtype
     normalize: Normalize
     channels_last: bool
+
+
+class _Common(_Options, Common, total=False): ...
+
+
+class _All(_Options, LoaderOptions, total=False): ...
 
 
 class Loader(Generic[B_co]):
@@ -77,41 +85,18 @@ class Loader(Generic[B_co]):
 
     @overload
     def __init__(
-        self: Loader[Pair],
-        slots: HasSlots,
-        batch_size: int = ...,
-        *,
-        targets: str | None = ...,
-        **options: Unpack[_Options],
+        self: Loader[Pair], slots: HasSlots, batch_size: int = ..., *, targets: One = ..., **options: Unpack[_Common]
     ) -> None: ...
     @overload
     def __init__(
-        self: Loader[torch.Tensor],
-        slots: HasSlots,
-        batch_size: int = ...,
-        *,
-        targets: tuple[()],
-        **options: Unpack[_Options],
+        self: Loader[Tensor], slots: HasSlots, batch_size: int = ..., *, targets: tuple[()], **options: Unpack[_Common]
     ) -> None: ...
     @overload
     def __init__(
-        self: Loader[dict[str, torch.Tensor]],
-        slots: HasSlots,
-        batch_size: int = ...,
-        *,
-        targets: SeveralTargets,
-        **options: Unpack[_Options],
+        self: Loader[Named], slots: HasSlots, batch_size: int = ..., *, targets: Several, **options: Unpack[_Common]
     ) -> None: ...
     @overload
-    def __init__(
-        self: Loader[Any],
-        slots: HasSlots,
-        batch_size: int = ...,
-        *,
-        targets: Targets = ...,
-        batch_transform: Callable[[Any], Any] | None = ...,
-        **options: Unpack[_Options],
-    ) -> None: ...
+    def __init__(self: Loader[Any], slots: HasSlots, batch_size: int = ..., **options: Unpack[_All]) -> None: ...
     @shows_options()
     def __init__(
         self,
@@ -125,7 +110,7 @@ class Loader(Generic[B_co]):
         channels_last: bool = False,
         **options: Unpack[LoaderOptions],
     ) -> None:
-        self.device = _device(device)
+        self.device: torch.device = _device(device)
         self._non_blocking = non_blocking
         arrays = slots.__slot_arrays__
         self._convert = _Conversion.of(arrays, options, str(dtype), normalize, self.device, channels_last=channels_last)

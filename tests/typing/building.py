@@ -17,7 +17,7 @@ def building(paths: list[Path], labels: list[int]) -> None:
     assert_type(store, Store)
     arraystore.build("photos/", "train.h5", size=(224, 320), fit="crop")
     arraystore.build(paths, labels=labels, size=256, color="gray", progress=told)
-    arraystore.build("photos/", size=256, colour="gray")  # type: ignore[call-arg] # pyright: ignore # it is misspelt
+    arraystore.build("photos/", size=256, colour="gray")  # type: ignore[call-arg] # it is misspelt
     manifest = arraystore.Manifest.of("photos/")
     arraystore.build(manifest, spec=arraystore.ImageSpec(size=64))
     try:

@@ -33,8 +33,8 @@ def opening() -> None:
         assert_type(unfinished, Store)
     slots = arraystore.open_array("images.npy", labels="labels.npy")
     assert_type(slots, Slots)
-    slots.spec  # type: ignore[attr-defined] # pyright: ignore # an array has no spec
-    arraystore.open("images.npy", labels="labels.npy")  # type: ignore[call-arg] # pyright: ignore # it opens stores
+    print(slots.spec)  # type: ignore[attr-defined] # an array has no spec
+    arraystore.open("images.npy", labels="labels.npy")  # type: ignore[call-arg] # it opens stores
 
 
 def choosing(store: Store) -> None:
@@ -62,12 +62,11 @@ def batches(store: Store) -> None:
         assert_type(batch, dict[str, Array])
     for anything in store.loader(256, batch_transform=doubled):
         assert_type(anything, Any)
-    for images, labels in store.batches(128, shuffle=True, epoch=3):
-        assert_type(labels, Array)
+    assert_type(store.batches(128, shuffle=True, epoch=3), Iterator[Pair])
     assert_type(store.batches(targets=()), Iterator[Array])
     assert_type(store.batches(targets="boxes"), Iterator[Pair])
-    store.loader(256, shufle=True)  # type: ignore[call-overload] # pyright: ignore # it is misspelt
-    store.loader(256, seed="1")  # type: ignore[call-overload] # pyright: ignore # a seed is a number
+    store.loader(256, shufle=True)  # type: ignore[call-overload] # it is misspelt
+    store.loader(256, seed="1")  # type: ignore[call-overload] # a seed is a number
 
 
 def loaders(store: Store, names: list[str]) -> None:
