@@ -5,82 +5,94 @@
     >>> store.images.shape  # doctest: +SKIP
     (12000, 3, 256, 256)
 
-Importing it loads no decoder, no framework and no h5py: each is loaded by the first call that needs it.
+Importing the package loads nothing else: each name loads its module when it is first used.
 """
 
-from arraystore._api import build
-from arraystore._api import open_path as open  # noqa: A004 - `arraystore.open`, as users would guess
-from arraystore._augmenting.augment import Augment
-from arraystore._augmenting.crops import CenterCrop, PadAndCrop, RandomCrop, RandomResizedCrop
-from arraystore._building.forecast import Forecast
-from arraystore._building.plan import plan
-from arraystore._common.progress import Progress
-from arraystore._format.verification import Verification
-from arraystore._reading.loader import Loader
-from arraystore._reading.slot_arrays import Slots
-from arraystore._reading.slots import concatenate
-from arraystore._sources.manifest import Manifest
-from arraystore._reading.store import Store
-from arraystore._upkeep.compare import Changes, compare
-from arraystore._upkeep.repair import repair
-from arraystore._upkeep.update import update
-from arraystore._upkeep.verify import verify
-from arraystore.errors import (
-    ArraystoreError,
-    BadImage,
-    BadImagesError,
-    DecodeError,
-    FormatError,
-    ManifestError,
-    MissingExtraError,
-    ProfileError,
-    SpaceError,
-    SpecError,
-    StoreError,
-    StoreExistsError,
-)
-from arraystore.memory import MemoryReport, MemoryTrace, profile_memory
-from arraystore.memory.profile import profile
-from arraystore._version import __version__
-from arraystore.spec import ImageSpec
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "ArraystoreError",
-    "Augment",
-    "BadImage",
-    "BadImagesError",
-    "CenterCrop",
-    "Changes",
-    "DecodeError",
-    "Forecast",
-    "FormatError",
-    "ImageSpec",
-    "Loader",
-    "Manifest",
-    "ManifestError",
-    "MemoryReport",
-    "MemoryTrace",
-    "MissingExtraError",
-    "PadAndCrop",
-    "ProfileError",
-    "Progress",
-    "RandomCrop",
-    "RandomResizedCrop",
-    "Slots",
-    "SpaceError",
-    "SpecError",
-    "Store",
-    "StoreError",
-    "StoreExistsError",
-    "Verification",
-    "build",
-    "compare",
-    "concatenate",
-    "open",
-    "plan",
-    "profile",
-    "profile_memory",
-    "repair",
-    "update",
-    "verify",
-]
+from arraystore._version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from arraystore._augmenting.augment import Augment as Augment
+    from arraystore._augmenting.crops import CenterCrop as CenterCrop
+    from arraystore._augmenting.crops import PadAndCrop as PadAndCrop
+    from arraystore._augmenting.crops import RandomCrop as RandomCrop
+    from arraystore._augmenting.crops import RandomResizedCrop as RandomResizedCrop
+    from arraystore._build import build as build
+    from arraystore._building.forecast import Forecast as Forecast
+    from arraystore._building.plan import plan as plan
+    from arraystore._common.progress import Progress as Progress
+    from arraystore._format.verification import Verification as Verification
+    from arraystore._open import open as open  # noqa: A004 - `arraystore.open`
+    from arraystore._reading.foreign_arrays import open_array as open_array
+    from arraystore._reading.loader import Loader as Loader
+    from arraystore._reading.slots import Slots as Slots
+    from arraystore._reading.slots import concatenate as concatenate
+    from arraystore._reading.store import Store as Store
+    from arraystore._sources.manifest import Manifest as Manifest
+    from arraystore._upkeep.compare import Changes as Changes
+    from arraystore._upkeep.compare import compare as compare
+    from arraystore._upkeep.repair import repair as repair
+    from arraystore._upkeep.update import update as update
+    from arraystore._upkeep.verify import verify as verify
+    from arraystore.errors import ArraystoreError as ArraystoreError
+    from arraystore.errors import BadImage as BadImage
+    from arraystore.errors import BadImagesError as BadImagesError
+    from arraystore.errors import DecodeError as DecodeError
+    from arraystore.errors import FormatError as FormatError
+    from arraystore.errors import Kind as Kind
+    from arraystore.errors import ManifestError as ManifestError
+    from arraystore.errors import MissingExtraError as MissingExtraError
+    from arraystore.errors import Option as Option
+    from arraystore.errors import ProfileError as ProfileError
+    from arraystore.errors import SpaceError as SpaceError
+    from arraystore.errors import SpecError as SpecError
+    from arraystore.errors import StoreError as StoreError
+    from arraystore.errors import StoreExistsError as StoreExistsError
+    from arraystore.memory import MemoryReport as MemoryReport
+    from arraystore.memory import MemoryTrace as MemoryTrace
+    from arraystore.memory import profile_memory as profile_memory
+    from arraystore.memory.profile import profile as profile
+    from arraystore.spec import ImageSpec as ImageSpec
+
+_MODULES = {
+    "_augmenting.augment": "Augment",
+    "_augmenting.crops": "CenterCrop PadAndCrop RandomCrop RandomResizedCrop",
+    "_build": "build",
+    "_building.forecast": "Forecast",
+    "_building.plan": "plan",
+    "_common.progress": "Progress",
+    "_format.verification": "Verification",
+    "_open": "open",
+    "_reading.foreign_arrays": "open_array",
+    "_reading.loader": "Loader",
+    "_reading.slots": "Slots concatenate",
+    "_reading.store": "Store",
+    "_sources.manifest": "Manifest",
+    "_upkeep.compare": "Changes compare",
+    "_upkeep.repair": "repair",
+    "_upkeep.update": "update",
+    "_upkeep.verify": "verify",
+    "errors": "ArraystoreError BadImage BadImagesError DecodeError FormatError Kind "
+    "ManifestError MissingExtraError Option ProfileError SpaceError "
+    "SpecError StoreError StoreExistsError",
+    "memory": "MemoryReport MemoryTrace profile_memory",
+    "memory.profile": "profile",
+    "spec": "ImageSpec",
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names.split()}
+__all__ = sorted(_MODULE_OF)  # noqa: PLE0605 - type checkers read the imports above
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first used; see PEP 562."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'arraystore' has no attribute {name!r}")
+    value = getattr(import_module(f"arraystore.{_MODULE_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

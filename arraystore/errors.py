@@ -122,11 +122,11 @@ class ArraystoreError(Exception):
     ) -> None:
         self.message = message
         self.advice = advice
-        self.options = tuple(options)
+        self.options: tuple[Option, ...] = tuple(options)
         super().__init__(self.text())
         self.slot = slot
         self.source = source
-        self.reason = message if reason is None else reason
+        self.reason: str = message if reason is None else reason
         self.kind = kind or self._kind
 
     def text(self, spell: Callable[[Option], str] = str) -> str:
@@ -227,7 +227,7 @@ class BadImagesError(ArraystoreError, ValueError):
         self.lines = tuple(lines)
         first = bad[0]
         super().__init__(message, slot=first.slot, source=first.source, reason=first.reason, kind=first.kind, **advice)
-        self.bad = tuple(bad)
+        self.bad: tuple[BadImage, ...] = tuple(bad)
         self.total = total
         self.tried = tried
 
@@ -274,3 +274,7 @@ class MissingExtraError(ArraystoreError, ImportError):
     """An optional part is not installed; the message has the command that installs it."""
 
     _kind = Kind.MISSING
+
+
+for _name in __all__:  # reprs, pickles and tracebacks say arraystore.StoreError
+    globals()[_name].__module__ = "arraystore"

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
 from arraystore._common.checks import choice_of, is_whole, size_of, whole_number
+from arraystore._common.public import public
 from arraystore.errors import SpecError
 
 __all__ = ["Color", "Filter", "Fit", "ImageSpec", "Layout", "Placement", "spec_of"]
@@ -43,6 +44,7 @@ class Placement:
     left: int
 
 
+@public
 @dataclass(frozen=True, slots=True, init=False)
 class ImageSpec:
     """How a decoded image becomes a slot.

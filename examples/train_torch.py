@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 import arraystore
+from arraystore import Augment, RandomCrop
 from arraystore.adapters.torch import Loader
-from arraystore._augmenting.augment import Augment, RandomCrop
 
 SIZE, CROP = 72, 64
 

@@ -19,6 +19,7 @@ from arraystore._augmenting.crops import GEOMETRY, Chance, Crop, Geometry, PadAn
 from arraystore._augmenting.followers import FOLLOWERS, Follower, Sizes
 from arraystore._common.checks import choice_of
 from arraystore._common.lazy import lazy
+from arraystore._common.public import public
 from arraystore.errors import SpecError
 from arraystore.spec import Layout
 
@@ -38,6 +39,7 @@ _LEAST_STD = 1e-3  # gray levels; all pixels of a channel with less have the sam
 _DTYPES = {"uint8": np.uint8, "float32": np.float32, "float16": np.float16, "bfloat16": np.uint16}
 
 
+@public
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Augment:
     """How slots become the images of a batch.

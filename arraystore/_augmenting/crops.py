@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from arraystore._common.checks import is_whole, size_of
 from arraystore._common.keyed_random import hashed
+from arraystore._common.public import public
 from arraystore.errors import SpecError
 
 __all__ = [
@@ -72,6 +73,7 @@ class Chance:
         return (down * (rows + 1)).astype(np.int64), (across * (columns + 1)).astype(np.int64)
 
 
+@public
 @dataclass(frozen=True, slots=True, init=False)
 class _CropInside:
     """A crop whose windows all have one size and lie inside the slot."""
@@ -90,6 +92,7 @@ class _CropInside:
         return _checked_size(self.size, height, width)
 
 
+@public
 @dataclass(frozen=True, slots=True, init=False)
 class CenterCrop(_CropInside):
     """The middle of each slot, with the rounding of torchvision's ``CenterCrop``.
@@ -125,6 +128,7 @@ class RandomCrop(_CropInside):
         return top, left, *_repeated(self.size, top.size)
 
 
+@public
 @dataclass(frozen=True, slots=True, init=False)
 class PadAndCrop:
     """A window anywhere in the slot with a frame around it, as is common for CIFAR.
@@ -166,6 +170,7 @@ class PadAndCrop:
         return top - self.padding, left - self.padding, *_repeated(size, top.size)
 
 
+@public
 @dataclass(frozen=True, slots=True, init=False)
 class RandomResizedCrop:
     """A window of random area and shape, resampled to one size with antialiasing.

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from arraystore._common.public import public
 from arraystore._common.wording import flat, readable
 from arraystore.errors import BadImage
 from arraystore.spec import ImageSpec
@@ -37,6 +38,7 @@ class Room:
         return f"{readable(self.needed_bytes)} of {free}"
 
 
+@public
 @dataclass(frozen=True, slots=True)
 class Forecast:
     """The bytes and the time that a build would take, estimated by `arraystore.plan`.

@@ -23,6 +23,7 @@ from arraystore._building.forecast import Forecast, Room
 from arraystore._common.checks import whole_number
 from arraystore._common.limits import available_memory_bytes, disk_bytes, free_disk_bytes, usable_cpus
 from arraystore._common.progress import Progress, reporting
+from arraystore._common.public import public
 from arraystore._format.ledger import ledger_dtype
 from arraystore._format.specification import FAILED, STORED
 from arraystore._sources.manifest import Manifest
@@ -43,6 +44,7 @@ _SLOT_BYTES = 1 + 8  # status and checksum
 _ROW_BYTES = 4 + 4 + 8 + 8 + 8  # height, width, bytes, mtime and hash in the samples table
 
 
+@public
 def plan(
     source: Any,
     target: str | os.PathLike[str] | None = None,

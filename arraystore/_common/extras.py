@@ -1,4 +1,4 @@
-"""Frameworks, imported when they are needed."""
+"""Frameworks and other optional packages, imported when they are needed."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ __all__ = ["framework"]
 
 
 def framework(name: str, *, extra: str | None = None) -> ModuleType:
-    """Import a framework, or what else is an extra.
+    """Import an optional package.
 
     Args:
         name: of the module.
-        extra: the extra that installs it; None where it has that name.
+        extra: the extra of arraystore that installs it; None where the extra has the module's name.
 
     Raises:
         MissingExtraError: it is not installed.
@@ -23,6 +23,6 @@ def framework(name: str, *, extra: str | None = None) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name != name:  # it is there, and lacks something itself: a Keras without a back end, say
+        if error.name != name:  # the package is there and misses one of its own, such as a Keras without a back end
             raise
         raise MissingExtraError(f"{name} is not installed; pip install 'arraystore[{extra or name}]'") from error

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 from arraystore._common.lazy import lazy
+from arraystore._common.public import public
 
 if TYPE_CHECKING:
     import tqdm.auto as tqdm
@@ -19,6 +20,7 @@ else:
 __all__ = ["Progress", "Reporter", "reporting"]
 
 
+@public
 @dataclass(slots=True)
 class Progress:
     """How far a build, or a check of a store, has come.

@@ -22,6 +22,7 @@ from arraystore._common.checks import whole_number
 from arraystore._common.digests import digest_of
 from arraystore._common.limits import usable_cpus
 from arraystore._common.progress import Progress, reporting
+from arraystore._common.public import public
 from arraystore._format.checksums import checksum_of_zeros, wrong_slots
 from arraystore._format.contents import COLUMNS, Contents, SlotPixels
 from arraystore._format.description import Description, text_digest
@@ -38,6 +39,7 @@ Status = npt.NDArray[np.uint8] | None
 Checksums = npt.NDArray[np.uint64]
 
 
+@public
 @dataclass(frozen=True, slots=True)
 class Verification:
     """The result of a check of a store.

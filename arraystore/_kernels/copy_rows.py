@@ -1,11 +1,11 @@
 """Copy rows of an array in several streams at once, past the processor's caches.
 
-One memmove a row reads one stream, and the processor's prefetchers, which stop at the end of each page, idle half of
-the time; and whatever it writes it first reads, to have it in the cache. Four streams at distances of two pages keep
-them busy, and stores that bypass the cache need no such reads. `benchmarks/read.py` compares it with memcpy.
+One memmove per row reads a single stream. The processor's prefetchers stop at the end of each page, so they idle half
+of the time. The memmove also reads each cache line before it overwrites it. Four streams, two pages apart, keep the
+prefetchers busy, and non-temporal stores need no such reads. `benchmarks/read.py` compares this loop with memcpy.
 
-NumPy has no such loop, and numba's import alone takes longer than a first batch may. So it is LLVM's assembly, and
-llvmlite, which numba brings, compiles it in a fiftieth of a second: for any processor, with the vectors that it has.
+NumPy has no such loop, and importing numba takes longer than a first batch may take. The loop is therefore written in
+LLVM assembly. llvmlite, which numba installs, compiles it in 20 ms for the vectors of the processor at hand.
 """
 
 from __future__ import annotations
@@ -20,44 +20,48 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._common.fork_lock import lock_across_forks
+from arraystore._common.lazy import lazy
 
-__all__ = ["Place", "copy_rows", "gather"]
+__all__ = ["ChosenRows", "copy_rows", "gather"]
 
-_SCRATCH_BYTES = 1 << 18
+llvm: Any = lazy("llvmlite.binding")  # only large slots need it
+
+_SCRATCH_BYTES = 1 << 18  # fits into the processor's cache
 Array = npt.NDArray[Any]
 Index = npt.NDArray[np.int64]
-Place = tuple[Array, Index, Index | None]
+# An array, the rows of it to read, and the rows of the batch to write; None writes the first rows, in order.
+ChosenRows = tuple[Array, Index, Index | None]
 
 _log = logging.getLogger(__name__)
 
 _STREAMS = 4
 _STREAM_BYTES = 8192
 _VECTOR_BYTES = 64
-# What is smaller stays in the cache for who reads it next.
-_LEAST_BYTES = 1 << 18
+_LEAST_BYTES = 1 << 18  # smaller copies should stay in the cache, for the code that reads the batch next
 
 _compiling = lock_across_forks()
-_engines: list[Any] = []  # the code lives as long as what compiled it
+_engines: list[Any] = []  # machine code lives as long as the engine that compiled it
 
 
 def copy_rows(array: Array, rows: Index, out: Array, at: Index | None = None) -> bool:
-    """Copy rows of an array to rows of another, if that is faster this way.
+    """Copy rows of an array to rows of another, if the streams are faster than np.take.
 
     Args:
-        array: C-order, of at least one row.
-        rows: int64, (k,): which.
-        out: C-order, writable, of the same type and shape but for axis 0.
-        at: int64, (k,): the rows of ``out`` that they are copied to; None for 0 to k - 1.
+        array: C-order, at least one row.
+        rows: int64, (k,): the rows to copy.
+        out: C-order, writable, same dtype as ``array`` and same shape except for axis 0.
+        at: int64, (k,): the rows of ``out`` to write; None for 0 to k - 1.
 
     Returns:
-        Whether they were copied: rows have to be multiples of 64 bytes, aligned in ``out``, and many.
+        True if the rows were copied. False if they must be copied otherwise: a row is not a multiple of 64 bytes, or
+        ``out`` is not aligned to 64 bytes, or the rows are too few.
 
     Raises:
-        IndexError: a row does not exist, or there are not as many places as rows.
+        IndexError: a row does not exist, or ``at`` and ``rows`` have different lengths.
     """
     size = out[:1].nbytes
-    place = out.ctypes.data
-    if rows.size * size < _LEAST_BYTES or size % _VECTOR_BYTES or place % _VECTOR_BYTES or not _alike(array, out):
+    address = out.ctypes.data
+    if rows.size * size < _LEAST_BYTES or size % _VECTOR_BYTES or address % _VECTOR_BYTES or not _alike(array, out):
         return False
     copy = _compiled()
     if copy is None:
@@ -71,7 +75,7 @@ def copy_rows(array: Array, rows: Index, out: Array, at: Index | None = None) ->
         _check(at, len(out))
         if at.size != rows.size:
             raise IndexError(f"{rows.size} rows cannot be copied to {at.size}")
-    copy(array.ctypes.data, rows.ctypes.data, rows.size, place, None if at is None else at.ctypes.data, size)
+    copy(array.ctypes.data, rows.ctypes.data, rows.size, address, None if at is None else at.ctypes.data, size)
     return True
 
 
@@ -97,8 +101,6 @@ def _compiled() -> Callable[..., None] | None:
 @cache
 def _compile() -> Callable[..., None] | None:
     try:
-        import llvmlite.binding as llvm  # type: ignore[import-untyped,unused-ignore]  # noqa: PLC0415 - not for a few small slots
-
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
         module = llvm.parse_assembly(_assembly())
@@ -110,23 +112,24 @@ def _compile() -> Callable[..., None] | None:
         engine.finalize_object()
         _engines.append(engine)
         address = engine.get_function_address("copy")
-    except Exception as error:  # noqa: BLE001 - whatever a future compiler dislikes, there is np.take
+    except Exception as error:  # noqa: BLE001 - a future LLVM may refuse the assembly in any way; np.take still works
         _log.warning("slots are gathered by np.take, which is slower: %s", error)
         return None
     pointer, number = ctypes.c_void_p, ctypes.c_int64
-    # A call through ctypes lets go of the interpreter's lock.
+    # ctypes releases the interpreter's lock during the call.
     return ctypes.CFUNCTYPE(None, pointer, pointer, number, pointer, pointer, number)(address)
 
 
 def _assembly() -> str:
-    """Return copy(array, rows, count, out, at, size): ``size`` bytes of each of ``count`` rows; at may be null.
+    """Return copy(array, rows, count, out, at, size), which copies ``count`` rows of ``size`` bytes; at may be null.
 
-    Large rows are copied one after the other, each in streams of its own; of small ones each is a stream.
+    Large rows are copied one after the other, each in four streams. Small rows are copied four at a time, one stream
+    each.
     """
     streams = range(_STREAMS)
     pairs = ", ".join(f"i8* %s{k}, i8* %d{k}" for k in streams)
     chunk = _STREAMS * _STREAM_BYTES
-    places = "".join(_pointers(f"%s{k}", f"%d{k}", f"%r{k}") for k in streams)
+    pointers = "".join(_pointers(f"%s{k}", f"%d{k}", f"%r{k}") for k in streams)
     numbers = "".join(f"\n  %r{k} = add i64 %g, {k}" for k in streams)
     starts = "".join(
         f"""
@@ -140,7 +143,7 @@ def _assembly() -> str:
     return f"""
 {_loop("together", [(f"%s{k}", f"%d{k}") for k in streams])}
 {_loop("alone", [("%s0", "%d0")])}
-define internal i64 @place(i64* %at, i64 %r) {{
+define internal i64 @target_row(i64* %at, i64 %r) {{
   %inorder = icmp eq i64* %at, null
   br i1 %inorder, label %same, label %other
 same:
@@ -183,7 +186,7 @@ next:
   %enough = icmp sge i64 %left, {_STREAMS}
   %grouped = and i1 %small, %enough
   br i1 %grouped, label %group, label %single
-group:{numbers}{places}
+group:{numbers}{pointers}
   call void @together({pairs}, i64 %size)
   %g.group = add i64 %g, {_STREAMS}
   %group.more = icmp slt i64 %g.group, %count
@@ -201,7 +204,7 @@ single.end:
   %single.more = icmp slt i64 %g.single, %count
   br i1 %single.more, label %next, label %end
 end:
-  ; other threads read the batch next, and such stores are not ordered by themselves
+  ; non-temporal stores are unordered: without the fence another thread could read the batch before they arrive
   fence seq_cst
   ret void
 }}
@@ -216,13 +219,13 @@ def _pointers(source: str, target: str, row: str) -> str:
   {source}.v = load i64, i64* {source}.p
   {source}.o = mul i64 {source}.v, %size
   {source} = getelementptr i8, i8* %array, i64 {source}.o
-  {target}.v = call i64 @place(i64* %at, i64 {row})
+  {target}.v = call i64 @target_row(i64* %at, i64 {row})
   {target}.o = mul i64 {target}.v, %size
   {target} = getelementptr i8, i8* %out, i64 {target}.o"""
 
 
 def _loop(name: str, pairs: list[tuple[str, str]]) -> str:
-    """Make a function that copies n bytes, a multiple of a vector, from each source to its target, all at once."""
+    """Make a function that copies n bytes, a multiple of a vector, from each source to its target, interleaved."""
     vector = f"<{_VECTOR_BYTES // 8} x i64>"
     arguments = ", ".join(f"i8* {source}, i8* {target}" for source, target in pairs)
     loads = "".join(
@@ -254,24 +257,24 @@ end:
 }}"""
 
 
-def gather(places: Iterable[Place], out: Array) -> None:
+def gather(chosen: Iterable[ChosenRows], out: Array) -> None:
     """Copy rows of arrays to the rows of a batch.
 
-    Large slots go through `arraystore._kernels.copy_rows`; for the others np.take with ``out`` and mode "clip" is one memmove a
-    row outside the lock, faster than fancy indexing and than a compiled loop. The mode never acts; but with "raise"
-    NumPy would copy ``out`` first.
+    Large rows go through `copy_rows`. For the others, np.take with ``out`` and mode "clip" does one memmove per row
+    outside the interpreter's lock, which is faster than fancy indexing and than a compiled loop. All rows exist, so
+    the mode changes no index; but with mode "raise" NumPy would copy ``out`` first.
 
     Args:
-        places: where the rows lie.
-        out: the batch, C-order, of the arrays' type.
+        chosen: the rows to copy, an array at a time.
+        out: the batch, C-order, same dtype as the arrays.
     """
-    for array, rows, at in places:
+    for array, rows, at in chosen:
         if copy_rows(array, rows, out, at):
             continue
         if at is None:
             np.take(array, rows, axis=0, out=out, mode="clip")
             continue
-        # Rows that are not neighbors in the batch: through no more memory than stays in the processor's cache.
+        # The rows are not neighbors in the batch. Small steps keep the copy in between in the processor's cache.
         step = max(_SCRATCH_BYTES // max(out[:1].nbytes, 1), 1)
         for start in range(0, len(rows), step):
             out[at[start : start + step]] = array.take(rows[start : start + step], axis=0, mode="clip")

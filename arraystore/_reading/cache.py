@@ -1,9 +1,10 @@
-"""Slots kept in RAM: what is read first stays, as much as fits, and is not read again."""
+"""Slots kept in RAM: the slots that are read first are kept, as many as fit, and are not read again."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,98 +12,97 @@ import numpy.typing as npt
 from arraystore._common.checks import parse_bytes
 from arraystore._common.fork_lock import lock_across_forks
 from arraystore._common.limits import available_memory_bytes
-from arraystore._kernels.copy_rows import Place, gather
+from arraystore._kernels.copy_rows import ChosenRows, gather
 from arraystore.errors import SpaceError
 
-if TYPE_CHECKING:
-    from arraystore._reading.slot_arrays import Slots
-
 __all__ = ["Cache"]
-
-_AT_ONCE_BYTES = 1 << 24
 
 Array = npt.NDArray[Any]
 Index = npt.NDArray[np.int64]
 _ABSENT, _COMING = -1, -2
-_keeping = lock_across_forks()  # held to choose what is kept, not while it is copied
+_reserving = lock_across_forks()  # held while rows are reserved, not while pixels are copied
 
 
 class Cache:
-    """A copy in RAM of the slots that are asked for first.
+    """A copy in RAM of the slots that are read first. Any thread may read through it.
 
     Args:
-        slots: of which it keeps images.
-        budget: bytes, or a text (`parse_bytes`); None for all of them.
+        budget: bytes, or a text (`parse_bytes`); None for all slots.
+        count: how many slots may be read: never more are kept.
+        base_count: slots have base numbers (see `SlotArrays`) from 0 to this, which is not included.
+        column: shape and dtype of one slot.
+        uncached: returns the rows to read for slots that are not kept.
 
     Raises:
-        SpecError: the budget cannot be understood.
-        SpaceError: there is not as much memory.
+        SpecError: the budget is no size in bytes.
+        SpaceError: there is not enough free memory.
     """
 
-    def __init__(self, slots: Slots, budget: int | str | None) -> None:
-        base_count = sum(len(part.images) for part in slots.parts)
-        slot_bytes = max(slots.parts[0].images[:1].nbytes, 1)
-        wanted = len(slots) if budget is None else min(parse_bytes(budget) // slot_bytes, len(slots))
-        needed, available = wanted * slot_bytes + 4 * base_count, available_memory_bytes()
+    def __init__(
+        self,
+        budget: int | str | None,
+        *,
+        count: int,
+        base_count: int,
+        column: tuple[tuple[int, ...], np.dtype[Any]],
+        uncached: Callable[[Index], Iterator[ChosenRows]],
+    ) -> None:
+        shape, dtype = column
+        slot_bytes = max(math.prod(shape) * dtype.itemsize, 1)
+        kept = count if budget is None else min(parse_bytes(budget) // slot_bytes, count)
+        needed, available = kept * slot_bytes + 4 * base_count, available_memory_bytes()
         if available is not None and needed > available:
             raise SpaceError(
-                f"a cache of {wanted:,} slots needs {needed / 1e9:.2f} GB of memory, {available / 1e9:.2f} GB are "
+                f"a cache of {kept:,} slots needs {needed / 1e9:.2f} GB of memory, {available / 1e9:.2f} GB are "
                 "free: pass a smaller budget",
                 needed_bytes=needed,
                 free_bytes=available,
             )
-        # Nothing is taken of the system before a slot is kept.
-        self.images: Array = np.empty((wanted, *slots.slot_shape), slots.dtype)
+        # The system provides the memory of a page when the first slot in it is kept.
+        self._images: Array = np.empty((kept, *shape), dtype)
         self._row: npt.NDArray[np.int32 | np.int64]
-        self._row = np.full(base_count, _ABSENT, np.int32 if wanted < 2**31 else np.int64)
+        self._row = np.full(base_count, _ABSENT, np.int32 if kept < 2**31 else np.int64)
         self._kept = 0
+        self._uncached = uncached
 
-    def __len__(self) -> int:
-        return self._kept
+    @property
+    def is_full(self) -> bool:
+        """Whether no more slots are kept."""
+        return self._kept == len(self._images)
 
-    def places(self, base: Index, elsewhere: Callable[[Index], Iterator[Place]]) -> Iterator[Place]:
-        """Return where slots lie, as `Slots.places` does: those that are kept here, and those that are not.
+    def chosen_rows(self, base: Index) -> Iterator[ChosenRows]:
+        """Yield the rows to read for slots with these base numbers: first the kept slots, then the others.
 
-        What is not kept is, if there is room, before it is told where it lies: so it is read once.
+        While there is room, absent slots are kept first and then read from here, so each is read once.
         """
         rows = self._rows(base)
         missing = np.flatnonzero(rows < 0)
-        if missing.size and self._kept < len(self.images):
-            self._keep(base[missing], elsewhere)
+        if missing.size and not self.is_full:
+            self._keep(base[missing])
             rows = self._rows(base)
             missing = np.flatnonzero(rows < 0)
         if missing.size == 0:
-            yield self.images, rows, None
+            yield self._images, rows, None
             return
         held = np.flatnonzero(rows >= 0)
         if held.size:
-            yield self.images, rows[held], held
-        for array, there, at in elsewhere(base[missing]):
+            yield self._images, rows[held], held
+        for array, there, at in self._uncached(base[missing]):
             yield array, there, missing if at is None else missing[at]
 
     def missing(self, base: Index) -> Index:
-        """Return those of the slots that will have to be read where they lie."""
+        """Return the slots that are not kept."""
         return base[self._rows(base) < 0]
-
-    def fill(self, slots: Slots) -> None:
-        """Keep slots from the first on, as many as there is room for."""
-        step = max(_AT_ONCE_BYTES // max(self.images[:1].nbytes, 1), 1)
-        for start in range(0, len(slots), step):
-            if self._kept == len(self.images):
-                return
-            base = slots.base(np.arange(start, min(start + step, len(slots))))
-            for _ in self.places(base, slots.places):
-                pass
 
     def _rows(self, base: Index) -> Index:
         return self._row[base].astype(np.int64)
 
-    def _keep(self, base: Index, elsewhere: Callable[[Index], Iterator[Place]]) -> None:
-        with _keeping:
+    def _keep(self, base: Index) -> None:
+        with _reserving:
             new, order = np.unique(base[self._rows(base) == _ABSENT], return_index=True)
-            new = new[np.sort(np.argsort(order)[: len(self.images) - self._kept])]  # those asked for first
+            new = new[np.sort(np.argsort(order)[: len(self._images) - self._kept])]  # the first in the batch
             first, self._kept = self._kept, self._kept + len(new)
-            self._row[new] = _COMING  # until the pixels are here, others read them elsewhere
+            self._row[new] = _COMING  # until its pixels are copied, other threads read the slot uncached
         if new.size:
-            gather(elsewhere(new), self.images[first : first + len(new)])
+            gather(self._uncached(new), self._images[first : first + len(new)])
             self._row[new] = np.arange(first, first + len(new))

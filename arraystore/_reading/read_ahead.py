@@ -1,9 +1,9 @@
-"""Ask the system for slots before they are needed: the order of an epoch is known, so nothing has to wait for a disk.
+"""Read slots from disk before they are needed: the order of an epoch is known, so no thread has to wait for the disk.
 
-A slot that is met in a mapping for the first time is read by page faults, one at a time, while the thread waits:
-`benchmarks/read.py` measures a fraction of what the disk can do. Told of the next slots, the system has many reads
-under way at once. Telling it for each range by posix_fadvise, and then copying from the mapping, measured faster
-than threads that pread, for the pages come while nobody waits; those threads are for where there is no such call.
+The first access to a slot in a mapping reads it by page faults, one at a time, while the thread waits. That is a
+fraction of the speed of the disk (`benchmarks/read.py`). If the system knows the next slots, it reads many at once.
+posix_fadvise for each range, followed by a copy from the mapping, was faster than threads that call pread. The threads
+are for systems without posix_fadvise.
 """
 
 from __future__ import annotations
@@ -15,37 +15,35 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from arraystore._reading.slot_arrays import Slots
+from arraystore._common.checks import choice_of
+from arraystore._reading.options import Ahead
+from arraystore._reading.slot_arrays import SlotArrays
 from arraystore.errors import SpecError
 
-__all__ = ["Ahead", "How", "check_how"]
+__all__ = ["ReadAhead", "check_ahead"]
 
-How = Literal["auto", "advise", "read", "off"]
-
-_HOW = ("auto", "advise", "read", "off")
-_GAP_BYTES = 1 << 16  # to read across a gap of this size costs less than another read
-_RANGE_BYTES = 1 << 23  # no call takes longer than this much
-_PROBES = 16
+_GAP_BYTES = 1 << 16  # reading across a gap of this size costs less than another read
+_RANGE_BYTES = 1 << 23  # the largest range of one call, so that `stop` is noticed soon
+_PROBES = 16  # slots of a batch that are looked at to see whether all are in memory
 _THREADS = 8
 _READ_BYTES = 1 << 19
 
 Index = npt.NDArray[np.int64]
 
 
-def check_how(how: str) -> None:
-    """Refuse a way of reading ahead that does not exist.
+def check_ahead(ahead: str) -> None:
+    """Check the option ``ahead``.
 
     Raises:
-        SpecError: it does not exist, or not on this system.
+        SpecError: there is no such value, or this system cannot do it.
     """
-    if how not in _HOW:
-        raise SpecError(f"ahead must be one of {', '.join(map(repr, _HOW))}, not {how!r}")
-    if how == "advise" and not hasattr(os, "posix_fadvise"):
+    choice_of("ahead", ahead, get_args(Ahead))
+    if ahead == "advise" and not hasattr(os, "posix_fadvise"):
         raise SpecError("this system cannot be advised of reads: pass ahead='auto', 'read' or 'off'")
 
 
@@ -57,7 +55,7 @@ class _File:
     mapping: mmap.mmap | None
 
     def ranges(self, rows: Index) -> Iterator[tuple[int, int]]:
-        """Return the byte ranges of slots, ascending, neighbors in one."""
+        """Yield the byte ranges of slots, ascending; neighbors share a range."""
         starts = np.unique(rows) * self.slot_bytes + self.offset
         ends = starts + self.slot_bytes
         apart = np.flatnonzero(starts[1:] - ends[:-1] > _GAP_BYTES)
@@ -67,41 +65,46 @@ class _File:
                 yield start, min(start + _RANGE_BYTES, end)
 
 
-class Ahead:
-    """The files of some slots, open to be read ahead. Not for two threads at once, but for `stop`.
+class ReadAhead:
+    """The files of some slots, open for reading ahead. Only `stop` may be called from another thread.
 
     Args:
-        slots: whose images will be read; those in RAM are left alone.
-        how: ``"advise"`` tells the system of ranges, ``"read"`` reads them in threads, ``"auto"`` is the first
-            where it works and else the second, ``"off"`` does neither.
+        slots: their images are read ahead; arrays in RAM are skipped.
+        ahead: ``"advise"`` tells the system which ranges will be read, ``"read"`` reads them in threads, ``"auto"``
+            advises where that works and reads otherwise, ``"off"`` does nothing.
 
     Attributes:
-        active: whether anything lies in a file.
+        active: whether there is anything to read ahead.
     """
 
-    def __init__(self, slots: Slots, how: How = "auto") -> None:
+    def __init__(self, slots: SlotArrays, ahead: Ahead = "auto") -> None:
         self._slots = slots
         self._stop = threading.Event()
         self._pool: ThreadPoolExecutor | None = None
-        self._advise = hasattr(os, "posix_fadvise") and how != "read"
-        self._must_advise = how == "advise"
+        self._advise = hasattr(os, "posix_fadvise") and ahead != "read"
+        self._must_advise = ahead == "advise"
         self._files: dict[int, _File] = {}
-        for number, part in enumerate(slots.parts):
-            # A store that has been replaced is read from its mapping alone: what has its name now is another.
-            if (descriptor := part.open_file()) is not None:
-                images = cast("np.memmap[Any, Any]", part.images)
+        for number, array in enumerate(slots.arrays):
+            # If the store has been replaced, its path leads to another file, and only the mapping can be read.
+            if (descriptor := array.open_file()) is not None:
+                images = cast("np.memmap[Any, Any]", array.images)
                 mapping = images.base if isinstance(images.base, mmap.mmap) else None
                 self._files[number] = _File(descriptor, images.offset, images[:1].nbytes, mapping)
-        self.active = bool(self._files) and how != "off"
+        self.active = bool(self._files) and ahead != "off"
 
     def read(self, base: Index, *, probe: bool = True) -> bool:
-        """Have slots (see `Slots.base`) brought into memory; return whether any was not there yet.
+        """Start to bring slots into memory. Errors of the disk are ignored here: copying the slots raises them.
 
-        It may return before they are there. Errors of the disk are left to who copies the slots. To `probe` is to look
-        first whether they are there already: cheap, but of a hole in a file the system says that it is.
+        Args:
+            base: int64, (k,): base numbers of the slots; see `SlotArrays`.
+            probe: True skips files whose slots seem to be in memory. The check is cheap, but for a hole in a file the
+                system says that it is in memory.
+
+        Returns:
+            True if a read was started.
 
         Raises:
-            OSError: the system refuses advice that was asked for.
+            OSError: the system refuses the advice, and ``ahead`` is ``"advise"``.
         """
         if self._slots.cache is not None:
             base = self._slots.cache.missing(base)
@@ -118,7 +121,7 @@ class Ahead:
         return cold
 
     def drop(self, base: Index) -> None:
-        """Give the pages of slots back to the system, but for those that they share with their neighbors."""
+        """Give the pages of slots back to the system, except for pages that they share with their neighbors."""
         for number, rows, _ in self._slots.split(base):
             file = self._files.get(number)
             if file is None:
@@ -131,11 +134,11 @@ class Ahead:
                     _drop(file, start, size)
 
     def stop(self) -> None:
-        """Let a `read` of another thread end soon."""
+        """Make a `read` in another thread return soon."""
         self._stop.set()
 
     def close(self) -> None:
-        """Close the files; no `read` is under way, nor comes."""
+        """Close the files. No `read` may be running, and none may follow."""
         self.stop()
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
@@ -163,7 +166,7 @@ class Ahead:
     def _read(self, descriptor: int, begin: int, end: int) -> None:
         try:
             if not self._stop.is_set():
-                # What is read is thrown away: it is in the system's cache then, and the mapping shows that.
+                # The bytes are thrown away. They are in the page cache now, where the mapping finds them.
                 with contextlib.suppress(OSError):
                     os.pread(descriptor, end - begin, begin)
         finally:
@@ -171,7 +174,7 @@ class Ahead:
 
 
 def _resident(file: _File, rows: Index) -> bool:
-    """Whether a sample of slots is in memory; False where the system does not say."""
+    """Whether a sample of the slots is in memory; False if the system cannot tell."""
     if not hasattr(os, "RWF_NOWAIT"):
         return False
     sample = rows[:: max(len(rows) // _PROBES, 1)]
@@ -181,15 +184,15 @@ def _resident(file: _File, rows: Index) -> bool:
             os.preadv(
                 file.descriptor, [byte], file.offset + row * file.slot_bytes + file.slot_bytes // 2, os.RWF_NOWAIT
             )
-    except OSError:  # not there, or this file system cannot tell
+    except OSError:  # not in memory, or this file system cannot tell
         return False
     return True
 
 
 def _drop(file: _File, start: int, size: int) -> None:
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # a system without these calls keeps its cache
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # without these calls the pages stay
         if file.mapping is not None:
-            # Pages that a mapping refers to are kept, whatever is advised of the file. The mapping starts at a page.
+            # The system keeps pages that a mapping refers to, so the mapping lets go first. It starts at a page.
             first = file.offset - file.offset % mmap.ALLOCATIONGRANULARITY
             file.mapping.madvise(mmap.MADV_DONTNEED, start - first, size)
         os.posix_fadvise(file.descriptor, start, size, os.POSIX_FADV_DONTNEED)

@@ -1,195 +1,156 @@
-"""What is read: the slots of one store, of several, of a part of them, or of an array that something else has made."""
+"""Which slots lie in which arrays: those of one store, of several, of a choice, or of an array from another program."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Unpack, overload
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from arraystore._format.specification import STORED
-from arraystore._kernels.copy_rows import Place, gather
+from arraystore._kernels.copy_rows import ChosenRows, gather
 from arraystore._reading.cache import Cache
 from arraystore._stores.slot_array import SlotArray
-from arraystore.errors import SpecError, StoreError
+from arraystore.errors import SpecError
 
-if TYPE_CHECKING:
-    from arraystore._reading.loader import Loader, LoaderOptions
+__all__ = ["Array", "Column", "HasSlots", "Index", "SlotArrays"]
 
-__all__ = ["Slots"]
+_LOAD_STEP_BYTES = 1 << 24
 
 Array = npt.NDArray[Any]
 Index = npt.NDArray[np.int64]
+Column = tuple[tuple[int, ...], np.dtype[Any]]
 
 
-class Slots:
-    """A sequence of slots to read, with their targets.
+class HasSlots(Protocol):
+    """A `Store`, or the `Slots` of a choice, of several stores, or of an array that another program made."""
 
-    A `Store` is one; ``store[chosen]`` is one, and so are `concatenate` of several, and what `open` returns for an
-    array that something else has made. ``slots[3]`` is an image with its label, or without if there are no labels;
-    ``slots[2:9]``, ``slots[[5, 1]]`` and ``slots[mask]`` are the `Slots` of that choice: nothing is copied.
+    @property
+    def __slot_arrays__(self) -> SlotArrays:
+        """Where the slots lie."""
+
+
+@dataclass(frozen=True, eq=False)
+class SlotArrays:
+    """Slots in one or more arrays, or a choice of them, with their targets.
+
+    Slots are counted in two ways. Users count the chosen slots, from 0 to ``len - 1``. The *base number* of a slot
+    counts all slots of all arrays. It is the same in every choice, so orders of draws and caches use it.
+
+    It pickles without its cache, because another process has its own memory.
 
     Attributes:
-        chosen: int64, (n,): the slots of the parts, counted through them, that these are; None for all.
-        layout: ``"NCHW"``, ``"NHWC"``, or ``""`` where the slots are no images.
+        arrays: the slots of all arrays, one after the other, have the base numbers from 0 on.
+        chosen: int64, (n,): the base numbers of the chosen slots; None for all slots.
+        layout: ``"NCHW"``, ``"NHWC"``, or ``""`` if the slots are no images.
         categories: name of a target → the names of its codes.
-        mean: each channel's mean, 0 to 255; empty where unknown. A choice of slots has that of the whole.
-        std: each channel's standard deviation, likewise.
-        cache: what is kept in RAM of the images, or None.
+        mean: each channel's mean, 0 to 255; empty if unknown. A choice keeps the mean of all slots.
+        std: each channel's standard deviation; empty if unknown.
+        cache: keeps images in RAM, or None.
     """
 
-    def __init__(  # noqa: PLR0913 - it is what a reader has to know
-        self,
-        parts: Sequence[SlotArray],
-        *,
-        chosen: Index | None = None,
-        layout: str = "",
-        categories: Mapping[str, tuple[str, ...]] | None = None,
-        mean: tuple[float, ...] = (),
-        std: tuple[float, ...] = (),
-        cache: Cache | None = None,
-    ) -> None:
-        self._parts = tuple(parts)
-        self.chosen = chosen
-        self.layout = layout
-        self.categories: Mapping[str, tuple[str, ...]] = categories or {}
-        self.mean = mean
-        self.std = std
-        self.cache = cache
-        self._calls = 0
+    arrays: tuple[SlotArray, ...]
+    chosen: Index | None = None
+    layout: str = ""
+    categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    cache: Cache | None = None
 
     def __len__(self) -> int:
         return int(self._starts[-1]) if self.chosen is None else len(self.chosen)
 
-    @property
-    def parts(self) -> tuple[SlotArray, ...]:
-        """The arrays that together are axis 0.
+    @cached_property
+    def _starts(self) -> Index:
+        return np.cumsum([0, *(len(each.images) for each in self.arrays)], dtype=np.int64)
 
-        Raises:
-            StoreError: the store was closed.
-        """
-        if not self._parts:
-            raise StoreError("the store was closed: open it again to read it")
-        return self._parts
+    @property
+    def __slot_arrays__(self) -> SlotArrays:
+        return self
+
+    def column(self, name: str | None = None) -> Column:
+        """Return the shape and dtype of one slot, or of one row of a target."""
+        array = self._array(self.arrays[0], name)
+        return array.shape[1:], array.dtype
 
     @property
     def slot_shape(self) -> tuple[int, ...]:
         """The shape of one slot."""
-        return self.parts[0].images.shape[1:]
+        return self.arrays[0].images.shape[1:]
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The type of a pixel: uint8 in every store."""
-        return self.parts[0].images.dtype
+        """The dtype of the pixels."""
+        return self.arrays[0].images.dtype
 
     @property
     def target_names(self) -> tuple[str, ...]:
         """The names of the targets."""
-        return tuple(self.parts[0].targets)
+        return tuple(self.arrays[0].targets)
 
     def target(self, name: str) -> Array:
-        """Return a target's array, axis 0 = these slots; a copy, unless it is a whole part's.
-
-        Raises:
-            SpecError: there is no such target.
-        """
-        self.check_target(name)
-        if self.chosen is None and len(self.parts) == 1:
-            return self.parts[0].targets[name]
+        """Return a target's array; see `Slots.target`."""
+        if self.chosen is None and len(self.arrays) == 1:
+            return self._array(self.arrays[0], name)
         return self.take(np.arange(len(self)), name)
 
-    @property
-    def labels(self) -> Array | None:
-        """The main target, (n,), int64 codes where there are classes; None where the sources have no labels."""
-        return self.target("labels") if "labels" in self.target_names else None
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the labels' codes, code 0 first; empty where labels are numbers, or there are none."""
-        return self.categories.get("labels", ())
-
     def unreadable(self) -> Index:
-        """Return the slots that hold no image, ascending: those that failed, or of a build that is not finished."""
-        none: Index = np.empty(0, np.int64)
-        if all(part.status is None for part in self.parts):
-            return none
-        bad = [
-            none if part.status is None else start + np.flatnonzero(np.asarray(part.status) != STORED)
-            for part, start in zip(self.parts, self._starts.tolist(), strict=False)
-        ]
-        slots = np.concatenate(bad)
-        return slots if self.chosen is None or slots.size == 0 else np.flatnonzero(np.isin(self.chosen, slots))
-
-    def check_target(self, name: str) -> None:
-        """Raise an error if there is no such target.
-
-        Raises:
-            SpecError: there is none.
-        """
-        if name not in self.target_names:
-            names = ", ".join(map(repr, self.target_names)) or "none"
-            raise SpecError(f"there is no target {name!r}: the targets are {names}")
+        """Return the slots without an image; see `Slots.unreadable`."""
+        if all(each.status is None for each in self.arrays):
+            return np.empty(0, np.int64)
+        bad = np.concatenate(
+            [
+                start + np.flatnonzero([] if each.status is None else np.asarray(each.status) != STORED)
+                for each, start in zip(self.arrays, self._starts.tolist(), strict=False)
+            ]
+        )
+        return bad if self.chosen is None or bad.size == 0 else np.flatnonzero(np.isin(self.chosen, bad))
 
     def take(self, slots: npt.ArrayLike, name: str | None = None, *, out: Array | None = None) -> Array:
-        """Gather slots, or what a target says of them.
-
-        Args:
-            slots: integers, (k,), from 0 on, or one; negative ones are not counted from the end.
-            name: a target; None for the images.
-            out: (k, *slot_shape), C-order, writable, of the same type, to write into; None for a new array.
-
-        Returns:
-            ``out``.
+        """Gather slots, or rows of a target; see `Slots.take`.
 
         Raises:
             SpecError: a slot or a target does not exist, or ``out`` does not fit.
         """
         wanted = _numbers(np.asarray(slots).reshape(-1), 0, len(self))
-        if name is not None:
-            self.check_target(name)
-        first = self.parts[0].images if name is None else self.parts[0].targets[name]
-        shape = (wanted.size, *first.shape[1:])
+        row_shape, dtype = self.column(name)
+        shape = (wanted.size, *row_shape)
         if out is None:
-            out = np.empty(shape, first.dtype)
-        elif (out.shape, out.dtype) != (shape, first.dtype):
-            raise SpecError(
-                f"out must be an array of {first.dtype} and shape {shape}, not of {out.dtype} and {out.shape}"
-            )
+            out = np.empty(shape, dtype)
+        elif (out.shape, out.dtype) != (shape, dtype):
+            raise SpecError(f"out must be an array of {dtype} and shape {shape}, not of {out.dtype} and {out.shape}")
         elif not (out.flags.c_contiguous and out.flags.writeable):
             raise SpecError("out must be writable and in C order: pass a whole array, such as np.empty makes")
-        gather(self.places(self.base(wanted), name), out)
+        gather(self.chosen_rows(self.base(wanted), name), out)
         return out
 
     def base(self, slots: Index) -> Index:
-        """Return where these slots lie, counted through the parts: the number that a slot has in every choice."""
+        """Return the base numbers of chosen slots."""
         return slots if self.chosen is None else self.chosen[slots]
 
-    def places(self, base: Index, name: str | None = None) -> Iterator[Place]:
-        """Return where slots of the parts (see `base`) lie, an array at a time.
+    def chosen_rows(self, base: Index, name: str | None = None) -> Iterator[ChosenRows]:
+        """Yield the rows to read for slots with these base numbers, one array at a time.
 
-        Yields:
-            an array, the rows of it, and which of the slots those are; None for all of them, in order.
+        Args:
+            base: int64, (k,): base numbers.
+            name: a target; None for the images, which may lie in the cache.
         """
-        if name is None and self.cache is not None:
-            yield from self.cache.places(base, self._on_parts)
-        else:
-            yield from self._on_parts(base, name)
+        return self._uncached(base, name) if name is not None or self.cache is None else self.cache.chosen_rows(base)
 
-    def _on_parts(self, base: Index, name: str | None = None) -> Iterator[Place]:
+    def _uncached(self, base: Index, name: str | None = None) -> Iterator[ChosenRows]:
         for number, rows, at in self.split(base):
-            part = self.parts[number]
             # A plain array: indexing a np.memmap makes a np.memmap each time, which takes longer than a small copy.
-            yield np.asarray(part.images if name is None else part.targets[name]), rows, at
+            yield np.asarray(self._array(self.arrays[number], name)), rows, at
 
     def split(self, base: Index) -> Iterator[tuple[int, Index, Index | None]]:
-        """Return in which parts slots lie.
+        """Yield the array of each slot: its index in ``arrays``, the rows in it, and the positions in ``base``.
 
-        Yields:
-            the number of a part, the rows of it, and which of the slots those are; None for all of them, in order.
+        The positions are None if the rows are those of all slots, in order.
         """
-        if len(self.parts) == 1:
+        if len(self.arrays) == 1:
             yield 0, base, None
             return
         owner = np.searchsorted(self._starts, base, "right") - 1
@@ -197,18 +158,26 @@ class Slots:
             at = np.flatnonzero(owner == number)
             yield number, base[at] - self._starts[number], at
 
-    @cached_property
-    def _starts(self) -> Index:
-        return np.cumsum([0, *(len(part.images) for part in self.parts)], dtype=np.int64)
+    @staticmethod
+    def _array(of: SlotArray, name: str | None) -> Array:
+        if name is None:
+            return of.images
+        if name not in of.targets:
+            names = ", ".join(map(repr, of.targets)) or "none"
+            raise SpecError(f"there is no target {name!r}: the targets are {names}")
+        return of.targets[name]
 
-    def choose(self, chosen: Any) -> Slots:
-        """Return the `Slots` that a slice, a mask or a list of slots chooses, in that order; nothing is copied.
+    def choose(self, chosen: Any) -> SlotArrays:
+        """Return the slots that a slice, a mask or a list of integers chooses, in that order; nothing is copied.
 
         Raises:
-            SpecError: it chooses a slot that does not exist, or cannot choose slots.
+            SpecError: a chosen slot does not exist, or ``chosen`` is none of these.
         """
         if isinstance(chosen, slice):
-            slots = np.arange(*chosen.indices(len(self)), dtype=np.int64)
+            ends = chosen.indices(len(self))
+            if ends == (0, len(self), 1):
+                return self
+            slots = np.arange(*ends, dtype=np.int64)
         else:
             wanted = np.asarray(chosen)
             if wanted.dtype == bool and wanted.shape == (len(self),):
@@ -221,111 +190,33 @@ class Slots:
                     f"slots are chosen by a slice, a mask of {len(self):,}, or a list of integers, not by "
                     f"{wanted.dtype} of shape {wanted.shape}"
                 )
-        return self._with(chosen=self.base(slots))
+        return replace(self, chosen=self.base(slots))
 
-    def loader(self, batch_size: int = 256, **options: Unpack[LoaderOptions]) -> Loader:
-        """Return a `Loader` of these slots, which says what the options are.
-
-            >>> for images, labels in store.loader(256, seed=1):  # doctest: +SKIP
-            ...     train(images, labels)
-
-        Raises:
-            SpecError: an option cannot be, or does not go with another or with the slots.
-            SpaceError: there is not enough memory for the cache.
-        """
-        from arraystore._reading.loader import Loader  # noqa: PLC0415 - it reads slots, so it cannot come before them
-
-        return Loader(self, batch_size, **options)
-
-    def batches(
-        self, batch_size: int = 128, *, epoch: int | None = None, **options: Unpack[LoaderOptions]
-    ) -> Iterator[Any]:
-        """Iterate over one epoch of a `Loader`, as a plain training loop does.
-
-            >>> for epoch in range(10):  # doctest: +SKIP
-            ...     for images, labels in store.batches(128, shuffle=True):
-            ...         train(images, labels)
-
-        Args:
-            batch_size: how many images a batch has.
-            epoch: which; None for one more than in the last call, from 0 on.
-            options: see `Loader`; slots are not shuffled unless that is asked for.
-
-        Raises:
-            SpecError: see `loader`.
-            SpaceError: likewise.
-        """
-        if epoch is None:
-            epoch, self._calls = self._calls, self._calls + 1
-        loader = self.loader(batch_size, **({"shuffle": False} | options))
-        loader.set_epoch(epoch)
-        return iter(loader)
-
-    def load(self, budget: int | str | None = None) -> Slots:
-        """Copy slots into RAM, once, from the first on, as many as fit; the rest is still read where it lies.
-
-        Args:
-            budget: bytes of RAM, or a text such as ``"8 GB"``; None for all slots.
-
-        Raises:
-            SpecError: the budget cannot be understood.
-            SpaceError: there is not as much memory.
-        """
-        cache = Cache(self, budget)
-        cache.fill(self)
-        return self._with(chosen=self.chosen, cache=cache)
-
-    def cached(self, budget: int | str | None = None) -> Slots:
-        """Return these slots with a cache in RAM that keeps what is read first, as much as fits.
-
-        Args:
-            budget: see `load`.
-
-        Raises:
-            SpecError: the budget cannot be understood.
-            SpaceError: there is not as much memory.
-        """
-        return self._with(chosen=self.chosen, cache=Cache(self, budget))
-
-    def same(self) -> Slots:
-        """Return these slots once more; they stay readable when a store that they are from is closed."""
-        return self._with(chosen=self.chosen)
-
-    def _with(self, *, chosen: Index | None, cache: Cache | None = None) -> Slots:
-        return Slots(
-            self.parts,
-            chosen=chosen,
-            layout=self.layout,
-            categories=self.categories,
-            mean=self.mean,
-            std=self.std,
-            cache=self.cache if cache is None else cache,
+    def cached(self, budget: int | str | None = None) -> SlotArrays:
+        """Return the same slots with an empty cache; see `Slots.cached`."""
+        cache = Cache(
+            budget, count=len(self), base_count=int(self._starts[-1]), column=self.column(), uncached=self._uncached
         )
+        return replace(self, cache=cache)
 
-    @overload
-    def __getitem__(self, chosen: int) -> Any: ...
-    @overload
-    def __getitem__(self, chosen: slice | Sequence[int] | Array) -> Slots: ...
-    def __getitem__(self, chosen: Any) -> Any:
-        if not isinstance(chosen, int | np.integer):
-            return self.choose(chosen)
-        slot = int(chosen) + (len(self) if chosen < 0 else 0)
-        if not 0 <= slot < len(self):
-            raise IndexError(f"slot {chosen} of {len(self):,}")
-        image = self.take([slot])[0]
-        return (image, self.take([slot], "labels")[0]) if "labels" in self.target_names else image
+    def load(self, budget: int | str | None = None) -> SlotArrays:
+        """Return the same slots with a cache that holds the first of them; see `Slots.load`."""
+        loaded = self.cached(budget)
+        shape, dtype = self.column()
+        step = max(_LOAD_STEP_BYTES // max(int(np.prod(shape)) * dtype.itemsize, 1), 1)
+        for start in range(0, len(self), step):
+            if loaded.cache is None or loaded.cache.is_full:
+                break
+            for _ in loaded.chosen_rows(self.base(np.arange(start, min(start + step, len(self))))):
+                pass
+        return loaded
 
     def __getstate__(self) -> dict[str, Any]:
-        # Another process has its own memory, so a cache stays here.
-        return {name: value for name, value in self.__dict__.items() if name != "_starts"} | {"cache": None}
-
-    def __repr__(self) -> str:
-        shape = " x ".join(map(str, (len(self), *self.slot_shape)))
-        return f"<arraystore.Slots {shape} {self.dtype} {self.layout}".rstrip() + ">"
+        return self.__dict__ | {"cache": None}
 
 
 def _numbers(slots: Array, low: int, stop: int) -> Index:
-    """Return slots as int64, none of which is changed by that."""
+    """Return slots as int64, after a check that each is in range."""
     if slots.size == 0:
         return np.empty(0, np.int64)
     if slots.dtype.kind not in "iu":

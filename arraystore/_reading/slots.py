@@ -1,77 +1,282 @@
-"""Several stores read as one."""
+"""What users read from: the slots of one store, of several, of a choice, or of an array from another program."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Unpack, overload
 
 import numpy as np
+import numpy.typing as npt
 
-from arraystore._reading.slot_arrays import Slots
-from arraystore._stores.slot_array import SlotArray
-from arraystore.errors import SpecError
+from arraystore._common.public import public
+from arraystore._reading.loader import Loader, Named, Pair
+from arraystore._reading.options import Common, LoaderOptions, One, Several, shows_options
+from arraystore._reading.slot_arrays import Array, HasSlots, Index, SlotArrays
+from arraystore.errors import SpecError, StoreError
 
-__all__ = ["concatenate"]
+__all__ = ["Slots", "concatenate"]
 
 
-def concatenate(parts: Sequence[Slots]) -> Slots:
-    """Return the slots of several stores as one sequence; nothing is copied, and all are read through one path.
+@public
+class Slots:
+    """A sequence of slots to read, with their targets.
+
+    A `Store` is one. ``store[chosen]``, `concatenate` and `arraystore.open_array` make others; do not make one
+    directly. ``slots[3]`` is an image with its label, or the image alone if there are no labels. ``slots[2:9]``,
+    ``slots[[5, 1]]`` and ``slots[mask]`` are the `Slots` of that choice: nothing is copied. They stay readable when
+    the store is closed.
+
+    Attributes:
+        layout: ``"NCHW"``, ``"NHWC"``, or ``""`` if the slots are no images.
+        categories: name of a target → the names of its codes.
+        mean: each channel's mean, 0 to 255; empty if unknown. A choice of slots keeps the mean of all slots.
+        std: each channel's standard deviation; empty if unknown.
+    """
+
+    def __init__(self, slots: SlotArrays) -> None:
+        self._slots: SlotArrays | None = slots
+        self.layout: str = slots.layout
+        self.categories: Mapping[str, tuple[str, ...]] = slots.categories
+        self.mean: tuple[float, ...] = slots.mean
+        self.std: tuple[float, ...] = slots.std
+        self._epochs = 0
+
+    @property
+    def __slot_arrays__(self) -> SlotArrays:
+        """Where the slots lie; for loaders and adapters."""
+        if self._slots is None:
+            raise StoreError("the store was closed: open it again to read it")
+        return self._slots
+
+    def __len__(self) -> int:
+        return len(self.__slot_arrays__)
+
+    @property
+    def slot_shape(self) -> tuple[int, ...]:
+        """The shape of one slot."""
+        return self.__slot_arrays__.slot_shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of the pixels: uint8 in every store."""
+        return self.__slot_arrays__.dtype
+
+    @property
+    def target_names(self) -> tuple[str, ...]:
+        """The names of the targets."""
+        return self.__slot_arrays__.target_names
+
+    def target(self, name: str) -> Array:
+        """Return a target's array, one row per slot. It is a copy, unless these are all slots of one array.
+
+        Raises:
+            SpecError: there is no such target.
+        """
+        return self.__slot_arrays__.target(name)
+
+    @property
+    def labels(self) -> Array | None:
+        """The main target, (n,), int64 codes if there are classes; None if the sources have no labels."""
+        return self.target("labels") if "labels" in self.target_names else None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the labels' codes, code 0 first; empty if labels are numbers, or if there are none."""
+        return self.categories.get("labels", ())
+
+    def unreadable(self) -> Index:
+        """Return the slots without an image, ascending: failed slots, and slots that an unfinished build lacks."""
+        return self.__slot_arrays__.unreadable()
+
+    def take(self, slots: npt.ArrayLike, name: str | None = None, *, out: Array | None = None) -> Array:
+        """Gather slots, or the rows of a target for these slots.
+
+        Args:
+            slots: integers, (k,), or one integer, from 0 to ``len - 1``; negative numbers are refused.
+            name: a target; None for the images.
+            out: (k, *slot_shape), C-order, writable, same dtype, to write into; None for a new array.
+
+        Returns:
+            ``out``, or the new array.
+
+        Raises:
+            SpecError: a slot or a target does not exist, or ``out`` does not fit.
+        """
+        return self.__slot_arrays__.take(slots, name, out=out)
+
+    @overload
+    def loader(self, batch_size: int = ..., *, targets: One = ..., **options: Unpack[Common]) -> Loader[Pair]: ...
+    @overload
+    def loader(self, batch_size: int = ..., *, targets: tuple[()], **options: Unpack[Common]) -> Loader[Array]: ...
+    @overload
+    def loader(self, batch_size: int = ..., *, targets: Several, **options: Unpack[Common]) -> Loader[Named]: ...
+    @overload
+    def loader(self, batch_size: int = ..., **options: Unpack[LoaderOptions]) -> Loader[Any]: ...
+    @shows_options()
+    def loader(self, batch_size: int = 256, **options: Unpack[LoaderOptions]) -> Loader[Any]:
+        """Return a `Loader` of these slots, which documents the options.
+
+            >>> for images, labels in store.loader(256, seed=1):  # doctest: +SKIP
+            ...     train(images, labels)
+
+        Raises:
+            SpecError: an option is invalid, or does not go with another option or with the slots.
+            SpaceError: there is not enough free memory for the cache.
+        """
+        return Loader(self, batch_size, **options)
+
+    @overload
+    def batches(
+        self, batch_size: int = ..., *, epoch: int | None = ..., targets: One = ..., **options: Unpack[Common]
+    ) -> Iterator[Pair]: ...
+    @overload
+    def batches(
+        self, batch_size: int = ..., *, epoch: int | None = ..., targets: tuple[()], **options: Unpack[Common]
+    ) -> Iterator[Array]: ...
+    @overload
+    def batches(
+        self, batch_size: int = ..., *, epoch: int | None = ..., targets: Several, **options: Unpack[Common]
+    ) -> Iterator[Named]: ...
+    @overload
+    def batches(
+        self, batch_size: int = ..., *, epoch: int | None = ..., **options: Unpack[LoaderOptions]
+    ) -> Iterator[Any]: ...
+    @shows_options(shuffle=False)
+    def batches(
+        self, batch_size: int = 128, *, epoch: int | None = None, **options: Unpack[LoaderOptions]
+    ) -> Iterator[Any]:
+        """Iterate over one epoch of a `Loader`, for a plain training loop.
+
+            >>> for epoch in range(10):  # doctest: +SKIP
+            ...     for images, labels in store.batches(128, shuffle=True):
+            ...         train(images, labels)
+
+        Args:
+            batch_size: how many images a batch has.
+            epoch: its number; None for one more than in the last call, from 0 on.
+            options: see `Loader`; here ``shuffle`` is False by default.
+
+        Raises:
+            SpecError: see `loader`.
+            SpaceError: see `loader`.
+        """
+        if epoch is None:
+            epoch, self._epochs = self._epochs, self._epochs + 1
+        options.setdefault("shuffle", False)
+        loader = self.loader(batch_size, **options)
+        loader.set_epoch(epoch)
+        return iter(loader)
+
+    def load(self, budget: int | str | None = None) -> Slots:
+        """Copy slots into RAM once, from the first on, as many as fit; the others are still read where they lie.
+
+        Args:
+            budget: bytes of RAM, or a text such as ``"8 GB"``; None for all slots.
+
+        Returns:
+            The same slots, with that copy.
+
+        Raises:
+            SpecError: the budget is no size in bytes.
+            SpaceError: there is not enough free memory.
+        """
+        return Slots(self.__slot_arrays__.load(budget))
+
+    def cached(self, budget: int | str | None = None) -> Slots:
+        """Return the same slots with a cache in RAM, which keeps the slots that are read first, as many as fit.
+
+        Args:
+            budget: see `load`.
+
+        Raises:
+            SpecError: the budget is no size in bytes.
+            SpaceError: there is not enough free memory.
+        """
+        return Slots(self.__slot_arrays__.cached(budget))
+
+    @overload
+    def __getitem__(self, chosen: int | np.integer[Any]) -> Any: ...
+    @overload
+    def __getitem__(self, chosen: slice | Sequence[int] | Sequence[bool] | Array) -> Slots: ...
+    def __getitem__(self, chosen: Any) -> Any:
+        slots = self.__slot_arrays__
+        if not isinstance(chosen, int | np.integer):
+            return Slots(slots.choose(chosen))
+        slot = int(chosen) + (len(self) if chosen < 0 else 0)
+        if not 0 <= slot < len(self):
+            raise IndexError(f"slot {chosen} of {len(self):,}")
+        image = slots.take([slot])[0]
+        return (image, slots.take([slot], "labels")[0]) if "labels" in slots.target_names else image
+
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, (len(self), *self.slot_shape)))
+        return f"<arraystore.Slots {shape} {self.dtype} {self.layout}".rstrip() + ">"
+
+
+@public
+def concatenate(stores: Sequence[HasSlots]) -> Slots:
+    """Return the slots of several stores as one sequence; nothing is copied.
 
     Args:
-        parts: stores, or what was chosen of them, whose slots have one shape, type and layout, and the same targets
-            with the same categories. Mean and standard deviation are those of all their slots together, if each
-            knows its own.
+        stores: stores, or choices of their slots. All must have the same slot shape, dtype and layout, and the same
+            targets with the same categories. Mean and standard deviation are those of all slots together, if each
+            store knows its own.
 
     Raises:
         SpecError: there are none, or they do not fit together.
     """
-    if not parts:
+    if not stores:
         raise SpecError("there is nothing to concatenate: pass at least one store")
-    first = parts[0]
-    for number, other in enumerate(parts):
+    every = [store.__slot_arrays__ for store in stores]
+    first = every[0]
+    for number, other in enumerate(every):
         for what, of_first, of_other in (
             ("slots of shape", first.slot_shape, other.slot_shape),
             ("pixels of type", first.dtype, other.dtype),
             ("layout", first.layout, other.layout),
             ("targets", sorted(first.target_names), sorted(other.target_names)),
             ("categories", dict(first.categories), dict(other.categories)),
-            *((f"{name} of", *map(_kind, (first, other), (name, name))) for name in first.target_names),
+            *((f"{name} of", *(_row_of(slots, name) for slots in (first, other))) for name in first.target_names),
         ):
             if of_first != of_other:
                 raise SpecError(
                     f"store 0 has {what} {of_first}, store {number} has {of_other}: only stores that are alike can be "
                     "concatenated"
                 )
-    bases, starts = [], []
-    joined: list[SlotArray] = []
-    for other in parts:
-        starts.append(sum(len(part.images) for part in joined))
-        joined += other.parts
-    if any(other.chosen is not None for other in parts):
-        for other, start in zip(parts, starts, strict=True):
-            bases.append(start + other.base(np.arange(len(other))))
-    mean, std = _pooled(parts)
+    chosen = None
+    if any(other.chosen is not None for other in every):
+        starts = np.cumsum([0, *(sum(len(array.images) for array in other.arrays) for other in every)])
+        chosen = np.concatenate(
+            [start + other.base(np.arange(len(other))) for start, other in zip(starts, every, strict=False)]
+        )
+    mean, std = _pooled(every)
     return Slots(
-        joined,
-        chosen=np.concatenate(bases) if bases else None,
-        layout=first.layout,
-        categories=first.categories,
-        mean=mean,
-        std=std,
+        SlotArrays(
+            tuple(array for other in every for array in other.arrays),
+            chosen=chosen,
+            layout=first.layout,
+            categories=first.categories,
+            mean=mean,
+            std=std,
+        )
     )
 
 
-def _kind(slots: Slots, name: str) -> tuple[Any, ...] | None:
-    array = slots.parts[0].targets.get(name)
-    return None if array is None else (array.dtype, *array.shape[1:])
+def _row_of(slots: SlotArrays, name: str) -> tuple[Any, ...] | None:
+    """Return dtype and shape of a row of a target; None if the slots have no such target."""
+    if name not in slots.target_names:
+        return None
+    shape, dtype = slots.column(name)
+    return dtype, *shape
 
 
-def _pooled(parts: Sequence[Slots]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    if not all(part.mean for part in parts):
+def _pooled(every: Sequence[SlotArrays]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation of all slots together; empty if one is unknown."""
+    if not all(slots.mean for slots in every):
         return (), ()
-    counts = np.array([len(part) - len(part.unreadable()) for part in parts], float)
+    counts = np.array([len(slots) - len(slots.unreadable()) for slots in every], float)
     weights = (counts / max(counts.sum(), 1))[:, None]
-    means, stds = np.array([part.mean for part in parts]), np.array([part.std for part in parts])
+    means, stds = np.array([slots.mean for slots in every]), np.array([slots.std for slots in every])
     mean = (weights * means).sum(0)
     variance = (weights * (stds**2 + (means - mean) ** 2)).sum(0)
     return tuple(mean.tolist()), tuple(np.sqrt(variance).tolist())

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from arraystore._common.public import public
 from arraystore._common.text_list import TextList
 from arraystore._sources.given import SOURCES, Stream, checked_arrays, checked_bytes, raw_paths
 from arraystore._sources.scan import Scan, has_image_suffix, with_slash
@@ -38,6 +39,7 @@ _URL = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://")
 _HASH_BLOCK_BYTES = 64 << 20
 
 
+@public
 @dataclass(frozen=True, eq=False, repr=False)
 class Manifest:
     """The ordered table of sources and targets; immutable. Make one with `of` or a ``from_`` method.

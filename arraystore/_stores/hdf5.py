@@ -40,7 +40,7 @@ from arraystore._stores.hdf5_file import (
 )
 from arraystore._stores.medium import Medium, Opened
 from arraystore._stores.slot_array import SlotArray
-from arraystore.errors import FormatError, Option
+from arraystore.errors import FormatError
 
 if TYPE_CHECKING:
     import h5py
@@ -82,8 +82,7 @@ def _open(path: Path) -> Opened:
             raise FormatError(
                 f"{path} is not a store: it has no datasets 'store.json' and 'images'; {datasets_told(file)}",
                 source=str(path),
-                advice="to read one of those, pass its name as {0}",
-                options=[Option("dataset", None)],
+                advice="open one of those with arraystore.open_array(path, dataset=NAME)",
             )
         try:
             members = json.loads(file[JSON_ENTRY][()])

@@ -1,4 +1,4 @@
-"""Slots in one array, mapped from a file or in RAM, and the way of a mapped one to another process."""
+"""Slots in one array, mapped from a file or in RAM, and how it is sent to another process."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SlotArray:
-    """Slots that lie in one array, with what is known of each.
+    """Slots in one array, with the status, checksum and targets of each.
 
-    It pickles: what is mapped is sent by the name of its file, and mapped again there; what is in RAM is copied.
+    It pickles. A mapped array is sent as the name of its file, and mapped again in the other process. An array in RAM
+    is copied.
 
     Attributes:
         images: (n, *slot_shape), C-order, read-only; a np.memmap of a whole array in a file, or an array in RAM.
-        status: uint8, (n,), or None where every slot is stored.
-        checksums: uint64, (n,), or None where there are none.
+        status: uint8, (n,); None if every slot is stored.
+        checksums: uint64, (n,); None for an array that another program made.
         targets: name → array, axis 0 = n.
     """
 
@@ -49,7 +50,7 @@ class SlotArray:
         """Open the file that the images are mapped from; the caller closes it.
 
         Returns:
-            a descriptor, or None where they lie in RAM, or the file's name leads to another one, or to none, by now.
+            a descriptor; None if the images lie in RAM, or if the file has been removed or replaced.
         """
         if not _is_mapping(self.images):
             return None
@@ -88,10 +89,10 @@ class _Mapping:
         try:
             if file_identity(self.path) == self.identity:
                 return np.memmap(self.path, self.dtype, "r", self.offset, self.shape, self.order)
-        except (OSError, ValueError):  # it went this moment, or was cut short
+        except (OSError, ValueError):  # the file was removed since the check, or was truncated
             pass
         raise FormatError(
-            f"{self.path} is not the file any more that was opened: it was replaced or removed",
+            f"{self.path} was replaced or removed after it was opened",
             source=self.path,
             advice="open it again",
         )
@@ -103,13 +104,13 @@ def _receive(names: tuple[str, ...], sent: list[Any]) -> SlotArray:
 
 
 def _is_mapping(array: Array | None) -> TypeGuard[np.memmap[Any, Any]]:
-    """Whether this is the whole of what was mapped: a part of it keeps the offset of the whole."""
+    """Whether this is a whole mapping; a slice of one has the offset of the whole, so it cannot be mapped again."""
     base: object = None if array is None else array.base
     return isinstance(array, np.memmap) and array.filename is not None and isinstance(base, mmap.mmap)
 
 
 def file_identity(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """Return device and number of the file or folder that has a name now; zeros for none."""
+    """Return device and inode of the file or folder at a path; zeros if there is none."""
     try:
         info = Path(path).stat()
     except OSError:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from arraystore._common.public import public
 from arraystore._common.text_list import TextList
 from arraystore._format.samples import manifest_of, mtimes_us
 from arraystore._format.specification import STORED
@@ -27,6 +28,7 @@ __all__ = ["Changes", "compare"]
 Rows = npt.NDArray[np.int64]
 
 
+@public
 @dataclass(frozen=True, eq=False, repr=False)
 class Changes:
     """How the sources of a store have changed, and the rows of an updated store.
@@ -80,6 +82,7 @@ class Changes:
         return ", ".join([*parts, "targets changed"] if self.relabeled else parts)
 
 
+@public
 def compare(
     path: str | os.PathLike[str],
     source: Any = None,

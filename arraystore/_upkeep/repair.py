@@ -13,6 +13,7 @@ import numpy as np
 from arraystore._building.bad import bad_images_error
 from arraystore._building.build import TIMEOUT_S, Options, build_manifest
 from arraystore._common.progress import Progress
+from arraystore._common.public import public
 from arraystore._format.publication import Publication
 from arraystore._format.samples import manifest_of, mtimes_us
 from arraystore._format.verification import Verification
@@ -26,6 +27,7 @@ from arraystore.errors import BadImagesError, Kind, StoreError
 __all__ = ["repair"]
 
 
+@public
 def repair(
     path: str | os.PathLike[str],
     *,

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from arraystore._building.build import TIMEOUT_S, Options, build_manifest
 from arraystore._common.progress import Progress
+from arraystore._common.public import public
 from arraystore._format.publication import Publication
 from arraystore._format.samples import join_dropped
 from arraystore._reading.store import Store
@@ -23,6 +24,7 @@ from arraystore._upkeep.reuse import Takeover
 __all__ = ["update"]
 
 
+@public
 def update(
     path: str | os.PathLike[str],
     source: Any = None,

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from arraystore._common.progress import Progress
+from arraystore._common.public import public
 from arraystore._format.verification import Verification, verify_contents
 from arraystore._reading.store import Store
 from arraystore._stores.opening import contents_of
@@ -15,6 +16,7 @@ from arraystore._stores.opening import contents_of
 __all__ = ["verify"]
 
 
+@public
 def verify(
     store: Store | str | os.PathLike[str],
     *,

@@ -1,1 +1,1 @@
-"""Faces of the loader for frameworks: each is an extra, and none is imported before it is asked for."""
+"""Adapters of the loader for frameworks. Each is an extra, and loads its framework when it is imported or used."""

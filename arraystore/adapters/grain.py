@@ -3,44 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from arraystore._reading.loader import batch_targets
-
-if TYPE_CHECKING:
-    from arraystore._reading.slot_arrays import Slots
+from arraystore._reading.options import Targets
+from arraystore._reading.slot_arrays import HasSlots
+from arraystore._reading.slots import Slots
 
 __all__ = ["Source"]
 
 
 class Source:
-    """Slots as ``grain.MapDataset.source`` and ``grain.DataLoader`` take them; it needs no Grain to be made.
+    """Slots as ``grain.MapDataset.source`` and ``grain.DataLoader`` take them. Making one does not need Grain.
 
-    A record is ``(image, label)``; the image alone where there are no labels, or with ``targets=()``; with another
-    name in ``targets`` it has that target in place of the label; with a list of names it is a dict of ``"images"`` and
-    them. Arrays are the caller's own. Slots that hold no image are left out, so record i is the i-th that does.
+    A record is ``(image, label)``, or the image alone if there are no labels or with ``targets=()``. With the name of
+    a target in ``targets``, that target takes the place of the label. With a list of names, a record is a dict of
+    ``"images"`` and these targets. Arrays are the caller's own. Slots without an image are left out, so record i is
+    the i-th slot with an image.
 
-    It may be read by any threads, and pickles, so that Grain's worker processes map the same files again. Where Grain
-    asks for many records at once they are gathered together, and share their memory.
+    Any thread may read it. It pickles, so that Grain's worker processes map the same files again. If Grain asks for
+    many records at once, they are gathered together and share their memory.
 
     Args:
-        slots: a store, or what was chosen of stores.
-        targets: see above; None for the labels.
+        slots: a store, or a choice of stores.
+        targets: the name of a target, several names, or ``()`` for none; None for the labels.
 
     Attributes:
-        slots: those that hold an image.
+        slots: the slots with an image.
 
     Raises:
         SpecError: there is no such target.
     """
 
-    def __init__(self, slots: Slots, targets: str | Sequence[str] | None = None) -> None:
-        self._names, self._single = batch_targets(slots, targets)
-        readable = np.ones(len(slots), bool)
-        readable[slots.unreadable()] = False
-        self.slots = slots.same() if readable.all() else slots.choose(readable)
+    def __init__(self, slots: HasSlots, targets: Targets = None) -> None:
+        arrays = slots.__slot_arrays__
+        self._names, self._single = batch_targets(arrays, targets)
+        readable = np.ones(len(arrays), bool)
+        readable[arrays.unreadable()] = False
+        self.slots: Slots = Slots(arrays if readable.all() else arrays.choose(readable))
 
     def __len__(self) -> int:
         return len(self.slots)
@@ -57,5 +59,5 @@ class Source:
         return [record if self._names else record[0] for record in records]
 
     def __repr__(self) -> str:
-        # Grain keeps it in checkpoints, and goes on from one only where it is the same.
+        # Grain writes it into checkpoints, and goes on from a checkpoint only if it is the same.
         return f"arraystore.Source({self.slots!r}, targets={self._names!r})"

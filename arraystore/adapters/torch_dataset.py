@@ -1,4 +1,4 @@
-"""Slots as a map-style dataset for PyTorch: one gather a batch, and no copy but what goes between processes."""
+"""Slots as a map-style dataset for PyTorch: one gather per batch, and no other copy within a process."""
 
 from __future__ import annotations
 
@@ -10,39 +10,41 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, default_collate, get_worker_info
 
-from arraystore._reading.buffers import Leases
+from arraystore._reading.buffers import BufferPool
 from arraystore._reading.loader import batch_targets
-from arraystore._reading.slot_arrays import Slots
+from arraystore._reading.options import Targets
+from arraystore._reading.slot_arrays import HasSlots
+from arraystore._reading.slots import Slots
 
 __all__ = ["StoreDataset"]
 
 
 class StoreDataset(Dataset[Any]):
-    """Slots as a map-style dataset, for torch.utils.data.DataLoader and what is made for it.
+    """Slots as a map-style dataset, for torch.utils.data.DataLoader and code made for it.
 
         >>> dataset = StoreDataset(store)  # doctest: +SKIP
         >>> loader = DataLoader(dataset, 256, shuffle=True, num_workers=4, collate_fn=dataset.collate)  # doctest: +SKIP
 
-    A sample is ``(image, label)``; the image alone where there are no labels, or with ``targets=()``; with another name
-    in ``targets`` that target in place of the label; with a list of names a dict of ``"images"`` and them. All are
-    tensors, an image with the shape and dtype of its slot.
+    A sample is ``(image, label)``, or the image alone if there are no labels or with ``targets=()``. With the name of
+    a target in ``targets``, that target takes the place of the label. With a list of names, a sample is a dict of
+    ``"images"`` and these targets. All are tensors; an image has the shape and dtype of its slot.
 
-    A DataLoader asks for a whole batch at once. It is gathered by one call, into shared memory where that is in one
-    of the DataLoader's processes; `collate` hands that on as it is, where torch's own would copy it. The samples of a
-    batch are views of it, so one of them that is kept keeps all.
+    A DataLoader asks for a whole batch at once. One call gathers the batch; in a worker process of the DataLoader it
+    is gathered into shared memory. `collate` hands it on as it is, while torch's own function would copy it. The
+    samples of a batch are views of it, so keeping one of them keeps the whole batch.
 
-    It can be sent to processes: those that are forked share everything, those that are spawned map files again, and get
-    a copy of what is in RAM.
+    It can be sent to other processes. Forked processes share everything. Spawned processes map files again, and get a
+    copy of arrays in RAM.
 
     Args:
-        slots: a store, or what was chosen of stores. Slots that hold no image are left out.
-        transform: a function of one image, a tensor with the shape of the slot, its own to change; what it returns
-            takes the place of the image. What is random in it is for it to seed, as in any dataset. (The ``transform``
-            of a `Loader` gets an array, (H, W, C), instead.)
-        targets: see above; None for the labels.
+        slots: a store, or a choice of stores. Slots without an image are left out.
+        transform: a function of one image, a tensor with the shape of the slot that it may change; its result takes
+            the place of the image. It must seed its own random numbers, as in any dataset. (The ``transform`` of a
+            `Loader` gets an array, (H, W, C), instead.)
+        targets: the name of a target, several names, or ``()`` for none; None for the labels.
 
     Attributes:
-        slots: what is read: sample i is slot i of these.
+        slots: sample i is slot i of these.
 
     Raises:
         SpecError: there is no such target.
@@ -50,20 +52,20 @@ class StoreDataset(Dataset[Any]):
 
     def __init__(
         self,
-        slots: Slots,
+        slots: HasSlots,
         *,
         transform: Callable[[torch.Tensor], Any] | None = None,
-        targets: str | Sequence[str] | None = None,
+        targets: Targets = None,
     ) -> None:
-        names, self._single = batch_targets(slots, targets)
-        unreadable = slots.unreadable()
-        # Not the store itself: it may be closed while its slots are still read.
-        self.slots = slots.choose(np.delete(np.arange(len(slots)), unreadable)) if unreadable.size else slots.same()
-        part = self.slots.parts[0]
-        arrays = {"images": part.images} | {name: part.targets[name] for name in names}
-        self._columns = {name: (array.shape[1:], array.dtype) for name, array in arrays.items()}
+        arrays = slots.__slot_arrays__
+        names, self._single = batch_targets(arrays, targets)
+        unreadable = arrays.unreadable()
+        if unreadable.size:
+            arrays = arrays.choose(np.delete(np.arange(len(arrays)), unreadable))
+        self.slots: Slots = Slots(arrays)
+        self._columns = {"images": arrays.column()} | {name: arrays.column(name) for name in names}
         self._transform = transform
-        self._pool: tuple[int, Leases] | None = None
+        self._pool: tuple[int, BufferPool] | None = None
 
     def __len__(self) -> int:
         return len(self.slots)
@@ -87,8 +89,8 @@ class StoreDataset(Dataset[Any]):
     def collate(samples: list[Any]) -> Any:
         """Return a batch of samples, as the ``collate_fn`` of a DataLoader.
 
-        It is what `Loader` yields: a tensor, a tuple or a dict, with one more axis in front. What was gathered as a
-        batch is not copied; other samples are stacked as torch does.
+        A batch is a tensor, a tuple or a dict of tensors with one more axis in front, as `Loader` yields it. Samples
+        that were gathered as a batch are not copied; others are stacked by torch.
         """
         return samples.whole if isinstance(samples, _Gathered) else default_collate(samples)
 
@@ -117,7 +119,7 @@ class StoreDataset(Dataset[Any]):
         try:
             return self._transform(image) if self._transform is not None else image
         except Exception as error:
-            error.add_note(f"transform was called with slot {self.slots.base(np.array([index]))[0]}")
+            error.add_note(f"transform was called with slot {self.slots.__slot_arrays__.base(np.array([index]))[0]}")
             raise
 
     def _buffers(self, count: int) -> dict[str, torch.Tensor]:
@@ -126,19 +128,19 @@ class StoreDataset(Dataset[Any]):
         }
 
     def _lent(self, count: int) -> dict[str, torch.Tensor]:
-        """Buffers that are used again when nothing refers to them: new memory costs more than to fill it."""
+        """Return buffers that are used again when nothing refers to them: new memory costs more than filling it."""
         if self._pool is None or self._pool[0] != count:
             columns = {name: ((count, *shape), dtype) for name, (shape, dtype) in self._columns.items()}
-            self._pool = count, Leases(columns, spare=2)
+            self._pool = count, BufferPool(columns, spare=2)
         return {name: torch.from_numpy(array) for name, array in self._pool[1].take().items()}
 
     def _shared(self, count: int) -> dict[str, torch.Tensor]:
-        """Buffers that the process of the DataLoader maps when they are sent to it."""
+        """Return buffers in shared memory, which the main process maps when they are sent to it."""
         buffers = {}
         for name, (shape, dtype) in self._columns.items():
             size = count * int(np.prod(shape)) * dtype.itemsize
-            # As torch's own collate does: `share_memory_` would copy what has been gathered.
-            storage = torch.UntypedStorage._new_shared(size)  # type: ignore[no-untyped-call,unused-ignore]  # noqa: SLF001 - see above
+            # As in torch's own collate function: `share_memory_` would copy the batch after the gather.
+            storage = torch.UntypedStorage._new_shared(size)  # type: ignore[no-untyped-call,unused-ignore]  # noqa: SLF001 - torch offers no public way
             flat = torch.empty(0, dtype=torch.uint8).set_(storage)
             buffers[name] = flat.view(torch.from_numpy(np.empty(0, dtype)).dtype).view(count, *shape)
         return buffers
@@ -148,7 +150,7 @@ class StoreDataset(Dataset[Any]):
 
 
 class _Gathered(list[Any]):
-    """Samples that lie in one batch."""
+    """Samples of one batch, and the batch."""
 
     def __init__(self, samples: list[Any], whole: Any) -> None:
         super().__init__(samples)

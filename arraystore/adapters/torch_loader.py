@@ -1,4 +1,4 @@
-"""The loader with tensors: on the CPU they share the memory of its arrays, to a CUDA device a stream carries them."""
+"""The loader with tensors: on the CPU they share memory with its arrays; a CUDA stream copies them to a device."""
 
 from __future__ import annotations
 
@@ -6,83 +6,119 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Self, TypeAlias, Unpack
+from typing import Any, Generic, Self, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from arraystore._augmenting.augment import Augment, Dtype
-from arraystore._reading.loader import LoaderOptions
-from arraystore._reading.slot_arrays import Slots
+from arraystore._reading import loader
+from arraystore._reading.options import Common, LoaderOptions, One, Several, shows_options
+from arraystore._reading.slot_arrays import HasSlots, SlotArrays
 from arraystore.errors import SpecError
 
 __all__ = ["Loader"]
 
 Device: TypeAlias = torch.device | str | int
-_Line: TypeAlias = deque[tuple[Any, "torch.cuda.Event", tuple[int, int]]]
+_OnTheWay: TypeAlias = deque[tuple[Any, "torch.cuda.Event", tuple[int, int]]]
 _Held: TypeAlias = deque[tuple["torch.cuda.Event", Any]]
 _END = object()
 
+B_co = TypeVar("B_co", covariant=True)
+Pair = tuple[Tensor, Tensor]
+Named = dict[str, Tensor]
+Normalize = bool | tuple[Sequence[float], Sequence[float]]
 
-class Loader:
-    """Batches of slots as tensors: what `arraystore.Loader` yields, on a device.
 
-    On the CPU the tensors share their memory with the arrays of that loader: nothing is copied, a batch is yours as
-    long as you keep a tensor or anything made of it, and then its memory is used again.
+class _Options(TypedDict, total=False):
+    device: Device | None
+    non_blocking: bool
+    dtype: torch.dtype | Dtype
+    normalize: Normalize
+    channels_last: bool
 
-    On a CUDA device batches are gathered into pinned memory, and a stream of their own copies each across while the
-    batch before it is trained on: the device holds the one that is handed over, and the next. What crosses is uint8;
-    floats are made on the device. The tensors are yours, and ready for the stream that is current when they are handed
-    over.
+
+class _Common(_Options, Common, total=False): ...
+
+
+class _All(_Options, LoaderOptions, total=False): ...
+
+
+class Loader(Generic[B_co]):
+    """The batches of `arraystore.Loader` as tensors, on a device.
+
+    On the CPU, the tensors share memory with the arrays of that loader: nothing is copied. A batch is yours for as
+    long as you keep a tensor of it, or anything made of it; then its memory is used again.
+
+    For a CUDA device, batches are gathered into pinned memory. A separate stream copies each batch to the device
+    during the training on the batch before, so the device holds two batches. Images cross as uint8; floats are made
+    on the device. The tensors are yours, and ready for the stream that is current when they are handed over.
 
     Args:
-        slots: a store, or what was chosen of stores.
+        slots: a store, or a choice of stores.
         batch_size: how many images a batch of this rank has.
         device: where the tensors shall be; None for the CPU.
-        non_blocking: False copies to a CUDA device when a batch is asked for, and waits until that is done.
-        dtype: of the images, made on the device of uint8: ``"float32"``, ``"float16"``, ``"bfloat16"`` or the
-            torch.dtype of that name; ``"uint8"`` leaves them as they are. With an ``augment`` that makes floats leave
-            it so: images of its bfloat16 are torch.bfloat16 here.
-        normalize: True makes each channel (value - mean) / std with the store's own mean and std; a pair (mean, std)
-            gives others, a number a channel, in gray levels from 0 to 255. False makes floats value / 255.
+        non_blocking: False copies a batch to a CUDA device when it is asked for, and waits for the copy.
+        dtype: of the images, converted from uint8 on the device: ``"float32"``, ``"float16"``, ``"bfloat16"`` or the
+            torch.dtype of that name; ``"uint8"`` leaves them as they are. Leave it so with an ``augment`` that makes
+            floats: its bfloat16 images are torch.bfloat16 here.
+        normalize: True makes each channel (value - mean) / std with the store's own mean and std. A pair (mean, std)
+            gives other values, one number per channel, in gray levels from 0 to 255. False makes floats value / 255.
         channels_last: True yields images of shape (b, C, H, W) in the memory format torch.channels_last. That takes no
-            time where slots, or the ``layout`` of an ``augment``, are NHWC, which otherwise stay (b, H, W, C).
-        options: those of `arraystore.Loader`. Rank and world size are those of torch.distributed, if it is in use.
-            Images that a ``transform`` returns are taken for (H, W, C), as it gets them. A ``batch_transform`` gets
-            and returns a batch of arrays; it may return anything, but where this loader is to change the images they
-            must be in the same place.
+            time if the slots, or the ``layout`` of an ``augment``, are NHWC; with False, these stay (b, H, W, C).
+        options: see `arraystore.Loader`. Rank and world size are those of torch.distributed, if it is in use. Images
+            that a ``transform`` returns must be (H, W, C), as it gets them. A ``batch_transform`` gets a batch of
+            arrays and may return anything; but if this loader is to convert the images, they must be in the same
+            place.
 
     Attributes:
-        loader: the `arraystore.Loader` behind it.
+        loader: the `arraystore.Loader` that makes the batches.
         device: where the tensors are.
 
     Raises:
-        SpecError: an option cannot be, or does not go with another or with the slots; or, when images that are not
-            uint8 or have other channels than the slots come, that these cannot be converted.
-        SpaceError: there is not enough memory for the cache.
+        SpecError: an option is invalid, or does not go with another option or with the slots; or images cannot be
+            converted, because they are not uint8 or have another number of channels than the slots.
+        SpaceError: there is not enough free memory for the cache.
     """
 
-    def __init__(  # noqa: PLR0913 - users choose a few by name
+    @overload
+    def __init__(
+        self: Loader[Pair], slots: HasSlots, batch_size: int = ..., *, targets: One = ..., **options: Unpack[_Common]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Loader[Tensor], slots: HasSlots, batch_size: int = ..., *, targets: tuple[()], **options: Unpack[_Common]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Loader[Named], slots: HasSlots, batch_size: int = ..., *, targets: Several, **options: Unpack[_Common]
+    ) -> None: ...
+    @overload
+    def __init__(self: Loader[Any], slots: HasSlots, batch_size: int = ..., **options: Unpack[_All]) -> None: ...
+    @shows_options()
+    def __init__(
         self,
-        slots: Slots,
+        slots: HasSlots,
         batch_size: int = 256,
         *,
         device: Device | None = None,
         non_blocking: bool = True,
         dtype: torch.dtype | Dtype = "uint8",
-        normalize: bool | tuple[Sequence[float], Sequence[float]] = False,
+        normalize: Normalize = False,
         channels_last: bool = False,
         **options: Unpack[LoaderOptions],
     ) -> None:
-        self.device = _device(device)
+        self.device: torch.device = _device(device)
         self._non_blocking = non_blocking
-        self._finish = _Finish.of(slots, options, str(dtype), normalize, self.device, channels_last=channels_last)
+        arrays = slots.__slot_arrays__
+        self._convert = _Conversion.of(arrays, options, str(dtype), normalize, self.device, channels_last=channels_last)
         if self.device.type == "cuda":
             options = {"allocate": partial(_pinned, self.device), **options}
-        self.loader = slots.loader(batch_size, **options)
-        self._turn = 0
-        self._at: tuple[int, int] | None = None  # where the loader behind is elsewhere, for it is one batch ahead
+        self.loader: loader.Loader[Any] = loader.Loader(slots, batch_size, **options)
+        self._iterations = 0
+        self._at: tuple[int, int] | None = None  # the position after the last batch; None if it is the loader's own
 
     @property
     def batch_size(self) -> int:
@@ -91,11 +127,11 @@ class Loader:
 
     @property
     def epoch(self) -> int:
-        """The epoch that is read, or will be next: from 0."""
+        """The epoch that is being read, or the next one if none is: from 0."""
         return (self._at or self.loader.at)[0]
 
     def set_epoch(self, epoch: int) -> None:
-        """Have the next ``for`` begin an epoch.
+        """Set the epoch of the next ``for``.
 
         Raises:
             SpecError: it is no whole number, or negative.
@@ -104,15 +140,15 @@ class Loader:
         self._at = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return where it is, as JSON can hold it: behind the batch that was last handed over."""
+        """Return the position after the last batch that was handed over, as a dict for JSON."""
         epoch, position = self._at or self.loader.at
         return self.loader.state_dict() | {"epoch": epoch, "position": position}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from where another loader was, with a device or without: see `arraystore.Loader.load_state_dict`.
+        """Go on from the state of another loader, of this class or `arraystore.Loader`; see its `load_state_dict`.
 
         Raises:
-            SpecError: it had other slots, another seed or another order; or this is no state.
+            SpecError: the state has other slots, another seed or another order; or it is no state.
         """
         self.loader.load_state_dict(state)
         self._at = None
@@ -120,45 +156,45 @@ class Loader:
     def __len__(self) -> int:
         return len(self.loader)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[B_co]:
         batches = iter(self.loader)
-        self._turn += 1
+        self._iterations += 1
         if self.device.type == "cuda" and self._non_blocking:
             self._at = self.loader.at
-            return self._across(batches, self._turn)
+            return self._copied_ahead(batches, self._iterations)
         self._at = None
         return map(self._sent, batches)
 
     def _sent(self, batch: Any) -> Any:
         sent = _each(lambda tensor: tensor.to(self.device, non_blocking=self._non_blocking), _each(_tensor, batch))
-        if self._finish is None:
+        if self._convert is None:
             return sent
         if isinstance(sent, dict):
-            return sent | {"images": self._finish(sent["images"])}
+            return sent | {"images": self._convert(sent["images"])}
         if isinstance(sent, tuple | list):
-            return _like(sent, (self._finish(sent[0]), *sent[1:]))
-        return self._finish(sent)
+            return _like(sent, (self._convert(sent[0]), *sent[1:]))
+        return self._convert(sent)
 
-    def _across(self, batches: Iterator[Any], turn: int) -> Iterator[Any]:
-        """Yield batches that a stream of their own has brought to the device, one ahead of the one that is yielded."""
+    def _copied_ahead(self, batches: Iterator[Any], iteration: int) -> Iterator[Any]:
+        """Yield batches on the device; a separate stream copies the next batch meanwhile."""
         side = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call,unused-ignore]
-        line: _Line = deque()
-        # Pinned memory that is being copied: to let it go would have the next batch written into it.
+        on_the_way: _OnTheWay = deque()
+        # Batches in pinned memory that is being copied: without a reference, the next batch would overwrite it.
         held: _Held = deque()
         try:
             more = True
-            while more or line:
-                while more and len(line) < 2:
-                    more = self._send(batches, side, line, held)
-                if line:
-                    yield self._handed_over(*line.popleft(), turn)
+            while more or on_the_way:
+                while more and len(on_the_way) < 2:
+                    more = self._send(batches, side, on_the_way, held)
+                if on_the_way:
+                    yield self._handed_over(*on_the_way.popleft(), iteration)
         finally:
             side.synchronize()
-        if turn == self._turn:
+        if iteration == self._iterations:
             self._at = None
 
-    def _send(self, batches: Iterator[Any], side: torch.cuda.Stream, line: _Line, held: _Held) -> bool:
-        """Begin to bring the next batch to the device; return whether there was one."""
+    def _send(self, batches: Iterator[Any], side: torch.cuda.Stream, on_the_way: _OnTheWay, held: _Held) -> bool:
+        """Start to copy the next batch to the device; return False if there is none."""
         while held and held[0][0].query():  # type: ignore[no-untyped-call,unused-ignore]
             held.popleft()
         batch = next(batches, _END)
@@ -172,28 +208,28 @@ class Loader:
             finally:
                 event.record(side)
                 held.append((event, batch))
-        line.append((sent, event, at))
+        on_the_way.append((sent, event, at))
         return True
 
-    def _handed_over(self, batch: Any, event: torch.cuda.Event, at: tuple[int, int], turn: int) -> Any:
+    def _handed_over(self, batch: Any, event: torch.cuda.Event, at: tuple[int, int], iteration: int) -> Any:
         stream = torch.cuda.current_stream(self.device)
         stream.wait_event(event)
-        # The memory is the side stream's: it must not be used again there before this stream is done with it.
+        # The side stream owns the memory, and must not use it again before this stream is done with it.
         _each(lambda tensor: tensor.record_stream(stream), batch)
-        if turn == self._turn:  # an iteration that was left behind is not where this is
+        if iteration == self._iterations:  # an older iteration does not move the loader
             self._at = at
         return batch
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Finish:
-    """What is done to the images of a batch on their device.
+class _Conversion:
+    """The conversion of the images of a batch on their device.
 
     Attributes:
-        dtype: what they become; None leaves what they are, and shows as bfloat16 what is uint16.
-        planar: whether they come as (C, H, W).
-        scale: float32, what each channel is multiplied with, shaped to be.
-        bias: likewise, what is added then.
+        dtype: of the result; None keeps the dtype, and shows uint16 as bfloat16.
+        planar: whether images are (C, H, W).
+        scale: float32, multiplies each channel; shaped to broadcast over images.
+        bias: float32, is added then; shaped like ``scale``.
         channels_last: see `Loader`.
     """
 
@@ -204,17 +240,17 @@ class _Finish:
     channels_last: bool
 
     @classmethod
-    def of(  # noqa: PLR0913 - the options of a loader
+    def of(
         cls,
-        slots: Slots,
+        slots: SlotArrays,
         options: LoaderOptions,
         dtype: str,
-        normalize: bool | tuple[Sequence[float], Sequence[float]],  # noqa: FBT001 - see above
+        normalize: Normalize,
         device: torch.device,
         *,
         channels_last: bool,
     ) -> Self | None:
-        """Return what is to be done; None for nothing."""
+        """Return the conversion for some options of a `Loader`; None if images stay as they are."""
         name: Any = dtype.removeprefix("torch.")
         floats = Augment(dtype=name, normalize=normalize)
         augment = options.get("augment")
@@ -243,7 +279,7 @@ class _Finish:
         axis = 1 if self.planar or self.channels_last else 3
         if images.dtype != torch.uint8 or images.shape[axis] != len(self.scale):
             raise SpecError(
-                f"dtype makes floats of uint8 images with {len(self.scale)} channels on axis {axis}, these are "
+                f"dtype converts uint8 images with {len(self.scale)} channels on axis {axis}, but these are "
                 f"{images.dtype} of shape {tuple(images.shape)}: leave dtype out, and convert them in the loop"
             )
         return images.to(torch.float32, memory_format=kept).mul_(self.scale).add_(self.bias).to(self.dtype)
@@ -257,12 +293,12 @@ def _device(device: Device | None) -> torch.device:
     if chosen.type != "cuda":
         return chosen
     if not torch.cuda.is_available():
-        raise SpecError(f"device={device!r} was passed, and torch finds no CUDA device here: leave device out")
+        raise SpecError(f"device={device!r} was passed, but torch finds no CUDA device here: leave device out")
     return chosen if chosen.index is not None else torch.device("cuda", torch.cuda.current_device())
 
 
 def _pinned(device: torch.device, size: int) -> npt.NDArray[np.uint8]:
-    with torch.cuda.device(device):  # threads begin with the first device
+    with torch.cuda.device(device):  # in a new thread the first device is current
         block: npt.NDArray[np.uint8] = torch.empty(size, dtype=torch.uint8, pin_memory=True).numpy()
     return block
 
@@ -272,7 +308,7 @@ def _tensor(array: Any) -> Any:
 
 
 def _each(function: Callable[[Any], Any], batch: Any) -> Any:
-    """Return a batch with what a function makes of each of its arrays, or of its tensors."""
+    """Apply a function to each array or tensor of a batch."""
     if isinstance(batch, dict):
         return {name: _each(function, value) for name, value in batch.items()}
     if isinstance(batch, tuple | list):

@@ -17,6 +17,7 @@ from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
+from arraystore._common.public import public
 from arraystore.errors import ProfileError
 from arraystore.memory.comparison import MemoryReport
 from arraystore.memory.machine import machine_facts
@@ -39,6 +40,7 @@ def mark(label: str) -> None:
         _say(("mark", time.monotonic(), label))
 
 
+@public
 def profile_memory(  # noqa: PLR0913 - each is an independent choice
     functions: Mapping[str, Callable[[], object]],
     *,

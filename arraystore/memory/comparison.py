@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from arraystore._common.public import public
 from arraystore.memory.measurement import ReportData
 from arraystore.memory.showing.page import page
 from arraystore.memory.showing.plot import draw
@@ -12,6 +13,7 @@ from arraystore.memory.showing.table import print_report
 __all__ = ["MemoryReport"]
 
 
+@public
 class MemoryReport(ReportData):
     """Several calls that do the same, compared: as a table, a picture, a page of HTML, or JSON."""
 

@@ -15,6 +15,7 @@ from typing import Any
 from arraystore._building.fill import read_source
 from arraystore._common.checks import is_whole, parse_bytes
 from arraystore._common.limits import available_memory_bytes, free_disk_bytes
+from arraystore._common.public import public
 from arraystore._common.wording import flat, many, readable
 from arraystore._decoding.header import read_header
 from arraystore._sources.manifest import Manifest
@@ -36,6 +37,7 @@ COUNT = 10_000  # images
 TIMEOUT_S = 3600.0
 
 
+@public
 def profile(  # noqa: PLR0913 - each option is keyword-only
     source: Any,
     *,

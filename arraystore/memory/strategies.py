@@ -16,7 +16,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from arraystore._api import build
+from arraystore._build import build
 from arraystore.errors import SpecError
 from arraystore.memory.calls import mark
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from arraystore._common.public import public
 from arraystore.errors import ProfileError, SpecError
 from arraystore.memory import sampler
 from arraystore.memory.measurement import Curve, Mark, Measurement, Start
@@ -103,6 +104,7 @@ class Watch:
         return read
 
 
+@public
 class MemoryTrace:
     """The memory of this process and its descendants while a block of code runs, read from outside every 10 ms.
 

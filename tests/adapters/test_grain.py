@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.apart import Apart, apart
+from support.slots import slots_of
 
 import arraystore
 from arraystore import Slots, SpecError
@@ -27,7 +28,7 @@ def arrays() -> tuple[Any, dict[str, Any]]:
 
 def slots() -> Slots:
     pixels, targets = arrays()
-    return Slots([SlotArray(pixels, targets=targets)], layout="NCHW")
+    return slots_of([SlotArray(pixels, targets=targets)], layout="NCHW")
 
 
 def test_records_are_slots_with_what_is_asked_for() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.apart import LIMIT_S, Apart, apart
+from support.slots import slots_of
 
 from arraystore import Augment, MissingExtraError, Slots, SpecError
 from arraystore._common.extras import framework
@@ -27,7 +28,7 @@ def slots(n: int = 50, *, extra: bool = False) -> Slots:
     """Slots whose pixels and labels tell their number."""
     pixels = np.random.default_rng(0).integers(0, 256, (n, 3, 16, 16), np.uint8)
     targets = {"labels": np.arange(n), **({"scores": np.arange(n) / 7} if extra else {})}
-    return Slots([SlotArray(pixels, targets=targets)], layout="NCHW")
+    return slots_of([SlotArray(pixels, targets=targets)], layout="NCHW")
 
 
 def readers() -> list[str]:
@@ -320,8 +321,8 @@ def test_processes_share_each_epoch_as_the_sharding_says() -> None:
             for (begin, end), values in together.items():
                 assert values == labels[begin:end]
     assert told[1]["given"] == (
-        "rank=0 and world_size=1 were passed, and the sharding, which says which process holds what, makes them 1 and "
-        "2: leave them out"
+        "rank=0 and world_size=1 were passed, but the sharding says which process holds which part, and makes them 1 "
+        "and 2: leave them out"
     )
     assert told[0]["foreign"] == "the sharding has no device of this process: it has nothing to load"
     assert told[0]["odd"] == (

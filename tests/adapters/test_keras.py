@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support.apart import Apart, apart
+from support.slots import slots_of
 
 import arraystore
 from arraystore import Augment, MissingExtraError, Slots, SpecError
@@ -26,7 +27,7 @@ N, SIZE = 48, 8
 def slots(**targets: Any) -> Slots:
     """Slots whose pixels and labels tell their number."""
     pixels = np.random.default_rng(0).integers(0, 256, (N, 3, 12, 12), np.uint8)
-    return Slots([SlotArray(pixels, targets={"labels": np.arange(N), **targets})], layout="NCHW")
+    return slots_of([SlotArray(pixels, targets={"labels": np.arange(N), **targets})], layout="NCHW")
 
 
 def readers() -> list[str]:
@@ -176,7 +177,7 @@ def check_what_is_learnt_evaluated_and_predicted_belongs_together() -> None:
 
     labels = np.arange(N) % 2
     pixels = np.random.default_rng(0).integers(0, 100, (N, 3, 12, 12), np.uint8) + 155 * labels[:, None, None, None]
-    source = Slots([SlotArray(pixels.astype(np.uint8), targets={"labels": labels})], layout="NCHW")
+    source = slots_of([SlotArray(pixels.astype(np.uint8), targets={"labels": labels})], layout="NCHW")
     keras.utils.set_random_seed(0)
     network = model(keras, outputs=2)
     first = None
@@ -241,7 +242,7 @@ def check_bfloat16_is_refused() -> None:
     with pytest.raises(SpecError) as caught:
         Dataset(slots(), augment=Augment(dtype="bfloat16"))
     assert str(caught.value) == (
-        "Keras takes no images of bfloat16 from NumPy: choose dtype='uint8' or 'float32', and let "
+        "Keras takes no images of bfloat16 from NumPy: choose dtype='uint8' or 'float32', and call "
         "keras.config.set_dtype_policy('mixed_bfloat16') make them so on the device"
     )
 

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support.slots import slots_of
 
 import arraystore
+from arraystore import Slots
 from arraystore._augmenting.augment import Augment
-from arraystore._reading.slot_arrays import Slots
 from arraystore._stores.slot_array import SlotArray
 from arraystore.adapters import torch_loader
 from arraystore.adapters.torch import Loader
@@ -32,7 +33,7 @@ def slots(tmp_path_factory: pytest.TempPathFactory) -> Slots:
     images[:, :, :, 1::2] = (numbers // 251)[:, None, None, None]
     images.flush()
     mapped = np.load(path, mmap_mode="r")
-    return Slots(
+    return slots_of(
         [SlotArray(mapped, targets={"labels": numbers})], layout="NCHW", mean=(9.0, 8.0, 7.0), std=(5.0, 6.0, 7.0)
     )
 

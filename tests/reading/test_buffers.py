@@ -1,4 +1,4 @@
-"""Leases: memory is used again when nothing refers to it, and never before."""
+"""BufferPool: memory is used again when nothing refers to it, and never before."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from arraystore._reading.buffers import Leases
+from arraystore._reading.buffers import BufferPool
 
 Array = npt.NDArray[Any]
 COLUMNS: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {
@@ -38,9 +38,9 @@ class Counted:
         return self.blocks[-1]
 
 
-def leases(*, spare: int = 2, columns: Any = COLUMNS) -> tuple[Leases, Counted]:
+def leases(*, spare: int = 2, columns: Any = COLUMNS) -> tuple[BufferPool, Counted]:
     counted = Counted()
-    return Leases(columns, spare=spare, allocate=counted), counted
+    return BufferPool(columns, spare=spare, allocate=counted), counted
 
 
 # --- what is lent ----------------------------------------------------------------------------------------------------
@@ -79,7 +79,7 @@ def test_the_arrays_of_a_batch_share_no_memory(columns: list[tuple[list[int], st
             array[...] = np.frombuffer(values[name], array.dtype).reshape(array.shape)
         assert {name: array.tobytes() for name, array in lent.items()} == values
         del lent, array
-    assert pool.idle() == 1
+    assert len(pool._free) == 1
 
 
 def test_two_that_are_out_are_different() -> None:
@@ -134,14 +134,14 @@ def test_whatever_is_made_of_it_keeps_it(name: str) -> None:
     written = counted.blocks[0].copy()
     view: Any = VIEWS[name](lent)
     del lent, array
-    assert pool.idle() == 0
+    assert len(pool._free) == 0
     others = [pool.take() for _ in range(4)]
     for other in others:
         for array in other.values():
             array[...] = 2
     np.testing.assert_array_equal(counted.blocks[0], written)
     del others, other, array
-    assert pool.idle() == 2
+    assert len(pool._free) == 2
     del view
     assert pool.take()["labels"] is not None
     assert len(counted.blocks) == 5
@@ -153,9 +153,9 @@ def test_it_comes_back_with_the_last_view(name: str) -> None:
     lent = pool.take()
     view: Any = VIEWS[name](lent)
     del lent
-    assert pool.idle() == 0
+    assert len(pool._free) == 0
     del view
-    assert pool.idle() == 1  # at once, with no garbage collection
+    assert len(pool._free) == 1  # at once, with no garbage collection
     pool.take()
     assert len(counted.blocks) == 1
 
@@ -165,9 +165,9 @@ def test_a_view_in_a_circle_comes_back_with_the_garbage() -> None:
     circle: list[Any] = [pool.take()]
     circle.append(circle)
     del circle
-    assert pool.idle() == 0
+    assert len(pool._free) == 0
     gc.collect()
-    assert pool.idle() == 1
+    assert len(pool._free) == 1
 
 
 def test_a_copy_keeps_nothing() -> None:
@@ -176,7 +176,7 @@ def test_a_copy_keeps_nothing() -> None:
     copy, value = lent["images"].copy(), lent["labels"][0]
     assert (copy.size, value.size) == (300, 1)
     del lent
-    assert pool.idle() == 1
+    assert len(pool._free) == 1
 
 
 def test_a_weak_reference_keeps_nothing() -> None:
@@ -185,7 +185,7 @@ def test_a_weak_reference_keeps_nothing() -> None:
     weak = weakref.ref(lent["images"])
     del lent
     assert weak() is None
-    assert pool.idle() == 1
+    assert len(pool._free) == 1
 
 
 def test_a_buffer_that_outlives_the_pool_is_whole() -> None:
@@ -229,9 +229,9 @@ def test_no_more_are_kept_than_are_spare(spare: int) -> None:
     out = [pool.take() for _ in range(9)]
     gone = [weakref.ref(block) for block in counted.blocks]
     counted.blocks.clear()
-    assert pool.idle() == 0
+    assert len(pool._free) == 0
     out.clear()
-    assert pool.idle() == spare
+    assert len(pool._free) == spare
     gc.collect()
     assert sum(block() is not None for block in gone) == spare
 
@@ -259,7 +259,7 @@ def test_any_thread_takes_and_any_thread_lets_go() -> None:
         assert all(threads.map(work, range(6)))
     assert len(counted.blocks) <= 4 + 2 * 6
     line.clear()
-    assert pool.idle() <= 8 + 6  # several that come back at the same moment may all find room
+    assert len(pool._free) <= 8 + 6  # several that come back at the same moment may all find room
 
 
 def test_it_may_come_back_in_the_middle_of_anything() -> None:
@@ -280,7 +280,7 @@ def test_it_may_come_back_in_the_middle_of_anything() -> None:
     finally:
         gc.set_threshold(*before)
     gc.collect()
-    assert 0 < pool.idle() <= 3 + 4
+    assert 0 < len(pool._free) <= 3 + 4
 
 
 def test_an_error_in_what_allocates_is_raised_and_forgotten() -> None:
@@ -291,8 +291,8 @@ def test_an_error_in_what_allocates_is_raised_and_forgotten() -> None:
             raise failures.pop()
         return np.empty(size, np.uint8)
 
-    pool = Leases(COLUMNS, spare=1, allocate=allocate)
+    pool = BufferPool(COLUMNS, spare=1, allocate=allocate)
     with pytest.raises(MemoryError, match="no more"):
         pool.take()
     assert pool.take()["labels"].shape == (4,)
-    assert pool.idle() == 1
+    assert len(pool._free) == 1

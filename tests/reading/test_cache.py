@@ -17,12 +17,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.cache_memory import cache_growth
+from support.slots import slots_of
 
-from arraystore import SpaceError, SpecError, concatenate
+from arraystore import Slots, SpaceError, SpecError, concatenate
 from arraystore._common.checks import parse_bytes
 from arraystore._kernels.copy_rows import gather
 from arraystore._reading.cache import Cache
-from arraystore._reading.slot_arrays import Slots
 from arraystore._stores.slot_array import SlotArray
 
 Array = npt.NDArray[Any]
@@ -31,7 +31,7 @@ Array = npt.NDArray[Any]
 def numbered(count: int, start: int = 0, width: int = 8) -> Slots:
     """Slots of ``width`` bytes whose pixels are their numbers."""
     pixels = np.repeat(np.arange(start, start + count, dtype=np.uint16), width // 2).reshape(count, -1)
-    return Slots([SlotArray(pixels, targets={"labels": np.arange(start, start + count)})])
+    return slots_of([SlotArray(pixels, targets={"labels": np.arange(start, start + count)})])
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_a_budget_that_is_no_size_is_refused_wherever_it_is_given() -> None:
 
 def test_memory_that_is_too_small_is_an_error_with_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("arraystore._reading.cache.available_memory_bytes", lambda: 20_000_000)
-    slots = Slots([SlotArray(np.zeros((1000, 30_000), np.uint8))])
+    slots = slots_of([SlotArray(np.zeros((1000, 30_000), np.uint8))])
     for call in (slots.load, slots.cached, lambda: slots.loader(cache="1 TB")):
         with pytest.raises(SpaceError) as caught:
             call()
@@ -116,36 +116,36 @@ def test_pixels_are_right_whatever_fits(data: st.DataObject, fits: int, filled: 
     numbers = slots.target("labels").copy()
     budget = f"{fits * 8 + 7}"
     slots = slots.load(budget) if filled else slots.cached(budget)
-    assert slots.cache is not None
-    kept = len(slots.cache)
+    assert slots.__slot_arrays__.cache is not None
+    kept = slots.__slot_arrays__.cache._kept
     assert kept == (min(fits, len(slots), len(set(numbers.tolist()))) if filled else 0)
     for _ in range(data.draw(st.integers(1, 4))):
         wanted = np.array(data.draw(st.lists(st.integers(0, len(slots) - 1))), int)
         np.testing.assert_array_equal(slots.take(wanted)[:, 0], numbers[wanted])
         np.testing.assert_array_equal(slots.take(wanted, "labels"), numbers[wanted])
-        assert kept <= len(slots.cache) <= min(fits, len(slots))
-        kept = len(slots.cache)
+        assert kept <= slots.__slot_arrays__.cache._kept <= min(fits, len(slots))
+        kept = slots.__slot_arrays__.cache._kept
     half = slots[::2]
-    assert half.cache is slots.cache
+    assert half.__slot_arrays__.cache is slots.__slot_arrays__.cache
     np.testing.assert_array_equal(half.take(range(len(half)))[:, 0], numbers[::2])
 
 
 def test_what_is_read_first_stays_and_is_read_once() -> None:
     pixels = np.arange(10, dtype=np.uint16).reshape(10, 1)
-    slots = Slots([SlotArray(pixels)]).cached("12")
+    slots = slots_of([SlotArray(pixels)]).cached("12")
     assert slots.take([9, 3, 9]).ravel().tolist() == [9, 3, 9]
     assert slots.take([1, 5, 2, 8, 0]).ravel().tolist() == [1, 5, 2, 8, 0]
-    assert slots.cache is not None
-    assert len(slots.cache) == 6
+    assert slots.__slot_arrays__.cache is not None
+    assert slots.__slot_arrays__.cache._kept == 6
     pixels += 100  # whatever comes from the cache is as it was
     assert slots.take(range(10)).ravel().tolist() == [100, 1, 2, 3, 104, 5, 106, 107, 8, 9]
-    assert slots.cache.missing(np.arange(10)).tolist() == [0, 4, 6, 7]
+    assert slots.__slot_arrays__.cache.missing(np.arange(10)).tolist() == [0, 4, 6, 7]
 
 
 def test_load_keeps_the_first_of_a_choice() -> None:
     pixels = np.arange(2000, dtype=np.uint16).reshape(2000, 1)
-    slots = Slots([SlotArray(pixels)])[::-1].load("2.0 kB")
-    whole = Slots([SlotArray(pixels)])[::-1].load()
+    slots = slots_of([SlotArray(pixels)])[::-1].load("2.0 kB")
+    whole = slots_of([SlotArray(pixels)])[::-1].load()
     pixels[...] = 7
     assert slots.take(range(2000)).ravel().tolist() == [*range(1999, 999, -1), *[7] * 1000]
     assert whole.take(range(2000)).ravel().tolist() == [*range(1999, -1, -1)]
@@ -153,32 +153,35 @@ def test_load_keeps_the_first_of_a_choice() -> None:
 
 def test_a_loader_reads_each_slot_once() -> None:
     pixels = np.arange(50, dtype=np.uint16).reshape(50, 1)
-    loader = Slots([SlotArray(pixels)]).loader(8, cache="60", workers=3)
+    loader = slots_of([SlotArray(pixels)]).loader(8, cache="60", workers=3)
     assert sorted(np.concatenate(list(loader)).ravel().tolist()) == [*range(50)]
-    cache = loader.slots.cache
+    cache = loader._slots.cache
     assert cache is not None
     kept = np.setdiff1d(np.arange(50), cache.missing(np.arange(50)))
-    assert len(kept) == len(cache) == 30
+    assert len(kept) == cache._kept == 30
     pixels += 1000
     for _ in range(2):
         expected = np.arange(50) + 1000 * ~np.isin(np.arange(50), kept)
         assert sorted(np.concatenate(list(loader)).ravel().tolist()) == sorted(expected.tolist())
-    assert len(cache) == 30
+    assert cache._kept == 30
 
 
 def test_an_error_while_slots_are_read_is_nobody_elses() -> None:
-    slots = numbered(6)
-    cache = Cache(slots, None)
+    slots, fails = numbered(6).__slot_arrays__, True
 
-    def failing(_base: Any) -> Any:
-        raise OSError("the disk")
+    def read(base: Any) -> Any:
+        if fails:
+            raise OSError("the disk")
+        return slots.chosen_rows(base)
 
+    cache = Cache(None, count=6, base_count=6, column=slots.column(), uncached=read)
     with pytest.raises(OSError, match="the disk"):
-        list(cache.places(np.array([2, 3]), failing))
+        list(cache.chosen_rows(np.array([2, 3])))
+    fails = False
     # What should have been kept then is read where it lies, for ever; the rest is kept.
     out = np.empty((6, 4), np.uint16)
     for _ in range(2):
-        gather(cache.places(np.arange(6), slots.places), out)
+        gather(cache.chosen_rows(np.arange(6)), out)
         assert out[:, 0].tolist() == [*range(6)]
     assert cache.missing(np.arange(6)).tolist() == [2, 3]
 
@@ -203,11 +206,11 @@ def test_threads_that_hammer_it_get_the_right_pixels(fits: int) -> None:
 
     with ThreadPoolExecutor(6) as pool:
         assert all(pool.map(work, range(6)))
-    cache = slots.cache
+    cache = slots.__slot_arrays__.cache
     assert cache is not None
-    assert len(cache) == fits
+    assert cache._kept == fits
     assert len(cache.missing(np.arange(200))) == 200 - fits
-    assert sorted(cache.images[:, 0].tolist()) == sorted(set(cache.images[:, 0].tolist()))  # none is kept twice
+    assert sorted(cache._images[:, 0].tolist()) == sorted(set(cache._images[:, 0].tolist()))  # none is kept twice
 
 
 def test_it_takes_the_memory_that_it_may_and_no_more(tmp_path: Path) -> None:

@@ -43,17 +43,17 @@ def hdf5(folder: Path, **datasets: Any) -> Path:
 
 def said(kind: type[ArraystoreError], message: str, path: Path, **options: Any) -> None:
     with pytest.raises(kind, match="^" + re.escape(message) + "$"):
-        arraystore.open(path, **options)
+        arraystore.open_array(path, **options)
 
 
 # --- what is read ----------------------------------------------------------------------------------------------------
 
 
 def test_an_npy_file_is_mapped(tmp_path: Path) -> None:
-    slots: Slots = arraystore.open(saved(tmp_path, X))
+    slots: Slots = arraystore.open_array(saved(tmp_path, X))
     assert type(slots) is Slots
-    assert isinstance(slots.parts[0].images, np.memmap)
-    assert not slots.parts[0].images.flags.writeable
+    assert isinstance(slots.__slot_arrays__.arrays[0].images, np.memmap)
+    assert not slots.__slot_arrays__.arrays[0].images.flags.writeable
     assert (len(slots), slots.slot_shape, slots.dtype, slots.layout) == (6, (3, 4, 5), np.uint8, "NCHW")
     assert (slots.labels, slots.classes, slots.target_names, slots.mean, slots.std) == (None, (), (), (), ())
     assert slots.unreadable().tolist() == []
@@ -66,20 +66,20 @@ def test_a_dataset_is_mapped_wherever_it_lies(tmp_path: Path) -> None:
         file["train/a"], file["train/deep/b"] = X, X + 1
         file["soft"] = h5py.SoftLink("/train/deep/b")
     for name, expected in (("train/a", X), ("/train/deep/b", X + 1), ("soft", X + 1)):
-        slots = arraystore.open(tmp_path / "x.h5", dataset=name)
-        assert isinstance(slots.parts[0].images, np.memmap)
+        slots = arraystore.open_array(tmp_path / "x.h5", dataset=name)
+        assert isinstance(slots.__slot_arrays__.arrays[0].images, np.memmap)
         np.testing.assert_array_equal(slots.take(range(6)), expected)
 
 
 def test_the_pixels_of_a_store_are_an_array_like_any(photos: Path, tmp_path: Path) -> None:
     store = build(photos, tmp_path / "x.h5")
-    again = arraystore.open(tmp_path / "x.h5", dataset="images", labels="targets/labels", targets={"s": "status"})
+    again = arraystore.open_array(tmp_path / "x.h5", dataset="images", labels="targets/labels", targets={"s": "status"})
     np.testing.assert_array_equal(again.take(range(19)), store.images)
     np.testing.assert_array_equal(again.labels, store.labels)
     np.testing.assert_array_equal(again.target("s"), np.ones(19))
     assert isinstance(arraystore.open(tmp_path / "x.h5"), Store)
     build(photos, tmp_path / "x.store")
-    folder = arraystore.open(tmp_path / "x.store/images.npy", labels=tmp_path / "x.store/labels.npy")
+    folder = arraystore.open_array(tmp_path / "x.store/images.npy", labels=tmp_path / "x.store/labels.npy")
     np.testing.assert_array_equal(folder.take(range(19)), store.images)
     np.testing.assert_array_equal(folder.labels, store.labels)
 
@@ -100,31 +100,34 @@ def test_the_pixels_of_a_store_are_an_array_like_any(photos: Path, tmp_path: Pat
 )
 def test_arrays_of_any_type_and_shape(tmp_path: Path, values: Array, *, hdf5_too: bool) -> None:
     if hdf5_too:
-        slots = arraystore.open(hdf5(tmp_path, x=values), dataset="x")
+        slots = arraystore.open_array(hdf5(tmp_path, x=values), dataset="x")
     else:
-        slots = arraystore.open(saved(tmp_path, values))
+        slots = arraystore.open_array(saved(tmp_path, values))
     assert slots.dtype == values.dtype
     np.testing.assert_array_equal(slots.take(range(len(values))), values)
-    np.testing.assert_array_equal(np.array(slots.choose(slice(None, None, -1)).take(range(len(values)))), values[::-1])
+    np.testing.assert_array_equal(np.array(slots[slice(None, None, -1)].take(range(len(values)))), values[::-1])
 
 
 def test_slots_may_be_records_with_named_fields(tmp_path: Path) -> None:
     values = np.zeros(5, [("a", "u1"), ("b", "<f4", (2,))])
     values["a"], values["b"][:, 1] = range(5), range(5)
-    for slots in (arraystore.open(saved(tmp_path, values)), arraystore.open(hdf5(tmp_path, x=values), dataset="x")):
+    for slots in (
+        arraystore.open_array(saved(tmp_path, values)),
+        arraystore.open_array(hdf5(tmp_path, x=values), dataset="x"),
+    ):
         np.testing.assert_array_equal(slots.take([3, 1]), values[[3, 1]])
 
 
 def test_an_npy_file_is_known_by_its_first_bytes(tmp_path: Path) -> None:
     path = saved(tmp_path, X).rename(tmp_path / "x.bin")
-    np.testing.assert_array_equal(arraystore.open(path).take(range(6)), X)
+    np.testing.assert_array_equal(arraystore.open_array(path).take(range(6)), X)
 
 
 @pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
 def test_every_version_of_the_npy_format(tmp_path: Path, version: tuple[int, int]) -> None:
     with (tmp_path / "x.npy").open("wb") as file:
         np.lib.format.write_array(file, X, version=version)
-    np.testing.assert_array_equal(arraystore.open(tmp_path / "x.npy").take(range(6)), X)
+    np.testing.assert_array_equal(arraystore.open_array(tmp_path / "x.npy").take(range(6)), X)
 
 
 @pytest.mark.parametrize(
@@ -146,18 +149,18 @@ def test_the_layout_is_guessed_where_one_axis_alone_can_be_channels(
     tmp_path: Path, shape: tuple[int, ...], layout: str
 ) -> None:
     path = saved(tmp_path, np.zeros(shape, np.uint8))
-    assert arraystore.open(path).layout == layout
+    assert arraystore.open_array(path).layout == layout
     if len(shape) == 4:
-        assert [arraystore.open(path, layout=given).layout for given in ("NCHW", "NHWC")] == ["NCHW", "NHWC"]
+        assert [arraystore.open_array(path, layout=given).layout for given in ("NCHW", "NHWC")] == ["NCHW", "NHWC"]
 
 
 def test_what_needs_a_layout_says_so(tmp_path: Path) -> None:
     path = saved(tmp_path, np.zeros((6, 3, 8, 4), np.uint8))
     with pytest.raises(SpecError) as caught:
-        arraystore.open(path).loader(transform=np.negative)
+        arraystore.open_array(path).loader(transform=np.negative)
     assert str(caught.value) == (
         "the layout of these slots is not known, and augment and transform need it: pass layout='NCHW' or 'NHWC' to "
-        "arraystore.open"
+        "arraystore.open_array"
     )
     shapes: list[tuple[int, ...]] = []
 
@@ -165,9 +168,9 @@ def test_what_needs_a_layout_says_so(tmp_path: Path) -> None:
         shapes.append(image.shape)
         return image
 
-    list(arraystore.open(path, layout="NCHW").loader(2, transform=see))
+    list(arraystore.open_array(path, layout="NCHW").loader(2, transform=see))
     assert set(shapes) == {(8, 4, 3)}
-    list(arraystore.open(saved(tmp_path, np.zeros((6, 7)))).loader(2, transform=see))  # no images, so no layout
+    list(arraystore.open_array(saved(tmp_path, np.zeros((6, 7)))).loader(2, transform=see))  # no images, so no layout
     assert set(shapes) == {(8, 4, 3), (7,)}
 
 
@@ -177,7 +180,7 @@ def test_what_needs_a_layout_says_so(tmp_path: Path) -> None:
 def test_labels_come_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for labels in (Y, Y.tolist(), tuple(Y), saved(tmp_path, Y, "y.npy"), "y.npy", Y.astype(np.uint8), Y.astype(">i4")):
-        slots = arraystore.open(saved(tmp_path, X), labels=labels)
+        slots = arraystore.open_array(saved(tmp_path, X), labels=labels)
         assert slots.labels is not None
         assert slots.labels.dtype == np.int64
         np.testing.assert_array_equal(slots.labels, Y)
@@ -188,7 +191,7 @@ def test_labels_come_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     with h5py.File(path, "r+") as file:
         file.create_dataset("c", data=Y.astype(">u2"), chunks=(2,), compression="gzip")
     for name in ("a/y", "c", "y.npy", Path("y.npy")):
-        slots = arraystore.open(path, dataset="x", labels=name)
+        slots = arraystore.open_array(path, dataset="x", labels=name)
         assert slots.labels is not None
         assert slots.labels.dtype == np.int64
         np.testing.assert_array_equal(slots.labels, Y)
@@ -198,13 +201,13 @@ def test_a_dataset_may_have_the_name_of_a_file(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     saved(tmp_path, Y + 1, "y.npy")
     path = hdf5(tmp_path, **{"x": X, "y.npy": Y})
-    np.testing.assert_array_equal(arraystore.open(path, dataset="x", labels="y.npy").labels, Y)
-    np.testing.assert_array_equal(arraystore.open(path, dataset="x", labels=Path("y.npy")).labels, Y + 1)
+    np.testing.assert_array_equal(arraystore.open_array(path, dataset="x", labels="y.npy").labels, Y)
+    np.testing.assert_array_equal(arraystore.open_array(path, dataset="x", labels=Path("y.npy")).labels, Y + 1)
 
 
 def test_targets_keep_their_types(tmp_path: Path) -> None:
     scores = np.arange(12, dtype=np.float32).reshape(6, 2)
-    slots = arraystore.open(
+    slots = arraystore.open_array(
         hdf5(tmp_path, x=X, scores=scores, big=scores.astype(">f8")),
         dataset="x",
         targets={"scores": "scores", "big": "big", "flags": Y > 2, "bytes": Y.astype(np.uint8)},
@@ -228,7 +231,7 @@ def test_texts_become_classes(tmp_path: Path, *, fixed: bool) -> None:
         (tmp_path / "x.h5", {"dataset": "x", "labels": y}),
         (saved(tmp_path, X), {"labels": texts}),
     ):
-        slots = arraystore.open(path, **options)
+        slots = arraystore.open_array(path, **options)
         assert slots.classes == ("a", "b", "ü")
         assert slots.labels is not None
         assert slots.labels.tolist() == [1, 0, 2, 1, 0, 0]
@@ -239,8 +242,8 @@ def test_it_is_sent_by_name(tmp_path: Path) -> None:
     big[:, 0, 0, 0] = np.arange(300) % 251
     y, scores = saved(tmp_path, np.arange(300), "y.npy"), saved(tmp_path, np.zeros((300, 500)), "s.npy")
     for slots in (
-        arraystore.open(saved(tmp_path, big), labels=y, targets={"scores": scores}),
-        arraystore.open(hdf5(tmp_path, a__x=big, y=np.arange(300)), dataset="a/x", labels="y"),
+        arraystore.open_array(saved(tmp_path, big), labels=y, targets={"scores": scores}),
+        arraystore.open_array(hdf5(tmp_path, a__x=big, y=np.arange(300)), dataset="a/x", labels="y"),
     ):
         data = pickle.dumps(slots)
         assert len(data) < 3000
@@ -252,12 +255,26 @@ def test_it_is_sent_by_name(tmp_path: Path) -> None:
 
 def test_stores_and_arrays_are_concatenated(photos: Path, tmp_path: Path) -> None:
     store = build(photos, tmp_path / "s.store", size=(4, 5))
-    other = arraystore.open(saved(tmp_path, X), labels=["ash", "oak", "größe 日本"] * 2)
+    other = arraystore.open_array(saved(tmp_path, X), labels=["ash", "oak", "größe 日本"] * 2)
     both = arraystore.concatenate([store, other])
     np.testing.assert_array_equal(both.take(range(25)), np.concatenate([store.images, X]))
     assert both.labels is not None
     assert both.labels[19:].tolist() == [0, 2, 1, 0, 2, 1]
     assert both.mean == ()
+
+
+def test_open_is_for_stores_and_names_the_other(tmp_path: Path) -> None:
+    path = saved(tmp_path, X)
+    with pytest.raises(FormatError) as caught:
+        arraystore.open(path)
+    assert str(caught.value) == f"{path} is an array, not a store: open it with arraystore.open_array"
+    path = hdf5(tmp_path, g__x=X, y=Y)
+    with pytest.raises(FormatError) as caught:
+        arraystore.open(path)
+    assert str(caught.value) == (
+        f"{path} is not a store: it has no datasets 'store.json' and 'images'; it has 'g/x', 'y': open one of those "
+        "with arraystore.open_array(path, dataset=NAME)"
+    )
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------
@@ -284,7 +301,7 @@ NPY: dict[str, tuple[Callable[[Path], object], str]] = {
     "Fortran's order": (
         lambda at: np.save(at, np.asfortranarray(X)),
         (
-            "{at} holds its values in Fortran's order, so that a slot is no run of bytes: write it again: "
+            "{at} holds its values in Fortran order, so the bytes of a slot are scattered: write it again: "
             'np.save(NEW, np.ascontiguousarray(np.load("{at}", mmap_mode="r")))'
         ),
     ),
@@ -340,7 +357,7 @@ def test_npy_files_that_cannot_be_slots(tmp_path: Path, name: str) -> None:
     make, message = NPY[name]
     make(at)
     with pytest.raises(FormatError) as caught:
-        arraystore.open(at)
+        arraystore.open_array(at)
     expected = message.replace("{at}", str(at))
     assert str(caught.value).startswith(expected) if message.endswith(" ") else str(caught.value) == expected
     assert caught.value.source == str(at)
@@ -430,7 +447,7 @@ def test_datasets_are_named_where_none_was(tmp_path: Path) -> None:
     told = "it has 'g/x', 'y'"
     said(
         SpecError,
-        f"{path} is an HDF5 file, and which of its datasets holds the slots was not said: pass dataset=; {told}",
+        f"{path} is an HDF5 file: pass dataset= with the name of the dataset that holds the slots; {told}",
         path,
         labels="y",
     )
@@ -457,9 +474,6 @@ def test_options_that_do_not_go_with_what_is_there(photos: Path, tmp_path: Path)
     said(
         SpecError, f"{path} is a .npy file, which has one array and no names: leave dataset out", path, dataset="images"
     )
-    partial = "partial=True is for a store that is being built, not for another array: leave it out"
-    said(SpecError, partial, path, partial=True)
-    said(SpecError, partial, tmp_path, partial=True, labels=Y)
     said(SpecError, "layout must be one of 'NCHW', 'NHWC', not 'CHW'", path, layout="CHW")
     flat = saved(tmp_path, Y, "flat.npy")
     message = f"layout='NCHW' is for images with 4 axes, and {flat} has shape (6,): leave layout out"
@@ -469,16 +483,16 @@ def test_options_that_do_not_go_with_what_is_there(photos: Path, tmp_path: Path)
     said(FormatError, f"there is no array at {tmp_path / 'fifo.npy'}", tmp_path / "fifo.npy", labels=Y)
     store = build(photos, tmp_path / "s.store")
     assert store.path is not None
-    message = f"{store.path} is a folder, and labels, layout goes with a single array: open a file in it, such as "
-    said(FormatError, message + str(store.path / "images.npy"), store.path, labels=Y, layout="NCHW")
+    message = f"{store.path} is a folder: pass a file, such as {store.path / 'images.npy'}, or use arraystore.open for a store"
+    said(FormatError, message, store.path, labels=Y, layout="NCHW")
     with pytest.raises(FormatError, match=f"^{re.escape(str(photos / 'ash/img_000.jpg'))} is not an HDF5 file that"):
-        arraystore.open(photos / "ash/img_000.jpg", dataset="x")
+        arraystore.open_array(photos / "ash/img_000.jpg", dataset="x")
 
 
 def test_targets_that_do_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, five = saved(tmp_path, X), saved(tmp_path, Y[:5], "five.npy")
     for labels in (Y[:5], five, ["a"] * 5):
-        message = f"target 'labels' has 5 rows, but {path} has 6 slots: give one row a slot"
+        message = f"target 'labels' has 5 rows, but {path} has 6 slots: give one row per slot"
         said(ManifestError, message, path, labels=labels)
     twice = "labels are given twice: by labels= and in targets; leave one out"
     said(ManifestError, twice, path, labels=Y, targets={"labels": Y})
@@ -493,14 +507,14 @@ def test_targets_that_do_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("arraystore._reading.foreign_arrays.CATEGORY_LIMIT", 2)
     message = "target 't' has more than 2 different texts, which are no categories: leave it out"
     said(ManifestError, message, path, targets={"t": list("abcabc")})
-    assert arraystore.open(path, labels=list("abcabc")).classes == ("a", "b", "c")
+    assert arraystore.open_array(path, labels=list("abcabc")).classes == ("a", "b", "c")
 
 
 def test_a_file_that_goes_on_after_the_array_is_fine(tmp_path: Path) -> None:
     path = saved(tmp_path, X)
     with path.open("ab") as file:
         file.write(b"more")
-    np.testing.assert_array_equal(arraystore.open(path).take(range(6)), X)
+    np.testing.assert_array_equal(arraystore.open_array(path).take(range(6)), X)
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -513,7 +527,7 @@ def test_damage_is_a_format_error_or_other_pixels(tmp_path: Path, flips: list[tu
     path.write_bytes(data)
     options = {"dataset": "g/x", "labels": "y"} if path.suffix == ".h5" else {}
     try:
-        slots = arraystore.open(path, **options)
+        slots = arraystore.open_array(path, **options)
         slots.take(range(min(len(slots), 6)))
     except (ArraystoreError, UserWarning):
         pass
@@ -525,7 +539,7 @@ def test_opening_reads_no_pixels_and_loads_no_h5py(tmp_path: Path) -> None:
     os.truncate(path, 4096 + 10**7 * 3 * 64 * 64)
     code = (
         "import sys, arraystore\n"
-        f"slots = arraystore.open({str(path)!r})\n"
+        f"slots = arraystore.open_array({str(path)!r})\n"
         "assert len(slots) == 10**7 and 'h5py' not in sys.modules\n"
         "assert not slots.take([0, 10**7 - 1]).any()\n"
     )
@@ -535,4 +549,4 @@ def test_opening_reads_no_pixels_and_loads_no_h5py(tmp_path: Path) -> None:
 def test_a_picture_is_not_taken_for_an_array(tmp_path: Path) -> None:
     (tmp_path / "x.npy").write_bytes(images.jpeg(images.photo(9, 9)))
     with pytest.raises(FormatError, match=r"x\.npy is not a \.npy file that can be read: "):
-        arraystore.open(tmp_path / "x.npy")
+        arraystore.open_array(tmp_path / "x.npy")

@@ -30,12 +30,14 @@ from support.readers import (
     said,
     wait_for,
 )
+from support.slots import slots_of
 
 import arraystore
 from arraystore import Augment, CenterCrop, Loader, RandomCrop, SpaceError, SpecError, Store, concatenate
 from arraystore._ordering.order import BlockShuffle, Order, Sequential, Shuffle, Skip
 from arraystore._ordering.weighted import Weighted, balanced
-from arraystore._reading.read_ahead import Ahead
+from arraystore._reading.read_ahead import ReadAhead
+from arraystore._stores.slot_array import SlotArray
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +227,7 @@ def test_the_same_seed_gives_the_same_batches_and_each_epoch_others(store: Store
 
 
 def test_batches_iterates_over_one_epoch_after_the_other(store: Store) -> None:
-    fresh = store.same()
+    fresh = store[:]
     assert labels_of(fresh.batches(10)) == STORED.tolist()
     shuffled = [labels_of(fresh.batches(10, shuffle=True)) for _ in range(2)]
     assert shuffled == [labels_of(fresh.batches(10, shuffle=True, epoch=epoch)) for epoch in (1, 2)]
@@ -357,13 +359,13 @@ def test_slots_are_asked_for_in_their_order_so_many_bytes_ahead_and_the_first_at
 ) -> None:
     asked: list[tuple[int, ...]] = []
 
-    def read(_: Ahead, base: Any, *, probe: bool = True) -> bool:
+    def read(_: ReadAhead, base: Any, *, probe: bool = True) -> bool:
         assert probe is bool(asked)
         assert (threading.current_thread() is threading.main_thread()) is not probe
         asked.append(tuple(base.tolist()))
         return True
 
-    monkeypatch.setattr(Ahead, "read", read)
+    monkeypatch.setattr(ReadAhead, "read", read)
     order = skipping(Shuffle(READABLE, 0)).draw(0, np.arange(READABLE))
     for ahead_bytes, most in ((1 << 20, READABLE), (3 * 10 * (72 + mmap.PAGESIZE), 40)):
         asked.clear()
@@ -397,9 +399,9 @@ def test_a_consumer_that_keeps_batches_gets_different_ones_unharmed(store: Store
         batch[...] = i
     assert [int(batch.max()) for batch, _ in kept] == list(range(50))
     assert loader._pool is not None
-    idle = loader._pool.idle()
+    idle = len(loader._pool._free)
     kept.clear()
-    assert idle < loader._pool.idle() <= 18  # the others went: what in_flight needs is kept, and no more
+    assert idle < len(loader._pool._free) <= 18  # the others went: what in_flight needs is kept, and no more
 
 
 def test_steady_state_allocates_no_batch(tmp_path: Path) -> None:
@@ -490,9 +492,7 @@ def test_options_that_these_slots_cannot_have(store: Store, monkeypatch: pytest.
     unlabeled = arraystore.build(np.zeros((3, 2, 2, 3), np.uint8), size=2, progress=False)
     refused("balance=True needs labels, and these slots have none: pass weights", unlabeled.loader, balance=True)
     refused("there is no target 'labels': the targets are none", unlabeled.loader, targets="labels")
-    named = arraystore.Slots(
-        [arraystore._reading.slot_arrays.SlotArray(np.zeros((2, 3)), targets={"images": np.zeros(2)})]
-    )
+    named = slots_of([SlotArray(np.zeros((2, 3)), targets={"images": np.zeros(2)})])
     refused("targets are what comes with the images: leave 'images' out of them", named.loader, targets="images")
     monkeypatch.setattr("arraystore._reading.cache.available_memory_bytes", lambda: 1000)
     said(

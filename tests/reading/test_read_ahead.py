@@ -22,11 +22,13 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.slots import slots_of
 
 import arraystore
 from arraystore import Slots, SpecError, concatenate
 from arraystore._reading import read_ahead as ahead_module
-from arraystore._reading.read_ahead import Ahead, How, check_how
+from arraystore._reading.options import Ahead
+from arraystore._reading.read_ahead import ReadAhead, check_ahead
 from arraystore._stores.slot_array import SlotArray
 
 PAGE = mmap.PAGESIZE
@@ -47,7 +49,7 @@ def path(tmp_path: Path) -> Path:
 
 def cold(path: Path) -> Slots:
     """Open an array, of which nothing is in memory then."""
-    slots = arraystore.open(path)
+    slots = arraystore.open_array(path)
     descriptor = os.open(path, os.O_RDONLY)
     os.fsync(descriptor)
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -112,8 +114,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
 
 
 @contextlib.contextmanager
-def reading(slots: Slots, how: How = "auto") -> Iterator[Ahead]:
-    ahead = Ahead(slots, how)
+def reading(slots: Slots, how: Ahead = "auto") -> Iterator[ReadAhead]:
+    ahead = ReadAhead(slots.__slot_arrays__, how)
     try:
         yield ahead
     finally:
@@ -129,7 +131,7 @@ def can_evict(path: Path) -> bool:
 
 
 @pytest.mark.parametrize("how", ["auto", "advise", "read"])
-def test_what_is_not_in_memory_is_read(path: Path, how: How) -> None:
+def test_what_is_not_in_memory_is_read(path: Path, how: Ahead) -> None:
     slots, rows = cold(path), np.array([300, 7, 8, 301, 150, 7])
     with reading(slots, how) as ahead:
         on_disk = can_evict(path)
@@ -145,7 +147,7 @@ def test_what_is_not_in_memory_is_read(path: Path, how: How) -> None:
 
 
 def test_what_is_off_reads_nothing(path: Path) -> None:
-    with reading(arraystore.open(path), "off") as ahead:
+    with reading(arraystore.open_array(path), "off") as ahead:
         assert not ahead.active
 
 
@@ -199,7 +201,7 @@ def test_ranges_cover_the_slots_and_little_else(rows: list[int], size: int, offs
 
 
 def test_neighbors_are_one_range(path: Path, asked: Asked) -> None:
-    with reading(arraystore.open(path)) as ahead:
+    with reading(arraystore.open_array(path)) as ahead:
         assert ahead.read(np.array([9, 3, 4, 300, 5, 3]))
     assert asked == [(128 + 3 * SLOT, 128 + 10 * SLOT), (128 + 300 * SLOT, 128 + 301 * SLOT)]
 
@@ -207,10 +209,10 @@ def test_neighbors_are_one_range(path: Path, asked: Asked) -> None:
 def test_only_files_are_read(path: Path, tmp_path: Path, asked: Asked) -> None:
     """Of several parts, each has its own slots; what is in RAM is left alone."""
     np.save(tmp_path / "y.npy", np.zeros((10, SLOT), np.uint8))
-    ram, other = Slots([SlotArray(np.zeros((20, SLOT), np.uint8))]), arraystore.open(tmp_path / "y.npy")
-    whole = concatenate([ram, arraystore.open(path), ram, other])[::-1]
+    ram, other = slots_of([SlotArray(np.zeros((20, SLOT), np.uint8))]), arraystore.open_array(tmp_path / "y.npy")
+    whole = concatenate([ram, arraystore.open_array(path), ram, other])[::-1]
     with reading(whole) as ahead:
-        assert ahead.read(whole.base(np.array([449 - 25, 449 - 441, 449 - 5, 449 - 430])))
+        assert ahead.read(whole.__slot_arrays__.base(np.array([449 - 25, 449 - 441, 449 - 5, 449 - 430])))
         assert asked == [(128 + 5 * SLOT, 128 + 6 * SLOT), (128 + SLOT, 128 + 2 * SLOT)]
         asked.clear()
         assert not ahead.read(np.array([0, 3, 19, 420, 439]))
@@ -223,7 +225,7 @@ def test_only_files_are_read(path: Path, tmp_path: Path, asked: Asked) -> None:
 
 
 def test_what_a_cache_has_is_not_read(path: Path, asked: Asked) -> None:
-    slots = arraystore.open(path).cached()
+    slots = arraystore.open_array(path).cached()
     slots.take([3, 4])
     with reading(slots) as ahead:
         assert not ahead.read(np.array([4, 3]))
@@ -249,11 +251,11 @@ def refusing(*_args: Any) -> None:
 def test_advice_that_is_refused_is_an_error_where_it_was_asked_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ahead_module, "_resident", lambda _file, _rows: False)
     monkeypatch.setattr(os, "posix_fadvise", refusing)
-    with reading(arraystore.open(path), "advise") as ahead, pytest.raises(OSError, match="takes no advice"):
+    with reading(arraystore.open_array(path), "advise") as ahead, pytest.raises(OSError, match="takes no advice"):
         ahead.read(np.array([1]))
 
     def loop() -> None:
-        for _ in arraystore.open(path).loader(8, ahead="advise", in_flight=1):
+        for _ in arraystore.open_array(path).loader(8, ahead="advise", in_flight=1):
             time.sleep(0.02)  # a loop that takes no time may be done before any advice is given
 
     with pytest.raises(OSError, match="takes no advice") as caught:
@@ -281,7 +283,7 @@ def test_where_no_advice_is_taken_threads_read(path: Path, monkeypatch: pytest.M
 def test_where_the_system_cannot_tell_what_is_in_memory_all_is_read(
     path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
-    slots = arraystore.open(path)
+    slots = arraystore.open_array(path)
     slots.take(range(400))
     if missing == "error":
         monkeypatch.setattr(os, "preadv", refusing)
@@ -300,7 +302,7 @@ def test_errors_of_the_disk_are_left_to_who_copies(path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(os, "pread", failing)
     monkeypatch.setattr(ahead_module, "_resident", lambda _file, _rows: False)
-    with reading(arraystore.open(path), "read") as ahead:
+    with reading(arraystore.open_array(path), "read") as ahead:
         assert ahead.read(np.arange(400))
         assert eventually(lambda: len(tried) == -(-400 * SLOT // (1 << 19)))
     assert sum(tried) == 400 * SLOT
@@ -308,7 +310,7 @@ def test_errors_of_the_disk_are_left_to_who_copies(path: Path, monkeypatch: pyte
 
 def test_a_file_that_has_lost_its_name_is_left_alone(path: Path, asked: Asked) -> None:
     """Who holds a store that was removed or replaced goes on reading it."""
-    slots = arraystore.open(path)
+    slots = arraystore.open_array(path)
     expected = slots.take(range(400))
     np.save(path.with_name("other.npy"), np.zeros((400, SLOT), np.uint8))
     for change in (lambda: path.with_name("other.npy").replace(path), path.unlink):
@@ -321,7 +323,7 @@ def test_a_file_that_has_lost_its_name_is_left_alone(path: Path, asked: Asked) -
 
 
 def test_files_that_cannot_be_opened_are_read_all_the_same(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    slots = arraystore.open(path)
+    slots = arraystore.open_array(path)
 
     def none_left(*_args: Any) -> int:
         raise OSError(errno.EMFILE, "too many open files")
@@ -335,7 +337,7 @@ def test_files_that_cannot_be_opened_are_read_all_the_same(path: Path, monkeypat
 @pytest.mark.parametrize("how", ["", "fast", "Auto", None])
 def test_a_way_that_does_not_exist_is_refused(how: Any, path: Path) -> None:
     message = f"ahead must be one of 'auto', 'advise', 'read', 'off', not {how!r}"
-    for call in (lambda: check_how(how), lambda: arraystore.open(path).loader(ahead=how)):
+    for call in (lambda: check_ahead(how), lambda: arraystore.open_array(path).loader(ahead=how)):
         with pytest.raises(SpecError, match="^" + re.escape(message) + "$"):
             call()
 
@@ -345,9 +347,9 @@ def test_advice_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(
         SpecError, match=r"^this system cannot be advised of reads: pass ahead='auto', 'read' or 'off'$"
     ):
-        check_how("advise")
+        check_ahead("advise")
     for how in ("auto", "read", "off"):
-        check_how(how)
+        check_ahead(how)
 
 
 # --- ends ------------------------------------------------------------------------------------------------------------
@@ -364,7 +366,7 @@ def test_a_read_of_another_thread_ends_when_it_is_stopped(path: Path, monkeypatc
 
     monkeypatch.setattr(os, "posix_fadvise", slow)
     monkeypatch.setattr(ahead_module, "_GAP_BYTES", 0)
-    with reading(arraystore.open(path)) as ahead:
+    with reading(arraystore.open_array(path)) as ahead:
         thread = threading.Thread(target=ahead.read, args=(np.arange(0, 400, 2),))
         thread.start()
         assert eventually(lambda: len(calls) > 2)
@@ -385,7 +387,7 @@ def test_closing_ends_reads_that_have_not_begun(path: Path, monkeypatch: pytest.
         return b""
 
     monkeypatch.setattr(os, "pread", slow)
-    with reading(arraystore.open(path), "read") as ahead:
+    with reading(arraystore.open_array(path), "read") as ahead:
         ahead.read(np.arange(12))  # 31 reads, 8 at a time
         begun = time.monotonic()
     assert time.monotonic() - begun < 2

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import images
+from support.slots import slots_of
 from support.store_contract import build
 
 import arraystore
@@ -36,7 +38,7 @@ def numbered(count: int, start: int = 0, shape: tuple[int, ...] = (2,)) -> Slots
     numbers = np.arange(start, start + count)
     pixels = np.broadcast_to(numbers.reshape(-1, *(1 for _ in shape)), (count, *shape)).astype(np.int32)
     targets = {"labels": numbers, "twice": np.stack([numbers, -numbers], 1).astype(np.float32)}
-    return Slots([SlotArray(pixels, targets=targets)])
+    return slots_of([SlotArray(pixels, targets=targets)])
 
 
 def read(slots: Slots) -> list[int]:
@@ -85,7 +87,7 @@ def test_choices_of_choices_of_stores_are_numpy_indexing(data: st.DataObject, co
     for number, part in enumerate(parts):
         if data.draw(st.booleans()):
             chosen = data.draw(choices(len(part)))
-            parts[number], expected[number] = part.choose(chosen), expected[number][chosen]
+            parts[number], expected[number] = part[chosen], expected[number][chosen]
     slots, numbers = concatenate(parts), np.concatenate(expected)
     assert read(slots) == numbers.tolist()
     for _ in range(data.draw(st.integers(0, 3))):
@@ -102,9 +104,9 @@ def test_one_slot_comes_with_its_label(stores: dict[str, Store]) -> None:
             np.testing.assert_array_equal(image, oracle.images[int(chosen)])
             assert label == oracle.targets["labels"][int(chosen)]
             assert image.flags.writeable
-    alone = Slots([SlotArray(np.arange(6).reshape(3, 2))])
+    alone = slots_of([SlotArray(np.arange(6).reshape(3, 2))])
     np.testing.assert_array_equal(alone[-1], [4, 5])
-    np.testing.assert_array_equal(alone.choose([2, 0])[1], [0, 1])
+    np.testing.assert_array_equal(alone[[2, 0]][1], [0, 1])
     np.testing.assert_array_equal(np.array(list(alone)), np.arange(6).reshape(3, 2))
 
 
@@ -127,7 +129,7 @@ def test_a_slot_that_does_not_exist_is_an_index_error(chosen: int) -> None:
     ],
 )
 def test_what_cannot_choose_is_refused(chosen: Any, message: str) -> None:
-    said(SpecError, message.replace("{0}", "18,446,744,073,709,551,615"), numbered(3).choose, chosen)
+    said(SpecError, message.replace("{0}", "18,446,744,073,709,551,615"), numbered(3).__getitem__, chosen)
 
 
 def test_nothing_chosen_is_fine() -> None:
@@ -140,8 +142,8 @@ def test_nothing_chosen_is_fine() -> None:
 
 def test_choosing_copies_nothing(stores: dict[str, Store]) -> None:
     for store in stores.values():
-        assert store[::2].parts[0].images is store.parts[0].images is store.images
-        assert concatenate([store, store[3:]]).parts[1].images is store.images
+        assert store[::2].__slot_arrays__.arrays[0].images is store.__slot_arrays__.arrays[0].images is store.images
+        assert concatenate([store, store[3:]]).__slot_arrays__.arrays[1].images is store.images
 
 
 # --- taking ----------------------------------------------------------------------------------------------------------
@@ -195,7 +197,7 @@ def test_take_refuses_an_array_that_it_could_not_fill() -> None:
 
 def test_large_slots_are_never_written_to_a_read_only_mapping(tmp_path: Path) -> None:
     """The streams write by address, past NumPy's checks: a mapping of a file would end the process."""
-    slots = Slots([SlotArray(np.ones((20, 1 << 17), np.uint8))])
+    slots = slots_of([SlotArray(np.ones((20, 1 << 17), np.uint8))])
     (tmp_path / "out").write_bytes(bytes(20 << 17))
     out = np.memmap(tmp_path / "out", np.uint8, "r", shape=(20, 1 << 17))
     with pytest.raises(SpecError, match=r"^out must be writable"):
@@ -206,9 +208,9 @@ def test_targets_have_names() -> None:
     slots = numbered(3)
     assert slots.target_names == ("labels", "twice")
     said(SpecError, "there is no target 'z': the targets are 'labels', 'twice'", slots.target, "z")
-    said(SpecError, "there is no target 'z': the targets are none", Slots([SlotArray(np.zeros(3))]).target, "z")
-    assert slots.target("twice") is slots.parts[0].targets["twice"]
-    assert Slots([SlotArray(np.zeros(3))]).labels is None
+    said(SpecError, "there is no target 'z': the targets are none", slots_of([SlotArray(np.zeros(3))]).target, "z")
+    assert slots.target("twice") is slots.__slot_arrays__.arrays[0].targets["twice"]
+    assert slots_of([SlotArray(np.zeros(3))]).labels is None
 
 
 def test_slots_say_what_they_are(stores: dict[str, Store]) -> None:
@@ -234,7 +236,7 @@ def test_stores_of_all_media_are_one_sequence(stores: dict[str, Store]) -> None:
 def alike(**changes: Any) -> Slots:
     given: dict[str, Any] = {"images": np.zeros((3, 3, 4, 4), np.uint8), "targets": {"labels": np.arange(3)}} | changes
     layout, categories = given.pop("layout", "NCHW"), given.pop("categories", {"labels": ("a", "b")})
-    return Slots([SlotArray(**given)], layout=layout, categories=categories)
+    return slots_of([SlotArray(**given)], layout=layout, categories=categories)
 
 
 @pytest.mark.parametrize(
@@ -263,8 +265,8 @@ def test_there_must_be_something_to_concatenate() -> None:
 
 
 def test_the_order_of_targets_does_not_matter() -> None:
-    one = Slots([SlotArray(np.zeros(2), targets={"a": np.array([1, 2]), "b": np.array([3.0, 4.0])})])
-    other = Slots([SlotArray(np.zeros(2), targets={"b": np.array([7.0, 8.0]), "a": np.array([5, 6])})])
+    one = slots_of([SlotArray(np.zeros(2), targets={"a": np.array([1, 2]), "b": np.array([3.0, 4.0])})])
+    other = slots_of([SlotArray(np.zeros(2), targets={"b": np.array([7.0, 8.0]), "a": np.array([5, 6])})])
     both = concatenate([one, other])
     assert both.target("a").tolist() == [1, 2, 5, 6]
     assert both.target("b").tolist() == [3, 4, 7, 8]
@@ -272,15 +274,16 @@ def test_the_order_of_targets_does_not_matter() -> None:
 
 def test_pooled_mean_and_std_are_those_of_numpy(photos: Path, mixed: Path, tmp_path: Path) -> None:
     parts: list[Slots] = [build(photos), build(mixed, tmp_path / "x.store", bad="keep")]
-    parts[0].categories = parts[1].categories
+    alike = replace(parts[0].__slot_arrays__, categories=parts[1].categories)
+    parts[0] = Slots(alike)
     whole = concatenate(parts)
-    pixels = np.concatenate([part.parts[0].images for part in parts]).astype(float)
+    pixels = np.concatenate([part.__slot_arrays__.arrays[0].images for part in parts]).astype(float)
     pixels = np.delete(pixels, whole.unreadable(), axis=0)
     assert len(pixels) == 19 + 8
     np.testing.assert_allclose(whole.mean, pixels.mean((0, 2, 3)), rtol=1e-12)
     np.testing.assert_allclose(whole.std, pixels.std((0, 2, 3)), rtol=1e-10)
     assert whole[:3].mean == whole.mean
-    parts[1].mean = ()
+    parts[1] = Slots(replace(parts[1].__slot_arrays__, mean=()))
     assert concatenate(parts).mean == concatenate(parts).std == ()
 
 
@@ -308,7 +311,7 @@ def test_slots_that_are_not_done_yet_are_unreadable(mixed: Path, tmp_path: Path)
         store = arraystore.open(tmp_path / name, partial=True)
         status = np.array(store.status)
         status[5] = 0
-        store = Slots([SlotArray(store.images, status, store.checksums)])
+        store = slots_of([SlotArray(store.images, status, store.checksums)])
         assert store.unreadable().tolist() == [2, 3, 5, 7, 11]
         assert sum(len(batch) for batch in store.batches(4)) == 7
 
@@ -337,7 +340,7 @@ def test_every_medium_is_sent_whole(stores: dict[str, Store]) -> None:
             np.testing.assert_array_equal(again.targets[target], values)
         assert again.samples.equals(store.samples)
         again = pickle.loads(pickle.dumps(store[[5, 2]].load()))  # noqa: S301 - our own
-        assert again.cache is None
+        assert again.__slot_arrays__.cache is None
         np.testing.assert_array_equal(again.take([0, 1]), store.images[[5, 2]])
 
 
@@ -358,9 +361,7 @@ def test_a_file_that_was_replaced_is_not_sent_for_another(photos: Path, tmp_path
     for name, file in (("x.store", "x.store/images.npy"), ("x.h5", "x.h5")):
         store = build(photos, tmp_path / name)
         data = pickle.dumps(store[3:])
-        message = (
-            f"{tmp_path / file} is not the file any more that was opened: it was replaced or removed; open it again"
-        )
+        message = f"{tmp_path / file} was replaced or removed after it was opened; open it again"
         build(photos, tmp_path / name, overwrite=True)
         said(FormatError, message, pickle.loads, data)
         said(FormatError, message, pickle.loads, pickle.dumps(store))
@@ -369,9 +370,9 @@ def test_a_file_that_was_replaced_is_not_sent_for_another(photos: Path, tmp_path
         assert store[0][0].any()  # whoever holds the old one keeps its pixels
     path = tmp_path / "x.npy"
     np.save(path, np.ones((9, 4096)))
-    data = pickle.dumps(arraystore.open(path))
+    data = pickle.dumps(arraystore.open_array(path))
     os.truncate(path, 5000)
-    message = f"{path} is not the file any more that was opened: it was replaced or removed; open it again"
+    message = f"{path} was replaced or removed after it was opened; open it again"
     said(FormatError, message, pickle.loads, data)
 
 
@@ -388,7 +389,7 @@ def test_a_part_of_a_mapping_is_sent_by_its_values(tmp_path: Path) -> None:
     """A slice of a np.memmap says the offset of the whole."""
     np.save(tmp_path / "x.npy", np.arange(10))
     half = np.load(tmp_path / "x.npy", mmap_mode="r")[5:]
-    again = pickle.loads(pickle.dumps(Slots([SlotArray(half, targets={"half": half})])))  # noqa: S301 - our own
+    again = pickle.loads(pickle.dumps(slots_of([SlotArray(half, targets={"half": half})])))  # noqa: S301 - our own
     np.testing.assert_array_equal(again.take(range(5)), np.arange(5, 10))
     np.testing.assert_array_equal(again.target("half"), np.arange(5, 10))
 
@@ -415,7 +416,7 @@ def test_a_closed_store_says_so(photos: Path, tmp_path: Path) -> None:
     message = "the store was closed: open it again to read it"
     for target in (None, tmp_path / "x.store", tmp_path / "x.h5"):
         store = build(photos, target)
-        kept, loader, chosen = store.same(), store.loader(4), store[:3]
+        kept, loader, chosen = store[:], store.loader(4), store[:3]
         store.close()
         for use in CLOSED:
             said(StoreError, message, use, store)

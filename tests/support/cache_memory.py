@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from arraystore._reading.slot_arrays import Slots
 from arraystore._stores.slot_array import SlotArray
 
 _SLOT_BYTES = 1 << 16
@@ -22,7 +21,7 @@ def cache_growth(folder: Path) -> tuple[int, int, int]:
     """Fill a cache of 48 MiB from 100 MiB of slots; return how much memory grew when it was made, filled, and freed."""
     (folder / "pixels").touch()
     os.truncate(folder / "pixels", 1600 * _SLOT_BYTES)  # a hole, which takes no room on disk
-    slots = Slots([SlotArray(np.memmap(folder / "pixels", np.uint8, "r", shape=(1600, _SLOT_BYTES)))])
+    slots = slots_of([SlotArray(np.memmap(folder / "pixels", np.uint8, "r", shape=(1600, _SLOT_BYTES)))])
     out = np.ones((16, _SLOT_BYTES), np.uint8)
     slots.take(range(16), out=out)
     before = anonymous_bytes()

@@ -1,0 +1,43 @@
+"""`arraystore.open`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from arraystore._common.public import public
+from arraystore._reading.foreign_arrays import is_npy
+from arraystore._reading.store import Store
+from arraystore._stores.opening import open_store
+from arraystore.errors import FormatError
+
+__all__ = ["open"]
+
+
+@public
+def open(path: str | os.PathLike[str], *, partial: bool = False) -> Store:  # noqa: A001 - `arraystore.open`
+    """Open a store; pixels are mapped, not read.
+
+        >>> store = arraystore.open("train.store")  # doctest: +SKIP
+
+    If a store is replaced or updated, open stores keep their old pixels: open it again to see the new ones.
+
+    Args:
+        path: a store folder or an HDF5 file made by `arraystore.build`. `arraystore.open_array` opens the arrays of
+            other programs.
+        partial: True opens the store that is being built for this path, if there is one, as it is now: slots that are
+            not finished have status 0, and their pixels may be anything. It has no targets and no samples yet.
+
+    Returns:
+        The store. Its arrays are read-only mappings that stay valid for as long as they are referenced.
+
+    Raises:
+        FormatError: there is no store at the path, or it is damaged, truncated, or newer than this arraystore.
+        OSError: it cannot be read.
+    """
+    file_path = Path(path).absolute()
+    if is_npy(file_path):
+        raise FormatError(
+            f"{file_path} is an array, not a store: open it with arraystore.open_array", source=str(file_path)
+        )
+    return Store(open_store(file_path, partial=partial))

@@ -1,0 +1,47 @@
+"""A user's builds, checks and updates: type-checked, never run."""
+# pyright: strict
+
+from pathlib import Path
+from typing import assert_type
+
+import arraystore
+from arraystore import BadImagesError, FormatError, Kind, Progress, Store
+
+
+def told(progress: Progress) -> None:
+    print(progress)
+
+
+def building(paths: list[Path], labels: list[int]) -> None:
+    store = arraystore.build("photos/", "train.store", size=256)
+    assert_type(store, Store)
+    arraystore.build("photos/", "train.h5", size=(224, 320), fit="crop")
+    arraystore.build(paths, labels=labels, size=256, color="gray", progress=told)
+    arraystore.build("photos/", size=256, colour="gray")  # type: ignore[call-arg] # it is misspelt
+    manifest = arraystore.Manifest.of("photos/")
+    arraystore.build(manifest, spec=arraystore.ImageSpec(size=64))
+    try:
+        arraystore.build("photos/", size=64, bad="raise", max_bad=0.1)
+    except BadImagesError as error:
+        for bad in error.bad:
+            assert_type(bad.kind, Kind | None)
+            assert_type(bad.reason, str)
+    except FormatError as error:
+        assert_type(error.advice, str)
+
+
+def upkeep() -> None:
+    assert_type(arraystore.verify("train.store"), arraystore.Verification)
+    assert_type(arraystore.repair("train.store"), Store)
+    assert_type(arraystore.update("train.store"), Store)
+    assert_type(arraystore.compare("train.store"), arraystore.Changes)
+    assert_type(arraystore.plan("photos/", size=256), arraystore.Forecast)
+
+
+def measuring() -> None:
+    report = arraystore.profile_memory({"mine": upkeep})
+    assert_type(report, arraystore.MemoryReport)
+    report.print()
+    with arraystore.MemoryTrace() as trace:
+        upkeep()
+    assert_type(trace.measurement.peak(), int)
