@@ -47,7 +47,7 @@ def test_the_example_learns(tinted: Path, script: str) -> None:
         env=os.environ | {"PYTHONPATH": str(ROOT)} | settings,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=500,
         check=False,
     )
     assert result.returncode == 0, result.stderr

@@ -107,10 +107,10 @@ def test_the_shape_of_a_slot(color: Any, layout: Any) -> None:
     st.tuples(*[st.integers(0, 255)] * 3),
     st.booleans(),
 )
-def test_a_spec_round_trips(size: tuple[int, int], fit: Any, background: tuple[int, int, int], exact: bool) -> None:  # noqa: FBT001 - drawn
+def test_a_spec_round_trips(size: tuple[int, int], fit: Any, background: tuple[int, int, int], exact: bool) -> None:
     spec = ImageSpec(size=size, fit=fit, background=background, exact=exact)
     assert ImageSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
-    assert pickle.loads(pickle.dumps(spec)) == spec  # noqa: S301 - our own
+    assert pickle.loads(pickle.dumps(spec)) == spec
 
 
 @pytest.mark.parametrize(
