@@ -2,4 +2,4 @@
 
 import pytest
 
-pytest.register_assert_rewrite("support.store_contract", "support.faults")
+pytest.register_assert_rewrite("arraystore.testing", "support.store_contract", "support.faults")
