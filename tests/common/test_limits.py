@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from arraystore import SpecError
-from arraystore._common import limits
+from arraystore._common import checks, limits
 
 
 @pytest.fixture
@@ -153,9 +153,9 @@ def test_memory_of_nested_groups_of_both_versions(system: Path, files: dict[str,
 @pytest.mark.parametrize("workers", [0, -1])
 def test_a_number_of_workers_that_cannot_be(workers: int) -> None:
     with pytest.raises(SpecError, match=f"^workers must be at least 1, not {workers}$"):
-        limits.check_workers(workers)
-    limits.check_workers(None)
-    limits.check_workers(1)
+        checks.check_workers(workers)
+    checks.check_workers(None)
+    checks.check_workers(1)
 
 
 def test_this_machine_has_processors_memory_and_disk(tmp_path: Path) -> None:
