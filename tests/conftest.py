@@ -3,15 +3,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from hypothesis import settings
 import pytest
-
-pytest.register_assert_rewrite("support.store_contract", "support.faults")
-
+from hypothesis import settings
 from support import images
-from support.faults import Nursery  # noqa: E402 - its asserts are rewritten by now
+from support.faults import Nursery
 
-# The first example of a test may load a decoder; and nothing but the code under test decides what fails.
+# No deadline: the first example of a test may load a decoder. No database: an earlier run would choose the examples.
 settings.register_profile("tests", deadline=None, database=None)
 settings.load_profile("tests")
 
@@ -20,7 +17,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Deselect the tests of a device where there is none."""
     wanting = [item for item in items if item.path.name == "test_torch_cuda.py"]
     if wanting:
-        import torch  # noqa: PLC0415 - it takes seconds, and these tests have imported it
+        import torch
 
         if not torch.cuda.is_available():
             items[:] = [item for item in items if item not in wanting]

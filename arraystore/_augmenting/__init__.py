@@ -1,0 +1,1 @@
+"""From a slot to an image of a batch."""

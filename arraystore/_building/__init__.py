@@ -1,0 +1,1 @@
+"""Builds a store: plan, decode, claim, publish."""

@@ -1,0 +1,1 @@
+"""From the bytes of one image to its slot."""

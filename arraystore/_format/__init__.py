@@ -1,0 +1,1 @@
+"""Every byte on disk that is not a pixel, and the check of it."""

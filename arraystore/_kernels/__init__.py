@@ -1,0 +1,1 @@
+"""Compiled loops: numbers in, numbers out."""

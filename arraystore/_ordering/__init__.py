@@ -1,0 +1,1 @@
+"""Which slot comes when: functions of the seed alone."""

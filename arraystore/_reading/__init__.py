@@ -1,0 +1,1 @@
+"""Reads a store: open, order, gather, hand over."""

@@ -1,0 +1,1 @@
+"""From what the caller passes to a manifest: the list of images and their targets."""

@@ -1,0 +1,1 @@
+"""The media: where slots lie, under construction or open."""

@@ -1,0 +1,1 @@
+"""Shows a store to people."""

@@ -48,7 +48,7 @@ def test_the_example_learns(tinted: Path, script: str) -> None:
         env=os.environ | {"PYTHONPATH": str(ROOT)} | settings,
         capture_output=True,
         text=True,
-        timeout=550,
+        timeout=500,
         check=False,
     )
     assert result.returncode == 0, result.stderr
