@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from arraystore._building.plan import plan as plan
     from arraystore._common.progress import Progress as Progress
     from arraystore._format.verification import Verification as Verification
-    from arraystore._open import open as open  # noqa: A004 - `arraystore.open`
+    from arraystore._open import open as open
     from arraystore._reading.foreign_arrays import open_array as open_array
     from arraystore._reading.loader import Loader as Loader
     from arraystore._reading.slots import Slots as Slots
@@ -82,7 +82,7 @@ _MODULES = {
     "spec": "ImageSpec",
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names.split()}
-__all__ = sorted(_MODULE_OF)  # noqa: PLE0605 - type checkers read the imports above
+__all__ = sorted(_MODULE_OF)
 
 
 def __getattr__(name: str) -> Any:

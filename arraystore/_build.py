@@ -16,8 +16,6 @@ from arraystore._reading.store import Store
 from arraystore._sources.manifest import Manifest
 from arraystore.spec import DEFAULT_MAX_PIXELS, Color, Filter, Fit, ImageSpec, Layout, spec_of
 
-__all__ = ["build"]
-
 
 @public
 def build(
@@ -26,7 +24,7 @@ def build(
     *,
     size: int | tuple[int, int] | None = None,
     fit: Fit = "stretch",
-    filter: Filter = "bilinear",  # noqa: A002 - the spec's word
+    filter: Filter = "bilinear",
     color: Color = "rgb",
     layout: Layout = "NCHW",
     background: tuple[int, int, int] = (255, 255, 255),

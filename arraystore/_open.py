@@ -11,11 +11,9 @@ from arraystore._reading.store import Store
 from arraystore._stores.opening import open_store
 from arraystore.errors import FormatError
 
-__all__ = ["open"]
-
 
 @public
-def open(path: str | os.PathLike[str], *, partial: bool = False) -> Store:  # noqa: A001 - `arraystore.open`
+def open(path: str | os.PathLike[str], *, partial: bool = False) -> Store:
     """Open a store; pixels are mapped, not read.
 
         >>> store = arraystore.open("train.store")  # doctest: +SKIP

@@ -85,7 +85,7 @@ class ImageSpec:
         *,
         size: int | tuple[int, int],
         fit: Fit = "stretch",
-        filter: Filter = "bilinear",  # noqa: A002 - the field's own word, as in design and Pillow
+        filter: Filter = "bilinear",
         color: Color = "rgb",
         layout: Layout = "NCHW",
         background: tuple[int, int, int] = (255, 255, 255),

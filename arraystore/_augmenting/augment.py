@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 else:  # they load numba, which takes half a second
     crop_kernels, resized_crop_kernels = lazy("arraystore._kernels.crop"), lazy("arraystore._kernels.resized_crop")
 
-__all__ = ["Augment", "Dtype"]
-
 Shape = tuple[int, ...]
 Statistics = Sequence[float]
 Dtype = Literal["uint8", "float32", "float16", "bfloat16"]

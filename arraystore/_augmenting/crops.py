@@ -18,18 +18,6 @@ from arraystore._common.keyed_random import hashed
 from arraystore._common.public import public
 from arraystore.errors import SpecError
 
-__all__ = [
-    "GEOMETRY",
-    "CenterCrop",
-    "Chance",
-    "Crop",
-    "Geometry",
-    "PadAndCrop",
-    "RandomCrop",
-    "RandomResizedCrop",
-    "Windows",
-]
-
 Integers = npt.NDArray[np.int64]
 Geometry = npt.NDArray[np.void]
 Windows = tuple[Integers, Integers, Integers, Integers]

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 else:  # it loads numba, and only masks need it
     resample = lazy("arraystore._kernels.resample")
 
-__all__ = ["FOLLOWERS", "Follower", "Sizes", "follow_boxes", "follow_keypoints", "follow_masks"]
-
 Values = npt.NDArray[Any]
 Size = tuple[int, int]
 Follower = Literal["boxes", "mask", "keypoints"]

@@ -14,8 +14,6 @@ from arraystore._sources.manifest import Manifest
 from arraystore._stores.medium import Draft
 from arraystore.errors import BadImage, BadImagesError, Option, SpecError
 
-__all__ = ["bad_images_error", "check_max_bad", "drop_failed", "failures_of", "too_many"]
-
 _LEAST_FOR_SHARE = 100  # images; a share of fewer says nothing yet
 
 

@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 else:
     sums = lazy("arraystore._kernels.sums")
 
-__all__ = ["TIMEOUT_S", "Options", "build_manifest"]
-
 _PENDING_RUNS_PER_WORKER = 3
 TIMEOUT_S = 60.0  # no photo takes as long to decode, even on a busy machine
 

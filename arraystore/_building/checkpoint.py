@@ -12,8 +12,6 @@ from typing import Self
 
 from arraystore._stores.medium import Draft, FilledRun
 
-__all__ = ["Checkpoints"]
-
 # Seldom enough that fsync costs nothing, often enough that little work is lost.
 _CLAIM_EVERY_S = 1.0
 # If more than this is filled and not claimed, the build waits for the volume. Without a limit, a volume slower than the
@@ -95,7 +93,7 @@ class Checkpoints:
                 self._runs = []
             try:
                 self._draft.claim(runs)
-            except BaseException as error:  # noqa: BLE001 - `add` or `__exit__` raises it in the build's thread
+            except BaseException as error:
                 with self._changed:
                     self._error = error
                     self._changed.notify_all()

@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 else:  # cv2 and numba take half a second
     decode, sums = lazy("arraystore._decoding.decode"), lazy("arraystore._kernels.sums")
 
-__all__ = ["Job", "StoredSlot", "fail_slot", "fill_parts", "fill_run", "fill_slots", "load_decoders", "read_source"]
-
 Pixels = npt.NDArray[np.uint8]
 
 

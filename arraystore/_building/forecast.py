@@ -11,8 +11,6 @@ from arraystore._common.wording import flat, readable
 from arraystore.errors import BadImage
 from arraystore.spec import ImageSpec
 
-__all__ = ["Forecast", "Room"]
-
 _SMALLEST_ADVISED_PX = 16
 
 

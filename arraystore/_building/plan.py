@@ -34,8 +34,6 @@ from arraystore._stores.partial import partial_of
 from arraystore.errors import BadImage, SpecError
 from arraystore.spec import DEFAULT_MAX_PIXELS, Color, Filter, Fit, ImageSpec, Layout, spec_of
 
-__all__ = ["plan"]
-
 _SCRATCH_BYTES = 256 << 20  # for the slots of the sample; larger than any cache, so that they are as cold as a build's
 _ROWS_IN_FLIGHT_PER_WORKER = 3
 _RESAMPLES = 1000  # of the sampled times, for the range of the estimate

@@ -13,8 +13,6 @@ from arraystore._common.limits import usable_cpus
 from arraystore._stores.medium import FilledRun, Pixels
 from arraystore.errors import Kind, Option, StoreError
 
-__all__ = ["WorkerPool", "worker_pool"]
-
 _CLOSE_LIMIT_S = 5.0
 _WAIT_LIMIT_S = 1.0
 _KEPT = "A store on disk keeps what was done, and the next call continues from there"

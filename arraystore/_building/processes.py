@@ -29,8 +29,6 @@ from arraystore._building.worker import LENGTH_BYTES, REPORT_EVERY_S, Raised, pa
 from arraystore._stores.medium import FilledRun
 from arraystore.errors import StoreError
 
-__all__ = ["START_LIMIT_S", "WorkerProcesses", "ending", "sigint_held"]
-
 # A worker loads its decoders before it begins; numba compiles kernels that are not cached.
 START_LIMIT_S = 300.0
 _FAILED_STARTS_LIMIT = 3
@@ -72,7 +70,7 @@ class _Worker:
         self.socket, theirs = socket.socketpair()
         with theirs:
             try:
-                self.process: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603 - this interpreter, this package
+                self.process: subprocess.Popen[bytes] = subprocess.Popen(
                     [get_executable(), *_interpreter_flags(), "-c", _WORKER_CODE, *path], stdin=theirs.fileno()
                 )
             except BaseException:

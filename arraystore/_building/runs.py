@@ -13,8 +13,6 @@ from arraystore._sources.manifest import Manifest
 from arraystore._sources.stamps import file_stamps
 from arraystore._stores.medium import Draft
 
-__all__ = ["cut_runs", "slots_to_fill"]
-
 # Long enough that handing out a run costs nothing; short enough that Ctrl-C and progress wait a second at most.
 _LONGEST_RUN_SLOTS = 16
 

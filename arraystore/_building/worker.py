@@ -18,8 +18,6 @@ from typing import Any, Self
 from arraystore._building.fill import Job, fill_parts, load_decoders
 from arraystore.errors import StoreError
 
-__all__ = ["LENGTH_BYTES", "REPORT_EVERY_S", "Raised", "pack", "unpack", "work"]
-
 LENGTH_BYTES = 8
 # A fast worker then sends one message a run, and the parent knows to 50 ms when a slow image was begun.
 REPORT_EVERY_S = 0.05
@@ -44,7 +42,7 @@ class Raised:
         trace = "".join(traceback.format_exception(error))
         try:
             unpack(pack(error)[1])
-        except Exception:  # noqa: BLE001 - the class of the error may raise anything when it is pickled
+        except Exception:
             replaced = StoreError(f"a worker process met {type(error).__name__}: {error}")
             for note in getattr(error, "__notes__", ()):
                 replaced.add_note(note)
@@ -89,7 +87,7 @@ def _serve(channel: socket.socket) -> None:
             job: Job = unpack(data)
             for filled in fill_parts(job, REPORT_EVERY_S):
                 _send(channel, filled)
-        except Exception as error:  # noqa: BLE001 - any error is raised in the parent
+        except Exception as error:
             _send(channel, Raised.of(error))
 
 

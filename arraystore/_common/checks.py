@@ -12,8 +12,6 @@ import numpy.typing as npt
 
 from arraystore.errors import SpecError
 
-__all__ = ["choice_of", "held_array", "is_whole", "parse_bytes", "settle", "size_of", "whole_number"]
-
 _LARGEST_SIDE_PX = 65_535
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 

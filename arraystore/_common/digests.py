@@ -11,8 +11,6 @@ import xxhash
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["BLOCK_BYTES", "array_digest", "digest_of", "file_blocks"]
-
 # A block of this size is hashed while it is in the second-level cache: 7.7 GB/s a core of a Xeon; 6.6 with 4 MiB.
 BLOCK_BYTES = 1 << 20
 

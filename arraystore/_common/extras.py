@@ -7,8 +7,6 @@ from types import ModuleType
 
 from arraystore.errors import MissingExtraError
 
-__all__ = ["framework"]
-
 
 def framework(name: str, *, extra: str | None = None) -> ModuleType:
     """Import an optional package.

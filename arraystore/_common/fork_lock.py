@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import threading
 
-__all__ = ["lock_across_forks"]
-
 
 def lock_across_forks() -> threading.Lock:
     """Return a new lock that every fork acquires first.

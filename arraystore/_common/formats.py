@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-__all__ = ["FORMATS", "IMAGE_SUFFIXES", "Format"]
-
 
 @dataclass(frozen=True, slots=True)
 class Format:

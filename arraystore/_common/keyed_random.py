@@ -32,8 +32,6 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["LARGEST_COUNT", "SORTED_COUNT", "Purpose", "hashed", "key_of", "permute", "uniforms"]
-
 LARGEST_COUNT = 1 << 62
 SORTED_COUNT = 1 << 16
 

@@ -13,8 +13,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-__all__ = ["lazy"]
-
 
 class _Lazy:
     def __init__(self, name: str) -> None:

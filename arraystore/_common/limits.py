@@ -7,8 +7,6 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["available_memory_bytes", "disk_bytes", "free_disk_bytes", "usable_cpus"]
-
 _CGROUP = Path("/sys/fs/cgroup")
 _PROC = Path("/proc")
 

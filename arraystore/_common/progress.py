@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 else:
     tqdm = lazy("tqdm.auto")
 
-__all__ = ["Progress", "Reporter", "reporting"]
-
 
 @public
 @dataclass(slots=True)

@@ -8,8 +8,6 @@ import threading
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Buffers", "Pixels"]
-
 Pixels = npt.NDArray[np.uint8]
 
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 else:
     rich_console, rich_table, rich_text = lazy("rich.console"), lazy("rich.table"), lazy("rich.text")
 
-__all__ = ["class_rows", "console", "print_rows"]
-
 _SHOWN_CLASSES = 20
 _WIDTH_WITHOUT_TERMINAL = 10_000  # characters; a wrapped line would be two lines for grep
 

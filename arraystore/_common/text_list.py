@@ -9,8 +9,6 @@ from typing import overload
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["CATEGORY_LIMIT", "TextList"]
-
 # A column with more distinct texts than this holds no categories: ImageNet-21k has 21,841 classes, and captions have as
 # many texts as rows.
 CATEGORY_LIMIT = 65_536

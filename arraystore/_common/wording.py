@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 from arraystore.errors import BadImage
 
-__all__ = ["bad_lines", "flat", "many", "readable"]
-
 _LISTED_BAD = 10
 
 

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 else:
     cv2 = lazy("cv2")
 
-__all__ = ["decode", "read_header"]
-
 
 def read_header(data: Data) -> Header:
     """Return the header of a BMP or of a netpbm image.

@@ -54,8 +54,6 @@ if TYPE_CHECKING:
 else:
     cv2 = lazy("cv2")
 
-__all__ = ["check_size", "damaged", "decode_any", "decode_plain", "opencv", "opencv_or_fail", "pillow"]
-
 T = TypeVar("T")
 
 _Samples = npt.NDArray[Any]

@@ -21,8 +21,6 @@ from arraystore._kernels.resample import Box, resize
 from arraystore.errors import DecodeError, Kind, Option
 from arraystore.spec import ImageSpec, Placement
 
-__all__ = ["decode_into"]
-
 _buffers = Buffers()
 
 # libjpeg decodes every pixel in spite of these warnings. Other warnings mean that pixels are lost; so do stray bytes

@@ -14,8 +14,6 @@ import numpy.typing as npt
 from arraystore._decoding.header import Pixels
 from arraystore.spec import ImageSpec
 
-__all__ = ["bands", "composite", "eight_bits", "finish"]
-
 _BAND_SAMPLES = 1 << 20
 
 

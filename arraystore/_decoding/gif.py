@@ -13,8 +13,6 @@ from arraystore._decoding.header import Data, Header, Pixels
 from arraystore.errors import DecodeError, Kind
 from arraystore.spec import ImageSpec
 
-__all__ = ["decode", "read_header"]
-
 _MOST_EXTENSIONS = 65_536  # comments and the like; two or three are usual
 
 # Bytes that begin a block, and the second byte of the extension that states transparency.

@@ -22,8 +22,6 @@ from arraystore._common.formats import FORMATS
 from arraystore.errors import DecodeError, Kind
 from arraystore.spec import ImageSpec
 
-__all__ = ["Codec", "Data", "Header", "Pixels", "codec_of", "read_header"]
-
 Data: TypeAlias = bytes | bytearray | memoryview
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 

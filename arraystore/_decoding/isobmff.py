@@ -13,8 +13,6 @@ from arraystore._decoding.header import Data, Header, Pixels
 from arraystore.errors import DecodeError, Kind
 from arraystore.spec import ImageSpec
 
-__all__ = ["avif_depth", "box", "decode", "iso_boxes", "read_header"]
-
 # Where each turn leaves the pixels a b / c d, in reading order, and the EXIF orientation that does the same.
 _ORIENTATIONS = {"abcd": 1, "badc": 2, "dcba": 3, "cdab": 4, "acbd": 5, "cadb": 6, "dbca": 7, "bdac": 8}
 

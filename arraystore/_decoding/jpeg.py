@@ -18,8 +18,6 @@ from arraystore._decoding.header import Data, Header
 from arraystore._decoding.tiff import exif_orientation
 from arraystore.errors import DecodeError, Kind
 
-__all__ = ["decode", "read_header"]
-
 # Used for CMYK and after warnings of libjpeg-turbo; `arraystore._decoding.decode` decodes all other JPEGs.
 decode = decode_plain
 

@@ -19,8 +19,6 @@ from arraystore._decoding.isobmff import box, iso_boxes
 from arraystore.errors import DecodeError, Kind
 from arraystore.spec import ImageSpec
 
-__all__ = ["decode", "read_header"]
-
 # Markers: coding style of all components and of one; start of a tile, start of its data, end of the codestream.
 _COD, _COC, _SOT, _SOD, _EOC = 0xFF52, 0xFF53, 0xFF90, 0xFF93, 0xFFD9
 # A codestream begins with the markers SOC and SIZ.

@@ -15,8 +15,6 @@ from arraystore._decoding.tiff import exif_orientation
 from arraystore.errors import DecodeError, Kind
 from arraystore.spec import ImageSpec
 
-__all__ = ["decode", "read_header"]
-
 _SIGNATURE_BYTES = 8
 # The IHDR chunk comes first, so the bit depth and the color type stand at fixed bytes.
 _DEPTH_AT, _COLOR_TYPE_AT = 24, 25

@@ -15,8 +15,6 @@ from arraystore._decoding.header import Data, Header, Pixels
 from arraystore.errors import DecodeError, Kind
 from arraystore.spec import ImageSpec
 
-__all__ = ["decode", "exif_orientation", "read_header"]
-
 
 class _Tag(IntEnum):
     """The tags that say how pixels are stored."""

@@ -9,8 +9,6 @@ from arraystore._decoding.header import Data, Header
 from arraystore._decoding.tiff import exif_orientation
 from arraystore.errors import DecodeError, Kind
 
-__all__ = ["decode", "read_header"]
-
 decode = decode_plain
 
 _FIRST_CHUNK_AT = 12  # behind "RIFF", the size of the file and "WEBP"

@@ -21,8 +21,6 @@ import xxhash
 from arraystore._common.digests import BLOCK_BYTES
 from arraystore._format.slot_file import SlotFile
 
-__all__ = ["checksum_of_zeros", "wrong_slots"]
-
 Checksums = npt.NDArray[np.uint64]
 
 _LONGEST_RUN_SLOTS = 4096  # each slot of the buffer has a view, which takes more memory than a slot of a few bytes

@@ -20,8 +20,6 @@ from arraystore.errors import FormatError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["COLUMNS", "JSON_ENTRY", "Contents", "SlotPixels", "reading"]
-
 COLUMNS = ("source", "height", "width", "bytes", "mtime", "reason")  # every samples table has these
 JSON_ENTRY = "store.json"
 SlotPixels = SlotFile | npt.NDArray[np.uint8]

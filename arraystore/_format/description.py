@@ -12,8 +12,6 @@ from arraystore._format.specification import FORMAT_VERSION
 from arraystore.errors import FormatError, Kind, SpecError
 from arraystore.spec import ImageSpec
 
-__all__ = ["DIGITS", "Description", "text_digest", "with_digest"]
-
 DIGITS = 32
 _BLANK = "0" * DIGITS
 

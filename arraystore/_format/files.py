@@ -12,8 +12,6 @@ from typing import Any
 
 from arraystore.errors import FormatError
 
-__all__ = ["JSON_LIMIT_BYTES", "fsync_path", "read_json", "reserve_file", "write_at", "write_json", "write_text"]
-
 JSON_LIMIT_BYTES = 64 << 20
 
 

@@ -17,8 +17,6 @@ from arraystore._format.files import write_at
 from arraystore._format.slot_file import PAGE_BYTES, npy_header
 from arraystore._format.specification import EMPTY
 
-__all__ = ["Ledger", "claimed_rows", "ledger_dtype", "read_ledger", "with_checks"]
-
 _CHECK_BYTES = 8  # the first field of a row
 _BLOCK_ROWS = 1 << 16
 

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
-__all__ = ["Publication"]
-
 
 @dataclass(frozen=True, slots=True)
 class Publication:

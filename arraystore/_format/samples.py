@@ -22,16 +22,6 @@ if TYPE_CHECKING:
 else:
     pa, pq = lazy("pyarrow"), lazy("pyarrow.parquet")  # a quarter of a second
 
-__all__ = [
-    "dropped_table",
-    "join_dropped",
-    "manifest_of",
-    "mtimes_us",
-    "read_parquet",
-    "samples_table",
-    "write_parquet",
-]
-
 
 def samples_table(
     manifest: Manifest,

@@ -15,8 +15,6 @@ import numpy.typing as npt
 from arraystore._format.files import write_at
 from arraystore.errors import FormatError
 
-__all__ = ["PAGE_BYTES", "PIXELS_OFFSET", "SlotFile", "map_array", "npy_form", "npy_header", "read_npy", "write_npy"]
-
 PAGE_BYTES = 4096
 PIXELS_OFFSET = PAGE_BYTES  # so that slots of a multiple of 4 KiB share no page, and direct I/O is possible
 _NPY_MAGIC = b"\x93NUMPY\x01\x00"

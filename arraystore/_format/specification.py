@@ -85,7 +85,5 @@ Nothing is pickled; every array is read with `allow_pickle=False`; sizes are che
 
 from __future__ import annotations
 
-__all__ = ["EMPTY", "FAILED", "FORMAT_VERSION", "STORED"]
-
 EMPTY, STORED, FAILED = 0, 1, 2
 FORMAT_VERSION = 1

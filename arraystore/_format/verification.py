@@ -30,8 +30,6 @@ from arraystore._format.samples import manifest_of
 from arraystore._format.specification import FAILED, STORED
 from arraystore.errors import BadImage, Fault, FormatError, Kind
 
-__all__ = ["Verification", "verify_contents"]
-
 _LEAST_WORKERS = 4  # also on fewer processors, because threads that wait for a disk use none
 _ADVICE = "restore it from a copy, or build the store again"
 _MANIFEST_LIMIT_BYTES = 256 << 20  # the manifest is hashed as a whole in memory; a larger one is not checked

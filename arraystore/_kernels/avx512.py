@@ -32,23 +32,6 @@ from numba.extending import intrinsic, models, register_model
 
 from arraystore._kernels.compiled import compiled
 
-__all__ = [
-    "add_products",
-    "compiled_avx512",
-    "load",
-    "load_digits",
-    "load_quads",
-    "no_products",
-    "pack",
-    "permute",
-    "pixels",
-    "pixels_of_quad",
-    "spread_digits",
-    "store_masked",
-    "store_pieces",
-    "supported",
-]
-
 _logger = logging.getLogger(__name__)
 
 _config: Any = numba.config  # typed in some versions only

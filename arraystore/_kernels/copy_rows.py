@@ -22,8 +22,6 @@ import numpy.typing as npt
 from arraystore._common.fork_lock import lock_across_forks
 from arraystore._common.lazy import lazy
 
-__all__ = ["ChosenRows", "copy_rows", "gather"]
-
 llvm: Any = lazy("llvmlite.binding")  # only large slots need it
 
 _SCRATCH_BYTES = 1 << 18  # fits into the processor's cache
@@ -112,7 +110,7 @@ def _compile() -> Callable[..., None] | None:
         engine.finalize_object()
         _engines.append(engine)
         address = engine.get_function_address("copy")
-    except Exception as error:  # noqa: BLE001 - a future LLVM may refuse the assembly in any way; np.take still works
+    except Exception as error:
         _log.warning("slots are gathered by np.take, which is slower: %s", error)
         return None
     pointer, number = ctypes.c_void_p, ctypes.c_int64

@@ -17,8 +17,6 @@ import numpy.typing as npt
 
 from arraystore._kernels.compiled import compiled, inlined
 
-__all__ = ["KINDS", "READ_ONLY", "Form", "form_of", "write_crops", "write_image"]
-
 Pixels = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]

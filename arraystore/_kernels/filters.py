@@ -17,8 +17,6 @@ import numpy.typing as npt
 
 from arraystore._kernels.compiled import compiled, inlined
 
-__all__ = ["BILINEAR", "Weights", "fill_weights", "weights_for"]
-
 _SUPPORT = {"box": 0.5, "bilinear": 1.0, "hamming": 1.0, "bicubic": 2.0, "lanczos": 3.0}
 _CODE = {name: code for code, name in enumerate(_SUPPORT)}
 _BOX, BILINEAR, _HAMMING, _LANCZOS = (_CODE[name] for name in ("box", "bilinear", "hamming", "lanczos"))

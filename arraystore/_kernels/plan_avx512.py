@@ -15,21 +15,6 @@ from arraystore._kernels.avx512 import compiled_avx512, supported
 from arraystore._kernels.compiled import inlined
 from arraystore._kernels.filters import Weights
 
-__all__ = [
-    "GROUP_LANES",
-    "STEP_BYTES",
-    "Columns",
-    "Rows",
-    "column_tables",
-    "fill_columns",
-    "fill_digits",
-    "fill_rows",
-    "group_starts",
-    "lane_order",
-    "plan_columns",
-    "plan_rows",
-]
-
 Pixels = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
 Words = npt.NDArray[np.int32]

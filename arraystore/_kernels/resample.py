@@ -29,8 +29,6 @@ from arraystore._kernels import plan_avx512, resample_avx512
 from arraystore._kernels.compiled import compiled
 from arraystore._kernels.filters import Weights, weights_for
 
-__all__ = ["Box", "blend_rows", "nearest", "resize", "rows_come_first"]
-
 Box = tuple[float, float, float, float]
 
 

@@ -46,8 +46,6 @@ from arraystore._kernels import avx512 as op
 from arraystore._kernels.avx512 import compiled_avx512
 from arraystore._kernels.plan_avx512 import STEP_BYTES, Columns, Rows
 
-__all__ = ["blend_columns", "blend_rows", "columns_kernel", "is_planar", "rows_kernel"]
-
 Pixels = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
 

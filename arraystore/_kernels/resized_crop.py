@@ -25,8 +25,6 @@ from arraystore._kernels.window import (
 )
 from arraystore._kernels.window_avx512 import CHUNK_BYTES, TABLES, Tables, resample_window_avx512, tables_for
 
-__all__ = ["write_resized_crops"]
-
 Pixels = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
 Window = npt.NDArray[np.int32]

@@ -14,8 +14,6 @@ import numpy.typing as npt
 
 from arraystore._kernels.compiled import compiled
 
-__all__ = ["channel_sums", "mean_and_std"]
-
 
 @compiled("void(uint8[:, :, :], uint64[:, ::1])")
 def _sum_planes(planes: npt.NDArray[np.uint8], out: npt.NDArray[np.uint64]) -> None:

@@ -18,16 +18,6 @@ from arraystore._kernels.crop import READ_ONLY
 from arraystore._kernels.filters import BILINEAR, fill_weights
 from arraystore._kernels.resample import blend_rows, rows_come_first
 
-__all__ = [
-    "AXIS_WEIGHTS",
-    "SOURCE_WINDOW",
-    "AxisWeights",
-    "SourceWindow",
-    "fill_axis_weights",
-    "resample_window",
-    "taps_for",
-]
-
 Pixels = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
 Words = npt.NDArray[np.int32]

@@ -28,8 +28,6 @@ from arraystore._kernels.resample import rows_come_first
 from arraystore._kernels.resample_avx512 import columns_kernel, rows_kernel
 from arraystore._kernels.window import AXIS_WEIGHTS, SOURCE_WINDOW, AxisWeights, SourceWindow, taps_for
 
-__all__ = ["CHUNK_BYTES", "TABLES", "Tables", "resample_window_avx512", "tables_for"]
-
 Pixels = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
 

@@ -22,8 +22,6 @@ from arraystore._common.digests import array_digest
 from arraystore._common.keyed_random import LARGEST_COUNT, Purpose, hashed, key_of, permute
 from arraystore.errors import SpecError
 
-__all__ = ["BlockShuffle", "Order", "Sequential", "Shuffle", "Skip", "checked_positions"]
-
 Indices = npt.NDArray[np.int64]
 
 

@@ -17,8 +17,6 @@ from arraystore._common.checks import settle, whole_number
 from arraystore._common.keyed_random import LARGEST_COUNT
 from arraystore.errors import SpecError
 
-__all__ = ["LAST", "Share", "ranks"]
-
 LAST = ("keep", "drop", "pad")
 
 

@@ -13,8 +13,6 @@ from arraystore._common.keyed_random import LARGEST_COUNT, Purpose, key_of, unif
 from arraystore._ordering.order import checked_positions
 from arraystore.errors import SpecError
 
-__all__ = ["Weighted", "balanced"]
-
 Indices = npt.NDArray[np.int64]
 
 

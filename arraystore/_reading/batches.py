@@ -21,8 +21,6 @@ from arraystore._reading.pipeline import Batch
 from arraystore._reading.slot_arrays import Column, SlotArrays
 from arraystore.spec import Layout
 
-__all__ = ["BatchMaker", "PerImage"]
-
 _PIECE_BYTES = 1 << 20  # smaller pieces cost more in locks than they gain
 _DRAWN_POSITIONS = 8192  # a call of the order costs as much as a hundred positions, so it draws many batches at once
 _TRANSFORMED_IMAGES = 4  # of one piece: stopping a loader waits for so many calls of the user's function at most

@@ -18,8 +18,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["BufferPool"]
-
 _ALIGNED_BYTES = 64  # a cache line, and the widest vector register
 
 Block = npt.NDArray[np.uint8]

@@ -15,8 +15,6 @@ from arraystore._common.limits import available_memory_bytes
 from arraystore._kernels.copy_rows import ChosenRows, gather
 from arraystore.errors import SpaceError
 
-__all__ = ["Cache"]
-
 Array = npt.NDArray[Any]
 Index = npt.NDArray[np.int64]
 _ABSENT, _COMING = -1, -2

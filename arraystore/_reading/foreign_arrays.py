@@ -31,8 +31,6 @@ else:
     h5py = lazy("h5py")
     hdf5_file = lazy("arraystore._stores.hdf5_file")  # it imports h5py, which takes a tenth of a second
 
-__all__ = ["is_npy", "open_array"]
-
 _CHANNELS = (1, 3, 4)
 _NPY_MAGIC = b"\x93NUMPY"
 

@@ -26,8 +26,6 @@ from arraystore._reading.read_ahead import ReadAhead, check_ahead
 from arraystore._reading.slot_arrays import Array, HasSlots, Index, SlotArrays
 from arraystore.errors import SpecError
 
-__all__ = ["Loader", "Named", "Pair", "batch_targets"]
-
 _IN_FLIGHT_BYTES = 64 << 20
 _KEPT_BUFFERS = 3  # for batches that are asked for by number
 _SKIPPED_STEPS_LIMIT = 8  # of reading ahead, while all slots are in memory already
@@ -245,7 +243,7 @@ class Loader(Generic[B_co]):
             pipeline.start()
             # Nothing has failed: from here on this iteration moves the position of the loader.
             self._at, self._next, self._iterations = (epoch, start), (epoch + 1, 0), self._iterations + 1
-            return iteration  # noqa: TRY300 - a signal may arrive until the caller has it
+            return iteration
         except BaseException:
             iteration.close()
             raise
@@ -325,7 +323,7 @@ class _Iteration(Generic[B_co]):
         self._end()
 
     def _move_to(self, at: tuple[int, int]) -> None:
-        self._loader._move_to(at, self._number)  # noqa: SLF001 - the other half of the loader
+        self._loader._move_to(at, self._number)
 
 
 def _nothing(_base: Index) -> None:

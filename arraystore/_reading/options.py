@@ -13,8 +13,6 @@ import numpy.typing as npt
 from arraystore._augmenting.augment import Augment
 from arraystore._common.checks import whole_number
 
-__all__ = ["Ahead", "Common", "Last", "LoaderOptions", "One", "Several", "Targets", "complete", "shows_options"]
-
 Last = Literal["keep", "drop", "pad"]
 Ahead = Literal["auto", "advise", "read", "off"]
 Targets = str | Sequence[str] | None

@@ -17,8 +17,6 @@ from typing import Any
 
 from arraystore.errors import StoreError
 
-__all__ = ["Batch", "Pipeline"]
-
 _log = logging.getLogger(__name__)
 
 _LONGEST_WAIT_S = 1.0  # a waiting thread looks at the state again after this time, notified or not
@@ -186,7 +184,7 @@ class Pipeline:
             wrapped = RuntimeError("a function that makes a batch raised StopIteration")
             wrapped.__cause__ = error
             self._halt(wrapped)
-        except BaseException as error:  # noqa: BLE001 - `take` raises it
+        except BaseException as error:
             self._halt(error)
         finally:
             with self._lock:

@@ -25,8 +25,6 @@ from arraystore._reading.options import Ahead
 from arraystore._reading.slot_arrays import SlotArrays
 from arraystore.errors import SpecError
 
-__all__ = ["ReadAhead", "check_ahead"]
-
 _GAP_BYTES = 1 << 16  # reading across a gap of this size costs less than another read
 _RANGE_BYTES = 1 << 23  # the largest range of one call, so that `stop` is noticed soon
 _PROBES = 16  # slots of a batch that are looked at to see whether all are in memory

@@ -16,8 +16,6 @@ from arraystore._reading.cache import Cache
 from arraystore._stores.slot_array import SlotArray
 from arraystore.errors import SpecError
 
-__all__ = ["Array", "Column", "HasSlots", "Index", "SlotArrays"]
-
 _LOAD_STEP_BYTES = 1 << 24
 
 Array = npt.NDArray[Any]

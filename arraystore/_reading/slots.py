@@ -14,8 +14,6 @@ from arraystore._reading.options import Common, LoaderOptions, One, Several, sho
 from arraystore._reading.slot_arrays import Array, HasSlots, Index, SlotArrays
 from arraystore.errors import SpecError, StoreError
 
-__all__ = ["Slots", "concatenate"]
-
 
 @public
 class Slots:

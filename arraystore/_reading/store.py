@@ -29,8 +29,6 @@ from arraystore.spec import ImageSpec
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Store"]
-
 Pixels = npt.NDArray[np.uint8]
 
 

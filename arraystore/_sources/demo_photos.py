@@ -35,8 +35,6 @@ import numpy.typing as npt
 from arraystore._common.checks import whole_number
 from arraystore.errors import Kind, MissingExtraError, StoreExistsError
 
-__all__ = ["write_sample"]
-
 _Pixels: TypeAlias = npt.NDArray[np.uint8]
 
 # The class folders, in the order of the images, and the files in skimage/data.

@@ -11,8 +11,6 @@ import numpy.typing as npt
 
 from arraystore.errors import ManifestError
 
-__all__ = ["SOURCES", "Stream", "checked_arrays", "checked_bytes", "raw_paths"]
-
 SOURCES = "pass a folder, a table, a list of paths or of bytes, or an array (N, H, W, 3)"
 
 

@@ -30,9 +30,6 @@ from arraystore._sources.tables import TABLE_SUFFIXES, column_names, read_table
 from arraystore._sources.targets import TargetColumns, check_name, check_sized, known_suffixes
 from arraystore.errors import Kind, ManifestError
 
-__all__ = ["Manifest"]
-
-
 _logger = logging.getLogger(__name__)
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 _URL = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://")

@@ -11,8 +11,6 @@ from pathlib import Path
 from arraystore._common.formats import IMAGE_SUFFIXES
 from arraystore.errors import Kind, ManifestError
 
-__all__ = ["Scan", "has_image_suffix", "with_slash"]
-
 _logger = logging.getLogger(__name__)
 _RAW_SUFFIXES = frozenset(suffix.encode() for suffix in IMAGE_SUFFIXES)
 

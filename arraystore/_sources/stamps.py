@@ -14,8 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-__all__ = ["STAMP", "file_hash", "file_hashes", "file_stamp", "file_stamps"]
-
 STAMP = np.dtype([("bytes", "<u8"), ("mtime", "<i8")])  # as in the ledger; nanoseconds
 _FILES_A_CHUNK = 1024
 _READ_BYTES = 1 << 20
@@ -26,7 +24,7 @@ _THREADS = 32
 def file_stamp(path: str) -> tuple[int, int]:
     """Return the size in bytes and the time of change in nanoseconds of a regular file; zeros for anything else."""
     try:
-        info = os.stat(path)  # noqa: PTH116 - a Path costs as much again, for each image
+        info = os.stat(path)
     except (OSError, ValueError):
         return 0, 0
     return (info.st_size, info.st_mtime_ns) if stat.S_ISREG(info.st_mode) else (0, 0)

@@ -27,8 +27,6 @@ else:
     pa, pc, pa_csv = lazy("pyarrow"), lazy("pyarrow.compute"), lazy("pyarrow.csv")
     pa_json, pa_parquet = lazy("pyarrow.json"), lazy("pyarrow.parquet")
 
-__all__ = ["PATH_COLUMNS", "TABLE_SUFFIXES", "Table", "column_names", "read_table", "text_list"]
-
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 PATH_COLUMNS = ("file_name", "path", "source", "filename", "file", "image", "image_path")
 # pyarrow cannot read a row that spans two blocks, and one long vector as JSON fills its default of 1 MB.

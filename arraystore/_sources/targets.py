@@ -16,8 +16,6 @@ from arraystore._common.text_list import CATEGORY_LIMIT, TextList
 from arraystore._sources.scan import Scan
 from arraystore.errors import Kind, ManifestError, Option
 
-__all__ = ["TargetColumns", "check_name", "check_sized", "count_classes", "given_targets", "known_suffixes"]
-
 # Targets become files beside these. 200 letters leave room for suffixes.
 _RESERVED = ("images", "status", "checksums", "samples", "store", "dropped", "ledger", "plan", "reasons", "lock")
 

@@ -14,8 +14,6 @@ from typing import Any
 
 from arraystore.errors import Kind, StoreError
 
-__all__ = ["Lock"]
-
 # On a file system without locks, a build on another machine counts as dead after this time without a sign of life. It
 # touches its lock file about once a second, and the clocks of the machines differ by less than this.
 _SILENCE_LIMIT_S = 600.0

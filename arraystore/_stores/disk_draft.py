@@ -15,8 +15,6 @@ from arraystore._format.slot_file import SlotFile
 from arraystore._stores.medium import BuildKey, FilledRun, Medium, Opened
 from arraystore._stores.partial import PartialFolder
 
-__all__ = ["DiskDraft"]
-
 
 class DiskDraft(ABC):
     """A `Draft` whose slots lie in a file of ``TARGET.partial/``. A medium adds how that file and all others are made.

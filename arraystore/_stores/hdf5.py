@@ -48,8 +48,6 @@ if TYPE_CHECKING:
 else:
     h5py = lazy("h5py")  # a tenth of a second
 
-__all__ = ["HDF5"]
-
 _HEAD_BYTES = 3 * PAGE_BYTES  # of a file made by `_make_pixels`
 # The file format of HDF5 1.8: every object header has a checksum of its own.
 _LIBVER = ("v108", "v108")

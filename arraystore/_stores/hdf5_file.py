@@ -25,19 +25,6 @@ if TYPE_CHECKING:
 else:
     h5py, pa = lazy("h5py"), lazy("pyarrow")
 
-__all__ = [
-    "check_heaps",
-    "dataset_blocks",
-    "dataset_names",
-    "datasets_told",
-    "h5_file",
-    "hdf5_slots",
-    "map_dataset",
-    "read_hdf5_table",
-    "unmappable",
-    "write_table",
-]
-
 _BLOCK_TEXTS = 1 << 14
 _LISTED_NAMES = 20
 _HEAP_START = b"GCOL\x01"

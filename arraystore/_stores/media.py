@@ -9,8 +9,6 @@ from arraystore._stores.hdf5 import HDF5
 from arraystore._stores.medium import Medium
 from arraystore._stores.npy import NPY
 
-__all__ = ["MEDIA", "medium_at", "medium_of"]
-
 # The first medium must be a folder: it serves targets and folders that no other medium recognizes.
 MEDIA: tuple[Medium, ...] = (NPY, HDF5)
 

@@ -27,8 +27,6 @@ from arraystore.spec import ImageSpec
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["BuildKey", "Draft", "FilledRun", "Medium", "Opened", "needed_bytes"]
-
 Pixels = npt.NDArray[np.uint8]
 
 

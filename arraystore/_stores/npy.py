@@ -35,8 +35,6 @@ from arraystore.errors import FormatError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["NPY", "FolderContents", "open_folder", "write_folder"]
-
 
 class _Draft(DiskDraft):
     """Slots in ``TARGET.partial/images.npy``."""

@@ -25,8 +25,6 @@ from arraystore.spec import ImageSpec
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["contents_of", "draft_for", "finished", "open_store", "slot_file_of"]
-
 _OPEN_TRIES = 100
 
 

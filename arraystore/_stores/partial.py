@@ -38,8 +38,6 @@ from arraystore._stores.build_lock import Lock
 from arraystore._stores.medium import BuildKey, FilledRun, Medium, needed_bytes
 from arraystore.errors import FormatError, Option, SpaceError, StoreError, StoreExistsError
 
-__all__ = ["LEDGER", "PLAN", "PartialFolder", "finish_published", "partial_of"]
-
 LEDGER, PLAN, _REASONS, _LOCK = "ledger.npy", "plan.json", "reasons.jsonl", "lock"
 _WORKING = (LEDGER, _REASONS, _LOCK, PLAN)  # in the order of deletion: while the plan is there, the rest is not done
 _NEW_PLAN = PLAN + ".new"

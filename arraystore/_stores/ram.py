@@ -21,8 +21,6 @@ from arraystore.errors import FormatError, SpaceError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["MemoryContents", "MemoryDraft"]
-
 
 class MemoryDraft:
     """A `Draft` in this process's memory.

@@ -14,8 +14,6 @@ import numpy.typing as npt
 
 from arraystore.errors import FormatError
 
-__all__ = ["SlotArray", "file_identity"]
-
 Array = npt.NDArray[Any]
 
 

@@ -23,8 +23,6 @@ from arraystore.errors import ManifestError, SpecError, StoreError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Changes", "compare"]
-
 Rows = npt.NDArray[np.int64]
 
 

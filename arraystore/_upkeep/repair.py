@@ -24,8 +24,6 @@ from arraystore._upkeep.reuse import Takeover
 from arraystore._upkeep.verify import verify
 from arraystore.errors import BadImagesError, Kind, StoreError
 
-__all__ = ["repair"]
-
 
 @public
 def repair(

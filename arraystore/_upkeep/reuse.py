@@ -16,8 +16,6 @@ from arraystore._sources.stamps import STAMP
 from arraystore._stores.opening import slot_file_of
 from arraystore.errors import StoreError
 
-__all__ = ["Takeover"]
-
 
 class Takeover:
     """The source of each row of a new store: a slot of the old store, or the row's own source.

@@ -21,8 +21,6 @@ from arraystore._stores.opening import open_store
 from arraystore._upkeep.compare import Changes, compare
 from arraystore._upkeep.reuse import Takeover
 
-__all__ = ["update"]
-
 
 @public
 def update(

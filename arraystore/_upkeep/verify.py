@@ -13,8 +13,6 @@ from arraystore._format.verification import Verification, verify_contents
 from arraystore._reading.store import Store
 from arraystore._stores.opening import contents_of
 
-__all__ = ["verify"]
-
 
 @public
 def verify(

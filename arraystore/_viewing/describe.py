@@ -15,8 +15,6 @@ from arraystore._format.specification import FAILED, FORMAT_VERSION, STORED
 from arraystore._reading.store import Store
 from arraystore._sources.targets import count_classes
 
-__all__ = ["describe", "print_facts"]
-
 
 def describe(store: Store, path: Path) -> dict[str, Any]:
     """Return the facts about a store as plain values."""

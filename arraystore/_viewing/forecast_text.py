@@ -9,8 +9,6 @@ from arraystore._common.tables import class_rows, print_rows
 from arraystore._common.wording import bad_lines, flat, many, readable
 from arraystore._stores.media import MEDIA
 
-__all__ = ["print_forecast"]
-
 _LABELS = {"ram": "RAM"} | {medium.name: medium.label for medium in MEDIA}
 
 

@@ -16,8 +16,6 @@ from arraystore._format.specification import EMPTY, FAILED, STORED
 from arraystore.errors import SpecError
 from arraystore.spec import ImageSpec
 
-__all__ = ["draw_preview"]
-
 _Pixels: TypeAlias = npt.NDArray[np.uint8]
 _Ink: TypeAlias = tuple[int, int, int]
 

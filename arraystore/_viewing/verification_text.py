@@ -12,8 +12,6 @@ from arraystore._common.wording import flat, many, readable
 from arraystore._format.verification import Verification
 from arraystore.errors import Option
 
-__all__ = ["damage_lines", "verification_facts", "whole_line"]
-
 
 def verification_facts(verification: Verification, path: Path) -> dict[str, Any]:
     """Return the result of a check as plain values."""

@@ -26,7 +26,7 @@ from arraystore.memory.strategies import STRATEGIES
 __all__: list[str] = []
 
 
-def _print_strategies(wanted: bool) -> None:  # noqa: FBT001 - typer passes the option's value by position
+def _print_strategies(wanted: bool) -> None:
     if wanted:
         width = max(len(strategy.key) for strategy in STRATEGIES)
         for strategy in STRATEGIES:
@@ -35,7 +35,7 @@ def _print_strategies(wanted: bool) -> None:  # noqa: FBT001 - typer passes the 
 
 
 @app.command("profile")
-def _profile(  # noqa: PLR0913 - each is an option of the command
+def _profile(
     source: options.Source,
     *,
     size: options.Size = "256",

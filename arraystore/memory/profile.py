@@ -38,7 +38,7 @@ TIMEOUT_S = 3600.0
 
 
 @public
-def profile(  # noqa: PLR0913 - each option is keyword-only
+def profile(
     source: Any,
     *,
     size: int | tuple[int, int] = 256,

@@ -138,7 +138,7 @@ class _Process:
         """Read how much is shared; return False where the system does not allow it."""
         try:
             # Opened anew each time: an open file stays with the memory that was there before an exec.
-            with open(f"/proc/{self.pid}/smaps_rollup", "rb", buffering=0) as file:  # noqa: PTH123 - pathlib is slow to import
+            with open(f"/proc/{self.pid}/smaps_rollup", "rb", buffering=0) as file:
                 rollup = parse_sizes(file.read(_CHUNK_BYTES), _ROLLUP)
         except OSError:
             return False
@@ -165,8 +165,8 @@ class _Process:
         """Return the numbers of its children."""
         found: list[int] = []
         try:
-            for task in os.listdir(f"/proc/{self.pid}/task"):  # noqa: PTH208 - pathlib is slow to import
-                with open(f"/proc/{self.pid}/task/{task}/children", "rb", buffering=0) as file:  # noqa: PTH123 - see above
+            for task in os.listdir(f"/proc/{self.pid}/task"):
+                with open(f"/proc/{self.pid}/task/{task}/children", "rb", buffering=0) as file:
                     while some := file.read(_CHUNK_BYTES):
                         found += map(int, some.split())
         except OSError:

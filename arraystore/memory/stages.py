@@ -28,7 +28,7 @@ class Stage:
 
 
 @contextmanager
-def reporting(progress: bool | Callable[[Stage], None]) -> Iterator[Callable[[Stage], None]]:  # noqa: FBT001 - the public option
+def reporting(progress: bool | Callable[[Stage], None]) -> Iterator[Callable[[Stage], None]]:
     """Give the function to call with each stage; its line on the terminal is removed at the end."""
     if callable(progress):
         yield progress

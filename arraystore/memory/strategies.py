@@ -96,7 +96,7 @@ def _vstack(sources: Sequence[str], size: Size, _folder: Path) -> tuple[Pixels, 
     mark("decoding")
     image_list = []
     for image in _images(sources, size):
-        image_list.append(image)  # noqa: PERF402 - written as people write it
+        image_list.append(image)
     mark("np.vstack")
     data = np.vstack(image_list)
     return data.reshape(-1, *size, 3).transpose(0, 3, 1, 2), image_list

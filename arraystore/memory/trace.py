@@ -67,7 +67,7 @@ class Watch:
         options = [str(pid), str(interval_s), str(limit_bytes or 0), method, "owned" if owned else "free"]
         # Without the installed packages, of which only psutil is needed, the interpreter starts in half the time.
         isolated = ["-I", "-S"] if method == "proc" else ["-I"]
-        self._process = subprocess.Popen(  # noqa: S603 - our own file
+        self._process = subprocess.Popen(
             [sys.executable, *isolated, sampler.__file__, *options],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -172,7 +172,7 @@ def test_transforms_run_before(store: arraystore.Store) -> None:
     plain = store.take(range(8))[:, :, ::2, ::2] // 2
     assert np.allclose(part.numpy(), plain / 255, atol=1e-6)
 
-    pair = collections.namedtuple("pair", "images rest")  # noqa: PYI024 - made by a user
+    pair = collections.namedtuple("pair", "images rest")
     made = next(iter(Loader(store, 8, dtype="float32", batch_transform=lambda batch: pair(batch[0], ["a", batch[1]]))))
     assert type(made) is pair
     assert made.images.dtype == torch.float32
@@ -191,7 +191,7 @@ def test_it_goes_on_where_another_was(store: arraystore.Store) -> None:
     state = json.loads(json.dumps(loader.state_dict()))
     rest = torch.cat([labels for _, labels in iterator])
     assert state == {**loader.loader.state_dict(), "epoch": 1, "position": 24}
-    for other in (Loader(store, 5, seed=3, dtype="float16"), pickle.loads(pickle.dumps(loader))):  # noqa: S301
+    for other in (Loader(store, 5, seed=3, dtype="float16"), pickle.loads(pickle.dumps(loader))):
         other.load_state_dict(state)
         assert torch.equal(torch.cat([labels for _, labels in other]), rest)
         assert other.epoch == 2
@@ -443,7 +443,7 @@ def test_a_pickle_has_the_name_of_the_file_and_not_the_pixels(store: arraystore.
     dataset.__getitems__(range(30))
     data = pickle.dumps(dataset)
     assert len(data) < store.images.nbytes // 4
-    assert torch.equal(pickle.loads(data)[8][0], dataset[8][0])  # noqa: S301 - our own
+    assert torch.equal(pickle.loads(data)[8][0], dataset[8][0])
 
 
 def failing(image: torch.Tensor) -> torch.Tensor:
@@ -561,7 +561,7 @@ def run_script(*arguments: object, timeout_s: float = 90) -> str:
 def test_two_processes_that_train_together_share_each_epoch(store: arraystore.Store, tmp_path: Path) -> None:
     script = tmp_path / "ranks.py"
     script.write_text(RANKS)
-    first, second = eval(run_script(script, store.path, tmp_path / "meeting"))  # noqa: S307 - what it prints is ours
+    first, second = eval(run_script(script, store.path, tmp_path / "meeting"))
     assert (first[0], second[0]) == (0, 1)
     assert (first[1], second[1]) == (4, 4)
     assert sorted(first[2] + second[2]) == list(range(COUNT))

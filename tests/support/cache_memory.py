@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from support.slots import slots_of
-
 from arraystore._stores.slot_array import SlotArray
+from support.slots import slots_of
 
 _SLOT_BYTES = 1 << 16
 

@@ -346,7 +346,7 @@ def test_a_volume_without_room_for_both_is_said(folder: Path, target: Path, monk
 
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.sampled_from([add, add_a_class, remove, change, rename, touch, nothing]), max_size=5), st.booleans())
-def test_any_changes_in_a_row(tmp_path: Path, steps: list[Callable[[Path], object]], together: bool) -> None:  # noqa: FBT001 - hypothesis
+def test_any_changes_in_a_row(tmp_path: Path, steps: list[Callable[[Path], object]], together: bool) -> None:
     folder, target = tmp_path / "photos", tmp_path / "x"
     for old in (folder, target):
         shutil.rmtree(old, ignore_errors=True)
