@@ -82,7 +82,7 @@ _MODULES = {
     "spec": "ImageSpec",
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names.split()}
-__all__ = sorted(_MODULE_OF)
+__all__ = sorted(_MODULE_OF)  # noqa: PLE0605 - type checkers read the imports above
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,5 @@
 """`arraystore.build`."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -78,8 +76,8 @@ def build(
         timeout_s: seconds that one image may take in a worker process. A slower image is tried once more, alone, and
             is a bad image if it is too slow again. Threads have no such limit, because a thread cannot be stopped.
         executor: runs the decoding instead of threads of this process, such as a ProcessPoolExecutor; its workers
-            must see the same files. It is not shut down, and its workers are not killed. If it breaks, or finishes no run
-            in the time that ``timeout_s`` allows, a StoreError is raised and finished slots on disk are kept:
+            must see the same files. It is not shut down, and its workers are not killed. If it breaks, or finishes no
+            run in the time that ``timeout_s`` allows, a StoreError is raised and finished slots on disk are kept:
             ``processes=True`` in its place replaces workers that crash or hang.
         progress: True draws a bar, False is silent, a function is called with a `Progress` after each run.
         overwrite: True replaces an existing store at the target, once the new one is finished.

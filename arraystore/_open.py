@@ -1,7 +1,5 @@
 """`arraystore.open`."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -77,7 +77,7 @@ def measure(name: str, arguments: list[str]) -> None:
     if any(os.environ.get(key) != value for key, value in variables.items()):
         # They are read when the package is imported, so this begins anew.
         command = [sys.executable, "-m", "benchmarks", name, *arguments]
-        os.execve(sys.executable, command, {**os.environ, **variables})
+        os.execve(sys.executable, command, {**os.environ, **variables})  # noqa: S606 - Python itself
     options = parse(module, name, arguments)
     common = import_module("benchmarks.common")
     start = time.perf_counter()

@@ -5,8 +5,6 @@ numbers are hashes of (seed, epoch, slot, draw, index of the number), so an imag
 thread and rank. `arraystore._common.keyed_random` has the hash.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -45,9 +45,6 @@ def follow_boxes(boxes: Values, geometry: Geometry, sizes: Sizes) -> Values:
 
     Returns:
         A new array of the same shape and type; integers are rounded.
-
-    Raises:
-        SpecError: the array does not have this shape, or no such type.
     """
     corners = _moved(_points("boxes", boxes, 4).reshape(*boxes.shape[:-1], 2, 2), geometry, sizes.image)
     mirrored = np.stack([geometry["hflip"], geometry["vflip"]], axis=-1) != 0
@@ -66,9 +63,6 @@ def follow_keypoints(points: Values, geometry: Geometry, sizes: Sizes) -> Values
 
     Returns:
         A new array of the same shape and type; integers are rounded.
-
-    Raises:
-        SpecError: the array does not have this shape, or no such type.
     """
     return _as(_moved(_points("keypoints", points, 2)[..., None, :], geometry, sizes.image)[..., 0, :], points.dtype)
 

@@ -1,7 +1,5 @@
 """Sources that cannot be stored: when they end a build, the error that lists them, and how their slots are dropped."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

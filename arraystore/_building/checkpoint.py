@@ -3,8 +3,6 @@
 A claim must wait until the volume has written the pixels. A thread of its own waits, while the workers continue.
 """
 
-from __future__ import annotations
-
 import threading
 import time
 from types import TracebackType
@@ -93,7 +91,7 @@ class Checkpoints:
                 self._runs = []
             try:
                 self._draft.claim(runs)
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - `add` or `__exit__` raises it in the build's thread
                 with self._changed:
                     self._error = error
                     self._changed.notify_all()

@@ -111,10 +111,6 @@ def fill_run(job: Job) -> FilledRun:
     """Fill a run in another process. The file of the slots is mapped; or written, where its space is not reserved.
 
     Without a file, the pixels are part of the result.
-
-    Raises:
-        FormatError: the file is too short for its slots.
-        OSError: the volume is full or failed.
     """
     (filled,) = fill_parts(job, math.inf)
     return filled
@@ -124,10 +120,6 @@ def fill_parts(job: Job, every_s: float) -> Iterator[FilledRun]:
     """Fill a run as `fill_run` does, and yield the part that is done whenever ``every_s`` seconds have passed.
 
     If the parts stop, their receiver then knows which slot was in progress, provided that the images are slow.
-
-    Raises:
-        FormatError: the file is too short for its slots.
-        OSError: the volume is full or failed.
     """
     count, file = len(job.sources), job.file
     mapped = file is not None and file.reserved

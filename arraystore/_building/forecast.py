@@ -1,7 +1,5 @@
 """The result of `arraystore.plan`: the bytes and the time that a build would take."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any

@@ -3,8 +3,6 @@
 Nothing is written. The sample is decoded by the code of a build, with as many workers, into memory that is freed again.
 """
 
-from __future__ import annotations
-
 import os
 import threading
 import time

@@ -1,7 +1,5 @@
 """Pools of workers that fill the runs of a build: threads, an executor of the caller's, or worker processes."""
 
-from __future__ import annotations
-
 import math
 import threading
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait

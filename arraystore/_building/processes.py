@@ -6,8 +6,6 @@ silent worker is killed and replaced. The slots that it had not reported are fil
 known which image is to blame.
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 import selectors
@@ -169,21 +167,12 @@ class WorkerProcesses:
         return len(self._waiting) + sum(len(worker.tasks) for worker in self._workers)
 
     def submit(self, job: Job) -> None:
-        """Take a job.
-
-        Raises:
-            StoreError: a process cannot be started, or the job's sources cannot be sent to it.
-        """
+        """Take a job."""
         self._waiting.append(_Task(job))
         self._hand_out()
 
     def collect(self) -> list[FilledRun]:
-        """Wait until runs, or parts of them, are filled, and return them; an empty list if no job is pending.
-
-        Raises:
-            StoreError: processes cannot be started, sources cannot be sent to them, or the slots' volume failed.
-            Exception: the error that `fill_run` raised in a worker.
-        """
+        """Wait until runs, or parts of them, are filled, and return them; an empty list if no job is pending."""
         filled: list[FilledRun] = []
         while not filled and self.pending:
             self._hand_out()

@@ -3,8 +3,6 @@
 A later call fills the slots that no earlier call has settled, and those whose source has changed since.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 
@@ -22,9 +20,6 @@ def slots_to_fill(draft: Draft, manifest: Manifest) -> npt.NDArray[np.int64]:
 
     These are the slots that are not settled, those whose source now has another size or time of change, and those that
     failed with other versions of the decoders.
-
-    Raises:
-        OSError: the volume failed.
     """
     settled = np.flatnonzero(draft.settled)
     again = _changed(manifest, draft.ledger, settled)

@@ -4,8 +4,6 @@ Parent and worker talk through one pair of sockets; the worker's end is its stan
 8 bytes, followed by the pickled object. Nothing else is shared, so neither process leaves anything behind.
 """
 
-from __future__ import annotations
-
 import os
 import select
 import socket
@@ -42,7 +40,7 @@ class Raised:
         trace = "".join(traceback.format_exception(error))
         try:
             unpack(pack(error)[1])
-        except Exception:
+        except Exception:  # noqa: BLE001 - the class of the error may raise anything when it is pickled
             replaced = StoreError(f"a worker process met {type(error).__name__}: {error}")
             for note in getattr(error, "__notes__", ()):
                 replaced.add_note(note)
@@ -87,7 +85,7 @@ def _serve(channel: socket.socket) -> None:
             job: Job = unpack(data)
             for filled in fill_parts(job, REPORT_EVERY_S):
                 _send(channel, filled)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - any error is raised in the parent
             _send(channel, Raised.of(error))
 
 

@@ -1,7 +1,5 @@
 """Checks of the values that users give."""
 
-from __future__ import annotations
-
 import math
 import operator
 import re
@@ -38,11 +36,7 @@ def whole_number(name: str, value: Any, low: int, high: int | None = None) -> in
 
 
 def settle(made: object, **limits: tuple[int, int | None]) -> None:
-    """Turn fields of a frozen dataclass into plain ints, and check each against its lowest and highest value.
-
-    Raises:
-        SpecError: a field is no whole number, or is out of its range.
-    """
+    """Turn fields of a frozen dataclass into plain ints, and check each against its lowest and highest value."""
     for name, (low, high) in limits.items():
         object.__setattr__(made, name, whole_number(name, getattr(made, name), low, high))
 

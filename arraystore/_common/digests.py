@@ -24,11 +24,7 @@ def digest_of(blocks: Iterable[bytes | memoryview]) -> str:
 
 
 def file_blocks(path: Path) -> Iterator[memoryview]:
-    """Yield the bytes of a file in blocks; all blocks share one buffer.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
+    """Yield the bytes of a file in blocks; all blocks share one buffer."""
     buffer = memoryview(bytearray(BLOCK_BYTES))
     with path.open("rb", buffering=0) as file:
         while length := file.readinto(buffer):

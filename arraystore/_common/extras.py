@@ -1,7 +1,5 @@
 """Frameworks and other optional packages, imported when they are needed."""
 
-from __future__ import annotations
-
 import importlib
 from types import ModuleType
 

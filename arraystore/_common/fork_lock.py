@@ -1,7 +1,5 @@
 """Locks that are open in a forked child: an ordinary lock that is held during a fork stays shut in the child."""
 
-from __future__ import annotations
-
 import os
 import threading
 

@@ -1,7 +1,5 @@
 """The image formats that a source may have: one line each."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 

@@ -23,8 +23,6 @@ times as long. In blocks of 8,192 numbers, each number takes less than 100 ns fo
 No constant here may change, because orders would change; tests/ordering/test_order.py checks results.
 """
 
-from __future__ import annotations
-
 import math
 from enum import IntEnum
 from functools import lru_cache

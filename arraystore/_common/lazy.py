@@ -8,8 +8,6 @@ Name such a module at the top of a file, where readers and type checkers look fo
         pa = lazy("pyarrow")
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The processors, memory and disk space that this process may use; a container's limits are counted in."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Iterator

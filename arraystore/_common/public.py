@@ -1,7 +1,5 @@
 """Public names say ``arraystore.X`` in reprs, pickles and help, wherever they are defined."""
 
-from __future__ import annotations
-
 from typing import TypeVar
 
 T = TypeVar("T")

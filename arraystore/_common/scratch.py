@@ -1,7 +1,5 @@
 """Scratch memory that a thread keeps from one image to the next."""
 
-from __future__ import annotations
-
 import math
 import threading
 

@@ -1,7 +1,5 @@
 """Texts that several wings write: numbers with their nouns, sizes, and the list of the first bad images."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from arraystore.errors import BadImage

@@ -23,11 +23,7 @@ else:
 
 
 def read_header(data: Data) -> Header:
-    """Return the header of a BMP or of a netpbm image.
-
-    Raises:
-        DecodeError: it is damaged or cut off.
-    """
+    """Return the header of a BMP or of a netpbm image."""
     if data[:2] == b"BM":
         return _bmp_header(data)
     netpbm = _netpbm_header(data)
@@ -35,11 +31,7 @@ def read_header(data: Data) -> Header:
 
 
 def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
-    """Return the pixels of a BMP or of a netpbm image.
-
-    Raises:
-        DecodeError: the data is damaged, ends early, or is of a kind that cannot be decoded.
-    """
+    """Return the pixels of a BMP or of a netpbm image."""
     return _decode_bmp(data, header, spec) if header.format == "bmp" else _decode_netpbm(data, header, spec)
 
 

@@ -86,11 +86,7 @@ def decode_any(data: Data, header: Header, spec: ImageSpec) -> Pixels:
 
 
 def decode_plain(data: Data, header: Header, spec: ImageSpec) -> Pixels:
-    """Return the pixels of a format that OpenCV decodes rightly.
-
-    Raises:
-        DecodeError: OpenCV cannot decode it.
-    """
+    """Return the pixels of a format that OpenCV decodes rightly."""
     return finish(opencv_or_fail(data, header), spec)
 
 
@@ -104,11 +100,7 @@ def damaged(header: Header) -> DecodeError:
 
 
 def check_size(pixels: _Samples, header: Header) -> None:
-    """Check that an image has the size that its header states.
-
-    Raises:
-        DecodeError: it has another size.
-    """
+    """Check that an image has the size that its header states."""
     _check_size(pixels.shape[0], pixels.shape[1], header)
 
 

@@ -4,8 +4,6 @@ bytes → header → pixels (of a JPEG by libjpeg-turbo, of other formats by Ope
 No step keeps a list or a second copy. Each thread has its own scratch memory and uses it again for the next image.
 """
 
-from __future__ import annotations
-
 import math
 import re
 

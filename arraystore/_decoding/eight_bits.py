@@ -3,8 +3,6 @@
 It goes in bands of rows, because the arithmetic needs four to twelve bytes a sample: gigabytes for the largest images.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any, cast
 

@@ -1,7 +1,5 @@
 """GIF: its first frame, decoded alone and laid on its screen."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from struct import pack, unpack_from
 
@@ -84,11 +82,7 @@ def _first_frame(data: Data) -> _Frame:
 
 
 def read_header(data: Data) -> Header:
-    """Return the header of a GIF.
-
-    Raises:
-        DecodeError: it has no frame, or too many extensions before the first one.
-    """
+    """Return the header of a GIF."""
     frame = _first_frame(data)
     return Header("gif", frame.screen_height, frame.screen_width)
 

@@ -7,8 +7,6 @@ Every read is bounded: `struct.unpack_from` and indexing raise at the end of the
 a DecodeError. Slices do not raise, so they are only taken where a short one cannot match. Every loop moves forward.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module

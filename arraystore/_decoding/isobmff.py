@@ -1,7 +1,5 @@
 """AVIF and HEIF, whose files consist of boxes, and the walk over boxes, which JPEG 2000 needs too."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from struct import unpack_from
 
@@ -131,11 +129,7 @@ def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
 
 
 def avif_depth(data: Data) -> int:
-    """Return the number of bits of a sample of an AVIF: 8, 10 or 12.
-
-    Raises:
-        DecodeError: the boxes are damaged.
-    """
+    """Return the number of bits of a sample of an AVIF: 8, 10 or 12."""
     container = box(data, "meta/iprp/ipco", 0, len(data))
     # All parts of an image share one depth, so any configuration will do, and a grid has none of its own.
     for name, start, _ in iso_boxes(data, *container) if container else ():

@@ -5,8 +5,6 @@ file, so a file of a hundred kilobytes can keep a decoder busy for minutes. Such
 libjpeg-turbo: a scan costs 0.1 to 1 ns a pixel with Huffman codes, 2 ns with arithmetic ones.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from struct import unpack_from

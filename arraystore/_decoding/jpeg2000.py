@@ -5,8 +5,6 @@ bytes may ask for billions of them, and OpenJPEG takes 300 bytes to 6 KB for eac
 counted here.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from struct import unpack_from
 
@@ -141,11 +139,7 @@ def _parts(side: int, exponent: int) -> int:
 
 
 def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
-    """Return the pixels of a JPEG 2000.
-
-    Raises:
-        DecodeError: it is damaged, or of a kind that neither decoder knows.
-    """
+    """Return the pixels of a JPEG 2000."""
     pixels = None if _is_sycc(data) else opencv(data)
     if pixels is None:
         return finish(pillow(data, header, "Jpeg2K"), spec)

@@ -1,7 +1,5 @@
 """PNG: its chunks, and which of them a decoder is given."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from struct import unpack_from
 from zlib import crc32

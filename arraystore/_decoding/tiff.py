@@ -1,7 +1,5 @@
 """TIFF, and EXIF, which is a small TIFF inside other formats."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import IntEnum
 from struct import error as struct_error
@@ -163,11 +161,7 @@ def exif_orientation(exif: Data) -> int:
 
 
 def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
-    """Return the pixels of a TIFF as stored, whatever its orientation.
-
-    Raises:
-        DecodeError: the data is damaged, ends early, or is of a kind that is not decoded rightly.
-    """
+    """Return the pixels of a TIFF as stored, whatever its orientation."""
     entries = _entries(data)
     _check_strips(entries, header, len(data))
     _check_kind(entries, spec)

@@ -1,7 +1,5 @@
 """WebP: the three kinds of its header. OpenCV decodes it."""
 
-from __future__ import annotations
-
 from struct import unpack_from
 
 from arraystore._decoding.codecs import decode_plain

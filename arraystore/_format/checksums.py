@@ -5,8 +5,6 @@ process. Each thread reads a run of slots into a buffer of its own, which it use
 so the bytes are still in the processor's cache when they are hashed.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import threading
@@ -52,9 +50,6 @@ def wrong_slots(
         claim: the words before the checksum that a slot should have, in a reason.
         report: called now and then in the calling thread, with the bytes read since the last call, and the number of
             slots found so far.
-
-    Raises:
-        OSError: the file cannot be opened.
     """
     with _opened(slots) as file:
         return _Pass(file, checksums, claim).run(workers, report)
@@ -72,12 +67,7 @@ class _SlotsInFile:
         self._local = threading.local()
 
     def checksums(self, start: int, stop: int) -> Checksums:
-        """Return the checksums of a run of at most ``run_slots`` slots.
-
-        Raises:
-            OSError: a slot cannot be read.
-            EOFError: the file ends before the last slot.
-        """
+        """Return the checksums of a run of at most ``run_slots`` slots."""
         begin = self._offset + start * self.slot_bytes
         if self.slot_bytes > BLOCK_BYTES:
             return np.array([self._checksum_of_large(begin)], np.uint64)

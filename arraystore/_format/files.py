@@ -1,7 +1,5 @@
 """Files of a store: reserve space, write all bytes or raise, read and write JSON, and survive a power loss."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import json
@@ -16,11 +14,7 @@ JSON_LIMIT_BYTES = 64 << 20
 
 
 def write_at(descriptor: int, data: memoryview, offset: int) -> None:
-    """Write all of ``data`` at an offset of a file; a single call to the system may write less.
-
-    Raises:
-        OSError: the volume is full or failed.
-    """
+    """Write all of ``data`` at an offset of a file; a single call to the system may write less."""
     while data:
         written = os.pwrite(descriptor, data, offset)
         data, offset = data[written:], offset + written

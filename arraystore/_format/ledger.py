@@ -4,8 +4,6 @@
 process, and written by system calls, because a write to a mapping of a full volume ends the process.
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 
@@ -50,31 +48,19 @@ class Ledger:
             raise
 
     def claim(self, start: int, rows: npt.NDArray[np.void]) -> None:
-        """Write rows from slot ``start`` on, with their checks. The pixels must be durable; the rows are after `sync`.
-
-        Raises:
-            OSError: the volume is full or failed.
-        """
+        """Write rows from slot ``start`` on, with their checks. The pixels must be durable; `sync` makes the rows so."""
         data = with_checks(rows, start).view(np.uint8).data
         write_at(self._descriptor, data, self._start + start * self._row_bytes)
 
     def withdraw(self, slots: npt.NDArray[np.int64]) -> None:
-        """Durably clear the checks of rows, so that they claim nothing; their other fields stay readable.
-
-        Raises:
-            OSError: the volume failed.
-        """
+        """Durably clear the checks of rows, so that they claim nothing; their other fields stay readable."""
         for slot in slots.tolist():
             write_at(self._descriptor, memoryview(bytes(_CHECK_BYTES)), self._start + slot * self._row_bytes)
         if slots.size:
             self.sync()
 
     def sync(self) -> None:
-        """Make all written rows durable.
-
-        Raises:
-            OSError: the volume failed.
-        """
+        """Make all written rows durable."""
         os.fdatasync(self._descriptor)
 
     def close(self) -> None:
@@ -85,11 +71,7 @@ class Ledger:
 
 
 def read_ledger(path: Path, count: int, channels: int) -> npt.NDArray[np.void]:
-    """Return a copy of a ledger's rows for ``count`` slots; rows that are missing claim nothing.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
+    """Return a copy of a ledger's rows for ``count`` slots; rows that are missing claim nothing."""
     rows = np.zeros(count, ledger_dtype(channels))
     data = path.read_bytes()[PAGE_BYTES:][: rows.nbytes]
     rows.view(np.uint8)[: len(data)] = np.frombuffer(data, np.uint8)

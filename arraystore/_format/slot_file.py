@@ -1,7 +1,5 @@
 """Arrays in files: where the slots lie, how they are mapped and written, and the .npy format."""
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Sequence
@@ -44,11 +42,7 @@ class SlotFile:
         return math.prod(self.shape[1:])
 
     def write(self, start: int, pixels: npt.NDArray[np.uint8]) -> None:
-        """Write C-order ``pixels`` into the slots from ``start`` on.
-
-        Raises:
-            OSError: the volume is full or failed.
-        """
+        """Write C-order ``pixels`` into the slots from ``start`` on."""
         descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
         try:
             write_at(descriptor, np.ascontiguousarray(pixels).data.cast("B"), self.byte_of(start))

@@ -83,7 +83,5 @@ fails*: the same, on a volume that keeps what it has synced; the target is the w
 Nothing is pickled; every array is read with `allow_pickle=False`; sizes are checked against the file before mapping.
 """
 
-from __future__ import annotations
-
 EMPTY, STORED, FAILED = 0, 1, 2
 FORMAT_VERSION = 1

@@ -75,9 +75,6 @@ def verify_contents(
         contents: opens the store's contents; a FormatError that it raises becomes a fault.
         workers: see `arraystore.verify`.
         progress: see `arraystore.verify`.
-
-    Raises:
-        SpecError: workers is less than 1.
     """
     if workers is not None:
         whole_number("workers", workers, 1)
@@ -138,11 +135,7 @@ class _Check:
         )
 
     def run(self, contents: Contents, workers: int) -> None:
-        """Check a store.
-
-        Raises:
-            FormatError: nothing in the store can be read.
-        """
+        """Check a store."""
         self._contents = contents
         description: Description | None = None
         slots: SlotPixels | None = None

@@ -15,8 +15,6 @@ When you change this file, touch the files of the kernels as well: numba's cache
 kernel's own file has changed.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Callable

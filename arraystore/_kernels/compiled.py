@@ -1,7 +1,5 @@
 """How kernels are compiled: by numba, which needs no C compiler on the user's machine."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable
 from typing import Any, TypeVar, cast

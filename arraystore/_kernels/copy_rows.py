@@ -8,8 +8,6 @@ NumPy has no such loop, and importing numba takes longer than a first batch may 
 LLVM assembly. llvmlite, which numba installs, compiles it in 20 ms for the vectors of the processor at hand.
 """
 
-from __future__ import annotations
-
 import ctypes
 import logging
 from collections.abc import Callable, Iterable
@@ -110,7 +108,7 @@ def _compile() -> Callable[..., None] | None:
         engine.finalize_object()
         _engines.append(engine)
         address = engine.get_function_address("copy")
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - a future LLVM may refuse the assembly in any way; np.take still works
         _log.warning("slots are gathered by np.take, which is slower: %s", error)
         return None
     pointer, number = ctypes.c_void_p, ctypes.c_int64

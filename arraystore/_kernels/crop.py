@@ -8,8 +8,6 @@ interleaved pixels. benchmarks/augment.py compares this with a plain copy of the
 Windows may lie partly outside the slot; these pixels are filled with one value. No byte outside the arrays is touched.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import numpy as np

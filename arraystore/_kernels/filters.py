@@ -6,8 +6,6 @@ are computed in double precision, divided by their sum, and rounded to fixed poi
 Rows and columns are treated alike; the texts below say "row" for both.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import lru_cache

@@ -3,8 +3,6 @@
 That module explains the words: digits, lanes, chunks, quads, steps, groups.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 from typing import NamedTuple
 

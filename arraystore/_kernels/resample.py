@@ -16,8 +16,6 @@ same integers several times as fast.
 All heavy work runs outside the interpreter's lock. Measured in benchmarks/build.py.
 """
 
-from __future__ import annotations
-
 import math
 
 import cv2

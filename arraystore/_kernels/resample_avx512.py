@@ -37,8 +37,6 @@ chunk or a group, there is no plan, and the caller uses the portable kernel. The
 memory that faults on a read or write outside the arrays.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 

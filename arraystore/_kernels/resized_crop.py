@@ -5,8 +5,6 @@ Each window is resampled by `arraystore._kernels.window_avx512` or, where that i
 `arraystore._kernels.crop` then writes into the batch. benchmarks/augment.py compares this with Pillow.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 

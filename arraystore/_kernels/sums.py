@@ -4,8 +4,6 @@ A slot is summed right after it is written, while it is in the processor's cache
 order, so the results are the same for any number of workers.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -6,8 +6,6 @@ and its weights are computed when it comes, which takes a tenth of the time of a
 weights are listed in reverse. `arraystore._kernels.window_avx512` does the same on processors with AVX-512.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

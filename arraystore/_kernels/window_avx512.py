@@ -7,8 +7,6 @@ When you change the kernels that this module imports, touch this file as well: n
 only if the kernel's own file has changed.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 

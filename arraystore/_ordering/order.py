@@ -9,8 +9,6 @@ so the orders of similar seeds or epochs are unrelated.
 often than others. `Skip` leaves slots out of another order.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
@@ -49,9 +47,6 @@ class Order(Protocol):
 
         Returns:
             int64, (p,): a new array.
-
-        Raises:
-            SpecError: a position is not in [0, count).
         """
 
     def identity(self) -> str:

@@ -5,8 +5,6 @@ global batch. After k batches on every rank, exactly the first k global batches 
 that position with another number of ranks or another batch size, and the slots come in the same order.
 """
 
-from __future__ import annotations
-
 import sys
 from dataclasses import dataclass
 
@@ -53,11 +51,7 @@ class Share:
             raise SpecError(f"last must be one of {', '.join(map(repr, LAST))}, not {self.last!r}")
 
     def batches(self, start: int = 0) -> int:
-        """Return how many batches this rank gets from ``start`` on.
-
-        Raises:
-            SpecError: start is not in [0, count].
-        """
+        """Return how many batches this rank gets from ``start`` on."""
         whole, rest = self._rounds(start)
         if self.last == "pad":
             return whole + (rest > 0)
@@ -90,9 +84,6 @@ class Share:
         """Return the first position that is not consumed after k batches on every rank, or after the end of the epoch.
 
         It is at most ``count``; with ``last="drop"`` it may be less at the end of the epoch.
-
-        Raises:
-            SpecError: start is not in [0, count], or k is negative.
         """
         whole, rest = self._rounds(start)
         rounds = min(whole_number("k", k, 0), whole + (self.last != "drop" and rest > 0))

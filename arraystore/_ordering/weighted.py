@@ -1,7 +1,5 @@
 """Orders that draw some slots more often than others: by weights, or so that all classes come equally often."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import numpy as np

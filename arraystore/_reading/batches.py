@@ -1,7 +1,5 @@
 """How batches are made. `BatchMaker` is the state of the worker threads; an `ImageBatch` is filled by them."""
 
-from __future__ import annotations
-
 import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -171,9 +169,6 @@ class BatchMaker:
             pool: see `batches`.
             before_read: is called with the base numbers of the batch's slots before they are read.
             on_read: see `batches`.
-
-        Raises:
-            SpecError: there is no batch of this number.
         """
         (positions,), slots = self.drawn(epoch, 0, number, number + 1)
         batch = ImageBatch(self, epoch, positions, slots)

@@ -7,8 +7,6 @@ Everything made of the batch (slices, memoryviews, tensors) keeps that array ali
 weak reference puts the buffer back.
 """
 
-from __future__ import annotations
-
 import math
 import weakref
 from collections import deque

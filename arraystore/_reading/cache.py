@@ -1,7 +1,5 @@
 """Slots kept in RAM: the slots that are read first are kept, as many as fit, and are not read again."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 from typing import Any

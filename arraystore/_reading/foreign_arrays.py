@@ -14,11 +14,11 @@ import numpy.typing as npt
 from arraystore._common.checks import choice_of
 from arraystore._common.lazy import lazy
 from arraystore._common.public import public
-from arraystore._common.text_list import CATEGORY_LIMIT
 from arraystore._format.slot_file import map_array, npy_form
 from arraystore._reading.slot_arrays import SlotArrays
 from arraystore._reading.slots import Slots
 from arraystore._sources.targets import TargetColumns, given_targets
+from arraystore._sources.text_list import CATEGORY_LIMIT
 from arraystore._stores.slot_array import SlotArray
 from arraystore.errors import FormatError, ManifestError, SpecError
 from arraystore.spec import Layout

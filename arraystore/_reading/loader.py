@@ -243,7 +243,7 @@ class Loader(Generic[B_co]):
             pipeline.start()
             # Nothing has failed: from here on this iteration moves the position of the loader.
             self._at, self._next, self._iterations = (epoch, start), (epoch + 1, 0), self._iterations + 1
-            return iteration
+            return iteration  # noqa: TRY300 - a signal may arrive until the caller has it
         except BaseException:
             iteration.close()
             raise
@@ -323,7 +323,7 @@ class _Iteration(Generic[B_co]):
         self._end()
 
     def _move_to(self, at: tuple[int, int]) -> None:
-        self._loader._move_to(at, self._number)
+        self._loader._move_to(at, self._number)  # noqa: SLF001 - the other half of the loader
 
 
 def _nothing(_base: Index) -> None:

@@ -6,8 +6,6 @@ posix_fadvise for each range, followed by a copy from the mapping, was faster th
 are for systems without posix_fadvise.
 """
 
-from __future__ import annotations
-
 import contextlib
 import mmap
 import os
@@ -100,9 +98,6 @@ class ReadAhead:
 
         Returns:
             True if a read was started.
-
-        Raises:
-            OSError: the system refuses the advice, and ``ahead`` is ``"advise"``.
         """
         if self._slots.cache is not None:
             base = self._slots.cache.missing(base)

@@ -18,8 +18,6 @@ rocket     the launch of DSCOVR, by SpaceX                              public d
 Photographs without a stated license (moon, page, motorcycle), or with a presumed one (coins), are left out.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import struct

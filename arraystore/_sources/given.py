@@ -1,7 +1,5 @@
 """Sources that a caller passes in memory: lists of paths, lists of bytes, and arrays."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Iterator
 from typing import Any

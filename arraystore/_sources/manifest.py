@@ -23,11 +23,11 @@ import numpy.typing as npt
 import xxhash
 
 from arraystore._common.public import public
-from arraystore._common.text_list import TextList
 from arraystore._sources.given import SOURCES, Stream, checked_arrays, checked_bytes, raw_paths
 from arraystore._sources.scan import Scan, has_image_suffix, with_slash
 from arraystore._sources.tables import TABLE_SUFFIXES, column_names, read_table
 from arraystore._sources.targets import TargetColumns, check_name, check_sized, known_suffixes
+from arraystore._sources.text_list import TextList
 from arraystore.errors import Kind, ManifestError
 
 _logger = logging.getLogger(__name__)

@@ -1,7 +1,5 @@
 """The scan: every image below a folder, in the same order on every machine."""
 
-from __future__ import annotations
-
 import logging
 import os
 import stat

@@ -1,7 +1,5 @@
 """The stamps of sources, their size and time of change, which tell changed files without reading them; and hashes."""
 
-from __future__ import annotations
-
 import os
 import stat
 import time

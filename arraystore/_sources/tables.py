@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._common.lazy import lazy
-from arraystore._common.text_list import CATEGORY_LIMIT, TextList
+from arraystore._sources.text_list import CATEGORY_LIMIT, TextList
 from arraystore.errors import Kind, ManifestError, Option
 
 if TYPE_CHECKING:
@@ -57,11 +57,7 @@ class Table:
 
 
 def column_names(path: str | os.PathLike[str]) -> list[str]:
-    """Return the names of a table's columns from its first rows; for JSONL, the keys of the first row.
-
-    Raises:
-        ManifestError: the file is missing, cannot be parsed, or has a suffix that is not in `TABLE_SUFFIXES`.
-    """
+    """Return the names of a table's columns from its first rows; for JSONL, the keys of the first row."""
     path = _checked_path(path)
     with _causes(path):
         return _column_names(path)

@@ -1,7 +1,5 @@
 """Targets that a caller passes beside the sources: labels, scores, vectors, names."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -12,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._common.formats import IMAGE_SUFFIXES
-from arraystore._common.text_list import CATEGORY_LIMIT, TextList
 from arraystore._sources.scan import Scan
+from arraystore._sources.text_list import CATEGORY_LIMIT, TextList
 from arraystore.errors import Kind, ManifestError, Option
 
 # Targets become files beside these. 200 letters leave room for suffixes.
@@ -37,11 +35,7 @@ class TargetColumns:
             self.add(name, values)
 
     def add(self, name: str, values: Any) -> None:
-        """Add one target.
-
-        Raises:
-            ManifestError: the values are neither all numbers nor all texts.
-        """
+        """Add one target."""
         check_sized(f"target {name!r}", values)
         texts = _as_texts(name, values)
         if texts is None:

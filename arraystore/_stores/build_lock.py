@@ -1,7 +1,5 @@
 """The lock that keeps two builds out of one partial folder; it ends with the process that holds it."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import fcntl

@@ -1,7 +1,5 @@
 """The base of drafts on disk: their slots lie in one file of the partial folder, and are mapped from there."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 from pathlib import Path

@@ -49,12 +49,7 @@ def dataset_blocks(dataset: h5py.Dataset) -> Iterator[bytes | memoryview]:
 
 
 def map_dataset(path: Path, dataset: h5py.Dataset) -> npt.NDArray[Any]:
-    """Map a dataset if its bytes in the file are a plain array; otherwise read it.
-
-    Raises:
-        FormatError: the file is too short for the dataset.
-        OSError: the file cannot be read.
-    """
+    """Map a dataset if its bytes in the file are a plain array; otherwise read it."""
     kind = dataset.dtype
     # h5py keeps more of a dtype than its bytes, such as the names of an enumeration. A mapping would lose that.
     if dataset.size == 0 or kind.metadata is not None or unmappable(dataset) is not None:
@@ -141,11 +136,7 @@ def write_table(file: h5py.File, name: str, table: pa.Table) -> None:
 
 
 def read_hdf5_table(path: Path, name: str, columns: Sequence[str] | None = None) -> pa.Table | None:
-    """Read a table, or only some of its columns; None where there is no table of that name.
-
-    Raises:
-        FormatError: this is no HDF5 file that can be read.
-    """
+    """Read a table, or only some of its columns; None where there is no table of that name."""
     read: dict[str, Any] = {}
     with h5_file(path) as file:
         if name not in file:

@@ -1,7 +1,5 @@
 """The table of the media on disk, and which of them a path means. RAM, which has no path, is in `opening`."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

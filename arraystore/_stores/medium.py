@@ -153,49 +153,22 @@ class Draft(Protocol):
         """The file in which other processes map the slots; None where they must send the pixels back."""
 
     def writing(self) -> AbstractContextManager[None]:
-        """Return a context for writing slots. It turns the error of a full volume into a SpaceError with advice.
-
-        Raises:
-            SpaceError: on leaving: the volume is full.
-        """
+        """Return a context for writing slots. It turns the error of a full volume into a SpaceError with advice."""
 
     def write(self, start: int, pixels: Pixels) -> None:
-        """Copy pixels into the slots from ``start`` on.
-
-        Raises:
-            SpaceError: the volume is full.
-            OSError: the volume failed.
-        """
+        """Copy pixels into the slots from ``start`` on."""
 
     def claim(self, runs: list[FilledRun]) -> None:
-        """Make the pixels of finished runs durable, and then the ledger rows that claim them.
-
-        Raises:
-            SpaceError: the volume is full.
-            OSError: the volume failed.
-        """
+        """Make the pixels of finished runs durable, and then the ledger rows that claim them."""
 
     def withdraw(self, slots: npt.NDArray[np.int64]) -> None:
-        """Durably end the claims on these slots, because they will be written again.
-
-        Raises:
-            OSError: the volume failed.
-        """
+        """Durably end the claims on these slots, because they will be written again."""
 
     def shrink(self, count: int) -> None:
-        """Remove all slots from ``count`` on, none of which may be claimed; the pixels before them stay as they are.
-
-        Raises:
-            OSError: the volume failed.
-        """
+        """Remove all slots from ``count`` on, none of which may be claimed; the pixels before them stay as they are."""
 
     def publish(self, publication: Publication) -> Opened:
-        """Make everything durable, give the store its name by one rename, and open it.
-
-        Raises:
-            SpaceError: the volume is full; finished work is kept.
-            OSError: the volume failed.
-        """
+        """Make everything durable, give the store its name by one rename, and open it."""
 
     def close(self) -> None:
         """Release the draft, and keep finished work for a later call with the same key; no effect after `publish`."""

@@ -54,9 +54,6 @@ def write_folder(folder: Path, publication: Publication, *others: str) -> None:
         folder: the partial folder.
         publication: the contents of the files.
         others: names of further files in the folder that store.json shall have digests of.
-
-    Raises:
-        OSError: the volume is full or failed.
     """
     arrays: dict[str, npt.NDArray[Any]] = {"status": publication.status, "checksums": publication.checksums}
     arrays.update(publication.targets)

@@ -38,12 +38,6 @@ def draft_for(
         key: the build.
         overwrite: True replaces a store that has the target's name, once the new one is finished.
         fresh: True discards an unfinished build.
-
-    Raises:
-        StoreExistsError: the target has its name already.
-        StoreError: another build into this target is running, or an unfinished one was of something else.
-        SpaceError: there is not enough memory, or the volume is too small.
-        OSError: the target cannot be written.
     """
     if target is None:
         return MemoryDraft(key)
@@ -53,12 +47,7 @@ def draft_for(
 
 
 def finished(target: str | os.PathLike[str] | None, key: BuildKey) -> Opened | None:
-    """Return the store of a call with this key that was killed after it had given the store its name; otherwise None.
-
-    Raises:
-        StoreError: that call is still running.
-        OSError: the files that it left cannot be removed.
-    """
+    """Return the store of a call with this key that was killed after it gave the store its name; otherwise None."""
     if target is None or not os.path.lexists(target):
         return None
     path = Path(target).absolute()
@@ -66,11 +55,7 @@ def finished(target: str | os.PathLike[str] | None, key: BuildKey) -> Opened | N
 
 
 def slot_file_of(path: Path) -> SlotFile:
-    """Return where the slots of a published store lie.
-
-    Raises:
-        FormatError: there is no store at the path, or its slots cannot be mapped.
-    """
+    """Return where the slots of a published store lie."""
     medium = _medium_at(path)
     return medium.slot_file(medium.pixel_file(path))
 
@@ -80,9 +65,6 @@ def contents_of(store: Opened | Path) -> Contents:
 
     Args:
         store: a store in memory, or the path of a store on disk.
-
-    Raises:
-        FormatError: there is nothing at the path.
     """
     return MemoryContents(store) if isinstance(store, Opened) else _medium_at(store).contents(store)
 

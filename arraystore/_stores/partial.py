@@ -15,8 +15,6 @@ machine loses power there, leaves a folder from which the same call continues:
    are deleted only after the rename is durable: a crash before that leaves files too many, and never too few.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import errno
@@ -116,10 +114,6 @@ class PartialFolder:
 
         Returns:
             The slots that an earlier call has claimed: bool, (N,).
-
-        Raises:
-            SpaceError: the volume is too small.
-            OSError: the volume failed.
         """
         with self.writing():
             # It stays open, because the system reports a failed write only to descriptors that were open at that time.
@@ -143,12 +137,7 @@ class PartialFolder:
         return claimed
 
     def claim(self, runs: list[FilledRun]) -> None:
-        """Make the pixels of finished runs durable, and then the rows that claim them.
-
-        Raises:
-            SpaceError: the volume is full.
-            OSError: the volume failed.
-        """
+        """Make the pixels of finished runs durable, and then the rows that claim them."""
         with self.writing():
             os.fdatasync(self._pixels_descriptor)
             reasons = {slot: why for run in runs for slot, why in run.reasons.items()}
@@ -164,11 +153,7 @@ class PartialFolder:
         self._lock.touch()
 
     def withdraw(self, slots: npt.NDArray[np.int64]) -> None:
-        """Durably end the claims on these slots, because they will be written again.
-
-        Raises:
-            OSError: the volume failed.
-        """
+        """Durably end the claims on these slots, because they will be written again."""
         self._ledger.withdraw(slots)
 
     @contextmanager
@@ -291,12 +276,7 @@ class PartialFolder:
 
 
 def finish_published(target: Path, key: BuildKey, medium: Medium) -> bool:
-    """Return whether a call with this key was killed after the rename; if so, do the rest of that call's work.
-
-    Raises:
-        StoreError: that call is still running.
-        OSError: the files that it left cannot be removed.
-    """
+    """Return whether a call with this key was killed after the rename; if so, do the rest of that call's work."""
     partial = partial_of(target)
     if target.is_file():
         with contextlib.suppress(OSError):  # only an empty folder can be removed so
@@ -318,11 +298,7 @@ def finish_published(target: Path, key: BuildKey, medium: Medium) -> bool:
 
 
 def _tidy(target: Path, medium: Medium) -> None:
-    """Delete the store that a published folder has replaced, and then the working files of the build.
-
-    Raises:
-        StoreError: the replaced store holds files of others, and was left.
-    """
+    """Delete the store that a published folder has replaced, and then the working files of the build."""
     partial = partial_of(target)  # has the replaced store since the exchange, or the work of yet another build
     try:
         replaced = partial.is_dir() and not (partial / PLAN).exists()

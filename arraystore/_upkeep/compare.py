@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._common.public import public
-from arraystore._common.text_list import TextList
 from arraystore._format.samples import manifest_of, mtimes_us
 from arraystore._format.specification import STORED
 from arraystore._reading.store import Store
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.stamps import STAMP, file_hashes, file_stamps
+from arraystore._sources.text_list import TextList
 from arraystore._stores.opening import open_store
 from arraystore.errors import ManifestError, SpecError, StoreError
 

@@ -1,7 +1,5 @@
 """Decode the damaged slots of a store again from their sources."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from concurrent.futures import Executor

@@ -1,7 +1,5 @@
 """Copy slots of a finished store into a new one, so that an update or a repair decodes only the other slots."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

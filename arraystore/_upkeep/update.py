@@ -3,8 +3,6 @@
 Rows of the store keep their order, and classes their codes. New rows and classes follow.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from concurrent.futures import Executor

@@ -1,7 +1,5 @@
 """Check that a store is whole."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 from functools import partial

@@ -1,7 +1,5 @@
 """The contents of a store, as ``arraystore info`` prints them: as plain values, and as a table for people."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from arraystore._common.limits import disk_bytes
-from arraystore._common.tables import class_rows, print_rows
 from arraystore._common.wording import flat, readable
 from arraystore._format.specification import FAILED, FORMAT_VERSION, STORED
 from arraystore._reading.store import Store
 from arraystore._sources.targets import count_classes
+from arraystore._viewing.tables import class_rows, print_rows
 
 
 def describe(store: Store, path: Path) -> dict[str, Any]:

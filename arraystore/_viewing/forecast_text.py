@@ -1,13 +1,11 @@
 """The forecast of a build as a table for people."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from arraystore._building.forecast import Forecast
-from arraystore._common.tables import class_rows, print_rows
 from arraystore._common.wording import bad_lines, flat, many, readable
 from arraystore._stores.media import MEDIA
+from arraystore._viewing.tables import class_rows, print_rows
 
 _LABELS = {"ram": "RAM"} | {medium.name: medium.label for medium in MEDIA}
 

@@ -1,7 +1,5 @@
 """A contact sheet of a store: a PNG with chosen or random slots, each above its number and its label."""
 
-from __future__ import annotations
-
 import os
 import unicodedata
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """The result of ``arraystore verify``: as plain values, and as lines for people."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import asdict

@@ -1,7 +1,5 @@
 """Slots as a source of Grain's: records that it shuffles, maps and batches itself."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

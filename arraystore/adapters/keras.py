@@ -55,7 +55,7 @@ class Dataset:
         MissingExtraError: Keras is not installed.
     """
 
-    def __new__(cls, *_args: Any, **_options: Any) -> Dataset:
+    def __new__(cls, *_args: Any, **_options: Any) -> Dataset:  # noqa: D102, PYI034 - it returns another class
         # Keras takes only instances of PyDataset, but importing Keras takes seconds, so PyDataset is added as a base
         # class when the first instance is made.
         return object.__new__(_with_keras_base(cls))  # type: ignore[arg-type] # a class has a hash

@@ -1,7 +1,5 @@
 """Slots as a map-style dataset for PyTorch: one gather per batch, and no other copy within a process."""
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -140,7 +138,7 @@ class StoreDataset(Dataset[Any]):
         for name, (shape, dtype) in self._columns.items():
             size = count * int(np.prod(shape)) * dtype.itemsize
             # As in torch's own collate function: `share_memory_` would copy the batch after the gather.
-            storage = torch.UntypedStorage._new_shared(size)  # type: ignore[no-untyped-call,unused-ignore]
+            storage = torch.UntypedStorage._new_shared(size)  # type: ignore[no-untyped-call,unused-ignore]  # noqa: SLF001 - torch offers no public way
             flat = torch.empty(0, dtype=torch.uint8).set_(storage)
             buffers[name] = flat.view(torch.from_numpy(np.empty(0, dtype)).dtype).view(count, *shape)
         return buffers

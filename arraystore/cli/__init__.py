@@ -4,8 +4,6 @@ Exit codes: 0 done, 1 failed or damaged, 2 wrong usage, 130 interrupted. An erro
 ``arraystore: ``; ``--debug`` or ``ARRAYSTORE_DEBUG=1`` prints the traceback before it.
 """
 
-from __future__ import annotations
-
 import io
 import sys
 

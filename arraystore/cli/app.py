@@ -1,7 +1,5 @@
 """The application, the report of an error, and the spelling of options, which all commands share."""
 
-from __future__ import annotations
-
 import os
 import sys
 import traceback

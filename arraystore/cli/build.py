@@ -1,7 +1,5 @@
 """The commands that plan and build."""
 
-from __future__ import annotations
-
 import json
 import sys
 import time

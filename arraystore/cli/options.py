@@ -1,7 +1,5 @@
 """The options that several commands share, and the parsers of their texts."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Annotated

@@ -1,7 +1,5 @@
 """The command that compares the memory that ways to load a folder take."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import signal

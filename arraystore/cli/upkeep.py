@@ -1,7 +1,5 @@
 """The commands that check, repair and update a store."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The memory of functions, each called in a process of its own."""
 
-from __future__ import annotations
-
 import contextlib
 import gc
 import multiprocessing
@@ -87,7 +85,7 @@ def profile_memory(
 def _start_of(function: Callable[[], object]) -> Start:
     try:
         ForkingPickler.dumps(function)
-    except Exception:
+    except Exception:  # noqa: BLE001 - an object may raise any error when it is pickled
         return "forked"
     # A function that was typed into an interpreter or a notebook has a name, but no file to import it from.
     typed = getattr(function, "__module__", "") == "__main__" and not hasattr(sys.modules["__main__"], "__file__")
@@ -222,7 +220,7 @@ def _receive(ours: Connection) -> tuple[Any, ...] | None:
 
 def _call(theirs: Connection, function: Callable[[], object]) -> None:
     """The process: wait until it is watched, call the function, and keep the result until told to leave."""
-    global _say
+    global _say  # noqa: PLW0603 - measured functions call `mark` with nothing but a label
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the calling process ends this one
     _say = theirs.send
     gc.freeze()  # freeing memory that a forked process has from its parent would hide the memory that it takes itself
@@ -234,7 +232,7 @@ def _call(theirs: Connection, function: Callable[[], object]) -> None:
     theirs.send(("began", time.monotonic()))
     try:
         result = function()
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - sent as text
         text = "".join(traceback.format_exception_only(error)).strip()
         theirs.send(("raised", time.monotonic(), text))
     else:

@@ -1,7 +1,5 @@
 """The report of several calls, as users meet it: the data, and the ways to show them."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from arraystore._common.public import public

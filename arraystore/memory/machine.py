@@ -1,7 +1,5 @@
 """Facts about the machine: a figure without them can neither be compared nor repeated."""
 
-from __future__ import annotations
-
 import os
 import platform
 import re

@@ -1,7 +1,5 @@
 """The measured data: curves of memory over time, what each call took, and the data of a report."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field

@@ -1,7 +1,5 @@
 """Compare the memory that ways to load a folder of images take, each in a process of its own."""
 
-from __future__ import annotations
-
 import logging
 import math
 import os

@@ -6,8 +6,6 @@ A test suite loads it with ``pytest_plugins = ["arraystore.memory.pytest_plugin"
     def test_a_build_takes_no_second_copy(): ...
 """
 
-from __future__ import annotations
-
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 

@@ -1,7 +1,5 @@
 """The progress of a comparison: which strategy runs, and what has been measured so far."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ The scripts are written as their users write them: with OpenCV, one image after 
 image that cannot be decoded becomes zeros, so all make an array of the same size.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial

@@ -1,7 +1,5 @@
 """The memory of a running process over time, read by a sampler beside it."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

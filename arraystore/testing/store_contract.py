@@ -1,7 +1,5 @@
 """What every medium must do. RAM is the reference: a store on any medium equals the store of the same build in RAM."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from multiprocessing.reduction import ForkingPickler

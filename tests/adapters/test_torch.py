@@ -172,7 +172,7 @@ def test_transforms_run_before(store: arraystore.Store) -> None:
     plain = store.take(range(8))[:, :, ::2, ::2] // 2
     assert np.allclose(part.numpy(), plain / 255, atol=1e-6)
 
-    pair = collections.namedtuple("pair", "images rest")
+    pair = collections.namedtuple("pair", "images rest")  # noqa: PYI024 - made by a user
     made = next(iter(Loader(store, 8, dtype="float32", batch_transform=lambda batch: pair(batch[0], ["a", batch[1]]))))
     assert type(made) is pair
     assert made.images.dtype == torch.float32
@@ -561,7 +561,7 @@ def run_script(*arguments: object, timeout_s: float = 90) -> str:
 def test_two_processes_that_train_together_share_each_epoch(store: arraystore.Store, tmp_path: Path) -> None:
     script = tmp_path / "ranks.py"
     script.write_text(RANKS)
-    first, second = eval(run_script(script, store.path, tmp_path / "meeting"))
+    first, second = eval(run_script(script, store.path, tmp_path / "meeting"))  # noqa: S307 - what it prints is ours
     assert (first[0], second[0]) == (0, 1)
     assert (first[1], second[1]) == (4, 4)
     assert sorted(first[2] + second[2]) == list(range(COUNT))

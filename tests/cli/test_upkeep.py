@@ -121,8 +121,9 @@ class TestMaxBad:
         assert result.returncode == int(ends)
         if ends:
             assert re.match(
-                r"arraystore: \d of the first \d+ images? could not be stored: that is more than --max-bad allows; "
-                r"is this the right source\? The good images are kept, and a larger --max-bad goes on from there\n  slot ",
+                r"arraystore: \d of the first \d+ images? could not be stored: that is more than "
+                r"--max-bad allows; is this the right source\? The good images are kept, and a larger --max-bad goes on from there\n"
+                r"  slot ",
                 result.stderr,
             )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import operator
 import inspect
 import json
 import pickle
@@ -48,7 +49,7 @@ def test_type_checkers_see_the_names_that_are_there() -> None:
     assert sorted(seen) == arraystore.__all__
     assert {*dir(arraystore)} == {*arraystore.__all__, "__version__"}
     with pytest.raises(AttributeError, match="module 'arraystore' has no attribute 'opne'"):
-        arraystore.opne  # type: ignore[attr-defined]
+        operator.attrgetter("opne")(arraystore)
 
 
 @pytest.mark.parametrize("name", arraystore.__all__)

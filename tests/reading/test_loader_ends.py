@@ -477,7 +477,7 @@ def test_a_loader_goes_to_a_process_of_its_own(store: Store, tmp_path: Path) -> 
         "print([hashlib.md5(x.tobytes() + y.tobytes()).hexdigest() for x, y in loader])"
     )
     out, errors = child(code, tmp_path / "loader").communicate(timeout=60)
-    expected = [hashlib.md5(x.tobytes() + y.tobytes()).hexdigest() for x, y in loader]
+    expected = [hashlib.md5(x.tobytes() + y.tobytes()).hexdigest() for x, y in loader]  # noqa: S324 - no secret
     assert out == f"{expected}\n", errors
 
 

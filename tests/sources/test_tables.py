@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from arraystore._common.text_list import CATEGORY_LIMIT, TextList
 from arraystore._sources.tables import Table, column_names, read_table
+from arraystore._sources.text_list import CATEGORY_LIMIT, TextList
 from arraystore.errors import ManifestError
 
 RAW = st.lists(st.binary(max_size=12))

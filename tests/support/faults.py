@@ -168,7 +168,7 @@ def _run(channel: socket.socket) -> None:
         messages.flush()
         try:
             answer: tuple[bool, Any] = True, function(*args, **options)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
             error.add_note(traceback.format_exc())
             answer = False, error
         pickle.dump(answer, messages)

@@ -1,7 +1,5 @@
 """The report as a page of HTML that needs no other file, no script and no network."""
 
-from __future__ import annotations
-
 import html
 import re
 from collections.abc import Iterable

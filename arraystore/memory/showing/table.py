@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from arraystore._common.tables import console
 from arraystore._common.wording import flat
+from arraystore._viewing.tables import console
 from arraystore.memory.measurement import ReportData
 from arraystore.memory.showing import words
 

@@ -1,7 +1,5 @@
 """The words and figures that table, picture and page share."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 

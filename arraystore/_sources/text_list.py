@@ -46,11 +46,7 @@ class TextList(Sequence[str]):
 
     @classmethod
     def from_texts(cls, texts: Iterable[str]) -> TextList:
-        """Return the list of texts.
-
-        Raises:
-            UnicodeEncodeError: a text has a surrogate that is no escaped byte.
-        """
+        """Return the list of texts."""
         return cls.from_raw(text.encode("utf-8", "surrogateescape") for text in texts)
 
     def __len__(self) -> int:
