@@ -97,6 +97,7 @@ class CenterCrop(_CropInside):
         return *_repeated((top, left), count), *_repeated(self.size, count)
 
 
+@public
 @dataclass(frozen=True, slots=True, init=False)
 class RandomCrop(_CropInside):
     """A window anywhere in the slot.

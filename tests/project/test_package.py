@@ -9,6 +9,7 @@ import inspect
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -60,8 +61,11 @@ def test_a_name_that_is_not_there_is_named() -> None:
         _ = arraystore.biuld  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_every_module_lists_its_public_names(module: str) -> None:
+PUBLIC_MODULES = [module for module in MODULES if not any(part.startswith("_") for part in module.split("."))]
+
+
+@pytest.mark.parametrize("module", PUBLIC_MODULES)
+def test_every_public_module_lists_its_names(module: str) -> None:
     loaded = importlib.import_module(module)
     body = tree(Path(str(loaded.__file__))).body
     if not any(isinstance(node, ast.FunctionDef | ast.ClassDef) for node in body):
@@ -133,7 +137,10 @@ def test_nothing_is_checked_by_assert_or_read_by_pickle(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
 def test_no_message_lacks_its_f(path: Path) -> None:
-    """A string that is raised, with braces around a name, and no f before it: ruff does not see these."""
+    """A string that is raised, with braces around a name, and no f before it: ruff does not see these.
+
+    Advice has braces around a number, for an option.
+    """
     for node in ast.walk(tree(path)):
         if isinstance(node, ast.Raise) and node.exc is not None:
             inside = {
@@ -141,7 +148,7 @@ def test_no_message_lacks_its_f(path: Path) -> None:
             }
             for text in ast.walk(node.exc):
                 if isinstance(text, ast.Constant) and isinstance(text.value, str) and id(text) not in inside:
-                    assert "{" not in text.value, f"{path.name}:{text.lineno}"
+                    assert not re.search(r"\{\D", text.value), f"{path.name}:{text.lineno}"
 
 
 # --- errors ----------------------------------------------------------------------------------------------------------

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
-import operator
 import inspect
 import json
+import operator
 import pickle
 import pydoc
 import subprocess
