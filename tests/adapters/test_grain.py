@@ -65,7 +65,7 @@ def test_many_records_are_gathered_at_once(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_it_pickles_and_its_text_tells_sources_apart() -> None:
     source = Source(slots(), "scores")
-    again = pickle.loads(pickle.dumps(source))  # noqa: S301 - our own
+    again = pickle.loads(pickle.dumps(source))
     np.testing.assert_array_equal(again[4][0], source[4][0])
     text = "arraystore.Source(<arraystore.Slots 24 x 3 x 8 x 8 uint8 NCHW>, targets=('scores',))"
     assert repr(again) == repr(source) == text

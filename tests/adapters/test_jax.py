@@ -68,7 +68,7 @@ def check_it_goes_on_where_it_was() -> None:
     before = [np.asarray(next(begun)[1]).tolist() for _ in range(3)]
     state = again.state_dict()
     assert state["position"] == 24  # what lies ready behind it does not count
-    resumed = pickle.loads(pickle.dumps(Loader(slots(), 8)))  # noqa: S301 - our own
+    resumed = pickle.loads(pickle.dumps(Loader(slots(), 8)))
     resumed.load_state_dict(state)
     assert before + [np.asarray(labels).tolist() for _, labels in resumed] == whole
 

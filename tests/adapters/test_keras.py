@@ -90,7 +90,7 @@ def check_batches_are_those_of_the_loader() -> None:
                 "backwards": [backwards[number - len(numbers)] for number in reversed(numbers)][::-1],
                 "by threads": list(pool.map(by_threads.__getitem__, numbers)),
                 "out of order": [in_order[number] for number in (0, 1, 5, 2, 6, 3, 4, 0)],
-                "pickled": list(pickle.loads(pickle.dumps(in_order))),  # noqa: S301 - our own
+                "pickled": list(pickle.loads(pickle.dumps(in_order))),
             }
         results["out of order"] = [results["out of order"][number] for number in (7, 1, 3, 5, 6, 2, 4)]
         for how, batches in results.items():

@@ -133,7 +133,7 @@ def test_many_threads_gather_at_once() -> None:
 
 @settings(max_examples=60)
 @given(st.integers(1, 2000), st.integers(1, 4), st.booleans())
-def test_every_multiple_of_a_vector(vectors: int, count: int, to_places: bool) -> None:  # noqa: FBT001
+def test_every_multiple_of_a_vector(vectors: int, count: int, to_places: bool) -> None:
     size = vectors * 64
     array, out = random_bytes(count, size), aligned((count + 1, size))
     repeats = -(-MOST // (size * count))

@@ -112,7 +112,7 @@ def test_memory_that_is_too_small_is_an_error_with_numbers(monkeypatch: pytest.M
 
 @settings(max_examples=60)
 @given(st.data(), st.integers(0, 30), st.booleans())
-def test_pixels_are_right_whatever_fits(data: st.DataObject, fits: int, filled: bool) -> None:  # noqa: FBT001
+def test_pixels_are_right_whatever_fits(data: st.DataObject, fits: int, filled: bool) -> None:
     """A cache of any size, filled or as it comes, of stores, choices and choices of choices."""
     slots = concatenate([numbered(7), numbered(5, 7)[[4, 0, 1, 1, 2]], numbered(6, 12)])
     if data.draw(st.booleans()):

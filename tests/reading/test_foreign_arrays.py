@@ -247,7 +247,7 @@ def test_it_is_sent_by_name(tmp_path: Path) -> None:
     ):
         data = pickle.dumps(slots)
         assert len(data) < 3000
-        again = pickle.loads(data)  # noqa: S301 - our own
+        again = pickle.loads(data)
         np.testing.assert_array_equal(again.take(range(300)), big)
         np.testing.assert_array_equal(again.labels, np.arange(300))
         assert again.layout == "NCHW"
@@ -519,7 +519,7 @@ def test_a_file_that_goes_on_after_the_array_is_fine(tmp_path: Path) -> None:
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 255)), min_size=1, max_size=20), st.booleans())
-def test_damage_is_a_format_error_or_other_pixels(tmp_path: Path, flips: list[tuple[int, int]], hdf5_too: bool) -> None:  # noqa: FBT001
+def test_damage_is_a_format_error_or_other_pixels(tmp_path: Path, flips: list[tuple[int, int]], hdf5_too: bool) -> None:
     path = hdf5(tmp_path, g__x=X, y=Y) if hdf5_too else saved(tmp_path, X)
     data = bytearray(path.read_bytes())
     for at, value in flips:

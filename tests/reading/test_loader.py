@@ -114,7 +114,7 @@ def test_whatever_the_options_it_yields_what_a_plain_loop_yields(
 
 @settings(max_examples=20)
 @given(st.lists(st.integers(0, COUNT - 1), max_size=200), WAYS, st.booleans())
-def test_a_choice_of_slots_is_read_as_it_was_chosen(store: Store, chosen: list[int], ways: Any, shuffle: bool) -> None:  # noqa: FBT001 - drawn
+def test_a_choice_of_slots_is_read_as_it_was_chosen(store: Store, chosen: list[int], ways: Any, shuffle: bool) -> None:
     slots = store[np.array(chosen, np.int64)]
     readable = [slot for slot in chosen if slot not in FAILED]
     loader = slots.loader(16, shuffle=shuffle, **ways)

@@ -198,7 +198,7 @@ def test_a_loader_that_is_pickled_goes_on_where_it_was(store: Store) -> None:
     first = iter(loader)
     next(first)
     loader.load_state_dict(through(loader.state_dict()))
-    copy = pickle.loads(pickle.dumps(loader))  # noqa: S301 - our own
+    copy = pickle.loads(pickle.dumps(loader))
     rest = [pair for batch in loader for pair in drawn(batch)]
     assert len(rest) == len(STORED) - 10
     assert [pair for batch in copy for pair in drawn(batch)] == rest

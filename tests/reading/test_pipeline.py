@@ -488,7 +488,7 @@ def test_it_may_be_stopped_by_a_collection_in_another_flow() -> None:
 
 @pytest.mark.parametrize("started", [0, 1, 2])
 @pytest.mark.parametrize("quick", [True, False])
-def test_threads_that_cannot_start_are_an_error(monkeypatch: pytest.MonkeyPatch, started: int, quick: bool) -> None:  # noqa: FBT001
+def test_threads_that_cannot_start_are_an_error(monkeypatch: pytest.MonkeyPatch, started: int, quick: bool) -> None:
     steps, left = Steps(), [started]
     original = threading.Thread.start
 

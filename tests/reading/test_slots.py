@@ -323,7 +323,7 @@ def test_every_medium_is_sent_whole(stores: dict[str, Store]) -> None:
     for name, store in stores.items():
         data = pickle.dumps(store)
         assert len(data) < (100_000 if name == "ram" else 3_000)
-        again = pickle.loads(data)  # noqa: S301 - our own
+        again = pickle.loads(data)
         assert type(again) is Store
         assert (again.medium, again.path, again.spec, again.description) == (
             store.medium,
@@ -339,7 +339,7 @@ def test_every_medium_is_sent_whole(stores: dict[str, Store]) -> None:
         for target, values in store.targets.items():
             np.testing.assert_array_equal(again.targets[target], values)
         assert again.samples.equals(store.samples)
-        again = pickle.loads(pickle.dumps(store[[5, 2]].load()))  # noqa: S301 - our own
+        again = pickle.loads(pickle.dumps(store[[5, 2]].load()))
         assert again.__slot_arrays__.cache is None
         np.testing.assert_array_equal(again.take([0, 1]), store.images[[5, 2]])
 
@@ -380,7 +380,7 @@ def test_a_target_in_fortrans_order_is_sent_in_it(tmp_path: Path) -> None:
     values = np.asfortranarray(np.arange(12).reshape(4, 3))
     np.save(tmp_path / "target.npy", values)
     mapped = np.load(tmp_path / "target.npy", mmap_mode="r")
-    again = pickle.loads(pickle.dumps(SlotArray(np.zeros(4), targets={"mapped": mapped})))  # noqa: S301 - our own
+    again = pickle.loads(pickle.dumps(SlotArray(np.zeros(4), targets={"mapped": mapped})))
     assert isinstance(again.targets["mapped"], np.memmap)
     np.testing.assert_array_equal(again.targets["mapped"], values)
 
@@ -389,7 +389,7 @@ def test_a_part_of_a_mapping_is_sent_by_its_values(tmp_path: Path) -> None:
     """A slice of a np.memmap says the offset of the whole."""
     np.save(tmp_path / "x.npy", np.arange(10))
     half = np.load(tmp_path / "x.npy", mmap_mode="r")[5:]
-    again = pickle.loads(pickle.dumps(slots_of([SlotArray(half, targets={"half": half})])))  # noqa: S301 - our own
+    again = pickle.loads(pickle.dumps(slots_of([SlotArray(half, targets={"half": half})])))
     np.testing.assert_array_equal(again.take(range(5)), np.arange(5, 10))
     np.testing.assert_array_equal(again.target("half"), np.arange(5, 10))
 
