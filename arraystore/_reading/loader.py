@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from functools import partial
 from typing import Any, Generic, TypeVar, Unpack, overload
@@ -235,7 +235,8 @@ class Loader(Generic[B_co]):
             on_stop=ahead.stop,
             on_end=ahead.close,
         )
-        iteration: _Iteration[B_co] = _Iteration(self, pipeline, epoch, start, self._iterations + 1)
+        move_to = partial(self._move_to, self._iterations + 1)
+        iteration: _Iteration[B_co] = _Iteration(pipeline, self.share, epoch, start, move_to)
         try:
             if also_run is not None:
                 # Read the first batch before a thread needs it: a page fault would read megabytes of neighbors.
@@ -243,10 +244,10 @@ class Loader(Generic[B_co]):
             pipeline.start()
             # Nothing has failed: from here on this iteration moves the position of the loader.
             self._at, self._next, self._iterations = (epoch, start), (epoch + 1, 0), self._iterations + 1
-            return iteration  # noqa: TRY300 - a signal may arrive until the caller has it
         except BaseException:
             iteration.close()
             raise
+        return iteration
 
     def batch(self, number: int, *, epoch: int = 0) -> B_co:
         """Make one batch of an epoch by its number: the same batch as in an iteration over the whole epoch.
@@ -281,7 +282,7 @@ class Loader(Generic[B_co]):
             self._pool = BufferPool(columns, spare=in_flight + 2, **options)
         return self._pool
 
-    def _move_to(self, at: tuple[int, int], iteration: int) -> None:
+    def _move_to(self, iteration: int, at: tuple[int, int]) -> None:
         if iteration == self._iterations:  # an older iteration does not move the loader
             self._at = at
 
@@ -289,12 +290,14 @@ class Loader(Generic[B_co]):
 class _Iteration(Generic[B_co]):
     """One ``for`` over a loader; its threads end when it is freed."""
 
-    def __init__(self, loader: Loader[B_co], pipeline: Pipeline, epoch: int, start: int, number: int) -> None:
+    def __init__(
+        self, pipeline: Pipeline, share: Share, epoch: int, start: int, move_to: Callable[[tuple[int, int]], None]
+    ) -> None:
         self._end = weakref.finalize(self, pipeline.stop)
-        self._loader = loader
         self._pipeline = pipeline
+        self._share = share
         self._epoch, self._start = epoch, start
-        self._number = number
+        self._move_to = move_to
         self._taken = 0
 
     def __iter__(self) -> _Iteration[B_co]:
@@ -312,18 +315,15 @@ class _Iteration(Generic[B_co]):
             self._end()
             raise
         self._taken += 1
-        self._move_to((self._epoch, self._loader.share.after(self._taken, self._start)))
+        self._move_to((self._epoch, self._share.after(self._taken, self._start)))
         return batch
 
     def __length_hint__(self) -> int:
-        return self._loader.share.batches(self._start) - self._taken
+        return self._share.batches(self._start) - self._taken
 
     def close(self) -> None:
         """End the threads and discard their batches."""
         self._end()
-
-    def _move_to(self, at: tuple[int, int]) -> None:
-        self._loader._move_to(at, self._number)  # noqa: SLF001 - the other half of the loader
 
 
 def _nothing(_base: Index) -> None:

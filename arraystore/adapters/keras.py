@@ -55,7 +55,8 @@ class Dataset:
         MissingExtraError: Keras is not installed.
     """
 
-    def __new__(cls, *_args: Any, **_options: Any) -> Dataset:  # noqa: D102, PYI034 - it returns another class
+    def __new__(cls, *_args: Any, **_options: Any) -> Dataset:  # noqa: PYI034 - it returns a subclass
+        """Return an instance of a subclass that Keras takes."""
         # Keras takes only instances of PyDataset, but importing Keras takes seconds, so PyDataset is added as a base
         # class when the first instance is made.
         return object.__new__(_with_keras_base(cls))  # type: ignore[arg-type] # a class has a hash

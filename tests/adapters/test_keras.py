@@ -243,7 +243,7 @@ def check_bfloat16_is_refused() -> None:
         Dataset(slots(), augment=Augment(dtype="bfloat16"))
     assert str(caught.value) == (
         "Keras takes no images of bfloat16 from NumPy: choose dtype='uint8' or 'float32', and call "
-        "keras.config.set_dtype_policy('mixed_bfloat16') make them so on the device"
+        "keras.config.set_dtype_policy('mixed_bfloat16') to convert them on the device"
     )
 
 

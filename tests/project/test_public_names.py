@@ -5,11 +5,11 @@ from __future__ import annotations
 import ast
 import inspect
 import json
-import operator
 import pickle
 import pydoc
 import subprocess
 import sys
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ def test_type_checkers_see_the_names_that_are_there() -> None:
     assert sorted(seen) == arraystore.__all__
     assert {*dir(arraystore)} == {*arraystore.__all__, "__version__"}
     with pytest.raises(AttributeError, match="module 'arraystore' has no attribute 'opne'"):
-        operator.attrgetter("opne")(arraystore)
+        attrgetter("opne")(arraystore)
 
 
 @pytest.mark.parametrize("name", arraystore.__all__)

@@ -9,7 +9,7 @@ from arraystore import BadImagesError, FormatError, Kind, Progress, Store
 
 
 def told(progress: Progress) -> None:
-    print(progress)
+    str(progress)
 
 
 def building(paths: list[Path], labels: list[int]) -> None:

@@ -33,7 +33,7 @@ def opening() -> None:
         assert_type(unfinished, Store)
     slots = arraystore.open_array("images.npy", labels="labels.npy")
     assert_type(slots, Slots)
-    print(slots.spec)  # type: ignore[attr-defined] # an array has no spec
+    str(slots.spec)  # type: ignore[attr-defined] # an array has no spec
     arraystore.open("images.npy", labels="labels.npy")  # type: ignore[call-arg] # it opens stores
 
 
