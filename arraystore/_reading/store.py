@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -17,6 +18,7 @@ from arraystore._format.verification import Verification, verify_contents
 from arraystore._reading.slot_arrays import Slots
 from arraystore._stores.opened import Opened
 from arraystore._stores.opening import contents_of
+from arraystore._stores.slot_array import SlotArray
 from arraystore.errors import BadImage
 from arraystore.spec import ImageSpec
 
@@ -117,6 +119,7 @@ class Store(Slots):
         self.images, self.targets = np.empty((0, *self.spec.slot_shape), np.uint8), {}
         self.status, self.checksums = np.empty(0, np.uint8), np.empty(0, np.uint64)
         self._parts, self.cache = (), None
+        self._opened = replace(self._opened, array=SlotArray(self.images))
 
     def __len__(self) -> int:
         return self.description.count

@@ -82,9 +82,11 @@ def contents_of(store: Opened | Path) -> Contents:
     """Return what a store holds, for `arraystore.verify`: of one in memory, or of the folder or file at a path.
 
     Raises:
-        FormatError: there is nothing at the path.
+        FormatError: there is nothing at the path, or the store in memory was closed.
     """
     if isinstance(store, Opened):
+        if len(store.array.images) < store.description.count:
+            raise FormatError("the store in memory was closed", advice="verify a store before you close it")
         return MemoryContents(store)
     medium = medium_at(store)
     if medium is None:
