@@ -65,8 +65,15 @@ def contents_of(store: Opened | Path) -> Contents:
 
     Args:
         store: a store in memory, or the path of a store on disk.
+
+    Raises:
+        FormatError: there is nothing at the path, or the store in memory was closed.
     """
-    return MemoryContents(store) if isinstance(store, Opened) else _medium_at(store).contents(store)
+    if not isinstance(store, Opened):
+        return _medium_at(store).contents(store)
+    if len(store.array.images) < store.description.count:
+        raise FormatError("the store in memory was closed", advice="verify a store before you close it")
+    return MemoryContents(store)
 
 
 def open_store(path: str | os.PathLike[str], *, partial: bool = False) -> Opened:
