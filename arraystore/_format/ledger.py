@@ -48,7 +48,7 @@ class Ledger:
             raise
 
     def claim(self, start: int, rows: npt.NDArray[np.void]) -> None:
-        """Write rows from slot ``start`` on, with their checks. The pixels must be durable; `sync` makes the rows so."""
+        """Write rows from slot ``start`` on, with their checks. The pixels must be durable; then call `sync`."""
         data = with_checks(rows, start).view(np.uint8).data
         write_at(self._descriptor, data, self._start + start * self._row_bytes)
 
