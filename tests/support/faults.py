@@ -27,11 +27,12 @@ from arraystore._format.files import read_json
 from arraystore._format.ledger import claimed_rows, read_ledger
 from arraystore._format.specification import STORED
 from arraystore._stores import partial
+from arraystore._stores.media import MEDIA
 from support.store_contract import build, plain
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 60.0  # no wait is longer, however busy the machine
-PIXELS = {"images.npy": 4096, "images.h5": 3 * 4096}  # where the slots of each medium start
+PIXELS = {medium.pixels: medium.head_bytes for medium in MEDIA}  # where the slots of each medium start
 
 
 class KilledError(Exception):
