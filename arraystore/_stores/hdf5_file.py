@@ -75,11 +75,7 @@ def unmappable(dataset: h5py.Dataset) -> str | None:
 
 @contextmanager
 def h5_file(path: Path) -> Iterator[h5py.File]:
-    """Open an HDF5 file to read.
-
-    Raises:
-        FormatError: this is no HDF5 file that can be read.
-    """
+    """Open an HDF5 file to read; if it is none, the error is a FormatError."""
     try:
         file = h5py.File(path, "r", locking="best-effort")  # network file systems often cannot lock
     except OSError as error:
@@ -92,7 +88,7 @@ def hdf5_slots(path: Path) -> SlotFile:
     """Return where the slots of a store file lie.
 
     Raises:
-        FormatError: the slots are not contiguous uint8, or this is no HDF5 file that can be read.
+        FormatError: the slots are not contiguous uint8.
     """
     with h5_file(path) as file:
         dataset = file["images"]
@@ -143,12 +139,9 @@ def read_hdf5_table(path: Path, name: str, columns: Sequence[str] | None = None)
             return None
         for column in file[name] if columns is None else columns:
             dataset = file[name][column]
-            if column == "mtime":
-                values = dataset[...]
-                read[column] = pa.array(values, pa.timestamp("us", "UTC"), mask=values == 0)
-            elif column == "hash":
-                values = dataset[...]
-                read[column] = pa.array(values, mask=values == 0)
+            if column in ("mtime", "hash"):
+                values, kind = dataset[...], pa.timestamp("us", "UTC") if column == "mtime" else None
+                read[column] = pa.array(values, kind, mask=values == 0)
             elif dataset.dtype == object:
                 read[column] = _texts(dataset, nullable=column == "reason")
             else:
