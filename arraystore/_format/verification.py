@@ -78,19 +78,19 @@ def verify_contents(
         return check.verification()
 
 
+@dataclass(frozen=True, slots=True)
 class _Finding:
     """A block whose FormatError becomes a fault of a part."""
 
-    def __init__(self, check: _Check, part: str) -> None:
-        self._check = check
-        self._part = part
+    check: _Check
+    part: str
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
         if isinstance(error, FormatError):
-            self._check.fault(Fault(error.message, error.advice or _ADVICE, error.options, error.kind), self._part)
+            self.check.fault(Fault(error.message, error.advice or _ADVICE, error.options, error.kind), self.part)
         return isinstance(error, FormatError)
 
 

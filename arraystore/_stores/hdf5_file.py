@@ -175,7 +175,8 @@ def check_heaps(path: Path, slots: SlotFile) -> None:
         for begin, end in ((0, slots.offset), (pixels_end, size)):
             at = begin
             while (at := _find(file.fileno(), at, end)) >= 0:
-                heap = os.pread(file.fileno(), _heap_bytes(file.fileno(), at, end), at)
+                length = int.from_bytes(os.pread(file.fileno(), 16, at)[8:], "little")
+                heap = os.pread(file.fileno(), min(length, end - at), at)
                 if not _is_whole(heap):
                     raise FormatError(f"{path}: the strings at byte {at:,} are damaged", source=str(path))
                 at += len(heap)
@@ -189,11 +190,6 @@ def _find(descriptor: int, begin: int, end: int) -> int:
         if found >= 0:
             return at + found
     return -1
-
-
-def _heap_bytes(descriptor: int, at: int, end: int) -> int:
-    head = os.pread(descriptor, 16, at)
-    return min(int.from_bytes(head[8:16], "little"), end - at)
 
 
 def _is_whole(heap: bytes) -> bool:

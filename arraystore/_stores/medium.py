@@ -32,34 +32,20 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Medium:
-    """One medium on disk: its names and sizes, and the four functions that everything else is done with.
-
-    Attributes:
-        label: the name of a store on this medium in tables.
-        pixels: the name of the file that holds the slots: in ``TARGET.partial/``, and in a store that is a folder.
-        is_folder: whether a store is a folder. Otherwise a store is the file of its slots.
-        suffixes: a target with one of these suffixes, in lower case, asks for this medium.
-        names: the other files that the medium writes into ``TARGET.partial/``; a `.npy` file of each target is known.
-        head_bytes: how many bytes precede the slots in their file.
-        text_bytes: how many bytes a text takes in a table, besides its letters.
-        open: opens a published store: ``open(medium, path)``. It raises FormatError if there is none, or it is damaged.
-        contents: returns the entries of a published store, for `arraystore.verify`.
-        slot_file: returns where the slots lie in their file. It raises FormatError where they cannot be mapped.
-        draft: begins a build, or takes up an unfinished one: ``draft(medium, target, key, overwrite=, fresh=)``.
-    """
+    """One medium on disk: its names and sizes, and the four functions that everything else is done with."""
 
     name: str
-    label: str
-    pixels: str
-    is_folder: bool
-    suffixes: frozenset[str] = frozenset()
-    names: tuple[str, ...] = ()
-    head_bytes: int = 0
-    text_bytes: int = 0
-    open: Callable[[Medium, Path], Opened]
+    label: str  # in tables
+    pixels: str  # the name of the file of the slots, in ``TARGET.partial/`` and in a store that is a folder
+    is_folder: bool  # otherwise a store is the file of its slots
+    suffixes: frozenset[str] = frozenset()  # of the targets that ask for this medium, in lower case
+    names: tuple[str, ...] = ()  # of the other files in ``TARGET.partial/``, except the `.npy` file of each target
+    head_bytes: int = 0  # before the slots in their file
+    text_bytes: int = 0  # of a text in a table, besides its letters
+    open: Callable[[Medium, Path], Opened]  # raises FormatError if there is no store, or if it is damaged
     contents: Callable[[Path], Contents]
-    slot_file: Callable[[Path], SlotFile]
-    draft: Callable[..., Draft]
+    slot_file: Callable[[Path], SlotFile]  # raises FormatError if the slots cannot be mapped
+    draft: Callable[..., Draft]  # of (medium, target, key, overwrite=, fresh=): begins a build, or takes one up
 
     def pixel_file(self, path: Path) -> Path:
         """Return the file that holds the slots of the published store at a path."""
