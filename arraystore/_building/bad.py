@@ -44,12 +44,8 @@ def bad_images_error(
 ) -> BadImagesError:
     """Return the error that lists bad images.
 
-    Args:
-        failures: every bad image.
-        total: how many images the manifest has.
-        kept: whether the good images stay on disk for the next call.
-        tried: how many images were tried, where ``max_bad`` ended the build; else None.
-        may_drop: whether the caller has the option ``bad="drop"``.
+    ``kept`` says whether the good images stay on disk for the next call, ``tried`` how many images were tried before
+    ``max_bad`` ended the build, and ``may_drop`` whether the caller has the option ``bad="drop"``.
     """
     options: list[Option] = []
     if tried is not None:
@@ -75,11 +71,7 @@ def bad_images_error(
 
 
 def drop_failed(draft: Draft) -> npt.NDArray[np.int64]:
-    """Move the last good slots into the slots of bad images, and cut the rest off.
-
-    Returns:
-        The manifest row of each slot that is left; int64.
-    """
+    """Move the last good slots into the slots of bad images, cut the rest off, and return each slot's manifest row."""
     status = draft.ledger["status"]
     count = int(np.count_nonzero(status == STORED))
     kept = np.arange(count)

@@ -11,7 +11,7 @@ import math
 import os
 from collections.abc import Callable, Container, Iterator
 from concurrent.futures import Executor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING, Literal
@@ -89,21 +89,8 @@ def build_manifest(
 ) -> Opened:
     """Build a manifest, for `build`, and for an update or a repair, which copy slots of the old store.
 
-    Args:
-        manifest: the sources and targets of the slots.
-        target: see `build`.
-        spec: how images become slots.
-        options: the other options of `build`.
-        load: returns the source of a slot; None uses ``manifest.load``.
-        known_bad: slots that may fail, even if ``options.bad`` is ``"raise"``.
-        amend: changes the parts of the store beside the pixels before they are written.
-
-    Raises:
-        BadImagesError: see `build`, as for all that follow.
-        StoreExistsError: the target has its name already.
-        SpaceError: the memory or the volume is too small.
-        StoreError: the store cannot be built now.
-        OSError: the target cannot be written.
+    For these, ``load`` returns the source of a slot in place of ``manifest.load``, the slots ``known_bad`` may fail
+    even if ``options.bad`` is ``"raise"``, and ``amend`` changes the publication before it is written.
     """
     key = BuildKey(len(manifest), spec, manifest.digest, tuple(sorted(manifest.targets)), _decoders())
     store = finished(target, key)
@@ -223,12 +210,8 @@ def _exact_sums(slot_sums: npt.NDArray[np.uint64]) -> Iterator[tuple[int, int]]:
 
 def _decoders() -> str:
     """Return the versions of all decoders that are installed."""
-    found = {name: _version(name) for name in ("opencv-python-headless", "opencv-python", "simplejpeg", "pillow")}
-    return ", ".join([f"arraystore {__version__}", *(f"{name} {at}" for name, at in found.items() if at)])
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return ""
+    found = [f"arraystore {__version__}"]
+    for name in ("opencv-python-headless", "opencv-python", "simplejpeg", "pillow"):
+        with suppress(metadata.PackageNotFoundError):
+            found.append(f"{name} {metadata.version(name)}")
+    return ", ".join(found)

@@ -5,7 +5,6 @@ A claim must wait until the volume has written the pixels. A thread of its own w
 
 import threading
 import time
-from types import TracebackType
 from typing import Self
 
 from arraystore._stores.medium import Draft, FilledRun
@@ -24,14 +23,8 @@ class Checkpoints:
     On leaving it, all runs that were added get claimed, even if the build has failed.
 
     The order that makes claims safe: a worker writes the pixels of a run; `add` takes the run; `Draft.claim` makes the
-    pixels durable, and then writes the rows. After an error of `claim`, nothing more is claimed.
-
-    Args:
-        draft: the store under construction.
-
-    Raises:
-        SpaceError: on leaving: the volume is full. Earlier claims stay.
-        OSError: on leaving: the volume failed.
+    pixels durable, and then writes the rows. After an error of `claim`, nothing more is claimed; `add` or the end of
+    the block raises the error, and earlier claims stay.
     """
 
     def __init__(self, draft: Draft) -> None:
@@ -45,12 +38,7 @@ class Checkpoints:
         self._thread = threading.Thread(target=self._work, name="arraystore-checkpoint", daemon=True)
 
     def add(self, run: FilledRun) -> None:
-        """Claim a run soon. Its pixels must be written by now. The call waits if the volume cannot keep up.
-
-        Raises:
-            SpaceError: the volume is full. Earlier claims stay.
-            OSError: the volume failed.
-        """
+        """Claim a run soon. Its pixels must be written by now. The call waits if the volume cannot keep up."""
         if self._draft.file is None:
             self._draft.claim([run])
             return
@@ -68,9 +56,7 @@ class Checkpoints:
             self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         with self._changed:
             self._closing = True
             self._changed.notify_all()

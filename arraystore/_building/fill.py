@@ -1,8 +1,4 @@
-"""Fill one run: read the source of each slot, decode it into the slot, and return the ledger rows.
-
-A run is a contiguous range of slots. A worker process maps the file of the slots itself, so it sends back only the
-ledger rows, which are small.
-"""
+"""Fill one run, a contiguous range of slots: read each source, decode it into its slot, return the ledger rows."""
 
 from __future__ import annotations
 
@@ -11,7 +7,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,29 +35,16 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class StoredSlot:
-    """A source that a finished store holds already: its pixels are copied, unless they are damaged.
+    """A source that a finished store holds already in a slot of ``file``.
 
-    Attributes:
-        file: where the slots of that store lie.
-        slot: the slot that holds the pixels.
-        checksum: xxh3_64 of the slot's bytes.
-        height: the height of the upright image in pixels.
-        width: the width of the upright image in pixels.
-        bytes: the size of the encoded source.
-        mtime: when the source was last changed, in nanoseconds.
-        hash: xxh3_64 of the encoded source.
-        source: the path to decode if the pixels are damaged.
-        reason: why the source could not be stored, or None.
+    The slot's pixels are copied, with the facts on the source: fields of a ledger row and their values. If the pixels
+    are damaged, ``source`` is decoded. The reason says why it could not be stored, if it failed.
     """
 
     file: SlotFile
     slot: int
     checksum: int
-    height: int
-    width: int
-    bytes: int
-    mtime: int
-    hash: int
+    facts: Mapping[str, int]
     source: str
     reason: str | None = None
 
@@ -87,19 +70,12 @@ _METADATA_LIMIT_BYTES = 1 << 28
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One run to fill, with everything that a worker in another process needs.
-
-    Attributes:
-        start: the first slot of the run.
-        sources: one for each slot: a path, encoded bytes, pixels, or a slot of a finished store.
-        spec: how images become slots.
-        file: the file that another process maps to write the slots; None if it must send the pixels back.
-    """
+    """One run to fill, from slot ``start`` on, with everything that a worker in another process needs."""
 
     start: int
     sources: Sequence[Source]
     spec: ImageSpec
-    file: SlotFile | None = None
+    file: SlotFile | None = None  # None if another process must send the pixels back
 
 
 def load_decoders() -> None:
@@ -108,10 +84,7 @@ def load_decoders() -> None:
 
 
 def fill_run(job: Job) -> FilledRun:
-    """Fill a run in another process. The file of the slots is mapped; or written, where its space is not reserved.
-
-    Without a file, the pixels are part of the result.
-    """
+    """Fill a run in another process; without a file, the pixels are part of the result."""
     (filled,) = fill_parts(job, math.inf)
     return filled
 
@@ -122,7 +95,7 @@ def fill_parts(job: Job, every_s: float) -> Iterator[FilledRun]:
     If the parts stop, their receiver then knows which slot was in progress, provided that the images are slow.
     """
     count, file = len(job.sources), job.file
-    mapped = file is not None and file.reserved
+    mapped = file is not None and file.reserved  # see `SlotFile`
     if file is not None and mapped:
         slots = file.map(writable=True, start=job.start, count=count).view(np.ndarray)
     else:
@@ -144,14 +117,9 @@ def fill_parts(job: Job, every_s: float) -> Iterator[FilledRun]:
 
 
 def fill_slots(job: Job, slots: Pixels, stop: threading.Event | None = None) -> FilledRun:
-    """Decode each source of a run into its slot.
+    """Decode each source of a run into its slot. When ``stop`` is set, the remaining slots stay empty (status 0).
 
     The slot of a source that cannot be stored gets zeros, status 2 and a reason, and the next slot is filled.
-
-    Args:
-        job: the run.
-        slots: uint8, (count, *slot_shape); overwritten.
-        stop: when set, the remaining slots of the run stay empty (status 0).
     """
     filled = FilledRun(job.start, np.zeros(len(job.sources), ledger_dtype(job.spec.channels)))
     for i in range(len(job.sources)):
@@ -178,8 +146,8 @@ def _fill_slot(job: Job, i: int, slot: Pixels, row: np.void, reasons: dict[int, 
     reason = None
     try:
         if isinstance(source, StoredSlot) and source.read_into(slot):
-            for name in ("height", "width", "bytes", "mtime", "hash"):
-                row[name] = getattr(source, name)
+            for name, value in source.facts.items():
+                row[name] = value
             reason = source.reason
         else:
             data, row["bytes"], row["mtime"] = read_source(source, job.spec.max_pixels)
@@ -190,8 +158,11 @@ def _fill_slot(job: Job, i: int, slot: Pixels, row: np.void, reasons: dict[int, 
             row["sums"] = sums.channel_sums(slot, job.spec.layout)
     except (DecodeError, OSError, MemoryError) as error:
         slot[...] = 0
-        reason = _reason(error)
+        reason = str(error)
+        if isinstance(error, OSError):
+            reason = f"cannot be read: {error.strerror or error}"
         if isinstance(error, MemoryError):
+            reason = "there is not enough memory to decode it"
             row["bytes"] = row["mtime"] = 0  # as if not read, so a later call with more memory tries again
     except Exception as error:
         error.add_note(f"slot {job.start + i} ← {source if isinstance(source, str) else type(source).__name__}")
@@ -202,24 +173,11 @@ def _fill_slot(job: Job, i: int, slot: Pixels, row: np.void, reasons: dict[int, 
         reasons[job.start + i] = reason
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, MemoryError):
-        return "there is not enough memory to decode it"
-    if isinstance(error, OSError):
-        return f"cannot be read: {error.strerror or error}"
-    return str(error)
-
-
 def read_source(source: Source, max_pixels: int) -> tuple[bytes | Pixels, int, int]:
     """Return the data of a source, its size in bytes, and its time of change in nanoseconds (0 if it is not a file).
 
-    Args:
-        source: the source to read; data in memory is returned as it is.
-        max_pixels: the limit of the spec. A file that is larger than any image of so many pixels is not read.
-
     Raises:
         DecodeError: the file is too large, or not a regular file.
-        OSError: the file cannot be read.
     """
     if isinstance(source, StoredSlot):
         source = source.source

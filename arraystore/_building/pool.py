@@ -18,13 +18,9 @@ _INSTEAD = "shut the executor down and pass {0} in its place, which replaces wor
 
 
 class WorkerPool(Protocol):
-    """Takes jobs, and gives back filled runs, or parts of them, in any order.
+    """Takes jobs, and gives back filled runs, or parts of them, in any order."""
 
-    Attributes:
-        size: how many runs are filled at once.
-    """
-
-    size: int
+    size: int  # how many runs are filled at once
 
     @property
     def pending(self) -> int:
@@ -43,15 +39,7 @@ class WorkerPool(Protocol):
 def worker_pool(
     slots: Pixels, *, workers: int | None, executor: Executor | None, processes: bool, timeout_s: float
 ) -> WorkerPool:
-    """Return the pool that the options of a build ask for.
-
-    Args:
-        slots: uint8, (N, *slot_shape): threads of this process write here.
-        workers: how many runs are filled at once; None means as many as the executor has workers, or processors.
-        executor: the caller's, which is used and not shut down; or None.
-        processes: True asks for worker processes. There is no executor then.
-        timeout_s: how long one image may take in another process.
-    """
+    """Return the pool that the options of a build ask for. Threads of this process write into ``slots``."""
     if processes:
         return WorkerProcesses(workers or usable_cpus(), timeout_s)
     if executor is None or isinstance(executor, ThreadPoolExecutor):

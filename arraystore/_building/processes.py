@@ -38,12 +38,6 @@ _RECEIVE_LIMIT_BYTES = 1 << 20
 _WORKER_CODE = "import sys; sys.path[:] = sys.argv[1:]; from arraystore._building.worker import work; work()"
 
 
-def _interpreter_flags() -> list[str]:
-    """Return the options with which this interpreter runs, such as -W error, as multiprocessing passes them on."""
-    flags: list[str] = vars(subprocess)["_args_from_interpreter_flags"]()
-    return flags
-
-
 @dataclass(slots=True)
 class _Task:
     """The part of a job that is not filled yet, and how often its slot, alone in its job, ended its worker."""
@@ -60,16 +54,18 @@ class _Worker:
         self.tasks: deque[_Task] = deque()
         self.ready = False
         self.heard_s = now_s
-        self._unsent: deque[memoryview] = deque()
+        self.unsent: deque[memoryview] = deque()
         self._received = bytearray()
         # With the folder of the package, because entries of the path may be relative to an earlier working folder.
         path = [*(entry for entry in sys.path if isinstance(entry, str)), str(Path(__file__).parents[2])]
+        # The options with which this interpreter runs, such as -W error, as multiprocessing passes them on.
+        flags: list[str] = vars(subprocess)["_args_from_interpreter_flags"]()
         # Unlike multiprocessing, this does not run __main__ again: scripts need no guard, and start no second build.
         self.socket, theirs = socket.socketpair()
         with theirs:
             try:
                 self.process: subprocess.Popen[bytes] = subprocess.Popen(
-                    [get_executable(), *_interpreter_flags(), "-c", _WORKER_CODE, *path], stdin=theirs.fileno()
+                    [get_executable(), *flags, "-c", _WORKER_CODE, *path], stdin=theirs.fileno()
                 )
             except BaseException:
                 self.socket.close()
@@ -77,28 +73,21 @@ class _Worker:
         self.socket.setblocking(False)
 
     def give(self, task: _Task) -> None:
-        """Send a task; the worker begins it after the tasks that it has."""
-        self._unsent += pack(task.job)
+        self.unsent += pack(task.job)
         self.tasks.append(task)
         self.send()
 
-    @property
-    def unsent(self) -> bool:
-        """Whether some bytes could not be sent yet."""
-        return bool(self._unsent)
-
     def send(self) -> None:
-        """Send as many bytes as the socket takes now."""
         try:
-            while self._unsent:
-                sent = self.socket.send(self._unsent[0])
-                self._unsent[0] = self._unsent[0][sent:]
-                if not self._unsent[0]:
-                    del self._unsent[0]
+            while self.unsent:
+                sent = self.socket.send(self.unsent[0])
+                self.unsent[0] = self.unsent[0][sent:]
+                if not self.unsent[0]:
+                    del self.unsent[0]
         except BlockingIOError:
             return
         except OSError:  # the worker is dead; messages that it sent before can still be received
-            self._unsent.clear()
+            self.unsent.clear()
 
     def receive(self) -> list[Any] | None:
         """Return the messages that are complete now; None if the socket is closed, because the worker has ended."""
@@ -142,10 +131,7 @@ class WorkerProcesses:
     """A `WorkerPool` of processes that fills all jobs, even if processes die or hang.
 
     If a worker dies or is late, its job is handed out again, one slot a job. A slot fails if its worker died twice, or
-    was late twice, while the slot was alone in its job. `close` ends all processes.
-
-    Attributes:
-        size: the most processes that run at once; they are started as there are jobs for them.
+    was late twice, while the slot was alone in its job. Processes are started as there are jobs for them.
     """
 
     def __init__(self, size: int, timeout_s: float) -> None:
@@ -163,16 +149,13 @@ class WorkerProcesses:
 
     @property
     def pending(self) -> int:
-        """How many jobs are not yet collected as a whole."""
         return len(self._waiting) + sum(len(worker.tasks) for worker in self._workers)
 
     def submit(self, job: Job) -> None:
-        """Take a job."""
         self._waiting.append(_Task(job))
         self._hand_out()
 
     def collect(self) -> list[FilledRun]:
-        """Wait until runs, or parts of them, are filled, and return them; an empty list if no job is pending."""
         filled: list[FilledRun] = []
         while not filled and self.pending:
             self._hand_out()
@@ -180,7 +163,6 @@ class WorkerProcesses:
         return filled
 
     def close(self) -> None:
-        """End all processes; the runs that they had in progress are lost."""
         for worker in self._workers:
             worker.process.kill()
         for worker in self._workers:

@@ -24,15 +24,10 @@ _PARENT_CHECK_EVERY_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Raised:
-    """An error that ended a run, as it is sent to the parent.
-
-    Attributes:
-        error: the error, with its notes.
-        trace: the traceback as text, because a traceback itself cannot be pickled.
-    """
+    """An error that ended a run, as it is sent to the parent."""
 
     error: Exception
-    trace: str
+    trace: str  # a traceback itself cannot be pickled
 
     @classmethod
     def of(cls, error: Exception) -> Self:

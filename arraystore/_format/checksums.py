@@ -1,8 +1,7 @@
 """Find the slots whose pixels do not have their checksums, with many threads, at the speed of memory.
 
 A file is read and not mapped: a damaged disk or a truncated file is then an error to report, and does not kill the
-process. Each thread reads a run of slots into a buffer of its own, which it uses for all its runs. The buffer is small,
-so the bytes are still in the processor's cache when they are hashed.
+process. Each thread has a small buffer, so the bytes are still in the processor's cache when they are hashed.
 """
 
 import math
@@ -25,14 +24,6 @@ _LONGEST_RUN_SLOTS = 4096  # each slot of the buffer has a view, which takes mor
 _REPORT_EVERY_S = 0.1
 
 
-def checksum_of_zeros(slot_bytes: int) -> int:
-    """Return the checksum of a failed slot."""
-    digest = xxhash.xxh3_64()
-    for start in range(0, slot_bytes, BLOCK_BYTES):
-        digest.update(bytes(min(BLOCK_BYTES, slot_bytes - start)))
-    return int(digest.intdigest())
-
-
 def wrong_slots(
     slots: SlotFile | npt.NDArray[np.uint8],
     checksums: Checksums,
@@ -43,21 +34,14 @@ def wrong_slots(
 ) -> dict[int, str]:
     """Return the slots whose pixels cannot be read or have another checksum, with the reasons.
 
-    Args:
-        slots: where the slots lie in a file; or uint8, (N, *slot_shape), C order.
-        checksums: uint64, (N,): the checksum that each slot should have.
-        workers: how many threads read and hash.
-        claim: the words before the checksum that a slot should have, in a reason.
-        report: called now and then in the calling thread, with the bytes read since the last call, and the number of
-            slots found so far.
+    ``claim`` is the text in a reason before the checksum that a slot should have. ``report`` is called in the calling
+    thread with the bytes that were read since the last call, and the number of slots found so far.
     """
     with _opened(slots) as file:
         return _Pass(file, checksums, claim).run(workers, report)
 
 
 class _SlotsInFile:
-    """Slots in an open file."""
-
     def __init__(self, slots: SlotFile, descriptor: int) -> None:
         self.count = slots.shape[0]
         self.slot_bytes = math.prod(slots.shape[1:])
@@ -103,8 +87,6 @@ class _SlotsInFile:
 
 
 class _SlotsInMemory:
-    """Slots in an array."""
-
     def __init__(self, images: npt.NDArray[np.uint8]) -> None:
         self.count = len(images)
         self.slot_bytes = images[:1].nbytes
@@ -112,7 +94,6 @@ class _SlotsInMemory:
         self._images = images
 
     def checksums(self, start: int, stop: int) -> Checksums:
-        """Return the checksums of a run."""
         return np.fromiter(map(xxhash.xxh3_64_intdigest, self._images[start:stop]), np.uint64, stop - start)
 
 

@@ -1,8 +1,7 @@
 """The contents of a store, as `arraystore.verify` reads them: nothing is trusted, mapped or written.
 
 The contents are entries: files of a folder, datasets of an HDF5 file, or arrays in memory. An entry has the name that
-``digests`` in store.json has for it. If an entry is damaged, reading it raises a FormatError that names it, and no
-other error. Each medium has its own `Contents`.
+``digests`` in store.json has for it. If an entry is damaged, reading it raises a FormatError that names it.
 """
 
 from __future__ import annotations
@@ -26,19 +25,12 @@ SlotPixels = SlotFile | npt.NDArray[np.uint8]
 
 
 class Contents(Protocol):
-    """What `arraystore.verify` needs of a medium.
+    """The part of a medium that `arraystore.verify` needs."""
 
-    Attributes:
-        status: the name of the entry with each slot's status.
-        checksums: the name of the entry with each slot's checksum.
-        has_digests: whether a new store of this medium records digests.
-        place: where the store is, for messages.
-    """
-
-    status: str
-    checksums: str
-    has_digests: bool
-    place: str
+    status: str  # the name of the entry
+    checksums: str  # the name of the entry
+    has_digests: bool  # in new stores
+    place: str  # of the store, for messages
 
     def where(self, entry: str) -> str:
         """Return where an entry is, for messages."""
@@ -79,15 +71,8 @@ class Contents(Protocol):
     def column_names(self) -> list[str]:
         """Return the names of the columns of samples."""
 
-    def dropped(self) -> bool:
-        """Return whether rows of the manifest were dropped."""
-
     def slots(self, shape: tuple[int, ...] | None) -> tuple[SlotPixels, list[str]]:
-        """Return where the pixels lie, and the faults of the file around them.
-
-        Args:
-            shape: the shape (N, *slot_shape) by store.json; None if store.json cannot be read.
-        """
+        """Return where the pixels lie, and the faults of the file around them; store.json, if whole, says ``shape``."""
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from arraystore._common.digests import digest_of
@@ -41,8 +41,13 @@ class Description:
         return head | rest | {"spec": self.spec.to_dict()} | ({"digests": dict(self.digests)} if self.digests else {})
 
     def to_text(self) -> str:
-        """Return store.json; with digests, its last member is its own digest."""
-        return with_digest(self.to_json()) if self.digests else json.dumps(self.to_json(), indent=2) + "\n"
+        """Return store.json. With digests, its last member is its own digest, taken with zeros for its digits."""
+        own = {"digest": _BLANK} if self.digests else {}
+        text = json.dumps(self.to_json() | own, indent=2) + "\n"
+        if not self.digests:
+            return text
+        before, _, after = text.rpartition(_BLANK)
+        return before + text_digest(text.encode(), _BLANK) + after
 
     @classmethod
     def from_json(cls, members: Mapping[str, Any], source: str) -> Description:
@@ -61,32 +66,19 @@ class Description:
                 kind=Kind.UNSUPPORTED,
                 advice="upgrade with pip install -U arraystore",
             )
-        for name, fits in _MEMBERS.items():
-            if name not in members or not fits(members[name]):
-                what = f"{name} is {members[name]!r:.200}" if name in members else f"it has no {name}"
-                raise _damaged(source, what)
-        for name, fits in _OPTIONAL.items():
+        for name, fits in (_MEMBERS | _OPTIONAL).items():
             if name in members and not fits(members[name]):
                 raise _damaged(source, f"{name} is {members[name]!r:.200}")
+            if name in _MEMBERS and name not in members:
+                raise _damaged(source, f"it has no {name}")
         try:
             spec = ImageSpec.from_dict(members["spec"])
         except (SpecError, TypeError) as error:
             raise _damaged(source, str(error)) from error
-        description = cls(
-            count=members["count"],
-            shape=tuple(members["shape"]),
-            spec=spec,
-            targets=members["targets"],
-            classes={key: tuple(names) for key, names in members["classes"].items()},
-            mean=tuple(members["mean"]),
-            std=tuple(members["std"]),
-            manifest_digest=members["manifest_digest"],
-            root=members["root"],
-            failed=members["failed"],
-            writer=members["writer"],
-            origin=members.get("origin"),
-            digests=members.get("digests", {}),
-        )
+        known: dict[str, Any] = {each.name: members[each.name] for each in fields(cls) if each.name in members}
+        known |= {name: tuple(members[name]) for name in ("shape", "mean", "std")}
+        known["classes"] = {key: tuple(names) for key, names in members["classes"].items()}
+        description = cls(**known | {"spec": spec})
         if description.shape != spec.slot_shape:
             raise _damaged(source, f"shape {description.shape} is not that of the spec's slots, {spec.slot_shape}")
         return description
@@ -140,13 +132,6 @@ _OPTIONAL: dict[str, Callable[[Any], bool]] = {
     "digest": _is_digest,
     "origin": lambda value: value is None or isinstance(value, str),
 }
-
-
-def with_digest(members: Mapping[str, Any]) -> str:
-    """Return JSON whose last member is ``digest``: the digest of the text itself, taken with zeros for its digits."""
-    text = json.dumps({**members, "digest": _BLANK}, indent=2) + "\n"
-    before, blank, after = text.rpartition(_BLANK)
-    return before + text_digest(text.encode(), blank) + after
 
 
 def text_digest(text: bytes, digest: str) -> str:

@@ -23,13 +23,8 @@ def write_at(descriptor: int, data: memoryview, offset: int) -> None:
 def reserve_file(path: Path, size: int, *, header: bytes | bytearray = b"") -> bool:
     """Make a file ``size`` bytes long with all blocks reserved, so that no later write finds the volume full.
 
-    An existing file keeps its bytes, except for the ``header`` at its start and what lies beyond ``size``.
-
-    Returns:
-        Whether the blocks are really reserved. Volumes that compress or copy on write may not do it.
-
-    Raises:
-        OSError: the volume is too small, or failed.
+    An existing file keeps its bytes, except for the ``header`` at its start and the bytes beyond ``size``. The result
+    says whether the blocks are really reserved: volumes that compress or copy on write may not do it.
     """
     with path.open("r+b" if path.exists() else "w+b") as file:
         write_at(file.fileno(), memoryview(header), 0)

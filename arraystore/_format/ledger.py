@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from arraystore._format.files import write_at
+from arraystore._format.files import reserve_file, write_at
 from arraystore._format.slot_file import PAGE_BYTES, npy_header
 from arraystore._format.specification import EMPTY
 
@@ -22,11 +22,7 @@ _BLOCK_ROWS = 1 << 16
 class Ledger:
     """``ledger.npy``, new or as an earlier call left it. Rows that are missing at its end are added and claim nothing.
 
-    Attributes:
-        rows: (N,), of `ledger_dtype`; a read-only mapping, which shows what `claim` writes.
-
-    Raises:
-        OSError: the file cannot be made, or the volume is full.
+    Its ``rows`` are a read-only mapping, (N,), of `ledger_dtype`, which shows the rows that `claim` writes.
     """
 
     def __init__(self, path: Path, count: int, channels: int) -> None:
@@ -34,13 +30,9 @@ class Ledger:
         header = npy_header((count,), dtype)
         self._start = len(header)
         self._row_bytes = dtype.itemsize
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        size = self._start + count * self._row_bytes
+        reserve_file(path, self._start + count * self._row_bytes, header=header)
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
-            write_at(self._descriptor, memoryview(header), 0)
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(self._descriptor, 0, size)
-            os.ftruncate(self._descriptor, size)
             os.fsync(self._descriptor)
             self.rows: npt.NDArray[np.void] = np.memmap(path, dtype, "r", self._start, (count,)).view(np.ndarray)
         except BaseException:
@@ -48,7 +40,7 @@ class Ledger:
             raise
 
     def claim(self, start: int, rows: npt.NDArray[np.void]) -> None:
-        """Write rows from slot ``start`` on, with their checks. The pixels must be durable; then call `sync`."""
+        """Write rows from slot ``start`` on, with their checks. The pixels must be durable already."""
         data = with_checks(rows, start).view(np.uint8).data
         write_at(self._descriptor, data, self._start + start * self._row_bytes)
 
@@ -60,14 +52,11 @@ class Ledger:
             self.sync()
 
     def sync(self) -> None:
-        """Make all written rows durable."""
         os.fdatasync(self._descriptor)
 
     def close(self) -> None:
         """Close the file; ``rows`` stays mapped as long as it is referenced."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        os.close(self._descriptor)
 
 
 def read_ledger(path: Path, count: int, channels: int) -> npt.NDArray[np.void]:
@@ -101,10 +90,9 @@ def _checks(rows: npt.NDArray[np.void], slots: range | list[int]) -> npt.NDArray
     """Return the check of each row. It is never 0, which is the check of a row that was not written."""
     size = rows.dtype.itemsize
     data = memoryview(rows.tobytes())
+    starts = range(0, len(data), size)
     digest = xxhash.xxh3_64_intdigest
-    starts = range(_CHECK_BYTES, len(data), size)
-    rest = size - _CHECK_BYTES
-    checks = [digest(data[at : at + rest], slot) or 1 for at, slot in zip(starts, slots, strict=True)]
+    checks = [digest(data[at + _CHECK_BYTES : at + size], slot) or 1 for at, slot in zip(starts, slots, strict=True)]
     return np.array(checks, np.uint64)
 
 

@@ -16,16 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """Everything that a finished store holds, except its pixels.
-
-    Attributes:
-        description: the members of store.json.
-        status: uint8, (N,).
-        checksums: uint64, (N,).
-        targets: name → array, axis 0 = N.
-        samples: the samples table.
-        dropped: the table of the dropped sources and the reasons; None if no row was dropped.
-    """
+    """Everything that a finished store holds, except its pixels; ``dropped`` is None if no row was dropped."""
 
     description: Description
     status: npt.NDArray[np.uint8]

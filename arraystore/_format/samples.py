@@ -29,14 +29,7 @@ def samples_table(
     reasons: Mapping[int, str],
     kept: npt.NDArray[np.int64] | None,
 ) -> pa.Table:
-    """Return the samples of a finished build as a pyarrow table.
-
-    Args:
-        manifest: the manifest of the build.
-        ledger: one row for each row of the manifest.
-        reasons: row of the manifest → why its source could not be stored.
-        kept: slot → row of the manifest, where rows were dropped; None if slot i is row i.
-    """
+    """Return the samples of a finished build. ``kept`` has each slot's row of the manifest if rows were dropped."""
     rows = range(len(manifest)) if kept is None else kept.tolist()
     chosen = ledger if kept is None else ledger[kept]
     columns: dict[str, pa.Array] = {"source": _texts([manifest.name(row) for row in rows])}
@@ -82,7 +75,7 @@ def manifest_of(
 def dropped_table(
     manifest: Manifest, ledger: npt.NDArray[np.void], reasons: Mapping[int, str], rows: Sequence[int]
 ) -> pa.Table:
-    """Return the rows of the manifest that were dropped, with sources and reasons, as a pyarrow table."""
+    """Return the rows of the manifest that were dropped, with sources and reasons."""
     return pa.table(
         {
             "row": _numbers(np.asarray(rows, np.int64)),
@@ -99,9 +92,8 @@ def join_dropped(one: pa.Table | None, other: pa.Table | None) -> pa.Table | Non
     tables = [table for table in (one, other) if table is not None]
     if not tables:
         return None
-    if (
-        len({table.schema.field("source").type for table in tables}) > 1
-    ):  # only one of them has names that are not valid UTF-8
+    types = {table.schema.field("source").type for table in tables}
+    if len(types) > 1:  # only one of them has names that are not valid UTF-8
         at = tables[0].schema.get_field_index("source")
         tables = [table.set_column(at, "source", table["source"].cast(pa.binary())) for table in tables]
     return pa.concat_tables(tables)
@@ -132,19 +124,6 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         # short processes, 1 in 20 died of the thread that reads ahead (pre_buffer).
         with path.open("rb") as file, pq.ParquetFile(file, pre_buffer=False) as table:
             return table.read(None if columns is None else list(columns), use_threads=False)
-    except (OSError, pa.ArrowException) as error:
-        raise FormatError(f"{path} cannot be read: {error}", source=str(path)) from error
-
-
-def parquet_columns(path: Path) -> list[str]:
-    """Return the names of a table's columns.
-
-    Raises:
-        FormatError: it is missing or damaged.
-    """
-    try:
-        with path.open("rb") as file:
-            return list(pq.read_schema(file).names)
     except (OSError, pa.ArrowException) as error:
         raise FormatError(f"{path} cannot be read: {error}", source=str(path)) from error
 

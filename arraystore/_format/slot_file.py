@@ -23,12 +23,8 @@ _UINT8 = np.dtype(np.uint8)
 class SlotFile:
     """Where slots lie in a file. A worker in another process gets it to map the slots there.
 
-    Attributes:
-        path: the file.
-        offset: the offset of slot 0 in bytes.
-        shape: (N, *slot_shape).
-        reserved: whether the volume has reserved every byte. If not, and the volume is full, a write to a mapping ends
-            the process (SIGBUS). Slots are then written by `write`, which raises an error.
+    If the volume has not reserved every byte and is full, a write to a mapping ends the process (SIGBUS). Slots are
+    then written by `write`, which raises an error.
     """
 
     path: str
@@ -38,7 +34,6 @@ class SlotFile:
 
     @property
     def slot_bytes(self) -> int:
-        """Bytes of one slot."""
         return math.prod(self.shape[1:])
 
     def write(self, start: int, pixels: npt.NDArray[np.uint8]) -> None:
@@ -54,24 +49,10 @@ class SlotFile:
         return self.offset + slot * self.slot_bytes
 
     def map(self, *, writable: bool = False, start: int = 0, count: int | None = None) -> npt.NDArray[np.uint8]:
-        """Map ``count`` slots from ``start``, or all; uint8, (count, *slot_shape); the mapping ends with the array.
-
-        Raises:
-            FormatError: the file is too short for them.
-        """
-        count = self.shape[0] - start if count is None else count
-        begin, end = self.byte_of(start), self.byte_of(start + count)
-        size = Path(self.path).stat().st_size
-        if end > size:
-            raise FormatError(
-                f"{self.path} is {size:,} bytes long, but slots up to {start + count:,} "
-                f"need {end:,}: the file was cut short",
-                source=self.path,
-                advice="build the store again",
-            )
-        if count == 0:
-            return np.empty((0, *self.shape[1:]), np.uint8)
-        return np.memmap(self.path, np.uint8, "r+" if writable else "r", offset=begin, shape=(count, *self.shape[1:]))
+        """Map ``count`` slots from ``start``, or all; uint8, (count, *slot_shape); the mapping ends with the array."""
+        shape = (self.shape[0] - start if count is None else count, *self.shape[1:])
+        advice = "build the store again"
+        return map_array(Path(self.path), _UINT8, self.byte_of(start), shape, writable=writable, advice=advice)
 
 
 def npy_header(shape: Sequence[int], dtype: np.dtype[Any] = _UINT8, *, size: int = PIXELS_OFFSET) -> bytes:
@@ -111,24 +92,31 @@ def npy_slots(path: Path) -> SlotFile:
     return SlotFile(str(path), offset, shape)
 
 
-def map_array(path: Path, dtype: np.dtype[Any], offset: int, shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    """Map an array that lies in a file in C order; read-only.
+def map_array(
+    path: Path,
+    dtype: np.dtype[Any],
+    offset: int,
+    shape: tuple[int, ...],
+    *,
+    writable: bool = False,
+    advice: str = "copy or write it again",
+) -> npt.NDArray[Any]:
+    """Map an array that lies in a file in C order.
 
     Raises:
         FormatError: the file is too short for the array, or no array can have that shape.
-        OSError: the file cannot be read.
     """
     size, needed = path.stat().st_size, offset + math.prod(shape) * dtype.itemsize
     if needed > size:
         raise FormatError(
             f"{path} is {size:,} bytes long, but {dtype} of shape {shape} needs {needed:,}: the file was cut short",
             source=str(path),
-            advice="copy or write it again",
+            advice=advice,
         )
     try:
         if needed == offset:
             return np.empty(shape, dtype)
-        return np.memmap(path, dtype, "r", offset=offset, shape=shape)
+        return np.memmap(path, dtype, "r+" if writable else "r", offset=offset, shape=shape)
     except (ValueError, OverflowError) as error:
         raise FormatError(f"{path} cannot be mapped as {dtype} of shape {shape}: {error}", source=str(path)) from error
 

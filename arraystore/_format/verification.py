@@ -12,18 +12,18 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import xxhash
 
 from arraystore._common.checks import whole_number
 from arraystore._common.digests import digest_of
 from arraystore._common.limits import usable_cpus
 from arraystore._common.progress import Progress, reporting
 from arraystore._common.public import public
-from arraystore._format.checksums import checksum_of_zeros, wrong_slots
+from arraystore._format.checksums import Checksums, wrong_slots
 from arraystore._format.contents import COLUMNS, Contents, SlotPixels
 from arraystore._format.description import Description, text_digest
 from arraystore._format.samples import manifest_of
@@ -34,7 +34,6 @@ _LEAST_WORKERS = 4  # also on fewer processors, because threads that wait for a 
 _ADVICE = "restore it from a copy, or build the store again"
 _MANIFEST_LIMIT_BYTES = 256 << 20  # the manifest is hashed as a whole in memory; a larger one is not checked
 Status = npt.NDArray[np.uint8] | None
-Checksums = npt.NDArray[np.uint64]
 
 
 @public
@@ -69,13 +68,7 @@ class Verification:
 def verify_contents(
     contents: Callable[[], Contents], *, workers: int | None, progress: bool | Callable[[Progress], None]
 ) -> Verification:
-    """Read every byte of a store and check it; see `arraystore.verify`.
-
-    Args:
-        contents: opens the store's contents; a FormatError that it raises becomes a fault.
-        workers: see `arraystore.verify`.
-        progress: see `arraystore.verify`.
-    """
+    """See `arraystore.verify`. ``contents`` opens the store; a FormatError that it raises becomes a fault."""
     if workers is not None:
         whole_number("workers", workers, 1)
     with reporting(progress) as report:
@@ -85,23 +78,20 @@ def verify_contents(
         return check.verification()
 
 
+@dataclass(frozen=True, slots=True)
 class _Finding:
     """A block whose FormatError becomes a fault of a part."""
 
-    def __init__(self, check: _Check, part: str) -> None:
-        self._check = check
-        self._part = part
+    check: _Check
+    part: str
 
     def __enter__(self) -> None:
         pass
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
         if isinstance(error, FormatError):
-            self._check.fault(Fault(error.message, error.advice or _ADVICE, error.options, error.kind), self._part)
-            return True
-        return False
+            self.check.fault(Fault(error.message, error.advice or _ADVICE, error.options, error.kind), self.part)
+        return isinstance(error, FormatError)
 
 
 class _Check:
@@ -120,7 +110,6 @@ class _Check:
         self._contents: Contents  # set by `run`
 
     def finding(self, part: str = "") -> _Finding:
-        """Return a context that turns a FormatError into a fault of a part."""
         return _Finding(self, part)
 
     def verification(self) -> Verification:
@@ -135,7 +124,6 @@ class _Check:
         )
 
     def run(self, contents: Contents, workers: int) -> None:
-        """Check a store."""
         self._contents = contents
         description: Description | None = None
         slots: SlotPixels | None = None
@@ -180,7 +168,7 @@ class _Check:
         """Return the contents of store.json.
 
         Raises:
-            FormatError: it cannot be read, is not valid, or has changed.
+            FormatError: it cannot be read, or has changed.
         """
         place, text = self._contents.where("store.json"), self._contents.text()
         self._bytes += len(text)
@@ -316,7 +304,7 @@ class _Check:
     def _check_manifest(self, description: Description) -> None:
         """Check the digest of the manifest, if the store holds all that it was built from."""
         contents = self._contents
-        if self._faults or contents.dropped():
+        if self._faults or contents.table("dropped", []) is not None:
             return
         if sum(map(contents.size, contents.needed(description.targets))) > _MANIFEST_LIMIT_BYTES:
             return
@@ -331,7 +319,6 @@ class _Check:
                 )
 
     def _check_slots(self, slots: SlotPixels, status: Status, checksums: Checksums, workers: int) -> None:
-        """Check the pixels of every slot."""
         claim = "they were stored with"
         if self._contents.checksums in self._faulty:
             claim = f"{self._contents.where(self._contents.checksums)}, which is damaged itself, says"
@@ -346,7 +333,7 @@ class _Check:
             raise FormatError(f"{self._contents.place}: the pixels cannot be read: {error}") from error
         if status is not None:
             failed = np.flatnonzero(status == FAILED)
-            zeros = checksum_of_zeros(math.prod(slots.shape[1:])) if len(failed) else 0
+            zeros = xxhash.xxh3_64_intdigest(np.zeros(slots.shape[1:], np.uint8).data) if len(failed) else 0
             for slot in failed[checksums[failed] != zeros].tolist():
                 wrong.setdefault(slot, "it failed, so its pixels should be zeros")
         self._slots = len(checksums)

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from arraystore._stores.slot_array import file_identity
 from arraystore.errors import Kind, StoreError
 
 # On a file system without locks, a build on another machine counts as dead after this time without a sign of life. It
@@ -24,14 +25,6 @@ class Lock:
     The kernel keeps the lock (flock, which NFS passes on to its server). On a network file system without locks, the
     file itself serves as the lock: it names the process and the machine that hold it, and its time of change shows that
     the process lives.
-
-    Args:
-        path: the lock file; its folder must exist.
-        target: the target of the build, for the message.
-
-    Raises:
-        StoreError: another process holds the lock.
-        OSError: the file cannot be made.
     """
 
     def __init__(self, path: Path, target: Path) -> None:
@@ -102,19 +95,13 @@ class Lock:
         )
 
     def _is_at_its_path(self) -> bool:
-        try:
-            there = self._path.stat()
-        except FileNotFoundError:
-            return False
         held = os.fstat(self._descriptor)
-        return (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino)
+        return (held.st_dev, held.st_ino) == file_identity(self._path)
 
 
 def _lives(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # it belongs to somebody else
-        return True
+    except OSError as error:
+        return error.errno != errno.ESRCH  # the process may belong to somebody else
     return True

@@ -15,19 +15,7 @@ from arraystore._stores.partial import PartialFolder
 
 
 class DiskDraft(ABC):
-    """A `Draft` whose slots lie in a file of ``TARGET.partial/``. A medium adds how that file and all others are made.
-
-    Attributes:
-        medium: the medium that the store will lie on.
-        file: where the slots lie.
-        slots: uint8, (N, *slot_shape), a writable mapping of them.
-
-    Raises:
-        StoreExistsError: the target has its name already.
-        StoreError: another build into this target is running, or an unfinished one was of something else.
-        SpaceError: the volume is too small.
-        OSError: the target cannot be written.
-    """
+    """A `Draft` whose slots lie in a file of ``TARGET.partial/``. A medium adds how its files are made."""
 
     def __init__(
         self, medium: Medium, target: Path, key: BuildKey, *, overwrite: bool = False, fresh: bool = False
@@ -37,7 +25,7 @@ class DiskDraft(ABC):
         self._folder = PartialFolder(target, key, medium, overwrite=overwrite, fresh=fresh)
         try:
             with self._folder.writing():
-                self._set_count(key.count)
+                self.shrink(key.count)
             self.settled = self._folder.start()
         except BaseException:
             self._folder.abandon()
@@ -71,19 +59,16 @@ class DiskDraft(ABC):
     def withdraw(self, slots: npt.NDArray[np.int64]) -> None:
         self._folder.withdraw(slots)
 
-    def shrink(self, count: int) -> None:
-        self._set_count(count)
-
     def publish(self, publication: Publication) -> Opened:
         with self._folder.writing():
             fsync_path(Path(self.file.path))  # dropping rows moves pixels, which nothing has synced yet
             self._write_rest(self._folder.path, publication)
             self._folder.publish()
-            return self.medium.open(self._folder.target)
+            return self.medium.open(self.medium, self._folder.target)
 
     def close(self) -> None:
         self._folder.release()
 
-    def _set_count(self, count: int) -> None:
+    def shrink(self, count: int) -> None:
         self.file = self._make_file(self._folder.path / self.medium.pixels, (count, *self._slot_shape))
         self.slots = self.file.map(writable=True).view(np.ndarray)

@@ -74,7 +74,7 @@ class _Draft(DiskDraft):
             write_at(pixels.fileno(), memoryview(ends.head), 0)
 
 
-def _open(path: Path) -> Opened:
+def _open(medium: Medium, path: Path) -> Opened:
     with h5_file(path) as file:
         if JSON_ENTRY not in file or "images" not in file:
             raise FormatError(
@@ -104,7 +104,7 @@ def _open(path: Path) -> Opened:
                 source=str(path),
             )
     array = SlotArray(slots.map(), status, checksums, targets)
-    return Opened(HDF5.name, path, array, description, load_table=partial(read_hdf5_table, path))
+    return Opened(medium.name, path, array, description, load_table=partial(read_hdf5_table, path))
 
 
 class _Ends(io.RawIOBase):
@@ -112,12 +112,7 @@ class _Ends(io.RawIOBase):
 
     The HDF5 library writes to this object, and system calls then copy its bytes into the file. If a write of the
     library itself failed, as on a full volume, it could neither close the file nor open it again, and would end the
-    process.
-
-    Attributes:
-        head: the bytes before the pixels.
-        end: the offset of the first byte after the pixels.
-        tail: the bytes from there on.
+    process. ``head`` has the bytes before the pixels, and ``tail`` those from offset ``end`` on, after the pixels.
     """
 
     def __init__(self, head: bytes, end: int) -> None:
@@ -253,10 +248,6 @@ class _Contents:
     def column_names(self) -> list[str]:
         with self._file() as file:
             return list(file["samples"])
-
-    def dropped(self) -> bool:
-        with self._file() as file:
-            return "dropped" in file
 
     def slots(self, shape: tuple[int, ...] | None) -> tuple[SlotPixels, list[str]]:
         place = self.where("images")

@@ -75,11 +75,7 @@ def unmappable(dataset: h5py.Dataset) -> str | None:
 
 @contextmanager
 def h5_file(path: Path) -> Iterator[h5py.File]:
-    """Open an HDF5 file to read.
-
-    Raises:
-        FormatError: this is no HDF5 file that can be read.
-    """
+    """Open an HDF5 file to read; if it is none, the error is a FormatError."""
     try:
         file = h5py.File(path, "r", locking="best-effort")  # network file systems often cannot lock
     except OSError as error:
@@ -92,7 +88,7 @@ def hdf5_slots(path: Path) -> SlotFile:
     """Return where the slots of a store file lie.
 
     Raises:
-        FormatError: the slots are not contiguous uint8, or this is no HDF5 file that can be read.
+        FormatError: the slots are not contiguous uint8.
     """
     with h5_file(path) as file:
         dataset = file["images"]
@@ -143,12 +139,9 @@ def read_hdf5_table(path: Path, name: str, columns: Sequence[str] | None = None)
             return None
         for column in file[name] if columns is None else columns:
             dataset = file[name][column]
-            if column == "mtime":
-                values = dataset[...]
-                read[column] = pa.array(values, pa.timestamp("us", "UTC"), mask=values == 0)
-            elif column == "hash":
-                values = dataset[...]
-                read[column] = pa.array(values, mask=values == 0)
+            if column in ("mtime", "hash"):
+                values, kind = dataset[...], pa.timestamp("us", "UTC") if column == "mtime" else None
+                read[column] = pa.array(values, kind, mask=values == 0)
             elif dataset.dtype == object:
                 read[column] = _texts(dataset, nullable=column == "reason")
             else:
@@ -182,7 +175,8 @@ def check_heaps(path: Path, slots: SlotFile) -> None:
         for begin, end in ((0, slots.offset), (pixels_end, size)):
             at = begin
             while (at := _find(file.fileno(), at, end)) >= 0:
-                heap = os.pread(file.fileno(), _heap_bytes(file.fileno(), at, end), at)
+                length = int.from_bytes(os.pread(file.fileno(), 16, at)[8:], "little")
+                heap = os.pread(file.fileno(), min(length, end - at), at)
                 if not _is_whole(heap):
                     raise FormatError(f"{path}: the strings at byte {at:,} are damaged", source=str(path))
                 at += len(heap)
@@ -196,11 +190,6 @@ def _find(descriptor: int, begin: int, end: int) -> int:
         if found >= 0:
             return at + found
     return -1
-
-
-def _heap_bytes(descriptor: int, at: int, end: int) -> int:
-    head = os.pread(descriptor, 16, at)
-    return min(int.from_bytes(head[8:16], "little"), end - at)
 
 
 def _is_whole(heap: bytes) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -32,35 +32,20 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Medium:
-    """One medium on disk: its names and sizes, and the four functions that everything else is done with.
-
-    Attributes:
-        name: the medium's name, as ``Store.medium`` has it.
-        label: the name of a store on this medium in tables.
-        pixels: the name of the file that holds the slots: in ``TARGET.partial/``, and in a store that is a folder.
-        is_folder: whether a store is a folder. Otherwise a store is the file of its slots.
-        suffixes: a target with one of these suffixes, in lower case, asks for this medium.
-        names: the other files that the medium writes into ``TARGET.partial/``; a `.npy` file of each target is known.
-        head_bytes: how many bytes precede the slots in their file.
-        text_bytes: how many bytes a text takes in a table, besides its letters.
-        open: opens a published store. It raises FormatError where the path holds no store, or a damaged one.
-        contents: returns the entries of a published store, for `arraystore.verify`.
-        slot_file: returns where the slots lie in their file. It raises FormatError where they cannot be mapped.
-        draft: begins a build, or takes up an unfinished one: ``draft(medium, target, key, overwrite=, fresh=)``.
-    """
+    """One medium on disk: its names and sizes, and the four functions that everything else is done with."""
 
     name: str
-    label: str
-    pixels: str
-    is_folder: bool
-    suffixes: frozenset[str] = frozenset()
-    names: tuple[str, ...] = ()
-    head_bytes: int = 0
-    text_bytes: int = 0
-    open: Callable[[Path], Opened]
+    label: str  # in tables
+    pixels: str  # the name of the file of the slots, in ``TARGET.partial/`` and in a store that is a folder
+    is_folder: bool  # otherwise a store is the file of its slots
+    suffixes: frozenset[str] = frozenset()  # of the targets that ask for this medium, in lower case
+    names: tuple[str, ...] = ()  # of the other files in ``TARGET.partial/``, except the `.npy` file of each target
+    head_bytes: int = 0  # before the slots in their file
+    text_bytes: int = 0  # of a text in a table, besides its letters
+    open: Callable[[Medium, Path], Opened]  # raises FormatError if there is no store, or if it is damaged
     contents: Callable[[Path], Contents]
-    slot_file: Callable[[Path], SlotFile]
-    draft: Callable[..., Draft]
+    slot_file: Callable[[Path], SlotFile]  # raises FormatError if the slots cannot be mapped
+    draft: Callable[..., Draft]  # of (medium, target, key, overwrite=, fresh=): begins a build, or takes one up
 
     def pixel_file(self, path: Path) -> Path:
         """Return the file that holds the slots of the published store at a path."""
@@ -71,14 +56,8 @@ class Medium:
 class Opened:
     """A store as its medium opened it: plain data. `Store` is the face that users get.
 
-    It pickles: mapped arrays are mapped again in the other process.
-
-    Attributes:
-        medium: the medium's name; ``"ram"`` for a store in memory.
-        path: the folder or file; None for RAM.
-        array: the slots with their status, checksums and targets.
-        description: the members of store.json.
-        load_table: reads the table ``"samples"`` or ``"dropped"``; None where the store has no table of that name.
+    It pickles: mapped arrays are mapped again in the other process. In memory it has the medium ``"ram"`` and no path.
+    ``load_table`` reads the table ``"samples"`` or ``"dropped"``; it returns None if the store has no such table.
     """
 
     medium: str
@@ -90,15 +69,9 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class BuildKey:
-    """What a build makes. Two calls with equal keys continue each other's work.
+    """The store that a build makes. Two calls with equal keys continue each other's work.
 
-    Attributes:
-        count: the number of slots.
-        spec: how images become slots.
-        manifest_digest: the digest of the manifest.
-        targets: the names of the targets, which become files.
-        decoders: the versions of the decoders. They are not compared, but images that failed with other versions are
-            tried again.
+    The versions of the decoders are not compared, but images that failed with other versions are tried again.
     """
 
     count: int
@@ -109,13 +82,7 @@ class BuildKey:
 
     def to_json(self) -> dict[str, Any]:
         """Return the members of plan.json."""
-        return {
-            "count": self.count,
-            "spec": self.spec.to_dict(),
-            "manifest_digest": self.manifest_digest,
-            "targets": list(self.targets),
-            "decoders": self.decoders,
-        }
+        return asdict(self) | {"spec": self.spec.to_dict(), "targets": list(self.targets)}
 
     def differences(self, other: Mapping[str, Any]) -> list[str]:
         """Return how the members of another plan.json differ from this key, a phrase for each."""
@@ -130,19 +97,12 @@ def needed_bytes(count: int, spec: ImageSpec) -> int:
 
 
 class Draft(Protocol):
-    """A store under construction: preallocated slots, and the ledger that says which of them are filled.
+    """A store under construction: preallocated slots, and the ledger that says which of them are filled."""
 
-    Attributes:
-        slots: uint8, (N, *slot_shape), writable. Threads of this process fill them if `file` is None or reserved.
-        settled: bool, (N,): the slots that an earlier call has claimed.
-        reasons: slot → why its source could not be stored.
-        same_decoders: whether the earlier call had the same versions of the decoders.
-    """
-
-    slots: Pixels
-    settled: npt.NDArray[np.bool_]
-    reasons: dict[int, str]
-    same_decoders: bool
+    slots: Pixels  # writable; threads of this process fill them if `file` is None or reserved
+    settled: npt.NDArray[np.bool_]  # the slots that an earlier call has claimed
+    reasons: dict[int, str]  # slot → why its source could not be stored
+    same_decoders: bool  # as those of the earlier call
 
     @property
     def ledger(self) -> npt.NDArray[np.void]:
@@ -176,13 +136,9 @@ class Draft(Protocol):
 
 @dataclass(slots=True)
 class FilledRun:
-    """The result of filling a run, or a part of one.
+    """The result of filling a run, or a part of one: a ledger row for each slot from ``start`` on.
 
-    Attributes:
-        start: the first slot.
-        rows: one ledger row a slot (`arraystore._format.ledger.ledger_dtype`).
-        reasons: slot → why its source could not be stored.
-        pixels: the slots, where the worker could not write them in place.
+    It has the pixels only if the worker could not write them in place.
     """
 
     start: int

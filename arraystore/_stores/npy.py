@@ -13,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._common.digests import digest_of, file_blocks
+from arraystore._common.lazy import lazy
 from arraystore._format.contents import JSON_ENTRY, SlotPixels, reading
 from arraystore._format.description import Description
 from arraystore._format.files import JSON_LIMIT_BYTES, read_json, reserve_file, write_text
 from arraystore._format.publication import Publication
-from arraystore._format.samples import parquet_columns, read_parquet, write_parquet
+from arraystore._format.samples import read_parquet, write_parquet
 from arraystore._format.slot_file import (
     PIXELS_OFFSET,
     SlotFile,
@@ -34,6 +35,9 @@ from arraystore.errors import FormatError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
+else:
+    pq = lazy("pyarrow.parquet")
 
 
 class _Draft(DiskDraft):
@@ -50,10 +54,7 @@ class _Draft(DiskDraft):
 def write_folder(folder: Path, publication: Publication, *others: str) -> None:
     """Write the files of a store folder beside the one of its pixels, store.json last, each with fsync.
 
-    Args:
-        folder: the partial folder.
-        publication: the contents of the files.
-        others: names of further files in the folder that store.json shall have digests of.
+    ``others`` are the names of further files in the folder that store.json shall have digests of.
     """
     arrays: dict[str, npt.NDArray[Any]] = {"status": publication.status, "checksums": publication.checksums}
     arrays.update(publication.targets)
@@ -68,12 +69,8 @@ def write_folder(folder: Path, publication: Publication, *others: str) -> None:
     write_text(folder / JSON_ENTRY, replace(publication.description, digests=digests).to_text())
 
 
-def open_folder(path: Path, medium: Medium) -> Opened:
-    """Open a store folder of a medium that keeps everything but the pixels as the .npy medium does.
-
-    Raises:
-        FormatError: it is no store, or damaged, cut short, or newer than this arraystore.
-    """
+def open_folder(medium: Medium, path: Path) -> Opened:
+    """Open a store folder of a medium that keeps everything but the pixels as the .npy medium does."""
     if not (path / JSON_ENTRY).is_file():
         raise FormatError(f"{path} is not a store: it has no {JSON_ENTRY}", source=str(path))
     description = Description.from_json(read_json(path / JSON_ENTRY), str(path / JSON_ENTRY))
@@ -99,13 +96,9 @@ def _read_table(path: Path, name: str) -> pa.Table | None:
 
 
 class FolderContents:
-    """The files of a store folder; the base for other media that are folders.
+    """The files of a store folder; the base for other media that are folders."""
 
-    Attributes:
-        pixels: the name of the file of the slots, which has no digest.
-    """
-
-    pixels = "images.npy"
+    pixels = "images.npy"  # has no digest
     status, checksums = "status.npy", "checksums.npy"
     has_digests = True
 
@@ -178,11 +171,8 @@ class FolderContents:
 
     def column_names(self) -> list[str]:
         path = self._path / "samples.parquet"
-        with reading(str(path)):
-            return parquet_columns(path)
-
-    def dropped(self) -> bool:
-        return (self._path / "dropped.parquet").is_file()
+        with reading(str(path)), path.open("rb") as file:
+            return list(pq.read_schema(file).names)
 
     def slots(self, shape: tuple[int, ...] | None) -> tuple[SlotPixels, list[str]]:
         path = self._path / self.pixels
@@ -201,10 +191,6 @@ class FolderContents:
         return slots, faults
 
 
-def _open(path: Path) -> Opened:
-    return open_folder(path, NPY)
-
-
 NPY = Medium(
     name="npy",
     label=".npy folder",
@@ -213,7 +199,7 @@ NPY = Medium(
     names=("store.json", "status.npy", "checksums.npy", "samples.parquet", "dropped.parquet"),
     head_bytes=PIXELS_OFFSET,
     text_bytes=4,
-    open=_open,
+    open=open_folder,
     contents=FolderContents,
     slot_file=npy_slots,
     draft=_Draft,

@@ -31,14 +31,7 @@ _OPEN_TRIES = 100
 def draft_for(
     target: str | os.PathLike[str] | None, key: BuildKey, *, overwrite: bool = False, fresh: bool = False
 ) -> Draft:
-    """Begin a store: reserve its slots, or take up the unfinished build that an earlier call left.
-
-    Args:
-        target: where the store will be; None for RAM.
-        key: the build.
-        overwrite: True replaces a store that has the target's name, once the new one is finished.
-        fresh: True discards an unfinished build.
-    """
+    """Begin a store: reserve its slots, or take up the unfinished build that an earlier call left."""
     if target is None:
         return MemoryDraft(key)
     path = Path(target).absolute()  # a relative path must not move with the working folder
@@ -61,10 +54,7 @@ def slot_file_of(path: Path) -> SlotFile:
 
 
 def contents_of(store: Opened | Path) -> Contents:
-    """Return the contents of a store, for `arraystore.verify`.
-
-    Args:
-        store: a store in memory, or the path of a store on disk.
+    """Return the contents of a store in memory, or of the store at a path, for `arraystore.verify`.
 
     Raises:
         FormatError: there is nothing at the path, or the store in memory was closed.
@@ -77,16 +67,7 @@ def contents_of(store: Opened | Path) -> Contents:
 
 
 def open_store(path: str | os.PathLike[str], *, partial: bool = False) -> Opened:
-    """Open a published store: its description is read, and its arrays are mapped.
-
-    Args:
-        path: a store folder or an HDF5 file made by `arraystore.build`.
-        partial: True opens the unfinished build of this path, if there is one, running or interrupted. Slots that are
-            claimed at this moment have a status; the others have status 0, and their pixels may be anything. There are
-            no targets and no samples yet. Nothing is written, and no build is disturbed.
-
-    Returns:
-        The store; its arrays are read-only mappings that stay valid as long as they are referenced.
+    """Open a store for `arraystore.open`: its description is read, and its arrays are mapped.
 
     Raises:
         FormatError: there is no store at the path, or it is damaged, cut short, or newer than this arraystore.
@@ -99,7 +80,8 @@ def open_store(path: str | os.PathLike[str], *, partial: bool = False) -> Opened
     for _ in range(_OPEN_TRIES):
         before = file_identity(path)
         try:
-            opened = _medium_at(path).open(path)
+            medium = _medium_at(path)
+            opened = medium.open(medium, path)
         except (FormatError, OSError):
             if file_identity(path) == before:
                 raise
@@ -136,18 +118,14 @@ def _open_unfinished(folder: Path, medium: Medium) -> Opened:
 
 
 def _medium_at(path: Path) -> Medium:
-    medium = medium_at(path)
+    medium, partial = medium_at(path), partial_of(path)
     if medium is not None:
         return medium
-    partial = partial_of(path)
-    if not partial.is_dir():
-        raise FormatError(f"there is no store at {path}", source=str(path), kind=Kind.MISSING)
-    raise FormatError(
-        f"there is no store at {path}, but {partial} is an unfinished build",
-        source=str(path),
-        kind=Kind.MISSING,
-        advice="call build again to finish it",
-    )
+    message, advice = f"there is no store at {path}", ""
+    if partial.is_dir():
+        message += f", but {partial} is an unfinished build"
+        advice = "call build again to finish it"
+    raise FormatError(message, source=str(path), kind=Kind.MISSING, advice=advice)
 
 
 def _no_table(name: str) -> pa.Table:

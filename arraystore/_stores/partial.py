@@ -49,20 +49,7 @@ def partial_of(target: Path) -> Path:
 
 
 class PartialFolder:
-    """``TARGET.partial/``, held by this process alone.
-
-    Attributes:
-        path: the folder.
-        resumed: True if the folder holds an earlier call's work on the same key.
-        reasons: slot → why its source could not be stored, as the earlier call wrote it.
-        same_decoders: whether the earlier call had the same versions of the decoders.
-
-    Raises:
-        StoreExistsError: the target has its name already.
-        StoreError: another build holds the folder, or it holds work on another key and ``fresh`` is False.
-        SpaceError: the volume is too small; nothing has been written.
-        OSError: the folder cannot be made.
-    """
+    """``TARGET.partial/``, held by this process alone."""
 
     def __init__(self, target: Path, key: BuildKey, medium: Medium, *, overwrite: bool, fresh: bool) -> None:
         self.target = target
@@ -70,13 +57,13 @@ class PartialFolder:
         self.reasons: dict[int, str] = {}
         self.same_decoders = True
         self._key = key
+        self._needed_bytes = needed_bytes(key.count, key.spec)
         self._medium = medium
         self._pixels = self.path / medium.pixels
         self._held = ExitStack()
         self._overwrite = overwrite
         self._check_target()
-        self.resumed = self._has_work(fresh=fresh)
-        if not self.resumed:
+        if not self._has_work(fresh=fresh):
             self._check_space()
         with self.writing():
             self._lock = self._enter()
@@ -84,8 +71,8 @@ class PartialFolder:
         try:
             # Another build may have published, or ended, since the checks above. Now the lock keeps others out.
             self._check_target()
-            self.resumed = self._has_work(fresh=fresh)
-            if self.resumed:
+            self._resumed = self._has_work(fresh=fresh)
+            if self._resumed:
                 self.reasons = _read_reasons(self.path / _REASONS)
                 # A call that was killed while it published left files of a store. They are written anew: that call may
                 # have dropped rows, or have seen other slots fail.
@@ -96,8 +83,10 @@ class PartialFolder:
             with self.writing():
                 self._ledger = Ledger(self.path / LEDGER, key.count, key.spec.channels)
             self._held.callback(self._ledger.close)
-            if self.resumed:
-                self._withdraw_truncated()
+            if self._resumed:
+                # The file of pixels may have been truncated, and it is extended again after this.
+                left = max(self._pixels.stat().st_size - medium.head_bytes, 0) // key.spec.slot_bytes
+                self._ledger.withdraw(left + np.flatnonzero(claimed_rows(self._ledger.rows)[left:]))
         except BaseException:
             self.abandon()
             raise
@@ -110,10 +99,7 @@ class PartialFolder:
     def start(self) -> npt.NDArray[np.bool_]:
         """Make the files that claims rely on durable, and write the plan: from then on a later call continues the work.
 
-        The file of the pixels must exist.
-
-        Returns:
-            The slots that an earlier call has claimed: bool, (N,).
+        The file of the pixels must exist. Returned are the slots that an earlier call has claimed: bool, (N,).
         """
         with self.writing():
             # It stays open, because the system reports a failed write only to descriptors that were open at that time.
@@ -124,7 +110,7 @@ class PartialFolder:
                 if file_of_reasons.tell():
                     file_of_reasons.write(b"\n")  # the last line may have been cut short, and must not take in the next
             fsync_path(self.path)
-            if not self.resumed:
+            if not self._resumed:
                 new = self.path / _NEW_PLAN
                 write_json(new, self._key.to_json())  # with fsync: the name must not last without the contents
                 new.replace(self.path / PLAN)
@@ -137,7 +123,7 @@ class PartialFolder:
         return claimed
 
     def claim(self, runs: list[FilledRun]) -> None:
-        """Make the pixels of finished runs durable, and then the rows that claim them."""
+        """See `Draft`, as for the other methods of a draft."""
         with self.writing():
             os.fdatasync(self._pixels_descriptor)
             reasons = {slot: why for run in runs for slot, why in run.reasons.items()}
@@ -153,7 +139,6 @@ class PartialFolder:
         self._lock.touch()
 
     def withdraw(self, slots: npt.NDArray[np.int64]) -> None:
-        """Durably end the claims on these slots, because they will be written again."""
         self._ledger.withdraw(slots)
 
     @contextmanager
@@ -170,11 +155,11 @@ class PartialFolder:
                 raise
             free = free_disk_bytes(self.target.parent)
             if not (self.path / PLAN).exists():  # no work has been done, and `abandon` removes the files
-                raise _space_error(self.target.parent, needed_bytes(self._key.count, self._key.spec), free) from error
+                raise self._space_error(free) from error
             raise SpaceError(
                 f"the volume of {self.target.parent} filled up, {free / 1e9:.2f} GB are free: what is done is kept in "
                 f"{self.path}; free some space, and the same call continues from there",
-                needed_bytes=needed_bytes(self._key.count, self._key.spec),
+                needed_bytes=self._needed_bytes,
                 free_bytes=free,
             ) from error
 
@@ -214,11 +199,6 @@ class PartialFolder:
             with contextlib.suppress(FileNotFoundError):
                 return Lock(self.path / _LOCK, self.target)
         raise StoreError(f"other builds remove {self.path} again and again: wait for them, or choose another target")
-
-    def _withdraw_truncated(self) -> None:
-        """Withdraw the claims on slots that a truncated file of pixels no longer holds, before it is extended again."""
-        left = max(self._pixels.stat().st_size - self._medium.head_bytes, 0) // self._key.spec.slot_bytes
-        self._ledger.withdraw(left + np.flatnonzero(claimed_rows(self._ledger.rows)[left:]))
 
     def _check_target(self) -> None:
         if not os.path.lexists(self.target):
@@ -269,10 +249,18 @@ class PartialFolder:
         return True
 
     def _check_space(self) -> None:
-        needed = needed_bytes(self._key.count, self._key.spec)
         free = free_disk_bytes(self.target.parent)
-        if needed > free:
-            raise _space_error(self.target.parent, needed, free)
+        if self._needed_bytes > free:
+            raise self._space_error(free)
+
+    def _space_error(self, free: int) -> SpaceError:
+        needed, folder = self._needed_bytes, self.target.parent
+        return SpaceError(
+            f"the store needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free on the volume of {folder}: "
+            "free some space, choose another volume, or a smaller size",
+            needed_bytes=needed,
+            free_bytes=free,
+        )
 
 
 def finish_published(target: Path, key: BuildKey, medium: Medium) -> bool:
@@ -301,32 +289,20 @@ def _tidy(target: Path, medium: Medium) -> None:
     """Delete the store that a published folder has replaced, and then the working files of the build."""
     partial = partial_of(target)  # has the replaced store since the exchange, or the work of yet another build
     try:
-        replaced = partial.is_dir() and not (partial / PLAN).exists()
-        if replaced and (lock := _lock_if_free(partial / _LOCK, target)):
-            try:
-                if not (partial / PLAN).exists():
-                    _remove(partial, medium)
-            finally:
-                lock.release()
+        if not partial.is_dir() or (partial / PLAN).exists():
+            return
+        try:
+            lock = Lock(partial / _LOCK, target)
+        except StoreError:  # another build has begun there, and deletes the files itself
+            return
+        try:
+            if not (partial / PLAN).exists():
+                _remove(partial, medium)
+        finally:
+            lock.release()
     finally:
         for name in _WORKING:
             (target / name).unlink(missing_ok=True)
-
-
-def _lock_if_free(path: Path, target: Path) -> Lock | None:
-    try:
-        return Lock(path, target)
-    except StoreError:  # another build has begun there, and deletes the files itself
-        return None
-
-
-def _space_error(folder: Path, needed: int, free: int) -> SpaceError:
-    return SpaceError(
-        f"the store needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free on the volume of {folder}: "
-        "free some space, choose another volume, or a smaller size",
-        needed_bytes=needed,
-        free_bytes=free,
-    )
 
 
 def _read_reasons(path: Path) -> dict[int, str]:

@@ -23,11 +23,7 @@ if TYPE_CHECKING:
 
 
 class MemoryDraft:
-    """A `Draft` in this process's memory.
-
-    Raises:
-        SpaceError: there is not enough memory for the slots.
-    """
+    """A `Draft` in this process's memory."""
 
     def __init__(self, key: BuildKey) -> None:
         needed = key.count * key.spec.slot_bytes
@@ -64,12 +60,11 @@ class MemoryDraft:
         self.slots = self.slots[:count]
 
     def publish(self, publication: Publication) -> Opened:
-        images = self.slots
-        images.flags.writeable = False
+        self.slots.flags.writeable = False
         return Opened(
             medium="ram",
             path=None,
-            array=SlotArray(images, publication.status, publication.checksums, publication.targets),
+            array=SlotArray(self.slots, publication.status, publication.checksums, publication.targets),
             description=publication.description,
             load_table={"samples": publication.samples, "dropped": publication.dropped}.get,
         )
@@ -131,9 +126,6 @@ class MemoryContents:
     def column_names(self) -> list[str]:
         table = self._opened.load_table("samples")
         return [] if table is None else list(table.column_names)
-
-    def dropped(self) -> bool:
-        return self._opened.load_table("dropped") is not None
 
     def slots(self, shape: tuple[int, ...] | None) -> tuple[SlotPixels, list[str]]:
         images = self._opened.array.images

@@ -22,13 +22,8 @@ class SlotArray:
     """Slots in one array, with the status, checksum and targets of each.
 
     It pickles. A mapped array is sent as the name of its file, and mapped again in the other process. An array in RAM
-    is copied.
-
-    Attributes:
-        images: (n, *slot_shape), C-order, read-only; a np.memmap of a whole array in a file, or an array in RAM.
-        status: uint8, (n,); None if every slot is stored.
-        checksums: uint64, (n,); None for an array that another program made.
-        targets: name → array, axis 0 = n.
+    is copied. The images are read-only and in C order. Without a status, every slot is stored. An array that another
+    program made has no checksums.
     """
 
     images: Array
@@ -45,11 +40,7 @@ class SlotArray:
         return self.images, self.status, self.checksums, *self.targets.values()
 
     def open_file(self) -> int | None:
-        """Open the file that the images are mapped from; the caller closes it.
-
-        Returns:
-            a descriptor; None if the images lie in RAM, or if the file has been removed or replaced.
-        """
+        """Open the images' file; the caller closes it. None if they lie in RAM, or the file was removed or replaced."""
         if not _is_mapping(self.images):
             return None
         path = str(self.images.filename)

@@ -69,11 +69,13 @@ class Takeover:
             file=self._file,
             slot=slot,
             checksum=int(self._checksums[slot]),
-            height=int(self._sides["height"][slot]),
-            width=int(self._sides["width"][slot]),
-            bytes=int(self._stamps["bytes"][row]),
-            mtime=int(self._stamps["mtime"][row]),
-            hash=int(self._hashes[slot]),
+            facts={
+                "height": int(self._sides["height"][slot]),
+                "width": int(self._sides["width"][slot]),
+                "bytes": int(self._stamps["bytes"][row]),
+                "mtime": int(self._stamps["mtime"][row]),
+                "hash": int(self._hashes[slot]),
+            },
             source=source,
             reason=self._reasons.get(slot),
         )

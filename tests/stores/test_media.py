@@ -14,7 +14,7 @@ from arraystore._format.publication import Publication
 from arraystore._format.slot_file import SlotFile
 from arraystore._stores import media
 from arraystore._stores.disk_draft import DiskDraft
-from arraystore._stores.medium import Medium, Opened
+from arraystore._stores.medium import Medium
 from arraystore._stores.npy import FolderContents, open_folder, write_folder
 from arraystore.errors import FormatError
 from arraystore.testing import DiskContract
@@ -53,10 +53,6 @@ def slot_file(path: Path) -> SlotFile:
         raise FormatError(f"{path} has no shape: {error}") from error
 
 
-def open_raw(path: Path) -> Opened:
-    return open_folder(path, RAW)
-
-
 RAW = Medium(
     name="raw",
     label="raw folder",
@@ -64,7 +60,7 @@ RAW = Medium(
     is_folder=True,
     suffixes=frozenset((".raw",)),
     names=(*media.MEDIA[0].names, SHAPE),
-    open=open_raw,
+    open=open_folder,
     contents=RawContents,
     slot_file=slot_file,
     draft=RawDraft,

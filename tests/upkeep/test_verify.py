@@ -30,7 +30,6 @@ import arraystore
 from arraystore import BadImage, Progress, SpecError, Verification
 from arraystore._common.digests import digest_of, file_blocks
 from arraystore._format import checksums as checksums_module
-from arraystore._format.checksums import checksum_of_zeros
 from arraystore._format.description import Description
 from arraystore._format.files import read_json
 from arraystore._format.samples import write_parquet
@@ -188,11 +187,6 @@ def test_many_small_slots(tmp_path: Path, workers: int) -> None:
     for slot in (0, 4095, 4096, 8999):
         flip(tmp_path / "x" / "images.npy", 4096 + 3 * slot)
     assert [image.slot for image in check(made, workers=workers).damaged] == [0, 4095, 4096, 8999]
-
-
-@pytest.mark.parametrize("slot_bytes", [1, 3072, 1 << 20, (1 << 21) + 5])
-def test_the_checksum_of_zeros(slot_bytes: int) -> None:
-    assert checksum_of_zeros(slot_bytes) == xxhash.xxh3_64_intdigest(bytes(slot_bytes))
 
 
 # --- any damage ------------------------------------------------------------------------------------------------------
