@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 else:  # both load OpenCV, which takes a tenth of a second
     demo_photos, preview = lazy("arraystore._sources.demo_photos"), lazy("arraystore._viewing.preview")
 
-__all__: list[str] = []
-
 
 @app.command("info")
 def _info(
