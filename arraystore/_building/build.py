@@ -57,20 +57,9 @@ def build_manifest(
 ) -> Opened:
     """Build a manifest, for `build`, and for an update or a repair, which copy slots of the old store.
 
-    Args:
-        manifest: the sources and targets of the slots.
-        target: see `build`.
-        spec: how images become slots.
-        options: all of them, checked.
-        bad: see `build`.
-        max_bad: see `build`.
-        overwrite: see `build`.
-        load: returns the source of a slot; None uses ``manifest.load``.
-        known_bad: slots that may fail, even if ``bad`` is ``"raise"``.
-        amend: changes the parts of the store beside the pixels before they are written.
-
-    Raises:
-        BadImagesError: sources could not be stored.
+    All ``options`` are given, and checked. ``load`` returns the source of a slot in place of ``manifest.load``. Slots
+    in ``known_bad`` may fail, even if ``bad`` is ``"raise"``. ``amend`` changes the parts of the store beside the
+    pixels before they are written.
     """
     key = BuildKey(len(manifest), spec, manifest.digest, tuple(sorted(manifest.targets)), _decoders())
     store = finished(target, key)

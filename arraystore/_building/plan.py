@@ -176,13 +176,7 @@ def _finished_bytes(manifest: Manifest, spec: ImageSpec, medium: Medium, rng: np
 
 @dataclass(slots=True)
 class _Sample:
-    """The decoded sample, in the order of its rows.
-
-    Attributes:
-        filled: a run of one slot for each image.
-        load_s: seconds that the manifest took to load each source, in the thread that submits work.
-        fill_s: seconds that a worker took for each image, while the other workers were busy too.
-    """
+    """The decoded sample: for each image a run of one slot, and the seconds that it took to load and to fill."""
 
     filled: list[FilledRun] = field(default_factory=list)
     load_s: list[float] = field(default_factory=list)

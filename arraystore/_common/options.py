@@ -24,10 +24,7 @@ class Default(NamedTuple):
 def complete(owner: str, kind: type[T], options: T) -> T:
     """Return all options of a kind: the given ones, and the defaults of the others.
 
-    Args:
-        owner: the function or thing that has the options, for the message.
-        kind: the TypedDict that lists the options.
-        options: the given ones.
+    ``kind`` is the TypedDict that lists them, ``owner`` names the function that has them, for the message.
 
     Raises:
         TypeError: there is no option of a given name.
@@ -51,11 +48,9 @@ def picked(kind: type[T], options: Mapping[str, Any]) -> T:
 
 
 def shows_options(kind: type, **defaults: Any) -> Callable[[F], F]:
-    """Return a decorator that shows each option in place of ``**options``, in signatures and in ``help``.
+    """Return a decorator that shows each option of a kind in place of ``**options``, in signatures and in ``help``.
 
-    Args:
-        kind: the TypedDict that lists the options.
-        defaults: of this function, where they differ from those of the list.
+    ``defaults`` are those of this function, where they differ from those of the list.
     """
 
     def decorate(function: F) -> F:

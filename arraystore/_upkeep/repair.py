@@ -12,12 +12,12 @@ from arraystore._building.options import RunOptions, checked
 from arraystore._common.options import shows_options
 from arraystore._common.public import public
 from arraystore._format.publication import Publication
-from arraystore._format.samples import manifest_of, mtimes_us
+from arraystore._format.samples import mtimes_us
 from arraystore._format.verification import Verification
 from arraystore._reading.store import Store
 from arraystore._sources.stamps import STAMP, file_stamps
 from arraystore._stores.opening import open_store
-from arraystore._upkeep.reuse import Takeover
+from arraystore._upkeep.reuse import Takeover, manifest_in
 from arraystore._upkeep.verify import verify
 from arraystore.errors import BadImagesError, Kind, StoreError
 
@@ -69,10 +69,7 @@ def repair(
     if not found.damaged:
         return store
     with store:
-        manifest = manifest_of(store.samples, store.targets, store.categories)
-        if manifest is None:
-            raise StoreError(f"the sources of {path} are not files", source=os.fspath(path), advice="build it again")
-        manifest = replace(manifest, root=store.description.root, origin=store.description.origin)
+        manifest = manifest_in(store)
         slots = np.arange(len(store))
         slots[[damaged.slot for damaged in found.damaged]] = -1
         stamps = file_stamps(lambda row: str(manifest.load(row)), np.arange(len(store)))
@@ -83,12 +80,8 @@ def repair(
         dropped, description = store.dropped_samples, store.description
 
     def with_old_manifest(publication: Publication) -> Publication:
-        digest = description.manifest_digest
-        return replace(
-            publication,
-            dropped=dropped,
-            description=replace(publication.description, manifest_digest=digest),
-        )
+        made = replace(publication.description, manifest_digest=description.manifest_digest)
+        return replace(publication, dropped=dropped, description=made)
 
     try:
         return Store(

@@ -15,7 +15,8 @@ from arraystore._common.limits import disk_bytes
 from arraystore._common.options import picked, shows_options
 from arraystore._common.progress import reporting
 from arraystore._common.wording import bad_lines, flat, many, readable
-from arraystore._viewing.forecast_text import print_forecast
+from arraystore._viewing.forecast_text import forecast_rows
+from arraystore._viewing.tables import print_rows
 from arraystore.cli import options
 from arraystore.cli.app import Debug, app, errors_reported
 
@@ -50,7 +51,7 @@ def _plan(
         if as_json:
             typer.echo(json.dumps(forecast.to_dict(), indent=2))
         else:
-            print_forecast(forecast)
+            print_rows(forecast_rows(forecast))
 
 
 @app.command("build")
@@ -92,11 +93,7 @@ def _build(
 
 
 class Watch:
-    """Takes the progress of a build, keeps the numbers of the summary, and passes the progress on.
-
-    Attributes:
-        bad: how many images could not be stored.
-    """
+    """Takes the progress of a build, keeps the numbers of the summary, and passes the progress on."""
 
     def __init__(self, report: Callable[[Progress], None]) -> None:
         self._report = report
