@@ -1,45 +1,32 @@
 """`arraystore.build`."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Unpack
 
 import numpy.typing as npt
 
-from arraystore._building.build import TIMEOUT_S, Options, build_manifest
-from arraystore._common.progress import Progress
+from arraystore._building.build import build_manifest
+from arraystore._building.options import BuildOptions, checked
+from arraystore._common.options import shows_options
 from arraystore._common.public import public
 from arraystore._reading.store import Store
 from arraystore._sources.manifest import Manifest
-from arraystore.spec import DEFAULT_MAX_PIXELS, Color, Filter, Fit, ImageSpec, Layout, spec_of
+from arraystore.spec import spec_of
 
 
 @public
+@shows_options(BuildOptions)
 def build(
     source: Any,
     target: str | os.PathLike[str] | None = None,
     *,
-    size: int | tuple[int, int] | None = None,
-    fit: Fit = "stretch",
-    filter: Filter = "bilinear",
-    color: Color = "rgb",
-    layout: Layout = "NCHW",
-    background: tuple[int, int, int] = (255, 255, 255),
-    exact: bool = False,
-    max_pixels: int = DEFAULT_MAX_PIXELS,
-    spec: ImageSpec | None = None,
     labels: Sequence[Any] | npt.NDArray[Any] | None = None,
     targets: Sequence[str] | Mapping[str, Any] | None = None,
     bad: Literal["raise", "keep", "drop"] = "raise",
     max_bad: float | None = None,
-    workers: int | None = None,
-    processes: bool = False,
-    timeout_s: float = TIMEOUT_S,
-    executor: Executor | None = None,
-    progress: bool | Callable[[Progress], None] = True,
     overwrite: bool = False,
-    fresh: bool = False,
+    **options: Unpack[BuildOptions],
 ) -> Store:
     """Turn images into a preallocated array, each image decoded straight into its slot.
 
@@ -97,26 +84,6 @@ def build(
             processes cannot start, an executor stalls, or the volume failed.
         OSError: the target cannot be written.
     """
-    spec = spec_of(
-        spec,
-        size,
-        fit=fit,
-        filter=filter,
-        color=color,
-        layout=layout,
-        background=background,
-        exact=exact,
-        max_pixels=max_pixels,
-    )
-    options = Options(
-        bad=bad,
-        max_bad=max_bad,
-        workers=workers,
-        processes=processes,
-        timeout_s=timeout_s,
-        executor=executor,
-        progress=progress,
-        overwrite=overwrite,
-        fresh=fresh,
-    )
-    return Store(build_manifest(Manifest.of(source, labels=labels, targets=targets), target, spec, options))
+    every = checked("build", BuildOptions, options, bad, max_bad)
+    manifest = Manifest.of(source, labels=labels, targets=targets)
+    return Store(build_manifest(manifest, target, spec_of(every), every, bad=bad, max_bad=max_bad, overwrite=overwrite))

@@ -4,17 +4,16 @@
 resampled, its new size, and its place in the slot.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, TypedDict, Unpack, get_args
 
-from arraystore._common.checks import choice_of, is_whole, size_of, whole_number
+from arraystore._common.checks import choice_of, is_whole, size_of
+from arraystore._common.options import Default, complete, picked, shows_options
 from arraystore._common.public import public
 from arraystore.errors import SpecError
 
-__all__ = ["Color", "Filter", "Fit", "ImageSpec", "Layout", "Placement", "spec_of"]
+__all__ = ["Color", "Filter", "Fit", "ImageOptions", "ImageSpec", "Layout", "Placement", "spec_of"]
 
 Fit = Literal["stretch", "crop", "pad"]
 Filter = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
@@ -23,6 +22,18 @@ Layout = Literal["NCHW", "NHWC"]
 
 # Pillow has the same limit. Without one, a small file with a false header would make a decoder take gigabytes.
 DEFAULT_MAX_PIXELS = 178_000_000
+
+
+class _SpecOptions(TypedDict, total=False):
+    """The options of an `ImageSpec` beside its size."""
+
+    fit: Annotated[Fit, Default("stretch")]
+    filter: Annotated[Filter, Default("bilinear")]
+    color: Annotated[Color, Default("rgb")]
+    layout: Annotated[Layout, Default("NCHW")]
+    background: Annotated[tuple[int, int, int], Default((255, 255, 255))]
+    exact: Annotated[bool, Default(False)]
+    max_pixels: Annotated[int, Default(DEFAULT_MAX_PIXELS, low=1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,27 +91,15 @@ class ImageSpec:
     exact: bool
     max_pixels: int
 
-    def __init__(
-        self,
-        *,
-        size: int | tuple[int, int],
-        fit: Fit = "stretch",
-        filter: Filter = "bilinear",
-        color: Color = "rgb",
-        layout: Layout = "NCHW",
-        background: tuple[int, int, int] = (255, 255, 255),
-        exact: bool = False,
-        max_pixels: int = DEFAULT_MAX_PIXELS,
-    ) -> None:
-        set_field = object.__setattr__
-        set_field(self, "size", size_of(size))
-        set_field(self, "fit", choice_of("fit", fit, get_args(Fit)))
-        set_field(self, "filter", choice_of("filter", filter, get_args(Filter)))
-        set_field(self, "color", choice_of("color", color, get_args(Color)))
-        set_field(self, "layout", choice_of("layout", layout, get_args(Layout)))
-        set_field(self, "background", _background(background))
-        set_field(self, "exact", bool(exact))
-        set_field(self, "max_pixels", whole_number("max_pixels", max_pixels, 1))
+    @shows_options(_SpecOptions)
+    def __init__(self, *, size: int | tuple[int, int], **options: Unpack[_SpecOptions]) -> None:
+        values: dict[str, Any] = {"size": size_of(size), **complete("an ImageSpec", _SpecOptions, options)}
+        values["background"] = _background(values["background"])
+        values["exact"] = bool(values["exact"])
+        for name, allowed in (("fit", Fit), ("filter", Filter), ("color", Color), ("layout", Layout)):
+            choice_of(name, values[name], get_args(allowed))
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
     @property
     def height(self) -> int:
@@ -167,7 +166,7 @@ class ImageSpec:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> ImageSpec:
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Return the spec that `to_dict` described.
 
         Raises:
@@ -184,17 +183,28 @@ class ImageSpec:
         return cls(**plain)
 
 
-def spec_of(spec: ImageSpec | None, size: int | tuple[int, int] | None, **options: Any) -> ImageSpec:
-    """Return ``spec``, or where it is None the spec that ``size`` and the other options make.
+class _Size(TypedDict, total=False):
+    size: Annotated[int | tuple[int, int] | None, Default(None)]
+
+
+class ImageOptions(_Size, _SpecOptions, total=False):
+    """The options of a build that say how an image becomes a slot."""
+
+    spec: Annotated[ImageSpec | None, Default(None)]
+
+
+def spec_of(options: ImageOptions) -> ImageSpec:
+    """Return the option ``spec``, or where it is None the spec that the other options make.
 
     Raises:
         SpecError: both are missing, or an option is invalid.
     """
+    spec, size = options.get("spec"), options.get("size")
     if spec is not None:
         return spec
     if size is None:
         raise SpecError("size is missing: pass size=256, or (height, width), in pixels")
-    return ImageSpec(size=size, **options)
+    return ImageSpec(size=size, **picked(_SpecOptions, options))
 
 
 def _background(value: object) -> tuple[int, int, int]:

@@ -7,24 +7,21 @@ is the same, byte for byte, for any number of workers, for threads and processes
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Container, Iterator
-from concurrent.futures import Executor
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from importlib import metadata
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from arraystore._building.bad import bad_images_error, check_max_bad, drop_failed, failures_of, too_many
+from arraystore._building.bad import bad_images_error, drop_failed, failures_of, too_many
 from arraystore._building.checkpoint import Checkpoints
 from arraystore._building.fill import Job, Source
+from arraystore._building.options import RunOptions
 from arraystore._building.pool import WorkerPool, worker_pool
 from arraystore._building.runs import cut_runs, slots_to_fill
-from arraystore._common.checks import whole_number
 from arraystore._common.lazy import lazy
 from arraystore._common.progress import Progress, reporting
 from arraystore._format.description import Description
@@ -35,7 +32,6 @@ from arraystore._sources.manifest import Manifest
 from arraystore._stores.medium import BuildKey, Draft, FilledRun, Opened
 from arraystore._stores.opening import draft_for, finished
 from arraystore._version import __version__
-from arraystore.errors import SpecError
 from arraystore.spec import ImageSpec
 
 if TYPE_CHECKING:
@@ -44,59 +40,32 @@ else:
     sums = lazy("arraystore._kernels.sums")
 
 _PENDING_RUNS_PER_WORKER = 3
-TIMEOUT_S = 60.0  # no photo takes as long to decode, even on a busy machine
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """The options of `build` that do not change how an image becomes a slot.
-
-    Raises:
-        SpecError: an option is invalid.
-    """
-
-    bad: Literal["raise", "keep", "drop"] = "raise"
-    max_bad: float | None = None
-    workers: int | None = None
-    processes: bool = False
-    timeout_s: float = TIMEOUT_S
-    executor: Executor | None = None
-    progress: bool | Callable[[Progress], None] = True
-    overwrite: bool = False
-    fresh: bool = False
-
-    def __post_init__(self) -> None:
-        if self.bad not in ("raise", "keep", "drop"):
-            raise SpecError(f"bad must be 'raise', 'keep' or 'drop', not {self.bad!r}")
-        if self.workers is not None:
-            whole_number("workers", self.workers, 1)
-        if not (isinstance(self.timeout_s, int | float) and 0 < self.timeout_s < math.inf):
-            raise SpecError(f"timeout_s must be a number of seconds greater than 0, not {self.timeout_s!r}")
-        if self.processes and self.executor is not None:
-            raise SpecError("processes=True and an executor were passed: choose one, the executor has its own workers")
-        check_max_bad(self.max_bad)
 
 
 def build_manifest(
     manifest: Manifest,
     target: str | os.PathLike[str] | None,
     spec: ImageSpec,
-    options: Options,
+    options: RunOptions,
     *,
+    bad: str,
+    max_bad: float | None = None,
+    overwrite: bool = True,
     load: Callable[[int], Source] | None = None,
     known_bad: Container[int] = (),
     amend: Callable[[Publication], Publication] = lambda publication: publication,
 ) -> Opened:
     """Build a manifest, for `build`, and for an update or a repair, which copy slots of the old store.
 
-    For these, ``load`` returns the source of a slot in place of ``manifest.load``, the slots ``known_bad`` may fail
-    even if ``options.bad`` is ``"raise"``, and ``amend`` changes the publication before it is written.
+    All ``options`` are given, and checked. ``load`` returns the source of a slot in place of ``manifest.load``. Slots
+    in ``known_bad`` may fail, even if ``bad`` is ``"raise"``. ``amend`` changes the parts of the store beside the
+    pixels before they are written.
     """
     key = BuildKey(len(manifest), spec, manifest.digest, tuple(sorted(manifest.targets)), _decoders())
     store = finished(target, key)
     if store is not None:
         return store
-    draft = draft_for(target, key, overwrite=options.overwrite, fresh=options.fresh)
+    draft = draft_for(target, key, overwrite=overwrite, fresh=options["fresh"])
 
     def job_of(start: int, stop: int) -> Job:
         return Job(start, [(load or manifest.load)(slot) for slot in range(start, stop)], spec, draft.file)
@@ -104,19 +73,19 @@ def build_manifest(
     try:
         pool = worker_pool(
             draft.slots,
-            workers=options.workers,
-            executor=options.executor,
-            processes=options.processes,
-            timeout_s=options.timeout_s,
+            workers=options["workers"],
+            executor=options["executor"],
+            processes=options["processes"],
+            timeout_s=options["timeout_s"],
         )
         # The pool is closed first, and then the last runs are claimed.
-        with Checkpoints(draft) as checkpoints, closing(pool), reporting(options.progress) as report:
-            _fill(draft, manifest, job_of, options.max_bad, pool, checkpoints, report)
+        with Checkpoints(draft) as checkpoints, closing(pool), reporting(options["progress"]) as report:
+            _fill(draft, manifest, job_of, max_bad, pool, checkpoints, report)
         failures = failures_of(draft.reasons, manifest)
         unexpected = [failure for failure in failures if failure.slot not in known_bad]
-        if (unexpected and options.bad == "raise") or len(failures) == len(manifest):
+        if (unexpected and bad == "raise") or len(failures) == len(manifest):
             raise bad_images_error(unexpected or failures, len(manifest), kept=target is not None)
-        kept = drop_failed(draft) if failures and options.bad == "drop" else None
+        kept = drop_failed(draft) if failures and bad == "drop" else None
         return draft.publish(amend(_publication(draft, manifest, spec, kept)))
     finally:
         draft.close()

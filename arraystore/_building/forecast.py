@@ -14,12 +14,7 @@ _SMALLEST_ADVISED_PX = 16
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """The space that a build on one medium needs, and the free space.
-
-    Attributes:
-        needed_bytes: the most that the build takes, with the ledger that it keeps until the store is finished.
-        free_bytes: the free space now; None where the system does not say.
-    """
+    """The most space that a build on one medium takes, and the free space; None where the system does not say."""
 
     needed_bytes: int
     free_bytes: int | None

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from arraystore._building.fill import Job, fill_slots
 from arraystore._building.forecast import Forecast, Room
 from arraystore._common.checks import whole_number
 from arraystore._common.limits import available_memory_bytes, disk_bytes, free_disk_bytes, usable_cpus
+from arraystore._common.options import complete, shows_options
 from arraystore._common.progress import Progress, reporting
 from arraystore._common.public import public
 from arraystore._format.ledger import ledger_dtype
@@ -30,7 +31,7 @@ from arraystore._stores.media import MEDIA, medium_of
 from arraystore._stores.medium import FilledRun, Medium
 from arraystore._stores.partial import partial_of
 from arraystore.errors import BadImage, SpecError
-from arraystore.spec import DEFAULT_MAX_PIXELS, Color, Filter, Fit, ImageSpec, Layout, spec_of
+from arraystore.spec import ImageOptions, ImageSpec, spec_of
 
 _SCRATCH_BYTES = 256 << 20  # for the slots of the sample; larger than any cache, so that they are as cold as a build's
 _ROWS_IN_FLIGHT_PER_WORKER = 3
@@ -41,25 +42,18 @@ _ROW_BYTES = 4 + 4 + 8 + 8 + 8  # height, width, bytes, mtime and hash in the sa
 
 
 @public
+@shows_options(ImageOptions)
 def plan(
     source: Any,
     target: str | os.PathLike[str] | None = None,
     *,
-    size: int | tuple[int, int] | None = None,
-    fit: Fit = "stretch",
-    filter: Filter = "bilinear",
-    color: Color = "rgb",
-    layout: Layout = "NCHW",
-    background: tuple[int, int, int] = (255, 255, 255),
-    exact: bool = False,
-    max_pixels: int = DEFAULT_MAX_PIXELS,
-    spec: ImageSpec | None = None,
     labels: Sequence[Any] | npt.NDArray[Any] | None = None,
     targets: Sequence[str] | Mapping[str, Any] | None = None,
     workers: int | None = None,
     sample: int = 200,
     seed: int = 0,
     progress: bool | Callable[[Progress], None] = True,
+    **options: Unpack[ImageOptions],
 ) -> Forecast:
     """Estimate the bytes and the time that the same call of `build` would take. Nothing is written.
 
@@ -71,21 +65,13 @@ def plan(
         source: see `build`.
         target: where the store would be. The free space of its volume is checked; None checks that of the current
             folder.
-        size: height and width of a slot in pixels; one number makes a square. Needed unless ``spec`` is given.
-        fit: see `ImageSpec`, as for all options down to ``max_pixels``.
-        filter: the antialiasing filter.
-        color: ``"rgb"`` or ``"gray"``.
-        layout: ``"NCHW"`` or ``"NHWC"``.
-        background: red, green and blue behind transparent pixels and beside padded images.
-        exact: True decodes every JPEG at full size.
-        max_pixels: an image with more pixels counts as bad.
-        spec: an `ImageSpec` in place of ``size`` and the options after it.
-        labels: see `build`.
+        labels: see `build`, as for ``targets`` and ``workers``.
         targets: see `build`.
-        workers: how many images are decoded at once; by default one per usable processor.
+        workers: see `build`.
         sample: how many images to decode; 0 decodes none, and the time is not estimated.
         seed: of the random choice of the sample, 0 or more.
         progress: True draws a bar, False is silent, a function is called with a `Progress` of the sample.
+        options: from ``size`` to ``spec``, see `build`.
 
     Returns:
         The forecast. It is not an error if the store would not fit, or if images of the sample are bad.
@@ -94,17 +80,7 @@ def plan(
         SpecError: an option is invalid.
         ManifestError: the sources cannot be listed, or labels do not fit them.
     """
-    spec = spec_of(
-        spec,
-        size,
-        fit=fit,
-        filter=filter,
-        color=color,
-        layout=layout,
-        background=background,
-        exact=exact,
-        max_pixels=max_pixels,
-    )
+    spec = spec_of(complete("plan", ImageOptions, options))
     if workers is not None:
         whole_number("workers", workers, 1)
     for name, value in (("sample", sample), ("seed", seed)):
@@ -200,13 +176,7 @@ def _finished_bytes(manifest: Manifest, spec: ImageSpec, medium: Medium, rng: np
 
 @dataclass(slots=True)
 class _Sample:
-    """The decoded sample, in the order of its rows.
-
-    Attributes:
-        filled: a run of one slot for each image.
-        load_s: seconds that the manifest took to load each source, in the thread that submits work.
-        fill_s: seconds that a worker took for each image, while the other workers were busy too.
-    """
+    """The decoded sample: for each image a run of one slot, and the seconds that it took to load and to fill."""
 
     filled: list[FilledRun] = field(default_factory=list)
     load_s: list[float] = field(default_factory=list)

@@ -105,6 +105,12 @@ def mtimes_us(table: pa.Table) -> npt.NDArray[np.int64]:
     return times
 
 
+def hashes_of(table: pa.Table) -> npt.NDArray[np.uint64]:
+    """Return the hash of each source's file, 0 where it is not known: uint64, (N,)."""
+    known = "hash" in table.column_names
+    return np.asarray(table["hash"].fill_null(0)) if known else np.zeros(len(table), np.uint64)
+
+
 def write_parquet(path: Path, table: pa.Table) -> None:
     """Write a table, and fsync it."""
     with path.open("wb") as file:  # pyarrow refuses a path that is not UTF-8

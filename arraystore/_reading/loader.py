@@ -14,13 +14,14 @@ import numpy.typing as npt
 
 from arraystore._common.checks import whole_number
 from arraystore._common.limits import available_memory_bytes, usable_cpus
+from arraystore._common.options import complete, shows_options
 from arraystore._common.public import public
 from arraystore._ordering.order import BlockShuffle, Order, Sequential, Shuffle, Skip
 from arraystore._ordering.ranks import Share, ranks
 from arraystore._ordering.weighted import Weighted, balanced
 from arraystore._reading.batches import BatchMaker, PerImage
 from arraystore._reading.buffers import BufferPool
-from arraystore._reading.options import Common, LoaderOptions, One, Several, Targets, complete, shows_options
+from arraystore._reading.options import Common, LoaderOptions, One, Several, Targets
 from arraystore._reading.pipeline import Pipeline
 from arraystore._reading.read_ahead import ReadAhead, check_ahead
 from arraystore._reading.slot_arrays import Array, HasSlots, Index, SlotArrays
@@ -115,9 +116,9 @@ class Loader(Generic[B_co]):
     def __init__(
         self: Loader[Any], slots: HasSlots, batch_size: int = ..., **options: Unpack[LoaderOptions]
     ) -> None: ...
-    @shows_options()
+    @shows_options(LoaderOptions)
     def __init__(self, slots: HasSlots, batch_size: int = 256, **options: Unpack[LoaderOptions]) -> None:
-        every = complete(options)
+        every = complete("a loader", LoaderOptions, options)
         check_ahead(every["ahead"])
         arrays = slots.__slot_arrays__
         seed, augment, transform = every["seed"], every["augment"], every["transform"]

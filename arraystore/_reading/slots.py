@@ -8,9 +8,10 @@ from typing import Any, Unpack, overload
 import numpy as np
 import numpy.typing as npt
 
+from arraystore._common.options import shows_options
 from arraystore._common.public import public
 from arraystore._reading.loader import Loader, Named, Pair
-from arraystore._reading.options import Common, LoaderOptions, One, Several, shows_options
+from arraystore._reading.options import Common, LoaderOptions, One, Several
 from arraystore._reading.slot_arrays import Array, HasSlots, Index, SlotArrays
 from arraystore.errors import SpecError, StoreError
 
@@ -110,7 +111,7 @@ class Slots:
     def loader(self, batch_size: int = ..., *, targets: Several, **options: Unpack[Common]) -> Loader[Named]: ...
     @overload
     def loader(self, batch_size: int = ..., **options: Unpack[LoaderOptions]) -> Loader[Any]: ...
-    @shows_options()
+    @shows_options(LoaderOptions)
     def loader(self, batch_size: int = 256, **options: Unpack[LoaderOptions]) -> Loader[Any]:
         """Return a `Loader` of these slots, which documents the options.
 
@@ -139,7 +140,7 @@ class Slots:
     def batches(
         self, batch_size: int = ..., *, epoch: int | None = ..., **options: Unpack[LoaderOptions]
     ) -> Iterator[Any]: ...
-    @shows_options(shuffle=False)
+    @shows_options(LoaderOptions, shuffle=False)
     def batches(
         self, batch_size: int = 128, *, epoch: int | None = None, **options: Unpack[LoaderOptions]
     ) -> Iterator[Any]:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from arraystore._common.public import public
-from arraystore._format.samples import manifest_of, mtimes_us
+from arraystore._format.samples import hashes_of, mtimes_us
 from arraystore._format.specification import STORED
 from arraystore._reading.store import Store
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.stamps import STAMP, file_hashes, file_stamps
 from arraystore._sources.text_list import TextList
 from arraystore._stores.opening import open_store
+from arraystore._upkeep.reuse import manifest_in
 from arraystore.errors import ManifestError, SpecError, StoreError
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def compare(
             raise StoreError(
                 f"{path} does not record what it was built from", source=os.fspath(path), advice="pass the source"
             )
-        old = _manifest_in(store, os.fspath(path))
+        old = manifest_in(store)
         new = Manifest.of(source, labels=labels, targets=targets)
         _check_alike(old, new)
         return _Comparison(store, old, new, content=content).changes(keep=removed == "keep")
@@ -133,14 +134,11 @@ class _Comparison:
         samples = store.samples
         self._bytes = samples["bytes"].to_numpy()
         self._mtime_us = mtimes_us(samples)
-        has_hash = "hash" in samples.column_names
-        self._hash = samples["hash"].fill_null(0).to_numpy() if has_hash else np.zeros(len(old), np.uint64)
+        self._hash = hashes_of(samples)
         self._stored = np.asarray(store.status) == STORED
         self.dropped = store.dropped_samples
         self.slot_of = _matches(old.sources, new.sources)  # row of the new manifest → slot, or -1
-        self.stamps = np.zeros(len(new), STAMP)
-        everything = np.arange(len(new))
-        self.stamps[:] = file_stamps(self._path, everything)
+        self.stamps = file_stamps(self._path, np.arange(len(new)))
         self.same = self._same(content=content)
         self.renamed = self._renamed()
         self.skipped = self._still_bad()
@@ -232,13 +230,6 @@ class _Comparison:
         still = {_raw(self.new.sources, row) for row in np.flatnonzero(self.skipped).tolist()}
         held = [os.fsencode(source) in still for source in self.dropped["source"].to_pylist()]
         return self.dropped.take(np.flatnonzero(held)) if any(held) else None
-
-
-def _manifest_in(store: Store, path: str) -> Manifest:
-    manifest = manifest_of(store.samples, store.targets, store.categories)
-    if manifest is None:
-        raise StoreError(f"the sources of {path} are not files", source=path, advice="build it again")
-    return replace(manifest, root=store.description.root)
 
 
 def _check_alike(old: Manifest, new: Manifest) -> None:

@@ -1,40 +1,35 @@
 """Decode the damaged slots of a store again from their sources."""
 
 import os
-from collections.abc import Callable
-from concurrent.futures import Executor
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, Unpack
 
 import numpy as np
 
 from arraystore._building.bad import bad_images_error
-from arraystore._building.build import TIMEOUT_S, Options, build_manifest
-from arraystore._common.progress import Progress
+from arraystore._building.build import build_manifest
+from arraystore._building.options import RunOptions, checked
+from arraystore._common.options import shows_options
 from arraystore._common.public import public
 from arraystore._format.publication import Publication
-from arraystore._format.samples import manifest_of, mtimes_us
+from arraystore._format.samples import mtimes_us
 from arraystore._format.verification import Verification
 from arraystore._reading.store import Store
 from arraystore._sources.stamps import STAMP, file_stamps
 from arraystore._stores.opening import open_store
-from arraystore._upkeep.reuse import Takeover
+from arraystore._upkeep.reuse import Takeover, manifest_in
 from arraystore._upkeep.verify import verify
 from arraystore.errors import BadImagesError, Kind, StoreError
 
 
 @public
+@shows_options(RunOptions)
 def repair(
     path: str | os.PathLike[str],
     *,
     bad: Literal["raise", "keep"] = "raise",
-    workers: int | None = None,
-    processes: bool = False,
-    timeout_s: float = TIMEOUT_S,
-    executor: Executor | None = None,
-    progress: bool | Callable[[Progress], None] = True,
-    fresh: bool = False,
     verification: Verification | None = None,
+    **options: Unpack[RunOptions],
 ) -> Store:
     """Find the slots whose pixels are damaged, and decode these again from their sources.
 
@@ -45,13 +40,8 @@ def repair(
         path: the store.
         bad: what to do with a damaged slot whose source can no longer be stored: ``"raise"`` an error and leave the
             store unchanged, or ``"keep"`` the slot as zeros with status 2.
-        workers: see `arraystore.build`, as for all options down to ``fresh``.
-        processes: see `arraystore.build`.
-        timeout_s: see `arraystore.build`.
-        executor: see `arraystore.build`.
-        progress: see `arraystore.build`; for the check and for the repair.
-        fresh: see `arraystore.build`.
         verification: the result of `arraystore.verify` for this store; None verifies now.
+        options: from ``workers`` to ``fresh``, see `arraystore.build`; ``progress`` is also for the check.
 
     Returns:
         The repaired store, open; the old one where nothing was damaged.
@@ -64,18 +54,9 @@ def repair(
         SpaceError: the volume is too small for a second store; the store has not changed.
         OSError: the store cannot be read or written.
     """
-    options = Options(
-        bad=bad,
-        workers=workers,
-        processes=processes,
-        timeout_s=timeout_s,
-        executor=executor,
-        progress=progress,
-        overwrite=True,
-        fresh=fresh,
-    )
+    every = checked("repair", RunOptions, options, bad)
     store = Store(open_store(path))
-    found = verification or verify(path, workers=workers, progress=progress)
+    found = verification or verify(path, workers=every["workers"], progress=every["progress"])
     if found.faults:
         fault = found.faults[0]
         raise StoreError(
@@ -88,10 +69,7 @@ def repair(
     if not found.damaged:
         return store
     with store:
-        manifest = manifest_of(store.samples, store.targets, store.categories)
-        if manifest is None:
-            raise StoreError(f"the sources of {path} are not files", source=os.fspath(path), advice="build it again")
-        manifest = replace(manifest, root=store.description.root, origin=store.description.origin)
+        manifest = manifest_in(store)
         slots = np.arange(len(store))
         slots[[damaged.slot for damaged in found.damaged]] = -1
         stamps = file_stamps(lambda row: str(manifest.load(row)), np.arange(len(store)))
@@ -102,12 +80,8 @@ def repair(
         dropped, description = store.dropped_samples, store.description
 
     def with_old_manifest(publication: Publication) -> Publication:
-        digest = description.manifest_digest
-        return replace(
-            publication,
-            dropped=dropped,
-            description=replace(publication.description, manifest_digest=digest),
-        )
+        made = replace(publication.description, manifest_digest=description.manifest_digest)
+        return replace(publication, dropped=dropped, description=made)
 
     try:
         return Store(
@@ -115,7 +89,8 @@ def repair(
                 manifest,
                 path,
                 description.spec,
-                options,
+                every,
+                bad=bad,
                 load=takeover.load,
                 known_bad=takeover.failed,
                 amend=with_old_manifest,

@@ -1,36 +1,43 @@
 """Copy slots of a finished store into a new one, so that an update or a repair decodes only the other slots."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from arraystore._building.fill import Source, StoredSlot
-from arraystore._format.samples import mtimes_us
+from arraystore._format.samples import hashes_of, manifest_of, mtimes_us
 from arraystore._format.slot_file import SlotFile
 from arraystore._format.specification import FAILED
 from arraystore._reading.store import Store
+from arraystore._sources.manifest import Manifest
 from arraystore._sources.stamps import STAMP
 from arraystore._stores.opening import slot_file_of
 from arraystore.errors import StoreError
 
 
+def manifest_in(store: Store) -> Manifest:
+    """Return the manifest of a store on disk.
+
+    Raises:
+        StoreError: the sources are not files.
+    """
+    manifest = manifest_of(store.samples, store.targets, store.categories)
+    if manifest is None:
+        path = str(store.path)
+        raise StoreError(f"the sources of {path} are not files", source=path, advice="build it again")
+    return replace(manifest, root=store.description.root, origin=store.description.origin)
+
+
 class Takeover:
     """The source of each row of a new store: a slot of the old store, or the row's own source.
 
-    Args:
-        store: the old store.
-        slots: for each row of the new store the slot of the old store to copy, or -1; int64, (N,).
-        stamps: size and time of each row's file now (`arraystore._sources.stamps.STAMP`, (N,)); a row of zeros keeps
-            the values of the old store.
-        load: returns a row's own source.
-
-    Attributes:
-        failed: the rows whose slot is copied and had failed.
+    ``slots`` and ``stamps`` are as in `arraystore.Changes`; a row of zeros in ``stamps`` keeps the values of the old
+    store. ``load`` returns a row's own source. ``failed`` are the rows whose slot is copied and had failed.
 
     Raises:
         StoreError: the store is in memory.
-        FormatError: it is damaged.
     """
 
     def __init__(
@@ -49,9 +56,7 @@ class Takeover:
         self._reasons = {bad.slot: bad.reason for bad in store.bad()}
         samples = store.samples
         self._sides = {name: samples[name].to_numpy() for name in ("height", "width")}
-        has_hash = "hash" in samples.column_names
-        hashes = samples["hash"].fill_null(0).to_numpy() if has_hash else np.zeros(len(store), np.uint64)
-        self._hashes = hashes
+        self._hashes = hashes_of(samples)
         known = np.zeros(len(store), STAMP)
         known["bytes"], known["mtime"] = samples["bytes"].to_numpy(), mtimes_us(samples) * 1000
         self._stamps = np.where(stamps["bytes"] == 0, known[slots], stamps)

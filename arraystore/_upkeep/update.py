@@ -4,13 +4,12 @@ Rows of the store keep their order, and classes their codes. New rows and classe
 """
 
 import os
-from collections.abc import Callable
-from concurrent.futures import Executor
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
-from arraystore._building.build import TIMEOUT_S, Options, build_manifest
-from arraystore._common.progress import Progress
+from arraystore._building.build import build_manifest
+from arraystore._building.options import RunOptions, checked
+from arraystore._common.options import shows_options
 from arraystore._common.public import public
 from arraystore._format.publication import Publication
 from arraystore._format.samples import join_dropped
@@ -21,6 +20,7 @@ from arraystore._upkeep.reuse import Takeover
 
 
 @public
+@shows_options(RunOptions)
 def update(
     path: str | os.PathLike[str],
     source: Any = None,
@@ -31,13 +31,8 @@ def update(
     targets: Any = None,
     bad: Literal["raise", "keep", "drop"] | None = None,
     max_bad: float | None = None,
-    workers: int | None = None,
-    processes: bool = False,
-    timeout_s: float = TIMEOUT_S,
-    executor: Executor | None = None,
-    progress: bool | Callable[[Progress], None] = True,
-    fresh: bool = False,
     changes: Changes | None = None,
+    **options: Unpack[RunOptions],
 ) -> Store:
     """Bring a store up to date: decode new and changed sources, and copy all other slots.
 
@@ -54,14 +49,9 @@ def update(
         targets: see `compare`.
         bad: what to do with sources that cannot be stored, see `arraystore.build`. None does the same as the build of
             the store: ``"keep"`` if it has failed slots, ``"drop"`` if rows were dropped, else ``"raise"``.
-        max_bad: see `arraystore.build`, as for all options down to ``fresh``.
-        workers: see `arraystore.build`.
-        processes: see `arraystore.build`.
-        timeout_s: see `arraystore.build`.
-        executor: see `arraystore.build`.
-        progress: see `arraystore.build`.
-        fresh: see `arraystore.build`.
+        max_bad: see `arraystore.build`.
         changes: the result of `compare` with the same options; None compares now.
+        options: from ``workers`` to ``fresh``, see `arraystore.build`.
 
     Returns:
         The updated store, open; the old one where nothing has changed.
@@ -75,26 +65,14 @@ def update(
         StoreError: see `arraystore.build` and `compare`.
         OSError: the store cannot be read or written.
     """
-    options = Options(
-        bad=bad or "raise",
-        max_bad=max_bad,
-        workers=workers,
-        processes=processes,
-        timeout_s=timeout_s,
-        executor=executor,
-        progress=progress,
-        overwrite=True,
-        fresh=fresh,
-    )
+    every = checked("update", RunOptions, options, bad or "raise", max_bad)
     changes = changes or compare(path, source, removed=removed, content=content, labels=labels, targets=targets)
     store = Store(open_store(path))
     if not changes:
         return store
     with store:
         takeover = Takeover(store, changes.slots, changes.stamps, changes.manifest.load)
-        if bad is None:
-            as_built: Literal["raise", "keep", "drop"] = "drop" if store.dropped() else "raise"
-            options = replace(options, bad="keep" if store.description.failed else as_built)
+        as_built = "keep" if store.description.failed else "drop" if store.dropped() else "raise"
         spec = store.spec
 
     def with_dropped(publication: Publication) -> Publication:
@@ -102,6 +80,14 @@ def update(
 
     return Store(
         build_manifest(
-            changes.manifest, path, spec, options, load=takeover.load, known_bad=takeover.failed, amend=with_dropped
+            changes.manifest,
+            path,
+            spec,
+            every,
+            bad=bad or as_built,
+            max_bad=max_bad,
+            load=takeover.load,
+            known_bad=takeover.failed,
+            amend=with_dropped,
         )
     )

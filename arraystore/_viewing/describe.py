@@ -11,7 +11,7 @@ from arraystore._common.wording import flat, readable
 from arraystore._format.specification import FAILED, FORMAT_VERSION, STORED
 from arraystore._reading.store import Store
 from arraystore._sources.targets import count_classes
-from arraystore._viewing.tables import class_rows, print_rows
+from arraystore._viewing.tables import class_rows
 
 
 def describe(store: Store, path: Path) -> dict[str, Any]:
@@ -46,13 +46,8 @@ def describe(store: Store, path: Path) -> dict[str, Any]:
     return facts | {"format_version": FORMAT_VERSION, "writer": store.description.writer}
 
 
-def print_facts(facts: dict[str, Any]) -> None:
-    """Print the facts that `describe` returned as a table."""
-    print_rows(_rows(facts))
-
-
-def _rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the rows of the table: a name and a text each."""
+def fact_rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the facts that `describe` returned as the rows of a table: a name and a text each."""
     count, *slot = facts["shape"]
     yield "store", flat(facts["path"])
     yield "medium", facts["medium"]

@@ -5,17 +5,13 @@ from collections.abc import Iterator
 from arraystore._building.forecast import Forecast
 from arraystore._common.wording import bad_lines, flat, many, readable
 from arraystore._stores.media import MEDIA
-from arraystore._viewing.tables import class_rows, print_rows
+from arraystore._viewing.tables import class_rows
 
 _LABELS = {"ram": "RAM"} | {medium.name: medium.label for medium in MEDIA}
 
 
-def print_forecast(forecast: Forecast) -> None:
-    """Print a forecast as a table."""
-    print_rows(_rows(forecast))
-
-
-def _rows(forecast: Forecast) -> Iterator[tuple[str, str]]:
+def forecast_rows(forecast: Forecast) -> Iterator[tuple[str, str]]:
+    """Yield the rows of the table: a name and a text each."""
     spec = forecast.spec
     shape = " x ".join(map(str, spec.slot_shape))
     yield "images", f"{forecast.count:,} of {shape} uint8 ({spec.layout}, {spec.color})"

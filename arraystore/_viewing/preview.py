@@ -4,15 +4,15 @@ import os
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import TypeAlias
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from arraystore._format.specification import EMPTY, FAILED, STORED
+from arraystore._reading.store import Store
 from arraystore.errors import SpecError
-from arraystore.spec import ImageSpec
 
 _Pixels: TypeAlias = npt.NDArray[np.uint8]
 _Ink: TypeAlias = tuple[int, int, int]
@@ -20,6 +20,7 @@ _Ink: TypeAlias = tuple[int, int, int]
 _CELL_PX = 192  # the longer side of a drawn slot
 _CAPTION_PX = 42  # two lines of text under it
 _GAP_PX = 12
+_COLUMNS = 6
 _NARROWEST_PX = 128  # of a cell, so that a caption fits under a tall thin slot
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -33,30 +34,13 @@ _FAINT: _Ink = (105, 105, 105)
 _RED: _Ink = (40, 40, 215)
 
 
-class _Slots(Protocol):
-    """The members of a store that a preview reads."""
-
-    @property
-    def images(self) -> _Pixels: ...
-    @property
-    def labels(self) -> npt.NDArray[Any] | None: ...
-    @property
-    def classes(self) -> Sequence[str]: ...
-    @property
-    def status(self) -> _Pixels: ...
-    @property
-    def spec(self) -> ImageSpec: ...
-    def __len__(self) -> int: ...
-
-
 def draw_preview(
-    store: _Slots,
+    store: Store,
     path: str | os.PathLike[str],
     *,
     slots: Sequence[int] | None = None,
     count: int = 24,
     seed: int = 0,
-    columns: int = 6,
 ) -> None:
     """Draw a contact sheet of a store as a PNG.
 
@@ -68,29 +52,25 @@ def draw_preview(
         store: any open store.
         path: the file, which must end in ``.png``; an existing one is replaced atomically.
         slots: the slots to draw, in this order. None draws ``count`` random slots, in ascending order.
-        count: how many random slots; all of them if the store has fewer. Not used if ``slots`` is given.
+        count: how many random slots; all of them if the store has fewer.
         seed: of the random choice, 0 or more.
-        columns: how many slots a row has.
 
     Raises:
-        SpecError: a slot is not in the store, there is no slot to draw, or an option is invalid.
+        SpecError: an option is invalid.
         OSError: the file cannot be written.
     """
     target = Path(path)
     if target.suffix.lower() != ".png":
         raise SpecError(f"a preview is a PNG, so its name must end in .png, not {target.name!r}")
-    if columns < 1:
-        raise SpecError(f"columns must be 1 or more, not {columns}")
-    chosen = _choose(len(store), slots, count, seed)
-    cells = [_draw_cell(store, slot) for slot in chosen]
-    _write_png(target, _arrange(cells, columns))
+    cells = [_draw_cell(store, slot) for slot in _choose(len(store), slots, count, seed)]
+    _write_png(target, _arrange(cells))
 
 
 def _choose(total: int, slots: Sequence[int] | None, count: int, seed: int) -> list[int]:
     """Return the slots to draw.
 
     Raises:
-        SpecError: a slot is not in the store, there is no slot to draw, or an option is invalid.
+        SpecError: a slot is not in the store, there is none to draw, or an option is invalid.
     """
     if total == 0:
         raise SpecError("this store has no slots to draw")
@@ -107,7 +87,7 @@ def _choose(total: int, slots: Sequence[int] | None, count: int, seed: int) -> l
     return [int(slot) for slot in slots]
 
 
-def _draw_cell(store: _Slots, slot: int) -> _Pixels:
+def _draw_cell(store: Store, slot: int) -> _Pixels:
     """Return one slot and its caption, (H, W, 3) in BGR; all cells of a store have one shape."""
     status = int(store.status[slot])
     image = _scaled(_to_bgr(store, slot))
@@ -127,7 +107,7 @@ def _draw_cell(store: _Slots, slot: int) -> _Pixels:
     return cell
 
 
-def _to_bgr(store: _Slots, slot: int) -> _Pixels:
+def _to_bgr(store: Store, slot: int) -> _Pixels:
     """Return a copy of the slot as (H, W, 3) in BGR."""
     pixels = np.asarray(store.images[slot])
     if store.spec.layout == "NCHW":
@@ -154,7 +134,7 @@ def _cross(image: _Pixels) -> None:
     cv2.line(image, (right, inset), (inset, bottom), _RED, 3, cv2.LINE_AA)
 
 
-def _label(store: _Slots, slot: int) -> str:
+def _label(store: Store, slot: int) -> str:
     if store.labels is None:
         return ""
     label = store.labels[slot]
@@ -195,10 +175,10 @@ def _width(text: str) -> int:
     return int(cv2.getTextSize(text, _FONT, _FONT_SCALE, 1)[0][0])
 
 
-def _arrange(cells: Sequence[_Pixels], columns: int) -> _Pixels:
+def _arrange(cells: Sequence[_Pixels]) -> _Pixels:
     """Return the sheet: the cells row by row, with a gap around each."""
     height, width = cells[0].shape[:2]
-    columns = min(columns, len(cells))
+    columns = min(_COLUMNS, len(cells))
     rows = -(-len(cells) // columns)
     shape = (rows * (height + _GAP_PX) + _GAP_PX, columns * (width + _GAP_PX) + _GAP_PX, 3)
     sheet = np.full(shape, _PAPER, np.uint8)

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Unpack
 
-from arraystore._common.extras import framework
+from arraystore._common.lazy import framework
+from arraystore._common.options import shows_options
 from arraystore._reading import loader
-from arraystore._reading.options import LoaderOptions, shows_options
+from arraystore._reading.options import LoaderOptions
 from arraystore._reading.slot_arrays import HasSlots
 from arraystore.errors import SpecError
 
@@ -52,7 +53,7 @@ class Loader(loader.Loader[Any]):
         MissingExtraError: JAX is not installed.
     """
 
-    @shows_options()
+    @shows_options(LoaderOptions)
     def __init__(
         self,
         slots: HasSlots,

@@ -10,9 +10,10 @@ from typing import Any, Unpack
 
 from arraystore._augmenting.augment import Augment
 from arraystore._common.checks import whole_number
-from arraystore._common.extras import framework
+from arraystore._common.lazy import framework
+from arraystore._common.options import shows_options
 from arraystore._reading.loader import Loader
-from arraystore._reading.options import LoaderOptions, shows_options
+from arraystore._reading.options import LoaderOptions
 from arraystore._reading.slot_arrays import HasSlots
 from arraystore.errors import SpecError
 from arraystore.spec import Layout
@@ -61,7 +62,7 @@ class Dataset:
         # class when the first instance is made.
         return object.__new__(_with_keras_base(cls))  # type: ignore[arg-type] # a class has a hash
 
-    @shows_options()
+    @shows_options(LoaderOptions)
     def __init__(self, slots: HasSlots, batch_size: int = 32, **options: Unpack[LoaderOptions]) -> None:
         keras = framework("keras")
         keras.utils.PyDataset.__init__(self)

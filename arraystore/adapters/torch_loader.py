@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from arraystore._augmenting.augment import Augment, Dtype
+from arraystore._common.options import shows_options
 from arraystore._reading import loader
-from arraystore._reading.options import Common, LoaderOptions, One, Several, shows_options
+from arraystore._reading.options import Common, LoaderOptions, One, Several
 from arraystore._reading.slot_arrays import HasSlots, SlotArrays
 from arraystore.errors import SpecError
 
@@ -97,7 +98,7 @@ class Loader(Generic[B_co]):
     ) -> None: ...
     @overload
     def __init__(self: Loader[Any], slots: HasSlots, batch_size: int = ..., **options: Unpack[_All]) -> None: ...
-    @shows_options()
+    @shows_options(LoaderOptions)
     def __init__(
         self,
         slots: HasSlots,

@@ -15,8 +15,6 @@ from arraystore._common.wording import flat
 from arraystore._version import __version__
 from arraystore.errors import Option
 
-__all__ = ["Debug", "app", "errors_reported", "spell"]
-
 _INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 
 _flags: dict[str, str] = {}  # argument of the running command's function → its option, such as "--overwrite"

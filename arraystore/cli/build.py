@@ -5,27 +5,26 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Unpack
 
 import typer
 
 import arraystore
 from arraystore import BadImage, Progress, Store
-from arraystore._building.build import TIMEOUT_S
 from arraystore._common.limits import disk_bytes
+from arraystore._common.options import picked, shows_options
 from arraystore._common.progress import reporting
 from arraystore._common.wording import bad_lines, flat, many, readable
-from arraystore._viewing.forecast_text import print_forecast
+from arraystore._viewing.forecast_text import forecast_rows
+from arraystore._viewing.tables import print_rows
 from arraystore.cli import options
 from arraystore.cli.app import Debug, app, errors_reported
-from arraystore.spec import DEFAULT_MAX_PIXELS
-
-__all__ = ["GOES_ON", "Watch", "print_summary"]
 
 GOES_ON = "interrupted: run the same command again to go on from here"
 
 
 @app.command("plan")
+@shows_options(options.Image)
 def _plan(
     source: options.Source,
     target: Annotated[
@@ -33,13 +32,6 @@ def _plan(
     ] = None,
     *,
     size: options.Size,
-    fit: options.Fit = "stretch",
-    filter: options.Filter = "bilinear",
-    color: options.Color = "rgb",
-    layout: options.Layout = "NCHW",
-    background: options.Background = "white",
-    exact: options.Exact = False,
-    max_pixels: options.MaxPixels = DEFAULT_MAX_PIXELS,
     workers: options.Workers = None,
     sample: Annotated[
         int, typer.Option(min=0, help="How many images to decode for the estimate of time; 0 for no estimate.")
@@ -47,33 +39,23 @@ def _plan(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random choice of the sample.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, with every class.")] = False,
     debug: Debug = False,
+    **image: Unpack[options.Image],
 ) -> None:
     """Estimate how many bytes and how much time a build would take. Nothing is written."""
-    height_width, colors = options.parse_size(size), options.parse_background(background)
+    image_options = options.image_options(size, image)
     with errors_reported(debug=debug):
+        bar = sys.stderr.isatty()
         forecast = arraystore.plan(
-            source,
-            target,
-            size=height_width,
-            fit=fit,
-            filter=filter,
-            color=color,
-            layout=layout,
-            background=colors,
-            exact=exact,
-            max_pixels=max_pixels,
-            workers=workers,
-            sample=sample,
-            seed=seed,
-            progress=sys.stderr.isatty(),
+            source, target, workers=workers, sample=sample, seed=seed, progress=bar, **image_options
         )
         if as_json:
             typer.echo(json.dumps(forecast.to_dict(), indent=2))
         else:
-            print_forecast(forecast)
+            print_rows(forecast_rows(forecast))
 
 
 @app.command("build")
+@shows_options(options.ImageAndRun)
 def _build(
     source: options.Source,
     target: Annotated[
@@ -82,30 +64,15 @@ def _build(
     ],
     *,
     size: options.Size,
-    fit: options.Fit = "stretch",
-    filter: options.Filter = "bilinear",
-    color: options.Color = "rgb",
-    layout: options.Layout = "NCHW",
-    background: options.Background = "white",
-    exact: options.Exact = False,
-    max_pixels: options.MaxPixels = DEFAULT_MAX_PIXELS,
-    bad: Annotated[
-        Literal["raise", "keep", "drop"],
-        typer.Option(help="For sources that cannot be stored: fail, store zeros, or leave them out."),
-    ] = "raise",
+    bad: Annotated[options.Bad, typer.Option(help=options.BAD_HELP)] = "raise",
     max_bad: options.MaxBad = None,
-    workers: options.Workers = None,
-    processes: options.Processes = False,
-    timeout_s: options.Timeout = TIMEOUT_S,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the target if it exists.")] = False,
-    fresh: options.Fresh = False,
     quiet: options.Quiet = False,
     debug: Debug = False,
+    **shared: Unpack[options.ImageAndRun],
 ) -> None:
     """Decode every image of SOURCE into the store TARGET."""
-    # Parsed here and not by typer: not every version of it parses default values.
-    height_width, colors = options.parse_size(size), options.parse_background(background)
-    limit = None if max_bad is None else options.parse_max_bad(max_bad)
+    image, limit = options.image_options(size, shared), options.parse_max_bad(max_bad)
     with errors_reported(debug=debug, interrupted=GOES_ON):
         bar = not quiet and sys.stderr.isatty()
         with reporting(bar) as report:
@@ -113,22 +80,12 @@ def _build(
             store = arraystore.build(
                 source,
                 target,
-                size=height_width,
-                fit=fit,
-                filter=filter,
-                color=color,
-                layout=layout,
-                background=colors,
-                exact=exact,
-                max_pixels=max_pixels,
                 bad=bad,
                 max_bad=limit,
-                workers=workers,
-                processes=processes,
-                timeout_s=timeout_s,
                 progress=watch,
                 overwrite=overwrite,
-                fresh=fresh,
+                **image,
+                **picked(options.Run, shared),
             )
         with store:
             if not quiet:
@@ -136,11 +93,7 @@ def _build(
 
 
 class Watch:
-    """Takes the progress of a build, keeps the numbers of the summary, and passes the progress on.
-
-    Attributes:
-        bad: how many images could not be stored.
-    """
+    """Takes the progress of a build, keeps the numbers of the summary, and passes the progress on."""
 
     def __init__(self, report: Callable[[Progress], None]) -> None:
         self._report = report

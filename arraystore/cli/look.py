@@ -13,7 +13,8 @@ from arraystore._common.lazy import lazy
 from arraystore._common.wording import many
 from arraystore._reading.store import Store
 from arraystore._stores.opening import open_store
-from arraystore._viewing.describe import describe, print_facts
+from arraystore._viewing.describe import describe, fact_rows
+from arraystore._viewing.tables import print_rows
 from arraystore.cli import options
 from arraystore.cli.app import Debug, app, errors_reported
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from arraystore._viewing import preview
 else:  # both load OpenCV, which takes a tenth of a second
     demo_photos, preview = lazy("arraystore._sources.demo_photos"), lazy("arraystore._viewing.preview")
-
-__all__: list[str] = []
 
 
 @app.command("info")
@@ -40,7 +39,7 @@ def _info(
         if as_json:
             typer.echo(json.dumps(facts, indent=2))
         else:
-            print_facts(facts)
+            print_rows(fact_rows(facts))
 
 
 @app.command("preview")

@@ -1,35 +1,15 @@
 """The options that several commands share, and the parsers of their texts."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal, TypedDict, cast
 
 import typer
 
 from arraystore import spec
-
-__all__ = [
-    "Background",
-    "Color",
-    "Exact",
-    "Filter",
-    "Fit",
-    "Fresh",
-    "Layout",
-    "MaxBad",
-    "MaxPixels",
-    "Processes",
-    "Quiet",
-    "Size",
-    "Source",
-    "Store",
-    "Timeout",
-    "Workers",
-    "parse_background",
-    "parse_max_bad",
-    "parse_size",
-    "parse_slots",
-]
+from arraystore._building.options import TIMEOUT_S
+from arraystore._common.options import Default, picked
 
 _NAMED_BACKGROUNDS = {"white": (255, 255, 255), "black": (0, 0, 0), "gray": (128, 128, 128)}
 
@@ -47,22 +27,9 @@ Source = Annotated[
     ),
 ]
 Size = Annotated[str, typer.Option(metavar="PIXELS|HxW", help="Size of a slot: 256, or 224x320 (height first).")]
-Fit = Annotated[spec.Fit, typer.Option(help="How an image fills a slot of another shape.")]
-Filter = Annotated[spec.Filter, typer.Option(help="The antialiasing filter of the resize.")]
-Color = Annotated[spec.Color, typer.Option(help="Three channels, or one.")]
-Layout = Annotated[spec.Layout, typer.Option(help="Channels first, or channels last.")]
-Background = Annotated[
-    str,
-    typer.Option(
-        metavar="COLOR", help="Color behind transparent and beside padded images: gray, #808080 or 128,128,128."
-    ),
-]
-Exact = Annotated[bool, typer.Option("--exact", help="Decode every JPEG at full size; slower for large photos.")]
-MaxPixels = Annotated[int, typer.Option(min=1, help="An image with more pixels counts as bad.")]
 Workers = Annotated[
     int | None, typer.Option(min=1, help="How many images are decoded at once.", show_default="one per core")
 ]
-
 Store = Annotated[Path, typer.Argument(metavar="STORE", help="A store: a folder or an HDF5 file.")]
 MaxBad = Annotated[
     str | None,
@@ -70,18 +37,70 @@ MaxBad = Annotated[
         metavar="N|N%", help="Stop when more images than this are bad: a number, or a share.", show_default="no limit"
     ),
 ]
-Processes = Annotated[bool, typer.Option("--processes", help="Decode in processes instead of threads.")]
-Timeout = Annotated[
-    float,
-    typer.Option(
-        "--timeout",
-        metavar="SECONDS",
-        callback=_check_seconds,
-        help="With --processes: an image that takes longer counts as bad.",
-    ),
-]
-Fresh = Annotated[bool, typer.Option("--fresh", help="Discard the work of an interrupted command, and start again.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+Bad = Literal["raise", "keep", "drop"]
+BAD_HELP = "For sources that cannot be stored: fail, store zeros, or leave them out."
+
+
+class Image(TypedDict):
+    """How an image becomes a slot, beside its size."""
+
+    fit: Annotated[spec.Fit, typer.Option(help="How an image fills a slot of another shape."), Default("stretch")]
+    filter: Annotated[spec.Filter, typer.Option(help="The antialiasing filter of the resize."), Default("bilinear")]
+    color: Annotated[spec.Color, typer.Option(help="Three channels, or one."), Default("rgb")]
+    layout: Annotated[spec.Layout, typer.Option(help="Channels first, or channels last."), Default("NCHW")]
+    background: Annotated[
+        str,
+        typer.Option(
+            metavar="COLOR", help="Color behind transparent and beside padded images: gray, #808080 or 128,128,128."
+        ),
+        Default("white"),
+    ]
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Decode every JPEG at full size; slower for large photos."), Default(False)
+    ]
+    max_pixels: Annotated[
+        int, typer.Option(min=1, help="An image with more pixels counts as bad."), Default(spec.DEFAULT_MAX_PIXELS)
+    ]
+
+
+class Run(TypedDict):
+    """How images are decoded."""
+
+    workers: Annotated[Workers, Default(None)]
+    processes: Annotated[
+        bool, typer.Option("--processes", help="Decode in processes instead of threads."), Default(False)
+    ]
+    timeout_s: Annotated[
+        float,
+        typer.Option(
+            "--timeout",
+            metavar="SECONDS",
+            callback=_check_seconds,
+            help="With --processes: an image that takes longer counts as bad.",
+        ),
+        Default(TIMEOUT_S),
+    ]
+    fresh: Annotated[
+        bool,
+        typer.Option("--fresh", help="Discard the work of an interrupted command, and start again."),
+        Default(False),
+    ]
+
+
+class ImageAndRun(Image, Run):
+    """The options of a build that other commands have too."""
+
+
+# Sizes and colors are parsed here and not by typer: not every version of it parses default values.
+def image_options(size: str, options: Mapping[str, Any]) -> spec.ImageOptions:
+    """Return how images become slots, as `arraystore.build` takes it, from the options of a command.
+
+    Raises:
+        typer.BadParameter: the size or the background is not valid.
+    """
+    parsed = {"size": parse_size(size), "background": parse_background(options["background"])}
+    return cast("spec.ImageOptions", {**picked(Image, options), **parsed})
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -98,12 +117,14 @@ def parse_size(text: str) -> tuple[int, int]:
     )
 
 
-def parse_max_bad(text: str) -> float:
+def parse_max_bad(text: str | None) -> float | None:
     """Return the number of images, or the share as a fraction, of a ``--max-bad``.
 
     Raises:
         typer.BadParameter: the text is neither.
     """
+    if text is None:
+        return None
     if text.isdecimal():
         return int(text)
     try:

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from arraystore._common.extras import framework
+from arraystore._common.lazy import framework
 from arraystore.cli import options
 from arraystore.cli.app import Debug, app, errors_reported
 from arraystore.memory.comparison import MemoryReport
@@ -20,8 +20,6 @@ from arraystore.memory.profile import COUNT, TIMEOUT_S, profile
 from arraystore.memory.showing.plot import check as check_plot
 from arraystore.memory.stages import Stage, reporting
 from arraystore.memory.strategies import STRATEGIES
-
-__all__: list[str] = []
 
 
 def _print_strategies(wanted: bool) -> None:

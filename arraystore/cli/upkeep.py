@@ -4,21 +4,19 @@ import json
 import sys
 from collections.abc import Iterator
 from itertools import chain, islice
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Unpack
 
 import typer
 
 import arraystore
 from arraystore import Changes
-from arraystore._building.build import TIMEOUT_S
+from arraystore._common.options import shows_options
 from arraystore._common.progress import reporting
 from arraystore._common.wording import flat, many
 from arraystore._viewing.verification_text import damage_lines, verification_facts, whole_line
 from arraystore.cli import options
 from arraystore.cli.app import Debug, app, errors_reported, spell
 from arraystore.cli.build import GOES_ON, Watch, print_summary
-
-__all__: list[str] = []
 
 _SHOWN_CHANGES = 20
 
@@ -52,39 +50,28 @@ def _verify(
 
 
 @app.command("repair")
+@shows_options(options.Run)
 def _repair(
     path: options.Store,
     *,
     bad: Annotated[
         Literal["raise", "keep"], typer.Option(help="For sources that can no longer be stored: fail, or store zeros.")
     ] = "raise",
-    workers: options.Workers = None,
-    processes: options.Processes = False,
-    timeout_s: options.Timeout = TIMEOUT_S,
-    fresh: options.Fresh = False,
     quiet: options.Quiet = False,
     debug: Debug = False,
+    **run: Unpack[options.Run],
 ) -> None:
     """Check a store, and decode its damaged slots again from their sources."""
     with errors_reported(debug=debug, interrupted=GOES_ON):
         bar = not quiet and sys.stderr.isatty()
-        found = arraystore.verify(path, workers=workers, progress=bar)
+        found = arraystore.verify(path, workers=run["workers"], progress=bar)
         if found.ok:
             if not quiet:
                 typer.echo(f"{whole_line(found, path)}; there is nothing to repair")
             return
         with reporting(bar) as report:
             watch = Watch(report)
-            store = arraystore.repair(
-                path,
-                bad=bad,
-                workers=workers,
-                processes=processes,
-                timeout_s=timeout_s,
-                progress=watch,
-                fresh=fresh,
-                verification=found,
-            )
+            store = arraystore.repair(path, bad=bad, progress=watch, verification=found, **run)
         with store:
             if not quiet:
                 typer.echo(f"{flat(str(path))}: {many(len(found.damaged), 'slot')} repaired")
@@ -93,6 +80,7 @@ def _repair(
 
 
 @app.command("update")
+@shows_options(options.Run)
 def _update(
     path: options.Store,
     source: Annotated[
@@ -113,23 +101,14 @@ def _update(
         typer.Option("--content", help="Compare the contents of all files instead of their times of change; slower."),
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Print the changes, and write nothing.")] = False,
-    bad: Annotated[
-        Literal["raise", "keep", "drop"] | None,
-        typer.Option(
-            help="For sources that cannot be stored: fail, store zeros, or leave them out.",
-            show_default="as in the build",
-        ),
-    ] = None,
+    bad: Annotated[options.Bad | None, typer.Option(help=options.BAD_HELP, show_default="as in the build")] = None,
     max_bad: options.MaxBad = None,
-    workers: options.Workers = None,
-    processes: options.Processes = False,
-    timeout_s: options.Timeout = TIMEOUT_S,
-    fresh: options.Fresh = False,
     quiet: options.Quiet = False,
     debug: Debug = False,
+    **run: Unpack[options.Run],
 ) -> None:
     """Add new and changed images of the source to a store, and leave out those that are gone."""
-    limit = None if max_bad is None else options.parse_max_bad(max_bad)
+    limit = options.parse_max_bad(max_bad)
     with errors_reported(debug=debug, interrupted=GOES_ON):
         changes = arraystore.compare(path, source, removed=removed, content=content)
         if not quiet:
@@ -140,17 +119,7 @@ def _update(
             return
         with reporting(not quiet and sys.stderr.isatty()) as report:
             watch = Watch(report)
-            store = arraystore.update(
-                path,
-                bad=bad,
-                max_bad=limit,
-                workers=workers,
-                processes=processes,
-                timeout_s=timeout_s,
-                progress=watch,
-                fresh=fresh,
-                changes=changes,
-            )
+            store = arraystore.update(path, bad=bad, max_bad=limit, progress=watch, changes=changes, **run)
         with store:
             if not quiet:
                 print_summary(store, path, watch)

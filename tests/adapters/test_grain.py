@@ -14,7 +14,7 @@ from support.slots import slots_of
 
 import arraystore
 from arraystore import Slots, SpecError
-from arraystore._common.extras import framework
+from arraystore._common.lazy import framework
 from arraystore._stores.slot_array import SlotArray
 from arraystore.adapters.grain import Source
 

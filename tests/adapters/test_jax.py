@@ -17,7 +17,7 @@ from support.apart import LIMIT_S, Apart, apart
 from support.slots import slots_of
 
 from arraystore import Augment, MissingExtraError, Slots, SpecError
-from arraystore._common.extras import framework
+from arraystore._common.lazy import framework
 from arraystore._stores.slot_array import SlotArray
 from arraystore.adapters.jax import Loader
 

@@ -26,7 +26,8 @@ from arraystore import Forecast, ImageSpec, Manifest, ManifestError, Progress, S
 from arraystore._building import plan as module
 from arraystore._building.forecast import Room
 from arraystore._common.limits import disk_bytes
-from arraystore._viewing.forecast_text import _duration, print_forecast
+from arraystore._viewing.forecast_text import _duration, forecast_rows
+from arraystore._viewing.tables import print_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -240,7 +241,7 @@ def test_nothing_but_bad_images(tmp_path: Path, capsys: pytest.CaptureFixture[st
     forecast = plan(tmp_path, sample=12)
     assert forecast.bad_share == 1
     assert forecast.median_px is forecast.largest_px is None
-    print_forecast(forecast)
+    print_rows(forecast_rows(forecast))
     text = capsys.readouterr().out
     assert re.search(r"^bad +12 of the 12 sampled \(100\.0%, about 30 in all\) *$", text, re.MULTILINE)
     assert "  and 2 more" in text
@@ -625,7 +626,7 @@ def test_a_wrong_source_is_one_line(tmp_path: Path) -> None:
 
 def test_the_table_of_a_forecast_without_a_sample(capsys: pytest.CaptureFixture[str]) -> None:
     bare = forecast_of(Room(2, None), Room(2, 3))
-    print_forecast(replace(bare, volume="/line\nbreak", notes=("one\nnote",)))
+    print_rows(forecast_rows(replace(bare, volume="/line\nbreak", notes=("one\nnote",))))
     text = capsys.readouterr().out
     assert "time" not in text
     assert r"/line\nbreak" in text

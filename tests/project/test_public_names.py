@@ -19,7 +19,9 @@ from support import images
 
 import arraystore
 from arraystore import Loader, Slots, Store
+from arraystore._building.options import BuildOptions, RunOptions
 from arraystore._reading.options import LoaderOptions
+from arraystore.spec import ImageOptions
 
 PACKAGE = Path(arraystore.__file__).parent
 
@@ -95,6 +97,26 @@ def test_signatures_show_every_option_with_its_default(function: Any) -> None:
     assert parameters["ahead_bytes"].default == 256 << 20
     assert parameters["shuffle"].default is (function is not Store.batches)
     assert "shuffle: bool = " in pydoc.plain(pydoc.render_doc(function))
+
+
+@pytest.mark.parametrize(
+    ("function", "kind"),
+    [
+        (arraystore.build, BuildOptions),
+        (arraystore.plan, ImageOptions),
+        (arraystore.update, RunOptions),
+        (arraystore.repair, RunOptions),
+    ],
+)
+def test_functions_that_share_options_show_each(function: Any, kind: Any) -> None:
+    parameters = inspect.signature(function).parameters
+    assert {*kind.__annotations__} < {*parameters}
+    for name, hint in kind.__annotations__.items():
+        assert parameters[name].default == hint.__metadata__[-1].value
+        assert f"\n    {name}: " in str(inspect.getdoc(arraystore.build))
+        assert f" {name}: " in pydoc.plain(pydoc.render_doc(function)).splitlines()[2]
+    with pytest.raises(TypeError, match=rf"^{function.__name__} has no option 'colour': its options are "):
+        function("nowhere", colour="gray")
 
 
 def test_the_loader_documents_its_options_in_words() -> None:

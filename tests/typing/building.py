@@ -18,6 +18,10 @@ def building(paths: list[Path], labels: list[int]) -> None:
     arraystore.build("photos/", "train.h5", size=(224, 320), fit="crop")
     arraystore.build(paths, labels=labels, size=256, color="gray", progress=told)
     arraystore.build("photos/", size=256, colour="gray")  # type: ignore[call-arg] # it is misspelt
+    arraystore.build("photos/", size=256, workers="all")  # type: ignore[arg-type] # not a number
+    arraystore.plan("photos/", size=256, fit="squash")  # type: ignore[arg-type] # no such fit
+    arraystore.update("train.store", sise=256)  # type: ignore[call-arg] # it has no such option
+    arraystore.ImageSpec(size=256, color="grey")  # type: ignore[arg-type] # it is misspelt
     manifest = arraystore.Manifest.of("photos/")
     arraystore.build(manifest, spec=arraystore.ImageSpec(size=64))
     try:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from arraystore._common.extras import framework
+from arraystore._common.lazy import framework
 from arraystore.errors import SpecError
 from arraystore.memory.measurement import Measurement, ReportData
 from arraystore.memory.showing.words import array_of, endings, headline, multiple, short_number, shorten, size, unit_for
