@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from typing import Any, Literal
-
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, Literal
 
 from arraystore._building.build import TIMEOUT_S, Options, build_manifest
 from arraystore._common.progress import Progress
@@ -15,6 +13,9 @@ from arraystore._common.public import public
 from arraystore._reading.store import Store
 from arraystore._sources.manifest import Manifest
 from arraystore.spec import DEFAULT_MAX_PIXELS, Color, Filter, Fit, ImageSpec, Layout, spec_of
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 __all__ = ["build"]
 

@@ -483,7 +483,8 @@ def test_options_that_do_not_go_with_what_is_there(photos: Path, tmp_path: Path)
     said(FormatError, f"there is no array at {tmp_path / 'fifo.npy'}", tmp_path / "fifo.npy", labels=Y)
     store = build(photos, tmp_path / "s.store")
     assert store.path is not None
-    message = f"{store.path} is a folder: pass a file, such as {store.path / 'images.npy'}, or use arraystore.open for a store"
+    pixels = store.path / "images.npy"
+    message = f"{store.path} is a folder: pass a file, such as {pixels}, or use arraystore.open for a store"
     said(FormatError, message, store.path, labels=Y, layout="NCHW")
     with pytest.raises(FormatError, match=f"^{re.escape(str(photos / 'ash/img_000.jpg'))} is not an HDF5 file that"):
         arraystore.open_array(photos / "ash/img_000.jpg", dataset="x")
