@@ -87,8 +87,8 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "pixels cut short": (
         lambda at: cut(at / "images.npy"),
         (
-            "{at}/images.npy is 25,983 bytes long, but uint8 of shape (19, 3, 16, 24) needs 25,984: the file was cut short; "
-            "build the store again"
+            "{at}/images.npy is 25,983 bytes long, but uint8 of shape (19, 3, 16, 24) needs 25,984: the file "
+            "was cut short; build the store again"
         ),
     ),
     "no pixels": (lambda at: (at / "images.npy").unlink(), "{at}/images.npy "),
