@@ -1,10 +1,4 @@
-"""Augmentation: the options, and the functions that make the images of a batch from slots.
-
-`Augment.sample` draws the geometry of a batch (`arraystore._augmenting.crops`). `Augment.apply` reads slots and writes
-the batch in one pass, outside the interpreter's lock (`arraystore._kernels.crop`, `arraystore._kernels.resized_crop`).
-`Augment.follow_geometry` moves boxes, masks and keypoints with their images (`arraystore._augmenting.followers`).
-Results depend on the arguments alone.
-"""
+"""Augmentation: the options, and the functions that make a batch from slots; results depend on the arguments alone."""
 
 from __future__ import annotations
 
@@ -224,7 +218,7 @@ class Augment:
         if resized:
             resized_crop_kernels.write_resized_crops(*arguments)
         else:
-            crop_kernels.write_crops(*arguments, fill=self.crop.fill if isinstance(self.crop, PadAndCrop) else 0)
+            crop_kernels.write_crops(*arguments, self.crop.fill if isinstance(self.crop, PadAndCrop) else 0)
 
     def follow_geometry(
         self, targets: Mapping[str, npt.NDArray[Any]], geometry: Geometry, *, slot_shape: Shape, layout: Layout
@@ -340,11 +334,8 @@ def _check_arrays(
     if geometry.dtype != GEOMETRY or not len(rows) == len(geometry) == len(out_rows):
         raise ValueError(f"{len(rows)} rows have {len(geometry)} geometries, and {len(out_rows)} out_rows")
     for name, values, count in (("rows", rows, len(images)), ("out_rows", out_rows, len(out))):
-        if (
-            values.dtype != np.int64
-            or values.ndim != 1
-            or (values.size and not 0 <= values.min() <= values.max() < count)
-        ):
+        inside = not values.size or 0 <= values.min() <= values.max() < count
+        if values.dtype != np.int64 or values.ndim != 1 or not inside:
             raise ValueError(f"{name} must be int64, (k,), from 0 to {count - 1}")
 
 

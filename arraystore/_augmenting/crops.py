@@ -45,12 +45,7 @@ class Chance:
         return (hashed(self.keys, indices) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
     def flips(self, hflip: float, vflip: float) -> npt.NDArray[np.bool_]:
-        """Return which images are mirrored left to right, and which top to bottom: bool, (2, n).
-
-        Args:
-            hflip: the probability of the first, from 0 to 1.
-            vflip: the probability of the second.
-        """
+        """Return which images are mirrored left to right, and which top to bottom, by these probabilities: (2, n)."""
         return self.numbers(_FLIPS, 2) < np.array([[hflip], [vflip]])
 
     def corners(self, rows: Integers | int, columns: Integers | int) -> tuple[Integers, Integers]:
@@ -59,7 +54,6 @@ class Chance:
         return (down * (rows + 1)).astype(np.int64), (across * (columns + 1)).astype(np.int64)
 
 
-@public
 @dataclass(frozen=True, slots=True, init=False)
 class _CropInside:
     """A crop whose windows all have one size and lie inside the slot."""
@@ -205,12 +199,12 @@ class RandomResizedCrop:
         first = fits.argmax(axis=0)[None]  # 0 where none fits, replaced below
         none = ~fits.any(axis=0)
         h, w = (np.take_along_axis(sides, first, axis=0)[0].astype(np.int64) for sides in (heights, widths))
-        h[none], w[none] = self._fallback(height, width)
+        h[none], w[none] = self._largest(height, width)
         top, left = chance.corners(height - h, width - w)
         top[none], left[none] = (height - h[none]) // 2, (width - w[none]) // 2
         return top, left, h, w
 
-    def _fallback(self, height: int, width: int) -> tuple[int, int]:
+    def _largest(self, height: int, width: int) -> tuple[int, int]:
         low, high = self.ratio
         if width / height < low:
             # A ratio of a thousand to one may round to 0 pixels; torchvision fails then.

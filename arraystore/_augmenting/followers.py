@@ -2,6 +2,9 @@
 
 Coordinates are in pixels. They are those of edges, not of the centers of pixels: an image that is W pixels wide reaches
 from x = 0 to x = W, a box around all of it is (0, 0, W, H), and mirroring makes W - x of x.
+
+The functions `follow_…` take an array with a row for each image, and the geometry of the images. They return a new
+array of the same type; integers are rounded.
 """
 
 from __future__ import annotations
@@ -34,17 +37,9 @@ class Sizes(NamedTuple):
 
 
 def follow_boxes(boxes: Values, geometry: Geometry, sizes: Sizes) -> Values:
-    """Return boxes moved, scaled and mirrored with their images, and clipped to them.
+    """Return boxes (n, ..., 4) of left, top, right, bottom, moved with their images and clipped to them.
 
     The width or height of a box outside its image becomes 0. NaN, which stands for missing boxes, stays NaN.
-
-    Args:
-        boxes: (n, ..., 4), floats or integers: left, top, right, bottom in pixels of the slot.
-        geometry: (n,): of the images.
-        sizes: of slots and images.
-
-    Returns:
-        A new array of the same shape and type; integers are rounded.
     """
     corners = _moved(_points("boxes", boxes, 4).reshape(*boxes.shape[:-1], 2, 2), geometry, sizes.image)
     mirrored = np.stack([geometry["hflip"], geometry["vflip"]], axis=-1) != 0
@@ -54,29 +49,14 @@ def follow_boxes(boxes: Values, geometry: Geometry, sizes: Sizes) -> Values:
 
 
 def follow_keypoints(points: Values, geometry: Geometry, sizes: Sizes) -> Values:
-    """Return points moved, scaled and mirrored with their images; they may lie outside them afterwards.
-
-    Args:
-        points: (n, ..., 2), floats or integers: x and y in pixels of the slot.
-        geometry: (n,): of the images.
-        sizes: of slots and images.
-
-    Returns:
-        A new array of the same shape and type; integers are rounded.
-    """
+    """Return points (n, ..., 2) of x, y, moved with their images; they may lie outside them afterwards."""
     return _as(_moved(_points("keypoints", points, 2)[..., None, :], geometry, sizes.image)[..., 0, :], points.dtype)
 
 
 def follow_masks(masks: Values, geometry: Geometry, sizes: Sizes) -> Values:
     """Return the part of each mask that its image shows; it is resampled like Pillow's NEAREST, and 0 outside the slot.
 
-    Args:
-        masks: (n, H, W) or (n, C, H, W), any type: a value for each pixel of the slot.
-        geometry: (n,): of the images.
-        sizes: of slots and images.
-
-    Returns:
-        A new array of the same type, (n, h, w) or (n, C, h, w).
+    Masks are (n, H, W) or (n, C, H, W), the result is (n, h, w) or (n, C, h, w).
 
     Raises:
         SpecError: masks do not have the height and width of slots.
@@ -89,7 +69,7 @@ def follow_masks(masks: Values, geometry: Geometry, sizes: Sizes) -> Values:
             f"the target has shape {masks.shape}: take it out of follow="
         )
     out = np.zeros((*masks.shape[:-2], *size), masks.dtype)
-    if _is_scaled(geometry, size):
+    if ((geometry["height"] != size[0]) | (geometry["width"] != size[1])).any():
         rows = geometry["top"][:, None] + resample.nearest(0.0, geometry["height"], size[0], geometry["height"])
         columns = geometry["left"][:, None] + resample.nearest(0.0, geometry["width"], size[1], geometry["width"])
         for i, turn in enumerate(_turns(geometry)):
@@ -141,10 +121,6 @@ def _as(values: Values, dtype: np.dtype[Any]) -> Values:
         return values.astype(dtype)
     limits = np.iinfo(dtype)
     return np.clip(np.rint(values), limits.min, limits.max).astype(dtype)
-
-
-def _is_scaled(geometry: Geometry, size: Size) -> bool:
-    return bool(((geometry["height"] != size[0]) | (geometry["width"] != size[1])).any())
 
 
 def _turns(geometry: Geometry) -> list[tuple[Any, ...]]:

@@ -1,12 +1,11 @@
 """Random numbers and permutations as pure functions of a key, the same on every machine and in every version.
 
-**Hash.** NumPy may change its random streams from version to version, but an interrupted run must continue after an
-upgrade. So the hash is written here: SplitMix64 (Steele, Lea and Flood, Fast splittable pseudorandom number generators,
-OOPSLA 2014), whose last step is variant 13 of Stafford's mixers for MurmurHash3. Its i-th output is a function of its
-state and i, so outputs can be computed in any order.
+**Hash.** NumPy may change its random streams from version to version, so the hash is written here: SplitMix64 (Steele,
+Lea and Flood, Fast splittable pseudorandom number generators, OOPSLA 2014). Its i-th output is a function of its state
+and i, so outputs can be computed in any order.
 
 **Permutation of few numbers**, up to `SORTED_COUNT`. They are sorted by their hashes, so all permutations are equally
-likely. The last few permutations are kept.
+likely.
 
 **Permutation of more numbers.** A Feistel network computes where each number goes, without memory (Luby and Rackoff,
 How to construct pseudorandom permutations from pseudorandom functions, 1988). A number x is split into two digits,
@@ -15,10 +14,9 @@ the other digit, modulo a or b. The other digit is still known, so the round can
 the same. After some rounds the digits are put together again.
 
 This permutes the numbers below a × b, and count may be less. A result of count or more is put through the network
-again until it is below count. This is called cycle walking; it and digits below a and b are described by Black and
-Rogaway (Ciphers with arbitrary finite domains, CT-RSA 2002). Here a × b exceeds count by less than a, so it is rare.
-With digits of whole bits, the usual choice, a × b may be up to four times count; that was measured to take up to seven
-times as long. In blocks of 8,192 numbers, each number takes less than 100 ns for any count.
+again until it is below count (Black and Rogaway, Ciphers with arbitrary finite domains, CT-RSA 2002). Here a × b
+exceeds count by less than a, so it is rare. With digits of whole bits, the usual choice, a × b may be up to four times
+count; that was measured to take up to seven times as long.
 
 No constant here may change, because orders would change; tests/ordering/test_order.py checks results.
 """
@@ -85,15 +83,9 @@ def uniforms(key: int, numbers: Numbers) -> npt.NDArray[np.float64]:
 
 
 def permute(numbers: Numbers, count: int, key: int) -> Numbers:
-    """Return the image of each number under the permutation of 0 … count - 1 that belongs to a key.
+    """Return the image of each number under the permutation of 0 … count - 1 that belongs to a key; a new array.
 
-    Args:
-        numbers: int64, (n,): in [0, count), in any order, not checked.
-        count: at most `LARGEST_COUNT`.
-        key: in [0, 2**64).
-
-    Returns:
-        int64, (n,), a new array.
+    The numbers may have any order; they are not checked. ``count`` is at most `LARGEST_COUNT`.
     """
     if count <= SORTED_COUNT:
         return _sorted(count, key)[numbers].astype(np.int64)

@@ -9,8 +9,6 @@ to eight instructions of LLVM's intermediate language when a kernel that calls i
     digits        three registers: the low, middle and high base-256 digits of 22-bit weights
     sums          three registers: the sums of pixel × low digit, pixel × middle digit and pixel × high digit
 
-`arraystore._kernels.resample_avx512` says why weights have digits.
-
 When you change this file, touch the files of the kernels as well: numba's cache on disk recompiles a kernel only if the
 kernel's own file has changed.
 """
@@ -76,11 +74,10 @@ def compiled_avx512(signature: str) -> Callable[[Callable[..., Any]], Callable[.
 
 
 class _Register(types.Type):  # type: ignore[misc,unused-ignore]
-    def __init__(self) -> None:
-        super().__init__(name="Register512")
+    """A register of 512 bits."""
 
 
-_register = _Register()
+_register = _Register("Register512")  # type: ignore[no-untyped-call,unused-ignore]
 _types: Any = types  # typed in some versions only
 _three = _types.UniTuple(_register, 3)
 _four = _types.UniTuple(_register, 4)
@@ -93,12 +90,7 @@ class _RegisterModel(models.PrimitiveModel):  # type: ignore[misc,unused-ignore]
 
 
 def _instruction(result: Any, *arguments: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Make a function that kernels can call; ``emit(builder, *values)`` appends its instructions with llvmlite.
-
-    Args:
-        result: the numba type of its result.
-        arguments: the numba types of its arguments.
-    """
+    """Make a function that kernels can call of ``emit(builder, *values)``, which appends its instructions."""
 
     def decorate(emit: Callable[..., Any]) -> Any:
         def typed(_context: Any, *_arguments: Any) -> Any:

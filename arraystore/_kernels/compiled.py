@@ -1,10 +1,19 @@
-"""How kernels are compiled: by numba, which needs no C compiler on the user's machine."""
+"""How kernels are compiled: by numba, which needs no C compiler on the user's machine. Types of their arguments."""
 
 import logging
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+import numpy as np
+import numpy.typing as npt
 from numba import njit
+
+Pixels = npt.NDArray[np.uint8]
+Integers = npt.NDArray[np.int64]
+Words = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float32]
+Four = tuple[int, int, int, int]
+READ_ONLY = "Array(uint8, 1, 'C', True, aligned=True)"  # numba's type of flat pixels; accepts writable arrays as well
 
 _log = logging.getLogger(__name__)
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -18,9 +27,8 @@ def inlined(function: _Function) -> _Function:
 def compiled(*signatures: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Compile a kernel for the given types of arguments when its module is imported, and cache it on disk.
 
-    The kernel runs outside the interpreter's lock. If signatures were missing, every process of a pool would compile
-    at its first call. If no cache folder is writable (a read-only installation and no home folder), numba raises a
-    RuntimeError; the kernel is then compiled for this process alone.
+    The kernel runs outside the interpreter's lock. If no cache folder is writable (a read-only installation and no home
+    folder), numba raises a RuntimeError; the kernel is then compiled for this process alone.
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -40,17 +40,10 @@ _engines: list[Any] = []  # machine code lives as long as the engine that compil
 
 
 def copy_rows(array: Array, rows: Index, out: Array, at: Index | None = None) -> bool:
-    """Copy rows of an array to rows of another, if the streams are faster than np.take.
+    """Copy rows of an array to the first rows of another, or to the rows ``at``, and return True.
 
-    Args:
-        array: C-order, at least one row.
-        rows: int64, (k,): the rows to copy.
-        out: C-order, writable, same dtype as ``array`` and same shape except for axis 0.
-        at: int64, (k,): the rows of ``out`` to write; None for 0 to k - 1.
-
-    Returns:
-        True if the rows were copied. False if they must be copied otherwise: a row is not a multiple of 64 bytes, or
-        ``out`` is not aligned to 64 bytes, or the rows are too few.
+    Return False if the rows must be copied otherwise: a row is not a multiple of 64 bytes, ``out`` is not aligned to 64
+    bytes, the rows are too few, or the arrays differ in more than the number of rows.
 
     Raises:
         IndexError: a row does not exist, or ``at`` and ``rows`` have different lengths.
@@ -59,19 +52,17 @@ def copy_rows(array: Array, rows: Index, out: Array, at: Index | None = None) ->
     address = out.ctypes.data
     if rows.size * size < _LEAST_BYTES or size % _VECTOR_BYTES or address % _VECTOR_BYTES or not _alike(array, out):
         return False
-    copy = _compiled()
+    with _compiling:
+        copy = _compile()
     if copy is None:
         return False
     rows = np.ascontiguousarray(rows, np.int64)
     _check(rows, len(array))
-    if at is None:
-        _check(np.array([rows.size - 1]), len(out))
-    else:
-        at = np.ascontiguousarray(at, np.int64)
-        _check(at, len(out))
-        if at.size != rows.size:
-            raise IndexError(f"{rows.size} rows cannot be copied to {at.size}")
-    copy(array.ctypes.data, rows.ctypes.data, rows.size, address, None if at is None else at.ctypes.data, size)
+    at = np.arange(rows.size, dtype=np.int64) if at is None else np.ascontiguousarray(at, np.int64)
+    _check(at, len(out))
+    if at.size != rows.size:
+        raise IndexError(f"{rows.size} rows cannot be copied to {at.size}")
+    copy(array.ctypes.data, rows.ctypes.data, rows.size, address, at.ctypes.data, size)
     return True
 
 
@@ -87,11 +78,6 @@ def _alike(array: Array, out: Array) -> bool:
 def _check(rows: Index, count: int) -> None:
     if not (int(rows.min()) >= 0 and int(rows.max()) < count):
         raise IndexError(f"rows must be 0 to {count - 1}, not {int(rows.min())} to {int(rows.max())}")
-
-
-def _compiled() -> Callable[..., None] | None:
-    with _compiling:
-        return _compile()
 
 
 @cache
@@ -117,7 +103,7 @@ def _compile() -> Callable[..., None] | None:
 
 
 def _assembly() -> str:
-    """Return copy(array, rows, count, out, at, size), which copies ``count`` rows of ``size`` bytes; at may be null.
+    """Return copy(array, rows, count, out, at, size), which copies ``count`` rows of ``size`` bytes.
 
     Large rows are copied one after the other, each in four streams. Small rows are copied four at a time, one stream
     each.
@@ -139,16 +125,6 @@ def _assembly() -> str:
     return f"""
 {_loop("together", [(f"%s{k}", f"%d{k}") for k in streams])}
 {_loop("alone", [("%s0", "%d0")])}
-define internal i64 @target_row(i64* %at, i64 %r) {{
-  %inorder = icmp eq i64* %at, null
-  br i1 %inorder, label %same, label %other
-same:
-  ret i64 %r
-other:
-  %p = getelementptr i64, i64* %at, i64 %r
-  %v = load i64, i64* %p
-  ret i64 %v
-}}
 define internal void @large(i8* %s, i8* %d, i64 %size) {{
 entry:
   br label %chunk
@@ -210,14 +186,14 @@ end:
 
 def _pointers(source: str, target: str, row: str) -> str:
     """Make the addresses of a row in the array and in ``out``."""
-    return f"""
-  {source}.p = getelementptr i64, i64* %rows, i64 {row}
-  {source}.v = load i64, i64* {source}.p
-  {source}.o = mul i64 {source}.v, %size
-  {source} = getelementptr i8, i8* %array, i64 {source}.o
-  {target}.v = call i64 @target_row(i64* %at, i64 {row})
-  {target}.o = mul i64 {target}.v, %size
-  {target} = getelementptr i8, i8* %out, i64 {target}.o"""
+    return "".join(
+        f"""
+  {name}.p = getelementptr i64, i64* {chosen}, i64 {row}
+  {name}.v = load i64, i64* {name}.p
+  {name}.o = mul i64 {name}.v, %size
+  {name} = getelementptr i8, i8* {array}, i64 {name}.o"""
+        for name, chosen, array in ((source, "%rows", "%array"), (target, "%at", "%out"))
+    )
 
 
 def _loop(name: str, pairs: list[tuple[str, str]]) -> str:
@@ -259,10 +235,6 @@ def gather(chosen: Iterable[ChosenRows], out: Array) -> None:
     Large rows go through `copy_rows`. For the others, np.take with ``out`` and mode "clip" does one memmove per row
     outside the interpreter's lock, which is faster than fancy indexing and than a compiled loop. All rows exist, so
     the mode changes no index; but with mode "raise" NumPy would copy ``out`` first.
-
-    Args:
-        chosen: the rows to copy, an array at a time.
-        out: the batch, C-order, same dtype as the arrays.
     """
     for array, rows, at in chosen:
         if copy_rows(array, rows, out, at):

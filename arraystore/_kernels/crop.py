@@ -8,39 +8,26 @@ interleaved pixels. benchmarks/augment.py compares this with a plain copy of the
 Windows may lie partly outside the slot; these pixels are filled with one value. No byte outside the arrays is touched.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from arraystore._kernels.compiled import compiled, inlined
+from arraystore._kernels.compiled import READ_ONLY, Floats, Four, Integers, Pixels, Words, compiled, inlined
 
-Pixels = npt.NDArray[np.uint8]
-Integers = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
-Four = tuple[int, int, int, int]
 Offset = Any  # np.uintp; see `blend_rows` in `arraystore._kernels.resample` for why offsets are unsigned
 
 KINDS = ("uint8", "float32", "float16", "bfloat16")
-READ_ONLY = "Array(uint8, 1, 'C', True, aligned=True)"  # accepts writable arrays as well
 # A band is as many rows as are converted to floats at once: enough to be worth a call, few enough to stay in the first
 # cache together with their scales and biases.
 _BAND_BYTES = 1024
 
 
-class Form(NamedTuple):
-    """The form of a batch's images.
-
-    Attributes:
-        sides: height, width, 1 for planes or 0 for interleaved channels, and the index of the type in `KINDS`.
-        scale: float32: the factor of each value of a band of output rows, (C, rows x width) for planes, or
-            (1, rows x width x C); empty for uint8.
-        bias: float32: the summand of each such value, of the same shape.
-    """
-
-    sides: Four
-    scale: Floats
-    bias: Floats
+# The form of a batch's images: sides, scale, bias. The sides are height, width, 1 for planes or 0 for interleaved
+# channels, and the index of the type in `KINDS`. Scale and bias are the factor and the summand of each value of a band
+# of output rows, (C, rows x width) for planes, or (1, rows x width x C); they are empty for uint8.
+Form = tuple[Four, Floats, Floats]
+FORM = "Tuple((UniTuple(int64, 4), float32[:, ::1], float32[:, ::1]))"
 
 
 def form_of(
@@ -53,30 +40,24 @@ def form_of(
     scale: npt.ArrayLike = 1,
     bias: npt.ArrayLike = 0,
 ) -> Form:
-    """Return the form of images of this size.
+    """Return the form of images of this size, of one of `KINDS`.
 
-    Args:
-        kind: one of `KINDS`.
-        channels: how many.
-        height: of the image.
-        width: of the image.
-        planar: whether channels are planes, or interleaved.
-        scale: (C,) or one for all channels: a gray level becomes value x scale + bias, in single precision.
-        bias: (C,) or one for all channels.
+    A gray level becomes value × scale + bias, in single precision; both are (C,), or one number for all channels.
     """
     sides = (height, width, int(planar), KINDS.index(kind))
     if kind == "uint8":
         nothing = np.empty((0, 0), np.float32)
-        return Form(sides, nothing, nothing)
+        return sides, nothing, nothing
     pixels = width * min(height, max(1, _BAND_BYTES // (width * (1 if planar else channels))))
     patterns = []
     for values in (scale, bias):
         each = np.broadcast_to(np.asarray(values, np.float32), channels)
         patterns.append(np.repeat(each[:, None], pixels, axis=1) if planar else np.tile(each, pixels)[None])
-    return Form(sides, *patterns)
+    return sides, patterns[0], patterns[1]
 
 
-# Each of these moves ``count`` pixels of one row from offset a of the source to offset o of the target.
+# Each of these moves ``count`` pixels of one row from offset a of the source to offset o of the target. Planes are
+# ``plane`` bytes apart.
 
 
 @inlined
@@ -95,7 +76,7 @@ def _copy(source: Pixels, a: Offset, target: Pixels, o: Offset, count: Offset, m
 def _interleave(
     source: Pixels, a: Offset, plane: Offset, target: Pixels, o: Offset, count: Offset, mirrored: int
 ) -> None:
-    """Move pixels of three channels from planes, ``plane`` bytes apart, to interleaved channels."""
+    """Move pixels of three channels from planes to interleaved channels."""
     one, two, three = np.uintp(1), np.uintp(2), np.uintp(3)
     b, c = a + plane, a + plane * two
     if mirrored:
@@ -116,7 +97,7 @@ def _interleave(
 def _separate(
     source: Pixels, a: Offset, target: Pixels, o: Offset, plane: Offset, count: Offset, mirrored: int
 ) -> None:
-    """Move pixels of three interleaved channels to planes, ``plane`` bytes apart."""
+    """Move pixels of three interleaved channels to planes."""
     one, two, three = np.uintp(1), np.uintp(2), np.uintp(3)
     p, q = o + plane, o + plane * two
     if mirrored:
@@ -178,10 +159,9 @@ def _move_row(
     elif channels != three:
         a_step, o_step = one if source_planar else channels, one if target_planar else channels
         a_channel, o_channel = source_plane if source_planar else one, target_plane if target_planar else one
-        for channel in range(channels):
-            _copy_strided(
-                source, a + channel * a_channel, a_step, target, o + channel * o_channel, o_step, count, mirrored
-            )
+        for _ in range(channels):
+            _copy_strided(source, a, a_step, target, o, o_step, count, mirrored)
+            a, o = a + a_channel, o + o_channel
     elif source_planar:
         _interleave(source, a, source_plane, target, o, count, mirrored)
     elif target_planar:
@@ -220,39 +200,24 @@ def _convert(pixels: Pixels, scale: Floats, bias: Floats, count: Offset, out: Pi
         halves[begin + i] = np.uint16(half | ((bits ^ size) >> u32(16)))
 
 
-@compiled(
-    f"void({READ_ONLY}, int64, UniTuple(int64, 4), int32[::1], int64, uint8[::1], int64, UniTuple(int64, 4), "
-    "float32[:, ::1], float32[:, ::1], uint8[::1])"
-)
+@compiled(f"void({READ_ONLY}, int64, UniTuple(int64, 4), int32[::1], int64, uint8[::1], int64, {FORM}, uint8[::1])")
 def write_image(
     source: Pixels,
     start: int,
     shape: Four,
-    window: npt.NDArray[np.int32],
+    window: Words,
     fill: int,
     out: Pixels,
     out_index: int,
-    sides: Four,
-    scale: Floats,
-    bias: Floats,
+    form: Form,
     band: Pixels,
 ) -> None:
-    """Write the window of one image into a batch; called by kernels.
+    """Write the window of the image that begins at byte ``start`` of the source into a batch; called by kernels.
 
-    Args:
-        source: uint8, flat; only read.
-        start: the byte of ``source`` that the image begins at.
-        shape: the image's channels, height, width, and 1 if its channels are planes, else 0.
-        window: a row of `arraystore._augmenting.crops.GEOMETRY`, with the height and width of ``sides``.
-        fill: the value of pixels outside the image.
-        out: uint8, flat: the bytes of a batch.
-        out_index: which image of the batch is written.
-        sides: see `Form`.
-        scale: see `Form`.
-        bias: see `Form`.
-        band: uint8: scratch, a byte for each value of ``scale``.
+    See `write_crops`. ``band`` is scratch memory, a byte for each value of the form's scale.
     """
     channels, height, width, source_planar = shape
+    sides, scale, bias = form
     rows, columns, planar, kind = sides
     first_row, left, mirrored = int(window[0]), int(window[1]), int(window[4])
     low, high = max(0, -left), min(columns, width - left)  # the window's columns inside the image, not mirrored yet
@@ -294,39 +259,16 @@ def write_image(
                 _convert(pixels, scale[i], bias[i], count, out, first, kind)
 
 
-@compiled(
-    f"void({READ_ONLY}, UniTuple(int64, 4), int64[::1], int32[:, ::1], int64, uint8[::1], int64[::1], "
-    "UniTuple(int64, 4), float32[:, ::1], float32[:, ::1])"
-)
-def _write_crops(
-    source: Pixels,
-    shape: Four,
-    slots: Integers,
-    windows: npt.NDArray[np.int32],
-    fill: int,
-    out: Pixels,
-    out_indices: Integers,
-    sides: Four,
-    scale: Floats,
-    bias: Floats,
-) -> None:
-    slot_bytes = shape[0] * shape[1] * shape[2]
-    band = np.empty(scale.size, np.uint8)
-    for k in range(slots.size):
-        start = slots[k] * slot_bytes
-        write_image(source, start, shape, windows[k], fill, out, out_indices[k], sides, scale, bias, band)
-
-
+@compiled(f"void({READ_ONLY}, UniTuple(int64, 4), int64[::1], int32[:, ::1], uint8[::1], int64[::1], {FORM}, int64)")
 def write_crops(
     source: Pixels,
     shape: Four,
     slots: Integers,
-    windows: npt.NDArray[np.int32],
+    windows: Words,
     out: Pixels,
     out_indices: Integers,
     form: Form,
-    *,
-    fill: int = 0,
+    fill: int,
 ) -> None:
     """Write the windows of some slots into a batch, outside the interpreter's lock. Arguments are not checked.
 
@@ -340,4 +282,7 @@ def write_crops(
         form: of the images of the batch.
         fill: the gray level of pixels outside the slot.
     """
-    _write_crops(source, shape, slots, windows, fill, out, out_indices, *form)
+    slot_bytes = shape[0] * shape[1] * shape[2]
+    band = np.empty(form[1].size, np.uint8)
+    for k in range(slots.size):
+        write_image(source, slots[k] * slot_bytes, shape, windows[k], fill, out, out_indices[k], form, band)

@@ -11,14 +11,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
 
-from arraystore._kernels.compiled import compiled, inlined
+from arraystore._kernels.compiled import Integers, Words, compiled, inlined
 
 _SUPPORT = {"box": 0.5, "bilinear": 1.0, "hamming": 1.0, "bicubic": 2.0, "lanczos": 3.0}
 _CODE = {name: code for code, name in enumerate(_SUPPORT)}
 _BOX, BILINEAR, _HAMMING, _LANCZOS = (_CODE[name] for name in ("box", "bilinear", "hamming", "lanczos"))
 
+
+# The weights of some output rows as kernels take them: the fields ``first``, ``count`` and ``weights`` of `Weights`.
+AxisWeights = tuple[Integers, Integers, Words]
+AXIS_WEIGHTS = "Tuple((int64[::1], int64[::1], int32[:, ::1]))"
 
 # The constants of the filters are Pillow's, those in single precision included.
 
@@ -75,21 +78,15 @@ def fill_weights(
     in_size: int,
     start: float,
     length: float,
-    first: npt.NDArray[np.int64],
-    count: npt.NDArray[np.int64],
-    weights: npt.NDArray[np.int32],
+    first: Integers,
+    count: Integers,
+    weights: Words,
 ) -> None:
-    """Fill in the fields of `Weights`; called by kernels.
+    """Fill in the fields of `Weights`, where ``first`` is counted from row 0; called by kernels.
 
-    Args:
-        code: the filter: its index in `_SUPPORT`.
-        support: the distance beyond which the filter is zero.
-        in_size: how many rows the image has.
-        start: where the resampled stretch of rows begins.
-        length: how many rows the stretch has; may be fractional.
-        first: int64, (out,): overwritten; each output row's first input row, counted from 0.
-        count: int64, (out,): overwritten.
-        weights: int32, (out, taps), all zero; taps is at least ceil(support * max(length / out, 1)) * 2 + 1.
+    ``code`` is the filter's index in `_SUPPORT`, and beyond the distance ``support`` the filter is zero. The resampled
+    stretch of the image's ``in_size`` rows begins at ``start`` and has ``length`` rows; both may be fractional.
+    ``weights`` are all zero at first, and taps at least ceil(support * max(length / out, 1)) * 2 + 1.
     """
     out_size = first.size
     scale = length / out_size
@@ -117,40 +114,26 @@ def fill_weights(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Weights:
-    """Which input rows each output row is made of, and with which weights.
+    """Which input rows each output row is made of, and with which weights."""
 
-    Attributes:
-        first: int64, (out,): the first input row, counted from ``low``.
-        count: int64, (out,): how many input rows.
-        weights: int32, (out, taps): their weights in 22-bit fixed point; zeros fill up to a multiple of four.
-        low: the first input row that any output row is made of.
-        high: one past the last such row.
-    """
-
-    first: npt.NDArray[np.int64]
-    count: npt.NDArray[np.int64]
-    weights: npt.NDArray[np.int32]
-    low: int
-    high: int
+    first: Integers  # (out,): the first input row, counted from ``low``
+    count: Integers  # (out,): how many input rows
+    weights: Words  # (out, taps): in 22-bit fixed point; zeros fill up to a multiple of four
+    low: int  # the first input row that any output row is made of
+    high: int  # one past the last such row
 
 
 @lru_cache(maxsize=1024)
 def weights_for(name: str, in_size: int, start: float, stop: float, out_size: int) -> Weights:
-    """Return the weights that resample a stretch of rows. They are cached: a folder has few distinct sizes.
+    """Return the weights that resample an image's rows from ``start`` to ``stop``, which may be fractional.
 
-    Args:
-        name: of the filter; any but ``"nearest"``.
-        in_size: how many rows the image has.
-        start: where the stretch begins, in rows; may be fractional.
-        stop: where it ends.
-        out_size: how many rows it becomes.
+    They are cached: a folder has few distinct sizes.
     """
     # Pillow keeps the box in single precision; this subtraction must round as Pillow's does.
     length = float(np.float32(stop) - np.float32(start))
     support = _SUPPORT[name]
     taps = math.ceil(support * max(length / out_size, 1.0)) * 2 + 1
-    first = np.empty(out_size, np.int64)
-    count = np.empty(out_size, np.int64)
+    first, count = np.empty(out_size, np.int64), np.empty(out_size, np.int64)
     weights = np.zeros((out_size, -(-taps // 4) * 4), np.int32)  # `blend_rows` takes four at a time
     fill_weights(_CODE[name], support, in_size, float(np.float32(start)), length, first, count, weights)
     low, high = int(first.min()), int((first + count).max())

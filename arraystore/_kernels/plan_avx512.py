@@ -7,15 +7,10 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from arraystore._kernels.avx512 import compiled_avx512, supported
-from arraystore._kernels.compiled import inlined
+from arraystore._kernels.compiled import Integers, Pixels, Words, inlined
 from arraystore._kernels.filters import Weights
-
-Pixels = npt.NDArray[np.uint8]
-Integers = npt.NDArray[np.int64]
-Words = npt.NDArray[np.int32]
 
 GROUP_LANES = 48  # three registers of 16 sums
 STEP_BYTES = 3 * 4 * 64  # of `Columns.tables`
@@ -152,20 +147,10 @@ def fill_columns(
     chunk_room: Integers,
     table_room: Pixels,
 ) -> int:
-    """Fill in `Columns.chunks` and `Columns.tables` at the beginning of two flat arrays.
+    """Fill in `Columns.chunks` and `Columns.tables` at the beginning of two flat arrays, and return how many steps.
 
-    Args:
-        first: int64, (out,): see `arraystore._kernels.filters.Weights`; in pixels of the row.
-        count: int64, (out,): see there.
-        digits: int32, (out, taps): from `fill_digits`.
-        channels: how many interleaved channels a row has.
-        row_bytes: how many bytes a row has, at least 64.
-        starts: int64, (groups,): from `group_starts`.
-        chunk_room: int64: overwritten; room for ``taps`` steps.
-        table_room: uint8: overwritten; room for ``taps`` steps.
-
-    Returns:
-        How many steps there are; 0 if the chunks would serve so few lanes each that the portable kernel is as fast.
+    The arrays have room for as many steps as ``digits`` has taps. A row has interleaved channels, and at least 64
+    bytes. The result is 0 if the chunks would serve so few lanes each that the portable kernel is as fast.
     """
     steps, needed = 0, (count.max() + 3) // 4
     most = 4 * needed
@@ -182,13 +167,7 @@ def fill_columns(
 
 @lru_cache(maxsize=512)  # most plans have 10 to 40 KB; making one takes 0.03 ms
 def plan_columns(weights: Weights, channels: int, *, planar: bool) -> Columns | None:
-    """Return a plan for `blend_columns`, or None where the portable kernel must be used.
-
-    Args:
-        weights: of the columns.
-        channels: how many interleaved channels the image has: 1 or 3.
-        planar: whether each channel of the output is a plane of its own.
-    """
+    """Return a plan for images of 1 or 3 interleaved channels, or None where the portable kernel must be used."""
     row_bytes, lanes = (weights.high - weights.low) * channels, weights.first.size * channels
     digits = np.empty_like(weights.weights)
     if not supported() or row_bytes < 64 or lanes < GROUP_LANES or not fill_digits(weights.weights, digits):
@@ -201,8 +180,8 @@ def plan_columns(weights: Weights, channels: int, *, planar: bool) -> Columns | 
         return None
     chunks, tables = (array.copy() for array in column_tables(*room, starts.size, steps))
     planar = planar and channels == 3
-    order = lane_order(planar=planar)
-    return Columns(row_bytes, lanes, starts // 3 if planar else starts, chunks, tables, order, planar)
+    targets = starts // 3 if planar else starts
+    return Columns(row_bytes, lanes, targets, chunks, tables, lane_order(planar=planar), planar)
 
 
 def group_starts(lanes: int) -> Integers:
@@ -235,7 +214,7 @@ def fill_rows(count: Integers, digits: Words, last: Integers, by_digit: Pixels) 
 
 @lru_cache(maxsize=512)
 def plan_rows(weights: Weights) -> Rows | None:
-    """Return a plan for `blend_rows`, or None where the portable kernel must be used."""
+    """Return a plan, or None where the portable kernel must be used."""
     digits = np.empty_like(weights.weights)
     if not supported() or not fill_digits(weights.weights, digits):
         return None

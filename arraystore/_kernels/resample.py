@@ -1,8 +1,7 @@
 """Resample images with an antialiasing filter: first along one axis, then along the other.
 
-The pixels equal those of Pillow's ``Image.resize``, bit for bit. The method is Pillow's (its file
-src/libImaging/Resample.c): the weights of each output row or column are computed in double precision, normalized, and
-rounded to 22-bit fixed point (`arraystore._kernels.filters`). Each pass makes pixels of 8 bits:
+The pixels equal those of Pillow's ``Image.resize``, bit for bit, and the method is Pillow's. Each pass makes pixels of
+8 bits; `arraystore._kernels.filters` computes the weights:
 
     pixel = clip((2²¹ + sum of weight × pixel) >> 22, 0, 255)          (2²¹ is one half: it rounds to nearest)
 
@@ -11,9 +10,7 @@ of whole input rows, so its inner loop runs over contiguous bytes, with the same
 makes vector instructions of it. The pass along the rows is the same kernel between two transposes.
 
 This is the portable way. On processors with AVX-512 VBMI and VNNI, `arraystore._kernels.resample_avx512` computes the
-same integers several times as fast.
-
-All heavy work runs outside the interpreter's lock. Measured in benchmarks/build.py.
+same integers several times as fast. Measured in benchmarks/build.py.
 """
 
 import math
@@ -22,45 +19,30 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from arraystore._common.scratch import Buffers, Pixels
+from arraystore._common.scratch import Buffers
 from arraystore._kernels import plan_avx512, resample_avx512
-from arraystore._kernels.compiled import compiled
-from arraystore._kernels.filters import Weights, weights_for
+from arraystore._kernels.compiled import Integers, Pixels, compiled
+from arraystore._kernels.filters import AXIS_WEIGHTS, AxisWeights, Weights, weights_for
 
 Box = tuple[float, float, float, float]
 
 
-@compiled("void(uint8[:, ::1], int64[::1], int64[::1], int32[:, ::1], uint8[:, ::1])")
-def blend_rows(
-    rows: Pixels,
-    first: npt.NDArray[np.int64],
-    count: npt.NDArray[np.int64],
-    weights: npt.NDArray[np.int32],
-    out: Pixels,
-) -> None:
-    """Make each output row from its input rows: the first pass or the second; called by kernels.
+@compiled(f"void(uint8[::1], int64, {AXIS_WEIGHTS}, uint8[::1])")
+def blend_rows(source: Pixels, row_bytes: int, axis: AxisWeights, target: Pixels) -> None:
+    """Make each output row from its input rows: the first pass or the second; both arrays are flat.
 
-    ``out[i] = clip((2**21 + sum over t of weights[i, t] * rows[first[i] + t]) >> 22, 0, 255)``. A tap is one term of
-    this sum. Sums of up to six taps stay in registers. Longer ones are kept in a row of sums, to which four taps are
-    added at a time. Where ``count`` is not a multiple of the taps read together, the rest have weight zero and read
-    the last row again, because the rows after it may not exist.
+    A tap is one weight × pixel. Sums of up to six taps stay in registers. Longer ones are kept in a row of sums, to
+    which four taps are added at a time. Where ``count`` is not a multiple of the taps read together, the rest have
+    weight zero and read the last row again, because the rows after it may not exist.
 
     Offsets are unsigned: for a signed index numba checks whether it is negative, as Python's may be, and then the
     compiler makes no vector instructions.
-
-    Args:
-        rows: uint8, (H, bytes of a row); only read.
-        first: see `arraystore._kernels.filters.Weights`; counted from row 0 of ``rows``.
-        count: see there.
-        weights: see there.
-        out: uint8, (out, bytes of a row); overwritten.
     """
-    length = np.uintp(rows.shape[1])
-    source = rows.reshape(rows.size)
-    target = out.reshape(out.size)
+    first, count, weights = axis
+    length = np.uintp(row_bytes)
     half = np.int32(1 << 21)
     zero, top = np.int32(0), np.int32(255)
-    sums = np.empty(rows.shape[1], np.int32)
+    sums = np.empty(row_bytes, np.int32)
     for row in range(first.size):
         o = np.uintp(row) * length
         a = np.uintp(first[row]) * length
@@ -114,7 +96,7 @@ _buffers = Buffers()
 
 
 def resize(image: Pixels, out: Pixels, *, box: Box, name: str) -> None:
-    """Resample part of an image into ``out``.
+    """Resample part of an image into ``out``, outside the interpreter's lock.
 
     Args:
         image: uint8, (H, W) or (H, W, 3), with contiguous rows; only read.
@@ -179,8 +161,8 @@ def _resize_avx512(part: Pixels, out: Pixels, across: Weights, down: Weights, *,
 
 
 def _blend(image: Pixels, weights: Weights, out: Pixels) -> None:
-    rows, target = image.reshape(image.shape[0], -1), out.reshape(out.shape[0], -1)
-    blend_rows(rows, weights.first, weights.count, weights.weights, target)
+    axis = (weights.first, weights.count, weights.weights)
+    blend_rows(image.reshape(-1), image[0].size, axis, out.reshape(-1))
 
 
 def _blend_columns(image: Pixels, weights: Weights, out: Pixels) -> None:
@@ -192,23 +174,15 @@ def _blend_columns(image: Pixels, weights: Weights, out: Pixels) -> None:
     cv2.transpose(blended, out)
 
 
-def nearest(start: float, stop: npt.ArrayLike, out_size: int, in_size: npt.ArrayLike) -> npt.NDArray[np.int64]:
+def nearest(start: float, stop: npt.ArrayLike, out_size: int, in_size: npt.ArrayLike) -> Integers:
     """Return which input row each output row shows, as Pillow's filter NEAREST chooses it.
 
-    Positions are accumulated step by step, as in Pillow, so that the rounding errors are the same.
-
-    Args:
-        start: where each resampled stretch of rows begins, in rows.
-        stop: (...): where each stretch ends.
-        out_size: how many rows each stretch becomes.
-        in_size: (...): how many rows the image of each stretch has.
-
-    Returns:
-        int64, (..., out_size).
+    ``stop`` and ``in_size`` may be arrays, (...): the end of a stretch of rows, and how many rows its image has. The
+    result is int64, (..., out_size). Positions are accumulated step by step, so that they are rounded as in Pillow.
     """
     step = np.asarray(np.asarray(stop, np.float32) - np.float32(start), np.float64) / out_size
     steps = np.repeat(np.asarray(step)[..., None], out_size, axis=-1)
     steps[..., 0] = float(np.float32(start)) + step * 0.5
     rows = np.add.accumulate(steps, axis=-1).astype(np.int64)
-    inside: npt.NDArray[np.int64] = np.minimum(rows, np.asarray(in_size)[..., None] - 1)
+    inside: Integers = np.minimum(rows, np.asarray(in_size)[..., None] - 1)
     return inside

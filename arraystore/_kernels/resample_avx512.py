@@ -4,12 +4,9 @@ They compute the same sums, bit for bit, several times as fast and without trans
 
 **Weights as digits.** One instruction (vpdpbusd) multiplies 64 unsigned bytes by 64 signed bytes, and adds each four
 neighboring products to one of 16 integers. Pixels are unsigned bytes already. A weight has 22 bits and a sign, so it is
-written with three signed digits to the base 256, k = k0 + 256 × k1 + 65536 × k2, and there are three sums:
-
-    sum of k × pixel  =  sum of k0 × pixel  +  256 × sum of k1 × pixel  +  65536 × sum of k2 × pixel
-
-All is computed modulo 2³², and the result fits into 32 bits, so it is exact. What remains to do is to bring the four
-bytes of each such product, a quad, side by side.
+written with three signed digits to the base 256, k = k0 + 256 × k1 + 65536 × k2, and the products with each digit are
+summed apart. All is computed modulo 2³², and the result fits into 32 bits, so it is exact. The four bytes that one
+output byte is made of, a quad, must be brought side by side.
 
 **Down the columns** (`blend_rows`). Four input rows are loaded and interleaved; each quad then has the four bytes of
 one output byte. Packing the sums to bytes puts them back in order:
@@ -33,19 +30,18 @@ chunk never crosses the ends of the row. Three times 16 lanes make a group: 16 p
 one. A last permutation puts the bytes of a group in the order of the output row, or gathers the 16 bytes of each plane.
 
 `arraystore._kernels.plan_avx512` makes the tables. If the processor lacks the instructions, or a row is too short for a
-chunk or a group, there is no plan, and the caller uses the portable kernel. The tests compare both kernels, also with
-memory that faults on a read or write outside the arrays.
+chunk or a group, there is no plan, and the caller uses the portable kernel.
+
+The arguments ``source`` and ``target`` of kernels are addresses, and a step is a number of bytes from one row or plane
+to the next. The other arguments are fields of `Columns` and `Rows`.
 """
 
 import numpy as np
-import numpy.typing as npt
 
 from arraystore._kernels import avx512 as op
 from arraystore._kernels.avx512 import compiled_avx512
+from arraystore._kernels.compiled import Integers, Pixels
 from arraystore._kernels.plan_avx512 import STEP_BYTES, Columns, Rows
-
-Pixels = npt.NDArray[np.uint8]
-Integers = npt.NDArray[np.int64]
 
 # A group's tables are used for so many rows before the next group's: few, so that the rows stay in the first cache.
 _TILE_ROWS = 16
@@ -68,17 +64,7 @@ def columns_kernel(
 ) -> None:
     """Do the work of `blend_columns`; called by kernels.
 
-    Args:
-        source: the address of the first row.
-        source_step: bytes from row to row.
-        height: how many rows.
-        targets: see `Columns`, as ``chunks``, ``tables`` and ``order``.
-        chunks: see there.
-        tables: see there.
-        order: see there.
-        target: the address of the first output row.
-        target_step: bytes from output row to output row.
-        piece_step: bytes from one third of a group to the next: from plane to plane, or 16 if there are no planes.
+    ``piece_step`` is from one third of a group to the next: from plane to plane, or 16 if there are no planes.
     """
     arrange = op.load(order.ctypes.data)
     steps = chunks.shape[1]
@@ -108,21 +94,16 @@ def columns_kernel(
                 a0 = b0 = c0 = a1 = b1 = c1 = op.no_products()
                 for step in range(steps):
                     entry = table + step * STEP_BYTES
-                    chunk, pick, digits = row + chunks[group, step, 0], op.load(entry), op.load_digits(entry + 64)
+                    chunk = row + chunks[group, step, 0]
+                    pick, digits = op.load(entry), op.load_digits(entry + 64)
                     a0 = op.add_products(a0, op.permute(pick, op.load(chunk)), digits)
                     a1 = op.add_products(a1, op.permute(pick, op.load(chunk + below)), digits)
-                    chunk, pick, digits = (
-                        row + chunks[group, step, 1],
-                        op.load(entry + 256),
-                        op.load_digits(entry + 320),
-                    )
+                    chunk = row + chunks[group, step, 1]
+                    pick, digits = op.load(entry + 256), op.load_digits(entry + 320)
                     b0 = op.add_products(b0, op.permute(pick, op.load(chunk)), digits)
                     b1 = op.add_products(b1, op.permute(pick, op.load(chunk + below)), digits)
-                    chunk, pick, digits = (
-                        row + chunks[group, step, 2],
-                        op.load(entry + 512),
-                        op.load_digits(entry + 576),
-                    )
+                    chunk = row + chunks[group, step, 2]
+                    pick, digits = op.load(entry + 512), op.load_digits(entry + 576)
                     c0 = op.add_products(c0, op.permute(pick, op.load(chunk)), digits)
                     c1 = op.add_products(c1, op.permute(pick, op.load(chunk + below)), digits)
                 packed = op.pack(op.pixels(a0), op.pixels(b0), op.pixels(c0), op.pixels(c0))
@@ -147,21 +128,7 @@ def rows_kernel(
     target_plane_step: int,
     target_step: int,
 ) -> None:
-    """Do the work of `blend_rows`; called by kernels.
-
-    Args:
-        source: the address of the first row.
-        source_plane_step: bytes from plane to plane.
-        source_step: bytes from row to row.
-        planes: how many planes.
-        row_bytes: bytes in a row of a plane.
-        first: see `Rows`, as ``last`` and ``digits``.
-        last: see there.
-        digits: see there.
-        target: the address of the first output row.
-        target_plane_step: bytes from output plane to output plane.
-        target_step: bytes from output row to output row.
-    """
+    """Do the work of `blend_rows`; called by kernels."""
     for row in range(first.size):
         table = digits.ctypes.data + row * digits.shape[1] * 12
         end = last[row]
@@ -180,11 +147,8 @@ def rows_kernel(
                 else:
                     s0 = s1 = s2 = s3 = op.no_products()
                     for tap in range(0, end + 1, 4):
-                        b, c, d = (
-                            source_step * min(1, end - tap),
-                            source_step * min(2, end - tap),
-                            source_step * min(3, end - tap),
-                        )
+                        left = end - tap
+                        b, c, d = source_step * min(1, left), source_step * min(2, left), source_step * min(3, left)
                         q0, q1, q2, q3 = op.load_quads(a, a + b, a + c, a + d, mask)
                         weights = op.spread_digits(table + tap * 3)
                         s0, s1 = op.add_products(s0, q0, weights), op.add_products(s1, q1, weights)
@@ -200,7 +164,7 @@ def is_planar(image: Pixels) -> bool:
 
 
 def _layout(image: Pixels) -> tuple[int, int, int, int, int]:
-    """Return the address, how many planes, bytes from plane to plane, bytes from row to row, bytes in a plane's row."""
+    """Return the address, how many planes, the steps from plane to plane and row to row, bytes in a plane's row."""
     channels = image.shape[2] if image.ndim == 3 else 1
     if is_planar(image):
         return image.ctypes.data, channels, image.strides[2], image.strides[0], image.shape[1]
@@ -210,13 +174,10 @@ def _layout(image: Pixels) -> tuple[int, int, int, int, int]:
 
 
 def blend_columns(image: Pixels, plan: Columns, out: Pixels) -> None:
-    """Resample along the rows.
+    """Resample along the rows of an image, (H, W) or (H, W, 3); the bytes of a row lie side by side.
 
-    Args:
-        image: uint8, (H, W) or (H, W, 3), with W as planned; the bytes of a row lie side by side. Only read.
-        plan: from `plan_columns`.
-        out: uint8, (H, w) or (H, w, 3); overwritten. If the plan is planar, the view ``planes.transpose(1, 2, 0)`` of
-            planes (3, H, w); else its rows lie as those of ``image``. Must not overlap ``image``.
+    The output, (H, w) or (H, w, 3), must not overlap the image. If the plan is planar, it is the view
+    ``planes.transpose(1, 2, 0)`` of planes (3, H, w); else its rows lie as those of the image.
 
     Raises:
         ValueError: the arrays do not fit the plan.
@@ -232,12 +193,7 @@ def blend_columns(image: Pixels, plan: Columns, out: Pixels) -> None:
 
 
 def blend_rows(image: Pixels, plan: Rows, out: Pixels) -> None:
-    """Resample down the columns.
-
-    Args:
-        image: uint8, (H, W) or (H, W, 3), with H as planned; interleaved or planes (see `blend_columns`). Only read.
-        plan: from `plan_rows`.
-        out: like ``image``, with h rows; overwritten. Must not overlap ``image``.
+    """Resample down the columns; interleaved pixels or planes, as ``out`` of `blend_columns`, become the same.
 
     Raises:
         ValueError: the arrays do not fit the plan.

@@ -6,30 +6,17 @@ Each window is resampled by `arraystore._kernels.window_avx512` or, where that i
 """
 
 import numpy as np
-import numpy.typing as npt
 
 from arraystore._common.scratch import Buffers
 from arraystore._kernels.avx512 import supported
-from arraystore._kernels.compiled import compiled
-from arraystore._kernels.crop import READ_ONLY, Form, write_image
-from arraystore._kernels.window import (
-    AXIS_WEIGHTS,
-    SOURCE_WINDOW,
-    AxisWeights,
-    SourceWindow,
-    fill_axis_weights,
-    resample_window,
-    taps_for,
-)
+from arraystore._kernels.compiled import READ_ONLY, Four, Integers, Pixels, Words, compiled
+from arraystore._kernels.crop import FORM, Form, write_image
+from arraystore._kernels.filters import AXIS_WEIGHTS, AxisWeights
+from arraystore._kernels.window import SOURCE_WINDOW, SourceWindow, fill_axis_weights, resample_window, taps_for
 from arraystore._kernels.window_avx512 import CHUNK_BYTES, TABLES, Tables, resample_window_avx512, tables_for
 
-Pixels = npt.NDArray[np.uint8]
-Integers = npt.NDArray[np.int64]
-Window = npt.NDArray[np.int32]
-Four = tuple[int, int, int, int]
-
 # Room for the weights of a window's rows, or of its columns: the arguments of `fill_axis_weights` that it overwrites.
-_Room = tuple[Integers, Integers, npt.NDArray[np.int32]]
+_Room = tuple[Integers, Integers, Words]
 _ROOM = "Tuple((int64[::1], int64[::1], int32[::1]))"
 
 
@@ -44,7 +31,7 @@ def _room_for(in_size: int, out_size: int) -> _Room:
     f"(int64, UniTuple(int64, 4), int32[::1], UniTuple(int64, 4), {_ROOM}, {_ROOM})"
 )
 def _prepare(
-    slot: int, shape: Four, window: Window, sides: Four, across: _Room, down: _Room
+    slot: int, shape: Four, window: Words, sides: Four, across: _Room, down: _Room
 ) -> tuple[SourceWindow, AxisWeights, AxisWeights]:
     """Return where a window lies in the source, the weights of its columns, and the weights of its rows."""
     channels, height, width, planar = shape
@@ -59,8 +46,8 @@ def _prepare(
 
 
 _BATCH = (
-    f"{READ_ONLY}, UniTuple(int64, 4), int64[::1], int32[:, ::1], uint8[::1], int64[::1], UniTuple(int64, 4), "
-    "float32[:, ::1], float32[:, ::1], uint8[::1], uint8[::1], uint8[::1]"
+    f"{READ_ONLY}, UniTuple(int64, 4), int64[::1], int32[:, ::1], uint8[::1], int64[::1], {FORM}, "
+    "uint8[::1], uint8[::1], uint8[::1]"
 )
 
 
@@ -71,17 +58,16 @@ def _write_resized_crops(
     source: Pixels,
     shape: Four,
     slots: Integers,
-    windows: Window,
+    windows: Words,
     out: Pixels,
     out_indices: Integers,
-    sides: Four,
-    scale: npt.NDArray[np.float32],
-    bias: npt.NDArray[np.float32],
+    form: Form,
     image: Pixels,
     scratch: Pixels,
     other_scratch: Pixels,
     tables: Tables | None,
 ) -> None:
+    sides, scale, _ = form
     across_room, down_room = _room_for(shape[2], sides[1]), _room_for(shape[1], sides[0])
     direct = image.size == 0
     target, image_bytes = out if direct else image, shape[0] * sides[0] * sides[1]
@@ -93,7 +79,7 @@ def _write_resized_crops(
         if tables is None or not resample_window_avx512(source, window, across, down, target, offset, scratch, tables):
             resample_window(source, window, across, down, target, offset, scratch, other_scratch)
         if not direct:
-            write_image(image, 0, image_shape, whole, 0, out, out_indices[k], sides, scale, bias, band)
+            write_image(image, 0, image_shape, whole, 0, out, out_indices[k], form, band)
 
 
 _buffers = Buffers()
@@ -103,28 +89,21 @@ def write_resized_crops(
     source: Pixels,
     shape: Four,
     slots: Integers,
-    windows: Window,
+    windows: Words,
     out: Pixels,
     out_indices: Integers,
     form: Form,
 ) -> None:
-    """Write the windows of some slots into a batch, each resampled to the batch's size. Arguments are not checked.
+    """Write the windows of some slots into a batch, each resampled to the batch's size.
 
-    Args:
-        source: uint8, flat: slots one after another; only read.
-        shape: of a slot: channels, height, width, and 1 if channels are planes, else 0.
-        slots: int64, (k,): which slots.
-        windows: int32, (k, 6): rows of `arraystore._augmenting.crops.GEOMETRY`, each inside the slot.
-        out: uint8, flat: the bytes of a batch.
-        out_indices: int64, (k,): which images of the batch are written.
-        form: of the images of the batch.
+    See `arraystore._kernels.crop.write_crops`; but each window lies inside its slot, and has any height and width.
     """
     channels, height, width, planar = shape
-    rows, columns, planar_out, kind = form.sides
+    rows, columns, planar_out, kind = form[0]
     unit = 1 if planar else channels
     plane = max(height, rows) * max(width, columns) * unit + CHUNK_BYTES
     direct = kind == 0 and (planar == planar_out or channels == 1)
     image = _buffers.get("image", 0 if direct else channels * rows * columns)
     scratch = image, _buffers.get("scratch", plane), _buffers.get("other scratch", plane)
     tables = tables_for(height, width, unit, rows, columns) if supported() else None
-    _write_resized_crops(source, shape, slots, windows, out, out_indices, *form, *scratch, tables)
+    _write_resized_crops(source, shape, slots, windows, out, out_indices, form, *scratch, tables)

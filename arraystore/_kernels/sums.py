@@ -10,19 +10,17 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from arraystore._kernels.compiled import compiled
+from arraystore._kernels.compiled import Pixels, compiled
 
 
 @compiled("void(uint8[:, :, :], uint64[:, ::1])")
-def _sum_planes(planes: npt.NDArray[np.uint8], out: npt.NDArray[np.uint64]) -> None:
+def _sum_planes(planes: Pixels, out: npt.NDArray[np.uint64]) -> None:
     for channel in range(planes.shape[0]):
-        total = np.uint64(0)
-        squares = np.uint64(0)
+        total, squares = np.uint64(0), np.uint64(0)
         for y in range(planes.shape[1]):
             # A row has at most 65,535 pixels, so 32 bits hold its sum of squares. Sums of 32 bits need half the
             # vector registers that sums of 64 bits need.
-            row_total = np.uint32(0)
-            row_squares = np.uint32(0)
+            row_total, row_squares = np.uint32(0), np.uint32(0)
             row = planes[channel, y]
             for x in range(row.size):
                 value = np.uint32(row[x])
@@ -34,16 +32,8 @@ def _sum_planes(planes: npt.NDArray[np.uint8], out: npt.NDArray[np.uint64]) -> N
         out[channel, 1] = squares
 
 
-def channel_sums(slot: npt.NDArray[np.uint8], layout: str) -> npt.NDArray[np.uint64]:
-    """Return the sums of one slot.
-
-    Args:
-        slot: uint8, one slot in ``layout``.
-        layout: ``"NCHW"`` or ``"NHWC"``.
-
-    Returns:
-        uint64, (C, 2): for each channel the sum of its pixels and the sum of their squares.
-    """
+def channel_sums(slot: Pixels, layout: str) -> npt.NDArray[np.uint64]:
+    """Return for each channel of a slot the sum of its pixels and the sum of their squares: uint64, (C, 2)."""
     planes = slot if layout == "NCHW" else slot.transpose(2, 0, 1)
     sums = np.empty((planes.shape[0], 2), np.uint64)
     _sum_planes(planes, sums)
@@ -51,11 +41,9 @@ def channel_sums(slot: npt.NDArray[np.uint8], layout: str) -> npt.NDArray[np.uin
 
 
 def mean_and_std(sums: Sequence[tuple[int, int]], pixels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return each channel's mean and standard deviation, on the scale 0 to 255.
+    """Return each channel's mean and standard deviation, on the scale 0 to 255; 0 if a channel has no pixels.
 
-    Args:
-        sums: for each channel the sum of its pixels and of their squares, as Python integers, which do not overflow.
-        pixels: how many pixels each channel has; for 0, mean and standard deviation are 0.
+    ``sums`` are those of `channel_sums`, added as Python integers, which do not overflow.
     """
     if pixels == 0:
         zeros = (0.0,) * len(sums)

@@ -1,33 +1,22 @@
 """Resample one window of an image: bilinear, antialiased, at any size, mirrored or not.
 
-The pixels equal those of Pillow's ``crop(box).resize(size, BILINEAR)``, bit for bit, as in
-`arraystore._kernels.resample`. There, the weights of a few sizes are cached. Here, every window has a size of its own,
-and its weights are computed when it comes, which takes a tenth of the time of applying them. To mirror a window, its
-weights are listed in reverse. `arraystore._kernels.window_avx512` does the same on processors with AVX-512.
+The pixels equal those of Pillow's ``crop(box).resize(size, BILINEAR)``, bit for bit. Every window has a size of its
+own, so its weights are computed when it comes, which takes a tenth of the time of applying them. To mirror a window,
+its weights are listed in reverse. `arraystore._kernels.window_avx512` does the same on processors with AVX-512.
 """
 
 import math
 
 import numpy as np
-import numpy.typing as npt
 
-from arraystore._kernels.compiled import compiled
-from arraystore._kernels.crop import READ_ONLY
-from arraystore._kernels.filters import BILINEAR, fill_weights
+from arraystore._kernels.compiled import READ_ONLY, Integers, Pixels, Words, compiled
+from arraystore._kernels.filters import AXIS_WEIGHTS, BILINEAR, AxisWeights, fill_weights
 from arraystore._kernels.resample import blend_rows, rows_come_first
-
-Pixels = npt.NDArray[np.uint8]
-Integers = npt.NDArray[np.int64]
-Words = npt.NDArray[np.int32]
 
 # Where a window lies: the offset of its first byte, bytes from row to row, bytes from plane to plane, how many planes,
 # bytes of a pixel in each plane, height, width. Written as a numba type, too.
 SourceWindow = tuple[int, int, int, int, int, int, int]
 SOURCE_WINDOW = "UniTuple(int64, 7)"
-# The weights of a window's rows, or of its columns: first and count, int64, (out,), and weights, int32, (out, taps), as
-# in `arraystore._kernels.filters.Weights`.
-AxisWeights = tuple[Integers, Integers, Words]
-AXIS_WEIGHTS = "Tuple((int64[::1], int64[::1], int32[:, ::1]))"
 
 
 @compiled("int64(int64, int64)")
@@ -41,15 +30,9 @@ def taps_for(in_size: int, out_size: int) -> int:
 def fill_axis_weights(
     in_size: int, out_size: int, mirrored: int, first: Integers, count: Integers, weight_room: Words
 ) -> AxisWeights:
-    """Compute the weights that resample ``in_size`` rows to ``out_size``.
+    """Compute the weights that resample ``in_size`` rows to ``out_size``, the last row first if mirrored.
 
-    Args:
-        in_size: rows of the window.
-        out_size: rows of the output.
-        mirrored: 1 if the last row comes first, else 0.
-        first: int64, (out_size,): overwritten, and returned.
-        count: int64, (out_size,): overwritten, and returned.
-        weight_room: int32: overwritten; room for `taps_for` weights for each output row.
+    ``first`` and ``count`` are overwritten and returned; ``weight_room`` has room for `taps_for` weights for each row.
     """
     taps = taps_for(in_size, out_size)
     weights = weight_room[: out_size * taps].reshape(out_size, taps)
@@ -77,15 +60,6 @@ def _transpose(pixels: Pixels, rows: int, columns: int, unit: int, target: Pixel
                     target[x * target_step + y * pixel_bytes + k] = pixels[y * source_step + x * pixel_bytes + k]
 
 
-@compiled(f"void(uint8[::1], int64, {AXIS_WEIGHTS}, uint8[::1], int64)")
-def _blend(pixels: Pixels, row_bytes: int, axis: AxisWeights, target: Pixels, offset: int) -> None:
-    """Call `blend_rows` for flat arrays; the output begins at byte ``offset`` of ``target``."""
-    first, count, weights = axis
-    size = first.size * row_bytes
-    rows = pixels[: pixels.size // row_bytes * row_bytes].reshape(pixels.size // row_bytes, row_bytes)
-    blend_rows(rows, first, count, weights, target[offset : offset + size].reshape(first.size, row_bytes))
-
-
 @compiled(
     f"void({READ_ONLY}, {SOURCE_WINDOW}, {AXIS_WEIGHTS}, {AXIS_WEIGHTS}, uint8[::1], int64, uint8[::1], uint8[::1])"
 )
@@ -99,17 +73,10 @@ def resample_window(
     scratch: Pixels,
     other_scratch: Pixels,
 ) -> None:
-    """Resample a window; called by kernels.
+    """Resample a window, with the weights of its columns and its rows; called by kernels.
 
-    Args:
-        source: uint8, flat; only read.
-        window: where it lies in ``source``.
-        across: the weights of its columns.
-        down: the weights of its rows.
-        target: uint8, flat; overwritten from ``offset`` on, with planes or interleaved pixels as in ``source``.
-        offset: a byte of ``target``.
-        scratch: uint8, flat: room for a plane with the larger of both heights and the larger of both widths.
-        other_scratch: uint8, flat: room for another such plane.
+    The target is overwritten from byte ``offset`` on, with planes or interleaved pixels as in the source. Each scratch
+    array has room for a plane with the larger of both heights and the larger of both widths.
     """
     start, row_step, plane_step, planes, unit, height, width = window
     out_height, out_width = down[0].size, across[0].size
@@ -122,14 +89,14 @@ def resample_window(
                 scratch[o + i] = source[a + i]
         rows = height
         if rows_come_first(height, width, out_height, out_width):
-            _blend(scratch, row_bytes, down, other_scratch, 0)
+            blend_rows(scratch, row_bytes, down, other_scratch)
             scratch, other_scratch = other_scratch, scratch
             rows = out_height
         _transpose(scratch, rows, width, unit, other_scratch)
-        _blend(other_scratch, rows * unit, across, scratch, 0)
-        plane_offset = offset + plane * out_height * out_width * unit
+        blend_rows(other_scratch, rows * unit, across, scratch)
+        out = target[offset + plane * out_height * out_width * unit :]
         if rows == height:
             _transpose(scratch, out_width, rows, unit, other_scratch)
-            _blend(other_scratch, out_width * unit, down, target, plane_offset)
+            blend_rows(other_scratch, out_width * unit, down, out)
         else:
-            _transpose(scratch, out_width, rows, unit, target[plane_offset:])
+            _transpose(scratch, out_width, rows, unit, out)

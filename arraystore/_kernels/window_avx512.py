@@ -3,58 +3,37 @@
 The tables that `arraystore._kernels.resample_avx512` needs are computed for each window. A chunk of 64 bytes may reach
 beyond the right edge of a narrow window, to bytes whose weights are zero, but never beyond the source.
 
-When you change the kernels that this module imports, touch this file as well: numba's cache on disk recompiles a kernel
-only if the kernel's own file has changed.
+When you change the kernels that this module imports, touch this file as well: see `arraystore._kernels.avx512`.
 """
 
 import numpy as np
-import numpy.typing as npt
 
+from arraystore._kernels import plan_avx512 as plan
 from arraystore._kernels.avx512 import compiled_avx512
-from arraystore._kernels.crop import READ_ONLY
-from arraystore._kernels.plan_avx512 import (
-    GROUP_LANES,
-    STEP_BYTES,
-    column_tables,
-    fill_columns,
-    fill_digits,
-    fill_rows,
-    group_starts,
-    lane_order,
-)
+from arraystore._kernels.compiled import READ_ONLY, Integers, Pixels, Words
+from arraystore._kernels.filters import AXIS_WEIGHTS, AxisWeights
 from arraystore._kernels.resample import rows_come_first
 from arraystore._kernels.resample_avx512 import columns_kernel, rows_kernel
-from arraystore._kernels.window import AXIS_WEIGHTS, SOURCE_WINDOW, AxisWeights, SourceWindow, taps_for
-
-Pixels = npt.NDArray[np.uint8]
-Integers = npt.NDArray[np.int64]
+from arraystore._kernels.window import SOURCE_WINDOW, SourceWindow, taps_for
 
 CHUNK_BYTES = 64  # the kernels may read so many bytes beyond the end of a scratch plane
 
 # Room for the tables of the largest window: the first lanes of groups, `Columns.order`, `Columns.chunks`,
 # `Columns.tables`, the digits of weights as words, `Rows.last`, `Rows.digits`. Written as a numba type, too.
-Tables = tuple[Integers, Pixels, Integers, Pixels, npt.NDArray[np.int32], Integers, Pixels]
+Tables = tuple[Integers, Pixels, Integers, Pixels, Words, Integers, Pixels]
 TABLES = "Tuple((int64[::1], uint8[::1], int64[::1], uint8[::1], int32[::1], int64[::1], uint8[::1]))"
 
 
 def tables_for(height: int, width: int, unit: int, out_height: int, out_width: int) -> Tables:
-    """Return room for the tables of windows of at most this size; for one thread.
-
-    Args:
-        height: of the largest window.
-        width: of the largest window.
-        unit: bytes of a pixel that lie side by side.
-        out_height: height that each window gets.
-        out_width: width that each window gets.
-    """
-    starts = group_starts(max(out_width * unit, GROUP_LANES))
+    """Return room for the tables of windows of at most this size; for one thread."""
+    starts = plan.group_starts(max(out_width * unit, plan.GROUP_LANES))
     column_weights, row_weights = out_width * taps_for(width, out_width), out_height * taps_for(height, out_height)
     steps = starts.size * taps_for(width, out_width)  # `fill_columns` makes at most one step for each tap
     return (
         starts,
-        lane_order(planar=False),
+        plan.lane_order(planar=False),
         np.empty(steps * 3, np.int64),
-        np.empty(steps * STEP_BYTES, np.uint8),
+        np.empty(steps * plan.STEP_BYTES, np.uint8),
         np.empty(max(column_weights, row_weights), np.int32),
         np.empty(out_height, np.int64),
         np.empty(row_weights * 3, np.uint8),
@@ -83,20 +62,20 @@ def resample_window_avx512(
     out_height, out_width = down[0].size, across[0].size
     lanes, row_bytes = out_width * unit, width * unit
     readable = max(row_bytes, CHUNK_BYTES)
-    if lanes < GROUP_LANES or start + (planes - 1) * plane_step + (height - 1) * row_step + readable > source.size:
+    if lanes < plan.GROUP_LANES or start + (planes - 1) * plane_step + (height - 1) * row_step + readable > source.size:
         return False
     first, count, weights = across
     digits = digit_room[: weights.size].reshape(weights.shape)
-    fill_digits(weights, digits)  # the weights of this filter never have more than three digits
-    steps = fill_columns(first, count, digits, unit, readable, starts, chunk_room, table_room)
+    plan.fill_digits(weights, digits)  # the weights of this filter never have more than three digits
+    steps = plan.fill_columns(first, count, digits, unit, readable, starts, chunk_room, table_room)
     if steps == 0:
         return False
-    chunks, tables = column_tables(chunk_room, table_room, starts.size, steps)
+    chunks, tables = plan.column_tables(chunk_room, table_room, starts.size, steps)
     first, count, weights = down
     digits = digit_room[: weights.size].reshape(weights.shape)
-    fill_digits(weights, digits)
+    plan.fill_digits(weights, digits)
     by_digit = row_room[: weights.size * 3].reshape(out_height, weights.shape[1] // 4, 3, 4)
-    fill_rows(count, digits, last, by_digit)
+    plan.fill_rows(count, digits, last, by_digit)
     between = scratch.ctypes.data
     for plane in range(planes):
         begin = source.ctypes.data + start + plane * plane_step

@@ -1,12 +1,9 @@
 """The order of an epoch: a pure function of seed, epoch and position, whose result is a slot.
 
 Any positions can be asked for, in any number of threads, processes or machines, and the result is always the same. So
-an interrupted run continues exactly where it was, even with other numbers of ranks, workers or slots in a batch. An
-order keeps nothing but its arguments. One key is made of seed, epoch and purpose (`arraystore._common.keyed_random`),
-so the orders of similar seeds or epochs are unrelated.
-
-`Sequential`, `Shuffle` and `BlockShuffle` draw every slot once. `arraystore._ordering.weighted` draws some slots more
-often than others. `Skip` leaves slots out of another order.
+an interrupted run continues exactly where it was, even with other numbers of ranks, workers or slots in a batch. One
+key is made of seed, epoch and purpose (`arraystore._common.keyed_random`), so the orders of similar seeds or epochs are
+unrelated.
 """
 
 from dataclasses import dataclass, field
@@ -39,14 +36,9 @@ class Order(Protocol):
         """Whether a slot may be drawn twice in an epoch."""
 
     def draw(self, epoch: int, positions: Indices, /) -> Indices:
-        """Return the slots at positions of an epoch.
+        """Return a new array, (p,), of the slots at positions of an epoch, which is less than 2**64.
 
-        Args:
-            epoch: 0 or more, less than 2**64.
-            positions: int64, (p,): in [0, count), in any order; they may repeat.
-
-        Returns:
-            int64, (p,): a new array.
+        The positions, (p,), are in [0, count), in any order; they may repeat.
         """
 
     def identity(self) -> str:
@@ -54,26 +46,24 @@ class Order(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Sequential:
-    """Every slot once, in the order of the store.
-
-    Attributes:
-        n: how many slots, at most 2**62.
-
-    Raises:
-        SpecError: n is invalid.
-    """
+class _EverySlotOnce:
+    """What the next three orders have in common."""
 
     n: int
     repeats: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        settle(self, n=(0, LARGEST_COUNT))
 
     @property
     def count(self) -> int:
         """How many draws an epoch has: as many as there are slots."""
         return self.n
+
+
+@dataclass(frozen=True, slots=True)
+class Sequential(_EverySlotOnce):
+    """Every slot once, in the order of the store."""
+
+    def __post_init__(self) -> None:
+        settle(self, n=(0, LARGEST_COUNT))
 
     def draw(self, _epoch: int, positions: Indices, /) -> Indices:
         """Return the slots at positions of an epoch; see `Order.draw`."""
@@ -85,28 +75,13 @@ class Sequential:
 
 
 @dataclass(frozen=True, slots=True)
-class Shuffle:
-    """Every slot once, in a random order.
+class Shuffle(_EverySlotOnce):
+    """Every slot once, in a random order."""
 
-    Attributes:
-        n: how many slots, at most 2**62.
-        seed: in [0, 2**64).
-
-    Raises:
-        SpecError: n or seed is invalid.
-    """
-
-    n: int
     seed: int
-    repeats: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         settle(self, n=(0, LARGEST_COUNT), seed=(0, 2**64 - 1))
-
-    @property
-    def count(self) -> int:
-        """How many draws an epoch has: as many as there are slots."""
-        return self.n
 
     def draw(self, epoch: int, positions: Indices, /) -> Indices:
         """Return the slots at positions of an epoch; see `Order.draw`."""
@@ -118,36 +93,20 @@ class Shuffle:
 
 
 @dataclass(frozen=True, slots=True)
-class BlockShuffle:
+class BlockShuffle(_EverySlotOnce):
     """Every slot once; the store is cut into blocks, the blocks are shuffled, and then the slots of each window are.
 
     This is for disks and network file systems that read neighboring slots much faster than scattered ones. A block is a
     run of neighboring slots, and a window is a run of blocks in shuffled order: an epoch reads window after window. The
     last block of the store may be short; it may come anywhere in the order, like any other.
-
-    Attributes:
-        n: how many slots, at most 2**62.
-        seed: in [0, 2**64).
-        block: how many slots a block has.
-        window: how many blocks a window has.
-
-    Raises:
-        SpecError: one of them is invalid.
     """
 
-    n: int
     seed: int
-    block: int
-    window: int
-    repeats: ClassVar[bool] = False
+    block: int  # slots
+    window: int  # blocks
 
     def __post_init__(self) -> None:
         settle(self, n=(0, LARGEST_COUNT), seed=(0, 2**64 - 1), block=(1, None), window=(1, None))
-
-    @property
-    def count(self) -> int:
-        """How many draws an epoch has: as many as there are slots."""
-        return self.n
 
     def draw(self, epoch: int, positions: Indices, /) -> Indices:
         """Return the slots at positions of an epoch; see `Order.draw`."""
@@ -190,11 +149,7 @@ class BlockShuffle:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Skip:
-    """Another order over all slots but some. It takes memory for the skipped slots only.
-
-    Attributes:
-        order: over as many slots as are not skipped: its draw k stands for number k of these.
-        skipped: int64, (s,), sorted: the slots that are never drawn; a read-only copy.
+    """Another order over all slots but the sorted ``skipped`` ones: its draw k stands for number k of the others.
 
     Raises:
         SpecError: the skipped slots are not sorted, or one of them does not exist.

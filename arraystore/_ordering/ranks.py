@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from arraystore._common.checks import settle, whole_number
+from arraystore._common.checks import choice_of, settle, whole_number
 from arraystore._common.keyed_random import LARGEST_COUNT
 from arraystore.errors import SpecError
 
@@ -20,22 +20,13 @@ LAST = ("keep", "drop", "pad")
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """One rank's part of an epoch.
+    """One rank's part of an epoch of ``count`` positions.
 
     All positions are those of the global order. ``start`` is the first position that has not been consumed: 0, or the
-    result of `after` where a run was interrupted.
-
-    Attributes:
-        count: how many positions an epoch has, at most 2**62.
-        batch_size: how many positions one batch of one rank has.
-        rank: the number of this rank, in [0, world_size).
-        world_size: how many ranks there are.
-        last: how the last positions are treated if they do not fill a global batch. ``"keep"`` divides them evenly
-            among the ranks; a rank may get none, and then has one batch less than others. ``"drop"`` leaves them out.
-            ``"pad"`` fills the batch of every rank with the first positions of the epoch.
-
-    Raises:
-        SpecError: one of them is invalid.
+    result of `after` where a run was interrupted. ``last`` says how the last positions are treated if they do not fill
+    a global batch. ``"keep"`` divides them evenly among the ranks; a rank may get none, and then has one batch less
+    than others. ``"drop"`` leaves them out. ``"pad"`` fills the batch of every rank with the first positions of the
+    epoch.
     """
 
     count: int
@@ -47,8 +38,7 @@ class Share:
     def __post_init__(self) -> None:
         settle(self, count=(0, LARGEST_COUNT), batch_size=(1, None), world_size=(1, None))
         settle(self, rank=(0, self.world_size - 1))
-        if self.last not in LAST:
-            raise SpecError(f"last must be one of {', '.join(map(repr, LAST))}, not {self.last!r}")
+        choice_of("last", self.last, LAST)
 
     def batches(self, start: int = 0) -> int:
         """Return how many batches this rank gets from ``start`` on."""
@@ -60,17 +50,15 @@ class Share:
     def positions(self, k: int, start: int = 0) -> npt.NDArray[np.int64]:
         """Return the positions of this rank's batch number k, counted from 0 at ``start``.
 
-        Returns:
-            int64, (b,): a new array of ``batch_size`` positions, or fewer in the last batch with ``last="keep"``.
+        They are ``batch_size`` many, or fewer in the last batch with ``last="keep"``.
 
         Raises:
-            SpecError: start is not in [0, count], or k not in [0, batches(start)).
+            SpecError: this rank has no such batch.
         """
         k = whole_number("k", k, 0)
-        if k >= self.batches(start):
-            raise SpecError(
-                f"rank {self.rank} has {self.batches(start):,} batches from position {start:,}, no batch {k}"
-            )
+        batches = self.batches(start)
+        if k >= batches:
+            raise SpecError(f"rank {self.rank} has {batches:,} batches from position {start:,}, no batch {k}")
         whole, rest = self._rounds(start)
         begin = start + k * self._global_size
         if k < whole or self.last == "pad":

@@ -16,18 +16,12 @@ Indices = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Weighted:
-    """Slots drawn with probabilities in proportion to their weights; a slot of weight 0 is never drawn.
+    """Slots drawn with probabilities in proportion to their weights, (n,); a slot of weight 0 is never drawn.
 
     Without replacement, each draw chooses among the slots that are left. This is done by sorting: each slot gets the
     key -log(u) / weight, where u is its random number, and the smallest keys come first (Efraimidis and Spirakis,
     Weighted random sampling with a reservoir, 2006). All draws of an epoch are computed when the first is asked for;
     those of the last two epochs are kept.
-
-    Attributes:
-        weights: float64, (n,): finite, 0 or more; a read-only copy.
-        seed: in [0, 2**64).
-        count: how many draws an epoch has.
-        replacement: whether a slot may be drawn again.
 
     Raises:
         SpecError: a weight is negative or not finite, or their sum is not finite; no weight is above 0; seed or count
@@ -107,14 +101,11 @@ class Weighted:
 def balanced(labels: npt.ArrayLike, seed: int, *, count: int | None = None, replacement: bool = True) -> Weighted:
     """Return an order that draws all classes equally often on average, even if they have different numbers of slots.
 
-    Args:
-        labels: (n,): the class of each slot, as codes, numbers or strings.
-        seed: in [0, 2**64).
-        count: how many draws an epoch has; None means as many as there are slots.
-        replacement: whether a slot may be drawn again. If not, draws are balanced until all slots of a class are drawn.
+    There is a label for each slot. A count of None means as many draws as slots. Without replacement, draws are
+    balanced until all slots of a class are drawn.
 
     Raises:
-        SpecError: labels do not have one axis, or there are none; seed or count is invalid.
+        SpecError: labels do not have one axis.
     """
     classes = np.asarray(labels)
     if classes.ndim != 1:

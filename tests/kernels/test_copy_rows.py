@@ -192,7 +192,7 @@ def test_what_is_left_to_numpy() -> None:
         ([0, 2**62, 0, 0], None, "rows must be 0 to 3, not 0 to 4611686018427387904"),
         ([0, 1, 2, 3], [0, 1, 2, 4], "rows must be 0 to 3, not 0 to 4"),
         ([0, 1, 2, 3], [0, 1, 2, -5], "rows must be 0 to 3, not -5 to 2"),
-        ([0, 1, 2, 3, 0], None, "rows must be 0 to 3, not 4 to 4"),
+        ([0, 1, 2, 3, 0], None, "rows must be 0 to 3, not 0 to 4"),
         ([0, 1, 2, 3], [0, 1, 2], "4 rows cannot be copied to 3"),
         ([0, 1, 2, 3], [0, 1, 2, 3, 3], "4 rows cannot be copied to 5"),
     ],

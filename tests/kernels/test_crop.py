@@ -87,9 +87,7 @@ def check(case: dict[str, Any], place: Any = None) -> None:
     source.flags.writeable = False
     chosen, places = rng.integers(0, 6, count), rng.permutation(count + 2)[:count]
     form = form_of(kind, channels, int(rows), int(columns), planar=planar_out, scale=scale, bias=bias)
-    write_crops(
-        source, (channels, height, width, int(planar)), chosen, windows, target, places, form, fill=case["fill"]
-    )
+    write_crops(source, (channels, height, width, int(planar)), chosen, windows, target, places, form, case["fill"])
     out = target.view(dtype).reshape(out.shape)
     for i in range(count):
         expected = converted(slow(slots[chosen[i]], windows[i].tolist(), case["fill"]), kind, scale, bias)
@@ -159,6 +157,6 @@ def test_halves_are_rounded_to_the_nearest_everywhere(kind: str) -> None:
             out = np.empty((1, 1, 256), np.uint16)
             form = form_of(kind, 1, 1, 256, planar=True, scale=[scale], bias=[bias])
             zero = np.zeros(1, np.int64)
-            write_crops(pixels, (1, 1, 256, 1), zero, whole, out.reshape(-1).view(np.uint8), zero, form)
+            write_crops(pixels, (1, 1, 256, 1), zero, whole, out.reshape(-1).view(np.uint8), zero, form, 0)
             expected = converted(pixels.reshape(1, 1, 256), kind, [scale], [bias])
             np.testing.assert_array_equal(out, expected.view(np.uint16))

@@ -135,7 +135,7 @@ def test_floats_are_the_gray_levels_converted(kind: str, *, planar: bool) -> Non
     out, expected = (np.empty(gray.size, np.float32 if kind == "float32" else np.uint16) for _ in range(2))
     form = form_of(kind, 3, 64, 72, planar=planar, scale=(0.1, 0.2, 0.3), bias=(1, -2, 3))
     write_resized_crops(slots.reshape(-1), shape, places, windows, out.view(np.uint8), places, form)
-    write_crops(gray.reshape(-1), (3, 64, 72, 1), places, whole, expected.view(np.uint8), places, form)
+    write_crops(gray.reshape(-1), (3, 64, 72, 1), places, whole, expected.view(np.uint8), places, form, 0)
     np.testing.assert_array_equal(out, expected)
 
 
