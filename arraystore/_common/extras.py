@@ -7,11 +7,7 @@ from arraystore.errors import MissingExtraError
 
 
 def framework(name: str, *, extra: str | None = None) -> ModuleType:
-    """Import an optional package.
-
-    Args:
-        name: of the module.
-        extra: the extra of arraystore that installs it; None where the extra has the module's name.
+    """Import an optional package; ``extra`` installs it, or the extra of the same name.
 
     Raises:
         MissingExtraError: it is not installed.

@@ -1,12 +1,4 @@
-"""Heavy modules that are imported when they are first used.
-
-Name such a module at the top of a file, where readers and type checkers look for imports::
-
-    if TYPE_CHECKING:
-        import pyarrow as pa
-    else:
-        pa = lazy("pyarrow")
-"""
+"""Heavy modules that are imported when they are first used; a file imports them only under TYPE_CHECKING."""
 
 from importlib import import_module
 from typing import Any
