@@ -26,24 +26,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar
 
-__all__ = [
-    "ArraystoreError",
-    "BadImage",
-    "BadImagesError",
-    "DecodeError",
-    "Fault",
-    "FormatError",
-    "Kind",
-    "ManifestError",
-    "MissingExtraError",
-    "Option",
-    "ProfileError",
-    "SpaceError",
-    "SpecError",
-    "StoreError",
-    "StoreExistsError",
-]
-
 
 class Kind(StrEnum):
     """The cause of an error, for programs."""
@@ -95,7 +77,7 @@ def _advised(message: str, advice: str, options: Sequence[Option], spell: Callab
 class ArraystoreError(Exception):
     """The base of every error that arraystore raises on purpose.
 
-    Its text is the message and the advice, with each option as Python spells it.
+    Its text is the message and the advice.
 
     Attributes:
         slot: the slot concerned, or None.
@@ -276,5 +258,6 @@ class MissingExtraError(ArraystoreError, ImportError):
     _kind = Kind.MISSING
 
 
-for _name in __all__:  # reprs, pickles and tracebacks say arraystore.StoreError
-    globals()[_name].__module__ = "arraystore"
+for _thing in tuple(globals().values()):  # reprs, pickles and tracebacks say arraystore.StoreError
+    if isinstance(_thing, type) and _thing.__module__ == __name__:
+        _thing.__module__ = "arraystore"

@@ -1,8 +1,4 @@
-"""The spec: how a decoded image becomes a slot.
-
-`ImageSpec` holds and checks the options. `ImageSpec.place` is their geometry: the part of the upright image that is
-resampled, its new size, and its place in the slot.
-"""
+"""The spec: how a decoded image becomes a slot."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -38,14 +34,9 @@ class _SpecOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where an upright image of one size goes in a slot.
+    """Where an upright image of one size goes in a slot: a box is resampled to a size, and begins at a row and column.
 
-    Attributes:
-        box: left, top, right, bottom of the part that is resampled, in pixels of the upright image; may be fractional.
-        height: rows after resampling.
-        width: columns after resampling.
-        top: first row in the slot.
-        left: first column in the slot.
+    The box is left, top, right, bottom in pixels of the upright image; they may be fractional.
     """
 
     box: tuple[float, float, float, float]
@@ -133,33 +124,21 @@ class ImageSpec:
 
         The arithmetic is that of Pillow's ``ImageOps.fit`` (crop) and ``ImageOps.pad`` (pad), so the pixels are equal.
         """
-        if self.fit == "crop":
-            return self._place_crop(height, width)
-        if self.fit == "pad":
-            return self._place_pad(height, width)
-        return Placement((0.0, 0.0, float(width), float(height)), self.height, self.width, 0, 0)
-
-    def _place_crop(self, height: int, width: int) -> Placement:
         ratio, wanted = width / height, self.width / self.height
-        crop_width, crop_height = float(width), float(height)
-        if ratio > wanted:
-            crop_width = wanted * height
-        elif ratio < wanted:
-            crop_height = width / wanted
-        left, top = (width - crop_width) * 0.5, (height - crop_height) * 0.5
-        # Rounding must not push the box over the edge by a part in 10^16.
-        box = (left, top, min(left + crop_width, float(width)), min(top + crop_height, float(height)))
-        return Placement(box, self.height, self.width, 0, 0)
-
-    def _place_pad(self, height: int, width: int) -> Placement:
-        ratio, wanted = width / height, self.width / self.height
+        box = (0.0, 0.0, float(width), float(height))
         new_height, new_width = self.height, self.width
-        if ratio > wanted:
+        if self.fit == "crop":
+            crop_width = wanted * height if ratio > wanted else float(width)
+            crop_height = width / wanted if ratio < wanted else float(height)
+            left, top = (width - crop_width) * 0.5, (height - crop_height) * 0.5
+            # Rounding must not push the box over the edge by a part in 10^16.
+            box = (left, top, min(left + crop_width, float(width)), min(top + crop_height, float(height)))
+        elif self.fit == "pad" and ratio > wanted:
             new_height = max(1, round(height / width * self.width))
-        elif ratio < wanted:
+        elif self.fit == "pad" and ratio < wanted:
             new_width = max(1, round(width / height * self.height))
-        top, left = round((self.height - new_height) * 0.5), round((self.width - new_width) * 0.5)
-        return Placement((0.0, 0.0, float(width), float(height)), new_height, new_width, top, left)
+        first_row, first_column = round((self.height - new_height) * 0.5), round((self.width - new_width) * 0.5)
+        return Placement(box, new_height, new_width, first_row, first_column)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, for JSON."""
@@ -177,10 +156,7 @@ class ImageSpec:
         if unknown or "size" not in values:
             detail = f"unknown fields {unknown}" if unknown else "no field 'size'"
             raise SpecError(f"this is not the spec of an image: {detail}; known fields are {sorted(known)}")
-        plain: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
-        }
-        return cls(**plain)
+        return cls(**values)
 
 
 class _Size(TypedDict, total=False):
@@ -208,11 +184,8 @@ def spec_of(options: ImageOptions) -> ImageSpec:
 
 
 def _background(value: object) -> tuple[int, int, int]:
-    if (
-        isinstance(value, tuple | list)
-        and len(value) == 3
-        and all(is_whole(part) and 0 <= part <= 255 for part in value)
-    ):
-        red, green, blue = map(int, value)
-        return red, green, blue
-    raise SpecError(f"background must be (red, green, blue), each 0 to 255, not {value!r}")
+    parts = value if isinstance(value, tuple | list) else ()
+    if len(parts) != 3 or not all(is_whole(part) and 0 <= part <= 255 for part in parts):
+        raise SpecError(f"background must be (red, green, blue), each 0 to 255, not {value!r}")
+    red, green, blue = map(int, parts)
+    return red, green, blue

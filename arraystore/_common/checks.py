@@ -85,9 +85,6 @@ def size_of(size: object) -> tuple[int, int]:
 def parse_bytes(budget: float | str) -> int:
     """Return the bytes that a number or a text such as ``"8 GB"`` or ``"500MiB"`` means.
 
-        >>> parse_bytes("1.5 GB")
-        1500000000
-
     Raises:
         SpecError: it is neither a number of 0 or more nor such a text.
     """

@@ -1,15 +1,11 @@
 """Digests, which prove every byte of a store that is not a pixel; `arraystore._format.specification` specifies them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy.typing as npt
 import xxhash
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
 
 # A block of this size is hashed while it is in the second-level cache: 7.7 GB/s a core of a Xeon; 6.6 with 4 MiB.
 BLOCK_BYTES = 1 << 20

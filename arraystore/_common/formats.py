@@ -6,17 +6,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One format.
+    """One format."""
 
-    Attributes:
-        module: the module of `arraystore._decoding` that reads its header and its pixels.
-        signature: a pattern that the first 16 bytes of its files match.
-        suffixes: the suffixes of its files, in lower case, without the dot.
-    """
-
-    module: str
-    signature: re.Pattern[bytes]
-    suffixes: tuple[str, ...]
+    module: str  # of `arraystore._decoding`; it reads the header and the pixels
+    signature: re.Pattern[bytes]  # the first 16 bytes of a file match it
+    suffixes: tuple[str, ...]  # in lower case, without the dot
 
 
 def _format(module: str, signature: bytes, *suffixes: str) -> Format:

@@ -22,11 +22,8 @@ def usable_cpus() -> int:
 
 def available_memory_bytes() -> int | None:
     """Return the bytes of memory that can be taken without swapping, or None where the system does not say."""
-    left = [
-        int(line.split()[1]) * 1024
-        for line in _read(_PROC / "meminfo").splitlines()
-        if line.startswith("MemAvailable:")
-    ]
+    kibibytes = _field(_PROC / "meminfo", "MemAvailable:")
+    left = [kibibytes * 1024] if kibibytes else []
     for group in _groups("memory"):
         for limit, used, cache in _MEMORY_FILES:
             most, taken = _number(group / limit), _number(group / used)
@@ -77,7 +74,7 @@ def _number(path: Path) -> int | None:
 
 def _field(path: Path, name: str) -> int:
     pairs = (line.split() for line in _read(path).splitlines())
-    return next((int(pair[1]) for pair in pairs if len(pair) == 2 and pair[0] == name and pair[1].isdecimal()), 0)
+    return next((int(pair[1]) for pair in pairs if len(pair) >= 2 and pair[0] == name and pair[1].isdecimal()), 0)
 
 
 def _read(path: Path) -> str:

@@ -1,13 +1,10 @@
 """The progress of a build or a check: a bar, silence, or calls of the caller's own function."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from arraystore._common.lazy import lazy
 from arraystore._common.public import public
@@ -51,45 +48,32 @@ Reporter: TypeAlias = bool | Callable[[Progress], None]
 
 @contextmanager
 def reporting(progress: Reporter) -> Iterator[Callable[[Progress], None]]:
-    """Give the function that is to be called with the progress. A bar stays on the screen at the end."""
+    """Give the function that is to be called with the progress.
+
+    The bar appears at the first call, with images or bytes a second and the number of bad images, and stays on the
+    screen at the end.
+    """
     if callable(progress):
         yield progress
-    elif not progress:
-        yield _silent
-    else:
-        with _Bar() as bar:
-            yield bar.draw
+        return
+    bar: Any = None
 
-
-def _silent(_progress: Progress) -> None:
-    """Show nothing."""
-
-
-class _Bar:
-    """A tqdm bar with images or bytes a second and the number of bad images; it appears at the first call."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-
-    def draw(self, progress: Progress) -> None:
-        if self._bar is None:
-            self._bar = tqdm.tqdm(
-                total=progress.total,
-                initial=progress.done,
-                unit=progress.unit,
-                unit_scale=progress.unit == "B",
-                dynamic_ncols=True,
+    def draw(state: Progress) -> None:
+        nonlocal bar
+        if not progress:
+            return
+        if bar is None:
+            scaled = state.unit == "B"
+            bar = tqdm.tqdm(
+                total=state.total, initial=state.done, unit=state.unit, unit_scale=scaled, dynamic_ncols=True
             )
-        megabytes = progress.source_bytes / 1e6 / max(progress.seconds, 1e-9)
-        speed = {"MB/s": f"{megabytes:.1f}"} if progress.unit == "img" else {}
-        self._bar.set_postfix(speed | {"bad": progress.bad}, refresh=False)
-        self._bar.update(progress.done - self._bar.n)
+        megabytes = state.source_bytes / 1e6 / max(state.seconds, 1e-9)
+        speed = {"MB/s": f"{megabytes:.1f}"} if state.unit == "img" else {}
+        bar.set_postfix(speed | {"bad": state.bad}, refresh=False)
+        bar.update(state.done - bar.n)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.close()
+    try:
+        yield draw
+    finally:
+        if bar is not None:
+            bar.close()

@@ -1,25 +1,16 @@
 """BMP and netpbm: formats whose samples mostly lie in the file as they are."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from struct import unpack_from
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from arraystore._common.lazy import lazy
 from arraystore._decoding.codecs import damaged, opencv_or_fail
 from arraystore._decoding.eight_bits import eight_bits, finish
 from arraystore._decoding.header import Data, Header, Pixels
 from arraystore.errors import DecodeError, Kind
 from arraystore.spec import ImageSpec
-
-if TYPE_CHECKING:
-    import cv2
-else:
-    cv2 = lazy("cv2")
 
 
 def read_header(data: Data) -> Header:
@@ -35,18 +26,9 @@ def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
     return _decode_bmp(data, header, spec) if header.format == "bmp" else _decode_netpbm(data, header, spec)
 
 
-# --- BMP -------------------------------------------------------------------------------------------------------------
-
 # Where the fields of a BMP begin. The older header of 12 bytes has sides of 16 bits and none of the later fields.
-_PIXELS_START_AT, _HEADER_SIZE_AT, _SIDES_AT, _HEIGHT_AT, _BITS_AT, _MASKS_AT, _ALPHA_MASK_AT = (
-    10,
-    14,
-    18,
-    22,
-    28,
-    54,
-    66,
-)
+_PIXELS_START_AT, _HEADER_SIZE_AT, _SIDES_AT, _HEIGHT_AT = 10, 14, 18, 22
+_BITS_AT, _MASKS_AT, _ALPHA_MASK_AT = 28, 54, 66
 _OLD_HEADER_BYTES, _USUAL_HEADER_BYTES, _HEADER_WITH_ALPHA_BYTES = 12, 40, 56
 _NO_COMPRESSION, _MASKS, _MASKS_WITH_ALPHA = 0, 3, 6
 
@@ -64,8 +46,9 @@ def _bmp_header(data: Data) -> Header:
 
 def _decode_bmp(data: Data, header: Header, spec: ImageSpec) -> Pixels:
     (size,) = unpack_from("<I", data, _HEADER_SIZE_AT)
-    if size < _USUAL_HEADER_BYTES:
-        return finish(opencv_or_fail(data, header, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION), spec)
+    if size < _USUAL_HEADER_BYTES:  # OpenCV would give gray pixels
+        return finish(opencv_or_fail(data, header, in_color=True), spec)
+    # OpenCV makes 248 of white in 16 bits, and a false alpha of some masks.
     bits, compression = unpack_from("<HI", data, _BITS_AT)
     if bits in (16, 32) and compression in (_NO_COMPRESSION, _MASKS, _MASKS_WITH_ALPHA):
         return finish(_masked(data, header, size, bits, compression), spec)
@@ -98,8 +81,6 @@ def _masked(data: Data, header: Header, size: int, bits: int, compression: int) 
     return pixels
 
 
-# --- netpbm ----------------------------------------------------------------------------------------------------------
-
 _LONGEST_NETPBM_HEADER_BYTES = 65_536  # comments may be long, but not endless
 _PAM_END = b"\nENDHDR\n"
 # The digit after the P. Those without samples of their own width: bits (1, 4), and numbers as text (2, 3).
@@ -108,23 +89,14 @@ _BIT_KINDS, _TEXT_KINDS, _COLOR_KINDS, _PAM_KIND = (1, 4), (2, 3), (3, 6), 7
 
 @dataclass(frozen=True, slots=True)
 class _Netpbm:
-    """The header of a PBM, PGM, PPM or PAM.
+    """The header of a PBM, PGM, PPM or PAM."""
 
-    Attributes:
-        kind: 1 to 7, the digit after the P.
-        height: rows.
-        width: columns.
-        depth: samples a pixel.
-        maximum: the value that means full intensity.
-        at: the byte at which the samples begin.
-    """
-
-    kind: int
+    kind: int  # 1 to 7, the digit after the P
     height: int
     width: int
-    depth: int
-    maximum: int
-    at: int
+    depth: int  # samples a pixel
+    maximum: int  # full intensity
+    at: int  # the byte at which the samples begin
 
 
 def _netpbm_header(data: Data) -> _Netpbm:
@@ -141,8 +113,7 @@ def _netpbm_header(data: Data) -> _Netpbm:
         width, height, maximum = (*map(int, found.groups()), 1)[:3]
         header = _Netpbm(kind, height, width, 3 if kind in _COLOR_KINDS else 1, maximum, found.end())
     if not 1 <= header.maximum <= 65_535:
-        reason = f"the netpbm header says that the largest sample is {header.maximum}"
-        raise DecodeError(reason, kind=Kind.DAMAGED)
+        raise DecodeError(f"the netpbm header says that the largest sample is {header.maximum}", kind=Kind.DAMAGED)
     return header
 
 
@@ -152,8 +123,7 @@ def _pam_header(text: bytes) -> _Netpbm:
         raise DecodeError("the netpbm header is damaged or cut off", kind=Kind.DAMAGED)
     fields = dict(re.findall(rb"^(HEIGHT|WIDTH|DEPTH|MAXVAL)\s+(\d{1,9})\s*$", text[:end], re.MULTILINE))
     if len(fields) < 4:
-        reason = "the netpbm header does not state its width, height, depth and maximum"
-        raise DecodeError(reason, kind=Kind.DAMAGED)
+        raise DecodeError("the netpbm header does not state its width, height, depth and maximum", kind=Kind.DAMAGED)
     height, width, depth, maximum = (int(fields[name]) for name in (b"HEIGHT", b"WIDTH", b"DEPTH", b"MAXVAL"))
     return _Netpbm(_PAM_KIND, height, width, depth, maximum, end + len(_PAM_END))
 

@@ -12,7 +12,7 @@ import numpy as np
 import simplejpeg
 
 from arraystore._common.scratch import Buffers
-from arraystore._decoding.codecs import decode_any
+from arraystore._decoding.codecs import check_size, decode_any
 from arraystore._decoding.header import Data, Header, Pixels, read_header
 from arraystore._kernels.compiled import compiled
 from arraystore._kernels.resample import Box, resize
@@ -35,16 +35,12 @@ _FLIP = {(True, True): -1, (True, False): 1, (False, True): 0}
 
 
 def decode_into(data: Data | Pixels, slot: Pixels, spec: ImageSpec) -> tuple[int, int]:
-    """Decode one image into its slot.
+    """Decode one image into its slot; return height and width of the whole upright image, in pixels.
 
     Args:
-        data: an encoded image (JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF, JPEG 2000, PNM), or its pixels: uint8,
-            (H, W), (H, W, 1) or (H, W, 3) in RGB order. Not changed.
+        data: an encoded image, or its pixels: uint8, (H, W), (H, W, 1) or (H, W, 3) in RGB order. Not changed.
         slot: uint8, ``spec.slot_shape``, C-contiguous; overwritten. After an error its contents are undefined.
         spec: how the image becomes a slot.
-
-    Returns:
-        Height and width of the whole upright image, in pixels.
 
     Raises:
         DecodeError: the data is not an image, is damaged or ends early, or has more than ``spec.max_pixels`` pixels.
@@ -78,16 +74,12 @@ def decode_into(data: Data | Pixels, slot: Pixels, spec: ImageSpec) -> tuple[int
 
 
 def _check_array(image: Pixels) -> Pixels:
-    fits = image.dtype == np.uint8 and image.size > 0
-    if fits and image.ndim == 3 and image.shape[2] == 1:
-        return np.ascontiguousarray(image[:, :, 0])
-    if fits and (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
-        return np.ascontiguousarray(image)
-    raise DecodeError(
-        f"an array source must be uint8 of shape (H, W), (H, W, 1) or (H, W, 3), "
-        f"not {image.dtype} of shape {tuple(image.shape)}",
-        kind=Kind.INVALID,
-    )
+    channels = image.shape[2] if image.ndim == 3 else 1
+    if image.dtype != np.uint8 or not image.size or image.ndim not in (2, 3) or channels not in (1, 3):
+        given = f"{image.dtype} of shape {tuple(image.shape)}"
+        reason = f"an array source must be uint8 of shape (H, W), (H, W, 1) or (H, W, 3), not {given}"
+        raise DecodeError(reason, kind=Kind.INVALID)
+    return np.ascontiguousarray(image[:, :, 0] if image.ndim == 3 and channels == 1 else image)
 
 
 def _reduction(placement: Placement) -> int:
@@ -121,20 +113,15 @@ def _decode_jpeg(data: Data, header: Header, spec: ImageSpec, factor: int) -> tu
         )
     except ValueError as error:
         reason = str(error)
+        if "premature end" in reason.lower():
+            message = f"the JPEG ends early or pixels are missing ({reason})"
+            raise DecodeError(message, kind=Kind.ENDS_EARLY) from None
         if not _HARMLESS.search(reason):
-            raise _jpeg_error(reason) from None
+            raise DecodeError(f"the JPEG is damaged ({reason})", kind=Kind.DAMAGED) from None
         # simplejpeg stops at the first warning; OpenCV goes on after warnings, and still refuses early ends.
         return _in_color(decode_any(data, header, spec), spec), 1
-    if image.shape[:2] != (height, width):
-        reason = f"its header says {width} x {height} pixels, its decoder gave {image.shape[1::-1]}"
-        raise DecodeError(reason, kind=Kind.DAMAGED)
+    check_size(image.shape[:2], Header("jpeg", height, width))
     return (image[:, :, 0] if gray else image), factor
-
-
-def _jpeg_error(reason: str) -> DecodeError:
-    if "premature end" in reason.lower():
-        return DecodeError(f"the JPEG ends early or pixels are missing ({reason})", kind=Kind.ENDS_EARLY)
-    return DecodeError(f"the JPEG is damaged ({reason})", kind=Kind.DAMAGED)
 
 
 def _scaled_box(box: Box, height: int, width: int, factor: int, orientation: int) -> Box:
@@ -180,7 +167,8 @@ def _deposit(image: Pixels, placement: Placement, slot: Pixels, spec: ImageSpec)
     columns = slice(placement.left, placement.left + placement.width)
     planes = slot if spec.layout == "NCHW" else slot.transpose(2, 0, 1)
     if (placement.height, placement.width) != spec.size:
-        _fill(planes, spec)
+        background = np.array(spec.background, np.uint8).reshape(1, 1, 3)
+        planes[...] = _in_color(background, spec).reshape(-1, 1, 1)
     part = planes[:, rows, columns]
     if image.ndim == 3:
         resize(image, part.transpose(1, 2, 0), box=placement.box, name=spec.filter)
@@ -191,13 +179,3 @@ def _deposit(image: Pixels, placement: Placement, slot: Pixels, spec: ImageSpec)
         small = _buffers.get("small", placement.height, placement.width)
         resize(image, small, box=placement.box, name=spec.filter)
         part[...] = small
-
-
-def _fill(planes: Pixels, spec: ImageSpec) -> None:
-    if spec.channels == 3:
-        planes[...] = np.array(spec.background, np.uint8)[:, None, None]
-        return
-    background = np.array(spec.background, np.uint8).reshape(1, 1, 3)
-    gray = np.empty((1, 1), np.uint8)
-    _luma(background, gray)
-    planes[...] = gray[0, 0]

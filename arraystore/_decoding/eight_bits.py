@@ -1,7 +1,4 @@
-"""The step from decoded samples (8 or 16 bits, with or without alpha) to uint8 gray or RGB.
-
-It goes in bands of rows, because the arithmetic needs four to twelve bytes a sample: gigabytes for the largest images.
-"""
+"""The step from decoded samples (8 or 16 bits, with or without alpha) to uint8 gray or RGB."""
 
 from collections.abc import Iterator
 from typing import Any, cast
@@ -16,7 +13,7 @@ _BAND_SAMPLES = 1 << 20
 
 
 def bands(pixels: npt.NDArray[Any]) -> Iterator[slice]:
-    """Yield the rows of an image in slices of about a million samples."""
+    """Yield the rows of an image in slices of about a million samples: arithmetic takes up to twelve bytes a sample."""
     height = pixels.shape[0]
     rows = max(1, _BAND_SAMPLES * height // max(pixels.size, 1))
     return (slice(start, start + rows) for start in range(0, height, rows))
@@ -61,14 +58,9 @@ def composite(color: Pixels, alpha: Pixels, background: tuple[int, int, int], *,
     behind = np.array(background, np.uint16)
     for rows in bands(result):
         total = (255 - alpha[rows]).astype(np.uint16) * behind
-        if premultiplied:
-            total += 127
-            total //= 255
-            total += color[rows]
-            result[rows] = np.minimum(total, 255)
-            continue
-        total += color[rows] * alpha[rows].astype(np.uint16)
+        if not premultiplied:
+            total += color[rows] * alpha[rows].astype(np.uint16)
         total += 127
         total //= 255
-        result[rows] = total
+        result[rows] = np.minimum(total + color[rows], 255) if premultiplied else total
     return result

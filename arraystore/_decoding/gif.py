@@ -22,18 +22,7 @@ _SCREEN_FLAGS_AT, _SCREEN_END = 10, 13
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """The first frame of a GIF and the screen that it lies on.
-
-    Attributes:
-        screen_height: rows of the logical screen, or more where the frame reaches beyond it.
-        screen_width: columns of it, or more where the frame reaches beyond it.
-        left: column of the screen at which the frame begins.
-        top: row of the screen at which it begins.
-        height: its rows.
-        width: its columns.
-        control: the graphic control extension before it (transparency), or nothing.
-        flags_at: the byte of its flags, the last one of its descriptor.
-    """
+    """The first frame of a GIF and the screen that it lies on."""
 
     screen_height: int
     screen_width: int
@@ -41,8 +30,8 @@ class _Frame:
     top: int
     height: int
     width: int
-    control: bytes
-    flags_at: int
+    control: bytes  # the graphic control extension before it (transparency), or nothing
+    flags_at: int  # the byte of its flags, the last one of its descriptor
 
 
 def _palette_bytes(flags: int) -> int:
@@ -99,7 +88,7 @@ def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
         raise DecodeError("the gif has no table of colors", kind=Kind.DAMAGED)
     # The pixels follow the frame's own palette and one byte, the size of a code.
     end = _after_blocks(data, frame.flags_at + 1 + _palette_bytes(flags) + 1)
-    # A file of this frame alone, on a screen of its own size: nothing after it is read, and nothing around it painted.
+    # A file of this frame alone: OpenCV fails at a damaged later frame, or one beyond the screen, and paints around it.
     palette = data[_SCREEN_END : _SCREEN_END + _palette_bytes(screen_flags)]
     screen = b"GIF89a" + pack("<HHBBB", frame.width, frame.height, screen_flags, 0, 0)
     place = pack("<BHHHH", _IMAGE, 0, 0, frame.width, frame.height)
@@ -107,7 +96,7 @@ def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
     pixels = finish(opencv_or_fail(alone, header), spec)
     if pixels.shape[:2] == (header.height, header.width):
         return pixels
-    check_size(pixels, Header("gif", frame.height, frame.width))
+    check_size(pixels.shape[:2], Header("gif", frame.height, frame.width))
     canvas = np.empty((header.height, header.width, 3), np.uint8)
     canvas[:] = spec.background
     rows, columns = slice(frame.top, frame.top + frame.height), slice(frame.left, frame.left + frame.width)

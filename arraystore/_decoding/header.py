@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from struct import error as struct_error
-from typing import Protocol, TypeAlias, cast
+from types import ModuleType
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from arraystore._common.formats import FORMATS
 from arraystore.errors import DecodeError, Kind
-from arraystore.spec import ImageSpec
 
 Data: TypeAlias = bytes | bytearray | memoryview
 Pixels: TypeAlias = npt.NDArray[np.uint8]
@@ -26,42 +26,23 @@ Pixels: TypeAlias = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The header of an image.
+    """The header of an image; its sides are those of the stored image, before the orientation is applied."""
 
-    Attributes:
-        format: ``"jpeg"``, ``"png"``, ``"webp"``, ``"bmp"``, ``"tiff"``, ``"gif"``, ``"avif"``, ``"heif"``, ``"jp2"``
-            or ``"ppm"`` (all of netpbm).
-        height: rows as stored, before the orientation is applied.
-        width: columns as stored.
-        orientation: EXIF orientation, 1 to 8; 1 where the image states none. AVIF states rotation and mirroring in
-            other terms; here they are the EXIF orientation that does the same.
-        components: the number of components of a JPEG (1 gray, 3 color, 4 CMYK); 0 for every other format.
-    """
-
-    format: str
+    format: str  # "jpeg", "png", "webp", "bmp", "tiff", "gif", "avif", "heif", "jp2" or "ppm" (all of netpbm)
     height: int
     width: int
-    orientation: int = 1
-    components: int = 0
+    orientation: int = 1  # of EXIF, 1 to 8; also where AVIF states rotation and mirroring in other terms
+    components: int = 0  # of a JPEG: 1 gray, 3 color, 4 CMYK
 
 
-class Codec(Protocol):
-    """The functions that the module of a format must have. Both may raise struct.error or IndexError at early ends."""
-
-    def read_header(self, data: Data) -> Header:
-        """Return the header; it raises DecodeError where the header is damaged."""
-
-    def decode(self, data: Data, header: Header, spec: ImageSpec) -> Pixels:
-        """Return the pixels as `arraystore._decoding.codecs.decode_any` does."""
+_module = cache(import_module)
 
 
-@cache
-def _codec(module: str) -> Codec:
-    return cast("Codec", import_module(f"arraystore._decoding.{module}"))
-
-
-def codec_of(data: Data) -> Codec:
+def codec_of(data: Data) -> ModuleType:
     """Return the module that decodes a file, by the file's first bytes.
+
+    Its ``read_header(data)`` returns a Header, its ``decode(data, header, spec)`` the pixels. Both may raise
+    struct.error or IndexError at early ends.
 
     Raises:
         DecodeError: the data is empty or in no known format.
@@ -69,17 +50,14 @@ def codec_of(data: Data) -> Codec:
     start = bytes(data[:16])
     for form in FORMATS:
         if form.signature.match(start):
-            return _codec(form.module)
+            return _module(f"arraystore._decoding.{form.module}")
     if not start:
         raise DecodeError("the file is empty", kind=Kind.ENDS_EARLY)
     raise DecodeError(f"not an image in a known format (starts with {start!r})", kind=Kind.UNKNOWN_FORMAT)
 
 
 def read_header(data: Data) -> Header:
-    """Return format, size and orientation of an encoded image, decoding no pixel.
-
-    Args:
-        data: the whole file. Only its structure is read, so a file that ends early may still have a header.
+    """Return the header of an encoded image; a file that ends early may still have one.
 
     Raises:
         DecodeError: the data is empty, in no known format, or has a header that is damaged or has no pixels.
@@ -87,7 +65,7 @@ def read_header(data: Data) -> Header:
     if isinstance(data, memoryview) and (data.format != "B" or data.ndim != 1):
         data = data.cast("B")
     try:
-        header = codec_of(data).read_header(data)
+        header: Header = codec_of(data).read_header(data)
     except (struct_error, IndexError):
         raise DecodeError("the file ends inside its header", kind=Kind.ENDS_EARLY) from None
     if header.height < 1 or header.width < 1:

@@ -125,6 +125,7 @@ def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
     pixels = opencv(data)
     if pixels is None:  # OpenCV may have been built without AVIF
         return finish(pillow(data, header, "Avif"), spec)
+    # OpenCV gives samples of 10 and 12 bits unscaled in 16.
     return finish(pixels, spec, maximum=255 if pixels.dtype == np.uint8 else (1 << avif_depth(data)) - 1)
 
 

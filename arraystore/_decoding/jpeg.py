@@ -16,7 +16,7 @@ from arraystore._decoding.header import Data, Header
 from arraystore._decoding.tiff import exif_orientation
 from arraystore.errors import DecodeError, Kind
 
-# Used for CMYK and after warnings of libjpeg-turbo; `arraystore._decoding.decode` decodes all other JPEGs.
+# For CMYK (within one level of Pillow) and after warnings; `arraystore._decoding.decode` decodes all other JPEGs.
 decode = decode_plain
 
 _END_OF_IMAGE, _START_OF_SCAN, _APP1 = 0xD9, 0xDA, 0xE1

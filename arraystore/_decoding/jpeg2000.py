@@ -46,8 +46,7 @@ def read_header(data: Data) -> Header:
         reason = f"the jp2 header says {height} by {width} pixels in tiles of {tile_height} by {tile_width}"
         raise DecodeError(reason, kind=Kind.DAMAGED)
     if not 1 <= components <= 4:
-        reason = f"the jp2 has {components:,} samples a pixel; 1 to 4 can be decoded"
-        raise DecodeError(reason, kind=Kind.UNSUPPORTED)
+        raise DecodeError(f"the jp2 has {components:,} samples a pixel; 1 to 4 can be decoded", kind=Kind.UNSUPPORTED)
     tiles = -(-right // tile_width) * -(-bottom // tile_height)
     if tiles > _MOST_TILES and height * width < tiles * _LEAST_TILE_PIXELS:
         reason = f"the jp2 has {tiles:,} tiles for {width} x {height} pixels; save it again with larger ones"
@@ -94,15 +93,7 @@ def _segments(data: Data, at: int) -> Iterator[tuple[int, int]]:
 
 
 def _check_style(data: Data, marker: int, at: int, sides_px: tuple[int, int], parts_in_all: int) -> None:
-    """Check how many packets and code-blocks a coding style makes.
-
-    Args:
-        data: the whole file.
-        marker: of the segment that states the style.
-        at: its first byte.
-        sides_px: height and width of a tile.
-        parts_in_all: tiles times components.
-    """
+    """Check how many packets and code-blocks the coding style at a byte makes in tiles × components."""
     flags = data[at]
     layers = 1
     if marker == _COC:
@@ -140,15 +131,14 @@ def _parts(side: int, exponent: int) -> int:
 
 def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
     """Return the pixels of a JPEG 2000."""
+    # OpenCV converts sYCC wrongly, and fails at CMYK and at gray with alpha.
     pixels = None if _is_sycc(data) else opencv(data)
     if pixels is None:
         return finish(pillow(data, header, "Jpeg2K"), spec)
-    return finish(pixels, spec, maximum=(1 << min(_depth(data), 16)) - 1 if pixels.dtype == np.uint16 else 255)
-
-
-def _depth(data: Data) -> int:
-    """Return the number of bits of a sample of the first component."""
-    return (data[_codestream(data) + 42] & 0x7F) + 1
+    if pixels.dtype == np.uint8:
+        return finish(pixels, spec)
+    depth = (data[_codestream(data) + 42] & 0x7F) + 1  # OpenCV gives samples of 9 to 15 bits unscaled in 16
+    return finish(pixels, spec, maximum=(1 << min(depth, 16)) - 1)
 
 
 def _is_sycc(data: Data) -> bool:

@@ -51,7 +51,7 @@ def read_header(data: Data) -> Header:
     """Return the header of a PNG.
 
     Raises:
-        DecodeError: the first chunk is not a header, or there are too many chunks.
+        DecodeError: the first chunk is not a header.
     """
     length, kind, width, height = unpack_from(">I4sII", data, _SIGNATURE_BYTES)
     if kind != b"IHDR" or length != 13:
@@ -77,7 +77,7 @@ def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
         raise damaged(header)
     key = _gray_key(data, whole)
     _check_packed(header, data, sum(end - start for kind, start, end in whole if kind == b"IDAT"))
-    # No other chunk (animation, texts, profiles) changes the pixels, and a decoder would inflate gigabytes of them.
+    # OpenCV would give the first frame of an animation. Texts and profiles may inflate to gigabytes, without use.
     needed = [(kind, start, end) for kind, start, end in whole if kind[:1].isupper() or kind == b"tRNS"]
     for kind, start, end in needed:
         if crc32(data[start - 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
@@ -104,7 +104,7 @@ def _check_packed(header: Header, data: Data, packed_bytes: int) -> None:
 
 
 def _gray_key(data: Data, chunks: list[tuple[bytes, int, int]]) -> int | None:
-    """Return the gray level that is transparent, as OpenCV gives it (16 bits, or stretched to 8), or None."""
+    """Return the gray level whose transparency OpenCV ignores, in 16 bits or stretched to 8, or None."""
     depth = data[_DEPTH_AT]
     found = [start for kind, start, end in chunks if kind == b"tRNS" and end - start == 2]
     if data[_COLOR_TYPE_AT] != _GRAY or not found:

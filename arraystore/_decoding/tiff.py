@@ -64,13 +64,7 @@ _LEAST_TILE_LIMIT_PX = 1024 * 1024  # the tile of a small image may be larger th
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """One entry of a directory.
-
-    Attributes:
-        values: its whole numbers.
-        at: the byte at which they begin.
-        item_bytes: the bytes of each.
-    """
+    """One entry of a directory: whole numbers, the byte at which they begin, and the bytes of each."""
 
     values: tuple[int, ...]
     at: int
@@ -166,8 +160,10 @@ def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
     _check_strips(entries, header, len(data))
     _check_kind(entries, spec)
     bits, photometric = _value(entries, _Tag.BITS_PER_SAMPLE, 1), _value(entries, _Tag.PHOTOMETRIC, 1)
-    if header.orientation != 1:
-        data = _with_orientation_1(data, entries[_Tag.ORIENTATION])
+    if header.orientation != 1:  # OpenCV would apply it
+        data, entry = bytearray(data), entries[_Tag.ORIENTATION]
+        one = (1).to_bytes(entry.item_bytes, "little" if data[:1] == b"I" else "big")
+        data[entry.at : entry.at + entry.item_bytes] = one
     pixels = opencv(data) if _opencv_is_right(entries) else None
     premultiplied = False
     if pixels is None:
@@ -178,6 +174,7 @@ def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
             pixels = pixels[..., :3]
         # Without the tag the samples come as they are; with it, OpenCV has multiplied those of 8 bits.
         premultiplied = _Tag.EXTRA_SAMPLES in entries and (bits == 8 or extra == _PREMULTIPLIED)
+    # OpenCV does not invert these samples of 16 bits, and gives those of 10 to 14 bits shifted.
     if pixels.dtype == np.uint16 and photometric == _Photometric.WHITE_IS_ZERO:
         pixels = 65_535 - pixels
     if 8 < bits < 16 and pixels.dtype == np.uint16:
@@ -205,24 +202,16 @@ def _check_kind(entries: _Entries, spec: ImageSpec) -> None:
 
 def _check_strips(entries: _Entries, header: Header, size: int) -> None:
     """Check that every strip or tile lies inside the file: libtiff silently fills missing ones."""
-    for offsets, lengths in (
-        (_Tag.STRIP_OFFSETS, _Tag.STRIP_BYTE_COUNTS),
-        (_Tag.TILE_OFFSETS, _Tag.TILE_BYTE_COUNTS),
-    ):
+    strips, tiles = (_Tag.STRIP_OFFSETS, _Tag.STRIP_BYTE_COUNTS), (_Tag.TILE_OFFSETS, _Tag.TILE_BYTE_COUNTS)
+    for offsets, lengths in (strips, tiles):
         if offsets in entries and lengths in entries:
             ends = map(int.__add__, entries[offsets].values, entries[lengths].values)
             if max(ends, default=0) > size:
                 raise damaged(header)
 
 
-def _with_orientation_1(data: Data, orientation: _Entry) -> bytearray:
-    copy = bytearray(data)
-    one = (1).to_bytes(orientation.item_bytes, "little" if copy[:1] == b"I" else "big")
-    copy[orientation.at : orientation.at + orientation.item_bytes] = one
-    return copy
-
-
 def _opencv_is_right(entries: _Entries) -> bool:
+    """Return whether OpenCV decodes these pixels: it drops the alpha of gray, and makes palettes of 1 bit gray."""
     bits, photometric = _value(entries, _Tag.BITS_PER_SAMPLE, 1), _value(entries, _Tag.PHOTOMETRIC, 1)
     samples = _value(entries, _Tag.SAMPLES_PER_PIXEL, 1)
     gray = photometric in (_Photometric.WHITE_IS_ZERO, _Photometric.BLACK_IS_ZERO)

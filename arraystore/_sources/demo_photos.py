@@ -1,21 +1,8 @@
 """A folder of varied, realistic JPEGs to try arraystore on, made from photographs in the public domain.
 
 The photographs lie in the wheel of scikit-image, so nothing is downloaded. The docstrings of ``skimage.data`` release
-these without conditions:
-
-========== ============================================================ =======================
-photograph subject                                                      license
-========== ============================================================ =======================
-astronaut  Eileen Collins, by NASA                                      public domain
-camera     a cameraman, by Lav Varshney                                 CC0
-chelsea    a cat, by Stefan van der Walt                                CC0
-coffee     a cup of espresso, by Rachel Michetti                        CC0
-hubble     the eXtreme Deep Field, by NASA                              public domain
-retina     a fundus, by Mikael Häggström                                CC0
-rocket     the launch of DSCOVR, by SpaceX                              public domain
-========== ============================================================ =======================
-
-Photographs without a stated license (moon, page, motorcycle), or with a presumed one (coins), are left out.
+them without conditions; photographs without a stated license (moon, page, motorcycle), or with a presumed one (coins),
+are left out.
 """
 
 import os
@@ -37,13 +24,13 @@ _Pixels: TypeAlias = npt.NDArray[np.uint8]
 
 # The class folders, in the order of the images, and the files in skimage/data.
 _PHOTOGRAPHS = {
-    "astronaut": "astronaut.png",
-    "camera": "camera.png",
-    "chelsea": "chelsea.png",
-    "coffee": "coffee.png",
-    "hubble": "hubble_deep_field.jpg",
-    "retina": "retina.jpg",
-    "rocket": "rocket.jpg",
+    "astronaut": "astronaut.png",  # Eileen Collins, by NASA: public domain
+    "camera": "camera.png",  # a cameraman, by Lav Varshney: CC0
+    "chelsea": "chelsea.png",  # a cat, by Stefan van der Walt: CC0
+    "coffee": "coffee.png",  # a cup of espresso, by Rachel Michetti: CC0
+    "hubble": "hubble_deep_field.jpg",  # the eXtreme Deep Field, by NASA: public domain
+    "retina": "retina.jpg",  # a fundus, by Mikael Häggström: CC0
+    "rocket": "rocket.jpg",  # the launch of DSCOVR, by SpaceX: public domain
 }
 
 # The EXIF orientations that cameras write (mirrored ones are never written), and how the pixels lie then.
@@ -62,31 +49,26 @@ _SAMPLINGS = (
 def write_sample(folder: str | os.PathLike[str], *, count: int = 200, seed: int = 0) -> int:
     """Write ``count`` varied JPEGs into class folders, for trying a build and for tests and benchmarks.
 
-    The images are random regions of seven photographs in the public domain, in folders named after them
-    (``astronaut/astronaut-0003.jpg``). Most are about 500 by 375 pixels, as in ImageNet, some up to 1,600 on the longer
-    side; landscape, portrait and square; qualities 75 to 95; chroma at full, half and quarter resolution; a few gray,
-    progressive, or stored turned with an EXIF orientation. The same seed gives the same bytes (with the same OpenCV),
-    and a larger count adds images without changing the first ones.
+    The images are random regions of the photographs, in folders named after them (``astronaut/astronaut-0003.jpg``).
+    Most are about 500 by 375 pixels, as in ImageNet, some up to 1,600 on the longer side. The same seed gives the same
+    bytes (with the same OpenCV), and a larger count adds images without changing the first ones.
 
     Args:
         folder: is made, with its parents; if it exists, it must be empty.
-        count: the number of images.
+        count: the number of images, 1 or more.
         seed: a whole number, 0 or more.
 
     Returns:
-        The number of images written, which is ``count``.
+        ``count``.
 
     Raises:
-        MissingExtraError: scikit-image is not installed, or lacks one of the photographs.
-        SpecError: count is less than 1, or seed less than 0.
         StoreExistsError: the folder is not empty, or is a file. Nothing is ever overwritten.
     """
     whole_number("count", count, 1)
     whole_number("seed", seed, 0)
     root = Path(folder)
     if os.path.lexists(root) and not (root.is_dir() and not any(root.iterdir())):
-        message = f"{root} is not an empty folder; give a new folder, or an empty one"
-        raise StoreExistsError(message, kind=Kind.EXISTS)
+        raise StoreExistsError(f"{root} is not an empty folder; give a new folder, or an empty one", kind=Kind.EXISTS)
     photographs = _load_photographs()
     names = list(photographs)
 
@@ -127,10 +109,8 @@ def _load_photographs() -> dict[str, _Pixels]:
     """
     found = find_spec("skimage")
     if found is None or not found.submodule_search_locations:
-        raise MissingExtraError(
-            "the sample is made from photographs inside scikit-image, which is not installed; "
-            "pip install 'arraystore[sample]'"
-        )
+        missing = "scikit-image, which has the photographs of the sample, is not installed"
+        raise MissingExtraError(f"{missing}; pip install 'arraystore[sample]'")
     folder = Path(next(iter(found.submodule_search_locations)), "data")
     photographs: dict[str, _Pixels] = {}
     for name, file_name in _PHOTOGRAPHS.items():
@@ -153,7 +133,10 @@ def _photo(photograph: _Pixels, name: str, index: int, seed: int) -> bytes:
     """
     # Each image has its own stream of random numbers, so neither threads nor the count change it.
     rng = np.random.default_rng((seed, index))
-    longer = _longer_side_px(index, rng)
+    if index % 10 == 3:
+        longer = int(rng.integers(800, 1601))
+    else:
+        longer = 500 if rng.random() < 0.65 else int(rng.integers(200, 700))
     shorter = round(longer / rng.choice(_ASPECTS))
     height, width = (longer, shorter) if rng.random() < 0.3 else (shorter, longer)
     zoom, down, right = rng.uniform(0.45, 1.0), rng.random(), rng.random()
@@ -177,24 +160,12 @@ def _photo(photograph: _Pixels, name: str, index: int, seed: int) -> bytes:
     # take 37 KB without grain and 56 KB with it; in ImageNet they take about 110 KB at its higher qualities.
     lit = resized * gain + rng.standard_normal(resized.shape, dtype=np.float32) * grain
     pixels = np.rint(np.clip(lit, 0, 255)).astype(np.uint8)
-    options = [
-        *(cv2.IMWRITE_JPEG_QUALITY, quality),
-        *(cv2.IMWRITE_JPEG_PROGRESSIVE, int(index % 15 == 5)),
-        *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling),
-    ]
-    if orientation == 1:
-        return cv2.imencode(".jpg", pixels, options)[1].tobytes()
-    return _with_orientation(cv2.imencode(".jpg", _turned(pixels, orientation), options)[1].tobytes(), orientation)
-
-
-def _longer_side_px(index: int, rng: np.random.Generator) -> int:
-    if index % 10 == 3:
-        return int(rng.integers(800, 1601))
-    return 500 if rng.random() < 0.65 else int(rng.integers(200, 700))
-
-
-def _turned(pixels: _Pixels, orientation: int) -> _Pixels:
-    return np.asarray(cv2.rotate(pixels, _EXIF_TURNS[orientation]), np.uint8)
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
+    options += [cv2.IMWRITE_JPEG_PROGRESSIVE, int(index % 15 == 5)]
+    if orientation != 1:
+        pixels = np.asarray(cv2.rotate(pixels, _EXIF_TURNS[orientation]), np.uint8)
+    data = cv2.imencode(".jpg", pixels, options)[1].tobytes()
+    return data if orientation == 1 else _with_orientation(data, orientation)
 
 
 def _with_orientation(data: bytes, orientation: int) -> bytes:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,7 @@ class Stream:
     """An iterable that is consumed once, in order."""
 
     def __init__(self, items: Iterable[Any]) -> None:
-        self.items = items
-        self.iterator: Iterator[Any] | None = None
+        self.iterator = chain(items)  # which asks for the iterator of the items when the first one is taken
         self.next_slot = 0
 
     def take(self, slot: int) -> Any:
@@ -27,13 +27,9 @@ class Stream:
             ManifestError: the item was taken already, or there are fewer items than the length says.
         """
         if slot < self.next_slot:
-            message = (
-                f"array {slot} was asked for after array {self.next_slot - 1}, but the source can only be read once, "
-                "in order: pass a list or an array"
-            )
+            order = f"array {slot} was asked for after array {self.next_slot - 1}"
+            message = f"{order}, but the source can only be read once, in order: pass a list or an array"
             raise ManifestError(message, slot=slot, source=f"array {slot}")
-        if self.iterator is None:
-            self.iterator = iter(self.items)
         while self.next_slot <= slot:
             try:
                 item = next(self.iterator)
@@ -63,18 +59,17 @@ def raw_paths(paths: Iterable[object]) -> Iterator[bytes]:
         yield raw
 
 
-def checked_bytes(data: Iterable[object]) -> tuple[bytes, ...]:
+def checked_bytes(data: Iterable[bytes]) -> tuple[bytes, ...]:
     """Return images that are the bytes of files.
 
     Raises:
         ManifestError: an item is not bytes.
     """
-    items: list[bytes] = []
-    for row, item in enumerate(data):
+    items = tuple(data)
+    for row, item in enumerate(items):
         if not isinstance(item, bytes):
             raise _odd_row(row, item, "bytes")
-        items.append(item)
-    return tuple(items)
+    return items
 
 
 def checked_arrays(arrays: Any) -> Any:
@@ -106,7 +101,6 @@ def _bad_path(row: int, path: str, reason: str) -> ManifestError:
 
 def _check_stack(images: npt.NDArray[Any]) -> None:
     shape = images.shape
-    hint = "pass shape (N, H, W), (N, H, W, 1) or (N, H, W, 3)"
     if images.dtype != np.uint8:
         raise ManifestError(f"the array has dtype {images.dtype}, not uint8: convert it, 0 being black and 255 white")
     if images.ndim == 2 or (images.ndim == 3 and shape[2] in (1, 3)):
@@ -114,4 +108,4 @@ def _check_stack(images: npt.NDArray[Any]) -> None:
     if images.ndim == 4 and shape[3] not in (1, 3) and shape[1] in (1, 3):
         raise ManifestError(f"the array has shape {shape}, channels first: pass images.transpose(0, 2, 3, 1)")
     if images.ndim not in (3, 4) or (images.ndim == 4 and shape[3] not in (1, 3)):
-        raise ManifestError(f"the array has shape {shape}: {hint}")
+        raise ManifestError(f"the array has shape {shape}: pass shape (N, H, W), (N, H, W, 1) or (N, H, W, 3)")

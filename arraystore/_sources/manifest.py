@@ -1,8 +1,4 @@
-"""The manifest: the ordered table of sources, labels and other targets.
-
-Row i holds the source, label and other targets of slot i. A manifest fixes N and the order before anything is
-allocated. Two machines that see the same content make the same manifest.
-"""
+"""The manifest: the ordered table of sources, labels and other targets; it fixes N and the order before a build."""
 
 from __future__ import annotations
 
@@ -26,7 +22,7 @@ from arraystore._common.public import public
 from arraystore._sources.given import SOURCES, Stream, checked_arrays, checked_bytes, raw_paths
 from arraystore._sources.scan import Scan, has_image_suffix, with_slash
 from arraystore._sources.tables import TABLE_SUFFIXES, column_names, read_table
-from arraystore._sources.targets import TargetColumns, check_name, check_sized, known_suffixes
+from arraystore._sources.targets import KNOWN_SUFFIXES, TargetColumns, check_name, check_sized
 from arraystore._sources.text_list import TextList
 from arraystore.errors import Kind, ManifestError
 
@@ -220,14 +216,12 @@ class Manifest:
             tables = [table for table in tables if "file_name" in column_names(table)]
             if len(tables) > 1:
                 names = " and ".join(table.name for table in tables)
-                message = f"{path}: has {names}: pass the path of the one that you mean"
-                raise ManifestError(message)
-            if not tables:
-                return cls.from_folder(path, labels=labels, targets=targets)
-            return cls.from_table(tables[0], path_column="file_name", labels=labels, targets=targets)
-        if path.lower().endswith(TABLE_SUFFIXES):
+                raise ManifestError(f"{path}: has {names}: pass the path of the one that you mean")
+            if tables:
+                return cls.from_table(tables[0], path_column="file_name", labels=labels, targets=targets)
+        elif path.lower().endswith(TABLE_SUFFIXES):
             return cls.from_table(path, labels=labels, targets=targets)
-        return cls.from_folder(path, labels=labels, targets=targets)  # raises the error
+        return cls.from_folder(path, labels=labels, targets=targets)
 
     @classmethod
     def from_folder(
@@ -263,7 +257,7 @@ class Manifest:
         sources = TextList.from_raw(scan.images())
         _logger.info("%s: images: %d; other files, ignored: %d", root, len(sources), scan.ignored)
         if not len(sources):
-            message = f"{root}: there are no images in this folder ({scan.ignored:,} other files): {known_suffixes()}"
+            message = f"{root}: there are no images in this folder ({scan.ignored:,} other files): {KNOWN_SUFFIXES}"
             raise ManifestError(message, source=root, kind=Kind.MISSING)
         columns = TargetColumns(labels, targets)
         if labels is None and any(scan.counts.values()):
@@ -292,9 +286,7 @@ class Manifest:
             ManifestError: an item is not a path or is empty, or labels and targets do not fit.
         """
         check_sized("paths", paths)
-        sources = TextList.from_raw(raw_paths(paths))
-        columns = TargetColumns(labels, targets)
-        return cls(sources, _checked_root(root), columns.targets, columns.classes, columns.texts)
+        return cls._with_targets(TextList.from_raw(raw_paths(paths)), labels, targets, _checked_root(root))
 
     @classmethod
     def from_bytes(
@@ -311,9 +303,7 @@ class Manifest:
             ManifestError: an item is not bytes, or labels and targets do not fit.
         """
         check_sized("data", data)
-        sources = checked_bytes(data)
-        columns = TargetColumns(labels, targets)
-        return cls(sources, None, columns.targets, columns.classes, columns.texts)
+        return cls._with_targets(checked_bytes(data), labels, targets)
 
     @classmethod
     def from_arrays(cls, arrays: Any, *, labels: Any = None, targets: Mapping[str, Any] | None = None) -> Manifest:
@@ -330,9 +320,12 @@ class Manifest:
                 labels and targets do not fit.
         """
         check_sized("arrays", arrays)
-        arrays = checked_arrays(arrays)
+        return cls._with_targets(checked_arrays(arrays), labels, targets)
+
+    @classmethod
+    def _with_targets(cls, sources: Any, labels: Any, targets: Any, root: str | None = None) -> Manifest:
         columns = TargetColumns(labels, targets)
-        return cls(arrays, None, columns.targets, columns.classes, columns.texts)
+        return cls(sources, root, columns.targets, columns.classes, columns.texts)
 
     @classmethod
     def from_table(
@@ -368,8 +361,8 @@ class Manifest:
         return cls(
             table.paths,
             base,
-            {**table.targets, **columns.targets},
-            {**table.classes, **columns.classes},
+            table.targets | columns.targets,
+            table.classes | columns.classes,
             {**table.texts, **columns.texts},
             str(Path(path).absolute()) if plain else None,
         )
@@ -388,9 +381,8 @@ def _checked_root(root: str | os.PathLike[str] | None) -> str | None:
         return None
     path = str(Path(root).absolute())
     if not Path(path).is_dir():
-        raise ManifestError(
-            f"{path}: root is not a folder: pass the folder that relative paths start from", source=path
-        )
+        message = f"{path}: root is not a folder: pass the folder that relative paths start from"
+        raise ManifestError(message, source=path)
     return path
 
 
@@ -413,9 +405,7 @@ def _feed(digest: Any, header: list[Any], *columns: npt.NDArray[Any]) -> None:
             digest.update(np.ascontiguousarray(column[start : start + step]).data)
 
 
-def _restore(
-    parts: tuple[Any, str | None, dict[str, Any], dict[str, tuple[str, ...]], dict[str, Any], str | None], base: bytes
-) -> Manifest:
+def _restore(parts: tuple[Any, ...], base: bytes) -> Manifest:
     manifest = Manifest(*parts)
     object.__setattr__(manifest, "_base", base)
     return manifest

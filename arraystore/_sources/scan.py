@@ -19,18 +19,13 @@ class Scan:
     The file system is asked for the lists of folders, whose entries state their kind, and for the targets of symbolic
     links. A stat of each file would cost a million round trips on a network volume. Only the names of the folders on
     the path of the walk are held as objects, so the peak of memory is about 70 bytes an image of the widest folder.
-
-    Attributes:
-        counts: the number of images in each folder directly in the root, in order.
-        loose: the name of an image directly in the root, or None.
-        ignored: the number of files without the suffix of an image, and of entries of other kinds.
     """
 
     def __init__(self, root: bytes) -> None:
         self.root = with_slash(root)
-        self.counts: dict[bytes, int] = {}
-        self.loose: bytes | None = None
-        self.ignored = 0
+        self.counts: dict[bytes, int] = {}  # the number of images in each folder directly in the root, in order
+        self.loose: bytes | None = None  # the name of an image directly in the root
+        self.ignored = 0  # files without the suffix of an image, and entries of other kinds
 
     def images(self) -> Iterator[bytes]:
         """Yield paths relative to the root.
@@ -61,8 +56,7 @@ class Scan:
                     yield prefix + name
         except OSError as error:
             source = os.fsdecode(error.filename or self.root)
-            reason = error.strerror or str(error)
-            message = f"{source}: the folder cannot be listed: {reason}"
+            message = f"{source}: the folder cannot be listed: {error.strerror or error}"
             raise ManifestError(message, source=source, kind=Kind.UNREADABLE) from error
 
     def _open(self, prefix: bytes) -> tuple[bytes, Iterator[bytes], dict[bytes, bool]]:

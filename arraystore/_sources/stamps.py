@@ -29,12 +29,7 @@ def file_stamp(path: str) -> tuple[int, int]:
 
 
 def file_stamps(path_of: Callable[[int], str], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.void]:
-    """Return the stamp of each row's file: dtype `STAMP`, one a row.
-
-    Args:
-        path_of: the path of a row; called from several threads.
-        rows: the rows.
-    """
+    """Return the stamp of each row's file: dtype `STAMP`, one a row; several threads call ``path_of``."""
 
     def look(chunk: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
         return [file_stamp(path_of(row)) for row in chunk.tolist()]
@@ -43,11 +38,10 @@ def file_stamps(path_of: Callable[[int], str], rows: npt.NDArray[np.int64]) -> n
     began_s = time.perf_counter()
     first = look(chunks[0]) if chunks else []
     # Many threads pay on a network file system; on a local one they would only slow each other down.
+    rest: Iterable[list[tuple[int, int]]] = map(look, chunks[1:])
     if time.perf_counter() - began_s > len(first) * _SLOW_STAT_S:
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="arraystore-stat") as pool:
-            rest: Iterable[list[tuple[int, int]]] = list(pool.map(look, chunks[1:]))
-    else:
-        rest = map(look, chunks[1:])
+            rest = list(pool.map(look, chunks[1:]))
     return np.fromiter(chain(first, *rest), STAMP, len(rows))
 
 

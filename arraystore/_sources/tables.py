@@ -1,7 +1,5 @@
 """Tables (CSV, TSV, JSONL and Parquet), which become the paths and targets of a manifest."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -41,14 +39,7 @@ _CHOSEN_TARGETS = Option("targets", ["…"])
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The paths and targets of N sources that a table gives; the names are of targets, not of columns.
-
-    Attributes:
-        paths: the cells of the path column, unchanged.
-        targets: arrays, axis 0 = N: int64, bool, a float type, or (N, D) of these for a column of vectors.
-        classes: for each column of categories, the texts of its codes, sorted by code point.
-        texts: columns of more than `CATEGORY_LIMIT` distinct texts, kept as text.
-    """
+    """The paths and targets of N sources that `read_table` gives; the names are of targets, not of columns."""
 
     paths: TextList
     targets: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
@@ -59,8 +50,19 @@ class Table:
 def column_names(path: str | os.PathLike[str]) -> list[str]:
     """Return the names of a table's columns from its first rows; for JSONL, the keys of the first row."""
     path = _checked_path(path)
+    suffix = _suffix(path)
     with _causes(path):
-        return _column_names(path)
+        if suffix == ".parquet":
+            return list(pa_parquet.read_schema(path).names)
+        if suffix == ".jsonl":
+            with Path(path).open(encoding="utf-8") as lines:
+                first = next((line for line in lines if line.strip()), "null")
+            row = json.loads(first)
+            if not isinstance(row, dict):
+                raise ValueError("its first line is not a JSON object")
+            return list(row)
+        with pa_csv.open_csv(path, **_csv_options(path)) as reader:
+            return list(reader.schema.names)
 
 
 def read_table(
@@ -74,24 +76,16 @@ def read_table(
     point, in ``classes``; more than `CATEGORY_LIMIT` distinct texts stay text. The first of the columns labels, label
     and class becomes the target ``"labels"``.
 
-    Args:
-        path: a file whose suffix is one of `TABLE_SUFFIXES`. CSV is comma-separated UTF-8 with a header.
-        path_column: the column of paths; None takes the first of `PATH_COLUMNS` that the table has.
-        targets: the columns that become targets; None takes all but the path column.
-
     Raises:
         ManifestError: the file is missing or cannot be parsed, or a column is missing or is no target; the message
             names the file, the column and the row, counted from 0.
     """
     path = _checked_path(path)
     if isinstance(targets, str):
-        raise ManifestError(
-            "targets must be a list of column names, not one text",
-            advice="pass {0}",
-            options=[Option("targets", [targets])],
-        )
+        message = "targets must be a list of column names, not one text"
+        raise ManifestError(message, advice="pass {0}", options=[Option("targets", [targets])])
     with _causes(path):
-        names = _column_names(path)
+        names = column_names(path)
         repeated = [name for name in names if names.count(name) > 1]
         if repeated:
             raise ManifestError(f"{path}: there are two columns named {repeated[0]!r}: rename one")
@@ -124,17 +118,15 @@ def _causes(path: str) -> Iterator[None]:
     except ManifestError:
         raise
     except (OSError, ValueError, pa.ArrowException) as error:
-        reason = str(error)
-        message = f"{path}: the table cannot be read: {reason}"
-        raise ManifestError(message, source=path, reason=reason, kind=Kind.UNREADABLE) from error
+        message = f"{path}: the table cannot be read: {error}"
+        raise ManifestError(message, source=path, reason=str(error), kind=Kind.UNREADABLE) from error
 
 
 def _checked_path(path: str | os.PathLike[str]) -> str:
     path = os.fspath(path)
     if _suffix(path) not in TABLE_SUFFIXES:
-        raise ManifestError(
-            f"{path}: not a table that can be read: its suffix must be one of {_listed(TABLE_SUFFIXES)}"
-        )
+        message = f"{path}: not a table that can be read: its suffix must be one of {_listed(TABLE_SUFFIXES)}"
+        raise ManifestError(message)
     if not Path(path).is_file():
         what = "is a folder, not a table" if Path(path).is_dir() else "there is no such table"
         raise ManifestError(f"{path}: {what}: pass a file that exists", source=path, kind=Kind.MISSING)
@@ -166,21 +158,6 @@ def _csv_options(path: str) -> dict[str, Any]:
         # Captions hold quoted line ends.
         "parse_options": pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
     }
-
-
-def _column_names(path: str) -> list[str]:
-    suffix = _suffix(path)
-    if suffix == ".parquet":
-        return list(pa_parquet.read_schema(path).names)
-    if suffix == ".jsonl":
-        with Path(path).open(encoding="utf-8") as lines:
-            first = next((line for line in lines if line.strip()), "null")
-        row = json.loads(first)
-        if not isinstance(row, dict):
-            raise ValueError("its first line is not a JSON object")
-        return list(row)
-    with pa_csv.open_csv(path, **_csv_options(path)) as reader:
-        return list(reader.schema.names)
 
 
 def _read(path: str, path_column: str, columns: list[str] | None) -> Any:
@@ -222,8 +199,7 @@ class _Column:
         )
 
     def missing(self, row: int) -> ManifestError:
-        advice = "fill it in, drop the row, or leave the column out with {0}"
-        return self.refuse(row, "the value is missing", advice)
+        return self.refuse(row, "the value is missing", "fill it in, drop the row, or leave the column out with {0}")
 
 
 def _first(mask: Any) -> int | None:
@@ -306,15 +282,12 @@ def _convert_text(result: Table, target: str, column: _Column) -> None:
 def _numbers(column: _Column, data: Any, *, per_row: int) -> npt.NDArray[Any]:
     """Return pyarrow numbers as an array. Messages need ``per_row``, how many of them make a row."""
     types = pa.types
-    if types.is_floating(data.type):
-        # to_numpy turns missing values into NaN.
-        return np.asarray(data.to_numpy())
-    if not (types.is_integer(data.type) or types.is_boolean(data.type)):
+    if not (types.is_floating(data.type) or types.is_integer(data.type) or types.is_boolean(data.type)):
         raise column.refuse(None, f"holds {column.data.type}, which is no target", "choose other columns with {0}")
-    place = _first(data.is_null())
+    place = None if types.is_floating(data.type) else _first(data.is_null())
     if place is not None:
         raise column.missing(place // per_row)
-    if types.is_boolean(data.type):
+    if not types.is_integer(data.type):  # to_numpy turns missing floats into NaN
         return np.asarray(data.to_numpy())
     try:
         return np.asarray(data.cast(pa.int64()).to_numpy())
@@ -330,5 +303,4 @@ def _vectors(column: _Column) -> npt.NDArray[Any]:
         row = int(odd[0])
         reason = f"expected {width} values as in row 0, found {lengths[row]}: give every row as many"
         raise column.refuse(row, reason)
-    values = pc.list_flatten(column.data)
-    return _numbers(column, values, per_row=width).reshape(len(lengths), width)
+    return _numbers(column, pc.list_flatten(column.data), per_row=width).reshape(len(lengths), width)

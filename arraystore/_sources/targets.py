@@ -17,15 +17,13 @@ from arraystore.errors import Kind, ManifestError, Option
 # Targets become files beside these. 200 letters leave room for suffixes.
 _RESERVED = ("images", "status", "checksums", "samples", "store", "dropped", "ledger", "plan", "reasons", "lock")
 
+KNOWN_SUFFIXES = f"images are recognized by the suffixes {', '.join(sorted(IMAGE_SUFFIXES))}"
+
 _TARGET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 
 
 class TargetColumns:
-    """The targets that a caller passes beside the sources, sorted into arrays, classes and texts.
-
-    Raises:
-        ManifestError: the labels are given twice, or the targets are no mapping.
-    """
+    """The targets that a caller passes beside the sources, sorted into arrays, classes and texts."""
 
     def __init__(self, labels: Any, targets: Any) -> None:
         self.targets: dict[str, npt.NDArray[Any]] = {}
@@ -57,26 +55,22 @@ class TargetColumns:
             ManifestError: images lie beside the folders, or a folder has none.
         """
         if scan.loose is not None:
-            message = (
-                f"{root}: has images (such as {os.fsdecode(scan.loose)!r}) beside class folders (such as "
-                f"{os.fsdecode(next(iter(scan.counts)))!r})"
-            )
+            image, folder = os.fsdecode(scan.loose), os.fsdecode(next(iter(scan.counts)))
             raise ManifestError(
-                message,
-                source=os.fsdecode(scan.loose),
+                f"{root}: has images (such as {image!r}) beside class folders (such as {folder!r})",
+                source=image,
                 advice="move them into a class folder, or pass {0} or a list of paths",
                 options=[Option("labels", ["…"])],
             )
         empty = [os.fsdecode(name) for name, count in scan.counts.items() if not count]
-        # Without the class the codes of later classes would change, so a validation folder that lacks one class would
-        # silently disagree with its training folder. torchvision refuses such folders too.
+        # Without the class, later classes would get other codes than in a training folder that has it.
         if empty and not allow_empty:
             shown = ", ".join(map(repr, empty[:10])) + (f" and {len(empty) - 10} more" if len(empty) > 10 else "")
             raise ManifestError(
                 f"{root}: no images in the class folders {shown}",
                 source=root,
                 kind=Kind.MISSING,
-                advice=f"add some, delete the folders, or pass {{0}} to keep them as classes; {known_suffixes()}",
+                advice=f"add some, delete the folders, or pass {{0}} to keep them as classes; {KNOWN_SUFFIXES}",
                 options=[Option("allow_empty")],
             )
         self.classes["labels"] = tuple(os.fsdecode(name) for name in scan.counts)
@@ -129,10 +123,8 @@ def check_name(name: object, names: Sequence[object]) -> None:
             options=[Option("targets", ["…"])],
         )
     if name.lower() in _RESERVED:
-        message = (
-            f"a target cannot be named {name!r}, because a store's own files are {', '.join(_RESERVED)}: rename it"
-        )
-        raise ManifestError(message)
+        own = f"a store's own files are {', '.join(_RESERVED)}"
+        raise ManifestError(f"a target cannot be named {name!r}, because {own}: rename it")
     # Some file systems do not distinguish case.
     alike = [other for other in names if isinstance(other, str) and other.lower() == name.lower()]
     if len(alike) > 1:
@@ -144,8 +136,7 @@ def _as_texts(name: str, values: Any) -> list[str] | None:
 
     Each item is checked, because np.asarray turns [1, "a"] into texts.
     """
-    array_like = isinstance(values, np.ndarray) or not isinstance(values, list | tuple)
-    if array_like:
+    if not isinstance(values, list | tuple):
         values = np.asarray(values)
         if values.dtype.kind not in "OUT" or values.ndim != 1:
             return None
@@ -173,11 +164,6 @@ def _as_numbers(name: str, values: Any) -> npt.NDArray[Any]:
             raise ManifestError(f"target {name!r} holds {numbers.max()}, which does not fit int64")
         numbers = numbers.astype(np.int64, copy=False)
     return numbers
-
-
-def known_suffixes() -> str:
-    """Return the sentence on the suffixes of images, for messages."""
-    return f"images are recognized by the suffixes {', '.join(sorted(IMAGE_SUFFIXES))}"
 
 
 def count_classes(codes: npt.NDArray[Any], names: Sequence[str]) -> dict[str, int]:

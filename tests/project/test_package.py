@@ -164,7 +164,7 @@ def every_error() -> Iterator[errors.ArraystoreError]:
         "options": [errors.Option("fresh")],
     }
     bad = [errors.BadImage(3, "x", "no"), errors.BadImage(4, "y", "nor this")]
-    for kind in map(errors.__dict__.get, errors.__all__):
+    for kind in vars(errors).values():
         if not (isinstance(kind, type) and issubclass(kind, errors.ArraystoreError)):
             continue
         if kind is errors.BadImagesError:
@@ -210,7 +210,7 @@ def raised_in(node: ast.AST) -> set[str]:
     for child in ast.walk(node):
         if isinstance(child, ast.Raise) and isinstance(child.exc, ast.Call):
             name = child.exc.func
-            if isinstance(name, ast.Name) and name.id in errors.__all__:
+            if isinstance(name, ast.Name) and isinstance(vars(errors).get(name.id), type):
                 names.add(name.id)
     return names
 
