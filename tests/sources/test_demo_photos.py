@@ -93,7 +93,7 @@ def test_turned_images_are_upright_once_their_orientation_is_followed(
     images: Mapping[str, Image.Image], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     # The same images once more, with the orientation left out: what a viewer shows must be the same.
-    monkeypatch.setattr(sample, "_turned", lambda pixels, _: pixels)
+    monkeypatch.setattr(cv2, "rotate", lambda pixels, _: pixels)
     monkeypatch.setattr(sample, "_with_orientation", lambda data, _: data)
     write_sample(tmp_path / "plain")
     upright = opened(tmp_path / "plain")

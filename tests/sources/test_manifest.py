@@ -234,7 +234,7 @@ def test_a_folder_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: py
 def test_images_beside_class_folders_are_refused(tmp_path: Path) -> None:
     touch(tmp_path, "cat/1.jpg", "b.jpg", "a.jpg")
     message = (
-        f"{tmp_path}: has images (such as 'b.jpg') beside class folders (such as 'cat'): move them into a class "
+        f"{tmp_path}: has images (such as 'b.jpg') beside class folders (such as 'cat'); move them into a class "
         "folder, or pass labels=['…'] or a list of paths"
     )
     said(message, Manifest.of, tmp_path)
@@ -248,7 +248,7 @@ def test_class_folders_without_images_are_refused_or_kept(tmp_path: Path) -> Non
     touch(tmp_path, "a/1.jpg", "b/notes.txt", "d/2.jpg")
     (tmp_path / "c").mkdir()
     message = (
-        f"{tmp_path}: no images in the class folders 'b', 'c': add some, delete the folders, or pass allow_empty=True "
+        f"{tmp_path}: no images in the class folders 'b', 'c'; add some, delete the folders, or pass allow_empty=True "
         f"to keep them as classes; {SUFFIXES}"
     )
     said(message, Manifest.of, tmp_path)
@@ -257,7 +257,7 @@ def test_class_folders_without_images_are_refused_or_kept(tmp_path: Path) -> Non
     assert found.targets["labels"].tolist() == [0, 3]
     for i in range(12):
         (tmp_path / f"e{i:02d}").mkdir()
-    with pytest.raises(ManifestError, match=r"'b', 'c', 'e00', .* 'e07' and 4 more: add some"):
+    with pytest.raises(ManifestError, match=r"'b', 'c', 'e00', .* 'e07' and 4 more; add some"):
         Manifest.from_folder(tmp_path)
 
 

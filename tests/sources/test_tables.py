@@ -231,7 +231,7 @@ def test_several_blocks_are_one_column(tmp_path: Path) -> None:
     assert table.targets["labels"].tolist() == [0, 1, 0, 2, 1, 0]
 
 
-MISSING = "the value is missing: fill it in, drop the row, or leave the column out with targets=['…']"
+MISSING = "the value is missing; fill it in, drop the row, or leave the column out with targets=['…']"
 
 
 @pytest.mark.parametrize(
@@ -270,7 +270,7 @@ def test_ragged_vectors_are_named(tmp_path: Path) -> None:
 
 
 def test_other_types_are_refused(tmp_path: Path) -> None:
-    advice = "which is no target: choose other columns with targets=['…']"
+    advice = "which is no target; choose other columns with targets=['…']"
     dates = text(tmp_path / "t.csv", "path,day\na,2020-01-01\n")
     said(dates, f"column 'day': holds date32[day], {advice}")
     assert list(read_table(dates, targets=[]).paths) == ["a"]
@@ -295,7 +295,7 @@ def test_paths_that_cannot_be_are_named(tmp_path: Path) -> None:
         assert said(path, f"column 'path': row 1 (counted from 0): {found}").slot == 1
     parquet.write_table(pa.table({"image": [{"bytes": b""}]}), path)
     said(
-        path, "column 'image': holds struct<bytes: binary>, not paths: choose the column of paths with path_column='…'"
+        path, "column 'image': holds struct<bytes: binary>, not paths; choose the column of paths with path_column='…'"
     )
     empty = text(tmp_path / "t.csv", "path,label\na,1\n,2\n")
     said(empty, "column 'path': row 1 (counted from 0): the path is empty: fill it in, or drop the row")
@@ -306,7 +306,7 @@ def test_columns_that_are_not_there_are_named(tmp_path: Path) -> None:
     said(
         path,
         "no column of paths: none of 'file_name', 'path', 'source', 'filename', 'file', 'image', 'image_path' is among "
-        "the columns 'url', 'label': choose the column of paths with path_column='…'",
+        "the columns 'url', 'label'; choose the column of paths with path_column='…'",
     )
     said(path, "there is no column 'uri': the columns are 'url', 'label'", path_column="uri")
     there = "the columns are 'url', 'label'"
