@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from arraystore.errors import BadImage as BadImage
     from arraystore.errors import BadImagesError as BadImagesError
     from arraystore.errors import DecodeError as DecodeError
+    from arraystore.errors import Fault as Fault
     from arraystore.errors import FormatError as FormatError
     from arraystore.errors import Kind as Kind
     from arraystore.errors import ManifestError as ManifestError
@@ -74,7 +75,7 @@ _MODULES = {
     "_upkeep.repair": "repair",
     "_upkeep.update": "update",
     "_upkeep.verify": "verify",
-    "errors": "ArraystoreError BadImage BadImagesError DecodeError FormatError Kind "
+    "errors": "ArraystoreError BadImage BadImagesError DecodeError Fault FormatError Kind "
     "ManifestError MissingExtraError Option ProfileError SpaceError "
     "SpecError StoreError StoreExistsError",
     "memory": "MemoryReport MemoryTrace profile_memory",

@@ -26,6 +26,24 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar
 
+__all__ = [
+    "ArraystoreError",
+    "BadImage",
+    "BadImagesError",
+    "DecodeError",
+    "Fault",
+    "FormatError",
+    "Kind",
+    "ManifestError",
+    "MissingExtraError",
+    "Option",
+    "ProfileError",
+    "SpaceError",
+    "SpecError",
+    "StoreError",
+    "StoreExistsError",
+]
+
 
 class Kind(StrEnum):
     """The cause of an error, for programs."""

@@ -77,7 +77,11 @@ class Contents(Protocol):
 
 @contextmanager
 def reading(place: str) -> Iterator[None]:
-    """Turn any error that a library raises on damage into a FormatError that names the place."""
+    """Turn any error that a library raises on damage into one that names the place.
+
+    Raises:
+        FormatError: the library raised an error.
+    """
     try:
         yield
     except FormatError:

@@ -75,7 +75,11 @@ def unmappable(dataset: h5py.Dataset) -> str | None:
 
 @contextmanager
 def h5_file(path: Path) -> Iterator[h5py.File]:
-    """Open an HDF5 file to read; if it is none, the error is a FormatError."""
+    """Open an HDF5 file to read.
+
+    Raises:
+        FormatError: it is no HDF5 file that can be read.
+    """
     try:
         file = h5py.File(path, "r", locking="best-effort")  # network file systems often cannot lock
     except OSError as error:

@@ -70,7 +70,11 @@ def write_folder(folder: Path, publication: Publication, *others: str) -> None:
 
 
 def open_folder(medium: Medium, path: Path) -> Opened:
-    """Open a store folder of a medium that keeps everything but the pixels as the .npy medium does."""
+    """Open a store folder of a medium that keeps everything but the pixels as the .npy medium does.
+
+    Raises:
+        FormatError: it is no store, or is damaged.
+    """
     if not (path / JSON_ENTRY).is_file():
         raise FormatError(f"{path} is not a store: it has no {JSON_ENTRY}", source=str(path))
     description = Description.from_json(read_json(path / JSON_ENTRY), str(path / JSON_ENTRY))
@@ -96,7 +100,11 @@ def _read_table(path: Path, name: str) -> pa.Table | None:
 
 
 class FolderContents:
-    """The files of a store folder; the base for other media that are folders."""
+    """The files of a store folder; the base for other media that are folders.
+
+    Raises:
+        FormatError: an entry is damaged or missing; see `Contents`.
+    """
 
     pixels = "images.npy"  # has no digest
     status, checksums = "status.npy", "checksums.npy"

@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
 
 class MemoryDraft:
-    """A `Draft` in this process's memory."""
+    """A `Draft` in this process's memory.
+
+    Raises:
+        SpaceError: there is not enough memory.
+    """
 
     def __init__(self, key: BuildKey) -> None:
         needed = key.count * key.spec.slot_bytes
@@ -74,7 +78,11 @@ class MemoryDraft:
 
 
 class MemoryContents:
-    """The arrays of a store in memory, which have no digests."""
+    """The arrays of a store in memory, which have no digests.
+
+    Raises:
+        FormatError: an entry is damaged or missing; see `Contents`.
+    """
 
     status, checksums = "status", "checksums"
     has_digests = False

@@ -482,7 +482,7 @@ class Mortal(Executor):
 
 DIED = (
     "a worker of the executor died: it could not start, was killed, ran out of memory, or crashed in a decoder. A "
-    "store on disk keeps what was done, and the next call continues from there: shut the executor down and pass "
+    "store on disk keeps what was done, and the next call continues from there; shut the executor down and pass "
     "processes=True in its place, which replaces workers that crash or hang"
 )
 

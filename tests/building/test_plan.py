@@ -308,7 +308,7 @@ def test_a_source_that_can_be_read_only_once_is_left_to_the_build() -> None:
     forecast = plan(source)
     assert forecast.seconds is forecast.seconds_range is forecast.images_per_s is forecast.bad_share is None
     assert forecast.notes == (
-        "the source can be read only once, and the build has to: without a sample there is no estimate of time",
+        "the source can be read only once, and the build has to read it, so there is no estimate of the time",
     )
     assert source.read == 0
     assert len(build(source, size=16)) == 5
@@ -318,9 +318,7 @@ def test_no_sample_when_none_is_wanted(photos: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(module, "fill_slots", None)
     forecast = plan(photos, sample=0)
     assert (forecast.sampled, forecast.seconds) == (0, None)
-    assert forecast.notes == (
-        "no image was decoded, so there is no estimate of the time: sample=200 (--sample 200) gives one",
-    )
+    assert forecast.notes == ("no image was decoded, because the sample is 0, so there is no estimate of the time",)
 
 
 # --- time ------------------------------------------------------------------------------------------------------------
@@ -477,7 +475,7 @@ def test_what_an_unfinished_build_reserved_counts_as_free(
     assert reserved > forecast.pixel_bytes
     assert forecast.media["npy"].free_bytes == 1000 + reserved
     assert forecast.notes[0] == (
-        f"{tmp_path / 'x.store.partial'} is an unfinished build; its bytes count as free, for a build takes them up"
+        f"{tmp_path / 'x.store.partial'} is an unfinished build; its bytes count as free, because the next build reuses them"
     )
 
 
@@ -555,7 +553,7 @@ def test_the_table(mixed: Path, tmp_path: Path) -> None:
     assert (result.returncode, result.stderr) == (0, "")
     rows = dict(re.findall(r"^(\S.*?)  +(.*?) *$", result.stdout, re.MULTILINE))
     assert [*rows] == [
-        *("images", "bytes", "RAM", ".npy folder", "HDF5 file", "advice", "time", "not in it", "sources", "bad"),
+        *("images", "bytes", "RAM", ".npy folder", "HDF5 file", "advice", "time", "not included", "sources", "bad"),
         "classes (2)",
     ]
     assert rows["images"] == "12 of 1 x 24 x 16 uint8 (NCHW, gray)"
@@ -564,9 +562,9 @@ def test_the_table(mixed: Path, tmp_path: Path) -> None:
     assert re.fullmatch(r"fits in RAM \(\S+ kB of \S+ [GT]B\) and on disk \(\S+ kB of \S+ [GT]B\)", rows["advice"])
     number = r"[\de.+-]+ s"
     assert re.fullmatch(
-        rf"{number} \({number} to {number}\), [\d,]+ img/s with 2 at once; 12 images were timed", rows["time"]
+        rf"{number} \({number} to {number}\), [\d,]+ img/s with 2 workers; estimated from 12 images", rows["time"]
     )
-    assert rows["not in it"] == "listing the sources; a disk, or a virtual machine's fresh memory, that cannot keep up"
+    assert rows["not included"] == "the time to list the sources, and waiting for a disk or memory that is slower"
     assert re.fullmatch(
         r"\S+ (bytes|kB) each; median \d+ x \d+ px, largest seen \d+ x \d+ px \(H x W\)", rows["sources"]
     )

@@ -414,7 +414,7 @@ def test_a_file_that_is_cut_short_is_told(tmp_path: Path) -> None:
 
 def test_sources_that_cannot_be_sent_are_told(tmp_path: Path) -> None:
     source = [np.array([[lambda: None]], object) for _ in range(4)]
-    with pytest.raises(StoreError, match=r"the sources of slots 0 to 0 cannot be sent to a worker process: .*: build "):
+    with pytest.raises(StoreError, match=r"the sources of slots 0 to 0 cannot be sent to a worker process: .*; build "):
         build(source, tmp_path / "x", processes=True)
 
 
@@ -537,7 +537,7 @@ def is_worker(pid: int) -> bool:
 # --- executors that stall --------------------------------------------------------------------------------------------
 
 INSTEAD = (
-    " A store on disk keeps what was done, and the next call continues from there: shut the executor down and pass "
+    " A store on disk keeps what was done, and the next call continues from there; shut the executor down and pass "
     "processes=True in its place, which replaces workers that crash or hang"
 )
 

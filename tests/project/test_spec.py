@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from arraystore import ImageSpec, SpecError
-from arraystore import spec as module
 
 SIDES = st.integers(1, 3000)
 
@@ -154,5 +153,8 @@ def test_every_placement_lies_in_the_image_and_in_the_slot(
 
 
 def test_the_examples_in_the_text_are_right() -> None:
-    result = doctest.testmod(module)
+    runner = doctest.DocTestRunner()
+    for example in doctest.DocTestFinder().find(ImageSpec, "ImageSpec", module=False, globs={"ImageSpec": ImageSpec}):
+        runner.run(example)
+    result = runner.summarize()
     assert (result.failed, result.attempted) == (0, 2)

@@ -194,7 +194,7 @@ def test_a_file_that_was_never_a_store(tmp_path: Path) -> None:
     with pytest.raises(FormatError) as caught:
         arraystore.open(tmp_path / "x.h5")
     assert str(caught.value) == (
-        f"{tmp_path / 'x.h5'} is not a store: it has no datasets 'store.json' and 'images'; it has 'x': open one of "
+        f"{tmp_path / 'x.h5'} is not a store: it has no datasets 'store.json' and 'images'; it has 'x'; open one of "
         "those with arraystore.open_array(path, dataset=NAME)"
     )
 

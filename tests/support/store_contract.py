@@ -189,12 +189,12 @@ class StoreContract(PublicStoreContract):
         with pytest.raises(BadImagesError) as caught:
             build(source, self.target(tmp_path))
         assert len(caught.value.bad) == 13
-        assert len(str(caught.value).splitlines()) == 1 + 10 + 1 + 1
-        assert "\n  and 3 more (the error's .bad has them all)\n" in str(caught.value)
+        assert len(str(caught.value).splitlines()) == 1 + 10 + 1
+        assert str(caught.value).endswith("\n  and 3 more")
 
     @pytest.mark.parametrize("bad", ["raise", "keep", "drop"])
     def test_nothing_but_bad_images_is_an_error_whatever_was_asked(self, tmp_path: Path, bad: str) -> None:
-        with pytest.raises(BadImagesError, match=r"2 of 2.*\n.*\n.*\nNone could be stored: is this the right folder\?"):
+        with pytest.raises(BadImagesError, match=r"^2 of 2 images could not be stored: is this the right source\?\n"):
             build([b"x", b"y"], self.target(tmp_path), bad=bad)
 
     # --- reading -----------------------------------------------------------------------------------------------------
