@@ -85,5 +85,6 @@ def build(
         OSError: the target cannot be written.
     """
     every = checked("build", BuildOptions, options, bad, max_bad)
+    spec = spec_of(every)  # before the sources are listed, which may take long
     manifest = Manifest.of(source, labels=labels, targets=targets)
-    return Store(build_manifest(manifest, target, spec_of(every), every, bad=bad, max_bad=max_bad, overwrite=overwrite))
+    return Store(build_manifest(manifest, target, spec, every, bad=bad, max_bad=max_bad, overwrite=overwrite))

@@ -14,7 +14,7 @@ from arraystore._common.options import Default, picked
 _NAMED_BACKGROUNDS = {"white": (255, 255, 255), "black": (0, 0, 0), "gray": (128, 128, 128)}
 
 
-def _check_seconds(value: float) -> float:
+def check_seconds(value: float) -> float:
     if 0 < value < math.inf:
         return value
     raise typer.BadParameter(f"{value:g} is not a time limit; give seconds greater than 0")
@@ -76,7 +76,7 @@ class Run(TypedDict):
         typer.Option(
             "--timeout",
             metavar="SECONDS",
-            callback=_check_seconds,
+            callback=check_seconds,
             help="With --processes: an image that takes longer counts as bad.",
         ),
         Default(TIMEOUT_S),

@@ -49,7 +49,10 @@ def _profile(
             metavar="BYTES", help="Kill a way that takes more memory: 2GB.", show_default="skip what does not fit"
         ),
     ] = None,
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="Kill a way that takes longer.")] = TIMEOUT_S,
+    timeout: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", callback=options.check_seconds, help="Kill a way that takes longer."),
+    ] = TIMEOUT_S,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the curves: .png, .svg or .pdf.")] = None,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all readings as JSON.")] = None,
     html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the whole report as one page.")] = None,

@@ -471,7 +471,7 @@ class TestSample:
 
     def test_a_folder_that_is_not_empty(self, tmp_path: Path) -> None:
         (tmp_path / "mine").touch()
-        assert "is not empty" in one_line(run("sample", tmp_path))
+        assert "is not an empty folder" in one_line(run("sample", tmp_path))
         assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
     def test_wrong_counts(self, tmp_path: Path) -> None:
@@ -483,7 +483,7 @@ class TestErrors:
     def test_an_error_of_the_system_is_one_line(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         message = one_line(run("sample", tmp_path / "file" / "photos"))
-        assert message == f"arraystore: {tmp_path / 'file' / 'photos'}: Not a directory\n"
+        assert message == f"arraystore: {tmp_path / 'file' / 'photos' / 'astronaut'}: Not a directory\n"
 
     @pytest.mark.parametrize(("options", "extra"), [(["--debug"], {}), ([], {"ARRAYSTORE_DEBUG": "1"})])
     def test_debug_puts_the_traceback_first(self, tmp_path: Path, options: list[str], extra: dict[str, str]) -> None:

@@ -196,7 +196,6 @@ def test_an_error_is_one_line(tmp_path: Path) -> None:
     ("arguments", "code", "message"),
     [
         (["--limit", "much"], 2, "arraystore: a size in bytes must be a number, or a text such as '8 GB'"),
-        (["--timeout", "-1"], 2, "arraystore: --timeout must be a number of seconds greater than 0, not -1.0\n"),
         (["--scratch", "/nowhere"], 2, "arraystore: scratch must be an existing folder, and '/nowhere' is not one"),
         (["--count", "1"], 1, "arraystore: {folder}: there are no images in this folder"),
     ],
@@ -206,6 +205,12 @@ def test_what_the_library_refuses(tmp_path: Path, arguments: list[str], code: in
     assert (result.exit_code, result.stdout) == (code, "")
     assert result.stderr.startswith(message.format(folder=tmp_path))
     assert result.stderr.count("\n") == 1
+
+
+def test_a_time_limit_that_is_none(tmp_path: Path) -> None:
+    result = invoke(tmp_path, "--timeout", "-1")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "Invalid value for '--timeout': -1" in result.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -272,7 +272,7 @@ def test_open_is_for_stores_and_names_the_other(tmp_path: Path) -> None:
     with pytest.raises(FormatError) as caught:
         arraystore.open(path)
     assert str(caught.value) == (
-        f"{path} is not a store: it has no datasets 'store.json' and 'images'; it has 'g/x', 'y': open one of those "
+        f"{path} is not a store: it has no datasets 'store.json' and 'images'; it has 'g/x', 'y'; open one of those "
         "with arraystore.open_array(path, dataset=NAME)"
     )
 
