@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -185,7 +184,7 @@ def read_source(source: Source, max_pixels: int) -> tuple[bytes | Pixels, int, i
         return source, source.nbytes, 0
     if isinstance(source, bytes | bytearray | memoryview):
         return source, len(source), 0
-    info = Path(source).stat()
+    info = os.stat(source)
     if not stat.S_ISREG(info.st_mode):  # to open a FIFO would wait for ever, to open a device may do anything
         raise DecodeError("not a regular file")
     # A sparse file may have any size without taking space on the volume; in memory it would take all of it.

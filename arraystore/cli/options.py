@@ -15,6 +15,7 @@ _NAMED_BACKGROUNDS = {"white": (255, 255, 255), "black": (0, 0, 0), "gray": (128
 
 
 def check_seconds(value: float) -> float:
+    """Refuse a time limit that is none, as an error of the command line."""
     if 0 < value < math.inf:
         return value
     raise typer.BadParameter(f"{value:g} is not a time limit; give seconds greater than 0")

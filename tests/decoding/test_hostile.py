@@ -164,8 +164,8 @@ def test_a_fifo_that_takes_a_files_place_while_it_is_opened_does_not_hang(
     path.write_bytes(images.jpeg(images.photo(30, 40)))
     real = os.stat
 
-    def stat(source: Any) -> os.stat_result:
-        info = real(source)
+    def stat(source: Any, **options: Any) -> os.stat_result:
+        info = real(source, **options)
         if os.fspath(source) == str(path):
             path.unlink()
             os.mkfifo(path)

@@ -361,7 +361,7 @@ def test_a_file_that_was_replaced_is_not_sent_for_another(photos: Path, tmp_path
     for name, file in (("x.store", "x.store/images.npy"), ("x.h5", "x.h5")):
         store = build(photos, tmp_path / name)
         data = pickle.dumps(store[3:])
-        message = f"{tmp_path / file} was replaced or removed after it was opened; open it again"
+        message = f"{tmp_path / file} was replaced or removed after it was opened: open it again"
         build(photos, tmp_path / name, overwrite=True)
         said(FormatError, message, pickle.loads, data)
         said(FormatError, message, pickle.loads, pickle.dumps(store))
@@ -372,7 +372,7 @@ def test_a_file_that_was_replaced_is_not_sent_for_another(photos: Path, tmp_path
     np.save(path, np.ones((9, 4096)))
     data = pickle.dumps(arraystore.open_array(path))
     os.truncate(path, 5000)
-    message = f"{path} was replaced or removed after it was opened; open it again"
+    message = f"{path} was replaced or removed after it was opened: open it again"
     said(FormatError, message, pickle.loads, data)
 
 
