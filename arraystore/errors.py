@@ -127,7 +127,7 @@ class ArraystoreError(Exception):
         self.slot = slot
         self.source = source
         self.reason: str = message if reason is None else reason
-        self.kind = kind or self._kind
+        self.kind: Kind | None = kind or self._kind
 
     def text(self, spell: Callable[[Option], str] = str) -> str:
         """Return message and advice.
@@ -224,7 +224,7 @@ class BadImagesError(ArraystoreError, ValueError):
         lines: Sequence[str] = (),
         **advice: Any,
     ) -> None:
-        self.lines = tuple(lines)
+        self.lines: tuple[str, ...] = tuple(lines)
         first = bad[0]
         super().__init__(message, slot=first.slot, source=first.source, reason=first.reason, kind=first.kind, **advice)
         self.bad: tuple[BadImage, ...] = tuple(bad)

@@ -30,7 +30,7 @@ Debug = Annotated[
     bool, typer.Option("--debug", envvar="ARRAYSTORE_DEBUG", help="Print the traceback of an error as well.")
 ]
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,

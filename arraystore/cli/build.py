@@ -100,7 +100,7 @@ class Watch:
         self._start_s = time.perf_counter()
         self._done_before: int | None = None
         self._done = 0
-        self.bad = 0
+        self.bad: int = 0
 
     def __call__(self, progress: Progress) -> None:
         """Keep the numbers, and pass the progress on."""

@@ -77,7 +77,7 @@ class Columns:
         self._kept = kept
         self._stride = 1
         self.rows: list[tuple[float, ...]] = []
-        self.count = 0
+        self.count: int = 0
 
     def add(self, row: tuple[float, ...]) -> None:
         """Add a reading."""
@@ -111,7 +111,7 @@ class _Process:
         self._stat = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
         self.status: dict[bytes, int] = {}
         self.shared = (0, 0, 0)
-        self.cpu_s = 0.0
+        self.cpu_s: float = 0.0
 
     def read(self) -> bool:
         """Read the sizes; return False when the process has ended."""
@@ -205,11 +205,11 @@ class ProcTree:
         self._began = time.monotonic()
         self._next_scan = self._next_rollup = 0.0
         self._rollup_s_per_byte = 0.0
-        self.rollup_s = 0.0
+        self.rollup_s: float = 0.0
         self._changed = True
         self._shared_known = True
-        self.most = 1
-        self.cpu_s = 0.0
+        self.most: int = 1
+        self.cpu_s: float = 0.0
 
     @property
     def method(self) -> str:
@@ -301,7 +301,7 @@ class PsutilTree:
         psutil.Error: there is no such process.
     """
 
-    rollup_s = 0.0
+    rollup_s: float = 0.0
 
     def __init__(self, root: int) -> None:
         self._psutil = import_module("psutil")
@@ -309,13 +309,13 @@ class PsutilTree:
         self._members = {root: self._root}
         self._cpu_s: dict[int, float] = {}  # by number, ended processes included
         self._next_scan = 0.0
-        self.kernel_peak_bytes = 0
-        self.most = 1
-        self.cpu_s = 0.0
+        self.kernel_peak_bytes: int = 0
+        self.most: int = 1
+        self.cpu_s: float = 0.0
         anonymous = "the whole resident set counts as anonymous"
         if hasattr(self._root.memory_info(), "private"):
             anonymous = "private bytes count as anonymous, the rest of the resident set as file-backed"
-        self.method = f"psutil {self._psutil.__version__}: {anonymous}"
+        self.method: str = f"psutil {self._psutil.__version__}: {anonymous}"
 
     def read(self) -> tuple[float, ...] | None:
         """Return a row of `COLUMNS`; None when the first process has ended."""

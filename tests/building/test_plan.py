@@ -475,7 +475,8 @@ def test_what_an_unfinished_build_reserved_counts_as_free(
     assert reserved > forecast.pixel_bytes
     assert forecast.media["npy"].free_bytes == 1000 + reserved
     assert forecast.notes[0] == (
-        f"{tmp_path / 'x.store.partial'} is an unfinished build; its bytes count as free, because the next build reuses them"
+        f"{tmp_path / 'x.store.partial'} is an unfinished build; its bytes count as free, because the "
+        "next build reuses them"
     )
 
 

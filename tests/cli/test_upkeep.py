@@ -122,8 +122,8 @@ class TestMaxBad:
         if ends:
             assert re.match(
                 r"arraystore: \d of the first \d+ images? could not be stored: that is more than "
-                r"--max-bad allows; is this the right source\? The good images are kept, and a larger --max-bad goes on "
-                r"from there\n"
+                r"--max-bad allows; is this the right source\? The good images are kept, and a larger --max-bad "
+                r"goes on from there\n"
                 r"  slot ",
                 result.stderr,
             )
