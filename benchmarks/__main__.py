@@ -17,10 +17,8 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-NAMES = (
-    *("headline", "memory", "build", "portable", "read", "augment", "epochs", "scale", "verify"),
-    *("crash_safety", "startup", "scan", "peers"),
-)
+from benchmarks.registry import NAMES, index, load
+
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 
@@ -40,34 +38,6 @@ def main() -> None:
         measure(name, arguments)
     else:
         raise SystemExit(f"{__doc__}\nNAME is one of {', '.join(NAMES)}")
-
-
-def load(name: str) -> ModuleType:
-    """Return a benchmark.
-
-    It is a module whose text begins with its question, and that has ``measure``, from options to rows; ``tables``, from
-    rows to tables by name; ``OPTIONS``, a name with its value, its value with ``--quick``, and its meaning; and
-    ``ESTIMATE_S``. It may have ``figures``, from rows to texts for the documents' prose, by name; ``NEEDS``, the
-    folders of photographs that it reads; and ``VARIABLES`` of the environment.
-    """
-    return import_module(f"benchmarks.{name}")
-
-
-def question(name: str) -> str:
-    """Return the question that a benchmark answers."""
-    return (load(name).__doc__ or "").partition("\n")[0]
-
-
-def command(name: str) -> str:
-    """Return the command that measures a benchmark, as one would type it."""
-    needs = "".join(f" --{folder} {folder.upper()}" for folder in getattr(load(name), "NEEDS", ()))
-    return f"python -m benchmarks {name}{needs}"
-
-
-def index() -> str:
-    """Return all benchmarks as a table of Markdown."""
-    rows = [f"| {question(name)} | `{command(name)}` | {load(name).ESTIMATE_S} s |" for name in NAMES]
-    return "\n".join(["| question | command | about |", "|---|---|---|", *rows])
 
 
 def measure(name: str, arguments: list[str]) -> None:

@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from arraystore import MemoryReport
-from benchmarks.__main__ import NAMES, command, load, question
 from benchmarks.common import Row, Rows, markdown
 from benchmarks.headline import REPORT
+from benchmarks.registry import NAMES, command, load, question
 
 TEMPLATES = Path(__file__).with_name("templates")
 BEGIN, END = "<!-- figures: begin -->\n", "<!-- figures: end -->"

@@ -13,8 +13,8 @@ import pytest
 
 from arraystore._sources.demo_photos import write_sample
 from benchmarks import draw
-from benchmarks.__main__ import NAMES, index, load
 from benchmarks.common import Rows
+from benchmarks.registry import NAMES, index, load
 
 ROOT = Path(__file__).resolve().parents[2]
 PEERS = {
