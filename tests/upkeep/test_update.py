@@ -324,10 +324,13 @@ def test_an_interrupted_update_goes_on(folder: Path, target: Path, monkeypatch: 
     with pytest.raises(KeyboardInterrupt):
         update(target, progress=interrupt, workers=1)
     assert len(arraystore.open(target)) == 8
+    # How far the worker had got beyond what was reported depends on the machine; what is claimed is not decoded again.
+    with arraystore.open(target, partial=True) as begun:
+        left = np.count_nonzero(np.asarray(begun.status) == 0)
+    assert left <= 48 - 24
     done = len(decoded)
-    assert 10 < done < 40
     store = update(target)
-    assert len(decoded) <= 40 + 1
+    assert len(decoded) - done == left
     now = sources(store)
     assert_same_rows(store, rebuilt(folder, now, [row.split("/")[0] for row in now]))
 
