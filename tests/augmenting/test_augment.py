@@ -296,4 +296,4 @@ def test_the_compiler_is_loaded_by_the_first_batch_only() -> None:
         "augment.apply(slots, rows, geometry, out, layout='NCHW')\n"
         "assert 'numba' in sys.modules and 'cv2' not in sys.modules\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=100)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=400)

@@ -405,7 +405,7 @@ def test_ctrl_c_stops_a_real_build_at_once(many: Path, tmp_path: Path) -> None:
     with start(many, tmp_path / "x", size=512) as process:
         wait_for(process, 16)
         process.send_signal(signal.SIGINT)
-        out, error = process.communicate(timeout=100)
+        out, error = process.communicate(timeout=400)
     assert "finished" not in out
     assert all(int(line) < 300 for line in out.splitlines())
     assert process.returncode == -signal.SIGINT
@@ -426,7 +426,7 @@ def test_a_killed_build_goes_on_and_is_byte_identical(many: Path, tmp_path: Path
         return
     assert (tmp_path / f"{name}.partial").is_dir(), kill_at
     with start(many, tmp_path / name) as process:
-        out, error = process.communicate(timeout=100)
+        out, error = process.communicate(timeout=400)
     assert out.endswith("finished\n"), error
     (tmp_path / "undisturbed").mkdir()
     build(many, tmp_path / "undisturbed" / name, bad="keep", size=32)

@@ -48,7 +48,7 @@ def command(*arguments: object, cwd: Path | None = None, **extra: object) -> sub
         env=environment(**extra),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=400,
         check=False,
     )
 
@@ -538,7 +538,7 @@ print(seen)
 def test_no_file_is_opened_for_writing(photos: Path, tmp_path: Path) -> None:
     def opened(*arguments: object) -> str:
         run = [sys.executable, "-c", AUDITED, str(photos), str(tmp_path / "x.store"), *map(str, arguments)]
-        done = subprocess.run(run, env=environment(), capture_output=True, text=True, timeout=60, check=True)
+        done = subprocess.run(run, env=environment(), capture_output=True, text=True, timeout=400, check=True)
         return done.stdout.strip()
 
     assert opened() == "[]"

@@ -228,7 +228,7 @@ def test_an_end_by_force_leaves_nothing(number: signal.Signals, photos: Path, tm
         wait_until(lambda: any(written(path) > 50e6 for path in tmp_path.rglob("chunked.h5")), "it is being written")
         # A terminal sends Ctrl-C to all of them, `kill` a signal to the command alone.
         os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=400)
         assert process.returncode == 130
         assert out == ""
         assert err == "arraystore: interrupted; temporary files are removed\n"

@@ -310,10 +310,10 @@ def test_a_directory_that_repeats_a_long_list_is_read_once() -> None:
     count = 20_000
     entry = struct.pack("<HHII", 273, 4, count, 8)
     data = b"II*\0" + struct.pack("<IH", 8, count) + entry * count
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(DecodeError, match="does not state its size"):
         read_header(data)
-    assert time.perf_counter() - began < 2  # reading each list would take minutes
+    assert time.process_time() - began < 20  # reading each list would take minutes
 
 
 def test_png_orientation_may_follow_the_pixels() -> None:

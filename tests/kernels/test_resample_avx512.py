@@ -305,7 +305,7 @@ def test_the_portable_kernel_where_the_instructions_are_not_to_be_used(variable:
         "assert isinstance(resample_avx512.rows_kernel, FunctionType), 'compiled nevertheless'\n"
     )
     env = {**os.environ, variable: value, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    subprocess.run([sys.executable, "-c", code], env=env, check=True, timeout=100)
+    subprocess.run([sys.executable, "-c", code], env=env, check=True, timeout=400)
 
 
 def test_a_processor_without_all_the_instructions_is_not_supported(monkeypatch: pytest.MonkeyPatch) -> None:

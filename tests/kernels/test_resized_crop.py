@@ -192,4 +192,4 @@ def test_the_portable_kernel_where_the_instructions_are_not_to_be_used() -> None
     )
     env = {**os.environ, "ARRAYSTORE_PORTABLE": "1"}
     env["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent), *(path for path in sys.path if path)])
-    subprocess.run([sys.executable, "-c", code], env=env, check=True, timeout=100)
+    subprocess.run([sys.executable, "-c", code], env=env, check=True, timeout=400)

@@ -72,7 +72,7 @@ class Puppet:
 
     def __exit__(self, *about: object) -> None:
         self.process.kill()
-        self.process.communicate(timeout=20)
+        self.process.communicate(timeout=400)
 
 
 def latest(watch: Watch, *, kill: bool = False) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 def child(code: str) -> Any:
     """The JSON that a new interpreter prints."""
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=100)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=400)
     return json.loads(result.stdout)
 
 

@@ -276,7 +276,7 @@ def test_it_may_come_back_in_the_middle_of_anything() -> None:
     gc.set_threshold(1, 1, 1)  # nearly every allocation collects, that in the middle of taking and giving back too
     try:
         with ThreadPoolExecutor(4) as threads:
-            assert all(threads.map(work, range(4), timeout=60))
+            assert all(threads.map(work, range(4), timeout=400))
     finally:
         gc.set_threshold(*before)
     gc.collect()

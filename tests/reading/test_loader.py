@@ -253,7 +253,7 @@ def test_two_iterations_of_one_loader_and_two_loaders_of_one_store_do_not_distur
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(300)
     for name in range(4):
         assert_same(found[name], expected[0])
 

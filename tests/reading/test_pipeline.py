@@ -21,7 +21,7 @@ from arraystore import StoreError
 from arraystore._reading import pipeline as pipeline_module
 from arraystore._reading.pipeline import Batch, Pipeline
 
-SOON_S = 1.0  # within this an error must be where the batch is waited for
+SOON_S = 20.0  # within this an error must be where the batch is waited for; what is stuck takes much longer
 
 
 class Rows:
@@ -62,7 +62,7 @@ def batches(count: int, **options: Any) -> Iterator[Batch]:
     return (batch_of(number, **options) for number in range(count))
 
 
-def eventually(true: Callable[[], bool], seconds: float = 10) -> bool:
+def eventually(true: Callable[[], bool], seconds: float = 100) -> bool:
     end = time.monotonic() + seconds
     while not true() and time.monotonic() < end:
         time.sleep(0.001)
@@ -171,7 +171,7 @@ def test_no_more_are_begun_than_may_be_in_flight() -> None:
 def test_all_workers_share_one_batch() -> None:
     """Four pieces that wait for each other are filled, so four threads have one each."""
     together = threading.Barrier(4)
-    pipeline = running(batches(5, pieces=4, fill=lambda _start, _stop: together.wait(10)), workers=4, in_flight=1)
+    pipeline = running(batches(5, pieces=4, fill=lambda _start, _stop: together.wait(100)), workers=4, in_flight=1)
     assert drained(pipeline) == [0, 1, 2, 3, 4]
 
 
@@ -222,7 +222,7 @@ def test_what_runs_beside_may_end_first_or_last() -> None:
     assert eventually(lambda: steps.closed == 1)
     steps = Steps()
     pipeline = running(
-        batches(5), workers=2, in_flight=2, also_run=lambda _pipeline: hold.wait(10) and None, on_end=steps.close
+        batches(5), workers=2, in_flight=2, also_run=lambda _pipeline: hold.wait(100) and None, on_end=steps.close
     )
     assert drained(pipeline) == [0, 1, 2, 3, 4]
     assert steps.closed == 0  # not before the last thread has ended
@@ -236,7 +236,7 @@ def test_who_waits_for_batches_to_begin_is_told_that_none_will(how: str) -> None
     began = threading.Event()
 
     def fill(_start: int, _stop: int) -> None:
-        began.wait(10)
+        began.wait(100)
         raise OSError("broken")
 
     def also_run(pipeline: Pipeline) -> None:
@@ -249,7 +249,7 @@ def test_who_waits_for_batches_to_begin_is_told_that_none_will(how: str) -> None
         in_flight=2,
         also_run=also_run,
     )
-    assert began.wait(10)
+    assert began.wait(100)
     if how == "error":
         with pytest.raises(OSError, match="broken"):
             pipeline.take()
@@ -279,7 +279,7 @@ def broken(where: str, error: BaseException, steps: Steps, **options: Any) -> Pi
             if number == 3 and where in ("fill", "finish"):
                 parts[where] = raising(error)
             if number == 0:
-                parts["fill"] = lambda _start, _stop: stuck.wait(20)
+                parts["fill"] = lambda _start, _stop: stuck.wait(100)
             yield batch_of(number, pieces=1, **parts)
 
     def stopping() -> None:
@@ -323,7 +323,7 @@ def test_an_error_wakes_who_waits() -> None:
     release = threading.Event()
 
     def fill(_start: int, _stop: int) -> None:
-        release.wait(10)
+        release.wait(100)
         raise OSError("late")
 
     pipeline = running(batches(3, fill=fill), workers=1, in_flight=1)
@@ -340,7 +340,7 @@ def test_of_several_errors_the_first_is_raised() -> None:
     over = threading.Event()
 
     def late(_start: int, _stop: int) -> None:
-        over.wait(10)
+        over.wait(100)
         raise OSError("second")
 
     batches = [batch_of(0, pieces=1, fill=late), batch_of(1, pieces=1, fill=raising(OSError("first")))]
@@ -391,7 +391,7 @@ def test_many_flows_that_are_left_at_any_moment() -> None:
 
 def test_who_waits_is_woken_when_another_stops() -> None:
     release = threading.Event()
-    pipeline = running(batches(3, fill=lambda _start, _stop: release.wait(10)), workers=1, in_flight=1)
+    pipeline = running(batches(3, fill=lambda _start, _stop: release.wait(100)), workers=1, in_flight=1)
     ended: list[bool] = []
 
     def consume() -> None:
@@ -416,7 +416,7 @@ def test_what_is_stuck_is_told_and_left_behind(
     monkeypatch.setattr(pipeline_module, "_STOP_WAIT_S", 0.1)
     release, steps = threading.Event(), Steps()
     pipeline = running(
-        batches(9, fill=lambda _start, _stop: release.wait(20)), workers=2, in_flight=3, on_end=steps.close
+        batches(9, fill=lambda _start, _stop: release.wait(100)), workers=2, in_flight=3, on_end=steps.close
     )
     assert eventually(lambda: pipeline.begun in (1, 2))
     began = time.monotonic()
@@ -442,7 +442,7 @@ def test_it_may_be_stopped_by_what_is_freed_in_its_own_threads(where: str) -> No
     ready = threading.Event()
 
     def let_go(*_args: Any) -> None:
-        ready.wait(10)
+        ready.wait(100)
         holders.clear()
 
     def source() -> Iterator[Batch]:
@@ -498,7 +498,7 @@ def test_threads_that_cannot_start_are_an_error(monkeypatch: pytest.MonkeyPatch,
         left[0] -= 1
         original(thread)
         if quick:  # it has ended before the next would start
-            thread.join(10)
+            thread.join(100)
 
     monkeypatch.setattr(threading.Thread, "start", start)
     message = "no thread could be started to read: can't start new thread; use fewer workers"
@@ -554,15 +554,15 @@ held, done = threading.Event(), threading.Event()
 def hold():
     with pipeline._lock:  # as any of its threads may, at the moment of a fork
         held.set()
-        done.wait(30)
+        done.wait(300)
 
 holder = threading.Thread(target=hold)
 holder.start()
-assert held.wait(10)
+assert held.wait(100)
 for _ in range(5):
     child = os.fork()
     if not child:
-        signal.alarm(20)
+        signal.alarm(200)
         status = 1
         try:
             pipeline.take()
@@ -580,7 +580,7 @@ holder.join()
 assert [pipeline.take() for _ in range(49)] == list(range(1, 50))
 """
     )
-    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=400)
 
 
 def test_an_interpreter_ends_with_a_flow_under_way() -> None:
@@ -593,5 +593,5 @@ time.sleep(0.05)
 """
     )
     began = time.monotonic()
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
-    assert time.monotonic() - began < 20
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=400)
+    assert time.monotonic() - began < 50

@@ -48,12 +48,15 @@ def path(tmp_path: Path) -> Path:
 
 
 def cold(path: Path) -> Slots:
-    """Open an array, of which nothing is in memory then."""
+    """Open an array, of which nothing is in memory then, if the file system can do that."""
     slots = arraystore.open_array(path)
-    descriptor = os.open(path, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-    os.close(descriptor)
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        for _ in range(100):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            if can_evict(path):
+                break
+            time.sleep(0.01)  # a page that another processor has just read can be evicted a moment later
     return slots
 
 
@@ -79,7 +82,7 @@ def pages_of(rows: Any) -> Index:
     return np.unique(np.concatenate([np.arange(first, last + 1) for first, last in ends]))
 
 
-def eventually(true: Callable[[], bool], seconds: float = 20) -> bool:
+def eventually(true: Callable[[], bool], seconds: float = 100) -> bool:
     end = time.monotonic() + seconds
     while not true() and time.monotonic() < end:
         time.sleep(0.002)
@@ -362,7 +365,7 @@ def test_a_read_of_another_thread_ends_when_it_is_stopped(path: Path, monkeypatc
 
     def slow(*_args: Any) -> None:
         calls.append(1)
-        time.sleep(0.02)
+        time.sleep(0.05)
 
     monkeypatch.setattr(os, "posix_fadvise", slow)
     monkeypatch.setattr(ahead_module, "_GAP_BYTES", 0)
@@ -371,9 +374,9 @@ def test_a_read_of_another_thread_ends_when_it_is_stopped(path: Path, monkeypatc
         thread.start()
         assert eventually(lambda: len(calls) > 2)
         ahead.stop()
-        thread.join(1)
+        thread.join(100)
         assert not thread.is_alive()
-    assert len(calls) < 100
+    assert len(calls) < 200
 
 
 def test_closing_ends_reads_that_have_not_begun(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -381,15 +384,14 @@ def test_closing_ends_reads_that_have_not_begun(path: Path, monkeypatch: pytest.
     monkeypatch.setattr(ahead_module, "_READ_BYTES", PAGE)
     read: list[int] = []
 
-    def slow(*_args: Any) -> bytes:
-        read.append(1)
-        time.sleep(0.05)
-        return b""
-
-    monkeypatch.setattr(os, "pread", slow)
     with reading(arraystore.open_array(path), "read") as ahead:
+
+        def slow(*_args: Any) -> bytes:
+            read.append(1)
+            assert ahead._stop.wait(100)
+            return b""
+
+        monkeypatch.setattr(os, "pread", slow)
         ahead.read(np.arange(12))  # 31 reads, 8 at a time
-        begun = time.monotonic()
-    assert time.monotonic() - begun < 2
-    assert len(read) < 31
+    assert len(read) <= 8
     ahead.close()  # a second time has no effect

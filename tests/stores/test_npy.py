@@ -290,7 +290,7 @@ except arraystore.SpaceError as error:
 def test_a_file_that_the_system_will_not_let_grow_is_a_space_error(tmp_path: Path, name: str) -> None:
     command = [sys.executable, "-c", LIMITED, str(tmp_path / name)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400, check=False)
     assert result.stdout.startswith("SpaceError 24"), result.stderr
     assert list(tmp_path.iterdir()) == []
 

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from multiprocessing import get_context, set_start_method
 from typing import Any
 
-LIMIT_S = 110
-EXIT_S = 30
+LIMIT_S = 400
+EXIT_S = 200
 
 
 class Apart:

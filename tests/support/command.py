@@ -31,7 +31,7 @@ def run(
         capture_output=True,
         text=True,
         errors="surrogateescape",
-        timeout=100,
+        timeout=400,
         check=False,
     )
 
@@ -69,7 +69,7 @@ def alive(group: int) -> list[int]:
     return found
 
 
-def wait_until(condition: Callable[[], bool], what: str, limit_s: float = 60) -> None:
+def wait_until(condition: Callable[[], bool], what: str, limit_s: float = 400) -> None:
     end_s = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < end_s, f"waited {limit_s} s in vain until {what}"

@@ -84,7 +84,7 @@ def readers() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("arraystore-read")]
 
 
-def wait_for(condition: Callable[[], bool], limit_s: float = 10) -> None:
+def wait_for(condition: Callable[[], bool], limit_s: float = 300) -> None:
     deadline_s = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < deadline_s, "it never came true"

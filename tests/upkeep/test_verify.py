@@ -656,7 +656,7 @@ def test_nothing_is_written_through_a_link_or_beside_a_reader(store: Path, h5: P
         for place in (store, h5):
             assert check(tmp_path / "links" / place.name).ok
             assert check(place).ok
-        reader.communicate(timeout=30)
+        reader.communicate(timeout=400)
     assert reader.returncode == 0
     assert snapshot(tmp_path) == before
     store.chmod(0o755)
@@ -734,7 +734,7 @@ def run(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
         env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", "NO_COLOR": "1"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=400,
         check=False,
     )
 
