@@ -36,4 +36,4 @@ def open(path: str | os.PathLike[str], *, partial: bool = False) -> Store:
         raise FormatError(
             f"{file_path} is an array, not a store: open it with arraystore.open_array", source=str(file_path)
         )
-    return Store(open_store(file_path, partial=partial))
+    return Store(open_store(file_path, unfinished=partial))

@@ -26,11 +26,13 @@ from arraystore._common.lazy import lazy
 from arraystore._common.progress import Progress, reporting
 from arraystore._format.description import Description
 from arraystore._format.publication import Publication
-from arraystore._format.samples import dropped_table, samples_table
+from arraystore._format.samples import dropped_table, mtimes_us, samples_table
 from arraystore._format.specification import FAILED, STORED
 from arraystore._sources.manifest import Manifest
-from arraystore._stores.medium import BuildKey, Draft, FilledRun, Opened
-from arraystore._stores.opening import draft_for, finished
+from arraystore._sources.stamps import file_stamps
+from arraystore._stores.medium import BuildKey, Draft, FilledRun, Opened, needed_bytes
+from arraystore._stores.opening import draft_in, finish_earlier, hold, open_store
+from arraystore._stores.partial import PartialFolder, Salvage
 from arraystore._version import __version__
 from arraystore.spec import ImageSpec
 
@@ -50,22 +52,68 @@ def build_manifest(
     *,
     bad: str,
     max_bad: float | None = None,
-    overwrite: bool = True,
+    overwrite: bool = False,
+) -> Opened:
+    """Build a manifest, for `build`. All ``options`` are given, and checked."""
+    key = build_key(manifest, spec)
+    folder = None
+    if target is not None:
+        earlier = finish_earlier(target)
+        if earlier is not None and not options["fresh"] and not key.differences(earlier):
+            # A call like this one was killed after it gave the store its name, so it has nothing left to do.
+            store = open_store(target)
+            if not overwrite or _is_up_to_date(store, manifest):
+                return store
+        folder = hold(target, overwrite=overwrite, needed=needed_bytes(key.count, spec))
+    return build_in(folder, key, manifest, options, bad=bad, max_bad=max_bad)
+
+
+def build_key(manifest: Manifest, spec: ImageSpec) -> BuildKey:
+    """Return the key of a build."""
+    return BuildKey(len(manifest), spec, manifest.digest, tuple(sorted(manifest.targets)), _decoders())
+
+
+def _is_up_to_date(store: Opened, manifest: Manifest) -> bool:
+    """Return whether no source has changed since the store was built from all of them."""
+    samples = store.load_table("samples")
+    if not manifest.is_paths or samples is None or len(samples) != len(manifest):
+        return False
+    now = file_stamps(lambda slot: str(manifest.load(slot)), np.arange(len(manifest)))
+    same = (now["bytes"] == samples["bytes"].to_numpy()) & (now["mtime"] // 1000 == mtimes_us(samples))
+    return bool(same.all())
+
+
+def build_in(
+    folder: PartialFolder | None,
+    key: BuildKey,
+    manifest: Manifest,
+    options: RunOptions,
+    *,
+    bad: str,
+    max_bad: float | None = None,
     load: Callable[[int], Source] | None = None,
     known_bad: Container[int] = (),
     amend: Callable[[Publication], Publication] = lambda publication: publication,
+    salvage: Salvage | None = None,
+    content: bool = False,
 ) -> Opened:
-    """Build a manifest, for `build`, and for an update or a repair, which copy slots of the old store.
+    """Build a manifest, for `build_manifest`, and for an update or a repair, which copy slots of the old store.
 
-    All ``options`` are given, and checked. ``load`` returns the source of a slot in place of ``manifest.load``. Slots
-    in ``known_bad`` may fail, even if ``bad`` is ``"raise"``. ``amend`` changes the parts of the store beside the
-    pixels before they are written.
+    Args:
+        folder: from `hold`, and released at the end; None to build in memory.
+        key: of the build.
+        manifest: the rows.
+        options: all of them, checked.
+        bad: see `arraystore.build`.
+        max_bad: see `arraystore.build`.
+        load: returns the source of a slot in place of ``manifest.load``.
+        known_bad: slots that may fail, even if ``bad`` is ``"raise"``.
+        amend: changes the parts of the store beside the pixels before they are written.
+        salvage: see `PartialFolder.begin`.
+        content: see `slots_to_fill`.
     """
-    key = BuildKey(len(manifest), spec, manifest.digest, tuple(sorted(manifest.targets)), _decoders())
-    store = finished(target, key)
-    if store is not None:
-        return store
-    draft = draft_for(target, key, overwrite=overwrite, fresh=options["fresh"])
+    spec = key.spec
+    draft = draft_in(folder, key, fresh=options["fresh"], salvage=salvage)
 
     def job_of(start: int, stop: int) -> Job:
         return Job(start, [(load or manifest.load)(slot) for slot in range(start, stop)], spec, draft.file)
@@ -80,28 +128,30 @@ def build_manifest(
         )
         # The pool is closed first, and then the last runs are claimed.
         with Checkpoints(draft) as checkpoints, closing(pool), reporting(options["progress"]) as report:
-            _fill(draft, manifest, job_of, max_bad, pool, checkpoints, report)
+            empty = slots_to_fill(draft, manifest, content=content)
+            _fill(draft, manifest, empty, job_of, max_bad, pool, checkpoints, report)
         failures = failures_of(draft.reasons, manifest)
         unexpected = [failure for failure in failures if failure.slot not in known_bad]
         if (unexpected and bad == "raise") or len(failures) == len(manifest):
-            raise bad_images_error(unexpected or failures, len(manifest), kept=target is not None)
+            raise bad_images_error(unexpected or failures, len(manifest), kept=folder is not None)
         kept = drop_failed(draft) if failures and bad == "drop" else None
         return draft.publish(amend(_publication(draft, manifest, spec, kept)))
     finally:
-        draft.close()
+        if folder is not None:
+            folder.release()
 
 
 def _fill(
     draft: Draft,
     manifest: Manifest,
+    empty: npt.NDArray[np.int64],
     job_of: Callable[[int, int], Job],
     max_bad: float | None,
     pool: WorkerPool,
     checkpoints: Checkpoints,
     report: Callable[[Progress], None],
 ) -> None:
-    """Fill every slot that is not settled yet, with a bounded number of runs in progress."""
-    empty = slots_to_fill(draft, manifest)
+    """Fill these slots, with a bounded number of runs in progress."""
     runs = iter(cut_runs(empty, pool.size))
     state = Progress(total=len(manifest), done=len(manifest) - empty.size, bad=len(draft.reasons))
     report(state)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import xxhash
 
 from arraystore._common.lazy import lazy
-from arraystore._format.ledger import ledger_dtype
+from arraystore._format.ledger import ledger_dtype, name_hash
 from arraystore._format.slot_file import SlotFile
 from arraystore._format.specification import FAILED, STORED
 from arraystore._stores.medium import FilledRun
@@ -136,6 +136,7 @@ def fail_slot(job: Job, reason: str) -> FilledRun:
     rows, pixels = np.zeros(1, ledger_dtype(job.spec.channels)), np.zeros((1, *job.spec.slot_shape), np.uint8)
     rows["checksum"] = xxhash.xxh3_64_intdigest(pixels.data)
     rows["status"] = FAILED
+    rows["name"] = _name_of(job.sources[0])
     return FilledRun(job.start, rows, {job.start: reason}, pixels)
 
 
@@ -143,6 +144,7 @@ def _fill_slot(job: Job, i: int, slot: Pixels, row: np.void, reasons: dict[int, 
     """Decode source ``i`` of a run; write its ledger row, and the reason if it cannot be stored."""
     source = job.sources[i]
     reason = None
+    row["name"] = _name_of(source)
     try:
         if isinstance(source, StoredSlot) and source.read_into(slot):
             for name, value in source.facts.items():
@@ -170,6 +172,11 @@ def _fill_slot(job: Job, i: int, slot: Pixels, row: np.void, reasons: dict[int, 
     row["checksum"] = xxhash.xxh3_64_intdigest(slot.data)
     if reason is not None:
         reasons[job.start + i] = reason
+
+
+def _name_of(source: Source) -> int:
+    path = source.source if isinstance(source, StoredSlot) else source
+    return name_hash(path) if isinstance(path, str) else 0
 
 
 def read_source(source: Source, max_pixels: int) -> tuple[bytes | Pixels, int, int]:

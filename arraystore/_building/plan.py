@@ -29,7 +29,7 @@ from arraystore._sources.manifest import Manifest
 from arraystore._sources.targets import count_classes
 from arraystore._stores.media import MEDIA, medium_of
 from arraystore._stores.medium import FilledRun, Medium
-from arraystore._stores.partial import partial_of
+from arraystore._stores.publishing import partial_of
 from arraystore.errors import BadImage, SpecError
 from arraystore.spec import ImageOptions, ImageSpec, spec_of
 

@@ -8,21 +8,29 @@ import numpy.typing as npt
 
 from arraystore._format.specification import FAILED
 from arraystore._sources.manifest import Manifest
-from arraystore._sources.stamps import file_stamps
+from arraystore._sources.stamps import file_hashes, file_stamps
 from arraystore._stores.medium import Draft
 
 # Long enough that handing out a run costs nothing; short enough that Ctrl-C and progress wait a second at most.
 _LONGEST_RUN_SLOTS = 16
 
 
-def slots_to_fill(draft: Draft, manifest: Manifest) -> npt.NDArray[np.int64]:
+def slots_to_fill(draft: Draft, manifest: Manifest, *, content: bool = False) -> npt.NDArray[np.int64]:
     """Return the slots to fill in rising order, and withdraw the claims that an earlier call made on them.
 
     These are the slots that are not settled, those whose source now has another size or time of change, and those that
     failed with other versions of the decoders.
+
+    Args:
+        draft: of the store.
+        manifest: its rows, which are files if ``content`` is True.
+        content: True reads the source of each settled slot, and fills the slot again if the contents have changed.
     """
     settled = np.flatnonzero(draft.settled)
     again = _changed(manifest, draft.ledger, settled)
+    if content and settled.size:
+        same = settled[~again]
+        again[~again] = file_hashes(lambda slot: str(manifest.load(slot)), same) != draft.ledger["hash"][same]
     if not draft.same_decoders:
         again |= draft.ledger["status"][settled] == FAILED
     draft.withdraw(settled[again])

@@ -1,4 +1,4 @@
-"""Modules that are imported when they are first used.
+"""Modules that are imported when they are first used, and attributes that are computed when they are first read.
 
 Name a heavy module at the top of a file, where readers and type checkers look for imports::
 
@@ -8,11 +8,40 @@ Name a heavy module at the top of a file, where readers and type checkers look f
         pa = lazy("pyarrow")
 """
 
+from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import Any, Generic, Self, TypeVar, overload
 
 from arraystore.errors import MissingExtraError
+
+T = TypeVar("T")
+
+
+class cached(Generic[T]):  # noqa: N801 - it is a decorator
+    """An attribute that is computed when it is first read.
+
+    It is `functools.cached_property` without the lock that Python 3.11 holds for the whole class: a slow function of
+    one object would stop all others. If two threads are first at the same time, both compute, and one result stays.
+    """
+
+    def __init__(self, function: Callable[[Any], T]) -> None:
+        self._function = function
+        self.__doc__ = function.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> T: ...
+    def __get__(self, instance: object | None, owner: type) -> Self | T:
+        if instance is None:
+            return self
+        # The value takes the name in the object, so Python finds it there the next time.
+        value: T = instance.__dict__.setdefault(self._name, self._function(instance))
+        return value
 
 
 class _Lazy:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from arraystore._common.forks import OwnDescriptor
 from arraystore._format.files import reserve_file, write_at
 from arraystore._format.slot_file import PAGE_BYTES, npy_header
 from arraystore._format.specification import EMPTY
@@ -31,32 +32,32 @@ class Ledger:
         self._start = len(header)
         self._row_bytes = dtype.itemsize
         reserve_file(path, self._start + count * self._row_bytes, header=header)
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self._file = OwnDescriptor(path, os.O_RDWR)
         try:
-            os.fsync(self._descriptor)
+            os.fsync(self._file.number)
             self.rows: npt.NDArray[np.void] = np.memmap(path, dtype, "r", self._start, (count,)).view(np.ndarray)
         except BaseException:
-            os.close(self._descriptor)
+            self._file.close()
             raise
 
     def claim(self, start: int, rows: npt.NDArray[np.void]) -> None:
         """Write rows from slot ``start`` on, with their checks. The pixels must be durable already."""
         data = with_checks(rows, start).view(np.uint8).data
-        write_at(self._descriptor, data, self._start + start * self._row_bytes)
+        write_at(self._file.number, data, self._start + start * self._row_bytes)
 
     def withdraw(self, slots: npt.NDArray[np.int64]) -> None:
         """Durably clear the checks of rows, so that they claim nothing; their other fields stay readable."""
         for slot in slots.tolist():
-            write_at(self._descriptor, memoryview(bytes(_CHECK_BYTES)), self._start + slot * self._row_bytes)
+            write_at(self._file.number, memoryview(bytes(_CHECK_BYTES)), self._start + slot * self._row_bytes)
         if slots.size:
             self.sync()
 
     def sync(self) -> None:
-        os.fdatasync(self._descriptor)
+        os.fdatasync(self._file.number)
 
     def close(self) -> None:
         """Close the file; ``rows`` stays mapped as long as it is referenced."""
-        os.close(self._descriptor)
+        self._file.close()
 
 
 def read_ledger(path: Path, count: int, channels: int) -> npt.NDArray[np.void]:
@@ -96,11 +97,17 @@ def _checks(rows: npt.NDArray[np.void], slots: range | list[int]) -> npt.NDArray
     return np.array(checks, np.uint64)
 
 
+def name_hash(path: str) -> int:
+    """Return the hash of a source's path, which tells whose pixels a slot has; never 0, that of other sources."""
+    return xxhash.xxh3_64_intdigest(os.fsencode(path)) or 1
+
+
 def ledger_dtype(channels: int) -> np.dtype[np.void]:
     """Return the type of the row that a build keeps for each slot until the store is published.
 
     Its fields: check (see `arraystore._format.specification`), status, checksum, height and width of the upright image,
-    bytes, mtime (ns) and hash of the source, and for each channel the sum of the slot's pixels and of their squares.
+    bytes, mtime (ns) and hash of the source, the hash of its path (`name_hash`), and for each channel the sum of the
+    slot's pixels and of their squares.
     """
     return np.dtype(
         [
@@ -112,6 +119,7 @@ def ledger_dtype(channels: int) -> np.dtype[np.void]:
             ("bytes", "<u8"),
             ("mtime", "<i8"),
             ("hash", "<u8"),
+            ("name", "<u8"),
             ("sums", "<u8", (channels, 2)),
         ]
     )

@@ -119,8 +119,8 @@ def write_parquet(path: Path, table: pa.Table) -> None:
         os.fsync(file.fileno())
 
 
-def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read a table, or only some of its columns.
+def read_parquet(path: Path, columns: Sequence[str] | None = None, *, place: str | None = None) -> pa.Table:
+    """Read a table, or only some of its columns. ``place`` is its name in messages, by default the path.
 
     Raises:
         FormatError: it is missing or damaged.
@@ -131,7 +131,8 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         with path.open("rb") as file, pq.ParquetFile(file, pre_buffer=False) as table:
             return table.read(None if columns is None else list(columns), use_threads=False)
     except (OSError, pa.ArrowException) as error:
-        raise FormatError(f"{path} cannot be read: {error}", source=str(path)) from error
+        place = place or str(path)
+        raise FormatError(f"{place} cannot be read: {error}", source=place) from error
 
 
 # Columns are made from buffers, because pyarrow.array imports pandas if it is installed.

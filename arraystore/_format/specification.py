@@ -57,10 +57,13 @@ then one column for each text of the manifest.
 **Under construction** a store lies in `TARGET.partial/`, together with these files, which are deleted when it is
 published:
 
-    plan.json         the key of the build; without this file, the folder holds no work
+    plan.json         the key of the build; without this file, the folder holds no work. `finished` is the xxh3_128 of
+                      store.json, once the store is whole and is about to get its name; `replaces` is then [device,
+                      inode] of the store that has the name, or null
     ledger.npy        one row for each slot (`ledger_dtype`), with a check
     reasons.jsonl     {"slot": i, "reason": text}, a line for each slot that failed
-    lock              locked by the build that is running: {"host", "pid"}
+    lock              locked (flock) by the build that is running: {"host", "pid", "began", "system"}
+    moved.npy         pixels of slots that an earlier update has filled, on their way to other slots
 
 A row of the ledger *claims* its slot if its `check` is the xxh3_64 of the row's other bytes, with the slot's number as
 the seed. Rows may be torn or lost at any byte: a row that is not whole claims nothing, and every whole row can be read
@@ -70,7 +73,13 @@ by itself. The order of writing is fixed:
 2. lines of `reasons.jsonl`, then fsync;
 3. rows of the ledger, then fsync;
 4. when every slot is claimed, all other files, each with fsync, then fsync of the folder;
-5. one rename, then fsync of the folder around it. The four files above are deleted after that.
+5. `finished` in plan.json, then fsync;
+6. one rename, or one exchange of names with the store that is replaced, then fsync of the folder around it. After that
+   the replaced store is deleted, and then the files above, plan.json last.
+
+While a store under a name, or the partial folder of an HDF5 store, has a plan.json whose `finished` is the digest of
+that store, the deleting is still to be done. On a volume that cannot exchange names, the replaced folder is first
+renamed to `TARGET.partial.replaced`; if nothing has the target's name, it gets the name back.
 
 A claim is withdrawn (its check set to zero, then fsync) before its slot is written again. A file of a published store
 is never changed in place.

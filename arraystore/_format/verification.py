@@ -49,6 +49,7 @@ class Verification:
         damaged: the slots whose pixels cannot be read or have changed, with reasons.
         faults: the damage to all other contents.
         notes: facts that are worth knowing but are not damage.
+        identity: the digest of store.json, which tells which store was checked; empty if it cannot be read.
     """
 
     slots: int
@@ -58,6 +59,7 @@ class Verification:
     damaged: tuple[BadImage, ...] = ()
     faults: tuple[Fault, ...] = ()
     notes: tuple[str, ...] = ()
+    identity: str = ""
 
     @property
     def ok(self) -> bool:
@@ -65,16 +67,36 @@ class Verification:
         return not self.damaged and not self.faults
 
 
+class ReplacedError(Exception):
+    """Another store has taken the name of the one that is being checked."""
+
+
 def verify_contents(
-    contents: Callable[[], Contents], *, workers: int | None, progress: bool | Callable[[Progress], None]
+    contents: Callable[[], Contents],
+    *,
+    workers: int | None,
+    progress: bool | Callable[[Progress], None],
+    is_current: Callable[[], bool] = lambda: True,
 ) -> Verification:
-    """See `arraystore.verify`. ``contents`` opens the store; a FormatError that it raises becomes a fault."""
+    """See `arraystore.verify`.
+
+    Args:
+        contents: opens the store; a FormatError that it raises becomes a fault.
+        workers: see `arraystore.verify`.
+        progress: see `arraystore.verify`.
+        is_current: whether the store still has its name. The parts of a store are opened by name, one after the other.
+
+    Raises:
+        ReplacedError: the store has been replaced meanwhile, so what was found says nothing about either store.
+        SpecError: workers is less than 1.
+    """
     if workers is not None:
         whole_number("workers", workers, 1)
     with reporting(progress) as report:
-        check = _Check(report)
+        check = _Check(report, is_current)
         with check.finding():
             check.run(contents(), workers or max(_LEAST_WORKERS, usable_cpus()))
+        check.stay()
         return check.verification()
 
 
@@ -97,8 +119,9 @@ class _Finding:
 class _Check:
     """One check of one store, with its findings so far."""
 
-    def __init__(self, report: Callable[[Progress], None]) -> None:
+    def __init__(self, report: Callable[[Progress], None], is_current: Callable[[], bool]) -> None:
         self._report = report
+        self._is_current = is_current
         self._progress = Progress(total=0, unit="B")
         self._bytes = 0
         self._slots = 0
@@ -107,6 +130,7 @@ class _Check:
         self._notes: list[str] = []
         self._damaged: tuple[BadImage, ...] = ()
         self._faulty: set[str] = set()  # the names of parts with a fault
+        self._identity = ""
         self._contents: Contents  # set by `run`
 
     def finding(self, part: str = "") -> _Finding:
@@ -121,6 +145,7 @@ class _Check:
             damaged=self._damaged,
             faults=tuple(self._faults),
             notes=tuple(self._notes),
+            identity=self._identity,
         )
 
     def run(self, contents: Contents, workers: int) -> None:
@@ -155,7 +180,13 @@ class _Check:
         self._progress.done = self._progress.total
         self._report(self._progress)
 
+    def stay(self) -> None:
+        """Raise a ReplacedError if the store has been replaced."""
+        if not self._is_current():
+            raise ReplacedError
+
     def fault(self, fault: Fault, part: str = "") -> None:
+        self.stay()
         self._faults.append(fault)
         self._faulty.add(part)
 
@@ -172,6 +203,7 @@ class _Check:
         """
         place, text = self._contents.where("store.json"), self._contents.text()
         self._bytes += len(text)
+        self._identity = digest_of([text])
         try:
             members = json.loads(text)
         except (ValueError, RecursionError) as error:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from arraystore._common.fork_lock import lock_across_forks
+from arraystore._common.forks import lock_across_forks
 from arraystore._common.lazy import lazy
 
 llvm: Any = lazy("llvmlite.binding")  # only large slots need it

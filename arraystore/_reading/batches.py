@@ -4,13 +4,13 @@ import inspect
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from arraystore._augmenting.augment import Augment
+from arraystore._common.lazy import cached
 from arraystore._kernels.copy_rows import gather
 from arraystore._ordering.order import Order
 from arraystore._ordering.ranks import Share
@@ -86,7 +86,7 @@ class BatchMaker:
     batch_transform: Callable[[Any], Any] | None
     workers: int
 
-    @cached_property
+    @cached
     def columns(self) -> dict[str, Column]:
         """Shape and dtype of one row of each array of a batch, by name; the images come first."""
         columns = {"images": self.augmented} | {name: self.slots.column(name) for name in self.targets}
@@ -100,7 +100,7 @@ class BatchMaker:
             columns |= {name: (moved.shape[1:], moved.dtype) for name, moved in probe.followers(0, 1).items()}
         return columns
 
-    @cached_property
+    @cached
     def augmented(self) -> Column:
         """Shape and dtype of an image after the augmentation, before the user's function."""
         if self.augment is None:
@@ -112,7 +112,7 @@ class BatchMaker:
         """The layout of the slots; NCHW if it is unknown."""
         return "NHWC" if self.slots.layout == "NHWC" else "NCHW"
 
-    @cached_property
+    @cached
     def image_bytes(self) -> int:
         """Bytes of an image in a batch, at least 1."""
         shape, dtype = self.columns["images"]

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from arraystore.errors import SpecError
+
 _ALIGNED_BYTES = 64  # a cache line, and the widest vector register
 
 Block = npt.NDArray[np.uint8]
@@ -64,7 +66,7 @@ class BufferPool:
         try:
             block = self._free.pop()
         except IndexError:
-            block = self._allocate(self.block_bytes + _ALIGNED_BYTES)
+            block = self._allocated(self.block_bytes + _ALIGNED_BYTES)
         start = -block.ctypes.data % _ALIGNED_BYTES
         lent = block[start : start + self.block_bytes]
         # NumPy makes plain views of `lent` refer to `block`, past the weak reference. Arrays over a memoryview of
@@ -75,6 +77,20 @@ class BufferPool:
             name: np.frombuffer(view[begin:end], dtype).reshape(shape)
             for name, (begin, end, shape, dtype) in self._columns.items()
         }
+
+    def _allocated(self, size: int) -> Block:
+        block = self._allocate(size)
+        fits = isinstance(block, np.ndarray) and block.dtype == np.uint8 and block.ndim == 1 and block.size >= size
+        if not (fits and block.flags.writeable and block.flags.c_contiguous):
+            found = type(block).__name__
+            if isinstance(block, np.ndarray):
+                kind = "" if block.flags.writeable else "read-only "
+                found = f"a {kind}array of {block.dtype} and shape {block.shape}"
+            raise SpecError(
+                f"allocate({size}) returned {found}: it must return a writable array of uint8 with at least {size:,} "
+                "elements in one dimension"
+            )
+        return block
 
     def _give_back(self, block: Block) -> None:
         if len(self._free) < self._spare:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._common.checks import parse_bytes
-from arraystore._common.fork_lock import lock_across_forks
+from arraystore._common.forks import lock_across_forks
 from arraystore._common.limits import available_memory_bytes
 from arraystore._kernels.copy_rows import ChosenRows, gather
 from arraystore.errors import SpaceError

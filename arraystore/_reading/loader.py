@@ -178,18 +178,28 @@ class Loader(Generic[B_co]):
         return self._at
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch of the next ``for``.
+        """Set the epoch of the next ``for``. An iteration that is under way goes on, and no longer moves the position.
 
         Raises:
             SpecError: it is no whole number, or negative.
         """
-        self._at = self._next = (whole_number("epoch", epoch, 0), 0)
+        self._go_to(whole_number("epoch", epoch, 0), 0)
+
+    def _go_to(self, epoch: int, position: int) -> None:
+        self._at = self._next = (epoch, position)
+        self._iterations += 1  # an older iteration does not move the loader
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position after the last batch that was handed over, as a dict for JSON."""
         epoch, position = self._at
-        seed = self._maker.seed
-        return {"version": 1, "epoch": epoch, "position": position, "seed": seed, "order": self.order.identity()}
+        return {
+            "version": 1,
+            "epoch": epoch,
+            "position": position,
+            "seed": self._maker.seed,
+            "order": self.order.identity(),
+            "slots": self._slots.identity,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from the state of another loader: the next ``for`` yields the batches that would have followed.
@@ -198,11 +208,11 @@ class Loader(Generic[B_co]):
         position of all ranks together.
 
         Raises:
-            SpecError: the state has another number of slots, another seed or another order; or it is no state.
+            SpecError: the state has other slots, another seed or another order; or it is no state.
         """
         try:
             version, epoch, position = state["version"], state["epoch"], state["position"]
-            theirs = (state["seed"], state["order"])
+            theirs, slots = (state["seed"], state["order"]), state["slots"]
         except (KeyError, TypeError) as error:
             raise SpecError(f"this is not the state of a loader: {error!r}") from error
         if version != 1:
@@ -213,8 +223,12 @@ class Loader(Generic[B_co]):
                 f"the state is of seed and order {theirs}, this loader has {mine}: make it with the same slots, seed, "
                 "shuffle and weights"
             )
-        epoch, position = whole_number("epoch", epoch, 0), whole_number("position", position, 0, self.order.count)
-        self._at = self._next = (epoch, position)
+        if slots != self._slots.identity:
+            raise SpecError(
+                "the state is of other slots: this loader has another store, or the store has been updated since; "
+                "begin again at an epoch with set_epoch"
+            )
+        self._go_to(whole_number("epoch", epoch, 0), whole_number("position", position, 0, self.order.count))
 
     def __len__(self) -> int:
         return self.share.batches()
@@ -284,7 +298,7 @@ class Loader(Generic[B_co]):
         return self._pool
 
     def _move_to(self, iteration: int, at: tuple[int, int]) -> None:
-        if iteration == self._iterations:  # an older iteration does not move the loader
+        if iteration == self._iterations:
             self._at = at
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from arraystore._common.digests import digest_of
+from arraystore._common.lazy import cached
 from arraystore._format.specification import STORED
 from arraystore._kernels.copy_rows import ChosenRows, gather
 from arraystore._reading.cache import Cache
@@ -61,9 +62,15 @@ class SlotArrays:
     def __len__(self) -> int:
         return int(self._starts[-1]) if self.chosen is None else len(self.chosen)
 
-    @cached_property
+    @cached
     def _starts(self) -> Index:
         return np.cumsum([0, *(len(each.images) for each in self.arrays)], dtype=np.int64)
+
+    @cached
+    def identity(self) -> str:
+        """A digest of what each slot holds, by its checksum; arrays that others made have none, and count as equal."""
+        checksums = [b"" if each.checksums is None else np.asarray(each.checksums).tobytes() for each in self.arrays]
+        return digest_of([*checksums, b"" if self.chosen is None else self.chosen.tobytes()])
 
     @property
     def __slot_arrays__(self) -> SlotArrays:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -17,11 +16,11 @@ from arraystore._common.progress import Progress
 from arraystore._common.public import public
 from arraystore._format.description import Description
 from arraystore._format.specification import FAILED
-from arraystore._format.verification import Verification, verify_contents
+from arraystore._format.verification import Verification
 from arraystore._reading.slot_arrays import Array, SlotArrays
 from arraystore._reading.slots import Slots
 from arraystore._stores.medium import Opened
-from arraystore._stores.opening import contents_of
+from arraystore._stores.opening import verify_store
 from arraystore._stores.slot_array import SlotArray
 from arraystore.errors import BadImage
 from arraystore.spec import ImageSpec
@@ -110,7 +109,7 @@ class Store(Slots):
         return [] if table is None else _bad_images(table, table["row"].to_pylist())
 
     def verify(self, *, workers: int | None = None, progress: bool | Callable[[Progress], None] = True) -> Verification:
-        """Read every byte of the store and check it; see `arraystore.verify`.
+        """Read and check all contents of the store; see `arraystore.verify`.
 
         Args:
             workers: how many threads read and hash; None for one per processor, and at least 4.
@@ -118,9 +117,9 @@ class Store(Slots):
 
         Raises:
             SpecError: workers is less than 1.
+            FormatError: the store is replaced again and again.
         """
-        contents = partial(contents_of, self.path or self._opened)
-        return verify_contents(contents, workers=workers, progress=progress)
+        return verify_store(self._opened, workers=workers, progress=progress)
 
     def close(self) -> None:
         """Drop the arrays; each mapping ends when nothing else refers to it."""

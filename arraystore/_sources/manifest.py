@@ -9,7 +9,6 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from arraystore._common.lazy import cached
 from arraystore._common.public import public
 from arraystore._sources.given import SOURCES, Stream, checked_arrays, checked_bytes, raw_paths
 from arraystore._sources.scan import Scan, has_image_suffix, with_slash
@@ -143,7 +143,7 @@ class Manifest:
             return self.sources[slot]
         return f"bytes {slot}" if _is_bytes(self.sources) else f"array {slot}"
 
-    @cached_property
+    @cached
     def digest(self) -> str:
         """The xxh3_128 of the manifest, in 32 hexadecimal digits.
 

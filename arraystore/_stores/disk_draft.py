@@ -10,28 +10,23 @@ import numpy.typing as npt
 from arraystore._format.files import fsync_path
 from arraystore._format.publication import Publication
 from arraystore._format.slot_file import SlotFile
-from arraystore._stores.medium import BuildKey, FilledRun, Medium, Opened
+from arraystore._stores.medium import BuildKey, FilledRun, Opened
 from arraystore._stores.partial import PartialFolder
+from arraystore._stores.publishing import open_published
 
 
 class DiskDraft(ABC):
     """A `Draft` whose slots lie in a file of ``TARGET.partial/``. A medium adds how its files are made."""
 
-    def __init__(
-        self, medium: Medium, target: Path, key: BuildKey, *, overwrite: bool = False, fresh: bool = False
-    ) -> None:
+    def __init__(self, folder: PartialFolder, key: BuildKey) -> None:
         self._slot_shape = key.spec.slot_shape
-        self.medium = medium
-        self._folder = PartialFolder(target, key, medium, overwrite=overwrite, fresh=fresh)
-        try:
-            with self._folder.writing():
-                self.shrink(key.count)
-            self.settled = self._folder.start()
-        except BaseException:
-            self._folder.abandon()
-            raise
-        self.reasons = self._folder.reasons
-        self.same_decoders = self._folder.same_decoders
+        self._folder = folder
+        self.medium = folder.medium
+        with folder.writing():
+            self.shrink(key.count)
+        self.settled = folder.start()
+        self.reasons = folder.reasons
+        self.same_decoders = folder.same_decoders
 
     @abstractmethod
     def _make_file(self, path: Path, shape: tuple[int, ...]) -> SlotFile:
@@ -64,10 +59,7 @@ class DiskDraft(ABC):
             fsync_path(Path(self.file.path))  # dropping rows moves pixels, which nothing has synced yet
             self._write_rest(self._folder.path, publication)
             self._folder.publish()
-            return self.medium.open(self.medium, self._folder.target)
-
-    def close(self) -> None:
-        self._folder.release()
+            return open_published(self.medium, self._folder.target)
 
     def shrink(self, count: int) -> None:
         self.file = self._make_file(self._folder.path / self.medium.pixels, (count, *self._slot_shape))

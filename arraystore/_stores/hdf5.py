@@ -24,6 +24,7 @@ from arraystore._common.lazy import lazy
 from arraystore._format.contents import COLUMNS, JSON_ENTRY, SlotPixels, reading
 from arraystore._format.description import Description
 from arraystore._format.files import reserve_file, write_at
+from arraystore._format.held_file import HeldFile
 from arraystore._format.publication import Publication
 from arraystore._format.slot_file import PAGE_BYTES, SlotFile
 from arraystore._stores.disk_draft import DiskDraft
@@ -104,7 +105,13 @@ def _open(medium: Medium, path: Path) -> Opened:
                 source=str(path),
             )
     array = SlotArray(slots.map(), status, checksums, targets)
-    return Opened(medium.name, path, array, description, load_table=partial(read_hdf5_table, path))
+    return Opened(medium.name, path, array, description, load_table=partial(_read_table, path, HeldFile(path)))
+
+
+def _read_table(path: Path, held: HeldFile, name: str) -> pa.Table | None:
+    # As an open file: the HDF5 library cannot open a file by a path that is no longer its name.
+    with held.path().open("rb", buffering=0) as opened:
+        return read_hdf5_table(path, name, opened=opened)
 
 
 class _Ends(io.RawIOBase):

@@ -8,6 +8,7 @@ import os
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,14 +75,15 @@ def unmappable(dataset: h5py.Dataset) -> str | None:
 
 
 @contextmanager
-def h5_file(path: Path) -> Iterator[h5py.File]:
-    """Open an HDF5 file to read.
+def h5_file(path: Path, opened: FileIO | None = None) -> Iterator[h5py.File]:
+    """Open an HDF5 file to read; if it is ``opened`` already, the path is only its name.
 
     Raises:
         FormatError: it is no HDF5 file that can be read.
     """
     try:
-        file = h5py.File(path, "r", locking="best-effort")  # network file systems often cannot lock
+        # Network file systems often cannot lock.
+        file = h5py.File(path, "r", locking="best-effort") if opened is None else h5py.File(opened, "r")
     except OSError as error:
         raise FormatError(f"{path} is not an HDF5 file that can be read: {error}", source=str(path)) from error
     with file:
@@ -135,10 +137,12 @@ def write_table(file: h5py.File, name: str, table: pa.Table) -> None:
             group.create_dataset(column, data=values.fill_null(0).to_numpy())
 
 
-def read_hdf5_table(path: Path, name: str, columns: Sequence[str] | None = None) -> pa.Table | None:
-    """Read a table, or only some of its columns; None where there is no table of that name."""
+def read_hdf5_table(
+    path: Path, name: str, columns: Sequence[str] | None = None, *, opened: FileIO | None = None
+) -> pa.Table | None:
+    """Read a table, or only some of its columns; None where there is no table of that name. See `h5_file`."""
     read: dict[str, Any] = {}
-    with h5_file(path) as file:
+    with h5_file(path, opened) as file:
         if name not in file:
             return None
         for column in file[name] if columns is None else columns:

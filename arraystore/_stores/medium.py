@@ -45,7 +45,7 @@ class Medium:
     open: Callable[[Medium, Path], Opened]  # raises FormatError if there is no store, or if it is damaged
     contents: Callable[[Path], Contents]
     slot_file: Callable[[Path], SlotFile]  # raises FormatError if the slots cannot be mapped
-    draft: Callable[..., Draft]  # of (medium, target, key, overwrite=, fresh=): begins a build, or takes one up
+    draft: Callable[..., Draft]  # of (folder, key): begins a build in a `PartialFolder`, or takes one up
 
     def pixel_file(self, path: Path) -> Path:
         """Return the file that holds the slots of the published store at a path."""
@@ -57,7 +57,8 @@ class Opened:
     """A store as its medium opened it: plain data. `Store` is the face that users get.
 
     It pickles: mapped arrays are mapped again in the other process. In memory it has the medium ``"ram"`` and no path.
-    ``load_table`` reads the table ``"samples"`` or ``"dropped"``; it returns None if the store has no such table.
+    ``load_table`` reads the table ``"samples"`` or ``"dropped"``; it returns None if the store has no such table. It
+    reads from the files that were opened, whatever has their names by then.
     """
 
     medium: str
@@ -65,6 +66,11 @@ class Opened:
     array: SlotArray
     description: Description
     load_table: Callable[[str], pa.Table | None]
+
+    @property
+    def identity(self) -> str:
+        """See `SlotArray`."""
+        return self.array.identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +135,6 @@ class Draft(Protocol):
 
     def publish(self, publication: Publication) -> Opened:
         """Make everything durable, give the store its name by one rename, and open it."""
-
-    def close(self) -> None:
-        """Release the draft, and keep finished work for a later call with the same key; no effect after `publish`."""
 
 
 @dataclass(slots=True)

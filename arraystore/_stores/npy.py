@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from arraystore._common.lazy import lazy
 from arraystore._format.contents import JSON_ENTRY, SlotPixels, reading
 from arraystore._format.description import Description
 from arraystore._format.files import JSON_LIMIT_BYTES, read_json, reserve_file, write_text
+from arraystore._format.held_file import HeldFile
 from arraystore._format.publication import Publication
 from arraystore._format.samples import read_parquet, write_parquet
 from arraystore._format.slot_file import (
@@ -91,12 +92,24 @@ def open_folder(medium: Medium, path: Path) -> Opened:
         read_npy(path / "checksums.npy", rows),
         {name: read_npy(path / f"{name}.npy", rows) for name in description.targets},
     )
-    return Opened(medium.name, path, array, description, load_table=partial(_read_table, path))
+    held = {name: _hold(path / f"{name}.parquet") for name in ("samples", "dropped")}
+    return Opened(medium.name, path, array, description, load_table=partial(_read_table, path, held))
 
 
-def _read_table(path: Path, name: str) -> pa.Table | None:
-    file = path / f"{name}.parquet"
-    return None if name == "dropped" and not file.exists() else read_parquet(file)
+def _hold(path: Path) -> HeldFile | None:
+    try:
+        return HeldFile(path)
+    except FileNotFoundError:
+        return None
+
+
+def _read_table(path: Path, held: Mapping[str, HeldFile | None], name: str) -> pa.Table | None:
+    place, file = str(path / f"{name}.parquet"), held[name]
+    if file is not None:
+        return read_parquet(file.path(), place=place)
+    if name == "dropped":
+        return None
+    raise FormatError(f"{place} was missing when the store was opened", source=place)
 
 
 class FolderContents:

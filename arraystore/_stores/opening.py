@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from arraystore._common.progress import Progress
 from arraystore._format.contents import Contents
 from arraystore._format.description import Description
 from arraystore._format.files import read_json
 from arraystore._format.ledger import claimed_rows, read_ledger
 from arraystore._format.slot_file import SlotFile
 from arraystore._format.specification import EMPTY
+from arraystore._format.verification import ReplacedError, Verification, verify_contents
+from arraystore._stores import media
 from arraystore._stores.media import medium_at, medium_of
 from arraystore._stores.medium import BuildKey, Draft, Medium, Opened
-from arraystore._stores.partial import LEDGER, PLAN, finish_published, partial_of
+from arraystore._stores.partial import PartialFolder, Salvage
+from arraystore._stores.publishing import (
+    LEDGER,
+    PLAN,
+    aside_of,
+    is_being_replaced,
+    open_published,
+    partial_of,
+    real_target,
+    recover,
+)
 from arraystore._stores.ram import MemoryContents, MemoryDraft
 from arraystore._stores.slot_array import SlotArray, file_identity
 from arraystore.errors import FormatError, Kind, SpecError, StoreError
@@ -26,25 +43,68 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _OPEN_TRIES = 100
+_OPEN_RETRY_S = 0.002
+_VERIFY_TRIES = 20
 
 
-def draft_for(
-    target: str | os.PathLike[str] | None, key: BuildKey, *, overwrite: bool = False, fresh: bool = False
+def hold(
+    target: str | os.PathLike[str], *, overwrite: bool, needed: int, medium: Medium | None = None
+) -> PartialFolder:
+    """Lock the folder in which a store is built; the caller releases it.
+
+    Args:
+        target: where the store will be.
+        overwrite: True replaces the store that is there now. If the target is a link, the store that it leads to is
+            replaced.
+        needed: bytes that the store takes.
+        medium: of the store; None for the one that its suffix asks for.
+
+    Raises:
+        StoreError: see `PartialFolder`.
+    """
+    path = real_target(target) if overwrite else Path(target).absolute()
+    return PartialFolder(path, medium or medium_of(path), overwrite=overwrite, needed=needed)
+
+
+def draft_in(
+    folder: PartialFolder | None, key: BuildKey, *, fresh: bool = False, salvage: Salvage | None = None
 ) -> Draft:
-    """Begin a store: reserve its slots, or take up the unfinished build that an earlier call left."""
-    if target is None:
+    """Begin a store: reserve its slots, or take up the unfinished build that an earlier call left.
+
+    Args:
+        folder: as `hold` returned it; None for a store in memory.
+        key: of the build.
+        fresh: see `PartialFolder.begin`.
+        salvage: see `PartialFolder.begin`.
+    """
+    if folder is None:
         return MemoryDraft(key)
-    path = Path(target).absolute()  # a relative path must not move with the working folder
-    medium = medium_of(path)
-    return medium.draft(medium, path, key, overwrite=overwrite, fresh=fresh)
+    try:
+        folder.begin(key, fresh=fresh, salvage=salvage)
+        return folder.medium.draft(folder, key)
+    except BaseException:
+        folder.abandon()
+        raise
 
 
-def finished(target: str | os.PathLike[str] | None, key: BuildKey) -> Opened | None:
-    """Return the store of a call with this key that was killed after it gave the store its name; otherwise None."""
-    if target is None or not os.path.lexists(target):
+def finish_earlier(target: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """Do what a call that was killed while it published left to do; see `publishing.recover`.
+
+    Every function that opens, builds or changes a store calls this first.
+    """
+    path = real_target(target)
+    if not _may_have_leftovers(path):
         return None
-    path = Path(target).absolute()
-    return open_store(path) if finish_published(path, key, medium_of(path)) else None
+    try:
+        return recover(path, media.MEDIA)
+    except OSError as error:  # a volume that may only be read: the store itself is whole
+        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            return None
+        raise
+
+
+def _may_have_leftovers(path: Path) -> bool:
+    return os.path.lexists(path / PLAN) or os.path.lexists(partial_of(path)) or os.path.lexists(aside_of(path))
 
 
 def slot_file_of(path: Path) -> SlotFile:
@@ -66,25 +126,54 @@ def contents_of(store: Opened | Path) -> Contents:
     return MemoryContents(store)
 
 
-def open_store(path: str | os.PathLike[str], *, partial: bool = False) -> Opened:
+def verify_store(
+    store: Opened | Path, *, workers: int | None, progress: bool | Callable[[Progress], None]
+) -> Verification:
+    """Check a store in memory, or the store at a path; see `arraystore.verify`.
+
+    Raises:
+        FormatError: the store is replaced again and again.
+    """
+    path = store.path if isinstance(store, Opened) else store.absolute()
+    if path is None:
+        return verify_contents(partial(contents_of, store), workers=workers, progress=progress)
+    finish_earlier(path)
+    for _ in range(_VERIFY_TRIES):
+        before = file_identity(path)
+
+        def is_current(before: tuple[int, int] = before) -> bool:
+            return file_identity(path) == before and not is_being_replaced(real_target(path))
+
+        try:
+            contents = partial(contents_of, path)
+            return verify_contents(contents, workers=workers, progress=progress, is_current=is_current)
+        except ReplacedError:
+            time.sleep(_OPEN_RETRY_S)
+    raise FormatError(f"{path} is replaced again and again: verify it when that has ended", source=str(path))
+
+
+def open_store(path: str | os.PathLike[str], *, unfinished: bool = False) -> Opened:
     """Open a store for `arraystore.open`: its description is read, and its arrays are mapped.
+
+    ``unfinished`` is the option ``partial``.
 
     Raises:
         FormatError: there is no store at the path, or it is damaged, cut short, or newer than this arraystore.
         OSError: the store cannot be read.
     """
     path = Path(path).absolute()
-    unfinished = partial_of(path)
-    if partial and unfinished.is_dir():
-        return _open_unfinished(unfinished, medium_of(path))
+    finish_earlier(path)
+    folder = partial_of(real_target(path))
+    if unfinished and folder.is_dir():
+        return _open_unfinished(folder, medium_of(path))
     for _ in range(_OPEN_TRIES):
         before = file_identity(path)
         try:
-            medium = _medium_at(path)
-            opened = medium.open(medium, path)
+            opened = open_published(_medium_at(path), path)
         except (FormatError, OSError):
-            if file_identity(path) == before:
+            if file_identity(path) == before and not is_being_replaced(real_target(path)):
                 raise
+            time.sleep(_OPEN_RETRY_S)
             continue
         # Opening a store opens its name several times. If another store took the name meanwhile, the files that were
         # read do not belong together.
@@ -118,12 +207,12 @@ def _open_unfinished(folder: Path, medium: Medium) -> Opened:
 
 
 def _medium_at(path: Path) -> Medium:
-    medium, partial = medium_at(path), partial_of(path)
+    medium, unfinished = medium_at(path), partial_of(real_target(path))
     if medium is not None:
         return medium
     message, advice = f"there is no store at {path}", ""
-    if partial.is_dir():
-        message += f", but {partial} is an unfinished build"
+    if unfinished.is_dir():
+        message += f", but {unfinished} is an unfinished build"
         advice = "call build again to finish it"
     raise FormatError(message, source=str(path), kind=Kind.MISSING, advice=advice)
 

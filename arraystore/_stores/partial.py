@@ -11,85 +11,151 @@ machine loses power there, leaves a folder from which the same call continues:
 3. `claim` makes the pixels of finished runs durable, then the reasons of the failed slots, then the ledger rows. A
    ledger row that is whole is a claim, so its pixels and its reason must be on disk before the row is written.
 4. `withdraw` durably ends the claim on a slot before anything writes to that slot again.
-5. When every slot is claimed, the medium writes all other files durably, and `publish` renames. The plan and the ledger
-   are deleted only after the rename is durable: a crash before that leaves files too many, and never too few.
+5. When every slot is claimed, the medium writes all other files durably, and `publish` renames, as
+   `arraystore._stores.publishing` says. The plan and the ledger are deleted only after the rename is durable: a crash
+   before that leaves files too many, and never too few.
 """
 
+from __future__ import annotations
+
 import contextlib
-import ctypes
 import errno
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from arraystore._common.forks import OwnDescriptor
 from arraystore._common.limits import free_disk_bytes
-from arraystore._format.contents import JSON_ENTRY
-from arraystore._format.files import fsync_path, read_json, write_json
-from arraystore._format.ledger import Ledger, claimed_rows
-from arraystore._format.specification import FAILED
+from arraystore._format.files import fsync_path, read_json, reserve_file
+from arraystore._format.ledger import Ledger, claimed_rows, read_ledger
+from arraystore._format.renaming import Identity, identity_at
+from arraystore._format.slot_file import SlotFile
+from arraystore._format.specification import FAILED, STORED
+from arraystore._stores import publishing
 from arraystore._stores.build_lock import Lock
 from arraystore._stores.medium import BuildKey, FilledRun, Medium, needed_bytes
+from arraystore._stores.publishing import (
+    LEDGER,
+    LOCK,
+    MOVED,
+    PLAN,
+    REASONS,
+    WORKING,
+    clear,
+    names_of,
+    partial_of,
+    remove_partial,
+)
 from arraystore.errors import FormatError, Option, SpaceError, StoreError, StoreExistsError
 
-LEDGER, PLAN, _REASONS, _LOCK = "ledger.npy", "plan.json", "reasons.jsonl", "lock"
-_WORKING = (LEDGER, _REASONS, _LOCK, PLAN)  # in the order of deletion: while the plan is there, the rest is not done
-_NEW_PLAN = PLAN + ".new"
 _ENTER_TRIES = 10
 _FULL_VOLUME = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def partial_of(target: Path) -> Path:
-    """Return the folder in which the store ``target`` is built."""
-    return target.with_name(target.name + ".partial")
+@dataclass(frozen=True, slots=True)
+class Salvage:
+    """What a build can use of an unfinished build that had other rows.
+
+    Attributes:
+        names: returns the name of each row's source (`arraystore._format.ledger.name_hash`): uint64, (N,).
+        decoded: whether a row has to be decoded, unless its slot is taken from the unfinished build: bool, (N,).
+    """
+
+    names: Callable[[], npt.NDArray[np.uint64]]
+    decoded: npt.NDArray[np.bool_]
 
 
 class PartialFolder:
-    """``TARGET.partial/``, held by this process alone."""
+    """``TARGET.partial/``, held by this process alone.
 
-    def __init__(self, target: Path, key: BuildKey, medium: Medium, *, overwrite: bool, fresh: bool) -> None:
+    Args:
+        target: where the store will be; not a link.
+        medium: of the store.
+        overwrite: True replaces the store that is there now.
+        needed: bytes that the store takes.
+
+    Attributes:
+        replaces: device and inode of the store that is there now, or None.
+        reasons: see `Draft`, as for ``same_decoders``.
+
+    Raises:
+        StoreExistsError: something is there that may not be replaced.
+        SpaceError: the volume is too small.
+        StoreError: another build into the target is running, or something is in the way.
+    """
+
+    def __init__(self, target: Path, medium: Medium, *, overwrite: bool, needed: int) -> None:
         self.target = target
+        self.medium = medium
         self.path = partial_of(target)
         self.reasons: dict[int, str] = {}
         self.same_decoders = True
-        self._key = key
-        self._needed_bytes = needed_bytes(key.count, key.spec)
-        self._medium = medium
+        self._needed_bytes = needed
         self._pixels = self.path / medium.pixels
         self._held = ExitStack()
+        self._released = False
         self._overwrite = overwrite
+        self._moved: list[tuple[int, npt.NDArray[np.void]]] = []  # row → its ledger row, in the order of MOVED
+        self.replaces: Identity | None = None
         self._check_target()
-        if not self._has_work(fresh=fresh):
+        if self.path.is_symlink() or (self.path.exists() and not self.path.is_dir()):
+            raise StoreError(f"{self.path} is in the way: it should be a folder; remove it")
+        if not (self.path / PLAN).exists():
             self._check_space()
         with self.writing():
-            self._lock = self._enter()
-        self._held.callback(self._lock.release)
+            lock = self._enter()
+        self._held.callback(lock.release)
         try:
             # Another build may have published, or ended, since the checks above. Now the lock keeps others out.
             self._check_target()
-            self._resumed = self._has_work(fresh=fresh)
-            if self._resumed:
-                self.reasons = _read_reasons(self.path / _REASONS)
-                # A call that was killed while it published left files of a store. They are written anew: that call may
-                # have dropped rows, or have seen other slots fail.
-                _clear(self.path, _names_of(self.path, medium) - {*_WORKING, medium.pixels})
-            else:
-                # The plan goes first: without it, the files that are left count as no work.
-                _clear(self.path, (PLAN, *(_names_of(self.path, medium) - {_LOCK})))
-            with self.writing():
-                self._ledger = Ledger(self.path / LEDGER, key.count, key.spec.channels)
-            self._held.callback(self._ledger.close)
-            if self._resumed:
-                # The file of pixels may have been truncated, and it is extended again after this.
-                left = max(self._pixels.stat().st_size - medium.head_bytes, 0) // key.spec.slot_bytes
-                self._ledger.withdraw(left + np.flatnonzero(claimed_rows(self._ledger.rows)[left:]))
+            self.replaces = identity_at(target)
+            if self.replaces is not None:
+                publishing.keep_private(target, self.path)
         except BaseException:
             self.abandon()
             raise
+
+    def begin(self, key: BuildKey, *, fresh: bool = False, salvage: Salvage | None = None) -> None:
+        """Make the ledger, or take up the one of an earlier call.
+
+        Args:
+            key: of the build.
+            fresh: True discards the work of an earlier call.
+            salvage: what can be used of the work of a call with other rows; None if there can be no such work.
+
+        Raises:
+            StoreError: the work is that of another build.
+        """
+        self._needed_bytes = needed_bytes(key.count, key.spec)
+        self._key = key
+        was = None if fresh else self._earlier_plan()
+        self._resumed = was is not None
+        if was is not None:
+            differing = key.differences(was)
+            if differing:
+                self._take_over(was, differing, salvage)
+            self.same_decoders = was.get("decoders") == key.decoders
+            self.reasons = _read_reasons(self.path / REASONS)
+            # A call that was killed while it published left files of a store. They are written anew: that call may
+            # have dropped rows, or have seen other slots fail.
+            clear(self.path, names_of(self.path, self.medium) - {*WORKING, self.medium.pixels})
+        else:
+            # The plan goes first: without it, the files that are left count as no work.
+            clear(self.path, (PLAN, *(names_of(self.path, self.medium) - {LOCK})))
+        with self.writing():
+            self._ledger = Ledger(self.path / LEDGER, key.count, key.spec.channels)
+        self._held.callback(self._ledger.close)
+        if self._resumed:
+            # The file of pixels may have been truncated, and it is extended again after this.
+            left = self._slots_in_file(key.spec.slot_bytes)
+            self._ledger.withdraw(left + np.flatnonzero(claimed_rows(self._ledger.rows)[left:]))
 
     @property
     def ledger(self) -> npt.NDArray[np.void]:
@@ -103,19 +169,18 @@ class PartialFolder:
         """
         with self.writing():
             # It stays open, because the system reports a failed write only to descriptors that were open at that time.
-            self._pixels_descriptor = os.open(self._pixels, os.O_RDONLY | os.O_CLOEXEC)
-            self._held.callback(os.close, self._pixels_descriptor)
-            os.fsync(self._pixels_descriptor)
-            with (self.path / _REASONS).open("ab") as file_of_reasons:
+            descriptor = OwnDescriptor(self._pixels, os.O_RDWR)
+            self._held.callback(descriptor.close)
+            self._pixels_descriptor = descriptor
+            os.fsync(descriptor.number)
+            with (self.path / REASONS).open("ab") as file_of_reasons:
                 if file_of_reasons.tell():
                     file_of_reasons.write(b"\n")  # the last line may have been cut short, and must not take in the next
             fsync_path(self.path)
             if not self._resumed:
-                new = self.path / _NEW_PLAN
-                write_json(new, self._key.to_json())  # with fsync: the name must not last without the contents
-                new.replace(self.path / PLAN)
-                fsync_path(self.path)
+                publishing.write_plan(self.path, self._key.to_json())
                 fsync_path(self.path.parent)
+            self._put_moved()
         claimed = claimed_rows(self._ledger.rows)
         failed = np.flatnonzero(claimed & (self._ledger.rows["status"] == FAILED)).tolist()
         claimed[[slot for slot in failed if slot not in self.reasons]] = False  # to be filled again
@@ -125,18 +190,17 @@ class PartialFolder:
     def claim(self, runs: list[FilledRun]) -> None:
         """See `Draft`, as for the other methods of a draft."""
         with self.writing():
-            os.fdatasync(self._pixels_descriptor)
+            os.fdatasync(self._pixels_descriptor.number)
             reasons = {slot: why for run in runs for slot, why in run.reasons.items()}
             if reasons:
                 lines = "".join(json.dumps({"slot": slot, "reason": why}) + "\n" for slot, why in reasons.items())
-                with (self.path / _REASONS).open("ab") as file:
+                with (self.path / REASONS).open("ab") as file:
                     file.write(lines.encode("ascii"))
                     file.flush()
                     os.fsync(file.fileno())
             for run in runs:
                 self._ledger.claim(run.start, run.rows)
             self._ledger.sync()
-        self._lock.touch()
 
     def withdraw(self, slots: npt.NDArray[np.int64]) -> None:
         self._ledger.withdraw(slots)
@@ -164,30 +228,26 @@ class PartialFolder:
             ) from error
 
     def publish(self) -> None:
-        """Give the target's name to the folder, or to the one file that the store is, and delete the working files."""
-        if not self._medium.is_folder:
-            fsync_path(self._pixels)
-            self._pixels.replace(self.target)
-            fsync_path(self.target.parent)
-            _remove(self.path, self._medium)
-            self.release()
-            return
-        fsync_path(self.path)
-        replaces = self.target.exists()
-        (_exchange if replaces else os.rename)(self.path, self.target)
-        fsync_path(self.target.parent)
+        """Give the target's name to the finished store, and delete what it replaces and the working files.
+
+        Raises:
+            StoreExistsError: something else has taken the name; see `publishing.publish`.
+        """
+        fsync_path(self.path if self.medium.is_folder else self._pixels)
+        publishing.publish(self.target, self.medium, self.replaces)
+        publishing.tidy(self.target, self.medium)
         self.release()
-        _tidy(self.target, self._medium)
 
     def abandon(self) -> None:
-        """Release the folder after a failure to begin, and delete it if it holds no work."""
-        if not (self.path / PLAN).exists():
+        """Delete the folder if it holds no work, and release it; no effect after `release`."""
+        if not self._released and not (self.path / PLAN).exists():
             with contextlib.suppress(StoreError, OSError):  # the caller is to get the error of the failure itself
-                _remove(self.path, self._medium)
+                remove_partial(self.path, self.medium)
         self.release()
 
     def release(self) -> None:
         """Unlock the folder, and leave its files for another build."""
+        self._released = True
         self._held.close()
 
     def _enter(self) -> Lock:
@@ -195,9 +255,9 @@ class PartialFolder:
         for _ in range(_ENTER_TRIES):
             # Another build may rename or remove the folder at any moment.
             with contextlib.suppress(FileExistsError):
-                self.path.mkdir()
+                self.path.mkdir(mode=0o700 if self._overwrite and self.target.exists() else 0o777)
             with contextlib.suppress(FileNotFoundError):
-                return Lock(self.path / _LOCK, self.target)
+                return Lock(self.path / LOCK, self.target)
         raise StoreError(f"other builds remove {self.path} again and again: wait for them, or choose another target")
 
     def _check_target(self) -> None:
@@ -219,34 +279,90 @@ class PartialFolder:
 
     def _is_store(self) -> bool:
         """Return whether a store of this medium has the target's name. It may be damaged."""
-        if not self._medium.pixel_file(self.target).is_file():
+        if not self.medium.pixel_file(self.target).is_file():
             return False
         try:
-            return bool(self._medium.contents(self.target).text())
+            return bool(self.medium.contents(self.target).text())
         except FormatError:
             return False
 
-    def _has_work(self, *, fresh: bool) -> bool:
-        if self.path.is_symlink() or (self.path.exists() and not self.path.is_dir()):
-            raise StoreError(f"{self.path} is in the way: it should be a folder; remove it")
+    def _earlier_plan(self) -> dict[str, Any] | None:
+        """Return the plan of an earlier call that left work, or None."""
         # Plan and ledger describe the file of pixels. Without it, they are worth nothing.
-        if fresh or not (self.path / PLAN).exists() or not self._pixels.is_file():
-            return False
+        if not (self.path / PLAN).exists() or not self._pixels.is_file():
+            return None
         try:
-            was = read_json(self.path / PLAN)
+            return read_json(self.path / PLAN)
         except FormatError as error:
             raise StoreError(
                 error.message, advice="discard this unfinished build with {0}", options=[Option("fresh")]
             ) from error
-        self.same_decoders = was.get("decoders") == self._key.decoders
-        differing = self._key.differences(was)
-        if differing:
+
+    def _slots_in_file(self, slot_bytes: int) -> int:
+        return max(self._pixels.stat().st_size - self.medium.head_bytes, 0) // slot_bytes
+
+    def _take_over(self, was: dict[str, Any], differing: list[str], salvage: Salvage | None) -> None:
+        """Keep the claims of a build of other rows that this build can use, and withdraw all others.
+
+        A claim is kept if its slot is to have the same source. The pixels of other slots are copied aside if they
+        would have to be decoded again, and `start` puts them into their new slots.
+
+        Raises:
+            StoreError: nothing can be taken over.
+        """
+        key = self._key
+        count = was.get("count")
+        if salvage is None or was.get("spec") != key.to_json()["spec"] or not isinstance(count, int) or count < 0:
             raise StoreError(
                 f"{self.path} holds an unfinished build of something else: {'; '.join(differing)}",
                 advice="finish it with the call that began it, or discard it with {0}",
                 options=[Option("fresh")],
             )
-        return True
+        count = min(count, self._slots_in_file(key.spec.slot_bytes))  # the file may have been truncated
+        rows = read_ledger(self.path / LEDGER, count, key.spec.channels)
+        claimed = np.flatnonzero(claimed_rows(rows))
+        names, wanted_names = rows["name"][claimed], salvage.names()
+        inside = claimed < key.count
+        stays = inside & (names != 0) & (wanted_names[np.where(inside, claimed, 0)] == names)
+        wanted = salvage.decoded.copy()
+        wanted[claimed[stays]] = False
+        row_of = dict(zip(wanted_names[wanted].tolist(), np.flatnonzero(wanted).tolist(), strict=True))
+        apart = [
+            (row_of[name], slot)
+            for name, slot in zip(names[~stays].tolist(), claimed[~stays].tolist(), strict=True)
+            if name in row_of and rows["status"][slot] == STORED
+        ]
+        if len(apart) * key.spec.slot_bytes < free_disk_bytes(self.path) // 2:
+            self._moved = [(row, rows[slot : slot + 1]) for row, slot in apart]
+            with self.writing():
+                earlier = self.medium.slot_file(self._pixels).map()
+                file = self._moved_file()
+                for number, (_, slot) in enumerate(apart):
+                    file.write(number, earlier[slot : slot + 1])
+        ledger = Ledger(self.path / LEDGER, count, key.spec.channels)
+        try:
+            ledger.withdraw(claimed[~stays])
+        finally:
+            ledger.close()
+        publishing.write_plan(self.path, key.to_json())
+
+    def _moved_file(self) -> SlotFile:
+        shape = (len(self._moved), *self._key.spec.slot_shape)
+        reserve_file(self.path / MOVED, len(self._moved) * self._key.spec.slot_bytes)
+        return SlotFile(str(self.path / MOVED), 0, shape)
+
+    def _put_moved(self) -> None:
+        """Put the pixels that `_take_over` copied aside into their new slots, and claim these."""
+        if self._moved:
+            pixels, file = self._moved_file().map(), self.medium.slot_file(self._pixels)
+            for number, (row, _) in enumerate(self._moved):
+                file.write(row, pixels[number : number + 1])
+            os.fdatasync(self._pixels_descriptor.number)
+            for row, ledger_row in self._moved:
+                self._ledger.claim(row, ledger_row)
+            self._ledger.sync()
+            self._moved = []
+        clear(self.path, (MOVED,))
 
     def _check_space(self) -> None:
         free = free_disk_bytes(self.target.parent)
@@ -263,48 +379,6 @@ class PartialFolder:
         )
 
 
-def finish_published(target: Path, key: BuildKey, medium: Medium) -> bool:
-    """Return whether a call with this key was killed after the rename; if so, do the rest of that call's work."""
-    partial = partial_of(target)
-    if target.is_file():
-        with contextlib.suppress(OSError):  # only an empty folder can be removed so
-            partial.rmdir()
-    # The plan lies in the folder that has become the store, or in the folder whose one file has become the store.
-    is_file = not medium.is_folder and target.is_file() and not (partial / medium.pixels).exists()
-    folder = partial if is_file else target
-    try:
-        if key.differences(read_json(folder / PLAN)):
-            return False
-    except FormatError:
-        return False
-    lock = Lock(folder / _LOCK, target)
-    try:
-        _remove(partial, medium) if is_file else _tidy(target, medium)
-    finally:
-        lock.release()
-    return True
-
-
-def _tidy(target: Path, medium: Medium) -> None:
-    """Delete the store that a published folder has replaced, and then the working files of the build."""
-    partial = partial_of(target)  # has the replaced store since the exchange, or the work of yet another build
-    try:
-        if not partial.is_dir() or (partial / PLAN).exists():
-            return
-        try:
-            lock = Lock(partial / _LOCK, target)
-        except StoreError:  # another build has begun there, and deletes the files itself
-            return
-        try:
-            if not (partial / PLAN).exists():
-                _remove(partial, medium)
-        finally:
-            lock.release()
-    finally:
-        for name in _WORKING:
-            (target / name).unlink(missing_ok=True)
-
-
 def _read_reasons(path: Path) -> dict[int, str]:
     """Read the reasons, one in each line; a line that was cut short is passed over."""
     reasons: dict[int, str] = {}
@@ -314,49 +388,3 @@ def _read_reasons(path: Path) -> dict[int, str]:
                 members = json.loads(line)
                 reasons[int(members["slot"])] = str(members["reason"])
     return reasons
-
-
-def _exchange(path: Path, other: Path) -> None:
-    """Let two folders swap their names: by one rename where the system can (Linux's renameat2), otherwise by three."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    at_working_folder, exchange = -100, 2
-    if hasattr(libc, "renameat2") and not libc.renameat2(
-        at_working_folder, os.fsencode(path), at_working_folder, os.fsencode(other), exchange
-    ):
-        return
-    aside = path.with_name(path.name + ".replaced")
-    other.rename(aside)
-    path.rename(other)
-    aside.rename(path)
-
-
-def _names_of(folder: Path, medium: Medium) -> set[str]:
-    """Return the format's names for files in a folder, with those of the targets that its plan or store.json lists."""
-    names = {*_WORKING, _NEW_PLAN, medium.pixels, *medium.names}
-    for source in (PLAN, JSON_ENTRY):
-        with contextlib.suppress(FormatError):
-            targets = read_json(folder / source).get("targets")
-            if isinstance(targets, list | dict):
-                # The files may be damaged or hostile: no name may lead out of the folder.
-                names.update(f"{name}.npy" for name in targets if isinstance(name, str) and "/" not in name)
-    return names
-
-
-def _clear(folder: Path, names: Iterable[str]) -> None:
-    """Delete the files in a folder that have these names. A link is deleted, and the file that it leads to is not."""
-    for name in names:
-        file = folder / name
-        if file.is_symlink() or file.is_file():
-            file.unlink()
-
-
-def _remove(folder: Path, medium: Medium) -> None:
-    """Delete a folder and the format's files in it.
-
-    plan.json and store.json go last: if this call is killed, the next call still knows what the folder is.
-    """
-    _clear(folder, sorted(_names_of(folder, medium), key=lambda name: name in (PLAN, JSON_ENTRY)))
-    try:
-        folder.rmdir()
-    except OSError as error:
-        raise StoreError(f"{folder} holds files that are not arraystore's; it was left: {error.strerror}") from error

@@ -73,9 +73,6 @@ class MemoryDraft:
             load_table={"samples": publication.samples, "dropped": publication.dropped}.get,
         )
 
-    def close(self) -> None:
-        """Do nothing: the memory is freed with the last reference to it."""
-
 
 class MemoryContents:
     """The arrays of a store in memory, which have no digests.

@@ -23,13 +23,15 @@ class SlotArray:
 
     It pickles. A mapped array is sent as the name of its file, and mapped again in the other process. An array in RAM
     is copied. The images are read-only and in C order. Without a status, every slot is stored. An array that another
-    program made has no checksums.
+    program made has no checksums. The identity is the digest of the store's store.json, which names all other contents
+    by their digests; it is empty in memory, and for an array that another program made.
     """
 
     images: Array
     status: npt.NDArray[np.uint8] | None = None
     checksums: npt.NDArray[np.uint64] | None = None
     targets: Mapping[str, Array] = field(default_factory=dict)
+    identity: str = ""
     _files: Mapping[str, tuple[int, int]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -55,7 +57,7 @@ class SlotArray:
         return descriptor
 
     def __reduce__(self) -> tuple[Callable[..., SlotArray], tuple[Any, ...]]:
-        return _receive, (tuple(self.targets), [self._sendable(array) for array in self._arrays()])
+        return _receive, (tuple(self.targets), [self._sendable(array) for array in self._arrays()], self.identity)
 
     def _sendable(self, array: Array | None) -> Any:
         if not _is_mapping(array):
@@ -87,9 +89,9 @@ class _Mapping:
         )
 
 
-def _receive(names: tuple[str, ...], sent: list[Any]) -> SlotArray:
+def _receive(names: tuple[str, ...], sent: list[Any], identity: str) -> SlotArray:
     images, status, checksums, *targets = [each.map() if isinstance(each, _Mapping) else each for each in sent]
-    return SlotArray(images, status, checksums, dict(zip(names, targets, strict=True)))
+    return SlotArray(images, status, checksums, dict(zip(names, targets, strict=True)), identity)
 
 
 def _is_mapping(array: Array | None) -> TypeGuard[np.memmap[Any, Any]]:

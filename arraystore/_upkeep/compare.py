@@ -45,6 +45,7 @@ class Changes:
         stamps: size and time of each row's file (`arraystore._sources.stamps.STAMP`, (N,)); zeros for removed sources.
         dropped: the table of the sources that stay dropped, or None.
         keeps_removed: whether the rows of removed sources are kept.
+        identity: the digest of the store's store.json, which tells whose slots ``slots`` are.
     """
 
     added: Sequence[str]
@@ -59,6 +60,7 @@ class Changes:
     stamps: npt.NDArray[np.void]
     dropped: pa.Table | None
     keeps_removed: bool
+    identity: str
 
     def __bool__(self) -> bool:
         """Whether an update would change anything."""
@@ -113,7 +115,8 @@ def compare(
     """
     if removed not in ("drop", "keep"):
         raise SpecError(f"removed must be 'drop' or 'keep', not {removed!r}")
-    with Store(open_store(path)) as store:
+    opened = open_store(path)
+    with Store(opened) as store:
         if source is None:
             source = store.description.origin
         if source is None:
@@ -123,7 +126,8 @@ def compare(
         old = manifest_in(store)
         new = Manifest.of(source, labels=labels, targets=targets)
         _check_alike(old, new)
-        return _Comparison(store, old, new, content=content).changes(keep=removed == "keep")
+        comparison = _Comparison(store, old, new, content=content)
+        return comparison.changes(keep=removed == "keep", identity=opened.identity)
 
 
 class _Comparison:
@@ -187,7 +191,7 @@ class _Comparison:
             skipped[row] = seen.get(_raw(self.new.sources, row)) == stamp
         return skipped
 
-    def changes(self, *, keep: bool) -> Changes:
+    def changes(self, *, keep: bool, identity: str) -> Changes:
         """Return the changes. In the updated store, old rows come first in their order, then new rows in theirs."""
         row_of = np.full(len(self.old), -1)
         matched = np.flatnonzero(self.slot_of >= 0)
@@ -221,6 +225,7 @@ class _Comparison:
             stamps=stamps,
             dropped=self._dropped_rows(),
             keeps_removed=keep,
+            identity=identity,
         )
 
     def _dropped_rows(self) -> pa.Table | None:

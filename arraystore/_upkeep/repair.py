@@ -7,7 +7,7 @@ from typing import Literal, Unpack
 import numpy as np
 
 from arraystore._building.bad import bad_images_error
-from arraystore._building.build import build_manifest
+from arraystore._building.build import build_in, build_key
 from arraystore._building.options import RunOptions, checked
 from arraystore._common.options import shows_options
 from arraystore._common.public import public
@@ -16,7 +16,11 @@ from arraystore._format.samples import mtimes_us
 from arraystore._format.verification import Verification
 from arraystore._reading.store import Store
 from arraystore._sources.stamps import STAMP, file_stamps
-from arraystore._stores.opening import open_store
+from arraystore._stores.media import medium_at
+from arraystore._stores.medium import Opened, needed_bytes
+from arraystore._stores.opening import hold, open_store
+from arraystore._stores.partial import PartialFolder
+from arraystore._stores.publishing import real_target
 from arraystore._upkeep.reuse import Takeover, manifest_in
 from arraystore._upkeep.verify import verify
 from arraystore.errors import BadImagesError, Kind, StoreError
@@ -49,14 +53,76 @@ def repair(
     Raises:
         SpecError: an option is invalid.
         FormatError: there is no store at the path, or it cannot be opened.
-        StoreError: other parts than pixels are damaged, or the sources are not files.
+        StoreError: other parts than pixels are damaged, the sources are not files, another call is changing the store,
+            or ``verification`` is that of another store than the one that is there now.
         BadImagesError: a source can no longer be stored; the store has not changed.
         SpaceError: the volume is too small for a second store; the store has not changed.
         OSError: the store cannot be read or written.
     """
     every = checked("repair", RunOptions, options, bad)
-    store = Store(open_store(path))
-    found = verification or verify(path, workers=every["workers"], progress=every["progress"])
+
+    def verified() -> Verification:
+        found = verify(path, workers=every["workers"], progress=every["progress"])
+        _refuse_faults(path, found)
+        return found
+
+    store = Store(opened := open_store(path))
+    if verification is not None:
+        _refuse_faults(path, verification)
+        if verification.identity != opened.identity:
+            raise _changed_since(path)
+    found = verification or verified()
+    if not found.damaged and found.identity == opened.identity:
+        return store
+    manifest_in(store)  # raises if the sources are not files
+    needed = needed_bytes(len(store), store.spec)
+    folder = hold(path, overwrite=True, needed=needed, medium=medium_at(real_target(path)))
+    try:
+        # From here on no other call of arraystore replaces the store.
+        store = Store(opened := open_store(path))
+        if found.identity != opened.identity:
+            if verification is not None:
+                raise _changed_since(path)
+            found = verified()
+            if not found.damaged:
+                return store
+        return Store(_repair(store, found, folder, every, bad))
+    except BadImagesError as error:  # its advice names bad="drop", which a repair does not have
+        raise bad_images_error(error.bad, error.total, kept=True, may_drop=False) from None
+    finally:
+        folder.abandon()
+
+
+def _repair(store: Store, found: Verification, folder: PartialFolder, options: RunOptions, bad: str) -> Opened:
+    with store:
+        manifest = manifest_in(store)
+        slots = np.arange(len(store))
+        slots[[damaged.slot for damaged in found.damaged]] = -1
+        stamps = file_stamps(lambda row: str(manifest.load(row)), np.arange(len(store)))
+        # The samples describe the sources of the old pixels, so the file system's times are used only where they are
+        # the same: they count nanoseconds, the samples microseconds.
+        same = stamps["mtime"] // 1000 == mtimes_us(store.samples)
+        known = np.where(same, stamps, np.zeros((), STAMP))
+        takeover = Takeover(store, slots, known, manifest.load, lambda slot, row: slot == row)
+        dropped, description = store.dropped_samples, store.description
+
+    def with_old_manifest(publication: Publication) -> Publication:
+        made = replace(publication.description, manifest_digest=description.manifest_digest)
+        return replace(publication, dropped=dropped, description=made)
+
+    return build_in(
+        folder,
+        build_key(manifest, description.spec),
+        manifest,
+        options,
+        bad=bad,
+        load=takeover.load,
+        known_bad=takeover.failed,
+        amend=with_old_manifest,
+    )
+
+
+def _refuse_faults(path: str | os.PathLike[str], found: Verification) -> None:
     if found.faults:
         fault = found.faults[0]
         raise StoreError(
@@ -66,35 +132,11 @@ def repair(
             advice=fault.advice,
             options=fault.options,
         )
-    if not found.damaged:
-        return store
-    with store:
-        manifest = manifest_in(store)
-        slots = np.arange(len(store))
-        slots[[damaged.slot for damaged in found.damaged]] = -1
-        stamps = file_stamps(lambda row: str(manifest.load(row)), np.arange(len(store)))
-        # The samples describe the sources of the old pixels, so the file system's times are used only where they are
-        # the same: they count nanoseconds, the samples microseconds.
-        same = stamps["mtime"] // 1000 == mtimes_us(store.samples)
-        takeover = Takeover(store, slots, np.where(same, stamps, np.zeros((), STAMP)), manifest.load)
-        dropped, description = store.dropped_samples, store.description
 
-    def with_old_manifest(publication: Publication) -> Publication:
-        made = replace(publication.description, manifest_digest=description.manifest_digest)
-        return replace(publication, dropped=dropped, description=made)
 
-    try:
-        return Store(
-            build_manifest(
-                manifest,
-                path,
-                description.spec,
-                every,
-                bad=bad,
-                load=takeover.load,
-                known_bad=takeover.failed,
-                amend=with_old_manifest,
-            )
-        )
-    except BadImagesError as error:  # its advice names bad="drop", which a repair does not have
-        raise bad_images_error(error.bad, error.total, kept=True, may_drop=False) from None
+def _changed_since(path: str | os.PathLike[str]) -> StoreError:
+    return StoreError(
+        f"{path} has been changed since it was verified",
+        source=os.fspath(path),
+        advice="verify it again, or call repair without verification",
+    )

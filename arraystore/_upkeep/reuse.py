@@ -34,7 +34,9 @@ class Takeover:
     """The source of each row of a new store: a slot of the old store, or the row's own source.
 
     ``slots`` and ``stamps`` are as in `arraystore.Changes`; a row of zeros in ``stamps`` keeps the values of the old
-    store. ``load`` returns a row's own source. ``failed`` are the rows whose slot is copied and had failed.
+    store. ``load`` returns a row's own source. ``is_of(slot, row)`` tells whether the slot's source in the old store is
+    the source of the row; otherwise the slot is not copied. ``failed`` are the rows whose slot is copied and had
+    failed.
 
     Raises:
         StoreError: the store is in memory.
@@ -46,10 +48,12 @@ class Takeover:
         slots: npt.NDArray[np.int64],
         stamps: npt.NDArray[np.void],
         load: Callable[[int], Source],
+        is_of: Callable[[int, int], bool],
     ) -> None:
         if store.path is None:
             raise StoreError("a store in memory has no file to copy slots from", advice="build it again")
         self._load = load
+        self._is_of = is_of
         self._slots = slots
         self._file: SlotFile = slot_file_of(store.path)
         self._checksums = np.asarray(store.checksums)
@@ -68,7 +72,7 @@ class Takeover:
         """Return the source that a worker fills a row from."""
         slot = int(self._slots[row])
         source = self._load(row)
-        if slot < 0 or not isinstance(source, str):
+        if slot < 0 or not isinstance(source, str) or not self._is_of(slot, row):
             return source
         return StoredSlot(
             file=self._file,

@@ -7,16 +7,25 @@ import os
 from dataclasses import replace
 from typing import Any, Literal, Unpack
 
-from arraystore._building.build import build_manifest
+import numpy as np
+import numpy.typing as npt
+
+from arraystore._building.build import build_in, build_key
 from arraystore._building.options import RunOptions, checked
 from arraystore._common.options import shows_options
 from arraystore._common.public import public
+from arraystore._format.ledger import name_hash
 from arraystore._format.publication import Publication
 from arraystore._format.samples import join_dropped
 from arraystore._reading.store import Store
-from arraystore._stores.opening import open_store
+from arraystore._stores.media import medium_at
+from arraystore._stores.medium import Opened, needed_bytes
+from arraystore._stores.opening import hold, open_store
+from arraystore._stores.partial import PartialFolder, Salvage
+from arraystore._stores.publishing import real_target
 from arraystore._upkeep.compare import Changes, compare
-from arraystore._upkeep.reuse import Takeover
+from arraystore._upkeep.reuse import Takeover, manifest_in
+from arraystore.errors import StoreError
 
 
 @public
@@ -62,32 +71,81 @@ def update(
         ManifestError: the sources cannot be listed, or have other targets than the store.
         BadImagesError: see `arraystore.build`; the store has not changed.
         SpaceError: the volume is too small for a second store; the store has not changed.
-        StoreError: see `arraystore.build` and `compare`.
+        StoreError: see `arraystore.build` and `compare`; or ``changes`` are those of another store than the one that is
+            there now.
         OSError: the store cannot be read or written.
     """
     every = checked("update", RunOptions, options, bad or "raise", max_bad)
-    changes = changes or compare(path, source, removed=removed, content=content, labels=labels, targets=targets)
-    store = Store(open_store(path))
-    if not changes:
+
+    def compared() -> Changes:
+        return compare(path, source, removed=removed, content=content, labels=labels, targets=targets)
+
+    found = changes or compared()
+    store = Store(opened := open_store(path))
+    if changes is not None and changes.identity != opened.identity:
+        raise _changed_since(path)
+    if not found and found.identity == opened.identity:
         return store
-    with store:
-        takeover = Takeover(store, changes.slots, changes.stamps, changes.manifest.load)
-        as_built = "keep" if store.description.failed else "drop" if store.dropped() else "raise"
-        spec = store.spec
+    needed = needed_bytes(len(found.manifest), store.spec)
+    folder = hold(path, overwrite=True, needed=needed, medium=medium_at(real_target(path)))
+    try:
+        # From here on no other call of arraystore replaces the store.
+        store = Store(opened := open_store(path))
+        if found.identity != opened.identity:
+            if changes is not None:
+                raise _changed_since(path)
+            found = compared()
+            if not found:
+                return store
+        return Store(_update(store, found, folder, every, bad=bad, max_bad=max_bad, content=content))
+    finally:
+        folder.abandon()
+
+
+def _update(
+    store: Store,
+    changes: Changes,
+    folder: PartialFolder,
+    options: RunOptions,
+    *,
+    bad: str | None,
+    max_bad: float | None,
+    content: bool,
+) -> Opened:
+    manifest, was = changes.manifest, manifest_in(store)
+    renamed = set(changes.renamed)
+
+    def is_of(slot: int, row: int) -> bool:
+        before, now = was.name(slot), manifest.name(row)
+        return before == now or (before, now) in renamed
+
+    def names() -> npt.NDArray[np.uint64]:
+        return np.fromiter((name_hash(str(manifest.load(row))) for row in range(len(manifest))), np.uint64)
 
     def with_dropped(publication: Publication) -> Publication:
         return replace(publication, dropped=join_dropped(changes.dropped, publication.dropped))
 
-    return Store(
-        build_manifest(
-            changes.manifest,
-            path,
-            spec,
-            every,
-            bad=bad or as_built,
-            max_bad=max_bad,
-            load=takeover.load,
-            known_bad=takeover.failed,
-            amend=with_dropped,
-        )
+    with store:
+        takeover = Takeover(store, changes.slots, changes.stamps, manifest.load, is_of)
+        as_built = "keep" if store.description.failed else "drop" if store.dropped() else "raise"
+    return build_in(
+        folder,
+        build_key(manifest, store.spec),
+        manifest,
+        options,
+        bad=bad or as_built,
+        max_bad=max_bad,
+        load=takeover.load,
+        known_bad=takeover.failed,
+        amend=with_dropped,
+        salvage=Salvage(names, changes.slots < 0),
+        content=content,
+    )
+
+
+def _changed_since(path: str | os.PathLike[str]) -> StoreError:
+    return StoreError(
+        f"{path} has been changed since these changes were found",
+        source=os.fspath(path),
+        advice="compare again, or call update without changes",
     )

@@ -15,7 +15,7 @@ import xxhash
 import arraystore
 from arraystore import Progress, Store
 from arraystore._stores.media import medium_at, medium_of
-from arraystore._stores.partial import partial_of
+from arraystore._stores.publishing import partial_of
 from arraystore.errors import BadImagesError, FormatError, StoreExistsError
 
 __all__ = ["DiskContract", "StoreContract", "assert_same_store", "build", "write_images"]

@@ -97,9 +97,9 @@ def test_the_pixels_start_on_a_page() -> None:
 
 def test_the_ledger_row() -> None:
     dtype = ledger_dtype(3)
-    assert dtype.names == ("check", "status", "checksum", "height", "width", "bytes", "mtime", "hash", "sums")
+    assert dtype.names == ("check", "status", "checksum", "height", "width", "bytes", "mtime", "hash", "name", "sums")
     assert dtype["sums"].shape == (3, 2)
-    assert dtype.itemsize == 8 + 1 + 8 + 4 + 4 + 8 + 8 + 8 + 3 * 2 * 8
+    assert dtype.itemsize == 8 + 1 + 8 + 4 + 4 + 8 + 8 + 8 + 8 + 3 * 2 * 8
 
 
 # --- .npy ------------------------------------------------------------------------------------------------------------

@@ -219,7 +219,7 @@ def test_beyond_the_limit_it_is_killed_and_where_is_told() -> None:
 def test_what_takes_too_long_is_killed() -> None:
     (measured,) = profile_memory({"sleep": partial(profiled.sleep, 60)}, timeout_s=0.5).measurements
     assert (measured.outcome, measured.reason) == ("killed", 'killed: it took longer than 0.5 s, in "sleep"')
-    assert 0.5 <= measured.wall_s < 50
+    assert 0.4 <= measured.wall_s < 50  # up to the last reading
 
 
 def test_what_the_system_kills_is_told() -> None:

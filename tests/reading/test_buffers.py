@@ -17,6 +17,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from arraystore import SpecError
 from arraystore._reading.buffers import BufferPool
 
 Array = npt.NDArray[Any]
@@ -296,3 +297,24 @@ def test_an_error_in_what_allocates_is_raised_and_forgotten() -> None:
         pool.take()
     assert pool.take()["labels"].shape == (4,)
     assert len(pool._free) == 1
+
+
+@pytest.mark.parametrize(
+    ("returned", "found"),
+    [
+        (lambda size: np.zeros(size - 1, np.uint8), r"an? array of uint8 and shape \(\d+,\)"),
+        (lambda size: np.zeros(size, np.int8), r"an? array of int8 and shape \(\d+,\)"),
+        (lambda size: np.zeros((2, size), np.uint8), r"an? array of uint8 and shape \(2, \d+\)"),
+        (lambda size: np.zeros(2 * size, np.uint8)[::2], r"an? array of uint8 and shape \(\d+,\)"),
+        (lambda size: np.frombuffer(bytes(size), np.uint8), r"a read-only array of uint8 and shape \(\d+,\)"),
+        (bytearray, "bytearray"),
+        (lambda _size: None, "NoneType"),
+    ],
+)
+def test_memory_that_is_not_what_was_asked_for_is_told(returned: Any, found: str) -> None:
+    pool = BufferPool(COLUMNS, spare=1, allocate=returned)
+    with pytest.raises(
+        SpecError,
+        match=rf"^allocate\(\d+\) returned {found}: it must return a writable array of uint8 with at least [\d,]+ ele",
+    ):
+        pool.take()

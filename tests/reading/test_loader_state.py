@@ -6,13 +6,14 @@ import json
 import pickle
 import random
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from support.readers import COUNT, STORED, labels_of, numbered_store, refused
 
-from arraystore import Augment, Loader, RandomResizedCrop, Store
+from arraystore import Augment, Loader, RandomResizedCrop, SpecError, Store
 
 WORLDS = [1, 2, 3, 4, 8]
 
@@ -235,3 +236,41 @@ def test_states_that_do_not_fit(store: Store) -> None:
 
 def _without(state: dict[str, Any], name: str) -> dict[str, Any]:
     return {key: value for key, value in state.items() if key != name}
+
+
+def test_the_state_of_a_store_that_was_replaced_is_refused(tmp_path: Path) -> None:
+    """Another store of the same length has the same order, but not the same slots."""
+    store = numbered_store(tmp_path / "a.store")
+    state = store.loader(10, seed=1).state_dict()
+    store.loader(10, seed=1).load_state_dict(state)
+    numbered_store(tmp_path / "a.h5").loader(10, seed=1).load_state_dict(state)
+    with pytest.raises(SpecError, match=r"the state is of other slots: .*begin again at an epoch with set_epoch"):
+        numbered_store(tmp_path / "b.store", seed=5).loader(10, seed=1).load_state_dict(state)
+    chosen = [slot for slot in range(COUNT) if slot not in (1, 2)]
+    state = store[chosen].loader(10, seed=1).state_dict()
+    store[chosen].loader(10, seed=1).load_state_dict(state)
+    other = store[chosen[::-1]].loader(10, seed=1)
+    with pytest.raises(SpecError, match="the state is of other slots"):
+        other.load_state_dict(state | {"order": other.state_dict()["order"]})
+
+
+@pytest.mark.parametrize("how", ["set_epoch", "load_state_dict"])
+def test_a_position_that_is_set_during_an_iteration_stays(store: Store, how: str) -> None:
+    """The iteration goes on, but the state is that of the next one."""
+    loader = store.loader(10)
+    iterator = iter(loader)
+    next(iterator)
+    if how == "set_epoch":
+        loader.set_epoch(5)
+    else:
+        other = store.loader(10)
+        other.set_epoch(5)
+        loader.load_state_dict(other.state_dict())
+    position = (5, 0)
+    assert loader.at == position
+    assert len(list(iterator)) == 9
+    assert (loader.at, loader.epoch, loader.state_dict()["epoch"]) == (position, 5, 5)
+    expected = store.loader(10)
+    expected.set_epoch(5)
+    assert [drawn(batch) for batch in loader] == [drawn(batch) for batch in expected]
+    assert loader.at == (6, 0)

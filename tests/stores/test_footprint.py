@@ -20,7 +20,7 @@ from support.store_contract import build, message_of
 import arraystore
 from arraystore import BadImagesError, Progress, SpecError, StoreError
 from arraystore._stores.media import medium_of
-from arraystore._stores.partial import partial_of
+from arraystore._stores.publishing import partial_of
 
 # inotify's numbers, of linux/inotify.h: written, renamed, made, deleted, given other attributes, closed after writing.
 EVENTS = {0x2: "modify", 0x4: "attrib", 0x8: "close", 0x40: "from", 0x80: "to", 0x100: "create", 0x200: "delete"}
@@ -165,13 +165,23 @@ def written_paths(log: str) -> set[str]:
         if call is None or " = -1 E" in line:
             continue
         if not call[1].startswith("open") or any(flag in call[2] for flag in WRITING):
-            paths.update(re.findall(r'"((?:[^"\\]|\\.)*)"', call[2]))
+            # What is deleted in an open folder is named after the folder, whose path strace -y shows.
+            for folder, path in re.findall(r'(?:\d<([^>]*)>, )?"((?:[^"\\]|\\.)*)"', call[2]):
+                paths.add(os.path.join(folder, path))  # noqa: PTH118 - strings of a log
     return paths
 
 
 def test_no_system_call_writes_anywhere_else(tmp_path: Path) -> None:
     """Where strace is installed; the watch above must do elsewhere."""
-    strace = ["strace", "-f", "-o", str(tmp_path / "log"), "-e", "trace=" + ",".join(f"?{name}" for name in CALLS)]
+    strace = [
+        "strace",
+        "-f",
+        "-y",
+        "-o",
+        str(tmp_path / "log"),
+        "-e",
+        "trace=" + ",".join(f"?{name}" for name in CALLS),
+    ]
     (tmp_path / "work").mkdir()
     source = world(tmp_path)
     nursery = private(tmp_path, *(strace if shutil.which("strace") else []))

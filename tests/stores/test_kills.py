@@ -19,7 +19,7 @@ from support.store_contract import build
 
 import arraystore
 from arraystore import BadImagesError, Store, StoreExistsError
-from arraystore._stores import partial
+from arraystore._stores import publishing
 
 BAD = (3, 4, 17, 31)
 COUNT = 32
@@ -207,7 +207,7 @@ def test_pixels_that_were_cut_off_are_not_claimed_after_a_kill(world: World, tmp
             (place := tmp_path / f"{name} {die_at}").mkdir()
             with pytest.raises(BadImagesError):
                 build(world.source, place / name)
-            file = next(partial.partial_of(place / name).glob("images.*"))
+            file = next(publishing.partial_of(place / name).glob("images.*"))
             with file.open("r+b") as pixels:
                 pixels.truncate(file.stat().st_size - 10 * 3 * 16 * 24 - 1)
             victim = Victim(world, place, name, "keep", overwrite=False)

@@ -17,7 +17,7 @@ from support.store_contract import build, plain
 import arraystore
 from arraystore import FormatError, Progress, StoreError, StoreExistsError
 from arraystore._format.specification import EMPTY
-from arraystore._stores.partial import partial_of
+from arraystore._stores.publishing import partial_of
 
 NAMES = ["x.store", "x.h5"]
 
@@ -35,6 +35,12 @@ def slowly(_now: Progress) -> None:
 
 def very_slowly(_now: Progress) -> None:
     time.sleep(0.04)
+
+
+def halting(now: Progress) -> None:
+    """Stop in the middle, until somebody kills this process."""
+    if now.done:
+        time.sleep(LIMIT_S)
 
 
 # --- builds against builds -------------------------------------------------------------------------------------------
@@ -91,7 +97,7 @@ def test_of_builds_that_begin_at_the_same_instant_one_wins(
 @pytest.mark.parametrize("name", NAMES)
 def test_who_is_refused_takes_over_from_one_that_is_killed(nursery: Nursery, tmp_path: Path, name: str) -> None:
     target = tmp_path / name
-    first = nursery.start(build_in_steps, source(200), target, bad="keep", progress=very_slowly)
+    first = nursery.start(build_in_steps, source(200), target, bad="keep", progress=halting)
     deadline_s = time.monotonic() + LIMIT_S
     while not (partial_of(target) / "plan.json").exists():
         assert time.monotonic() < deadline_s

@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,9 @@ from support.store_contract import count_decodes
 
 import arraystore
 from arraystore import Progress, SpaceError, StoreError
-from arraystore._stores.build_lock import Lock
-from arraystore._stores.partial import PartialFolder, partial_of
+from arraystore._stores.build_lock import Lock, _Holder
+from arraystore._stores.partial import PartialFolder
+from arraystore._stores.publishing import partial_of
 
 RESERVE = os.posix_fallocate
 NAMES = ["x.store", "x.h5"]
@@ -301,13 +303,13 @@ def test_without_locks_a_lock_that_names_nobody_holds_nobody_up(tmp_path: Path, 
 
 @pytest.mark.usefixtures("no_locks")
 def test_without_locks_a_build_shows_that_it_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("arraystore._building.checkpoint._CLAIM_EVERY_S", 0.0)
+    monkeypatch.setattr("arraystore._stores.build_lock._SIGN_EVERY_S", 0.01)
     lock, seen = tmp_path / "x.store.partial" / "lock", list[float]()
 
     def look(_now: Progress) -> None:
         seen.append(lock.stat().st_mtime)
         os.utime(lock, (1, 1))
-        deadline_s = time.monotonic() + 0.3  # of a run that is not finished yet nothing is told
+        deadline_s = time.monotonic() + LIMIT_S
         while lock.stat().st_mtime == 1 and time.monotonic() < deadline_s:
             time.sleep(0.001)
 
@@ -331,3 +333,56 @@ def test_a_lock_is_never_taken_through_a_link(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="symbolic links"):
         build(tmp_path / "x.store", 3)
     assert (tmp_path / "mine").read_text() == "mine"
+
+
+# --- who holds a lock ------------------------------------------------------------------------------------------------
+
+
+def holder(**changes: Any) -> str:
+    return json.dumps(asdict(_Holder.of_this_process()) | changes) + "\n"
+
+
+@pytest.mark.usefixtures("no_locks")
+@pytest.mark.parametrize(
+    ("changes", "silent_s", "held"),
+    [
+        ({}, 0, False),  # this process, which has released it
+        ({"began": "1"}, 0, False),  # the number was used again
+        ({"pid": 1 << 30}, 0, False),
+        ({"pid": 1, "system": "this boot, another namespace"}, 0, True),  # the same number means another process there
+        ({"pid": 1 << 30, "system": "this boot, another namespace"}, 0, True),
+        ({"pid": 1 << 30, "system": "this boot, another namespace"}, 700, False),
+        ({"pid": 1 << 30, "system": ""}, 0, True),
+    ],
+)
+def test_without_locks_only_a_holder_that_is_surely_dead_is_replaced(
+    tmp_path: Path, changes: dict[str, Any], silent_s: int, *, held: bool
+) -> None:
+    target = tmp_path / "x.store"
+    (lock := partial_of(target) / "lock").parent.mkdir()
+    lock.write_text(holder(**changes))
+    os.utime(lock, (time.time() - silent_s,) * 2)
+    if held:
+        with pytest.raises(StoreError, match="another build into"):
+            build(target, 3)
+    else:
+        build(target, 3)
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_without_locks_two_threads_of_a_process_exclude_each_other(tmp_path: Path) -> None:
+    lock = Lock(tmp_path / "lock", tmp_path / "x")
+    with pytest.raises(StoreError, match="another build into"):
+        Lock(tmp_path / "lock", tmp_path / "x", tries=1)
+    lock.release()
+    Lock(tmp_path / "lock", tmp_path / "x", tries=1).release()
+
+
+def test_a_lock_that_a_living_process_holds_is_not_taken_for_an_orphan(tmp_path: Path) -> None:
+    lock = Lock(tmp_path / "lock", tmp_path / "x")
+    for text in ("", "{", holder(), holder(system="elsewhere")):
+        (tmp_path / "lock").write_text(text)
+        with pytest.raises(StoreError, match="another build into"):
+            Lock(tmp_path / "lock", tmp_path / "x", tries=2)
+        assert (tmp_path / "lock").read_text() == text
+    lock.release()

@@ -23,15 +23,16 @@ import xxhash
 import arraystore
 from arraystore import Store
 from arraystore._building import checkpoint, fill
+from arraystore._format import renaming
 from arraystore._format.files import read_json
 from arraystore._format.ledger import claimed_rows, read_ledger
 from arraystore._format.specification import STORED
-from arraystore._stores import partial
-from arraystore._stores.media import MEDIA
+from arraystore._stores import publishing
+from arraystore._stores.media import MEDIA, medium_of
 from support.store_contract import build, plain
 
 ROOT = Path(__file__).resolve().parents[2]
-LIMIT_S = 400.0  # no wait is longer, however busy the machine
+LIMIT_S = 60.0  # no wait is longer, however busy the machine
 PIXELS = {medium.pixels: medium.head_bytes for medium in MEDIA}  # where the slots of each medium start
 
 
@@ -190,19 +191,40 @@ def build_in_steps(source: Any, target: Path, *, die_at: int | None = None, **op
         die_at: the step before which the whole group is killed.
         options: see `arraystore.build`.
     """
+    return in_steps(lambda: build(source, target, **options), target, die_at=die_at)
+
+
+def update_in_steps(target: Path, *, die_at: int | None = None, exchange: bool = True, **options: Any) -> int:
+    """Update as `build_in_steps` builds; without ``exchange``, as on a volume that cannot exchange names."""
+    if not exchange:
+        renaming._renameat2 = lambda *_about: False
+    return in_steps(lambda: arraystore.update(target, progress=False, **options), target, die_at=die_at)
+
+
+def in_steps(
+    call: Callable[[], Any],
+    target: Path,
+    *,
+    die_at: int | None = None,
+    on_step: Callable[[], None] = lambda: None,
+) -> int:
+    """Do what `build_in_steps` says for any call that writes the target; ``on_step`` is called before each step."""
     checkpoint._CLAIM_EVERY_S = checkpoint._WAIT_LIMIT_S = 0.002
     taken = 0
 
     def step() -> None:
         nonlocal taken
         taken += 1
+        on_step()
         if taken == die_at:
             os.killpg(0, signal.SIGKILL)
 
     def audit(event: str, args: tuple[Any, ...]) -> None:
         writes = event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR)
-        named = args and isinstance(args[0], str | bytes | os.PathLike) and os.fspath(args[0])
-        if (writes or event in _AUDITED) and named and os.fsdecode(named).startswith(str(target)):
+        named = args and isinstance(args[0], str | bytes | os.PathLike) and os.fsdecode(args[0])
+        if named and event in ("os.remove", "os.rmdir") and args[1] != -1:
+            named = str(path_of(args[1]) / named)
+        if (writes or event in _AUDITED) and named and named.startswith(str(target)):
             step()
 
     def stepping(module: Any, name: str) -> None:
@@ -216,10 +238,10 @@ def build_in_steps(source: Any, target: Path, *, die_at: int | None = None, **op
 
     for name in ("fsync", "fdatasync", "pwrite", "ftruncate", "posix_fallocate"):
         stepping(os, name)
-    stepping(partial, "_exchange")
+    stepping(renaming, "_renameat2")
     stepping(fill, "_fill_slot")
     sys.addaudithook(audit)
-    build(source, target, **options)
+    call()
     return taken
 
 
@@ -244,11 +266,14 @@ def path_of(descriptor: int) -> Path:
 
 def wrong_claims(target: Path, oracle: Store) -> list[int]:
     """The slots of an unfinished build that its ledger claims, and whose pixels are not those of a build in RAM."""
-    folder = partial.partial_of(target)
+    folder = publishing.partial_of(target)
     try:
         plan = read_json(folder / "plan.json")
     except arraystore.FormatError:  # it has not begun, so what lies there counts as nothing
         return []
+    medium = medium_of(target)
+    if "finished" in plan and target.exists() and publishing.store_identity(medium, target) == plan["finished"]:
+        return []  # it has been published, so what lies there is what it has replaced
     file = next((folder / name for name in PIXELS if (folder / name).is_file()), None)
     if file is None:
         return []

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from arraystore._building import fill
-from arraystore._stores import partial
+from arraystore._format import renaming
 from support.faults import path_of
 
 if TYPE_CHECKING:
@@ -128,7 +128,8 @@ class Recorder:
 
     def exchanged(self, path: Path, other: Path) -> None:
         at, one, two = self.number_of(path.parent), self.number_of(path), self.number_of(other)
-        self.change(at, (at, path.name, two), (at, other.name, one))
+        beside = self.number_of(other.parent)
+        self.change(beside, (at, path.name, two), (beside, other.name, one))
 
     def sync(self, inode: int) -> None:
         """What a file has, or the names of a folder, last from now on."""
@@ -194,8 +195,20 @@ def record(patch: pytest.MonkeyPatch, folder: Path, *, forgotten: Callable[[str,
         _record_names(patch, recorder, os, name, recorder.removed)
     for name in ("rename", "replace"):
         _record_names(patch, recorder, os, name, recorder.renamed)
-    _record_names(patch, recorder, partial, "_exchange", recorder.exchanged)
+    _record_renameat2(patch, recorder)
     return recorder
+
+
+def _record_renameat2(patch: pytest.MonkeyPatch, recorder: Recorder) -> None:
+    original = renaming._renameat2
+
+    def call(path: Path, other: Path, flags: int) -> bool:
+        exchanges = flags == renaming._EXCHANGE
+        with recorder.event(f"{'exchange' if exchanges else 'rename'} {path.name} {other.name}"):
+            (recorder.exchanged if exchanges else recorder.renamed)(path, other)
+            return original(path, other, flags)
+
+    patch.setattr(renaming, "_renameat2", call)
 
 
 def _record_call(patch: pytest.MonkeyPatch, recorder: Recorder, module: Any, name: str) -> None:
@@ -226,11 +239,13 @@ def _record_names(
     original = getattr(module, name)
 
     def call(path: Any, *other: Any, **options: Any) -> Any:
-        if not str(path).startswith(str(recorder.folder)):
+        folder = options.get("dir_fd")
+        whole = Path(path) if folder is None else path_of(folder) / path
+        if not str(whole).startswith(str(recorder.folder)):
             return original(path, *other, **options)
         with recorder.event(f"{name} {' '.join(Path(arg).name for arg in (path, *other))}"):
-            if Path(path).exists():
-                changes(Path(path), *map(Path, other))
+            if whole.exists():
+                changes(whole, *map(Path, other))
             return original(path, *other, **options)
 
     patch.setattr(module, name, call)

@@ -26,9 +26,9 @@ FAILED = [0, 7, 50, 102]
 STORED = np.delete(np.arange(COUNT), FAILED)
 
 
-def numbered_store(target: Path) -> Store:
+def numbered_store(target: Path, *, seed: int = 0) -> Store:
     """A store on disk of 3 x 4 x 6 slots, each with other pixels; its labels count the slots, the classes are three."""
-    sources = [images.png(images.noise(4, 6, seed=slot)) for slot in range(COUNT)]
+    sources = [images.png(images.noise(4, 6, seed=1000 * seed + slot)) for slot in range(COUNT)]
     for slot in FAILED:
         sources[slot] = b"this is no image"
     numbers = np.arange(COUNT)

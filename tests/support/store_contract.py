@@ -18,7 +18,7 @@ import arraystore
 from arraystore import BadImage, BadImagesError, StoreError, StoreExistsError
 from arraystore._decoding import decode as decode_module
 from arraystore._format.ledger import ledger_dtype
-from arraystore._stores.partial import partial_of
+from arraystore._stores.publishing import partial_of
 from arraystore.testing import DiskContract as PublicDiskContract
 from arraystore.testing import StoreContract as PublicStoreContract
 from arraystore.testing import assert_same_store as assert_equal

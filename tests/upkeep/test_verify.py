@@ -787,6 +787,7 @@ def test_the_command_gives_json(store: Path) -> None:
         "damaged": [],
         "faults": [{"message": f"{store}/score.npy is missing", "advice": ADVICE, "kind": None}],
         "notes": [],
+        "identity": xxhash.xxh3_128_hexdigest((store / "store.json").read_bytes()),
     }
 
 

@@ -1,0 +1,45 @@
+"""Attributes that are computed once, and do not lock each other out."""
+
+from __future__ import annotations
+
+import threading
+
+from arraystore._common.lazy import cached
+
+
+class Slow:
+    def __init__(self) -> None:
+        self.began, self.go_on = threading.Event(), threading.Event()
+        self.calls = 0
+
+    @cached
+    def value(self) -> list[int]:
+        """What it is."""
+        self.calls += 1
+        self.began.set()
+        assert self.go_on.wait(100)
+        return [self.calls]
+
+
+def test_it_is_computed_once() -> None:
+    one = Slow()
+    one.go_on.set()
+    assert one.value is one.value
+    assert one.calls == 1
+    assert Slow.value.__doc__ == "What it is."
+
+
+def test_a_slow_one_does_not_stop_another_object() -> None:
+    """Python 3.11's `functools.cached_property` has one lock for the class: this test would wait for ever."""
+    slow, other = Slow(), Slow()
+    thread = threading.Thread(target=lambda: slow.value)
+    thread.start()
+    assert slow.began.wait(100)
+    other.go_on.set()
+    done = threading.Thread(target=lambda: other.value, daemon=True)
+    done.start()
+    done.join(20)
+    assert not done.is_alive()
+    slow.go_on.set()
+    thread.join(100)
+    assert (slow.value, other.value) == ([1], [1])
