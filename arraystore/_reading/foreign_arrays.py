@@ -19,7 +19,7 @@ from arraystore._reading.slot_arrays import SlotArrays
 from arraystore._reading.slots import Slots
 from arraystore._sources.targets import TargetColumns, given_targets
 from arraystore._sources.text_list import CATEGORY_LIMIT
-from arraystore._stores.slot_array import SlotArray
+from arraystore._stores.slot_array import SlotArray, file_identity
 from arraystore.errors import FormatError, ManifestError, SpecError
 from arraystore.spec import Layout
 
@@ -32,6 +32,7 @@ else:
     hdf5_file = lazy("arraystore._stores.hdf5_file")  # it imports h5py, which takes a tenth of a second
 
 _CHANNELS = (1, 3, 4)
+_OPEN_TRIES = 100
 _NPY_MAGIC = b"\x93NUMPY"
 
 Array = npt.NDArray[Any]
@@ -72,6 +73,24 @@ def open_array(
         OSError: the file cannot be read.
     """
     file_path = Path(path).absolute()
+    for _ in range(_OPEN_TRIES):
+        before = file_identity(file_path)
+        try:
+            slots = _open(file_path, dataset, labels, targets, layout)
+        except (FormatError, OSError):
+            if file_identity(file_path) == before:
+                raise
+            continue
+        # The header and the values were opened one after the other. If another file took the name meanwhile, they do
+        # not belong together.
+        if file_identity(file_path) == before:
+            return slots
+    raise FormatError(f"{file_path} is replaced again and again: open it when that has ended", source=str(file_path))
+
+
+def _open(
+    file_path: Path, dataset: str | None, labels: Any, targets: Mapping[str, Any] | None, layout: Layout | None
+) -> Slots:
     if file_path.is_dir():
         raise FormatError(
             f"{file_path} is a folder: pass a file, such as {file_path / 'images.npy'}, or use arraystore.open for a "

@@ -23,6 +23,7 @@ from support.store_contract import build
 import arraystore
 from arraystore import ArraystoreError, FormatError, ManifestError, Slots, SpecError, Store
 from arraystore._format.slot_file import npy_header
+from arraystore._reading import foreign_arrays
 
 Array = np.ndarray[Any, Any]
 X = np.arange(6 * 3 * 4 * 5, dtype=np.uint8).reshape(6, 3, 4, 5)
@@ -551,3 +552,43 @@ def test_a_picture_is_not_taken_for_an_array(tmp_path: Path) -> None:
     (tmp_path / "x.npy").write_bytes(images.jpeg(images.photo(9, 9)))
     with pytest.raises(FormatError, match=r"x\.npy is not a \.npy file that can be read: "):
         arraystore.open_array(tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize("how", ["npy", "hdf5"])
+def test_a_file_that_is_replaced_while_it_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """Its header must not be read with the values of another file."""
+
+    def write(path: Path, count: int) -> None:
+        images = np.full((count, 3, 4, 4), count, np.uint8)
+        if how == "npy":
+            np.save(path, images)
+        else:
+            with h5py.File(path, "w") as file:
+                file["images"] = images
+
+    path, new = tmp_path / f"x.{how}", tmp_path / f"new.{how}"
+    write(path, 4)
+    original, mapped = foreign_arrays.map_array, list[Path]()
+
+    def map_array(*args: Any, **options: Any) -> Any:
+        if not mapped:
+            write(new, 6)
+            new.replace(path)
+        mapped.append(path)
+        return original(*args, **options)
+
+    monkeypatch.setattr(foreign_arrays, "map_array", map_array)
+    options = {} if how == "npy" else {"dataset": "images"}
+    slots = arraystore.open_array(path, **options)
+    assert (len(slots), len(mapped)) == (6, 2)
+    assert (slots.take(range(6)) == 6).all()
+    monkeypatch.undo()
+
+    def always(*args: Any, **options: Any) -> Any:
+        write(new, 6)
+        new.replace(path)
+        return original(*args, **options)
+
+    monkeypatch.setattr(foreign_arrays, "map_array", always)
+    with pytest.raises(FormatError, match="is replaced again and again: open it when that has ended"):
+        arraystore.open_array(path, **options)
