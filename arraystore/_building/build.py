@@ -62,7 +62,7 @@ def build_manifest(
         if earlier is not None and not options["fresh"] and not key.differences(earlier):
             # A call like this one was killed after it gave the store its name, so it has nothing left to do.
             store = open_store(target)
-            if not overwrite or _is_up_to_date(store, manifest):
+            if store.description.root == manifest.root and (not overwrite or _is_up_to_date(store, manifest)):
                 return store
         folder = hold(target, overwrite=overwrite, needed=needed_bytes(key.count, spec))
     return build_in(folder, key, manifest, options, bad=bad, max_bad=max_bad)

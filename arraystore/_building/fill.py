@@ -175,8 +175,7 @@ def _fill_slot(job: Job, i: int, slot: Pixels, row: np.void, reasons: dict[int, 
 
 
 def _name_of(source: Source) -> int:
-    path = source.source if isinstance(source, StoredSlot) else source
-    return name_hash(path) if isinstance(path, str) else 0
+    return name_hash(source.source if isinstance(source, StoredSlot) else source)
 
 
 def read_source(source: Source, max_pixels: int) -> tuple[bytes | Pixels, int, int]:

@@ -6,6 +6,7 @@ A later call fills the slots that no earlier call has settled, and those whose s
 import numpy as np
 import numpy.typing as npt
 
+from arraystore._format.ledger import name_hash
 from arraystore._format.specification import FAILED
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.stamps import file_hashes, file_stamps
@@ -18,8 +19,8 @@ _LONGEST_RUN_SLOTS = 16
 def slots_to_fill(draft: Draft, manifest: Manifest, *, content: bool = False) -> npt.NDArray[np.int64]:
     """Return the slots to fill in rising order, and withdraw the claims that an earlier call made on them.
 
-    These are the slots that are not settled, those whose source now has another size or time of change, and those that
-    failed with other versions of the decoders.
+    These are the slots that are not settled, those whose source has changed, and those that failed with other versions
+    of the decoders. A file has changed if its size or time of change has.
 
     Args:
         draft: of the store.
@@ -28,6 +29,7 @@ def slots_to_fill(draft: Draft, manifest: Manifest, *, content: bool = False) ->
     """
     settled = np.flatnonzero(draft.settled)
     again = _changed(manifest, draft.ledger, settled)
+    content |= _is_elsewhere(manifest, draft.ledger, settled)
     if content and settled.size:
         same = settled[~again]
         again[~again] = file_hashes(lambda slot: str(manifest.load(slot)), same) != draft.ledger["hash"][same]
@@ -43,12 +45,28 @@ def slots_to_fill(draft: Draft, manifest: Manifest, *, content: bool = False) ->
 
 
 def _changed(manifest: Manifest, ledger: npt.NDArray[np.void], slots: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Return for each slot whether the size or the time of change of its source differs from when it was read."""
-    if not manifest.is_paths:  # the manifest's digest covers sources in memory
-        return np.zeros(len(slots), bool)
+    """Return for each slot whether its source differs from when it was read."""
+    if not slots.size:
+        return np.zeros(0, bool)
+    if not hasattr(manifest.sources, "__getitem__"):
+        return np.ones(len(slots), bool)  # it can be read only once, and the arrays may be other ones than before
+    if not manifest.is_paths:
+        # The manifest's digest covers bytes, for which the hash is 0, but not the values of arrays.
+        hashes = np.fromiter((name_hash(manifest.load(slot)) for slot in slots.tolist()), np.uint64, len(slots))
+        return np.asarray(hashes != ledger["name"][slots])
     now = file_stamps(lambda slot: str(manifest.load(slot)), slots)
     changed: npt.NDArray[np.bool_] = (now["bytes"] != ledger["bytes"][slots]) | (now["mtime"] != ledger["mtime"][slots])
     return changed
+
+
+def _is_elsewhere(manifest: Manifest, ledger: npt.NDArray[np.void], slots: npt.NDArray[np.int64]) -> bool:
+    """Return whether the files lie in another folder than before, under the same names.
+
+    Files of another folder may be other files, even if their sizes and times are the same.
+    """
+    if not manifest.is_paths or not slots.size:
+        return False
+    return name_hash(manifest.load(int(slots[0]))) != int(ledger["name"][slots[0]])
 
 
 def cut_runs(empty: npt.NDArray[np.int64], workers: int) -> list[tuple[int, int]]:

@@ -97,16 +97,24 @@ def _checks(rows: npt.NDArray[np.void], slots: range | list[int]) -> npt.NDArray
     return np.array(checks, np.uint64)
 
 
-def name_hash(path: str) -> int:
-    """Return the hash of a source's path, which tells whose pixels a slot has; never 0, that of other sources."""
-    return xxhash.xxh3_64_intdigest(os.fsencode(path)) or 1
+def name_hash(source: object) -> int:
+    """Return a hash that tells from which source a slot was filled.
+
+    It is that of the path of a file, or of the values of an array. It is 0 for encoded bytes, which the digest of the
+    manifest covers, and for what no slot can be filled from.
+    """
+    if isinstance(source, str):
+        return xxhash.xxh3_64_intdigest(os.fsencode(source)) or 1
+    if isinstance(source, np.ndarray) and source.dtype.kind in "biuf":
+        return xxhash.xxh3_64_intdigest(np.ascontiguousarray(source).data) or 1
+    return 0
 
 
 def ledger_dtype(channels: int) -> np.dtype[np.void]:
     """Return the type of the row that a build keeps for each slot until the store is published.
 
     Its fields: check (see `arraystore._format.specification`), status, checksum, height and width of the upright image,
-    bytes, mtime (ns) and hash of the source, the hash of its path (`name_hash`), and for each channel the sum of the
+    bytes, mtime (ns) and hash of the source, its `name_hash`, and for each channel the sum of the
     slot's pixels and of their squares.
     """
     return np.dtype(

@@ -60,7 +60,7 @@ published:
     plan.json         the key of the build; without this file, the folder holds no work. `finished` is the xxh3_128 of
                       store.json, once the store is whole and is about to get its name; `replaces` is then [device,
                       inode] of the store that has the name, or null
-    ledger.npy        one row for each slot (`ledger_dtype`), with a check
+    ledger.npy        one row for each slot (`ledger_dtype`), with a check and the hash of its source (`name_hash`)
     reasons.jsonl     {"slot": i, "reason": text}, a line for each slot that failed
     lock              locked (flock) by the build that is running: {"host", "pid", "began", "system"}
     moved.npy         pixels of slots that an earlier update has filled, on their way to other slots

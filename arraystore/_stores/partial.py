@@ -64,7 +64,7 @@ class Salvage:
     """What a build can use of an unfinished build that had other rows.
 
     Attributes:
-        names: returns the name of each row's source (`arraystore._format.ledger.name_hash`): uint64, (N,).
+        names: returns the `name_hash` of each row's source: uint64, (N,).
         decoded: whether a row has to be decoded, unless its slot is taken from the unfinished build: bool, (N,).
     """
 

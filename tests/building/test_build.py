@@ -17,6 +17,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -28,6 +29,7 @@ import arraystore
 from arraystore import BadImagesError, Progress, SpecError, StoreError
 from arraystore._building.runs import cut_runs
 from arraystore._decoding import decode as decode_module
+from arraystore._stores.publishing import partial_of
 from arraystore.errors import Kind, Option
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -537,3 +539,69 @@ def test_runs_cover_each_empty_slot_exactly_once(slots: set[int], workers: int) 
     runs = cut_runs(empty, workers)
     assert all(0 < stop - start <= 16 for start, stop in runs)
     assert [slot for start, stop in runs for slot in range(start, stop)] == empty.tolist()
+
+
+# --- other sources than before ---------------------------------------------------------------------------------------
+
+
+def interrupted(source: Any, target: Path, *, done: int) -> None:
+    """Build, and stop after some images are done."""
+
+    def stop(now: arraystore.Progress) -> None:
+        if now.done >= done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build(source, target, progress=stop)
+    assert partial_of(target).is_dir()
+
+
+@pytest.mark.parametrize("name", ["x.store", "x.h5"])
+@pytest.mark.parametrize("kind", ["array", "list", "iterable"])
+def test_arrays_that_changed_are_not_taken_for_those_of_an_interrupted_build(
+    tmp_path: Path, name: str, kind: str
+) -> None:
+    """Their number and shape are the same."""
+
+    class Frames(Once):
+        def __iter__(self) -> Iterator[images.Pixels]:
+            return iter(arrays)
+
+    arrays = images.noise(60, 20, seed=1)[:, :, None, :].repeat(20, 2)
+    source: Any = {"array": arrays, "list": list(arrays), "iterable": Frames(60)}[kind]
+    interrupted(source, tmp_path / name, done=30)
+    arrays[5] = 255 - arrays[5]
+    arrays[50] = 255 - arrays[50]
+    source = {"array": arrays, "list": list(arrays), "iterable": Frames(60)}[kind]
+    assert_equal(build(source, tmp_path / name), build(arrays))
+
+
+@pytest.mark.parametrize("name", ["x.store", "x.h5"])
+def test_arrays_of_an_interrupted_build_are_not_resized_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    arrays = images.noise(60, 20, seed=1)[:, :, None, :].repeat(20, 2)
+    interrupted(arrays, tmp_path / name, done=30)
+    decoded = count_decodes(monkeypatch)
+    build(arrays, tmp_path / name)
+    assert 0 < len(decoded) <= 30
+
+
+@pytest.mark.parametrize("name", ["x.store", "x.h5"])
+def test_files_of_another_folder_are_not_taken_for_those_of_an_interrupted_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """They have the same names, sizes and times, as uncompressed images that an archive has unpacked often have."""
+    for folder in ("one", "two", "moved"):
+        (tmp_path / folder / "a").mkdir(parents=True)
+        for number in range(40):
+            file = tmp_path / folder / "a" / f"{number}.bmp"
+            cv2.imwrite(str(file), images.noise(20, 20, seed=number + 100 * (folder == "two")))
+            os.utime(file, (5, 5))
+    interrupted(tmp_path / "one", tmp_path / name, done=20)
+    assert_equal(build(tmp_path / "two", tmp_path / name), build(tmp_path / "two"))
+    (tmp_path / name).rename(tmp_path / "other")
+    interrupted(tmp_path / "one", tmp_path / name, done=20)
+    decoded = count_decodes(monkeypatch)
+    build(tmp_path / "moved", tmp_path / name)
+    assert 0 < len(decoded) <= 20  # for the contents are the same
