@@ -117,6 +117,7 @@ class PartialFolder:
             self._check_target()
             self.replaces = identity_at(target)
             if self.replaces is not None:
+                publishing.finish_tidying(target, medium)
                 publishing.keep_private(target, self.path)
         except BaseException:
             self.abandon()
@@ -288,8 +289,8 @@ class PartialFolder:
 
     def _earlier_plan(self) -> dict[str, Any] | None:
         """Return the plan of an earlier call that left work, or None."""
-        # Plan and ledger describe the file of pixels. Without it, they are worth nothing.
-        if not (self.path / PLAN).exists() or not self._pixels.is_file():
+        # Plan and ledger describe the file of pixels. Without one of the three, the others are worth nothing.
+        if not ((self.path / PLAN).exists() and (self.path / LEDGER).is_file() and self._pixels.is_file()):
             return None
         try:
             return read_json(self.path / PLAN)

@@ -200,6 +200,22 @@ def recover(target: Path, media: Iterable[Medium]) -> dict[str, Any] | None:
     return None
 
 
+def finish_tidying(target: Path, medium: Medium) -> None:
+    """Tidy a store that is about to be replaced, if the call that published it has not done so.
+
+    Otherwise its working files would go on with it, and would be taken for work.
+
+    Raises:
+        StoreError: that call is at it.
+    """
+    if medium.is_folder and _finished_plan(target, target, medium) is not None:
+        lock = Lock(target / LOCK, target)
+        try:
+            tidy(target, medium)
+        finally:
+            lock.release()
+
+
 @contextmanager
 def _lock_if_free(folder: Path, target: Path) -> Iterator[bool]:
     """Lock a partial folder for a moment, and yield whether that succeeded."""
@@ -243,7 +259,7 @@ def _remove_workless(target: Path, medium: Medium) -> None:
         names = {file.name for file in partial.iterdir()}
     except OSError:
         return
-    if not names and not partial.is_symlink():
+    if not names and not medium.is_folder and target.is_file() and not partial.is_symlink():
         with contextlib.suppress(OSError):  # another call has begun there
             partial.rmdir()
     if LOCK not in names or PLAN in names or not names <= names_of(partial, medium):

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support import images
-from support.faults import ROOT, KilledError, Nursery, update_in_steps
+from support.faults import ROOT, KilledError, Nursery, path_of, update_in_steps
 from support.store_contract import assert_equal, build, count_decodes, plain
 
 import arraystore
@@ -351,6 +351,47 @@ def test_a_build_that_was_killed_there_is_finished_by_the_same_call(
     decoded = count_decodes(monkeypatch)
     assert_equal(build(folder, target), build(folder))
     assert len(decoded) == 6  # of the build in RAM
+    check(target, folder)
+
+
+def build_and_stop(source: Path, target: Path) -> None:
+    """Build, and stop in the middle of the tidying, with the ledger gone and the plan there."""
+    original = publishing._delete
+    others = [] if target.suffix == ".store" else [publishing.partial_of(target)]
+    stopped: list[str] = []
+
+    def delete(folder: int, names: Any) -> None:
+        for name in names:
+            original(folder, [name])
+            if name == publishing.LEDGER and path_of(folder) in (target, *others) and not stopped:
+                stopped.append(name)
+                os.kill(os.getpid(), signal.SIGSTOP)
+
+    publishing._delete = delete
+    build(source, target, overwrite=True)
+
+
+@pytest.mark.parametrize("ends", ["goes on", "is killed"])
+def test_a_store_is_not_replaced_while_the_call_that_made_it_tidies_up(
+    nursery: Nursery, target: Path, folder: Path, ends: str
+) -> None:
+    build(folder, target)
+    fork = nursery.start(build_and_stop, folder, target)
+    while Path(f"/proc/{fork.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+        time.sleep(0.001)
+    write(folder / "a" / "9.png", 9)
+    with pytest.raises(StoreError, match=rf"is running \(process {fork.pid} on ") as busy:
+        update(target)
+    assert busy.value.kind is Kind.BUSY
+    if ends == "is killed":
+        fork.kill()
+    os.killpg(fork.pid, signal.SIGCONT)
+    try:
+        fork.result()
+    except KilledError:
+        assert ends == "is killed"
+    fork.gone()
+    update(target)
     check(target, folder)
 
 
