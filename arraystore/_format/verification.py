@@ -28,7 +28,7 @@ from arraystore._format.contents import COLUMNS, Contents, SlotPixels
 from arraystore._format.description import Description, text_digest
 from arraystore._format.samples import manifest_of
 from arraystore._format.specification import FAILED, STORED
-from arraystore.errors import BadImage, Fault, FormatError, Kind
+from arraystore.errors import BadImage, Fault, FormatError, Kind, ManifestError
 
 _LEAST_WORKERS = 4  # also on fewer processors, because threads that wait for a disk use none
 _ADVICE = "restore it from a copy, or build the store again"
@@ -94,8 +94,12 @@ def verify_contents(
         whole_number("workers", workers, 1)
     with reporting(progress) as report:
         check = _Check(report, is_current)
-        with check.finding():
-            check.run(contents(), workers or max(_LEAST_WORKERS, usable_cpus()))
+        try:
+            with check.finding():
+                check.run(contents(), workers or max(_LEAST_WORKERS, usable_cpus()))
+        except Exception:  # parts of two stores may lead to any error
+            check.stay()
+            raise
         check.stay()
         return check.verification()
 
@@ -343,7 +347,10 @@ class _Check:
         with self.finding():
             samples = contents.table("samples", contents.column_names())
             targets = {name: contents.array(contents.target(name)) for name in description.targets}
-            manifest = manifest_of(samples, targets, description.classes)
+            try:
+                manifest = manifest_of(samples, targets, description.classes)
+            except ManifestError as error:
+                raise FormatError(f"the parts of {contents.place} do not fit together: {error.message}") from error
             if manifest is not None and manifest.digest != description.manifest_digest:
                 raise FormatError(
                     f"the sources, targets and texts of {contents.place} are not those of the build: their digest is "

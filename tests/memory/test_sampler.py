@@ -338,9 +338,9 @@ step("many")
         read = watch.end(kill=True)
     assert read["processes"] == 41
     # One reading of so many may be long, and is begun while there is something left to spend.
+    # At full pace, readings would take half the time.
+    assert read["sampler_cpu_s"] <= 0.01 * read["sampled_s"] + sampler._CPU_GRACE_S + 0.2
     assert read["readings"] >= 2
-    reading_s = read["sampler_cpu_s"] / read["readings"]
-    assert read["sampler_cpu_s"] <= 0.01 * read["sampled_s"] + sampler._CPU_GRACE_S + 2 * reading_s + 0.02
 
 
 # --- how it ends -----------------------------------------------------------------------------------------------------
