@@ -16,12 +16,10 @@ from arraystore._format.samples import mtimes_us
 from arraystore._format.verification import Verification
 from arraystore._reading.store import Store
 from arraystore._sources.stamps import STAMP, file_stamps
-from arraystore._stores.media import medium_at
-from arraystore._stores.medium import Opened, needed_bytes
-from arraystore._stores.opening import hold, open_store
+from arraystore._stores.medium import Opened
+from arraystore._stores.opening import open_store
 from arraystore._stores.partial import PartialFolder
-from arraystore._stores.publishing import real_target
-from arraystore._upkeep.reuse import Takeover, manifest_in
+from arraystore._upkeep.reuse import Takeover, hold_store, manifest_in
 from arraystore._upkeep.verify import verify
 from arraystore.errors import BadImagesError, Kind, StoreError
 
@@ -75,8 +73,7 @@ def repair(
     if not found.damaged and found.identity == opened.identity:
         return store
     manifest_in(store)  # raises if the sources are not files
-    needed = needed_bytes(len(store), store.spec)
-    folder = hold(path, overwrite=True, needed=needed, medium=medium_at(real_target(path)))
+    folder = hold_store(path, len(store), store.spec)
     try:
         # From here on no other call of arraystore replaces the store.
         store = Store(opened := open_store(path))

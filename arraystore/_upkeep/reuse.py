@@ -1,5 +1,6 @@
 """Copy slots of a finished store into a new one, so that an update or a repair decodes only the other slots."""
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -13,8 +14,13 @@ from arraystore._format.specification import FAILED
 from arraystore._reading.store import Store
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.stamps import STAMP
-from arraystore._stores.opening import slot_file_of
+from arraystore._stores.media import medium_at
+from arraystore._stores.medium import needed_bytes
+from arraystore._stores.opening import hold, slot_file_of
+from arraystore._stores.partial import PartialFolder
+from arraystore._stores.publishing import real_target
 from arraystore.errors import StoreError
+from arraystore.spec import ImageSpec
 
 
 def manifest_in(store: Store) -> Manifest:
@@ -28,6 +34,12 @@ def manifest_in(store: Store) -> Manifest:
         path = str(store.path)
         raise StoreError(f"the sources of {path} are not files", source=path, advice="build it again")
     return replace(manifest, root=store.description.root, origin=store.description.origin)
+
+
+def hold_store(path: str | os.PathLike[str], count: int, spec: ImageSpec) -> PartialFolder:
+    """Lock the folder in which the successor of a store is built, of so many slots, on the same medium; see `hold`."""
+    medium = medium_at(real_target(path))
+    return hold(path, overwrite=True, needed=needed_bytes(count, spec), medium=medium)
 
 
 class Takeover:

@@ -18,13 +18,11 @@ from arraystore._format.ledger import name_hash
 from arraystore._format.publication import Publication
 from arraystore._format.samples import join_dropped
 from arraystore._reading.store import Store
-from arraystore._stores.media import medium_at
-from arraystore._stores.medium import Opened, needed_bytes
-from arraystore._stores.opening import hold, open_store
+from arraystore._stores.medium import Opened
+from arraystore._stores.opening import open_store
 from arraystore._stores.partial import PartialFolder, Salvage
-from arraystore._stores.publishing import real_target
 from arraystore._upkeep.compare import Changes, compare
-from arraystore._upkeep.reuse import Takeover, manifest_in
+from arraystore._upkeep.reuse import Takeover, hold_store, manifest_in
 from arraystore.errors import StoreError
 
 
@@ -86,8 +84,7 @@ def update(
         raise _changed_since(path)
     if not found and found.identity == opened.identity:
         return store
-    needed = needed_bytes(len(found.manifest), store.spec)
-    folder = hold(path, overwrite=True, needed=needed, medium=medium_at(real_target(path)))
+    folder = hold_store(path, len(found.manifest), store.spec)
     try:
         # From here on no other call of arraystore replaces the store.
         store = Store(opened := open_store(path))
