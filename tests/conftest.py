@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from support import images
-from support.faults import Nursery
+from support.nursery import Nursery
 
 # No deadline: the first example of a test may load a decoder. No database: an earlier run would choose the examples.
 settings.register_profile("tests", deadline=None, database=None)

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 from support import images
-from support.faults import Nursery, contents
+from support.faults import contents
+from support.nursery import Nursery
 from support.store_contract import build, message_of
 
 import arraystore

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 from support import images
-from support.faults import Fork, KilledError, Nursery, build_in_steps, check_store, contents, wrong_claims
+from support.faults import build_in_steps, check_store, contents, wrong_claims
+from support.nursery import Fork, KilledError, Nursery
 from support.store_contract import build
 
 import arraystore

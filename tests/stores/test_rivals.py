@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from support import images
-from support.faults import LIMIT_S, Fork, KilledError, Nursery, build_in_steps, check_store, contents
+from support.faults import build_in_steps, check_store, contents
+from support.nursery import LIMIT_S, Fork, KilledError, Nursery
 from support.store_contract import build, plain
 
 import arraystore

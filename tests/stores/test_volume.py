@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import pytest
 from support import images
-from support.faults import LIMIT_S, Nursery, contents, path_of
+from support.faults import contents, path_of
+from support.nursery import LIMIT_S, Nursery
 from support.store_contract import build as build_small
 from support.store_contract import count_decodes
 

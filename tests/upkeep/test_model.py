@@ -21,7 +21,8 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from support.faults import LIMIT_S, Fork, KilledError, Nursery, contents, in_steps
+from support.faults import contents, in_steps
+from support.nursery import LIMIT_S, Fork, KilledError, Nursery
 
 import arraystore
 from arraystore import BadImagesError, Changes, Kind, StoreError, StoreExistsError, Verification

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import pytest
 from support import images
-from support.faults import ROOT, KilledError, Nursery, path_of, update_in_steps
+from support.faults import path_of, update_in_steps
+from support.nursery import ROOT, KilledError, Nursery
 from support.store_contract import assert_equal, build, count_decodes, plain
 
 import arraystore
