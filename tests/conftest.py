@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,10 @@ import pytest
 from hypothesis import settings
 from support import images
 from support.nursery import Nursery
+
+# A shell lets what it starts in the background ignore Ctrl-C, and its children too. The tests send it to children.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No deadline: the first example of a test may load a decoder. No database: an earlier run would choose the examples.
 settings.register_profile("tests", deadline=None, database=None)
