@@ -62,6 +62,9 @@ def build(
             returns.
         timeout_s: seconds that one image may take in a worker process. A slower image is tried once more, alone, and
             is a bad image if it is too slow again. Threads have no such limit, because a thread cannot be stopped.
+        max_memory: bytes that the images in progress may take together, or a text such as ``"8GB"``; None for half of
+            the free memory. An image that would take more than its worker's share is decoded alone, after the others;
+            one that would take more than all of it is a bad image.
         executor: runs the decoding instead of threads of this process, such as a ProcessPoolExecutor; its workers
             must see the same files. It is not shut down, and its workers are not killed. If it breaks, or finishes no
             run in the time that ``timeout_s`` allows, a StoreError is raised and finished slots on disk are kept:

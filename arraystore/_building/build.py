@@ -7,6 +7,7 @@ is the same, byte for byte, for any number of workers, for threads and processes
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Container, Iterator
 from contextlib import closing, suppress
@@ -18,16 +19,17 @@ import numpy.typing as npt
 
 from arraystore._building.bad import bad_images_error, drop_failed, failures_of, too_many
 from arraystore._building.checkpoint import Checkpoints
-from arraystore._building.fill import Job, Source
+from arraystore._building.fill import Job, Source, loaded
 from arraystore._building.options import RunOptions
 from arraystore._building.pool import WorkerPool, worker_pool
 from arraystore._building.runs import cut_runs, slots_to_fill
 from arraystore._common.lazy import lazy
+from arraystore._common.limits import memory_for_images
 from arraystore._common.progress import Progress, reporting
 from arraystore._format.description import Description
 from arraystore._format.publication import Publication
 from arraystore._format.samples import dropped_table, mtimes_us, samples_table
-from arraystore._format.specification import FAILED, STORED
+from arraystore._format.specification import EMPTY, FAILED, STORED
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.stamps import file_stamps
 from arraystore._stores.medium import BuildKey, Draft, FilledRun, Opened, needed_bytes
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 else:
     sums = lazy("arraystore._kernels.sums")
 
+_logger = logging.getLogger(__name__)
 _PENDING_RUNS_PER_WORKER = 3
 
 
@@ -115,8 +118,12 @@ def build_in(
     spec = key.spec
     draft = draft_in(folder, key, fresh=options["fresh"], salvage=salvage)
 
-    def job_of(start: int, stop: int) -> Job:
-        return Job(start, [(load or manifest.load)(slot) for slot in range(start, stop)], spec, draft.file)
+    most = memory_for_images(options["max_memory"], 0 if folder is not None else key.count * spec.slot_bytes)
+    is_read_once = not hasattr(manifest.sources, "__getitem__")
+
+    def job_of(start: int, stop: int, *, alone: bool = is_read_once) -> Job:
+        sources = [loaded(load or manifest.load, slot) for slot in range(start, stop)]
+        return Job(start, sources, spec, draft.file, most if alone else most / pool.size, most)
 
     try:
         pool = worker_pool(
@@ -145,26 +152,31 @@ def _fill(
     draft: Draft,
     manifest: Manifest,
     empty: npt.NDArray[np.int64],
-    job_of: Callable[[int, int], Job],
+    job_of: Callable[..., Job],
     max_bad: float | None,
     pool: WorkerPool,
     checkpoints: Checkpoints,
     report: Callable[[Progress], None],
 ) -> None:
-    """Fill these slots, with a bounded number of runs in progress."""
+    """Fill these slots, with a bounded number of runs in progress; then, one at a time, those that need much memory."""
     runs = iter(cut_runs(empty, pool.size))
+    large: list[int] = []
     state = Progress(total=len(manifest), done=len(manifest) - empty.size, bad=len(draft.reasons))
     report(state)
     while True:
         while pool.pending < pool.size * _PENDING_RUNS_PER_WORKER and (run := next(runs, None)) is not None:
             pool.submit(job_of(*run))
         if not pool.pending:
-            return
+            if not large:
+                return
+            slot = large.pop(0)
+            pool.submit(job_of(slot, slot + 1, alone=True))
         with draft.writing():
             done = pool.collect()
         for filled in done:
             _record(draft, filled, state)
             checkpoints.add(filled)
+            large += (filled.start + np.flatnonzero(filled.rows["status"] == EMPTY)).tolist()
         report(state)
         if too_many(max_bad, state):
             failures = failures_of(draft.reasons, manifest)
@@ -176,6 +188,9 @@ def _record(draft: Draft, filled: FilledRun, progress: Progress) -> None:
     if filled.pixels is not None:
         draft.write(filled.start, filled.pixels)
     draft.reasons.update(filled.reasons)
+    draft.notes.update(filled.notes)
+    for trace in filled.traces:
+        _logger.info("an internal error, which made an image bad: %s", trace)
     progress.done += int(np.count_nonzero(filled.rows["status"]))
     progress.bad += len(filled.reasons)
     progress.source_bytes += int(filled.rows["bytes"].sum())
@@ -213,7 +228,7 @@ def _publication(draft: Draft, manifest: Manifest, spec: ImageSpec, kept: npt.ND
         status=np.ascontiguousarray(ledger["status"]),
         checksums=np.ascontiguousarray(ledger["checksum"]),
         targets=targets,
-        samples=samples_table(manifest, draft.ledger, draft.reasons, kept),
+        samples=samples_table(manifest, draft.ledger, draft.reasons, draft.notes, kept),
         dropped=dropped,
     )
 

@@ -16,15 +16,22 @@ from typing import Any, Unpack
 import numpy as np
 import numpy.typing as npt
 
-from arraystore._building.fill import Job, fill_slots
+from arraystore._building.fill import Job, fill_slots, loaded
 from arraystore._building.forecast import Forecast, Room
 from arraystore._common.checks import whole_number
-from arraystore._common.limits import available_memory_bytes, disk_bytes, free_disk_bytes, usable_cpus
+from arraystore._common.limits import (
+    available_memory_bytes,
+    disk_bytes,
+    free_disk_bytes,
+    memory_for_images,
+    usable_cpus,
+)
 from arraystore._common.options import complete, shows_options
 from arraystore._common.progress import Progress, reporting
 from arraystore._common.public import public
+from arraystore._common.wording import many
 from arraystore._format.ledger import ledger_dtype
-from arraystore._format.specification import FAILED, STORED
+from arraystore._format.specification import EMPTY, FAILED, STORED
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.targets import count_classes
 from arraystore._stores.media import MEDIA, medium_of
@@ -97,6 +104,12 @@ def plan(
         seen = _decode_sample(manifest, spec, _spread(len(manifest), sample, rng), workers, memory, progress)
     else:
         notes.append(why_not)
+    large = sum(run.rows["status"][0] == EMPTY for run in seen.filled)
+    if large:
+        notes.append(
+            f"{many(large, 'image')} of the sample would take too much memory beside others: a build decodes such "
+            "images one at a time, after the others, and their time is not estimated"
+        )
     medium = MEDIA[0].name if target is None else medium_of(target).name
     working = workers * seen.largest_bytes(spec.channels)
     finished = {each.name: _finished_bytes(manifest, spec, each, rng) for each in MEDIA}
@@ -224,8 +237,9 @@ def _decode_sample(
     progress: bool | Callable[[Progress], None],
 ) -> _Sample:
     """Decode rows in parallel, a bounded number at a time, and time each."""
-    most = _SCRATCH_BYTES if memory is None else min(_SCRATCH_BYTES, memory // 4)
-    slots = np.zeros((max(workers, min(len(rows), most // spec.slot_bytes)), *spec.slot_shape), np.uint8)
+    scratch = _SCRATCH_BYTES if memory is None else min(_SCRATCH_BYTES, memory // 4)
+    slots = np.zeros((max(workers, min(len(rows), scratch // spec.slot_bytes)), *spec.slot_shape), np.uint8)
+    most = memory_for_images(None)
     seen = _Sample()
     stop = threading.Event()
     pending: deque[Future[tuple[FilledRun, float]]] = deque()
@@ -235,7 +249,7 @@ def _decode_sample(
         # With fewer slots than rows, two rows may use one slot at the same time; the pixels are not read.
         at = number % len(slots)
         start_s = time.perf_counter()
-        filled = fill_slots(Job(row, [source], spec), slots[at : at + 1], stop)
+        filled = fill_slots(Job(row, [source], spec, None, most / workers, most), slots[at : at + 1], stop)
         return filled, time.perf_counter() - start_s
 
     def settle() -> None:
@@ -249,14 +263,14 @@ def _decode_sample(
 
     try:
         # The first images load decoders and compiled kernels, which takes a second and would distort the times.
-        for future in [pool.submit(fill, rows[0], manifest.load(rows[0]), worker) for worker in range(workers)]:
+        for future in [pool.submit(fill, rows[0], loaded(manifest.load, rows[0]), worker) for worker in range(workers)]:
             future.result()
         state = Progress(total=len(rows))
         with reporting(progress) as report:
             report(state)
             for number, row in enumerate(rows):
                 start_s = time.perf_counter()
-                source = manifest.load(row)
+                source = loaded(manifest.load, row)
                 seen.load_s.append(time.perf_counter() - start_s)
                 pending.append(pool.submit(fill, row, source, number))
                 if len(pending) > workers * _ROWS_IN_FLIGHT_PER_WORKER:

@@ -39,8 +39,9 @@ def slots_to_fill(draft: Draft, manifest: Manifest, *, content: bool = False) ->
     to_fill = ~draft.settled
     to_fill[settled[again]] = True
     empty = np.flatnonzero(to_fill)
-    for slot in np.intersect1d(empty, list(draft.reasons)).tolist():
-        del draft.reasons[slot]
+    for texts in (draft.reasons, draft.notes):
+        for slot in np.intersect1d(empty, list(texts)).tolist():
+            del texts[slot]
     return empty
 
 

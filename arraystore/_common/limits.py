@@ -1,9 +1,12 @@
 """The processors, memory and disk space that this process may use; a container's limits are counted in."""
 
+import math
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+
+from arraystore._common.checks import parse_bytes
 
 _CGROUP = Path("/sys/fs/cgroup")
 _PROC = Path("/proc")
@@ -31,6 +34,22 @@ def available_memory_bytes() -> int | None:
                 # A group is charged for the cache of its files too, and the system gives inactive cache back first.
                 left.append(max(most - max(taken - _field(group / "memory.stat", cache), 0), 0))
     return min(left, default=None)
+
+
+def memory_for_images(wanted: float | str | None, taken_bytes: int = 0) -> float:
+    """Return the bytes that images may take while they are decoded: those wanted, or half of the free memory.
+
+    Args:
+        wanted: bytes, or a text (`parse_bytes`); None for half of what is free.
+        taken_bytes: free memory that is spoken for.
+
+    Raises:
+        SpecError: ``wanted`` is no number of bytes.
+    """
+    if wanted is not None:
+        return parse_bytes(wanted)
+    available = available_memory_bytes()
+    return math.inf if available is None else max(available - taken_bytes, 0) / 2
 
 
 def free_disk_bytes(folder: Path) -> int:

@@ -173,7 +173,7 @@ def pillow(data: Data, header: Header, plugin: str) -> _Samples:
     try:
         with _warnings_ignored, getattr(module, f"{plugin}ImageFile")(io.BytesIO(data)) as image:
             check_size(image.size[::-1], header)
-            return _pillow_samples(image)
+            return pillow_samples(image)
     except DecodeError:
         raise
     except Exception as error:  # plugins raise errors of any class
@@ -181,7 +181,12 @@ def pillow(data: Data, header: Header, plugin: str) -> _Samples:
         raise DecodeError(reason, kind=Kind.DAMAGED) from error
 
 
-def _pillow_samples(image: Any) -> _Samples:
+def pillow_samples(image: Any) -> _Samples:
+    """Return the samples of an image of Pillow; see `pillow`.
+
+    Raises:
+        DecodeError: they are no samples of 8 or 16 bits.
+    """
     mode = image.mode
     if mode in ("I", "F"):
         raise DecodeError("samples of 32 bits are not images of 8 or 16 bits; convert it first", kind=Kind.UNSUPPORTED)

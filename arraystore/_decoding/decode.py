@@ -6,6 +6,7 @@ No step keeps a list or a second copy. Each thread has its own scratch memory an
 
 import math
 import re
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -14,9 +15,12 @@ import simplejpeg
 from arraystore._common.scratch import Buffers
 from arraystore._decoding.codecs import check_size, decode_any
 from arraystore._decoding.header import Data, Header, Pixels, read_header
-from arraystore._kernels.compiled import compiled
+from arraystore._decoding.memory import check_memory, check_pixels
+from arraystore._decoding.pil_images import pixels_of
+from arraystore._kernels.compiled import READ_ONLY_IMAGE, compiled
 from arraystore._kernels.resample import Box, resize
-from arraystore.errors import DecodeError, Kind, Option
+from arraystore._sources.given import is_pil_image
+from arraystore.errors import DecodeError, Kind
 from arraystore.spec import ImageSpec, Placement
 
 _buffers = Buffers()
@@ -34,33 +38,44 @@ _Y_REVERSED = frozenset((3, 4, 7, 8))
 _FLIP = {(True, True): -1, (True, False): 1, (False, True): 0}
 
 
-def decode_into(data: Data | Pixels, slot: Pixels, spec: ImageSpec) -> tuple[int, int]:
-    """Decode one image into its slot; return height and width of the whole upright image, in pixels.
+class Decoded(NamedTuple):
+    """The whole upright image that was decoded: its sides in pixels, and what its decoder noticed, or None."""
+
+    height: int
+    width: int
+    note: str | None = None
+
+
+def decode_into(data: Any, slot: Pixels, spec: ImageSpec, *, memory_bytes: float = math.inf) -> Decoded:
+    """Decode one image into its slot.
 
     Args:
-        data: an encoded image, or its pixels: uint8, (H, W), (H, W, 1) or (H, W, 3) in RGB order. Not changed.
+        data: an encoded image (`Data`); its pixels: uint8, (H, W), (H, W, 1) or (H, W, 3) in RGB order; or an image of
+            Pillow. Not changed.
         slot: uint8, ``spec.slot_shape``, C-contiguous; overwritten. After an error its contents are undefined.
         spec: how the image becomes a slot.
+        memory_bytes: what decoding it may take.
 
     Raises:
+        MemoryNeededError: decoding it takes more than ``memory_bytes``.
         DecodeError: the data is not an image, is damaged or ends early, or has more than ``spec.max_pixels`` pixels.
     """
     if isinstance(data, np.ndarray):
         image = _check_array(data)
         height, width = image.shape[:2]
         _deposit(_in_color(image, spec), spec.place(height, width), slot, spec)
-        return height, width
+        return Decoded(height, width)
+    if is_pil_image(data):
+        image = pixels_of(data, spec)
+        height, width = image.shape[:2]
+        _deposit(_in_color(image, spec), spec.place(height, width), slot, spec)
+        return Decoded(height, width)
     header = read_header(data)
-    if header.height * header.width > spec.max_pixels:
-        raise DecodeError(
-            f"its header says {header.width} x {header.height} pixels, more than max_pixels = {spec.max_pixels:,}",
-            kind=Kind.TOO_LARGE,
-            advice="if that is right, pass {0}",
-            options=[Option("max_pixels", header.height * header.width)],
-        )
+    check_pixels(header.height, header.width, spec)
     turned = header.orientation in _TRANSPOSED
     height, width = (header.width, header.height) if turned else (header.height, header.width)
     placement = spec.place(height, width)
+    check_memory(data, header, memory_bytes)
     if header.format == "jpeg" and header.components in (1, 3):
         wanted = 1 if spec.exact or spec.filter == "nearest" else _reduction(placement)
         image, factor = _decode_jpeg(data, header, spec, wanted)
@@ -70,7 +85,7 @@ def decode_into(data: Data | Pixels, slot: Pixels, spec: ImageSpec) -> tuple[int
     else:
         image = _in_color(decode_any(data, header, spec), spec)
     _deposit(_upright(image, header.orientation), placement, slot, spec)
-    return height, width
+    return Decoded(height, width)
 
 
 def _check_array(image: Pixels) -> Pixels:
@@ -143,7 +158,7 @@ def _upright(image: Pixels, orientation: int) -> Pixels:
     return image if flip is None else np.ascontiguousarray(cv2.flip(image, flip), np.uint8)
 
 
-@compiled("void(uint8[:, :, ::1], uint8[:, ::1])")
+@compiled(f"void({READ_ONLY_IMAGE}, uint8[:, ::1])")
 def _luma(image: Pixels, out: Pixels) -> None:
     """Write ITU-R 601 luma in 16-bit fixed point, rounded, equal to Pillow's ``convert("L")``."""
     for y in range(image.shape[0]):

@@ -4,8 +4,12 @@
 process, and written by system calls, because a write to a mapping of a full volume ends the process.
 """
 
+import contextlib
+import json
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -108,6 +112,37 @@ def name_hash(source: object) -> int:
     if isinstance(source, np.ndarray) and source.dtype.kind in "biuf":
         return xxhash.xxh3_64_intdigest(np.ascontiguousarray(source).data) or 1
     return 0
+
+
+def reason_lines(
+    start: int, rows: npt.NDArray[np.void], reasons: Mapping[int, str], notes: Mapping[int, str]
+) -> Iterator[dict[str, Any]]:
+    """Yield the lines of ``reasons.jsonl`` for slots whose rows begin with slot ``start``."""
+    for slot, why in reasons.items():
+        yield {"slot": slot, "reason": why}
+    for slot, note in notes.items():
+        name, checksum = noted_key(rows[slot - start])
+        yield {"name": name, "checksum": checksum, "note": note}
+
+
+def read_reasons(path: Path) -> tuple[dict[int, str], dict[tuple[int, int], str]]:
+    """Read ``reasons.jsonl``: reasons by slot, notes by `noted_key`. A line that was cut short is passed over."""
+    reasons: dict[int, str] = {}
+    noted: dict[tuple[int, int], str] = {}
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        for line in file:
+            with contextlib.suppress(ValueError, TypeError, KeyError, OverflowError, RecursionError):
+                members = json.loads(line)
+                if "note" in members:
+                    noted[int(members["name"]), int(members["checksum"])] = str(members["note"])
+                else:
+                    reasons[int(members["slot"])] = str(members["reason"])
+    return reasons, noted
+
+
+def noted_key(row: np.void) -> tuple[int, int]:
+    """Return what a note is about: these pixels of this source, because an update may move them to another slot."""
+    return int(row["name"]), int(row["checksum"])
 
 
 def ledger_dtype(channels: int) -> np.dtype[np.void]:

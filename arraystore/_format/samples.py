@@ -27,6 +27,7 @@ def samples_table(
     manifest: Manifest,
     ledger: npt.NDArray[np.void],
     reasons: Mapping[int, str],
+    notes: Mapping[int, str],
     kept: npt.NDArray[np.int64] | None,
 ) -> pa.Table:
     """Return the samples of a finished build. ``kept`` has each slot's row of the manifest if rows were dropped."""
@@ -45,6 +46,9 @@ def samples_table(
     columns["reason"] = _texts(
         [reasons.get(row, "") if bad else "" for row, bad in zip(rows, failed, strict=True)], failed
     )
+    noted = np.fromiter((row in notes for row in rows), bool, len(rows))
+    if noted.any():
+        columns["note"] = _texts([notes.get(row, "") for row in rows], noted)
     for name, texts in manifest.texts.items():
         columns[f"{name}_text" if name in columns else name] = _texts([texts[row] for row in rows])
     return pa.table(columns)
@@ -58,7 +62,7 @@ def manifest_of(
     The sources must be paths, no row dropped, and no text may have had the name of one of the table's own columns.
     """
     first = os.fsdecode(samples["source"][0].as_py())
-    own = {"source", "reason"} | ({"label"} if "labels" in classes else set())
+    own = {"source", "reason", "note"} | ({"label"} if "labels" in classes else set())
     kinds = zip(samples.schema.names, samples.schema.types, strict=True)
     texts = [name for name, kind in kinds if (pa.types.is_string(kind) or pa.types.is_binary(kind)) and name not in own]
     renamed = any(name.removesuffix("_text") in samples.schema.names for name in texts if name.endswith("_text"))
@@ -109,6 +113,14 @@ def hashes_of(table: pa.Table) -> npt.NDArray[np.uint64]:
     """Return the hash of each source's file, 0 where it is not known: uint64, (N,)."""
     known = "hash" in table.column_names
     return np.asarray(table["hash"].fill_null(0)) if known else np.zeros(len(table), np.uint64)
+
+
+def notes_of(table: pa.Table) -> dict[int, str]:
+    """Return what decoders noticed in images that are stored, slot → note."""
+    if "note" not in table.column_names:
+        return {}
+    noted = np.flatnonzero(table["note"].is_valid().to_numpy())
+    return {slot: str(table["note"][slot].as_py()) for slot in noted.tolist()}
 
 
 def write_parquet(path: Path, table: pa.Table) -> None:

@@ -51,8 +51,9 @@ between datasets, padding in a heap.
 **samples.parquet** columns: `source` (string; binary where a name is not valid UTF-8), `label` (string, only if the
 labels have classes), `height` and `width` (uint32, of the upright image, 0 if it failed), `bytes` (uint64, of the
 encoded source), `mtime` (timestamp in µs, UTC; null if the source is not a file), `hash` (uint64, xxh3_64 of the
-encoded source; null if it was an array or could not be read), `reason` (string, null unless the slot failed), and
-then one column for each text of the manifest.
+encoded source; null if it was an array or could not be read), `reason` (string, null unless the slot failed), `note`
+(string, null unless the decoder noticed something in an image that is stored; the column is left out where no image has
+one), and then one column for each text of the manifest.
 
 **Under construction** a store lies in `TARGET.partial/`, together with these files, which are deleted when it is
 published:
@@ -61,7 +62,9 @@ published:
                       store.json, once the store is whole and is about to get its name; `replaces` is then [device,
                       inode] of the store that has the name, or null
     ledger.npy        one row for each slot (`ledger_dtype`), with a check and the hash of its source (`name_hash`)
-    reasons.jsonl     {"slot": i, "reason": text}, a line for each slot that failed
+    reasons.jsonl     {"slot": i, "reason": text}, a line for each slot that failed; and {"name": hash, "checksum":
+                      number, "note": text} for a slot that is stored although its decoder noticed something; name and
+                      checksum are those of its row of the ledger
     lock              locked (flock) by the build that is running: {"host", "pid", "began", "system"}
     moved.npy         pixels of slots that an earlier update has filled, on their way to other slots
 

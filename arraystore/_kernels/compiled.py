@@ -13,7 +13,9 @@ Integers = npt.NDArray[np.int64]
 Words = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
 Four = tuple[int, int, int, int]
-READ_ONLY = "Array(uint8, 1, 'C', True, aligned=True)"  # numba's type of flat pixels; accepts writable arrays as well
+# numba's types of pixels, flat and (H, W, C), that a kernel only reads: they accept writable arrays as well.
+READ_ONLY = "Array(uint8, 1, 'C', True, aligned=True)"
+READ_ONLY_IMAGE = "Array(uint8, 3, 'C', True, aligned=True)"
 
 _log = logging.getLogger(__name__)
 _Function = TypeVar("_Function", bound=Callable[..., Any])

@@ -21,13 +21,13 @@ import numpy.typing as npt
 
 from arraystore._common.scratch import Buffers
 from arraystore._kernels import plan_avx512, resample_avx512
-from arraystore._kernels.compiled import Integers, Pixels, compiled
+from arraystore._kernels.compiled import READ_ONLY, Integers, Pixels, compiled
 from arraystore._kernels.filters import AXIS_WEIGHTS, AxisWeights, Weights, weights_for
 
 Box = tuple[float, float, float, float]
 
 
-@compiled(f"void(uint8[::1], int64, {AXIS_WEIGHTS}, uint8[::1])")
+@compiled(f"void({READ_ONLY}, int64, {AXIS_WEIGHTS}, uint8[::1])")
 def blend_rows(source: Pixels, row_bytes: int, axis: AxisWeights, target: Pixels) -> None:
     """Make each output row from its input rows: the first pass or the second; both arrays are flat.
 

@@ -1,6 +1,7 @@
 """Sources that a caller passes in memory: lists of paths, lists of bytes, and arrays."""
 
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any
@@ -11,6 +12,12 @@ import numpy.typing as npt
 from arraystore.errors import ManifestError
 
 SOURCES = "pass a folder, a table, a list of paths or of bytes, or an array (N, H, W, 3)"
+
+
+def is_pil_image(value: object) -> bool:
+    """Return whether a value is an image of Pillow, without importing Pillow."""
+    module = sys.modules.get("PIL.Image")
+    return module is not None and isinstance(value, module.Image)
 
 
 class Stream:
@@ -82,7 +89,8 @@ def checked_arrays(arrays: Any) -> Any:
         _check_stack(arrays)
     elif isinstance(arrays, list | tuple):
         for row, item in enumerate(arrays):
-            if not (hasattr(item, "__array__") or hasattr(item, "__array_interface__")):
+            # To ask an image of Pillow for its array would load it.
+            if not (is_pil_image(item) or hasattr(item, "__array__") or hasattr(item, "__array_interface__")):
                 raise _odd_row(row, item, "an array")
         return tuple(arrays)
     elif not (hasattr(arrays, "__getitem__") or hasattr(arrays, "__iter__")):

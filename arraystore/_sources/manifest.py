@@ -19,12 +19,12 @@ import xxhash
 
 from arraystore._common.lazy import cached
 from arraystore._common.public import public
-from arraystore._sources.given import SOURCES, Stream, checked_arrays, checked_bytes, raw_paths
+from arraystore._sources.given import SOURCES, Stream, checked_arrays, checked_bytes, is_pil_image, raw_paths
 from arraystore._sources.scan import Scan, has_image_suffix, with_slash
 from arraystore._sources.tables import TABLE_SUFFIXES, column_names, read_table
 from arraystore._sources.targets import KNOWN_SUFFIXES, TargetColumns, check_name, check_sized
 from arraystore._sources.text_list import TextList
-from arraystore.errors import Kind, ManifestError
+from arraystore.errors import DecodeError, Kind, ManifestError
 
 _logger = logging.getLogger(__name__)
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
@@ -102,15 +102,16 @@ class Manifest:
         """Whether the sources are paths."""
         return isinstance(self.sources, TextList)
 
-    def load(self, slot: int) -> str | bytes | npt.NDArray[Any]:
-        """Return the source of ``slot`` for a worker: an absolute path (or a URL), bytes, or an array.
+    def load(self, slot: int) -> Any:
+        """Return the source of ``slot`` for a worker: an absolute path (or a URL), bytes, an array, or a Pillow image.
 
         Shape and dtype of an array are not checked here: the decoder checks them, so that one bad source is counted and
         passed over. An iterable that cannot be indexed is consumed: call with rising slots, from one thread.
 
         Raises:
             IndexError: there is no such slot.
-            ManifestError: an iterable is asked for an earlier slot or ends early, or its item is not an array.
+            DecodeError: the item is not an array.
+            ManifestError: an iterable is asked for an earlier slot, or ends early.
         """
         slot = self._checked_slot(slot)
         if isinstance(self.sources, TextList):
@@ -122,15 +123,17 @@ class Manifest:
             return item
         if isinstance(item, str | bytes):
             raise self._not_an_array(slot, item, "pass a list of paths or of bytes")
+        if is_pil_image(item):
+            return item
         try:
             return np.asarray(item)
         except (TypeError, ValueError) as error:
             raise self._not_an_array(slot, item, str(error)) from error
 
-    def _not_an_array(self, slot: int, item: object, reason: str) -> ManifestError:
+    def _not_an_array(self, slot: int, item: object, reason: str) -> DecodeError:
         name = self.name(slot)
         message = f"source {name} is a {type(item).__name__}, not an array: {reason}"
-        return ManifestError(message, slot=slot, source=name, reason=reason)
+        return DecodeError(message, slot=slot, source=name, reason=reason, kind=Kind.INVALID)
 
     def name(self, slot: int) -> str:
         """Return the source of ``slot`` as text: its path as given, separated by ``/``, or such as ``"bytes 12"``.

@@ -26,6 +26,7 @@ class DiskDraft(ABC):
             self.shrink(key.count)
         self.settled = folder.start()
         self.reasons = folder.reasons
+        self.notes = folder.notes
         self.same_decoders = folder.same_decoders
 
     @abstractmethod

@@ -108,6 +108,7 @@ class Draft(Protocol):
     slots: Pixels  # writable; threads of this process fill them if `file` is None or reserved
     settled: npt.NDArray[np.bool_]  # the slots that an earlier call has claimed
     reasons: dict[int, str]  # slot → why its source could not be stored
+    notes: dict[int, str]  # slot → what its decoder noticed, though it is stored
     same_decoders: bool  # as those of the earlier call
 
     @property
@@ -141,10 +142,13 @@ class Draft(Protocol):
 class FilledRun:
     """The result of filling a run, or a part of one: a ledger row for each slot from ``start`` on.
 
-    It has the pixels only if the worker could not write them in place.
+    It has the pixels only if the worker could not write them in place. A slot of status 0 was left empty: its image
+    needs more memory than the job allows, or the build is ending.
     """
 
     start: int
     rows: npt.NDArray[np.void]
-    reasons: dict[int, str] = field(default_factory=dict)
+    reasons: dict[int, str] = field(default_factory=dict)  # slot → why its source could not be stored
+    notes: dict[int, str] = field(default_factory=dict)  # slot → what its decoder noticed, though it is stored
+    traces: list[str] = field(default_factory=list)  # of errors that are faults of this package, for the log
     pixels: Pixels | None = None

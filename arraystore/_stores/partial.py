@@ -34,7 +34,7 @@ import numpy.typing as npt
 from arraystore._common.forks import OwnDescriptor
 from arraystore._common.limits import free_disk_bytes
 from arraystore._format.files import fsync_path, read_json, reserve_file
-from arraystore._format.ledger import Ledger, claimed_rows, read_ledger
+from arraystore._format.ledger import Ledger, claimed_rows, noted_key, read_ledger, read_reasons, reason_lines
 from arraystore._format.renaming import Identity, identity_at
 from arraystore._format.slot_file import SlotFile
 from arraystore._format.specification import FAILED, STORED
@@ -83,7 +83,7 @@ class PartialFolder:
 
     Attributes:
         replaces: device and inode of the store that is there now, or None.
-        reasons: see `Draft`, as for ``same_decoders``.
+        reasons: see `Draft`, as for ``notes`` and ``same_decoders``.
 
     Raises:
         StoreExistsError: something is there that may not be replaced.
@@ -96,6 +96,8 @@ class PartialFolder:
         self.medium = medium
         self.path = partial_of(target)
         self.reasons: dict[int, str] = {}
+        self.notes: dict[int, str] = {}
+        self._noted: dict[tuple[int, int], str] = {}  # what `noted_key` gives → note, of an earlier call
         self.same_decoders = True
         self._needed_bytes = needed
         self._pixels = self.path / medium.pixels
@@ -143,7 +145,7 @@ class PartialFolder:
             if differing:
                 self._take_over(was, differing, salvage)
             self.same_decoders = was.get("decoders") == key.decoders
-            self.reasons = _read_reasons(self.path / REASONS)
+            self.reasons, self._noted = read_reasons(self.path / REASONS)
             # A call that was killed while it published left files of a store. They are written anew: that call may
             # have dropped rows, or have seen other slots fail.
             clear(self.path, names_of(self.path, self.medium) - {*WORKING, self.medium.pixels})
@@ -186,17 +188,17 @@ class PartialFolder:
         failed = np.flatnonzero(claimed & (self._ledger.rows["status"] == FAILED)).tolist()
         claimed[[slot for slot in failed if slot not in self.reasons]] = False  # to be filled again
         self.reasons = {slot: self.reasons[slot] for slot in failed if slot in self.reasons}
+        self.notes = self._notes_of(np.flatnonzero(claimed & (self._ledger.rows["status"] == STORED)))
         return claimed
 
     def claim(self, runs: list[FilledRun]) -> None:
         """See `Draft`, as for the other methods of a draft."""
         with self.writing():
             os.fdatasync(self._pixels_descriptor.number)
-            reasons = {slot: why for run in runs for slot, why in run.reasons.items()}
-            if reasons:
-                lines = "".join(json.dumps({"slot": slot, "reason": why}) + "\n" for slot, why in reasons.items())
+            lines = [line for run in runs for line in reason_lines(run.start, run.rows, run.reasons, run.notes)]
+            if lines:
                 with (self.path / REASONS).open("ab") as file:
-                    file.write(lines.encode("ascii"))
+                    file.write("".join(json.dumps(line) + "\n" for line in lines).encode("ascii"))
                     file.flush()
                     os.fsync(file.fileno())
             for run in runs:
@@ -365,6 +367,13 @@ class PartialFolder:
             self._moved = []
         clear(self.path, (MOVED,))
 
+    def _notes_of(self, slots: npt.NDArray[np.int64]) -> dict[int, str]:
+        """Return the notes of an earlier call on these slots, which an update may have moved since."""
+        rows = self._ledger.rows
+        slots = slots[np.isin(rows["name"][slots], [name for name, _ in self._noted])]
+        keys = {slot: noted_key(rows[slot]) for slot in slots.tolist()}
+        return {slot: self._noted[key] for slot, key in keys.items() if key in self._noted}
+
     def _check_space(self) -> None:
         free = free_disk_bytes(self.target.parent)
         if self._needed_bytes > free:
@@ -378,14 +387,3 @@ class PartialFolder:
             needed_bytes=needed,
             free_bytes=free,
         )
-
-
-def _read_reasons(path: Path) -> dict[int, str]:
-    """Read the reasons, one in each line; a line that was cut short is passed over."""
-    reasons: dict[int, str] = {}
-    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
-        for line in file:
-            with contextlib.suppress(ValueError, TypeError, KeyError, OverflowError, RecursionError):
-                members = json.loads(line)
-                reasons[int(members["slot"])] = str(members["reason"])
-    return reasons

@@ -44,6 +44,7 @@ class MemoryDraft:
         self.ledger = np.zeros(key.count, ledger_dtype(key.spec.channels))
         self.settled = np.zeros(key.count, bool)
         self.reasons: dict[int, str] = {}
+        self.notes: dict[int, str] = {}
         self.same_decoders = True
         self.file: SlotFile | None = None
 

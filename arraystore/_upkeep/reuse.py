@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._building.fill import Source, StoredSlot
-from arraystore._format.samples import hashes_of, manifest_of, mtimes_us
+from arraystore._format.samples import hashes_of, manifest_of, mtimes_us, notes_of
 from arraystore._format.slot_file import SlotFile
 from arraystore._format.specification import FAILED
 from arraystore._reading.store import Store
@@ -71,6 +71,7 @@ class Takeover:
         self._checksums = np.asarray(store.checksums)
         self._reasons = {bad.slot: bad.reason for bad in store.bad()}
         samples = store.samples
+        self._notes = notes_of(samples)
         self._sides = {name: samples[name].to_numpy() for name in ("height", "width")}
         self._hashes = hashes_of(samples)
         known = np.zeros(len(store), STAMP)
@@ -99,4 +100,5 @@ class Takeover:
             },
             source=source,
             reason=self._reasons.get(slot),
+            note=self._notes.get(slot),
         )

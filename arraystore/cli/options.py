@@ -82,6 +82,15 @@ class Run(TypedDict):
         ),
         Default(TIMEOUT_S),
     ]
+    max_memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BYTES",
+            help="What images may take while they are decoded, such as 8GB; a larger one counts as bad.",
+            show_default="half of what is free",
+        ),
+        Default(None),
+    ]
     fresh: Annotated[
         bool,
         typer.Option("--fresh", help="Discard the work of an interrupted command, and start again."),

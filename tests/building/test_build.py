@@ -98,9 +98,9 @@ def test_a_callers_threads_are_used_and_left_running(photos: Path, tmp_path: Pat
     with ThreadPoolExecutor(2, thread_name_prefix="mine") as pool:
         original = decode_module.decode_into
 
-        def noting(*args: Any) -> Any:
+        def noting(*args: Any, **limits: Any) -> Any:
             names.add(threading.current_thread().name.partition("_")[0])
-            return original(*args)
+            return original(*args, **limits)
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(decode_module, "decode_into", noting)
@@ -229,33 +229,55 @@ def test_a_file_without_permission_is_a_bad_image(photos: Path, monkeypatch: pyt
 def test_a_lack_of_memory_for_one_image_is_a_bad_image(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original = decode_module.decode_into
 
-    def starve(data: Any, slot: Any, spec: Any) -> Any:
+    def starve(data: Any, slot: Any, spec: Any, **limits: Any) -> Any:
         if len(data) == (photos / "ash" / "img_001.jpg").stat().st_size:
             raise MemoryError
-        return original(data, slot, spec)
+        return original(data, slot, spec, **limits)
 
     monkeypatch.setattr(decode_module, "decode_into", starve)
     store = build(photos, bad="keep")
     assert [(bad.slot, bad.reason) for bad in store.bad()] == [(1, "there is not enough memory to decode it")]
 
 
-def test_an_unexpected_error_keeps_its_type_and_says_which_source(
-    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_no_error_of_one_image_ends_a_build(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(*_args: Any) -> Any:
-        raise ZeroDivisionError("surprise")
+    original = decode_module.decode_into
+    source = sorted(photos.rglob("*.*"))[4].read_bytes()
+
+    def fail(data: Any, *args: Any, **limits: Any) -> Any:
+        if data == source:
+            raise ZeroDivisionError("surprise")
+        return original(data, *args, **limits)
 
     monkeypatch.setattr(decode_module, "decode_into", fail)
-    with pytest.raises(ZeroDivisionError, match="surprise") as caught:
-        build(photos, tmp_path / "x", workers=1)
-    notes = caught.value.__notes__
-    assert len(notes) == 1
-    slot = re.fullmatch(r"slot (\d+) ← (.+)", notes[0])
-    assert slot is not None
-    assert slot[2] == str(sorted(photos.rglob("*.*"))[int(slot[1])])
-    monkeypatch.undo()
-    assert filling_threads() == []
-    assert_equal(build(photos), build(photos, tmp_path / "x"))
+    caplog.set_level("INFO", "arraystore")
+    store = build(photos, tmp_path / "x", bad="keep")
+    assert [(bad.slot, bad.reason) for bad in store.bad()] == [(4, "internal error: ZeroDivisionError: surprise")]
+    assert re.search(r"slot 4: Traceback (?s:.+)in fail\n.+\nZeroDivisionError: surprise", caplog.text)
+
+
+class Faulty:
+    """A data set whose own code fails at item 2, and gives text at item 3."""
+
+    def __len__(self) -> int:
+        return 6
+
+    def __getitem__(self, row: int) -> Any:
+        if row == 2:
+            raise KeyError("gone")
+        return "text" if row == 3 else np.full((4, 4, 3), row, np.uint8)
+
+
+def test_an_error_of_the_callers_data_set_is_that_slots(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "arraystore")
+    store = build(Faulty(), size=4, bad="keep", progress=False)
+    assert [(bad.slot, bad.reason) for bad in store.bad()] == [
+        (2, "the source gave KeyError: 'gone'"),
+        (3, "source array 3 is a str, not an array: pass a list of paths or of bytes"),
+    ]
+    assert store.images[:, 0, 0, 0].tolist() == [0, 1, 0, 0, 4, 5]
+    assert "in __getitem__" in caplog.text
 
 
 # --- sources that are read once --------------------------------------------------------------------------------------
@@ -358,10 +380,10 @@ def test_an_interruption_stops_a_run_between_two_images(tmp_path: Path, monkeypa
     original = decode_module.decode_into
     decoded: list[float] = []
 
-    def slow(*args: Any) -> Any:
+    def slow(*args: Any, **limits: Any) -> Any:
         time.sleep(0.02)
         decoded.append(time.perf_counter())
-        return original(*args)
+        return original(*args, **limits)
 
     def interrupt(now: Progress) -> None:
         if now.done:

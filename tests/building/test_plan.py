@@ -389,13 +389,14 @@ def test_an_interruption_leaves_no_thread(photos: Path) -> None:
     assert planning_threads() == []
 
 
-def test_an_error_that_a_build_would_raise_is_raised() -> None:
+def test_an_item_that_is_no_array_is_a_bad_image() -> None:
     class Odd(Lazy):
         def __getitem__(self, row: int) -> Any:
             return "text" if row == 3 else super().__getitem__(row)
 
-    with pytest.raises(ManifestError, match="source array 3 is a str, not an array"):
-        plan(Odd(9))
+    assert [(bad.slot, bad.reason) for bad in plan(Odd(9)).bad] == [
+        (3, "source array 3 is a str, not an array: pass a list of paths or of bytes")
+    ]
     assert planning_threads() == []
 
 

@@ -81,12 +81,12 @@ HARM = {
 }
 original = module.decode_into
 
-def decode_into(data, slot, spec):
+def decode_into(data, slot, spec, **limits):
     for mark, harm in HARM.items():
         if bytes(data[-len(mark):]) == mark:
             slot[...] = 77
             harm()
-    return original(data, slot, spec)
+    return original(data, slot, spec, **limits)
 
 module.decode_into = decode_into
 """
@@ -387,20 +387,43 @@ def test_a_build_that_is_stopped_as_a_whole_blames_no_worker(tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("harmful")
-def test_an_error_in_a_worker_arrives_as_it_is(tmp_path: Path) -> None:
-    source = data(30, {17: b"#surprise"})
+def test_no_error_of_one_image_ends_a_build(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "arraystore")
+    bad = {3: "internal error: Sealed: surprise", 17: "internal error: ZeroDivisionError: surprise"}
+    check(data(30, {3: b"#sealed", 17: b"#surprise"}), None, bad)
+    assert "in decode_into" in caplog.text
+
+
+BROKEN = """
+import arraystore._building.fill as module
+
+class Sealed(Exception):
+    def __init__(self, message, more):
+        super().__init__(message)
+
+def fill(job, i, slot, row, filled):
+    error = ERROR("surprise", 2)
+    error.add_note("noted")
+    raise error
+
+module._fill_slot = fill
+"""
+
+
+def test_an_error_of_a_worker_itself_arrives_as_it_is(tmp_path: Path, first: Callable[[str], None]) -> None:
+    first(BROKEN.replace("ERROR", "ZeroDivisionError"))
     with pytest.raises(ZeroDivisionError, match="surprise") as caught:
-        build(source, tmp_path / "x", processes=True)
-    assert caught.value.__notes__ == ["slot 17 ← bytes"]
-    assert "in decode_into" in str(caught.value.__cause__)
+        build(data(30), tmp_path / "x", processes=True)
+    assert caught.value.__notes__ == ["noted"]
+    assert "in fill" in str(caught.value.__cause__)
 
 
-@pytest.mark.usefixtures("harmful")
-def test_an_error_that_cannot_travel_is_told(tmp_path: Path) -> None:
+def test_an_error_that_cannot_travel_is_told(tmp_path: Path, first: Callable[[str], None]) -> None:
+    first(BROKEN.replace("ERROR", "Sealed"))
     with pytest.raises(StoreError) as caught:
-        build(data(30, {17: b"#sealed"}), tmp_path / "x", processes=True)
+        build(data(30), tmp_path / "x", processes=True)
     assert str(caught.value) == "a worker process met Sealed: surprise"
-    assert caught.value.__notes__ == ["slot 17 ← bytes"]
+    assert caught.value.__notes__ == ["noted"]
 
 
 def test_a_file_that_is_cut_short_is_told(tmp_path: Path) -> None:

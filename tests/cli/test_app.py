@@ -136,9 +136,9 @@ class TestBuild:
         slow.mkdir()
         (slow / "sitecustomize.py").write_text(
             "import time, arraystore._decoding.decode as module\n"
-            "def decode_into(data, slot, spec, original=module.decode_into):\n"
+            "def decode_into(data, slot, spec, original=module.decode_into, **limits):\n"
             "    time.sleep(100 if len(data) == SIZE else 0)\n"
-            "    return original(data, slot, spec)\n"
+            "    return original(data, slot, spec, **limits)\n"
             "module.decode_into = decode_into\n".replace("SIZE", str(sorted(photos.rglob("*.jpg"))[4].stat().st_size))
         )
         result = run(

@@ -85,10 +85,10 @@ def test_the_size_of_the_whole_upright_image_is_returned() -> None:
     spec = ImageSpec(size=8, fit="crop")
     slot = np.empty(spec.slot_shape, np.uint8)
     pixels = images.photo(90, 50)
-    assert decode_into(images.jpeg(pixels), slot, spec) == (90, 50)
-    assert decode_into(images.jpeg(pixels, orientation=6), slot, spec) == (50, 90)
-    assert decode_into(images.png(pixels), slot, spec) == (90, 50)
-    assert decode_into(pixels, slot, spec) == (90, 50)
+    assert decode_into(images.jpeg(pixels), slot, spec)[:2] == (90, 50)
+    assert decode_into(images.jpeg(pixels, orientation=6), slot, spec)[:2] == (50, 90)
+    assert decode_into(images.png(pixels), slot, spec)[:2] == (90, 50)
+    assert decode_into(pixels, slot, spec)[:2] == (90, 50)
 
 
 @pytest.mark.parametrize("color", ["rgb", "gray"])

@@ -248,9 +248,9 @@ def test_scans_are_counted_at_any_byte_of_any_kind_of_bytes(kind: Any, shift: in
 
 def test_a_scan_bomb_is_a_jpeg_that_decoders_take() -> None:
     slot = np.empty(SPEC.slot_shape, np.uint8)
-    assert decode_into(hostile.scan_bomb(300, 500, 50), slot, SPEC) == (300, 500)
-    assert decode_into(hostile.scan_bomb(300, 500, 50, components=3), slot, SPEC) == (300, 500)
-    assert decode_into(hostile.scan_bomb(30, 50, 9, components=3, progressive=False), slot, SPEC) == (30, 50)
+    assert decode_into(hostile.scan_bomb(300, 500, 50), slot, SPEC)[:2] == (300, 500)
+    assert decode_into(hostile.scan_bomb(300, 500, 50, components=3), slot, SPEC)[:2] == (300, 500)
+    assert decode_into(hostile.scan_bomb(30, 50, 9, components=3, progressive=False), slot, SPEC)[:2] == (30, 50)
     assert (slot == 128).all()
 
 

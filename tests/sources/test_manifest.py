@@ -26,7 +26,7 @@ from pyarrow import parquet
 from arraystore._common.formats import IMAGE_SUFFIXES
 from arraystore._sources import manifest, scan, targets
 from arraystore._sources.manifest import Manifest
-from arraystore.errors import ManifestError
+from arraystore.errors import DecodeError, ManifestError
 
 SUFFIXES = f"images are recognized by the suffixes {', '.join(sorted(IMAGE_SUFFIXES))}"
 SOURCES = "pass a folder, a table, a list of paths or of bytes, or an array (N, H, W, 3)"
@@ -464,11 +464,12 @@ def test_an_indexed_source_is_read_lazily() -> None:
     assert np.array_equal(found.load(1), IMAGE)
     assert source.asked == [0, 1]
     with pytest.raises(
-        ManifestError, match="source array 2 is a tuple, not an array: setting an array element"
+        DecodeError, match="source array 2 is a tuple, not an array: setting an array element"
     ) as caught:
         found.load(2)
     assert (caught.value.slot, caught.value.source) == (2, "array 2")
-    said("source array 3 is a str, not an array: pass a list of paths or of bytes", found.load, 3)
+    with pytest.raises(DecodeError, match="source array 3 is a str, not an array: pass a list of paths or of bytes"):
+        found.load(3)
 
 
 class Once:

@@ -1,0 +1,58 @@
+"""What decoding an image takes: its pixels, and the memory of its decoder, both known from its header.
+
+A file of a few kilobytes may hold a hundred million pixels, and the bytes of a pixel differ tenfold between formats.
+"""
+
+from arraystore._decoding.header import Data, Header
+from arraystore.errors import DecodeError, Kind, Option
+from arraystore.spec import ImageSpec
+
+# The most bytes a pixel at any one time, from the file to the 8-bit pixels that are resampled: measured over the kinds
+# of each format (tests/decoding/test_memory.py), and rounded up.
+_BYTES_A_PIXEL = {
+    "jpeg": 9,
+    "png": 16,
+    "webp": 12,
+    "bmp": 12,
+    "tiff": 20,
+    "gif": 9,
+    "avif": 24,
+    "heif": 24,
+    "jp2": 36,
+    "ppm": 20,
+}
+_USUAL_BYTES = 64 << 20  # less than this is not counted
+
+
+class MemoryNeededError(MemoryError):
+    """To decode a source takes more memory than it may take: ``needed_bytes``, by estimate."""
+
+    def __init__(self, header: Header, needed_bytes: int) -> None:
+        super().__init__(f"decoding its {header.width} x {header.height} pixels would take {needed_bytes / 1e9:.2f} GB")
+        self.needed_bytes = needed_bytes
+
+
+def check_pixels(height: int, width: int, spec: ImageSpec) -> None:
+    """Check that an image has no more pixels than ``spec.max_pixels``.
+
+    Raises:
+        DecodeError: it has more.
+    """
+    if height * width > spec.max_pixels:
+        raise DecodeError(
+            f"its header says {width} x {height} pixels, more than max_pixels = {spec.max_pixels:,}",
+            kind=Kind.TOO_LARGE,
+            advice="if that is right, pass {0}",
+            options=[Option("max_pixels", height * width)],
+        )
+
+
+def check_memory(data: Data, header: Header, memory_bytes: float) -> None:
+    """Check that an image can be decoded in so many bytes.
+
+    Raises:
+        MemoryNeededError: it needs more.
+    """
+    needed = len(data) + header.height * header.width * _BYTES_A_PIXEL[header.format]
+    if needed > max(memory_bytes, _USUAL_BYTES):
+        raise MemoryNeededError(header, needed)
