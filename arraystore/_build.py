@@ -65,6 +65,9 @@ def build(
         max_memory: bytes that the images in progress may take together, or a text such as ``"8GB"``; None for half of
             the free memory. An image that would take more than its worker's share is decoded alone, after the others;
             one that would take more than all of it is a bad image.
+        decoders: functions for formats that are not decoded otherwise, by the suffix of a file (``".dcm"``) or by its
+            first bytes (``b"SIMPLE"``): each takes the bytes of a file and returns a uint8 array (H, W) or (H, W, 3).
+            Worker processes need functions that can be pickled.
         executor: runs the decoding instead of threads of this process, such as a ProcessPoolExecutor; its workers
             must see the same files. It is not shut down, and its workers are not killed. If it breaks, or finishes no
             run in the time that ``timeout_s`` allows, a StoreError is raised and finished slots on disk are kept:

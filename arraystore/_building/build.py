@@ -123,7 +123,7 @@ def build_in(
 
     def job_of(start: int, stop: int, *, alone: bool = is_read_once) -> Job:
         sources = [loaded(load or manifest.load, slot) for slot in range(start, stop)]
-        return Job(start, sources, spec, draft.file, most if alone else most / pool.size, most)
+        return Job(start, sources, spec, draft.file, most if alone else most / pool.size, most, options["decoders"])
 
     try:
         pool = worker_pool(

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import xxhash
 
 from arraystore._common.lazy import lazy
+from arraystore._decoding.hooks import Decoders, decode_by
 from arraystore._decoding.memory import MemoryNeededError
 from arraystore._format.ledger import ledger_dtype, name_hash
 from arraystore._format.slot_file import SlotFile
@@ -108,6 +109,7 @@ class Job:
     # image may take that is decoded alone; then it fails.
     memory_bytes: float = math.inf
     most_memory_bytes: float = math.inf
+    decoders: Decoders | None = None  # of the caller; see `arraystore.build`
 
 
 def loaded(load: Callable[[int], Source], slot: int) -> Source:
@@ -239,6 +241,9 @@ def _read_into(slot: Pixels, source: Source, job: Job, row: np.void) -> tuple[st
         row["bytes"], row["mtime"] = size, mtime
         if isinstance(data, bytes | bytearray | memoryview):
             row["hash"] = xxhash.xxh3_64_intdigest(data)
+            if job.decoders:
+                pixels = decode_by(job.decoders, _file_name_of(source), data)
+                data = data if pixels is None else pixels
         try:
             row["height"], row["width"], note = decode.decode_into(data, slot, job.spec, memory_bytes=job.memory_bytes)
         except MemoryError:
@@ -255,6 +260,11 @@ def _reason_of(error: DecodeError | OSError | MemoryError) -> str:
     if isinstance(error, MemoryError):
         return "there is not enough memory to decode it"
     return str(error)
+
+
+def _file_name_of(source: Source) -> str:
+    source = source.source if isinstance(source, StoredSlot) else source
+    return source if isinstance(source, str) else ""
 
 
 def _name_of(source: Source) -> int:

@@ -9,6 +9,7 @@ from arraystore._building.bad import check_max_bad
 from arraystore._common.limits import memory_for_images
 from arraystore._common.options import Default, complete
 from arraystore._common.progress import Progress
+from arraystore._decoding.hooks import Decoders, check_decoders
 from arraystore.errors import SpecError
 from arraystore.spec import ImageOptions
 
@@ -22,6 +23,7 @@ class RunOptions(TypedDict, total=False):
     processes: Annotated[bool, Default(False)]
     timeout_s: Annotated[float, Default(TIMEOUT_S)]
     max_memory: Annotated[int | str | None, Default(None)]
+    decoders: Annotated[Decoders | None, Default(None)]
     executor: Annotated[Executor | None, Default(None)]
     progress: Annotated[bool | Callable[[Progress], None], Default(True)]
     fresh: Annotated[bool, Default(False)]
@@ -46,6 +48,7 @@ def checked(owner: str, kind: type[Run], options: Run, bad: str, max_bad: float 
     if not (isinstance(every["timeout_s"], int | float) and 0 < every["timeout_s"] < math.inf):
         raise SpecError(f"timeout_s must be a number of seconds greater than 0, not {every['timeout_s']!r}")
     memory_for_images(every["max_memory"])
+    check_decoders(every["decoders"])
     if every["processes"] and every["executor"] is not None:
         raise SpecError("processes=True and an executor were passed: choose one, the executor has its own workers")
     check_max_bad(max_bad)

@@ -12,6 +12,7 @@ from arraystore.errors import DecodeError, Kind
 from arraystore.spec import ImageSpec
 
 # Where each turn leaves the pixels a b / c d, in reading order, and the EXIF orientation that does the same.
+_TRANSPOSED = frozenset((5, 6, 7, 8))
 _ORIENTATIONS = {"abcd": 1, "badc": 2, "dcba": 3, "cdab": 4, "acbd": 5, "cadb": 6, "dbca": 7, "bdac": 8}
 
 # An AVIF has a dozen boxes at each level, and numbers its properties with 15 bits.
@@ -105,12 +106,18 @@ def read_header(data: Data) -> Header:
     for name, start, _ in _avif_properties(data):
         if name == b"ispe":
             width, height = unpack_from(">II", data, start + 4)
+        elif name == b"clap" and kind == "heif":  # encoders fill images up to whole blocks, and say what to cut off
+            across, a, down, b = unpack_from(">IIII", data, start)
+            width, height = (across // a, down // b) if a and b else (0, 0)
         elif name == b"irot":  # quarter turns anticlockwise
             for _ in range(data[start] & 3):
                 turned = turned[1] + turned[3] + turned[0] + turned[2]
         elif name == b"imir":  # 0 exchanges top and bottom, 1 left and right
             turned = turned[1::-1] + turned[:1:-1] if data[start] & 1 else turned[2:] + turned[:2]
-    return Header(kind, height, width, _ORIENTATIONS[turned])
+    orientation = _ORIENTATIONS[turned]
+    if kind == "heif":  # its decoder gives the upright image
+        return Header(kind, *((width, height) if orientation in _TRANSPOSED else (height, width)))
+    return Header(kind, height, width, orientation)
 
 
 def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
@@ -120,13 +127,29 @@ def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
         DecodeError: it is a HEIF, or is damaged.
     """
     if header.format == "heif":
-        reason = "heif images cannot be decoded; save it in another format, such as png or avif"
-        raise DecodeError(reason, kind=Kind.UNSUPPORTED)
+        return _decode_heif(data, spec)
     pixels = opencv(data)
     if pixels is None:  # OpenCV may have been built without AVIF
         return finish(pillow(data, header, "Avif"), spec)
     # OpenCV gives samples of 10 and 12 bits unscaled in 16.
     return finish(pixels, spec, maximum=255 if pixels.dtype == np.uint8 else (1 << avif_depth(data)) - 1)
+
+
+def _decode_heif(data: Data, spec: ImageSpec) -> Pixels:
+    try:
+        import pillow_heif
+    except ImportError:
+        reason = "a heif needs a decoder that is not installed"
+        raise DecodeError(reason, kind=Kind.UNSUPPORTED, advice="pip install 'arraystore[heif]'") from None
+    try:
+        image = pillow_heif.open_heif(bytes(data), convert_hdr_to_8bit=False, hdr_to_16bit=False)
+        samples = np.array(image)
+    except MemoryError:
+        raise
+    except Exception as error:  # it raises errors of several classes
+        raise DecodeError(f"the heif data is damaged or ends early: {error}", kind=Kind.DAMAGED) from error
+    depth = int(image.info["bit_depth"])
+    return finish(samples, spec, maximum=(1 << depth) - 1, premultiplied=bool(image.premultiplied_alpha))
 
 
 def avif_depth(data: Data) -> int:

@@ -18,6 +18,7 @@ _SIGNATURE_BYTES = 8
 _DEPTH_AT, _COLOR_TYPE_AT = 24, 25
 _GRAY = 0
 _SAMPLES_A_PIXEL = {_GRAY: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by color type
+_DEPTHS = {_GRAY: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}  # in bits, by color type
 _END_CHUNK = b"\0\0\0\0IEND\xaeB`\x82"
 
 # Writers cut the pixels into chunks of 8 KB and more: this is enough for gigabytes.
@@ -70,6 +71,10 @@ def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
     Raises:
         DecodeError: the data is damaged, ends early or holds more packed pixels than the image can have.
     """
+    color_type, depth = data[_COLOR_TYPE_AT], data[_DEPTH_AT]
+    if depth not in _DEPTHS.get(color_type, ()):
+        reason = f"the png header says color type {color_type} with {depth} bits a sample, which no png has"
+        raise DecodeError(reason, kind=Kind.DAMAGED)
     chunks = list(_chunks(data))
     whole = [(kind, start, end) for kind, start, end in chunks if end + 4 <= len(data) and kind != b"IEND"]
     ended = chunks[-1][0] == b"IEND"

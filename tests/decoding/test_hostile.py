@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import struct
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -320,3 +322,19 @@ def test_the_command_stores_each_good_oddity(kind: str, tmp_path: Path) -> None:
     store = build(tmp_path / "in")
     assert time.process_time() - began < 20
     np.testing.assert_array_equal(store.images[0], slot)
+
+
+@pytest.mark.parametrize("color_type", range(8))
+@pytest.mark.parametrize("depth", [0, 1, 3, 8, 16, 32, 255])
+@pytest.mark.parametrize("extra", [[], [(b"tRNS", b"\0\0")]], ids=["plain", "transparent"])
+def test_a_png_of_any_depth_is_a_slot_or_a_bad_image(color_type: int, depth: int, extra: list[Any]) -> None:
+    header = struct.pack(">IIBBBBB", 8, 8, depth, color_type, 0, 0, 0)
+    chunks = [(b"IHDR", header), *extra, (b"IDAT", zlib.compress(bytes(9 * 64))), (b"IEND", b"")]
+    data = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    )
+    store = arraystore.build([data, images.png(images.photo(9, 9))], size=8, bad="keep", progress=False)
+    if depth not in {0: (1, 8, 16), 2: (8, 16), 3: (1, 8), 4: (8, 16), 6: (8, 16)}.get(color_type, ()):
+        reason = f"the png header says color type {color_type} with {depth} bits a sample, which no png has"
+        assert [(bad.slot, bad.reason) for bad in store.bad()] == [(0, reason)]
+    assert store.status[1] == 1
