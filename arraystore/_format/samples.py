@@ -119,8 +119,8 @@ def notes_of(table: pa.Table) -> dict[int, str]:
     """Return what decoders noticed in images that are stored, slot → note."""
     if "note" not in table.column_names:
         return {}
-    noted = np.flatnonzero(table["note"].is_valid().to_numpy())
-    return {slot: str(table["note"][slot].as_py()) for slot in noted.tolist()}
+    notes = enumerate(table["note"].to_pylist())
+    return {slot: note for slot, note in notes if note}  # HDF5 has an empty text for null
 
 
 def write_parquet(path: Path, table: pa.Table) -> None:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from arraystore._common.progress import Progress
 from arraystore._common.public import public
 from arraystore._format.description import Description
+from arraystore._format.samples import notes_of
 from arraystore._format.specification import FAILED
 from arraystore._format.verification import Verification
 from arraystore._reading.slot_arrays import Array, SlotArrays
@@ -85,7 +86,8 @@ class Store(Slots):
     def samples(self) -> pa.Table:
         """The samples as a pyarrow.Table (``.to_pandas()`` if pandas is installed), read when first asked for.
 
-        Columns: source, label (if there are classes), height, width, bytes, mtime, reason, and the manifest's texts.
+        Columns: source, label (if there are classes), height, width, bytes, mtime, hash, reason, note (if an image has
+        one), and the manifest's texts.
         """
         if self._samples is None:
             self._samples = self._opened.load_table("samples")
@@ -97,6 +99,12 @@ class Store(Slots):
         if slots.size == 0:
             return []
         return _bad_images(self.samples.take(slots), slots.tolist())
+
+    def noted(self) -> list[BadImage]:
+        """Return the slots that are stored although their decoder noticed something; ``reason`` is what it noticed."""
+        samples = self.samples
+        notes = {} if samples is None else notes_of(samples)
+        return [BadImage(slot, os.fsdecode(samples["source"][slot].as_py()), note) for slot, note in notes.items()]
 
     @property
     def dropped_samples(self) -> pa.Table | None:

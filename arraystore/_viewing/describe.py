@@ -33,6 +33,7 @@ def describe(store: Store, path: Path) -> dict[str, Any]:
         "disk_bytes": disk_bytes(path),
         "stored": int(status[STORED]),
         "failed": int(status[FAILED]),
+        "noted": len(store.noted()),
         "classes": {} if store.labels is None else count_classes(store.labels[stored], store.classes),
         "targets": {
             name: {"dtype": str(target.dtype), "shape": list(target.shape)} for name, target in store.targets.items()
@@ -53,7 +54,8 @@ def fact_rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "medium", facts["medium"]
     yield "images", f"{count:,} of {' x '.join(map(str, slot))} uint8 ({facts['layout']}, {facts['color']})"
     yield "size", f"{readable(facts['image_bytes'])} of pixels, {readable(facts['disk_bytes'])} on disk"
-    yield "status", f"{facts['stored']:,} stored, {facts['failed']:,} failed"
+    noted = f" ({facts['noted']:,} with a note of the decoder)" if facts["noted"] else ""
+    yield "status", f"{facts['stored']:,} stored{noted}, {facts['failed']:,} failed"
     exact = ", exact" if facts["exact"] else ""
     yield "resized by", f"fit {facts['fit']}, filter {facts['filter']}{exact}"
     if facts["fit"] == "pad":

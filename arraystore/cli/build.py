@@ -138,6 +138,9 @@ def print_summary(store: Store, target: Path, watch: Watch) -> None:
         _print_bad(f"{many(len(bad), 'bad image')} stored as zeros with status 2:", bad)
     elif watch.bad:
         _print_bad(f"{many(watch.bad, 'bad image')} left out:", store.dropped())
+    noted = store.noted()
+    if noted:
+        _print_bad(f"{many(len(noted), 'image')} stored with a note of the decoder:", noted)
 
 
 def _print_bad(head: str, bad: Sequence[BadImage]) -> None:
