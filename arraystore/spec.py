@@ -9,15 +9,17 @@ from arraystore._common.options import Default, complete, picked, shows_options
 from arraystore._common.public import public
 from arraystore.errors import SpecError
 
-__all__ = ["Color", "Filter", "Fit", "ImageOptions", "ImageSpec", "Layout", "Placement", "spec_of"]
+__all__ = ["Color", "Filter", "Fit", "Icc", "ImageOptions", "ImageSpec", "Layout", "Placement", "spec_of"]
 
 Fit = Literal["stretch", "crop", "pad"]
 Filter = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 Color = Literal["rgb", "gray"]
 Layout = Literal["NCHW", "NHWC"]
+Icc = Literal["ignore", "srgb"]
 
 # Pillow has the same limit. Without one, a small file with a false header would make a decoder take gigabytes.
 DEFAULT_MAX_PIXELS = 178_000_000
+_LATER = {"levels": None, "icc": "ignore"}  # fields that the first stores lack, and their defaults
 
 
 class _SpecOptions(TypedDict, total=False):
@@ -30,6 +32,8 @@ class _SpecOptions(TypedDict, total=False):
     background: Annotated[tuple[int, int, int], Default((255, 255, 255))]
     exact: Annotated[bool, Default(False)]
     max_pixels: Annotated[int, Default(DEFAULT_MAX_PIXELS, low=1)]
+    levels: Annotated[int | None, Default(None, low=1, high=65_535)]
+    icc: Annotated[Icc, Default("ignore")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,10 @@ class ImageSpec:
         exact: True decodes every JPEG at full size; False lets libjpeg shrink by 1/2, 1/4 or 1/8 while the decoded
             image stays at least twice the target on both axes, which is several times faster for camera photos.
         max_pixels: a larger image is refused from its header, before memory is taken for its pixels.
+        levels: the largest sample of files of 16 bits a sample, where they hold fewer: 4095 for 12 bits. None takes
+            65535, as the files say. Larger samples count as ``levels``.
+        icc: ``"srgb"`` converts pixels to sRGB by the color profile of their file (needs Pillow), ``"ignore"`` takes
+            them as they are.
 
     Raises:
         SpecError: a value is invalid; the message names it and the allowed values.
@@ -81,13 +89,15 @@ class ImageSpec:
     background: tuple[int, int, int]
     exact: bool
     max_pixels: int
+    levels: int | None
+    icc: Icc
 
     @shows_options(_SpecOptions)
     def __init__(self, *, size: int | tuple[int, int], **options: Unpack[_SpecOptions]) -> None:
         values: dict[str, Any] = {"size": size_of(size), **complete("an ImageSpec", _SpecOptions, options)}
         values["background"] = _background(values["background"])
         values["exact"] = bool(values["exact"])
-        for name, allowed in (("fit", Fit), ("filter", Filter), ("color", Color), ("layout", Layout)):
+        for name, allowed in (("fit", Fit), ("filter", Filter), ("color", Color), ("layout", Layout), ("icc", Icc)):
             choice_of(name, values[name], get_args(allowed))
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -141,8 +151,9 @@ class ImageSpec:
         return Placement(box, new_height, new_width, first_row, first_column)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as plain values, for JSON."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        """Return the fields as plain values, for JSON; those that stores did not always have only if they say more."""
+        values = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        return {key: value for key, value in values.items() if key not in _LATER or value != _LATER[key]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

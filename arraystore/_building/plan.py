@@ -104,6 +104,9 @@ def plan(
         seen = _decode_sample(manifest, spec, _spread(len(manifest), sample, rng), workers, memory, progress)
     else:
         notes.append(why_not)
+    noted = [note for run in seen.filled for note in run.notes.values()]
+    if noted:
+        notes.append(f"{many(len(noted), 'image')} of the sample would be stored with a note, such as: {noted[0]}")
     large = sum(run.rows["status"][0] == EMPTY for run in seen.filled)
     if large:
         notes.append(

@@ -6,6 +6,7 @@ No step keeps a list or a second copy. Each thread has its own scratch memory an
 
 import math
 import re
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import cv2
@@ -15,7 +16,9 @@ import simplejpeg
 from arraystore._common.scratch import Buffers
 from arraystore._decoding.codecs import check_size, decode_any
 from arraystore._decoding.header import Data, Header, Pixels, read_header
+from arraystore._decoding.icc import to_srgb
 from arraystore._decoding.memory import check_memory, check_pixels
+from arraystore._decoding.notes import noticed
 from arraystore._decoding.pil_images import pixels_of
 from arraystore._kernels.compiled import READ_ONLY_IMAGE, compiled
 from arraystore._kernels.resample import Box, resize
@@ -60,6 +63,7 @@ def decode_into(data: Any, slot: Pixels, spec: ImageSpec, *, memory_bytes: float
         MemoryNeededError: decoding it takes more than ``memory_bytes``.
         DecodeError: the data is not an image, is damaged or ends early, or has more than ``spec.max_pixels`` pixels.
     """
+    noticed()  # what was noticed in an image that failed
     if isinstance(data, np.ndarray):
         image = _check_array(data)
         height, width = image.shape[:2]
@@ -69,23 +73,27 @@ def decode_into(data: Any, slot: Pixels, spec: ImageSpec, *, memory_bytes: float
         image = pixels_of(data, spec)
         height, width = image.shape[:2]
         _deposit(_in_color(image, spec), spec.place(height, width), slot, spec)
-        return Decoded(height, width)
+        return Decoded(height, width, noticed())
     header = read_header(data)
     check_pixels(header.height, header.width, spec)
     turned = header.orientation in _TRANSPOSED
     height, width = (header.width, header.height) if turned else (header.height, header.width)
     placement = spec.place(height, width)
     check_memory(data, header, memory_bytes)
+    # Profiles are of the colors, so these are needed first.
+    wanted_spec = spec if spec.icc == "ignore" else replace(spec, color="rgb")
     if header.format == "jpeg" and header.components in (1, 3):
         wanted = 1 if spec.exact or spec.filter == "nearest" else _reduction(placement)
-        image, factor = _decode_jpeg(data, header, spec, wanted)
+        image, factor = _decode_jpeg(data, header, wanted_spec, wanted)
         if factor > 1:
             box = _scaled_box(placement.box, height, width, factor, header.orientation)
             placement = Placement(box, placement.height, placement.width, placement.top, placement.left)
     else:
-        image = _in_color(decode_any(data, header, spec), spec)
+        image = _in_color(decode_any(data, header, wanted_spec), wanted_spec)
+    if spec.icc == "srgb":
+        image = _in_color(to_srgb(image, data), spec)
     _deposit(_upright(image, header.orientation), placement, slot, spec)
-    return Decoded(height, width)
+    return Decoded(height, width, noticed())
 
 
 def _check_array(image: Pixels) -> Pixels:

@@ -7,9 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._decoding.header import Pixels
+from arraystore._decoding.notes import notice
 from arraystore.spec import ImageSpec
 
 _BAND_SAMPLES = 1 << 20
+_FULL_SAMPLE, _SMALL_SAMPLE = 65_535, 8_192  # of 16 bits
 
 
 def bands(pixels: npt.NDArray[Any]) -> Iterator[slice]:
@@ -23,6 +25,8 @@ def finish(
     pixels: npt.NDArray[Any], spec: ImageSpec, *, maximum: int | None = None, premultiplied: bool = False
 ) -> Pixels:
     """Return 8-bit gray (H, W) or RGB (H, W, 3) of decoded pixels (H, W) or (H, W, 1 to 4), red first."""
+    if maximum is None and pixels.dtype == np.uint16:
+        maximum = _levels(pixels, spec)
     small = eight_bits(pixels, maximum)
     if small.ndim == 2:
         return small
@@ -31,6 +35,19 @@ def finish(
         color, alpha = small[..., : channels - 1], small[..., channels - 1 :]
         return composite(color, alpha, spec.background, premultiplied=premultiplied)
     return small[..., 0] if channels == 1 else small
+
+
+def _levels(pixels: npt.NDArray[Any], spec: ImageSpec) -> int:
+    """Return which sample of a file of 16 bits is full intensity. A file whose samples are all small is noted."""
+    if spec.levels is not None:
+        return spec.levels
+    largest = int(pixels.max(initial=0))
+    if 0 < largest < _SMALL_SAMPLE:
+        notice(
+            f"its largest sample is {largest:,} of 65,535, so it is nearly black; if its samples have fewer bits, pass "
+            f"levels={(1 << largest.bit_length()) - 1}"
+        )
+    return _FULL_SAMPLE
 
 
 def eight_bits(pixels: npt.NDArray[Any], maximum: int | None) -> Pixels:

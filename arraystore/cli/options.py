@@ -63,6 +63,14 @@ class Image(TypedDict):
     max_pixels: Annotated[
         int, typer.Option(min=1, help="An image with more pixels counts as bad."), Default(spec.DEFAULT_MAX_PIXELS)
     ]
+    levels: Annotated[
+        int | None,
+        typer.Option(min=1, max=65_535, help="The largest sample of 16-bit files that hold fewer bits, such as 4095."),
+        Default(None),
+    ]
+    icc: Annotated[
+        spec.Icc, typer.Option(help="Convert pixels to sRGB by their color profiles, or not."), Default("ignore")
+    ]
 
 
 class Run(TypedDict):
