@@ -229,8 +229,6 @@ def _fill_slot(job: Job, i: int, slot: Pixels, row: np.void, filled: FilledRun) 
 
 def _read_into(slot: Pixels, source: Source, job: Job, row: np.void) -> tuple[str | None, str | None]:
     """Read a source into its slot, write what its row says of the source, and return reason and note."""
-    if isinstance(source, Unloaded):
-        return source.reason, None
     if isinstance(source, StoredSlot) and source.read_into(slot):
         for name, value in source.facts.items():
             row[name] = value
@@ -275,7 +273,7 @@ def read_source(source: Source, max_pixels: int) -> tuple[Any, int, int]:
     """Return the data of a source, its size in bytes, and its time of change in nanoseconds (0 if it is not a file).
 
     Raises:
-        DecodeError: the file is too large, or not a regular file.
+        DecodeError: the file is too large, or not a regular file; or the source could not be loaded.
     """
     if isinstance(source, StoredSlot):
         source = source.source
@@ -285,6 +283,8 @@ def read_source(source: Source, max_pixels: int) -> tuple[Any, int, int]:
         return source, len(source), 0
     if isinstance(source, PillowImage):
         return source.image, 0, 0
+    if isinstance(source, Unloaded):
+        raise DecodeError(source.reason)
     path = cast("str", source)
     info = os.stat(path)
     if not stat.S_ISREG(info.st_mode):  # to open a FIFO would wait for ever, to open a device may do anything

@@ -112,7 +112,7 @@ class Forecast:
         """Return everything as plain values, for JSON."""
         media = {name: asdict(room) | {"fits": room.fits} for name, room in self.media.items()}
         rest = {"images_per_s": self.images_per_s, "bad_share": self.bad_share, "advice": self.advice}
-        return asdict(self) | {"media": media} | rest
+        return asdict(self) | {"media": media, "spec": self.spec.to_dict()} | rest
 
 
 def _lack(room: Room) -> str:

@@ -7,16 +7,18 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
-from arraystore._building.fill import Job, fill_slots, loaded
+from arraystore._building.fill import Job, fill_slots, loaded, read_source
 from arraystore._building.forecast import Forecast, Room
 from arraystore._common.checks import whole_number
 from arraystore._common.limits import (
@@ -30,6 +32,7 @@ from arraystore._common.options import complete, shows_options
 from arraystore._common.progress import Progress, reporting
 from arraystore._common.public import public
 from arraystore._common.wording import many
+from arraystore._decoding.icc import profile_of
 from arraystore._format.ledger import ledger_dtype
 from arraystore._format.specification import EMPTY, FAILED, STORED
 from arraystore._sources.manifest import Manifest
@@ -37,7 +40,7 @@ from arraystore._sources.targets import count_classes
 from arraystore._stores.media import MEDIA, medium_of
 from arraystore._stores.medium import FilledRun, Medium
 from arraystore._stores.publishing import partial_of
-from arraystore.errors import BadImage, SpecError
+from arraystore.errors import BadImage, DecodeError, SpecError
 from arraystore.spec import ImageOptions, ImageSpec, spec_of
 
 _SCRATCH_BYTES = 256 << 20  # for the slots of the sample; larger than any cache, so that they are as cold as a build's
@@ -101,7 +104,9 @@ def plan(
     seen = _Sample()
     why_not = _why_no_sample(manifest, spec, workers, memory, sample)
     if why_not is None:
-        seen = _decode_sample(manifest, spec, _spread(len(manifest), sample, rng), workers, memory, progress)
+        rows = _spread(len(manifest), sample, rng)
+        seen = _decode_sample(manifest, spec, rows, workers, memory, progress)
+        notes += _profile_notes(manifest, spec, rows)
     else:
         notes.append(why_not)
     noted = [note for run in seen.filled for note in run.notes.values()]
@@ -167,6 +172,22 @@ def _why_no_sample(manifest: Manifest, spec: ImageSpec, workers: int, memory: in
             "decoded and there is no estimate of the time: choose a smaller size, or fewer workers"
         )
     return None
+
+
+def _profile_notes(manifest: Manifest, spec: ImageSpec, rows: Sequence[int]) -> Iterator[str]:
+    """Yield a note if images of the sample have color profiles that the build would ignore."""
+    if spec.icc != "ignore" or find_spec("PIL") is None:
+        return
+    found = 0
+    for row in rows:
+        with suppress(DecodeError, OSError):
+            data, _, _ = read_source(loaded(manifest.load, row), spec.max_pixels)
+            found += isinstance(data, bytes) and profile_of(data) is not None
+    if found:
+        yield (
+            f"{many(found, 'image')} of the sample with a color profile that is not sRGB: their pixels are taken "
+            'as they are; icc="srgb" converts them'
+        )
 
 
 def _spread(count: int, wanted: int, rng: np.random.Generator) -> list[int]:

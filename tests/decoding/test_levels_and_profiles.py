@@ -146,3 +146,13 @@ def test_threads_and_processes_convert_alike(tmp_path: Path) -> None:
     one = arraystore.build(tmp_path, size=8, icc="srgb", workers=1, progress=False)
     many = arraystore.build(tmp_path, size=8, icc="srgb", workers=6, progress=False)
     assert np.array_equal(one.images, many.images)
+
+
+def test_plan_counts_profiles(tmp_path: Path) -> None:
+    for number in range(6):
+        options = {"icc_profile": ODD} if number % 3 == 0 else {}
+        (tmp_path / f"{number}.jpg").write_bytes(saved(PICTURE, "JPEG", **options))
+    (tmp_path / "6.jpg").write_bytes(b"no image")
+    told = "2 images of the sample with a color profile that is not sRGB: their pixels are taken as they are; "
+    assert told + 'icc="srgb" converts them' in plan(tmp_path, size=8, progress=False).notes
+    assert not [note for note in plan(tmp_path, size=8, icc="srgb", progress=False).notes if "profile" in note]
