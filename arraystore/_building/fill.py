@@ -154,7 +154,7 @@ def _fill_slot(job: Job, i: int, slot: Pixels, row: np.void, reasons: dict[int, 
             data, row["bytes"], row["mtime"] = read_source(source, job.spec.max_pixels)
             if not isinstance(data, np.ndarray):
                 row["hash"] = xxhash.xxh3_64_intdigest(data)
-            row["height"], row["width"] = decode.decode_into(data, slot, job.spec)
+            row["height"], row["width"], _ = decode.decode_into(data, slot, job.spec)
         if reason is None:
             row["sums"] = sums.channel_sums(slot, job.spec.layout)
     except (DecodeError, OSError, MemoryError) as error:

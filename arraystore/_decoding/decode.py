@@ -5,15 +5,15 @@ No step keeps a list or a second copy. Each thread has its own scratch memory an
 """
 
 import math
-import re
+from typing import NamedTuple
 
 import cv2
 import numpy as np
-import simplejpeg
 
 from arraystore._common.scratch import Buffers
-from arraystore._decoding.codecs import check_size, decode_any
-from arraystore._decoding.header import Data, Header, Pixels, read_header
+from arraystore._decoding import jpeg
+from arraystore._decoding.codecs import decode_any
+from arraystore._decoding.header import Data, Pixels, read_header
 from arraystore._kernels.compiled import compiled
 from arraystore._kernels.resample import Box, resize
 from arraystore.errors import DecodeError, Kind, Option
@@ -21,11 +21,14 @@ from arraystore.spec import ImageSpec, Placement
 
 _buffers = Buffers()
 
-# libjpeg decodes every pixel in spite of these warnings. Other warnings mean that pixels are lost; so do stray bytes
-# before a restart marker (0xd0 to 0xd7), because these markers stand among the pixels.
-_HARMLESS = re.compile(
-    r"extraneous bytes before marker 0x(?!d[0-7])|unknown JFIF revision|Unknown Adobe color transform|bad ICC"
-)
+
+class Decoded(NamedTuple):
+    """What is known of an image whose slot is filled."""
+
+    height: int  # of the whole upright image, in pixels
+    width: int
+    note: str | None = None  # what is odd about the file, though its pixels are right, or were asked for
+
 
 # How EXIF orientations 2 to 8 are made upright, and which axes of the upright image then run backwards.
 _TRANSPOSED = frozenset((5, 6, 7, 8))
@@ -34,13 +37,14 @@ _Y_REVERSED = frozenset((3, 4, 7, 8))
 _FLIP = {(True, True): -1, (True, False): 1, (False, True): 0}
 
 
-def decode_into(data: Data | Pixels, slot: Pixels, spec: ImageSpec) -> tuple[int, int]:
-    """Decode one image into its slot; return height and width of the whole upright image, in pixels.
+def decode_into(data: Data | Pixels, slot: Pixels, spec: ImageSpec, *, keep_truncated: bool = False) -> Decoded:
+    """Decode one image into its slot.
 
     Args:
         data: an encoded image, or its pixels: uint8, (H, W), (H, W, 1) or (H, W, 3) in RGB order. Not changed.
         slot: uint8, ``spec.slot_shape``, C-contiguous; overwritten. After an error its contents are undefined.
         spec: how the image becomes a slot.
+        keep_truncated: whether a JPEG that ends early is stored, gray where pixels are missing, with a note.
 
     Raises:
         DecodeError: the data is not an image, is damaged or ends early, or has more than ``spec.max_pixels`` pixels.
@@ -49,7 +53,7 @@ def decode_into(data: Data | Pixels, slot: Pixels, spec: ImageSpec) -> tuple[int
         image = _check_array(data)
         height, width = image.shape[:2]
         _deposit(_in_color(image, spec), spec.place(height, width), slot, spec)
-        return height, width
+        return Decoded(height, width)
     header = read_header(data)
     if header.height * header.width > spec.max_pixels:
         raise DecodeError(
@@ -61,16 +65,19 @@ def decode_into(data: Data | Pixels, slot: Pixels, spec: ImageSpec) -> tuple[int
     turned = header.orientation in _TRANSPOSED
     height, width = (header.width, header.height) if turned else (header.height, header.width)
     placement = spec.place(height, width)
-    if header.format == "jpeg" and header.components in (1, 3):
+    note = None
+    if header.format == "jpeg":
         wanted = 1 if spec.exact or spec.filter == "nearest" else _reduction(placement)
-        image, factor = _decode_jpeg(data, header, spec, wanted)
+        image, factor, note = jpeg.decode_scaled(
+            data, header, gray=spec.color == "gray", factor=wanted, keep_truncated=keep_truncated
+        )
         if factor > 1:
             box = _scaled_box(placement.box, height, width, factor, header.orientation)
             placement = Placement(box, placement.height, placement.width, placement.top, placement.left)
     else:
-        image = _in_color(decode_any(data, header, spec), spec)
-    _deposit(_upright(image, header.orientation), placement, slot, spec)
-    return height, width
+        image = decode_any(data, header, spec)
+    _deposit(_upright(_in_color(image, spec), header.orientation), placement, slot, spec)
+    return Decoded(height, width, note)
 
 
 def _check_array(image: Pixels) -> Pixels:
@@ -92,36 +99,6 @@ def _reduction(placement: Placement) -> int:
         if bottom - top >= 2 * factor * placement.height and right - left >= 2 * factor * placement.width:
             return factor
     return 1
-
-
-def _decode_jpeg(data: Data, header: Header, spec: ImageSpec, factor: int) -> tuple[Pixels, int]:
-    """Return the pixels as stored, (H, W) or (H, W, 3), and the factor by which each side was shrunk: ``factor``, or 1.
-
-    The pixels lie in this thread's scratch memory, which the next image overwrites.
-    """
-    height, width = math.ceil(header.height / factor), math.ceil(header.width / factor)
-    # A JPEG stores luma as its first component, so gray pixels need no conversion to color and back.
-    gray = header.components == 1 or spec.color == "gray"
-    try:
-        image: Pixels = simplejpeg.decode_jpeg(
-            data,
-            colorspace="GRAY" if gray else "RGB",
-            min_height=height,
-            min_width=width,
-            min_factor=factor,
-            buffer=_buffers.get("decoded", height * width * (1 if gray else 3)),
-        )
-    except ValueError as error:
-        reason = str(error)
-        if "premature end" in reason.lower():
-            message = f"the JPEG ends early or pixels are missing ({reason})"
-            raise DecodeError(message, kind=Kind.ENDS_EARLY) from None
-        if not _HARMLESS.search(reason):
-            raise DecodeError(f"the JPEG is damaged ({reason})", kind=Kind.DAMAGED) from None
-        # simplejpeg stops at the first warning; OpenCV goes on after warnings, and still refuses early ends.
-        return _in_color(decode_any(data, header, spec), spec), 1
-    check_size(image.shape[:2], Header("jpeg", height, width))
-    return (image[:, :, 0] if gray else image), factor
 
 
 def _scaled_box(box: Box, height: int, width: int, factor: int, orientation: int) -> Box:

@@ -138,7 +138,7 @@ def check(data: bytes) -> None:
     for spec in SPECS:
         slots = np.full((3, *spec.slot_shape), 77, np.uint8)
         try:
-            height, width = decode_into(data, slots[1], spec)
+            height, width, _ = decode_into(data, slots[1], spec)
         except DecodeError as error:
             check_error(error)
         else:

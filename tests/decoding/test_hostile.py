@@ -248,17 +248,17 @@ def test_scans_are_counted_at_any_byte_of_any_kind_of_bytes(kind: Any, shift: in
 
 def test_a_scan_bomb_is_a_jpeg_that_decoders_take() -> None:
     slot = np.empty(SPEC.slot_shape, np.uint8)
-    assert decode_into(hostile.scan_bomb(300, 500, 50), slot, SPEC) == (300, 500)
-    assert decode_into(hostile.scan_bomb(300, 500, 50, components=3), slot, SPEC) == (300, 500)
-    assert decode_into(hostile.scan_bomb(30, 50, 9, components=3, progressive=False), slot, SPEC) == (30, 50)
+    assert decode_into(hostile.scan_bomb(300, 500, 50), slot, SPEC)[:2] == (300, 500)
+    assert decode_into(hostile.scan_bomb(300, 500, 50, components=3), slot, SPEC)[:2] == (300, 500)
+    assert decode_into(hostile.scan_bomb(30, 50, 9, components=3, progressive=False), slot, SPEC)[:2] == (30, 50)
     assert (slot == 128).all()
 
 
 # --- the command -----------------------------------------------------------------------------------------------------
 
 _OWN_LINE = re.compile(r"arraystore: |  slot \d+  |  and \d+ more$|\d+ bad images stored as zeros with status 2:$")
-# libpng and libjpeg, inside OpenCV, speak for themselves when a file is damaged.
-_DECODERS_LINE = re.compile(r"libpng (warning|error): |Corrupt JPEG data: |Premature end of JPEG")
+# libpng, inside OpenCV, speaks for itself when a file is damaged.
+_DECODERS_LINE = re.compile(r"libpng (warning|error): ")
 
 
 def command(*words: str | Path) -> subprocess.CompletedProcess[str]:
