@@ -39,7 +39,7 @@ def build(
         target: where the store will be. A name that ends in ``.h5`` or ``.hdf5`` makes an HDF5 file, any other name a
             folder of .npy files; None builds into RAM.
         size: height and width of a slot in pixels; one number makes a square. Needed unless ``spec`` is given.
-        fit: see `ImageSpec`, as for all options down to ``icc``.
+        fit: see `ImageSpec`, as for all options down to ``truncated``.
         filter: the antialiasing filter.
         color: ``"rgb"`` or ``"gray"``.
         layout: ``"NCHW"`` or ``"NHWC"``.
@@ -48,6 +48,7 @@ def build(
         max_pixels: an image with more pixels is a bad image.
         levels: the largest sample of files of 16 bits that hold fewer, such as 4095.
         icc: ``"srgb"`` converts pixels by their color profiles.
+        truncated: ``"keep"`` stores a JPEG that ends early, with a note; ``"refuse"`` makes it a bad image.
         spec: all of these at once, in place of ``size`` and the options.
         labels: one per source, if ``source`` is a list: numbers, or names of classes.
         targets: other arrays, name → one row per source; or the names of the table's columns to take.

@@ -2,24 +2,29 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Annotated, Any, Literal, Self, TypedDict, Unpack, get_args
+from typing import Annotated, Any, Literal, Self, TypedDict, Unpack, get_args, get_origin
 
 from arraystore._common.checks import choice_of, is_whole, size_of
 from arraystore._common.options import Default, complete, picked, shows_options
 from arraystore._common.public import public
 from arraystore.errors import SpecError
 
-__all__ = ["Color", "Filter", "Fit", "Icc", "ImageOptions", "ImageSpec", "Layout", "Placement", "spec_of"]
+__all__ = ["Color", "Filter", "Fit", "Icc", "ImageOptions", "ImageSpec", "Layout", "Placement", "Truncated", "spec_of"]
 
 Fit = Literal["stretch", "crop", "pad"]
 Filter = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 Color = Literal["rgb", "gray"]
 Layout = Literal["NCHW", "NHWC"]
 Icc = Literal["ignore", "srgb"]
+Truncated = Literal["refuse", "keep"]
 
 # Pillow has the same limit. Without one, a small file with a false header would make a decoder take gigabytes.
 DEFAULT_MAX_PIXELS = 178_000_000
-_LATER = {"levels": None, "icc": "ignore"}  # fields that the first stores lack, and their defaults
+_LATER = {
+    "levels": None,
+    "icc": "ignore",
+    "truncated": "refuse",
+}  # fields that the first stores lack, and their defaults
 
 
 class _SpecOptions(TypedDict, total=False):
@@ -34,6 +39,7 @@ class _SpecOptions(TypedDict, total=False):
     max_pixels: Annotated[int, Default(DEFAULT_MAX_PIXELS, low=1)]
     levels: Annotated[int | None, Default(None, low=1, high=65_535)]
     icc: Annotated[Icc, Default("ignore")]
+    truncated: Annotated[Truncated, Default("refuse")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +76,8 @@ class ImageSpec:
             65535, as the files say. Larger samples count as ``levels``.
         icc: ``"srgb"`` converts pixels to sRGB by the color profile of their file (needs Pillow), ``"ignore"`` takes
             them as they are.
+        truncated: ``"keep"`` stores a JPEG that ends early, gray where its pixels are missing, with a note in the
+            samples; ``"refuse"`` makes it a bad image.
 
     Raises:
         SpecError: a value is invalid; the message names it and the allowed values.
@@ -91,14 +99,16 @@ class ImageSpec:
     max_pixels: int
     levels: int | None
     icc: Icc
+    truncated: Truncated
 
     @shows_options(_SpecOptions)
     def __init__(self, *, size: int | tuple[int, int], **options: Unpack[_SpecOptions]) -> None:
         values: dict[str, Any] = {"size": size_of(size), **complete("an ImageSpec", _SpecOptions, options)}
         values["background"] = _background(values["background"])
         values["exact"] = bool(values["exact"])
-        for name, allowed in (("fit", Fit), ("filter", Filter), ("color", Color), ("layout", Layout), ("icc", Icc)):
-            choice_of(name, values[name], get_args(allowed))
+        for name, hint in _SpecOptions.__annotations__.items():
+            if get_origin(hint.__origin__) is Literal:
+                choice_of(name, values[name], get_args(hint.__origin__))
         for name, value in values.items():
             object.__setattr__(self, name, value)
 

@@ -11,7 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -285,15 +285,14 @@ def read_source(source: Source, max_pixels: int) -> tuple[Any, int, int]:
         return source.image, 0, 0
     if isinstance(source, Unloaded):
         raise DecodeError(source.reason)
-    path = cast("str", source)
-    info = os.stat(path)
+    info = os.stat(source)
     if not stat.S_ISREG(info.st_mode):  # to open a FIFO would wait for ever, to open a device may do anything
         raise DecodeError("not a regular file")
     # A sparse file may have any size without taking space on the volume; in memory it would take all of it.
     if info.st_size > max_pixels * _PIXEL_LIMIT_BYTES + _METADATA_LIMIT_BYTES:
         raise DecodeError(f"a file of {info.st_size:,} bytes, more than an image of max_pixels can have")
     # O_NONBLOCK in case a FIFO has just taken the place of the file: to open it would wait for ever.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         data = os.read(descriptor, info.st_size + 1)
         while len(data) < info.st_size and (more := os.read(descriptor, info.st_size + 1 - len(data))):

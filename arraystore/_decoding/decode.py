@@ -5,20 +5,19 @@ No step keeps a list or a second copy. Each thread has its own scratch memory an
 """
 
 import math
-import re
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-import simplejpeg
 
 from arraystore._common.scratch import Buffers
-from arraystore._decoding.codecs import check_size, decode_any
-from arraystore._decoding.header import Data, Header, Pixels, read_header
+from arraystore._decoding import jpeg
+from arraystore._decoding.codecs import decode_any
+from arraystore._decoding.header import Header, Pixels, read_header
 from arraystore._decoding.icc import to_srgb
 from arraystore._decoding.memory import check_memory, check_pixels
-from arraystore._decoding.notes import noticed
+from arraystore._decoding.notes import notice, noticed
 from arraystore._decoding.pil_images import pixels_of
 from arraystore._kernels.compiled import READ_ONLY_IMAGE, compiled
 from arraystore._kernels.resample import Box, resize
@@ -28,25 +27,20 @@ from arraystore.spec import ImageSpec, Placement
 
 _buffers = Buffers()
 
-# libjpeg decodes every pixel in spite of these warnings. Other warnings mean that pixels are lost; so do stray bytes
-# before a restart marker (0xd0 to 0xd7), because these markers stand among the pixels.
-_HARMLESS = re.compile(
-    r"extraneous bytes before marker 0x(?!d[0-7])|unknown JFIF revision|Unknown Adobe color transform|bad ICC"
-)
+
+class Decoded(NamedTuple):
+    """What is known of an image whose slot is filled."""
+
+    height: int  # of the whole upright image, in pixels
+    width: int
+    note: str | None = None  # what is odd about the file, though its pixels are right, or were asked for
+
 
 # How EXIF orientations 2 to 8 are made upright, and which axes of the upright image then run backwards.
 _TRANSPOSED = frozenset((5, 6, 7, 8))
 _X_REVERSED = frozenset((2, 3, 6, 7))
 _Y_REVERSED = frozenset((3, 4, 7, 8))
 _FLIP = {(True, True): -1, (True, False): 1, (False, True): 0}
-
-
-class Decoded(NamedTuple):
-    """The whole upright image that was decoded: its sides in pixels, and what its decoder noticed, or None."""
-
-    height: int
-    width: int
-    note: str | None = None
 
 
 def decode_into(data: Any, slot: Pixels, spec: ImageSpec, *, memory_bytes: float = math.inf) -> Decoded:
@@ -63,37 +57,49 @@ def decode_into(data: Any, slot: Pixels, spec: ImageSpec, *, memory_bytes: float
         MemoryNeededError: decoding it takes more than ``memory_bytes``.
         DecodeError: the data is not an image, is damaged or ends early, or has more than ``spec.max_pixels`` pixels.
     """
-    noticed()  # what was noticed in an image that failed
-    if isinstance(data, np.ndarray):
-        image = _check_array(data)
+    noticed()  # forgets what was noticed in an image that failed
+    if isinstance(data, np.ndarray) or is_pil_image(data):
+        image = _check_array(data) if isinstance(data, np.ndarray) else pixels_of(data, spec)
         height, width = image.shape[:2]
-        _deposit(_in_color(image, spec), spec.place(height, width), slot, spec)
-        return Decoded(height, width)
-    if is_pil_image(data):
-        image = pixels_of(data, spec)
-        height, width = image.shape[:2]
-        _deposit(_in_color(image, spec), spec.place(height, width), slot, spec)
-        return Decoded(height, width, noticed())
-    header = read_header(data)
-    check_pixels(header.height, header.width, spec)
-    turned = header.orientation in _TRANSPOSED
-    height, width = (header.width, header.height) if turned else (header.height, header.width)
-    placement = spec.place(height, width)
-    check_memory(data, header, memory_bytes)
-    # Profiles are of the colors, so these are needed first.
-    wanted_spec = spec if spec.icc == "ignore" else replace(spec, color="rgb")
-    if header.format == "jpeg" and header.components in (1, 3):
-        wanted = 1 if spec.exact or spec.filter == "nearest" else _reduction(placement)
-        image, factor = _decode_jpeg(data, header, wanted_spec, wanted)
+        placement = spec.place(height, width)
+    else:
+        header = read_header(data)
+        check_pixels(header.height, header.width, spec)
+        turned = header.orientation in _TRANSPOSED
+        height, width = (header.width, header.height) if turned else (header.height, header.width)
+        image, placement = _decode(data, header, spec, spec.place(height, width), memory_bytes)
+    _deposit(_in_color(image, spec), placement, slot, spec)
+    return Decoded(height, width, noticed())
+
+
+def _decode(
+    data: Any, header: Header, spec: ImageSpec, placement: Placement, memory_bytes: float
+) -> tuple[Pixels, Placement]:
+    """Return an encoded image upright, shrunk if that is faster, and the placement in the image that is returned."""
+    factor = 1
+    if header.scalable and not spec.exact and spec.filter != "nearest":
+        factor = _reduction(placement)
+    check_memory(data, header, memory_bytes, factor)
+    # A color profile is one of colors, so these are needed even for a gray slot.
+    decoded_as = replace(spec, color="rgb") if spec.icc == "srgb" else spec
+    if header.format == "jpeg":
+        image, factor, note = jpeg.decode_scaled(
+            data,
+            header,
+            gray=decoded_as.color == "gray",
+            factor=factor,
+            keep_truncated=spec.truncated == "keep",
+        )
+        if note is not None:
+            notice(note)
         if factor > 1:
-            box = _scaled_box(placement.box, height, width, factor, header.orientation)
+            box = _scaled_box(placement.box, header, factor)
             placement = Placement(box, placement.height, placement.width, placement.top, placement.left)
     else:
-        image = _in_color(decode_any(data, header, wanted_spec), wanted_spec)
+        image = decode_any(data, header, decoded_as)
     if spec.icc == "srgb":
-        image = _in_color(to_srgb(image, data), spec)
-    _deposit(_upright(image, header.orientation), placement, slot, spec)
-    return Decoded(height, width, noticed())
+        image = to_srgb(image, data)
+    return _upright(_in_color(image, spec), header.orientation), placement
 
 
 def _check_array(image: Pixels) -> Pixels:
@@ -117,45 +123,17 @@ def _reduction(placement: Placement) -> int:
     return 1
 
 
-def _decode_jpeg(data: Data, header: Header, spec: ImageSpec, factor: int) -> tuple[Pixels, int]:
-    """Return the pixels as stored, (H, W) or (H, W, 3), and the factor by which each side was shrunk: ``factor``, or 1.
-
-    The pixels lie in this thread's scratch memory, which the next image overwrites.
-    """
-    height, width = math.ceil(header.height / factor), math.ceil(header.width / factor)
-    # A JPEG stores luma as its first component, so gray pixels need no conversion to color and back.
-    gray = header.components == 1 or spec.color == "gray"
-    try:
-        image: Pixels = simplejpeg.decode_jpeg(
-            data,
-            colorspace="GRAY" if gray else "RGB",
-            min_height=height,
-            min_width=width,
-            min_factor=factor,
-            buffer=_buffers.get("decoded", height * width * (1 if gray else 3)),
-        )
-    except ValueError as error:
-        reason = str(error)
-        if "premature end" in reason.lower():
-            message = f"the JPEG ends early or pixels are missing ({reason})"
-            raise DecodeError(message, kind=Kind.ENDS_EARLY) from None
-        if not _HARMLESS.search(reason):
-            raise DecodeError(f"the JPEG is damaged ({reason})", kind=Kind.DAMAGED) from None
-        # simplejpeg stops at the first warning; OpenCV goes on after warnings, and still refuses early ends.
-        return _in_color(decode_any(data, header, spec), spec), 1
-    check_size(image.shape[:2], Header("jpeg", height, width))
-    return (image[:, :, 0] if gray else image), factor
-
-
-def _scaled_box(box: Box, height: int, width: int, factor: int, orientation: int) -> Box:
+def _scaled_box(box: Box, header: Header, factor: int) -> Box:
     """Return the box in the shrunken upright image.
 
     The last stored row and column may cover less than a whole pixel. Where an axis was reversed to make the image
     upright, that partial pixel comes first.
     """
     left, top, right, bottom = (side / factor for side in box)
-    shift_x = math.ceil(width / factor) - width / factor if orientation in _X_REVERSED else 0.0
-    shift_y = math.ceil(height / factor) - height / factor if orientation in _Y_REVERSED else 0.0
+    turned = header.orientation in _TRANSPOSED
+    height, width = (header.width, header.height) if turned else (header.height, header.width)
+    shift_x = math.ceil(width / factor) - width / factor if header.orientation in _X_REVERSED else 0.0
+    shift_y = math.ceil(height / factor) - height / factor if header.orientation in _Y_REVERSED else 0.0
     return left + shift_x, top + shift_y, right + shift_x, bottom + shift_y
 
 

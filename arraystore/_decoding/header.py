@@ -33,6 +33,8 @@ class Header:
     width: int
     orientation: int = 1  # of EXIF, 1 to 8; also where AVIF states rotation and mirroring in other terms
     components: int = 0  # of a JPEG: 1 gray, 3 color, 4 CMYK
+    progressive: bool = False  # of a JPEG: its decoder holds all coefficients, two bytes for each sample
+    scalable: bool = False  # of a JPEG: whether libjpeg can shrink its kind of frame while it decodes it
 
 
 _module = cache(import_module)

@@ -1,109 +1,201 @@
-"""JPEG: its header, and a check that it can be decoded in seconds.
+"""JPEG: its header, and its pixels by libjpeg-turbo, with every warning heard.
 
-A JPEG may code its pixels in any number of scans. Each scan passes over the whole image and may take a few bytes of the
-file, so a file of a hundred kilobytes can keep a decoder busy for minutes. Such files are refused here. Measured with
-libjpeg-turbo: a scan costs 0.1 to 1 ns a pixel with Huffman codes, 2 ns with arithmetic ones.
+simplejpeg decodes all but a few JPEGs and raises whatever libjpeg warns of. It refuses the layouts of chroma for which
+TurboJPEG has no name; `arraystore._decoding.jpeg_layouts` decodes those.
 """
 
-import re
-from collections.abc import Iterator
+import math
+from collections.abc import Callable
+from functools import partial
 from struct import unpack_from
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from arraystore._decoding.codecs import decode_plain
-from arraystore._decoding.header import Data, Header
-from arraystore._decoding.tiff import exif_orientation
+from arraystore._common.lazy import lazy
+from arraystore._common.scratch import Buffers
+from arraystore._decoding.codecs import check_size
+from arraystore._decoding.header import Data, Header, Pixels
+from arraystore._decoding.jpeg_layouts import decode_layout
+from arraystore._decoding.jpeg_mending import with_end, with_plain_header
+from arraystore._decoding.jpeg_segments import END_OF_IMAGE, START_OF_SCAN, check_scans, segments
+from arraystore._decoding.orientation import orientation_of
 from arraystore.errors import DecodeError, Kind
+from arraystore.spec import ImageSpec
 
-# For CMYK (within one level of Pillow) and after warnings; `arraystore._decoding.decode` decodes all other JPEGs.
-decode = decode_plain
+if TYPE_CHECKING:
+    import simplejpeg
+else:
+    simplejpeg = lazy("simplejpeg")
 
-_END_OF_IMAGE, _START_OF_SCAN, _APP1 = 0xD9, 0xDA, 0xE1
+_APP1 = 0xE1
 _EXIF_PREFIX = b"Exif\0\0"
+_XMP_PREFIX = b"http://ns.adobe.com/xap/1.0/\0"
 # Frame headers are C0 to CF, less Huffman tables (C4), extensions (C8) and arithmetic conditioning (CC).
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 # In these frames every scan refines the pixels of the scans before.
 _PROGRESSIVE = frozenset((0xC2, 0xC6, 0xCA, 0xCE))
-# These bytes after an FF begin no segment: a stray or fill byte, and markers that stand alone.
-_WITHOUT_LENGTH = frozenset((0x00, 0x01, *range(0xD0, 0xD9), 0xFF))
-_SEGMENT = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
-# A color profile and extended XMP take hundreds of segments; a file of nothing else would be walked for seconds.
-_MOST_SEGMENTS = 65_536
+# libjpeg-turbo shrinks these while it decodes them. It ignores that it should shrink lossless frames, and writes all
+# pixels into the buffer for the shrunken ones.
+_SCALABLE = frozenset((0xC0, 0xC1, 0xC2, 0xC9, 0xCA))
+# The others are hierarchical, or lossless with arithmetic codes; no decoder has them.
+_DECODABLE = _SCALABLE | {0xC3}
+_COMPONENTS = (1, 3, 4)
+_BITS = 8  # of a sample
 
-# libjpeg writes 10 scans, optimizers up to 20, a script for cjpeg up to 100.
-_ORDINARY_SCANS = 20
-_MOST_SCANS = 100
-_MOST_SCANNED_PIXELS = 4_000_000_000
+_buffers = Buffers()
+_BAND_ROWS = 64
+
+# Parts of what the decoders say.
+_NO_NAME_FOR_LAYOUT = "subsampling level"
+_ENDS_EARLY = "premature end"
+_STRAY_BEFORE_END = "extraneous bytes before marker 0xd9"
+
+
+class Decoded(NamedTuple):
+    """The pixels of a JPEG as stored, (H, W) or (H, W, 3), C-contiguous."""
+
+    image: Pixels  # in this thread's scratch memory, which the next image overwrites
+    factor: int  # by which each side was shrunk
+    note: str | None  # what is odd about the file though its pixels are right, or were asked for
 
 
 def read_header(data: Data) -> Header:
     """Return the header of a JPEG.
 
     Raises:
-        DecodeError: it is damaged, it has no pixels, or it has more scans than any encoder writes.
+        DecodeError: it is damaged, has no pixels, is of a kind that no decoder has, or has more scans than any encoder
+            writes.
     """
-    orientation = 1
-    exif_wanted = True
+    exif: list[Data] = []
+    xmp: Data = b""
     frame = height = width = components = 0
-    for marker, at, end in _segments(data):
-        if marker == _START_OF_SCAN and frame:
+    for marker, at, end in segments(data):
+        if marker == START_OF_SCAN and frame:
             if frame in _PROGRESSIVE or data[at + 4] < components:
-                _check_scans(data, at, height, width)
-            return Header("jpeg", height, width, orientation, components)
-        if marker in (_END_OF_IMAGE, _START_OF_SCAN) or end < at + 4:
+                check_scans(data, at, height, width)
+            # A block of more than 64 KB goes on in the next segment.
+            orientation = orientation_of(exif[0] if len(exif) == 1 else b"".join(exif), xmp) if exif or xmp else 1
+            return Header("jpeg", height, width, orientation, components, frame in _PROGRESSIVE, frame in _SCALABLE)
+        if marker in (END_OF_IMAGE, START_OF_SCAN) or end < at + 4:
             break
         if marker in _FRAMES and not frame:
             frame = marker
-            height, width, components = unpack_from(">HHB", data, at + 5)
-            if not (height and width and components):
-                reason = f"the jpeg header says {height} by {width} pixels in {components} components"
-                raise DecodeError(reason, kind=Kind.DAMAGED)
-        elif exif_wanted and marker == _APP1 and data[at + 4 : at + 10] == _EXIF_PREFIX:
-            orientation = exif_orientation(data[at + 10 : end])
-            exif_wanted = False
+            height, width, components = _check_frame(data, marker, at)
+        elif marker == _APP1:
+            if data[at + 4 : at + 10] == _EXIF_PREFIX:
+                exif.append(data[at + 10 : end])
+            elif data[at + 4 : at + 4 + len(_XMP_PREFIX)] == _XMP_PREFIX:
+                xmp = data[at + 4 + len(_XMP_PREFIX) : end]
     raise DecodeError("the jpeg has no frame header before its pixels, or a damaged one", kind=Kind.DAMAGED)
 
 
-def _segments(data: Data) -> Iterator[tuple[int, int, int]]:
-    """Yield marker, first byte and end of each segment. After the start of a scan, pixels may look like segments."""
-    at = 2
-    for _ in range(_MOST_SEGMENTS):
-        if data[at] != 0xFF or data[at + 1] in _WITHOUT_LENGTH:
-            # Decoders skip stray bytes between segments, so they are no reason to refuse the image.
-            found = _SEGMENT.search(data, at)
-            if found is None:
-                raise DecodeError("the file ends inside its header", kind=Kind.ENDS_EARLY)
-            at = found.start()
-        end = at + 2 + (data[at + 2] << 8 | data[at + 3])
-        yield data[at + 1], at, end
-        at = end
-
-
-def _check_scans(data: Data, at: int, height: int, width: int) -> None:
-    """Check that the scans, the first of which begins at a byte, can be decoded in seconds."""
-    # In coded pixels these two bytes never meet, so this counts every scan, and rarely more.
-    words = (np.frombuffer(data, "<u2", (len(data) - start) // 2, start) for start in (at, at + 1))
-    scans = sum(int(np.count_nonzero(word == 0xDAFF)) for word in words)
-    if scans <= _ORDINARY_SCANS:
-        return
-    scans = _count_scans(data, at)
-    if scans > _MOST_SCANS or (scans > _ORDINARY_SCANS and scans * height * width > _MOST_SCANNED_PIXELS):
-        raise DecodeError(
-            f"a JPEG of {scans:,} scans over {width} x {height} pixels would keep a decoder busy for too long; "
-            "save it again with any image program",
-            kind=Kind.TOO_LARGE,
+def _check_frame(data: Data, marker: int, at: int) -> tuple[int, int, int]:
+    """Return height, width and number of components of the frame at a byte, if it can be decoded."""
+    bits, height, width, components = unpack_from(">BHHB", data, at + 4)
+    if not (height and width and components):
+        reason = f"the jpeg header says {height} by {width} pixels in {components} components"
+        raise DecodeError(reason, kind=Kind.DAMAGED)
+    if marker not in _DECODABLE or bits != _BITS or components not in _COMPONENTS:
+        reason = (
+            f"the jpeg has a frame of the kind SOF{marker - 0xC0} with {components} components of {bits} bits; "
+            "those of the kinds 0 to 3, 9 and 10 with 1, 3 or 4 of 8 bits can be decoded"
         )
+        raise DecodeError(reason, kind=Kind.UNSUPPORTED)
+    return height, width, components
 
 
-def _count_scans(data: Data, at: int) -> int:
-    """Count the scans as a decoder does: bytes inside other segments, or after the end, are no scans."""
-    scans = 0
-    while (found := _SEGMENT.search(data, at)) is not None:
-        at = found.start()
-        marker = data[at + 1]
-        if marker == _END_OF_IMAGE or at + 4 > len(data):
-            break
-        scans += marker == _START_OF_SCAN
-        at += 2 + (data[at + 2] << 8 | data[at + 3])
-    return scans
+def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
+    """Return the pixels of a JPEG as stored."""
+    return decode_scaled(data, header, gray=spec.color == "gray").image.copy()
+
+
+def decode_scaled(data: Data, header: Header, *, gray: bool, factor: int = 1, keep_truncated: bool = False) -> Decoded:
+    """Return the pixels of a JPEG as stored, shrunk where that is possible.
+
+    Args:
+        data: the file.
+        header: its header.
+        gray: whether luma is enough; it is returned where the file has it as a component.
+        factor: by how much to shrink each side: 1, 2, 4 or 8. Frames that cannot be shrunk are decoded in full.
+        keep_truncated: whether pixels that are missing at the end may be gray.
+
+    Raises:
+        DecodeError: it is damaged, ends early, or is of a kind that cannot be decoded.
+    """
+    attempt = partial(_attempt, header=header, gray=gray, factor=factor if header.scalable else 1)
+    image, note = attempt(data), None
+    if isinstance(image, str):
+        image, note = _decode_copies(attempt, data, header.components, image, keep_truncated)
+    return Decoded(image, 1 if image.shape[:2] == (header.height, header.width) else factor, note)
+
+
+def _decode_copies(
+    attempt: Callable[..., Pixels | str], data: Data, components: int, said: str, keep_truncated: bool
+) -> tuple[Pixels, str]:
+    """Return the pixels of a JPEG that libjpeg complained of, and a note, if all of its pixels are there.
+
+    Raises:
+        DecodeError: they are not.
+    """
+    plain, scan = with_plain_header(data, components)
+    image = attempt(plain)
+    if not isinstance(image, str):
+        return image, f"libjpeg warned of the header, not of the pixels: {said}"
+    copies = with_end(plain, scan)
+    complaints = [image]
+    for copy in copies:
+        image = attempt(copy)
+        if isinstance(image, str) and _STRAY_BEFORE_END in image:  # what follows the pixels, before the added marker
+            image = attempt(copy, strict=False)
+        if not isinstance(image, str):
+            return image, "the JPEG has no end marker; all its pixels are there"
+        complaints.append(image)
+    # The first copy with an end has what was written of the file, and nothing else.
+    complaint = complaints[1] if copies else complaints[0]
+    if _ENDS_EARLY not in complaint.lower():
+        raise DecodeError(f"the JPEG is damaged ({complaint})", kind=Kind.DAMAGED)
+    if keep_truncated:
+        image = attempt(copies[0] if copies else plain, strict=False)
+        if not isinstance(image, str):
+            return image, f"ends early: pixels that are missing are gray ({complaint})"
+    complaint = said if _ENDS_EARLY in said.lower() else complaint
+    raise DecodeError(f"the JPEG ends early or pixels are missing ({complaint})", kind=Kind.ENDS_EARLY)
+
+
+def _attempt(data: Data, *, header: Header, gray: bool, factor: int, strict: bool = True) -> Pixels | str:
+    """Return the pixels, or the decoder's first complaint. If not strict, a complaint counts only without pixels."""
+    height, width = math.ceil(header.height / factor), math.ceil(header.width / factor)
+    cmyk = header.components == 4
+    # A JPEG stores luma as its first component, so gray pixels need no conversion to color and back. The decoder has
+    # no conversion to gray for lossless frames.
+    flat = header.components == 1 or (gray and header.scalable and not cmyk)
+    channels = 1 if flat else 4 if cmyk else 3
+    try:
+        image: Pixels = simplejpeg.decode_jpeg(
+            data,
+            colorspace={1: "GRAY", 3: "RGB", 4: "CMYK"}[channels],
+            min_height=height,
+            min_width=width,
+            min_factor=factor,
+            buffer=_buffers.get("decoded", height * width * channels),
+            strict=strict,
+        )
+    except ValueError as error:
+        said = str(error)
+        return decode_layout(data, header, gray=flat, strict=strict) if _NO_NAME_FOR_LAYOUT in said else said
+    check_size(image.shape[:2], Header("jpeg", height, width))
+    if cmyk:
+        return _from_cmyk(image)
+    return image[:, :, 0] if flat else image
+
+
+def _from_cmyk(image: Pixels) -> Pixels:
+    """Return RGB of inverted CMYK, which all writers follow; equal to Pillow's conversion."""
+    pixels = np.empty((*image.shape[:2], 3), np.uint8)
+    for top in range(0, len(image), _BAND_ROWS):
+        band = image[top : top + _BAND_ROWS].astype(np.int32)
+        black = band[..., 3:]
+        product = (255 - band[..., :3]) * black + 128
+        pixels[top : top + _BAND_ROWS] = np.maximum(black - ((product >> 8) + product >> 8), 0)
+    return pixels

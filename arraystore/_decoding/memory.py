@@ -10,17 +10,20 @@ from arraystore.spec import ImageSpec
 # The most bytes a pixel at any one time, from the file to the 8-bit pixels that are resampled: measured over the kinds
 # of each format (tests/decoding/test_memory.py), and rounded up.
 _BYTES_A_PIXEL = {
-    "jpeg": 9,
+    "jpeg": 9,  # that are left after shrinking
     "png": 16,
     "webp": 12,
     "bmp": 12,
     "tiff": 20,
     "gif": 9,
-    "avif": 24,
-    "heif": 24,
-    "jp2": 36,
+    "avif": 36,
+    "heif": 36,
+    "jp2": 28,
     "ppm": 20,
 }
+_BYTES_A_PIXEL_OF_SMALL_PNG = 9  # with up to 8 bits a sample
+_PNG_DEPTH_AT = 24
+_COEFFICIENT_BYTES = 2
 _USUAL_BYTES = 64 << 20  # less than this is not counted
 
 
@@ -47,12 +50,17 @@ def check_pixels(height: int, width: int, spec: ImageSpec) -> None:
         )
 
 
-def check_memory(data: Data, header: Header, memory_bytes: float) -> None:
-    """Check that an image can be decoded in so many bytes.
+def check_memory(data: Data, header: Header, memory_bytes: float, factor: int = 1) -> None:
+    """Check that an image can be decoded in so many bytes; a JPEG whose sides its decoder shrinks by a factor.
 
     Raises:
         MemoryNeededError: it needs more.
     """
-    needed = len(data) + header.height * header.width * _BYTES_A_PIXEL[header.format]
+    pixels = header.height * header.width
+    needed = len(data) + pixels * _BYTES_A_PIXEL[header.format] // factor**2
+    if header.format == "png" and data[_PNG_DEPTH_AT] <= 8:
+        needed = len(data) + pixels * _BYTES_A_PIXEL_OF_SMALL_PNG
+    if header.progressive:
+        needed += pixels * header.components * _COEFFICIENT_BYTES
     if needed > max(memory_bytes, _USUAL_BYTES):
         raise MemoryNeededError(header, needed)

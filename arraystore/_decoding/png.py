@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator
 from struct import unpack_from
-from zlib import crc32
+from zlib import crc32, decompressobj
+from zlib import error as zlib_error
 
 import numpy as np
 
 from arraystore._decoding.codecs import damaged, opencv_or_fail
 from arraystore._decoding.eight_bits import composite, finish
 from arraystore._decoding.header import Data, Header, Pixels
-from arraystore._decoding.tiff import exif_orientation
+from arraystore._decoding.orientation import orientation_of
 from arraystore.errors import DecodeError, Kind
 from arraystore.spec import ImageSpec
 
@@ -20,6 +21,11 @@ _GRAY = 0
 _SAMPLES_A_PIXEL = {_GRAY: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by color type
 _DEPTHS = {_GRAY: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}  # in bits, by color type
 _END_CHUNK = b"\0\0\0\0IEND\xaeB`\x82"
+
+_TEXT_KINDS = frozenset((b"tEXt", b"zTXt", b"iTXt"))
+_RAW_EXIF, _XMP = b"Raw profile type exif", b"XML:com.adobe.xmp"
+_LONGEST_KEYWORD = 80  # and the zero behind it
+_LONGEST_TEXT_BYTES = 1 << 20  # as Pillow
 
 # Writers cut the pixels into chunks of 8 KB and more: this is enough for gigabytes.
 _MOST_CHUNKS = 262_144
@@ -57,12 +63,46 @@ def read_header(data: Data) -> Header:
     length, kind, width, height = unpack_from(">I4sII", data, _SIGNATURE_BYTES)
     if kind != b"IHDR" or length != 13:
         raise DecodeError("the png does not begin with an IHDR chunk", kind=Kind.DAMAGED)
-    orientation = 1
+    exif: Data = b""
+    texts: dict[bytes, tuple[bytes, int, int]] = {}
     for chunk, start, end in _chunks(data):
         if chunk == b"eXIf":
-            orientation = exif_orientation(data[start:end])
-            break
-    return Header("png", height, width, orientation)
+            exif = data[start:end]
+        elif chunk in _TEXT_KINDS:
+            keyword = bytes(data[start : min(end, start + _LONGEST_KEYWORD)]).partition(b"\0")[0]
+            if keyword in (_RAW_EXIF, _XMP):  # of several, the last one counts, so the others are not unpacked
+                texts[keyword] = (chunk, start + len(keyword) + 1, end)
+    if not exif and _RAW_EXIF in texts:
+        exif = _raw_profile(_text(data, *texts[_RAW_EXIF]))
+    xmp = _text(data, *texts[_XMP]) if _XMP in texts else b""
+    return Header("png", height, width, orientation_of(exif, xmp))
+
+
+def _text(data: Data, kind: bytes, at: int, end: int) -> bytes:
+    """Return the text of a chunk, which begins behind its keyword; empty where it is damaged."""
+    body = bytes(data[at:end])
+    packed = kind == b"zTXt"
+    if kind == b"iTXt":
+        packed = body[:1] == b"\1"
+        body = body[1:2] + body[2:].partition(b"\0")[2].partition(b"\0")[2]  # less the language and its keyword
+    if packed and body[:1] != b"\0":  # the only method
+        return b""
+    if kind != b"tEXt":
+        body = body[1:]
+    if not packed:
+        return body
+    try:
+        return decompressobj().decompress(body, _LONGEST_TEXT_BYTES)  # a kilobyte may hold a megabyte
+    except zlib_error:
+        return b""
+
+
+def _raw_profile(text: bytes) -> bytes:
+    """Return the EXIF that ImageMagick writes as text: lines of its name and its length, and of hexadecimal digits."""
+    try:
+        return bytes.fromhex(b"".join(text.split(b"\n")[3:]).decode("ascii"))
+    except ValueError:
+        return b""
 
 
 def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:

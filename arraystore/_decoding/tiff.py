@@ -1,4 +1,4 @@
-"""TIFF, and EXIF, which is a small TIFF inside other formats."""
+"""TIFF: its directory, and which decoder is right for its pixels."""
 
 from dataclasses import dataclass
 from enum import IntEnum
@@ -10,6 +10,7 @@ import numpy as np
 from arraystore._decoding.codecs import damaged, opencv, pillow
 from arraystore._decoding.eight_bits import finish
 from arraystore._decoding.header import Data, Header, Pixels
+from arraystore._decoding.orientation import orientation_of
 from arraystore.errors import DecodeError, Kind
 from arraystore.spec import ImageSpec
 
@@ -49,6 +50,9 @@ class _Photometric(IntEnum):
 _PLANES_APART = 2  # of PLANAR_CONFIG
 _UNSIGNED, _UNDEFINED = 1, 4  # of SAMPLE_FORMAT
 _UNSPECIFIED, _PREMULTIPLIED, _STRAIGHT_ALPHA = 0, 1, 2  # of EXTRA_SAMPLES
+
+_XMP_TAG = 700
+_BYTE_TYPES = (1, 7)  # bytes and undefined
 
 _SHORT, _LONG = 3, 4
 # The types of whole numbers, with their letter for struct and their bytes: bytes, shorts, longs, offsets, longs of 8.
@@ -127,31 +131,26 @@ def read_header(data: Data) -> Header:
     height, width = _value(entries, _Tag.IMAGE_LENGTH, -1), _value(entries, _Tag.IMAGE_WIDTH, -1)
     if height < 0 or width < 0:
         raise DecodeError("the tiff does not state its size", kind=Kind.DAMAGED)
+    if _Tag.ORIENTATION not in entries:
+        return Header("tiff", height, width, orientation_of(xmp=_xmp(data)))
     orientation = _value(entries, _Tag.ORIENTATION, 1)
     return Header("tiff", height, width, orientation if 1 <= orientation <= 8 else 1)
 
 
-def exif_orientation(exif: Data) -> int:
-    """Return the orientation in a block of EXIF; 1 where it is absent, invalid or cut off."""
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(bytes(exif[:4]))
-    if order is None:
-        return 1
-    try:
-        (first,) = unpack_from(f"{order}I", exif, 4)
-        (count,) = unpack_from(f"{order}H", exif, first)
-        entries = bytes(exif[first + 2 : first + 2 + 12 * count])
-        tag = _Tag.ORIENTATION.to_bytes(2, "little" if order == "<" else "big")
-        at = entries.find(tag)
-        while at % 12 and at >= 0:  # the two bytes may also occur inside another entry
-            at = entries.find(tag, at + 1)
-        if at < 0:
-            return 1
-        kind, _, value = unpack_from(f"{order}HIH", entries, at + 2)
-        if kind == _LONG:
-            (value,) = unpack_from(f"{order}I", entries, at + 8)
-    except struct_error:
-        return 1
-    return value if kind in (_SHORT, _LONG) and 1 <= value <= 8 else 1
+def _xmp(data: Data) -> Data:
+    """Return the packet of XMP in the first directory; empty where there is none."""
+    order = "<" if data[:1] == b"I" else ">"
+    big = data[2:4] in (b"+\0", b"\0+")
+    first, number, entry, size = (8, "Q", "HHQ", 20) if big else (4, "I", "HHI", 12)
+    (at,) = unpack_from(order + number, data, first)
+    (count,) = unpack_from(order + ("Q" if big else "H"), data, at)
+    at += 8 if big else 2
+    for start in range(at, min(at + count * size, len(data) - size + 1), size):
+        tag, kind, length = unpack_from(order + entry, data, start)
+        if tag == _XMP_TAG and kind in _BYTE_TYPES:
+            (where,) = unpack_from(order + number, data, start + (12 if big else 8))
+            return data[where : where + length]
+    return b""
 
 
 def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
@@ -160,7 +159,7 @@ def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
     _check_strips(entries, header, len(data))
     _check_kind(entries, spec)
     bits, photometric = _value(entries, _Tag.BITS_PER_SAMPLE, 1), _value(entries, _Tag.PHOTOMETRIC, 1)
-    if header.orientation != 1:  # OpenCV would apply it
+    if header.orientation != 1 and _Tag.ORIENTATION in entries:  # OpenCV would apply it
         data, entry = bytearray(data), entries[_Tag.ORIENTATION]
         one = (1).to_bytes(entry.item_bytes, "little" if data[:1] == b"I" else "big")
         data[entry.at : entry.at + entry.item_bytes] = one

@@ -4,12 +4,13 @@ from struct import unpack_from
 
 from arraystore._decoding.codecs import decode_plain
 from arraystore._decoding.header import Data, Header
-from arraystore._decoding.tiff import exif_orientation
+from arraystore._decoding.orientation import orientation_of
 from arraystore.errors import DecodeError, Kind
 
 decode = decode_plain
 
 _FIRST_CHUNK_AT = 12  # behind "RIFF", the size of the file and "WEBP"
+_EXIF, _XMP = b"EXIF", b"XMP "
 
 
 def read_header(data: Data) -> Header:
@@ -38,12 +39,11 @@ def read_header(data: Data) -> Header:
 
 
 def _orientation(data: Data) -> int:
+    blocks: dict[bytes, Data] = {}
     at = _FIRST_CHUNK_AT
     while at + 8 <= len(data):
         kind, size = unpack_from("<4sI", data, at)
-        if kind == b"EXIF":
-            exif = data[at + 8 : at + 8 + size]
-            # Some writers copy JPEG's prefix into the chunk.
-            return exif_orientation(exif[6:] if exif[:6] == b"Exif\0\0" else exif)
+        if kind in (_EXIF, _XMP):
+            blocks.setdefault(kind, data[at + 8 : at + 8 + size])
         at += 8 + size + (size & 1)
-    return 1
+    return orientation_of(blocks.get(_EXIF, b""), blocks.get(_XMP, b""))

@@ -68,6 +68,11 @@ class Image(TypedDict):
         typer.Option(min=1, max=65_535, help="The largest sample of 16-bit files that hold fewer bits, such as 4095."),
         Default(None),
     ]
+    truncated: Annotated[
+        spec.Truncated,
+        typer.Option(help="A JPEG that ends early is a bad image, or is stored with a note."),
+        Default("refuse"),
+    ]
     icc: Annotated[
         spec.Icc, typer.Option(help="Convert pixels to sRGB by their color profiles, or not."), Default("ignore")
     ]

@@ -100,7 +100,7 @@ WRITERS = {
     "jpeg": ("JPEG", {}, "RGB L CMYK"),
 }
 WRITTEN = [(name, mode) for name, (_, _, modes) in WRITERS.items() for mode in modes.split()]
-INEXACT = {("jpeg", "CMYK"): 1, ("tiff", "YCbCr"): 1}
+INEXACT = {("tiff", "YCbCr"): 1}
 
 
 def written(name: str, mode: str) -> bytes:

@@ -299,7 +299,8 @@ def test_every_value_of_a_description_round_trips(
             {"spec": {"size": 5, "new": 1}},
             (
                 "S is damaged: this is not the spec of an image: unknown fields ['new']; known fields are "
-                "['background', 'color', 'exact', 'filter', 'fit', 'icc', 'layout', 'levels', 'max_pixels', 'size']; "
+                "['background', 'color', 'exact', 'filter', 'fit', 'icc', 'layout', 'levels', 'max_pixels', 'size', "
+                "'truncated']; "
                 "build the store again"
             ),
         ),

@@ -119,7 +119,10 @@ def test_a_spec_round_trips(size: tuple[int, int], fit: Any, background: tuple[i
 def test_what_is_no_spec_is_refused(values: dict[str, Any], detail: str) -> None:
     with pytest.raises(SpecError) as caught:
         ImageSpec.from_dict(values)
-    known = "['background', 'color', 'exact', 'filter', 'fit', 'icc', 'layout', 'levels', 'max_pixels', 'size']"
+    known = (
+        "['background', 'color', 'exact', 'filter', 'fit', 'icc', 'layout', 'levels', 'max_pixels', 'size', "
+        "'truncated']"
+    )
     assert str(caught.value) == f"this is not the spec of an image: {detail}; known fields are {known}"
 
 

@@ -179,7 +179,7 @@ BYTES: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "wrong CRC": (".png", _wrong_crc, "the checksum of its IDAT chunk is wrong"),
     "bit flipped header": (".jpg", _bit_flipped_header, "not an image"),
     "corrupt Huffman table": (".jpg", _corrupt_huffman, "the JPEG is damaged"),
-    "broken CMYK": (".jpg", lambda: _half(encode("JPEG", "CMYK")), "damaged or ends early"),
+    "broken CMYK": (".jpg", lambda: _half(encode("JPEG", "CMYK")), "ends early"),
     "no rows": (".jpg", lambda: images.bomb(0, 40), "0 by 40 pixels"),
     "no columns": (".png", lambda: png(30, 0, packed=b""), "30 by 0 pixels"),
     "jpeg bomb": (".jpg", images.bomb, "more than max_pixels"),

@@ -1,0 +1,48 @@
+"""What libjpeg says while OpenCV decodes: it writes to the file of errors of the whole process, and nowhere else.
+
+OpenCV decodes damaged JPEGs and returns their pixels without a word to its caller. To hear of the damage, the process's
+file descriptor 2 is another file while one image is decoded. Few images need this, see `arraystore._decoding.jpeg`.
+"""
+
+import os
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_STDERR = 2
+_LIBJPEG = re.compile(
+    rb"(?:Corrupt JPEG|Premature end of JPEG|Invalid SOS|Inconsistent progression|Warning: unknown JFIF"
+    rb"|Unknown Adobe|Application transferred)[^\n]*"
+)
+_lock = threading.Lock()
+
+
+@contextmanager
+def words_heard() -> Iterator[list[str]]:
+    """Collect what libjpeg says; the list is filled when the block ends. One thread at a time may be inside.
+
+    What others write to the standard error meanwhile is passed on when the block ends.
+    """
+    words: list[str] = []
+    with _lock, os.fdopen(os.memfd_create("libjpeg"), "w+b", buffering=0) as heard:
+        try:
+            before = os.dup(_STDERR)
+        except OSError:  # it is closed, as in some services
+            before = None
+        os.dup2(heard.fileno(), _STDERR)
+        try:
+            yield words
+        finally:
+            if before is None:
+                os.close(_STDERR)
+            else:
+                os.dup2(before, _STDERR)
+            heard.seek(0)
+            said = heard.read()
+            words += [line.decode("ascii", "replace") for line in _LIBJPEG.findall(said)]
+            if before is not None:
+                others = _LIBJPEG.sub(b"", said).strip(b"\n")
+                if others:
+                    os.write(before, others + b"\n")
+                os.close(before)
