@@ -18,7 +18,15 @@ from arraystore._decoding.codecs import check_size
 from arraystore._decoding.header import Data, Header, Pixels
 from arraystore._decoding.jpeg_layouts import decode_layout
 from arraystore._decoding.jpeg_mending import with_end, with_plain_header
-from arraystore._decoding.jpeg_segments import END_OF_IMAGE, START_OF_SCAN, check_scans, segments
+from arraystore._decoding.jpeg_segments import (
+    END_OF_IMAGE,
+    FRAMES,
+    PROGRESSIVE,
+    START_OF_SCAN,
+    check_scans,
+    has_every_scan,
+    segments,
+)
 from arraystore._decoding.orientation import orientation_of
 from arraystore.errors import DecodeError, Kind
 from arraystore.spec import ImageSpec
@@ -31,10 +39,6 @@ else:
 _APP1 = 0xE1
 _EXIF_PREFIX = b"Exif\0\0"
 _XMP_PREFIX = b"http://ns.adobe.com/xap/1.0/\0"
-# Frame headers are C0 to CF, less Huffman tables (C4), extensions (C8) and arithmetic conditioning (CC).
-_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-# In these frames every scan refines the pixels of the scans before.
-_PROGRESSIVE = frozenset((0xC2, 0xC6, 0xCA, 0xCE))
 # libjpeg-turbo shrinks these while it decodes them. It ignores that it should shrink lossless frames, and writes all
 # pixels into the buffer for the shrunken ones.
 _SCALABLE = frozenset((0xC0, 0xC1, 0xC2, 0xC9, 0xCA))
@@ -49,6 +53,7 @@ _BAND_ROWS = 64
 # Parts of what the decoders say.
 _NO_NAME_FOR_LAYOUT = "subsampling level"
 _ENDS_EARLY = "premature end"
+_SCANS_MISSING = "Premature end of JPEG file, between two scans"
 _STRAY_BEFORE_END = "extraneous bytes before marker 0xd9"
 
 
@@ -72,14 +77,14 @@ def read_header(data: Data) -> Header:
     frame = height = width = components = 0
     for marker, at, end in segments(data):
         if marker == START_OF_SCAN and frame:
-            if frame in _PROGRESSIVE or data[at + 4] < components:
+            if frame in PROGRESSIVE or data[at + 4] < components:
                 check_scans(data, at, height, width)
             # A block of more than 64 KB goes on in the next segment.
             orientation = orientation_of(exif[0] if len(exif) == 1 else b"".join(exif), xmp) if exif or xmp else 1
             return Header("jpeg", height, width, orientation, components, frame in _PROGRESSIVE, frame in _SCALABLE)
         if marker in (END_OF_IMAGE, START_OF_SCAN) or end < at + 4:
             break
-        if marker in _FRAMES and not frame:
+        if marker in FRAMES and not frame:
             frame = marker
             height, width, components = _check_frame(data, marker, at)
         elif marker == _APP1:
@@ -144,8 +149,9 @@ def _decode_copies(
         return image, f"libjpeg warned of the header, not of the pixels: {said}"
     copies = with_end(plain, scan)
     complaints = [image]
+    complete = not copies or has_every_scan(copies[0], scan)
     for copy in copies:
-        image = attempt(copy)
+        image = attempt(copy) if complete else _SCANS_MISSING
         if isinstance(image, str) and _STRAY_BEFORE_END in image:  # what follows the pixels, before the added marker
             image = attempt(copy, strict=False)
         if not isinstance(image, str):

@@ -6,16 +6,17 @@ file descriptor 2 is another file while one image is decoded. Few images need th
 
 import os
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from arraystore._common.forks import lock_across_forks
 
 _STDERR = 2
 _LIBJPEG = re.compile(
     rb"(?:Corrupt JPEG|Premature end of JPEG|Invalid SOS|Inconsistent progression|Warning: unknown JFIF"
     rb"|Unknown Adobe|Application transferred)[^\n]*"
 )
-_lock = threading.Lock()
+_lock = lock_across_forks()  # so that no child is forked with the other file as its standard error
 
 
 @contextmanager

@@ -1,16 +1,20 @@
-"""WebP: the three kinds of its header. OpenCV decodes it."""
+"""WebP: the three kinds of its header, and its chunks. OpenCV decodes its pixels."""
 
-from struct import unpack_from
+from collections.abc import Iterator
+from struct import pack, unpack_from
 
-from arraystore._decoding.codecs import decode_plain
-from arraystore._decoding.header import Data, Header
+from arraystore._decoding.codecs import damaged, opencv_or_fail
+from arraystore._decoding.eight_bits import finish
+from arraystore._decoding.header import Data, Header, Pixels
 from arraystore._decoding.orientation import orientation_of
 from arraystore.errors import DecodeError, Kind
-
-decode = decode_plain
+from arraystore.spec import ImageSpec
 
 _FIRST_CHUNK_AT = 12  # behind "RIFF", the size of the file and "WEBP"
 _EXIF, _XMP = b"EXIF", b"XMP "
+_EXTENDED, _ANIMATION, _ALPHA = b"VP8X", b"ANIM", b"ALPH"
+_PIXELS = (b"VP8 ", b"VP8L")
+_MOST_CHUNKS = 65_536
 
 
 def read_header(data: Data) -> Header:
@@ -38,12 +42,57 @@ def read_header(data: Data) -> Header:
     raise DecodeError(f"the webp begins with an unknown chunk {kind!r}", kind=Kind.DAMAGED)
 
 
+def _chunks(data: Data) -> Iterator[tuple[bytes, int, int]]:
+    """Yield type, first byte and end of each chunk's body; the last may end beyond the data.
+
+    Raises:
+        DecodeError: there are too many.
+    """
+    at = _FIRST_CHUNK_AT
+    for _ in range(_MOST_CHUNKS):
+        if at + 8 > len(data):
+            return
+        kind, size = unpack_from("<4sI", data, at)
+        yield kind, at + 8, at + 8 + size
+        at += 8 + size + (size & 1)
+    raise DecodeError(f"the webp has more than {_MOST_CHUNKS:,} chunks", kind=Kind.TOO_LARGE)
+
+
 def _orientation(data: Data) -> int:
     blocks: dict[bytes, Data] = {}
-    at = _FIRST_CHUNK_AT
-    while at + 8 <= len(data):
-        kind, size = unpack_from("<4sI", data, at)
+    for kind, start, end in _chunks(data):
         if kind in (_EXIF, _XMP):
-            blocks.setdefault(kind, data[at + 8 : at + 8 + size])
-        at += 8 + size + (size & 1)
+            blocks.setdefault(kind, data[start:end])
     return orientation_of(blocks.get(_EXIF, b""), blocks.get(_XMP, b""))
+
+
+def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
+    """Return the pixels of a WebP, the first frame of an animation.
+
+    Raises:
+        DecodeError: its chunks do not fit into each other, or its pixels are damaged.
+    """
+    return finish(opencv_or_fail(_checked(data, header), header), spec)
+
+
+def _checked(data: Data, header: Header) -> Data:
+    """Return the file without what it has besides its pixels, if each chunk ends inside the file.
+
+    OpenCV would read on into the next chunk where pixels are missing, and does not look at the sizes of the others.
+    """
+    (size,) = unpack_from("<I", data, 4)
+    if size + 8 > len(data):
+        raise damaged(header)
+    data = data[: size + 8]
+    kept: list[tuple[bytes, int, int]] = []
+    for kind, start, end in _chunks(data):
+        if end > len(data):
+            raise damaged(header)
+        if kind == _ANIMATION:
+            return data
+        if kind in (_EXTENDED, _ALPHA, *_PIXELS) and not any(kind == other for other, _, _ in kept):
+            kept.append((kind, start, end))
+            if kind in _PIXELS and kept[0][0] != _EXTENDED:
+                break
+    body = b"".join(bytes(data[start - 8 : end]) + bytes(end - start & 1) for _, start, end in kept)
+    return b"RIFF" + pack("<I", len(body) + 4) + b"WEBP" + body

@@ -6,6 +6,7 @@ import io
 import itertools
 import os
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -399,6 +400,36 @@ def test_missing_pixels_are_refused_whatever_follows(name: str, tail: str) -> No
     for part in (0.3, 0.6, 0.9):
         cut = data[: int(scan + part * (len(data) - scan))]
         assert refusal(cut + TAILS[tail]).kind in (Kind.ENDS_EARLY, Kind.DAMAGED)
+
+
+def _by_scan(data: bytes) -> list[bytes]:
+    """The file as it would be had it ended after each scan but the last."""
+    scans = list(re.finditer(rb"\xff\xda..(.)", data, re.DOTALL))
+    ends = [re.compile(rb"\xff[^\0]").search(data, scan.end() + 2 * scan[1][0] + 3) for scan in scans]
+    return [data[: end.start()] for end in ends[:-1] if end]
+
+
+@pytest.mark.parametrize("tail", ["nothing", "zeros", "another image", "text"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        images.progressive(images.photo(64, 80)),
+        hostile.encode("JPEG", "CMYK", progressive=True),
+        layout_jpeg([(2, 2), (1, 1), (1, 1)], 64, 80, apart=True),
+        layout_jpeg([(4, 2), (1, 1), (1, 1)], 64, 80, apart=True),
+    ],
+    ids=["progressive", "progressive cmyk", "components apart", "odd layout apart"],
+)
+def test_missing_scans_are_refused_although_decoders_do_not_notice(data: bytes, tail: str) -> None:
+    parts = _by_scan(data)
+    assert len(parts) > 1
+    for part in parts:
+        assert by_pillow(part + END) is not None
+        assert refusal(part + TAILS[tail]).kind is Kind.ENDS_EARLY
+        _, what = stored(part + TAILS[tail], keep_truncated=True)
+        assert what.note is not None
+        assert what.note.startswith("ends early: ")
+    assert stored(data[:-2] + TAILS[tail])[1].note == "the JPEG has no end marker; all its pixels are there"
 
 
 def pillow_keeps(data: bytes, monkeypatch: pytest.MonkeyPatch) -> images.Pixels:
