@@ -81,7 +81,7 @@ def read_header(data: Data) -> Header:
                 check_scans(data, at, height, width)
             # A block of more than 64 KB goes on in the next segment.
             orientation = orientation_of(exif[0] if len(exif) == 1 else b"".join(exif), xmp) if exif or xmp else 1
-            return Header("jpeg", height, width, orientation, components, frame in _PROGRESSIVE, frame in _SCALABLE)
+            return Header("jpeg", height, width, orientation, components, frame in PROGRESSIVE, frame in _SCALABLE)
         if marker in (END_OF_IMAGE, START_OF_SCAN) or end < at + 4:
             break
         if marker in FRAMES and not frame:
