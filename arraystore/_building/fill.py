@@ -19,6 +19,7 @@ from arraystore._common.lazy import lazy
 from arraystore._format.ledger import ledger_dtype, name_hash
 from arraystore._format.slot_file import SlotFile
 from arraystore._format.specification import FAILED, STORED
+from arraystore._sources.stamps import stamp_of
 from arraystore._stores.medium import FilledRun
 from arraystore.errors import DecodeError
 from arraystore.spec import ImageSpec
@@ -160,6 +161,8 @@ def _fill_slot(job: Job, i: int, slot: Pixels, row: np.void, reasons: dict[int, 
     except (DecodeError, OSError, MemoryError) as error:
         slot[...] = 0
         reason = str(error)
+        if isinstance(error, _RefusedError):
+            row["bytes"], row["mtime"] = error.stamp  # not tried again before the file changes
         if isinstance(error, OSError):
             reason = f"cannot be read: {error.strerror or error}"
         if isinstance(error, MemoryError):
@@ -178,6 +181,14 @@ def _name_of(source: Source) -> int:
     return name_hash(source.source if isinstance(source, StoredSlot) else source)
 
 
+class _RefusedError(DecodeError):
+    """A file is not read, for what its stamp says."""
+
+    def __init__(self, message: str, stamp: tuple[int, int]) -> None:
+        super().__init__(message)
+        self.stamp = stamp
+
+
 def read_source(source: Source, max_pixels: int) -> tuple[bytes | Pixels, int, int]:
     """Return the data of a source, its size in bytes, and its time of change in nanoseconds (0 if it is not a file).
 
@@ -194,14 +205,15 @@ def read_source(source: Source, max_pixels: int) -> tuple[bytes | Pixels, int, i
     if not stat.S_ISREG(info.st_mode):  # to open a FIFO would wait for ever, to open a device may do anything
         raise DecodeError("not a regular file")
     # A sparse file may have any size without taking space on the volume; in memory it would take all of it.
-    if info.st_size > max_pixels * _PIXEL_LIMIT_BYTES + _METADATA_LIMIT_BYTES:
-        raise DecodeError(f"a file of {info.st_size:,} bytes, more than an image of max_pixels can have")
+    size, mtime = stamp_of(info)
+    if size > max_pixels * _PIXEL_LIMIT_BYTES + _METADATA_LIMIT_BYTES:
+        raise _RefusedError(f"a file of {size:,} bytes, more than an image of max_pixels can have", (size, mtime))
     # O_NONBLOCK in case a FIFO has just taken the place of the file: to open it would wait for ever.
     descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        data = os.read(descriptor, info.st_size + 1)
-        while len(data) < info.st_size and (more := os.read(descriptor, info.st_size + 1 - len(data))):
+        data = os.read(descriptor, size + 1)
+        while len(data) < size and (more := os.read(descriptor, size + 1 - len(data))):
             data += more
     finally:
         os.close(descriptor)
-    return data, len(data), info.st_mtime_ns
+    return data, len(data), mtime
