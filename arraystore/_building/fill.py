@@ -24,6 +24,7 @@ from arraystore._format.ledger import ledger_dtype, name_hash
 from arraystore._format.slot_file import SlotFile
 from arraystore._format.specification import FAILED, STORED
 from arraystore._sources.given import is_pil_image
+from arraystore._sources.stamps import stamp_of
 from arraystore._stores.medium import FilledRun
 from arraystore.errors import DecodeError, ManifestError
 from arraystore.spec import ImageSpec
@@ -235,8 +236,11 @@ def _read_into(slot: Pixels, source: Source, job: Job, row: np.void) -> tuple[st
         reason, note = source.reason, source.note
     else:
         reason = None
-        data, size, mtime = read_source(source, job.spec.max_pixels)
-        row["bytes"], row["mtime"] = size, mtime
+        try:
+            data, row["bytes"], row["mtime"] = read_source(source, job.spec.max_pixels)
+        except _RefusedError as error:
+            row["bytes"], row["mtime"] = error.stamp  # not tried again before the file changes
+            raise
         if isinstance(data, bytes | bytearray | memoryview):
             row["hash"] = xxhash.xxh3_64_intdigest(data)
             if job.decoders:
@@ -269,6 +273,14 @@ def _name_of(source: Source) -> int:
     return name_hash(source.source if isinstance(source, StoredSlot) else source)
 
 
+class _RefusedError(DecodeError):
+    """A file is not read, for what its stamp says."""
+
+    def __init__(self, message: str, stamp: tuple[int, int]) -> None:
+        super().__init__(message)
+        self.stamp = stamp
+
+
 def read_source(source: Source, max_pixels: int) -> tuple[Any, int, int]:
     """Return the data of a source, its size in bytes, and its time of change in nanoseconds (0 if it is not a file).
 
@@ -289,14 +301,15 @@ def read_source(source: Source, max_pixels: int) -> tuple[Any, int, int]:
     if not stat.S_ISREG(info.st_mode):  # to open a FIFO would wait for ever, to open a device may do anything
         raise DecodeError("not a regular file")
     # A sparse file may have any size without taking space on the volume; in memory it would take all of it.
-    if info.st_size > max_pixels * _PIXEL_LIMIT_BYTES + _METADATA_LIMIT_BYTES:
-        raise DecodeError(f"a file of {info.st_size:,} bytes, more than an image of max_pixels can have")
+    size, mtime = stamp_of(info)
+    if size > max_pixels * _PIXEL_LIMIT_BYTES + _METADATA_LIMIT_BYTES:
+        raise _RefusedError(f"a file of {size:,} bytes, more than an image of max_pixels can have", (size, mtime))
     # O_NONBLOCK in case a FIFO has just taken the place of the file: to open it would wait for ever.
     descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        data = os.read(descriptor, info.st_size + 1)
-        while len(data) < info.st_size and (more := os.read(descriptor, info.st_size + 1 - len(data))):
+        data = os.read(descriptor, size + 1)
+        while len(data) < size and (more := os.read(descriptor, size + 1 - len(data))):
             data += more
     finally:
         os.close(descriptor)
-    return data, len(data), info.st_mtime_ns
+    return data, len(data), mtime

@@ -17,15 +17,22 @@ _FILES_A_CHUNK = 1024
 _READ_BYTES = 1 << 20
 _SLOW_STAT_S = 1e-4  # a slower stat is a round trip to another machine
 _THREADS = 32
+# Whole microseconds whose nanoseconds fit in int64: the years from 1677 to 2262. Volumes and archives hold other times.
+_LAST_NS = (2**63 - 1) // 1000 * 1000
+
+
+def stamp_of(info: os.stat_result) -> tuple[int, int]:
+    """Return the size in bytes and the time of change in nanoseconds, each as near as a `STAMP` can hold it."""
+    return max(info.st_size, 0), min(max(info.st_mtime_ns, -_LAST_NS), _LAST_NS)
 
 
 def file_stamp(path: str) -> tuple[int, int]:
-    """Return the size in bytes and the time of change in nanoseconds of a regular file; zeros for anything else."""
+    """Return the `stamp_of` a regular file; zeros for anything else."""
     try:
         info = os.stat(path)
     except (OSError, ValueError):
         return 0, 0
-    return (info.st_size, info.st_mtime_ns) if stat.S_ISREG(info.st_mode) else (0, 0)
+    return stamp_of(info) if stat.S_ISREG(info.st_mode) else (0, 0)
 
 
 def file_stamps(path_of: Callable[[int], str], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.void]:

@@ -35,6 +35,8 @@ class Changes:
     Attributes:
         added: sources that are not in the store.
         changed: sources whose file has changed.
+        retried: sources whose file has not changed, but which failed for a cause that may have passed: an error of the
+            volume, too little memory, or too little time. An update tries them again.
         renamed: sources that are in the store under another name: old name and new name.
         removed: sources of the store that no longer exist.
         unchanged: how many rows have not changed. Failed rows with an unchanged file count too.
@@ -50,6 +52,7 @@ class Changes:
 
     added: Sequence[str]
     changed: Sequence[str]
+    retried: Sequence[str]
     renamed: Sequence[tuple[str, str]]
     removed: Sequence[str]
     unchanged: int
@@ -65,7 +68,7 @@ class Changes:
     def __bool__(self) -> bool:
         """Whether an update would change anything."""
         gone = self.removed and not self.keeps_removed
-        return bool(self.added or self.changed or self.renamed or gone or self.relabeled)
+        return bool(self.added or self.changed or self.retried or self.renamed or gone or self.relabeled)
 
     def __repr__(self) -> str:
         return f"<arraystore.Changes: {self}>"
@@ -74,6 +77,7 @@ class Changes:
         counts = {
             "added": len(self.added),
             "changed": len(self.changed),
+            "tried again": len(self.retried),
             "renamed": len(self.renamed),
             "removed, but kept" if self.keeps_removed else "removed": len(self.removed),
             "unchanged": self.unchanged,
@@ -143,6 +147,8 @@ class _Comparison:
         self.dropped = store.dropped_samples
         self.slot_of = _matches(old.sources, new.sources)  # row of the new manifest → slot, or -1
         self.stamps = file_stamps(self._path, np.arange(len(new)))
+        self._dropped_stamps = self._stamps_of_dropped()
+        self.passing = self._passing()
         self.same = self._same(content=content)
         self.renamed = self._renamed()
         self.skipped = self._still_bad()
@@ -178,17 +184,35 @@ class _Comparison:
                 found.append(row)
         return np.array(found, np.int64)
 
+    def _passing(self) -> npt.NDArray[np.bool_]:
+        """Return whether each row failed without a stamp: for a cause that lay outside its file, and may have passed.
+
+        A file that may still not be read has not changed, so its stamp stays as it was recorded: zeros.
+        """
+        slot = self.slot_of
+        failed = (slot >= 0) & ~self._stored[slot] & (self._bytes[slot] == 0) & (self._mtime_us[slot] == 0)
+        for row in np.flatnonzero(slot < 0).tolist() if self._dropped_stamps else ():
+            failed[row] = self._dropped_stamps.get(_raw(self.new.sources, row)) == (0, 0)
+        for row in np.flatnonzero(failed).tolist():
+            if not os.access(self._path(row), os.R_OK):
+                self.stamps[row] = 0
+        passing: npt.NDArray[np.bool_] = failed & (self.stamps != np.zeros((), STAMP))
+        return passing
+
+    def _stamps_of_dropped(self) -> dict[bytes, tuple[int, int]]:
+        """Return size and time in microseconds of each dropped source."""
+        if self.dropped is None or "mtime" not in self.dropped.column_names:
+            return {}
+        sources = [os.fsencode(source) for source in self.dropped["source"].to_pylist()]
+        stamps = zip(self.dropped["bytes"].to_pylist(), mtimes_us(self.dropped).tolist(), strict=True)
+        return dict(zip(sources, stamps, strict=True))
+
     def _still_bad(self) -> npt.NDArray[np.bool_]:
         """Return whether each row is a dropped source whose file has not changed since."""
         skipped = np.zeros(len(self.new), bool)
-        if self.dropped is None or "mtime" not in self.dropped.column_names:
-            return skipped
-        sources = [os.fsencode(source) for source in self.dropped["source"].to_pylist()]
-        stamps = zip(self.dropped["bytes"].to_pylist(), mtimes_us(self.dropped).tolist(), strict=True)
-        seen = dict(zip(sources, stamps, strict=True))
-        for row in np.flatnonzero(self.slot_of < 0).tolist():
+        for row in np.flatnonzero(self.slot_of < 0).tolist() if self._dropped_stamps else ():
             stamp = (int(self.stamps["bytes"][row]), int(self.stamps["mtime"][row]) // 1000)
-            skipped[row] = seen.get(_raw(self.new.sources, row)) == stamp
+            skipped[row] = self._dropped_stamps.get(_raw(self.new.sources, row)) == stamp
         return skipped
 
     def changes(self, *, keep: bool, identity: str) -> Changes:
@@ -207,17 +231,19 @@ class _Comparison:
             )
         is_same = (rows < 0) | self.same[rows]
         stamps = np.where(rows < 0, np.zeros((), STAMP), self.stamps[rows])
-        changed = np.flatnonzero((slots >= 0) & ~is_same)
+        is_retried = (rows >= 0) & self.passing[rows]
+        changed = np.flatnonzero((slots >= 0) & ~is_same & ~is_retried)
         manifest, relabeled = _merged(self.old, self.new, slots, rows)
         return Changes(
-            added=[self.new.name(row) for row in added.tolist()],
+            added=[self.new.name(row) for row in added[~self.passing[added]].tolist()],
             changed=[self.new.name(row) for row in rows[changed].tolist()],
+            retried=[self.new.name(row) for row in rows[is_retried].tolist()],
             renamed=[
                 (self.old.name(slot), self.new.name(row))
                 for slot, row in zip(self.slot_of[self.renamed].tolist(), self.renamed.tolist(), strict=True)
             ],
             removed=[self.old.name(slot) for slot in removed.tolist()],
-            unchanged=len(matched) - len(self.renamed) - len(changed),
+            unchanged=len(matched) - len(self.renamed) - len(changed) - int(np.count_nonzero(is_retried & (slots >= 0))),
             still_bad=int(np.count_nonzero(self.skipped)),
             relabeled=relabeled,
             manifest=manifest,

@@ -21,7 +21,7 @@ from arraystore._stores.opening import open_store
 from arraystore._stores.partial import PartialFolder
 from arraystore._upkeep.reuse import Takeover, hold_store, manifest_in
 from arraystore._upkeep.verify import verify
-from arraystore.errors import BadImagesError, Kind, StoreError
+from arraystore.errors import BadImagesError, Kind, Option, SpecError, StoreError
 
 
 @public
@@ -57,6 +57,12 @@ def repair(
         SpaceError: the volume is too small for a second store; the store has not changed.
         OSError: the store cannot be read or written.
     """
+    if bad == "drop":
+        raise SpecError(
+            "a repair leaves every slot in its place, so it has no bad='drop'",
+            advice="use {0}, which stores zeros with status 2, or restore the sources",
+            options=[Option("bad", "keep")],
+        )
     every = checked("repair", RunOptions, options, bad)
 
     def verified() -> Verification:

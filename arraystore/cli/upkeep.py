@@ -130,6 +130,7 @@ def _change_lines(changes: Changes) -> Iterator[str]:
     lines = chain(
         (f"  + {flat(name)}" for name in changes.added),
         (f"  ~ {flat(name)}" for name in changes.changed),
+        (f"  ? {flat(name)}" for name in changes.retried),
         (f"  > {flat(old)} is now {flat(new)}" for old, new in changes.renamed),
         (f"  - {flat(name)}" for name in changes.removed),
     )

@@ -11,7 +11,7 @@ from support import images
 from support.store_contract import assert_equal, build, count_decodes, plain
 
 import arraystore
-from arraystore import BadImagesError, StoreError
+from arraystore import BadImagesError, SpecError, StoreError
 
 SLOT_BYTES = 3 * 16 * 24
 
@@ -90,6 +90,31 @@ def test_a_source_that_is_gone_is_an_error_and_the_store_stays(folder: Path, tar
     assert not store.images[1].any()
     assert store.verify(progress=False).ok
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["photos", target.name])
+
+
+def test_a_repair_drops_no_slot(folder: Path, target: Path) -> None:
+    build(folder, target)
+    damage(target, 1, 2)
+    before = everything(target)
+    files = sorted(folder.rglob("*.*"))
+    files[1].unlink()
+    with pytest.raises(SpecError, match=r"has no bad='drop': use bad='keep', which stores zeros with status 2, or"):
+        repair(target, bad="drop")
+    with pytest.raises(BadImagesError) as caught:
+        repair(target)
+    assert "drop" not in str(caught.value)
+    assert everything(target) == before
+    assert repair(target, bad="keep").verify(progress=False).ok
+
+
+@pytest.mark.parametrize("was", ["keep", "drop"])
+def test_an_update_may_drop_what_was_kept_and_dropped(mixed: Path, target: Path, was: str) -> None:
+    build(mixed, target, bad=was)
+    images.write_tree(mixed / "c", {"new": 1})
+    store = arraystore.update(target, bad="drop", progress=False, labels=None)
+    assert (len(store), len(store.dropped())) == (9, 4)
+    assert store.verify(progress=False).ok
+    assert not arraystore.compare(target)
 
 
 def test_what_is_more_than_pixels_is_refused(folder: Path, tmp_path: Path) -> None:

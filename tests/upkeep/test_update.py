@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,6 +20,8 @@ from support.store_contract import assert_equal, build, count_decodes, plain
 
 import arraystore
 from arraystore import BadImagesError, ManifestError, SpaceError, SpecError, StoreError
+from arraystore._decoding import decode
+from arraystore._sources.stamps import STAMP, stamp_of
 
 
 @pytest.fixture
@@ -366,3 +371,105 @@ def test_any_changes_in_a_row(tmp_path: Path, steps: list[Callable[[Path], objec
     now = sources(store)
     assert_same_rows(store, rebuilt(folder, now, [row.split("/")[0] for row in now], size=8))
     assert sorted(now) == sorted(str(path.relative_to(folder)) for path in files_in(folder))
+
+
+# --- sources that could not be read, and odd stamps ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bad", ["keep", "drop"])
+def test_a_file_refused_for_its_size_has_not_changed(folder: Path, target: Path, bad: str) -> None:
+    large = folder / "ash" / "large.jpg"
+    with large.open("wb") as file:
+        file.truncate((1 << 28) + 8 * 10_000 + 1)
+    build(folder, target, bad=bad, max_pixels=10_000)
+    store = arraystore.open(target)
+    told = store.bad() if bad == "keep" else store.dropped()
+    assert [image.source for image in told] == ["ash/large.jpg"]
+    assert not arraystore.compare(target)
+    write(large, 7)
+    assert [*(changes := arraystore.compare(target)).changed, *changes.added] == ["ash/large.jpg"]
+    assert not update(target).bad()
+
+
+@pytest.mark.parametrize("bad", ["keep", "drop"])
+def test_what_failed_for_want_of_memory_is_tried_again_and_not_called_changed(
+    folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch, bad: str
+) -> None:
+    victim = files_in(folder)[2]
+    decode_into = decode.decode_into
+
+    def without_memory(data: Any, *args: Any) -> tuple[int, int]:
+        if bytes(data) == victim.read_bytes():
+            raise MemoryError
+        return decode_into(data, *args)
+
+    monkeypatch.setattr(decode, "decode_into", without_memory)
+    build(folder, target, bad=bad)
+    monkeypatch.undo()
+    changes = arraystore.compare(target)
+    assert str(changes) == "1 tried again, 7 unchanged"
+    assert list(changes.retried) == [str(victim.relative_to(folder))]
+    assert (list(changes.added), list(changes.changed)) == ([], [])
+    store = update(target)
+    assert (len(store), store.bad(), store.dropped()) == (8, [], [])
+    assert not arraystore.compare(target)
+
+
+@pytest.mark.parametrize("bad", ["keep", "drop"])
+def test_a_file_that_may_not_be_read_is_tried_when_it_may(
+    folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch, bad: str
+) -> None:
+    victim = str(files_in(folder)[2])
+    # As for a user without the right to read it: the tests may run as root, who has it always.
+    opened, access = os.open, os.access
+
+    def refused(path: Any, *args: Any, **options: Any) -> int:
+        if path == victim:
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refused)
+        patch.setattr(os, "access", lambda path, mode: path != victim and access(path, mode))
+        build(folder, target, bad=bad, workers=1)
+        assert not arraystore.compare(target)
+        write(folder / "oak" / "new.jpg", 60)
+        update(target)
+        assert not arraystore.compare(target)
+    assert str(arraystore.compare(target)) == "1 tried again, 8 unchanged"
+    assert len(update(target)) == 9
+    assert not arraystore.compare(target)
+
+
+@pytest.mark.parametrize(("year", "last_us"), [(2445, (2**63 - 1) // 1000), (1600, -(2**63 - 1) // 1000 + 1)])
+def test_a_time_of_change_beyond_int64_nanoseconds_is_clamped(
+    folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch, year: int, last_us: int
+) -> None:
+    victim, stat = files_in(folder)[2], os.stat
+
+    def old(path: Any, **options: Any) -> Any:
+        """As on a volume that holds any time: few hold such years."""
+        info = stat(path, **options)
+        time_ns = (year - 1970) * 31_556_952 * 10**9
+        seen = SimpleNamespace(st_mode=info.st_mode, st_size=info.st_size, st_mtime_ns=time_ns)
+        return seen if os.fspath(path) == str(victim) else info
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", old)
+        build(folder, target)
+        assert not arraystore.compare(target)
+        write(folder / "oak" / "new.jpg", 60)
+        samples = update(target).samples
+    assert samples["mtime"].cast("int64").to_pylist()[2] == last_us
+    assert samples["mtime"].to_pylist()[2].year == (2262 if year > 2000 else 1677)
+    assert samples["mtime"].cast(pa.timestamp("ns", "UTC")).null_count == 0  # as pandas before version 2 reads it
+    assert list(arraystore.compare(target).changed) == [str(victim.relative_to(folder))]
+
+
+def test_any_stat_has_a_stamp() -> None:
+    for size, time_ns in itertools.product((-5, 0, 2**63 - 1), (-(10**30), -(2**63), 0, 2**63 - 1, 10**30)):
+        info = SimpleNamespace(st_size=size, st_mtime_ns=time_ns)
+        row = np.array([stamp_of(info)], STAMP)  # type: ignore[arg-type]
+        assert row["bytes"][0] == max(size, 0)
+        assert abs(int(row["mtime"][0]) - time_ns) < 1000 or abs(time_ns) >= 2**63 - 1
+        assert row["mtime"].astype("datetime64[ns]").astype("datetime64[us]").astype(str)[0] != "NaT"
