@@ -216,6 +216,7 @@ def _publication(draft: Draft, manifest: Manifest, spec: ImageSpec, kept: npt.ND
         manifest_digest=manifest.digest,
         root=manifest.root,
         origin=manifest.origin,
+        left_out=dict(manifest.left_out),
         failed=int(np.count_nonzero(ledger["status"] == FAILED)),
         writer=f"arraystore {__version__}",
     )

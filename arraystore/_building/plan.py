@@ -31,7 +31,7 @@ from arraystore._common.limits import (
 from arraystore._common.options import complete, shows_options
 from arraystore._common.progress import Progress, reporting
 from arraystore._common.public import public
-from arraystore._common.wording import many
+from arraystore._common.wording import left_out_text, many
 from arraystore._decoding.icc import profile_of
 from arraystore._format.ledger import ledger_dtype
 from arraystore._format.specification import EMPTY, FAILED, STORED
@@ -118,6 +118,9 @@ def plan(
             f"{many(large, 'image')} of the sample would take too much memory beside others: a build decodes such "
             "images one at a time, after the others, and their time is not estimated"
         )
+    notes += manifest.notes
+    if manifest.left_out:
+        notes.append(left_out_text(manifest.left_out))
     medium = MEDIA[0].name if target is None else medium_of(target).name
     working = workers * seen.largest_bytes(spec.channels)
     finished = {each.name: _finished_bytes(manifest, spec, each, rng) for each in MEDIA}

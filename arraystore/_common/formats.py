@@ -18,14 +18,16 @@ def _format(module: str, signature: bytes, *suffixes: str) -> Format:
 
 
 FORMATS = (
-    _format("jpeg", rb"\xff\xd8\xff", "jpg", "jpeg", "jpe", "jfif"),
-    _format("png", rb"\x89PNG\r\n\x1a\n", "png"),
+    _format("jpeg", rb"\xff\xd8\xff", "jpg", "jpeg", "jpe", "jfif", "jif", "jfi", "pjpeg", "pjp", "mpo"),
+    _format("png", rb"\x89PNG\r\n\x1a\n", "png", "apng"),
     _format("webp", rb"RIFF.{4}WEBP", "webp"),
     _format("bitmaps", rb"BM", "bmp", "dib"),
-    _format("bitmaps", rb"P[1-7][\s#]", "pbm", "pgm", "pnm", "ppm"),
-    _format("tiff", rb"II[*+]\0|MM\0[*+]", "tif", "tiff"),
+    _format("bitmaps", rb"P[1-7][\s#]", "pbm", "pgm", "pnm", "ppm", "pam"),
+    _format("tiff", rb"II[*+]\0|MM\0[*+]", "tif", "tiff", "btf"),
     _format("gif", rb"GIF8[79]a", "gif"),
-    _format("isobmff", rb".{4}ftyp", "avif"),
-    _format("jpeg2000", rb".{4}jP  \r\n\x87\n|\xff\x4f\xff\x51", "jp2", "j2k"),
+    _format("isobmff", rb".{4}ftyp", "avif", "avifs", "heic", "heics", "heif", "heifs", "hif"),
+    _format("jpeg2000", rb".{4}jP  \r\n\x87\n|\xff\x4f\xff\x51", "jp2", "j2k", "jpx", "jpf", "j2c", "jpc"),
 )
-IMAGE_SUFFIXES = frozenset(suffix for form in FORMATS for suffix in form.suffixes)
+# Images that nothing here decodes: a build reports each, where leaving them out would make a smaller store in silence.
+_OTHER_IMAGES = ("jxl", "jph", "jhc", "jpm", "jxr")
+IMAGE_SUFFIXES = frozenset(suffix for form in FORMATS for suffix in form.suffixes) | frozenset(_OTHER_IMAGES)

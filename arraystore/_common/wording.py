@@ -1,10 +1,11 @@
 """Texts that several wings write: numbers with their nouns, sizes, and the list of the first bad images."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from arraystore.errors import BadImage
 
 _LISTED_BAD = 10
+_LISTED_SUFFIXES = 10
 
 
 def bad_lines(bad: Sequence[BadImage]) -> list[str]:
@@ -21,6 +22,16 @@ def flat(text: str) -> str:
 def many(number: int, noun: str) -> str:
     """Return a number with its noun in the singular or plural."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def left_out_text(left_out: Mapping[str, int]) -> str:
+    """Return how many files a scan left out, by suffix: "12 other files were left out: 9 .txt, 3 without suffix"."""
+    total = sum(left_out.values())
+    kinds = sorted(left_out.items(), key=lambda item: (-item[1], not item[0], item[0]))
+    shown = [f"{count:,} {flat(suffix) or 'without suffix'}" for suffix, count in kinds[:_LISTED_SUFFIXES]]
+    if len(kinds) > _LISTED_SUFFIXES:
+        shown.append(f"{sum(count for _, count in kinds[_LISTED_SUFFIXES:]):,} others")
+    return f"{many(total, 'other file')} {'was' if total == 1 else 'were'} left out: {', '.join(shown)}"
 
 
 def readable(size_bytes: float) -> str:

@@ -33,11 +33,15 @@ class Description:
     writer: str = ""
     origin: str | None = None
     digests: Mapping[str, str] = field(default_factory=dict)
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the members of store.json, except its own digest."""
         head = {"format": "arraystore", "format_version": FORMAT_VERSION, "writer": self.writer}
-        rest = {key: value for key, value in asdict(self).items() if key not in ("writer", "spec", "digests")}
+        rest = {
+            key: value for key, value in asdict(self).items() if key not in ("writer", "spec", "digests", "left_out")
+        }
+        rest |= {"left_out": dict(self.left_out)} if self.left_out else {}
         return head | rest | {"spec": self.spec.to_dict()} | ({"digests": dict(self.digests)} if self.digests else {})
 
     def to_text(self) -> str:
@@ -131,6 +135,7 @@ _OPTIONAL: dict[str, Callable[[Any], bool]] = {
     "digests": lambda value: isinstance(value, dict) and bool(value) and all(map(_is_digest, value.values())),
     "digest": _is_digest,
     "origin": lambda value: value is None or isinstance(value, str),
+    "left_out": lambda value: isinstance(value, dict) and all(map(_is_count, value.values())),
 }
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 else:
     pa, pq = lazy("pyarrow"), lazy("pyarrow.parquet")  # a quarter of a second
 
+OWN_COLUMNS = frozenset(("source", "label", "height", "width", "bytes", "mtime", "hash", "reason", "note"))
+
 
 def samples_table(
     manifest: Manifest,

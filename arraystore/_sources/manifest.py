@@ -19,15 +19,17 @@ import xxhash
 
 from arraystore._common.lazy import cached
 from arraystore._common.public import public
+from arraystore._common.wording import left_out_text, many
+from arraystore._sources.class_names import check_meant, order_note
+from arraystore._sources.entries import has_image_suffix
 from arraystore._sources.given import SOURCES, Stream, checked_arrays, checked_bytes, is_pil_image, raw_paths
-from arraystore._sources.scan import Scan, has_image_suffix, with_slash
+from arraystore._sources.scan import METADATA, Scan, with_slash
 from arraystore._sources.tables import TABLE_SUFFIXES, column_names, read_table
 from arraystore._sources.targets import KNOWN_SUFFIXES, TargetColumns, check_name, check_sized
 from arraystore._sources.text_list import TextList
-from arraystore.errors import DecodeError, Kind, ManifestError
+from arraystore.errors import DecodeError, Kind, ManifestError, Option
 
 _logger = logging.getLogger(__name__)
-_METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 _URL = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://")
 _HASH_BLOCK_BYTES = 64 << 20
 
@@ -48,6 +50,10 @@ class Manifest:
         texts: targets that stay text, one text a row.
         origin: the absolute path of the folder or table that gives the whole manifest; None where the caller gave
             more. Not part of the digest.
+        left_out: the suffixes of the files in the folder that are no images, each with its dot ("" for none) → how
+            many there are. Not part of the digest.
+        notes: what a caller should know before building, such as an order of classes that surprises. They are in the
+            log too. Not part of the digest.
 
     Raises:
         ManifestError: there are no sources, a target has another length, or the name of a target is no file name.
@@ -59,6 +65,8 @@ class Manifest:
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     texts: Mapping[str, Sequence[str]] = field(default_factory=dict)
     origin: str | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     _base: bytes = field(init=False, default=b"")
     _stream: Stream | None = field(init=False, default=None)
 
@@ -79,13 +87,15 @@ class Manifest:
         set_field(self, "targets", MappingProxyType({key: _read_only(value) for key, value in self.targets.items()}))
         set_field(self, "classes", MappingProxyType({key: tuple(value) for key, value in self.classes.items()}))
         set_field(self, "texts", MappingProxyType(dict(self.texts)))
+        set_field(self, "left_out", MappingProxyType(dict(self.left_out)))
         # A later chdir must not change the meaning of relative paths.
         set_field(self, "_base", with_slash(os.fsencode(self.root or Path.cwd())) if self.is_paths else b"")
         set_field(self, "_stream", None if hasattr(self.sources, "__getitem__") else Stream(self.sources))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Read-only mappings do not pickle, and worker processes need a copy of the manifest.
-        parts = (self.sources, self.root, dict(self.targets), dict(self.classes), dict(self.texts), self.origin)
+        mappings = (dict(self.targets), dict(self.classes), dict(self.texts))
+        parts = (self.sources, self.root, *mappings, self.origin, dict(self.left_out), self.notes)
         return _restore, (parts, self._base)
 
     def __len__(self) -> int:
@@ -215,7 +225,7 @@ class Manifest:
     @classmethod
     def _of_path(cls, path: str, labels: Any, targets: Any) -> Manifest:
         if Path(path).is_dir():
-            tables = [table for table in (Path(path) / name for name in _METADATA) if table.is_file()]
+            tables = [table for table in (Path(path) / name for name in METADATA) if table.is_file()]
             tables = [table for table in tables if "file_name" in column_names(table)]
             if len(tables) > 1:
                 names = " and ".join(table.name for table in tables)
@@ -239,7 +249,9 @@ class Manifest:
 
         The folders directly in ``folder`` are classes; an image at any depth belongs to its class. Without such
         folders there are no labels. Names that start with a dot are skipped. Images are recognized by suffix
-        (`arraystore._common.formats`, in any case); other files are counted in the log. Symbolic links are followed,
+        (`arraystore._common.formats`, in any case); a file whose suffix says nothing is recognized by its first bytes.
+        Other files are counted in ``left_out``. Stores, unfinished stores and folders of systems (such as
+        ``@eaDir``) are passed over. Symbolic links are followed,
         but not a link that leads back to a folder around it. A link to nothing is a source, and the build reports it:
         data that was not fetched must not make a smaller store.
 
@@ -258,15 +270,26 @@ class Manifest:
             raise ManifestError(_not_a_folder(root), source=root, kind=Kind.MISSING)
         scan = Scan(os.fsencode(root))
         sources = TextList.from_raw(scan.images())
-        _logger.info("%s: images: %d; other files, ignored: %d", root, len(sources), scan.ignored)
+        left_out = f"; {left_out_text(scan.left_out)}" if scan.left_out else ""
+        _logger.info("%s: %s%s", root, many(len(sources), "image"), left_out)
+        if scan.passed_over:
+            passed = ", ".join(map(os.fsdecode, scan.passed_over[:10]))
+            _logger.info("%s: folders of stores and of systems, passed over: %s", root, passed)
         if not len(sources):
-            message = f"{root}: there are no images in this folder ({scan.ignored:,} other files): {KNOWN_SUFFIXES}"
-            raise ManifestError(message, source=root, kind=Kind.MISSING)
-        columns = TargetColumns(labels, targets)
+            message = f"{root}: there are no images in this folder{left_out or ', and no other files'}"
+            raise ManifestError(message, source=root, kind=Kind.MISSING, advice=KNOWN_SUFFIXES)
+        columns, notes = TargetColumns(labels, targets), []
         if labels is None and any(scan.counts.values()):
+            _check_metadata(root, scan)
+            check_meant(root, [os.fsdecode(name) for name in scan.counts])
             columns.add_classes(root, scan, allow_empty=allow_empty)
+            note = order_note(columns.classes["labels"])
+            notes += [f"{root}: {note}"] if note else []
         origin = root if labels is None and not targets and not allow_empty else None
-        return cls(sources, root, columns.targets, columns.classes, columns.texts, origin)
+        for note in notes:
+            _logger.warning("%s", note)
+        targets = columns.targets
+        return cls(sources, root, targets, columns.classes, columns.texts, origin, scan.left_out, tuple(notes))
 
     @classmethod
     def from_paths(
@@ -368,6 +391,21 @@ class Manifest:
             table.classes | columns.classes,
             {**table.texts, **columns.texts},
             str(Path(path).absolute()) if plain else None,
+        )
+
+
+def _check_metadata(root: str, scan: Scan) -> None:
+    """Refuse class folders of which one has a table of metadata: the table, not the folder, has the labels."""
+    if scan.metadata is None:
+        return
+    table = Path(root, os.fsdecode(scan.metadata))
+    if "file_name" in column_names(table):
+        raise ManifestError(
+            f"{root}: has a table of metadata in a folder below it, {os.fsdecode(scan.metadata)!r}",
+            source=root,
+            kind=Kind.INVALID,
+            advice=f"build {table.parent}, or pass {{0}} if the table does not matter",
+            options=[Option("labels", ["…"])],
         )
 
 

@@ -335,7 +335,7 @@ def _merged(old: Manifest, new: Manifest, slots: Rows, rows: Rows) -> tuple[Mani
             texts[name][i] != old.texts[name][slot] for i, (slot, row) in enumerate(pairs) if slot >= 0 and row >= 0
         )
     sources = TextList.from_raw(_raw(new.sources, row) if row >= 0 else _raw(old.sources, slot) for slot, row in pairs)
-    return Manifest(sources, new.root, targets, classes, texts, new.origin), relabeled
+    return Manifest(sources, new.root, targets, classes, texts, new.origin, new.left_out), relabeled
 
 
 def _joined(old: Sequence[str], new: Sequence[str]) -> tuple[str, ...]:

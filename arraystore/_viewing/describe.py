@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from arraystore._common.limits import disk_bytes
-from arraystore._common.wording import flat, readable
+from arraystore._common.wording import flat, left_out_text, readable
 from arraystore._format.specification import FAILED, FORMAT_VERSION, STORED
 from arraystore._reading.store import Store
 from arraystore._sources.targets import count_classes
@@ -38,6 +38,7 @@ def describe(store: Store, path: Path) -> dict[str, Any]:
         "targets": {
             name: {"dtype": str(target.dtype), "shape": list(target.shape)} for name, target in store.targets.items()
         },
+        "left_out": dict(store.description.left_out),
         "mean": [float(value) for value in store.mean],
         "std": [float(value) for value in store.std],
     }
@@ -63,6 +64,8 @@ def fact_rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     height, width = facts["source_height_px"], facts["source_width_px"]
     if height and width:
         yield "sources", f"{height[0]:,} to {height[1]:,} px high, {width[0]:,} to {width[1]:,} px wide"
+    if facts["left_out"]:
+        yield "left out", left_out_text(facts["left_out"])
     yield "mean", ", ".join(f"{value:.2f}" for value in facts["mean"])
     yield "std", ", ".join(f"{value:.2f}" for value in facts["std"])
     for name, target in facts["targets"].items():

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Unpack
 
@@ -14,12 +14,14 @@ from arraystore import BadImage, Progress, Store
 from arraystore._common.limits import disk_bytes
 from arraystore._common.options import picked, shows_options
 from arraystore._common.progress import reporting
-from arraystore._common.wording import bad_lines, flat, many, readable
+from arraystore._common.wording import bad_lines, flat, left_out_text, many, readable
+from arraystore._format.samples import OWN_COLUMNS
 from arraystore._viewing.forecast_text import forecast_rows
 from arraystore._viewing.tables import print_rows
 from arraystore.cli import options
 from arraystore.cli.app import Debug, app, errors_reported
 
+_SHOWN_CLASSES = 10
 GOES_ON = "interrupted: run the same command again to go on from here"
 
 
@@ -133,6 +135,10 @@ def print_summary(store: Store, target: Path, watch: Watch) -> None:
     if store.medium == "npy":
         opened = f'np.load({_quoted(target / "images.npy")}, mmap_mode="r")'
     typer.echo(f"open it with  {opened}")
+    for line in target_lines(store):
+        typer.echo(line)
+    if store.description.left_out:
+        typer.echo(left_out_text(store.description.left_out))
     bad = store.bad()
     if bad:
         _print_bad(f"{many(len(bad), 'bad image')} stored as zeros with status 2:", bad)
@@ -141,6 +147,23 @@ def print_summary(store: Store, target: Path, watch: Watch) -> None:
     noted = store.noted()
     if noted:
         _print_bad(f"{many(len(noted), 'image')} stored with a note of the decoder:", noted)
+
+
+def target_lines(store: Store) -> Iterator[str]:
+    """Yield a line for each target of a store: its type, and the first of its classes."""
+    for name, target in store.targets.items():
+        classes = store.categories.get(name, ())
+        if not classes:
+            row = " x ".join(map(str, target.shape[1:]))
+            yield f"{flat(name)}: {target.dtype}" + (f", {row} a row" if row else "")
+            continue
+        shown = ", ".join(map(flat, classes[:_SHOWN_CLASSES]))
+        more = f" and {len(classes) - _SHOWN_CLASSES:,} more" if len(classes) > _SHOWN_CLASSES else ""
+        noun = "class" if len(classes) == 1 else "classes"
+        yield f"{flat(name)}: {len(classes):,} {noun}: {shown}{more}"
+    for name in store.samples.column_names:
+        if name not in OWN_COLUMNS:
+            yield f"{flat(name)}: text, in the table of samples"
 
 
 def _print_bad(head: str, bad: Sequence[BadImage]) -> None:

@@ -78,13 +78,14 @@ class TestBuild:
         result = run("build", photos, "train.store", "--size", "48", cwd=tmp_path)
         assert result.returncode == 0, result.stderr
         assert result.stderr == "", "a bar was drawn where there is no terminal"
-        summary, opened = result.stdout.splitlines()
+        summary, opened, classes = result.stdout.splitlines()
         size = sum(file.stat().st_size for file in (tmp_path / "train.store").rglob("*") if file.is_file())
         assert re.fullmatch(
             rf"train\.store: 21 images of 3 x 48 x 48 \(NCHW\), {size / 1000:.3g} kB on disk; [\d.]+ s, [\d,]+ img/s",
             summary,
         )
         assert opened == 'open it with  np.load("train.store/images.npy", mmap_mode="r")'
+        assert classes.startswith("labels: 7 classes: astronaut, ")
         images = np.load(tmp_path / "train.store" / "images.npy", mmap_mode="r")
         assert np.array_equal(images, arraystore.build(photos, size=48, progress=False).images)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import pickle
@@ -21,12 +22,14 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from pyarrow import parquet
 
+import arraystore
 from arraystore._common.formats import IMAGE_SUFFIXES
 from arraystore._sources import manifest, scan, targets
 from arraystore._sources.manifest import Manifest
-from arraystore.errors import DecodeError, ManifestError
+from arraystore.errors import BadImagesError, DecodeError, ManifestError
 
 SUFFIXES = f"images are recognized by the suffixes {', '.join(sorted(IMAGE_SUFFIXES))}"
 SOURCES = "pass a folder, a table, a list of paths or of bytes, or an array (N, H, W, 3)"
@@ -38,6 +41,13 @@ def touch(root: Path, *names: str) -> Path:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
+    return root
+
+
+def photos(root: Path, *names: str) -> Path:
+    touch(root, *names)
+    for name in names:
+        Image.new("RGB", (4, 4)).save(root / name)
     return root
 
 
@@ -79,7 +89,9 @@ def test_hidden_and_other_files_are_left_out_and_counted(tmp_path: Path, caplog:
         found = Manifest.from_folder(tmp_path)
     assert list(found.sources) == ["a/1.jpg"]
     assert found.classes["labels"] == ("a",)
-    assert caplog.messages == [f"{tmp_path}: images: 1; other files, ignored: 4"]
+    assert caplog.messages == [
+        f"{tmp_path}: 1 image; 4 other files were left out: 1 .md, 1 .part, 1 .txt, 1 without suffix"
+    ]
 
 
 @pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES))
@@ -90,6 +102,7 @@ def test_every_suffix_counts_in_any_case(tmp_path: Path, suffix: str) -> None:
 
 def test_what_only_looks_like_an_image_is_no_source(tmp_path: Path) -> None:
     touch(tmp_path, "c/1.jpg", "c/folder.jpg/inner.png")
+    os.mkfifo(tmp_path / "c/pipe")
     os.mkfifo(tmp_path / "c/pipe.jpg")
     (tmp_path / "c/to_pipe.jpg").symlink_to("pipe.jpg")
     with socket.socket(socket.AF_UNIX) as server:
@@ -263,7 +276,7 @@ def test_class_folders_without_images_are_refused_or_kept(tmp_path: Path) -> Non
 
 def test_folders_that_cannot_be_sources_are_refused(tmp_path: Path) -> None:
     touch(tmp_path, "x/readme.txt", "one.jpg", "one.bin")
-    message = f"{tmp_path}/x: there are no images in this folder (1 other files): {SUFFIXES}"
+    message = f"{tmp_path}/x: there are no images in this folder; 1 other file was left out: 1 .txt; {SUFFIXES}"
     said(message, Manifest.of, tmp_path / "x")
     gone = f"{tmp_path}/gone: there is no such file or folder: {SOURCES}"
     said(gone, Manifest.of, tmp_path / "gone")
@@ -272,6 +285,194 @@ def test_folders_that_cannot_be_sources_are_refused(tmp_path: Path) -> None:
     said(one, Manifest.of, tmp_path / "one.jpg")
     tables = "(.csv, .tsv, .jsonl, .parquet)"
     said(f"{tmp_path}/one.bin: is neither a folder nor a table {tables}: {SOURCES}", Manifest.of, tmp_path / "one.bin")
+
+
+# What lies in a folder beside sources
+
+JPEG = b"\xff\xd8\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0"
+UNNAMED = ["1", "x.jpg?w=200", "x.jpg_large", "IMG.0001", "é", "a.bin", "thumb.large"]
+
+
+def heads() -> dict[str, bytes]:
+    image = Image.new("RGB", (4, 4))
+    heads = {}
+    for name in ("JPEG", "PNG", "WEBP", "BMP", "PPM", "TIFF", "GIF", "AVIF", "JPEG2000"):
+        file = io.BytesIO()
+        image.save(file, name)
+        heads[name] = file.getvalue()
+    return heads | {"HEIC": b"\0\0\0\x18ftypheic" + bytes(20), "JXL": b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(20)}
+
+
+@pytest.mark.parametrize("form", sorted(heads()))
+def test_names_that_say_nothing_are_known_by_their_first_bytes(tmp_path: Path, form: str) -> None:
+    for name in UNNAMED:
+        (tmp_path / name).write_bytes(heads()[form])
+    found = Manifest.from_folder(tmp_path)
+    assert list(found.sources) == sorted(UNNAMED)
+    assert found.left_out == {}
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"",
+        b"BM is how this text begins, and it goes on",
+        b"P1 is how this text begins",
+        b"\0\0\0\x18ftypmp42" + bytes(20),
+        b"\0\0\0\x18ftypcrx " + bytes(20),
+        b"RIFF\0\0\0\0WAVEfmt ",
+        b"%PDF-1.7",
+    ],
+)
+def test_other_files_without_suffix_are_left_out_and_counted(tmp_path: Path, start: bytes) -> None:
+    touch(tmp_path, "1.jpg")
+    (tmp_path / "README").write_bytes(start)
+    (tmp_path / "a.odd").write_bytes(start)
+    found = Manifest.from_folder(tmp_path)
+    assert list(found.sources) == ["1.jpg"]
+    assert found.left_out == {"": 1, ".odd": 1}
+
+
+@pytest.mark.parametrize("name", ["a.NEF", "a.dng", "a.jpg.part", "a.jpg~", "a.txt"])
+def test_raw_photographs_and_copies_are_left_out_whatever_they_begin_with(tmp_path: Path, name: str) -> None:
+    touch(tmp_path, "1.jpg")
+    (tmp_path / name).write_bytes(heads()["TIFF"])
+    found = Manifest.from_folder(tmp_path)
+    assert list(found.sources) == ["1.jpg"]
+    assert found.left_out == {Path(name).suffix.lower(): 1}
+
+
+def test_only_files_whose_names_say_nothing_are_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "a/1.jpg", "a/2.HEIC", "a/1.txt", "a/1.json", "a/x", "a/1.odd")
+    opened = []
+
+    def begins(path: bytes) -> bool:
+        opened.append(Path(os.fsdecode(path)).name)
+        return False
+
+    monkeypatch.setattr(scan, "begins_like_an_image", begins)
+    Manifest.from_folder(tmp_path)
+    assert sorted(opened) == ["1.odd", "x"]
+
+
+def test_suffixes_in_any_number_do_not_fill_memory(tmp_path: Path) -> None:
+    touch(tmp_path, "1.jpg", "a." + "x" * 60, *(f"a.{i}z" for i in range(1200)))
+    found = Manifest.from_folder(tmp_path)
+    assert len(found.left_out) == 1001
+    assert sum(found.left_out.values()) == 1201
+
+
+@pytest.mark.parametrize("name", ["@eaDir", "__MACOSX", "#recycle", ".ipynb_checkpoints", "$RECYCLE.BIN", "lost+found"])
+def test_folders_of_systems_are_no_classes_at_any_depth(tmp_path: Path, name: str) -> None:
+    touch(tmp_path, "cat/1.jpg", "dog/2.jpg", f"{name}/3.jpg", f"cat/{name}/4.jpg", f"cat/{name}/deep/5.jpg")
+    found = Manifest.from_folder(tmp_path)
+    assert list(found.sources) == ["cat/1.jpg", "dog/2.jpg"]
+    assert found.classes["labels"] == ("cat", "dog")
+
+
+def test_stores_and_what_builds_left_are_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    photos(tmp_path, "cat/1.png", "dog/2.png")
+    (tmp_path / "dog/broken.jpg").write_bytes(b"junk")
+    for target in ("t.store", "cat/t.store", "t.h5"):
+        with pytest.raises(BadImagesError):
+            arraystore.build(tmp_path, tmp_path / target, size=8, progress=False)
+        assert (tmp_path / f"{target}.partial/plan.json").exists()
+    (tmp_path / "new.store.partial").mkdir()
+    touch(tmp_path, "new.store.partial/lock", "new.store.partial/ledger.npy")
+    assert list(Manifest.of(tmp_path).sources) == ["cat/1.png", "dog/2.png", "dog/broken.jpg"]
+    (tmp_path / "dog/broken.jpg").unlink()
+    (tmp_path / "t.store.partial").rename(tmp_path / "old.store.partial")
+    with arraystore.build(tmp_path, tmp_path / "t.store", size=8, progress=False) as store:
+        assert store.classes == ("cat", "dog")
+    with caplog.at_level(logging.INFO):
+        assert list(Manifest.of(tmp_path).sources) == ["cat/1.png", "dog/2.png"]
+    assert "t.store" in caplog.messages[-1]
+    with arraystore.update(tmp_path / "t.store", progress=False) as store:
+        assert len(store) == 2
+
+
+def test_a_store_is_no_folder_of_images(tmp_path: Path) -> None:
+    photos(tmp_path, "in/1.png")
+    arraystore.build(tmp_path / "in", tmp_path / "t.store", size=8, progress=False).close()
+    message = (
+        f"{tmp_path}/t.store/: is a store, or an unfinished one, not a folder of images; open a store with "
+        "arraystore.open, or pass the folder of its images"
+    )
+    said(message, Manifest.from_folder, tmp_path / "t.store")
+
+
+@pytest.mark.parametrize("text", ["{}", "", '{"format": "other"}', "[]"])
+def test_a_folder_with_a_store_json_of_others_is_a_class(tmp_path: Path, text: str) -> None:
+    touch(tmp_path, "a/1.jpg", "b/2.jpg")
+    (tmp_path / "a/store.json").write_text(text)
+    assert Manifest.from_folder(tmp_path).classes["labels"] == ("a", "b")
+
+
+# Folders that were not meant as classes
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("train", "val"),
+        ("train", "test", "cat"),
+        ("Training", "Validation"),
+        ("train2017", "val2017"),
+        ("train_images", "test_images"),
+        ("train",),
+        ("dev", "test"),
+        ("fold1", "fold2"),
+    ],
+)
+def test_splits_are_no_classes(tmp_path: Path, names: tuple[str, ...]) -> None:
+    touch(tmp_path, *(f"{name}/1.jpg" for name in names))
+    with pytest.raises(
+        ManifestError, match="look like splits of a data set, and each would become a class; build each"
+    ):
+        Manifest.of(tmp_path)
+    assert len(Manifest.of(tmp_path, labels=[0] * len(names))) == len(names)
+
+
+@pytest.mark.parametrize("names", [("images", "masks"), ("images", "labels"), ("imgs",), ("JPEGImages", "gt")])
+def test_kinds_of_files_are_no_classes(tmp_path: Path, names: tuple[str, ...]) -> None:
+    touch(tmp_path, *(f"{name}/1.jpg" for name in names))
+    with pytest.raises(ManifestError, match="look like kinds of files, and each would become a class; build each"):
+        Manifest.of(tmp_path)
+
+
+@pytest.mark.parametrize("names", [("train", "bus"), ("car", "trainer"), ("test tube", "beaker"), ("mask", "hat")])
+def test_classes_that_only_sound_like_splits_are_classes(tmp_path: Path, names: tuple[str, ...]) -> None:
+    touch(tmp_path, *(f"{name}/1.jpg" for name in names))
+    assert Manifest.of(tmp_path).classes["labels"] == tuple(sorted(names))
+
+
+def test_tables_of_metadata_below_the_folder_are_not_passed_over(tmp_path: Path) -> None:
+    touch(tmp_path, "train/1.jpg", "other/2.jpg")
+    (tmp_path / "train/metadata.csv").write_text("file_name,label\n1.jpg,cat\n")
+    message = (
+        f"{tmp_path}: has a table of metadata in a folder below it, 'train/metadata.csv'; build {tmp_path}/train, or "
+        "pass labels=['…'] if the table does not matter"
+    )
+    said(message, Manifest.of, tmp_path)
+    assert Manifest.of(tmp_path / "train").classes["labels"] == ("cat",)
+
+
+@pytest.mark.parametrize(
+    ("names", "code", "name", "later"),
+    [(("1", "10", "2"), 1, "10", "2"), (("class 9", "class 10"), 0, "class 10", "class 9")],
+)
+def test_an_order_that_surprises_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, names: tuple[str, ...], code: int, name: str, later: str
+) -> None:
+    touch(tmp_path, *(f"{each}/1.jpg" for each in names))
+    found = Manifest.of(tmp_path)
+    assert found.notes == tuple(caplog.messages)
+    assert f"sorted as texts, not as numbers: code {code} is {name!r}, and {later!r} has code" in found.notes[0]
+
+
+def test_an_order_that_does_not_surprise_is_not_mentioned(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{each}/1.jpg" for each in ("01", "02", "10", "Zebra", "cat")))
+    assert Manifest.of(tmp_path).notes == ()
 
 
 # Tables

@@ -1,0 +1,66 @@
+"""Class names that folders give: the ones that were hardly meant as classes, and orders that surprise."""
+
+import re
+from collections.abc import Sequence
+
+from arraystore._common.wording import flat
+from arraystore.errors import Kind, ManifestError, Option
+
+_PARTS = r"(?:[ _.-]?(?:set|split|data|dataset|images?|imgs?|photos|\d+))*"
+_TRAIN = re.compile(rf"(?:train|training|trn|labell?ed){_PARTS}", re.IGNORECASE)
+_HELD_OUT = re.compile(
+    rf"(?:val|valid|validation|validate|test|testing|tst|dev|eval|evaluation|hold[ _-]?out|unlabell?ed|extra){_PARTS}",
+    re.IGNORECASE,
+)
+_FOLD = re.compile(r"(?:fold|split|part|shard)[ _.-]?\d+", re.IGNORECASE)
+_KIND = re.compile(
+    r"(?:jpe?g|png)?_?(?:images?|imgs?|pictures|photos|masks?|labels?|annotations?|segmentations?|segmaps?|gt|"
+    r"ground[ _-]?truth)(?:[ _-]?(?:dir|files|data|\d+))*",
+    re.IGNORECASE,
+)
+_NUMBER = re.compile(r"(\d+)")
+
+
+def check_meant(root: str, names: Sequence[str]) -> None:
+    """Refuse folders that are splits of a data set, or kinds of files, where each would become a class.
+
+    Raises:
+        ManifestError: they are.
+    """
+    train = [name for name in names if _TRAIN.fullmatch(name)]
+    held_out = [name for name in names if _HELD_OUT.fullmatch(name)]
+    folds = [name for name in names if _FOLD.fullmatch(name)]
+    kinds = [name for name in names if _KIND.fullmatch(name)]
+    if (train and held_out) or len(train) + len(held_out) == len(names) or len(folds) == len(names):
+        found, what = train + held_out or folds, "splits of a data set"
+    elif len(kinds) == len(names):
+        found, what = kinds, "kinds of files"
+    else:
+        return
+    shown = ", ".join(repr(flat(name)) for name in found[:4])
+    raise ManifestError(
+        f"{root}: the folders {shown} look like {what}, and each would become a class",
+        source=root,
+        reason=f"folders look like {what}",
+        kind=Kind.INVALID,
+        advice=f"build each folder of its own, such as {root}/{flat(found[0])}; if they are classes, pass {{0}}",
+        options=[Option("classes", sorted(names)[:10])],
+    )
+
+
+def order_note(names: Sequence[str]) -> str | None:
+    """Return a note where names with numbers are sorted as texts, so that class 10 comes before class 2."""
+    by_number = sorted(names, key=_natural)
+    if by_number == list(names):
+        return None
+    at = next(code for code, (name, other) in enumerate(zip(names, by_number, strict=True)) if name != other)
+    name, other = names[at], by_number[at]
+    return (
+        f"classes are sorted as texts, not as numbers: code {at} is {flat(name)!r}, and {flat(other)!r} has code "
+        f"{list(names).index(other)}; pass classes to fix another order"
+    )
+
+
+def _natural(name: str) -> list[tuple[int, int, str]]:
+    parts = _NUMBER.split(name)
+    return [(0, int(part[:300]), part) if part.isdecimal() else (1, 0, part) for part in parts]
