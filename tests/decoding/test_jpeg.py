@@ -426,7 +426,7 @@ def test_missing_scans_are_refused_although_decoders_do_not_notice(data: bytes, 
     for part in parts:
         assert by_pillow(part + END) is not None
         assert refusal(part + TAILS[tail]).kind is Kind.ENDS_EARLY
-        _, what = stored(part + TAILS[tail], keep_truncated=True)
+        _, what = stored(part + TAILS[tail], truncated="keep")
         assert what.note is not None
         assert what.note.startswith("ends early: ")
     assert stored(data[:-2] + TAILS[tail])[1].note == "the JPEG has no end marker; all its pixels are there"
