@@ -152,7 +152,8 @@ def _decode_copies(
     complete = not copies or has_every_scan(copies[0], scan)
     for copy in copies:
         image = attempt(copy) if complete else _SCANS_MISSING
-        if isinstance(image, str) and _STRAY_BEFORE_END in image:  # what follows the pixels, before the added marker
+        # What follows the pixels stands before the added marker. Zeros pass for pixels; only the first copy has none.
+        if copy is copies[0] and isinstance(image, str) and _STRAY_BEFORE_END in image:
             image = attempt(copy, strict=False)
         if not isinstance(image, str):
             return image, "the JPEG has no end marker; all its pixels are there"

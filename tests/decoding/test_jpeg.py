@@ -195,6 +195,10 @@ def test_lossless_jpegs_have_the_pixels_of_pillow(components: int) -> None:
     np.testing.assert_array_equal(decoded(data, factor=4), by_pillow(data))
     store = build([data], size=8, progress=False)
     assert store.status.tolist() == [1]
+    slot = np.empty((1, 64, 80), np.uint8)
+    decode_into(data, slot, ImageSpec(size=(64, 80), color="gray"))
+    with Image.open(io.BytesIO(data)) as image:
+        np.testing.assert_array_equal(slot[0], image.convert("RGB").convert("L"))
 
 
 @pytest.mark.parametrize("marker", [0xC9, 0xCA])
@@ -300,9 +304,9 @@ def test_every_flipped_bit_that_libjpeg_notices_is_reported() -> None:
 
 
 def test_bytes_that_are_left_over_before_the_end_are_damage() -> None:
-    data = images.jpeg(images.photo(64, 80))
-    for stray in (bytes(12), b"left over bytes"):
-        assert "extraneous bytes before marker 0xd9" in refusal(data[:-2] + stray + END).reason
+    for data in (images.jpeg(images.photo(64, 80)), layout_jpeg([(4, 2), (1, 1), (1, 1)], 64, 80)):
+        for stray in (bytes(20), b"bytes that were left over"):
+            assert "extraneous bytes before marker 0xd9" in refusal(data[:-2] + stray + END).reason
 
 
 @pytest.mark.parametrize(
@@ -353,7 +357,9 @@ TAILS = {
     "half a marker": b"\xff",
     "fill bytes": b"\xff\xff\xff",
     "a zero": b"\0",
+    "few zeros": bytes(12),
     "zeros": bytes(64),
+    "zeros and text": bytes(2048) + b"and what stood there before",
     "many zeros": bytes(4096),
     "a phone's data": SAMSUNG,
     "a phone's data and zeros": SAMSUNG + bytes(512),
@@ -383,6 +389,13 @@ def test_pixels_that_are_all_there_need_no_end_marker(name: str, tail: str) -> N
     assert stored(data + TAILS[tail])[1].note is None
 
 
+def test_the_last_byte_of_the_pixels_may_be_a_zero() -> None:
+    files = (layout_jpeg([(1, 1)], 24, 24, seed=seed) for seed in range(5000))
+    data = next(data for data in files if data[-3] == 0)
+    for tail in (b"", bytes(40)):
+        np.testing.assert_array_equal(stored(data[:-2] + tail)[0], by_pillow(data))
+
+
 @pytest.mark.parametrize("optimize", [False, True])
 def test_a_picture_of_one_color_needs_no_end_marker(optimize: bool) -> None:
     with io.BytesIO() as file:
@@ -392,7 +405,9 @@ def test_a_picture_of_one_color_needs_no_end_marker(optimize: bool) -> None:
     np.testing.assert_array_equal(slot, by_pillow(data))
 
 
-@pytest.mark.parametrize("tail", ["nothing", "zeros", "many zeros", "another image", "half a marker"])
+@pytest.mark.parametrize(
+    "tail", ["nothing", "few zeros", "zeros", "many zeros", "zeros and text", "another image", "half a marker"]
+)
 @pytest.mark.parametrize("name", ENDLESS)
 def test_missing_pixels_are_refused_whatever_follows(name: str, tail: str) -> None:
     data = ENDLESS[name]

@@ -75,6 +75,7 @@ def test_the_pixels_are_those_of_pillow_whatever_follows(name: str) -> None:
 def test_chunks_beyond_the_file_are_damage(name: str) -> None:
     data = FILES[name]
     refused_by_both(data[:-20])
+    refused_by_both(with_size(data, 0, len(data) + 92))
     for _, at, size in chunks(data):
         refused_by_both(with_size(data, at, size + (1 << 20)))
     if len(chunks(data)) > 2:
