@@ -8,10 +8,10 @@ import numpy.typing as npt
 
 from arraystore._building.build import build_manifest
 from arraystore._building.options import BuildOptions, checked
+from arraystore._building.sources import manifest_for
 from arraystore._common.options import shows_options
 from arraystore._common.public import public
 from arraystore._reading.store import Store
-from arraystore._sources.manifest import Manifest
 from arraystore.spec import spec_of
 
 
@@ -49,8 +49,20 @@ def build(
         levels: the largest sample of files of 16 bits that hold fewer, such as 4095.
         icc: ``"srgb"`` converts pixels by their color profiles.
         spec: all of these at once, in place of ``size`` and the options.
+        root: the folder that relative paths of a table or a list start from; None is the folder of the table, or the
+            current one.
+        path_column: the column of a table that has the paths; None takes the first of file_name, path, source,
+            filename, file, image and image_path.
+        suffix: is added to every path of a table or a list that does not end in it: ``".jpg"`` for a column of ids.
+        separator: of the cells of a CSV; None is a comma.
+        where: the rows of a table to take: ``"split=train"``, or ``{"split": "train"}``.
+        allow_empty: True accepts class folders without images, and keeps their classes.
+        classes: the names of the labels' codes, code 0 first; or a store or the path of one, whose codes are taken, so
+            that a validation set has the codes of its training set. Classes without images may be among them; an image
+            of another class is an error. None numbers the sorted names.
         labels: one per source, if ``source`` is a list: numbers, or names of classes.
-        targets: other arrays, name → one row per source; or the names of the table's columns to take.
+        targets: other arrays, name → one row per source; or the names of the table's columns to take; or a mapping of
+            columns to ``"number"`` (float64, a missing one is NaN), ``"category"`` (int64 codes) or ``"text"``.
         bad: what to do about sources that cannot be stored, after every good slot is filled: ``"raise"`` an error that
             lists them, ``"keep"`` their slots as zeros with status 2, so that rows stay aligned with the caller's own
             labels, or ``"drop"`` their rows by moving the last good ones into the holes.
@@ -94,5 +106,5 @@ def build(
     """
     every = checked("build", BuildOptions, options, bad, max_bad)
     spec = spec_of(every)  # before the sources are listed, which may take long
-    manifest = Manifest.of(source, labels=labels, targets=targets)
+    manifest = manifest_for(source, labels, targets, every)
     return Store(build_manifest(manifest, target, spec, every, bad=bad, max_bad=max_bad, overwrite=overwrite))
