@@ -9,6 +9,7 @@ import numpy.typing as npt
 from arraystore._building.build import build_manifest
 from arraystore._building.options import BuildOptions, checked
 from arraystore._building.sources import manifest_for
+from arraystore._building.target import target_path
 from arraystore._common.options import shows_options
 from arraystore._common.public import public
 from arraystore._reading.store import Store
@@ -37,7 +38,7 @@ def build(
         source: a folder (of class folders, flat, or with a metadata table), a table (.csv, .tsv, .jsonl, .parquet), a
             list of paths or of encoded bytes, arrays of H x W x 3 pixels, or a `Manifest`.
         target: where the store will be. A name that ends in ``.h5`` or ``.hdf5`` makes an HDF5 file, any other name a
-            folder of .npy files; None builds into RAM.
+            folder of .npy files; None builds into RAM. Missing folders above it are made.
         size: height and width of a slot in pixels; one number makes a square. Needed unless ``spec`` is given.
         fit: see `ImageSpec`, as for all options down to ``icc``.
         filter: the antialiasing filter.
@@ -94,7 +95,7 @@ def build(
         The store, open. It owns its arrays.
 
     Raises:
-        SpecError: an option is invalid.
+        SpecError: an option is invalid, or the name of the target asks for another format.
         ManifestError: the sources cannot be listed, or labels do not fit them.
         BadImagesError: some sources could not be stored, and ``bad`` is ``"raise"``; or none could; or more than
             ``max_bad``.
@@ -105,6 +106,7 @@ def build(
         OSError: the target cannot be written.
     """
     every = checked("build", BuildOptions, options, bad, max_bad)
+    place = None if target is None else target_path(target)
     spec = spec_of(every)  # before the sources are listed, which may take long
     manifest = manifest_for(source, labels, targets, every)
-    return Store(build_manifest(manifest, target, spec, every, bad=bad, max_bad=max_bad, overwrite=overwrite))
+    return Store(build_manifest(manifest, place, spec, every, bad=bad, max_bad=max_bad, overwrite=overwrite))

@@ -22,6 +22,7 @@ from arraystore._building.fill import Job, fill_slots, loaded, read_source
 from arraystore._building.forecast import Forecast, Room
 from arraystore._building.options import PlanOptions
 from arraystore._building.sources import manifest_for
+from arraystore._building.target import target_path
 from arraystore._common.checks import whole_number
 from arraystore._common.limits import (
     available_memory_bytes,
@@ -93,6 +94,7 @@ def plan(
         ManifestError: the sources cannot be listed, or labels do not fit them.
     """
     every = complete("plan", PlanOptions, options)
+    target = None if target is None else target_path(target)
     spec = spec_of(every)
     if workers is not None:
         whole_number("workers", workers, 1)
@@ -156,7 +158,7 @@ def _look_at(target: str | os.PathLike[str] | None) -> tuple[Path, int, list[str
     volume = next(folder for folder in path.parents if folder.is_dir())
     free, notes = free_disk_bytes(volume), []
     if volume != path.parent:
-        notes.append(f"the folder {path.parent} does not exist: make it first")
+        notes.append(f"the folder {path.parent} does not exist: the build makes it")
     elif not os.access(volume, os.W_OK):
         notes.append(f"the folder {volume} cannot be written by this user: choose another target")
     if os.path.lexists(path):
