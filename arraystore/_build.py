@@ -8,10 +8,11 @@ import numpy.typing as npt
 
 from arraystore._building.build import build_manifest
 from arraystore._building.options import BuildOptions, checked
+from arraystore._building.sources import manifest_for
+from arraystore._building.target import target_path
 from arraystore._common.options import shows_options
 from arraystore._common.public import public
 from arraystore._reading.store import Store
-from arraystore._sources.manifest import Manifest
 from arraystore.spec import spec_of
 
 
@@ -37,7 +38,7 @@ def build(
         source: a folder (of class folders, flat, or with a metadata table), a table (.csv, .tsv, .jsonl, .parquet), a
             list of paths or of encoded bytes, arrays of H x W x 3 pixels, or a `Manifest`.
         target: where the store will be. A name that ends in ``.h5`` or ``.hdf5`` makes an HDF5 file, any other name a
-            folder of .npy files; None builds into RAM.
+            folder of .npy files; None builds into RAM. Missing folders above it are made.
         size: height and width of a slot in pixels; one number makes a square. Needed unless ``spec`` is given.
         fit: see `ImageSpec`, as for all options down to ``truncated``.
         filter: the antialiasing filter.
@@ -50,8 +51,20 @@ def build(
         icc: ``"srgb"`` converts pixels by their color profiles.
         truncated: ``"keep"`` stores a JPEG that ends early, with a note; ``"refuse"`` makes it a bad image.
         spec: all of these at once, in place of ``size`` and the options.
+        root: the folder that relative paths of a table or a list start from; None is the folder of the table, or the
+            current one.
+        path_column: the column of a table that has the paths; None takes the first of file_name, path, source,
+            filename, file, image and image_path.
+        suffix: is added to every path of a table or a list that does not end in it: ``".jpg"`` for a column of ids.
+        separator: of the cells of a CSV; None is a comma.
+        where: the rows of a table to take: ``"split=train"``, or ``{"split": "train"}``.
+        allow_empty: True accepts class folders without images, and keeps their classes.
+        classes: the names of the labels' codes, code 0 first; or a store or the path of one, whose codes are taken, so
+            that a validation set has the codes of its training set. Classes without images may be among them; an image
+            of another class is an error. None numbers the sorted names.
         labels: one per source, if ``source`` is a list: numbers, or names of classes.
-        targets: other arrays, name → one row per source; or the names of the table's columns to take.
+        targets: other arrays, name → one row per source; or the names of the table's columns to take; or a mapping of
+            columns to ``"number"`` (float64, a missing one is NaN), ``"category"`` (int64 codes) or ``"text"``.
         bad: what to do about sources that cannot be stored, after every good slot is filled: ``"raise"`` an error that
             lists them, ``"keep"`` their slots as zeros with status 2, so that rows stay aligned with the caller's own
             labels, or ``"drop"`` their rows by moving the last good ones into the holes.
@@ -83,7 +96,7 @@ def build(
         The store, open. It owns its arrays.
 
     Raises:
-        SpecError: an option is invalid.
+        SpecError: an option is invalid, or the name of the target asks for another format.
         ManifestError: the sources cannot be listed, or labels do not fit them.
         BadImagesError: some sources could not be stored, and ``bad`` is ``"raise"``; or none could; or more than
             ``max_bad``.
@@ -94,6 +107,7 @@ def build(
         OSError: the target cannot be written.
     """
     every = checked("build", BuildOptions, options, bad, max_bad)
+    place = None if target is None else target_path(target)
     spec = spec_of(every)  # before the sources are listed, which may take long
-    manifest = Manifest.of(source, labels=labels, targets=targets)
-    return Store(build_manifest(manifest, target, spec, every, bad=bad, max_bad=max_bad, overwrite=overwrite))
+    manifest = manifest_for(source, labels, targets, every)
+    return Store(build_manifest(manifest, place, spec, every, bad=bad, max_bad=max_bad, overwrite=overwrite))

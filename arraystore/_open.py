@@ -31,7 +31,7 @@ def open(path: str | os.PathLike[str], *, partial: bool = False) -> Store:
         FormatError: there is no store at the path, or it is damaged, truncated, or newer than this arraystore.
         OSError: it cannot be read.
     """
-    file_path = Path(path).absolute()
+    file_path = Path(path).expanduser().absolute()
     if is_npy(file_path):
         raise FormatError(
             f"{file_path} is an array, not a store: open it with arraystore.open_array", source=str(file_path)

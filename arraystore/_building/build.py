@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Container, Iterator
 from contextlib import closing, suppress
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -67,6 +68,7 @@ def build_manifest(
             store = open_store(target)
             if store.description.root == manifest.root and (not overwrite or _is_up_to_date(store, manifest)):
                 return store
+        Path(target).absolute().parent.mkdir(parents=True, exist_ok=True)
         folder = hold(target, overwrite=overwrite, needed=needed_bytes(key.count, spec))
     return build_in(folder, key, manifest, options, bad=bad, max_bad=max_bad)
 

@@ -10,6 +10,7 @@ from arraystore._common.limits import memory_for_images
 from arraystore._common.options import Default, complete
 from arraystore._common.progress import Progress
 from arraystore._decoding.hooks import Decoders, check_decoders
+from arraystore._sources.options import SourceOptions
 from arraystore.errors import SpecError
 from arraystore.spec import ImageOptions
 
@@ -29,7 +30,15 @@ class RunOptions(TypedDict, total=False):
     fresh: Annotated[bool, Default(False)]
 
 
-class BuildOptions(ImageOptions, RunOptions, total=False):
+class PlanOptions(ImageOptions, SourceOptions, total=False):
+    """The options of a plan that it shares with a build."""
+
+
+class UpdateOptions(SourceOptions, RunOptions, total=False):
+    """The options of an update that it shares with a build."""
+
+
+class BuildOptions(ImageOptions, SourceOptions, RunOptions, total=False):
     """The options of a build that it shares with `plan`, or with an update."""
 
 

@@ -20,6 +20,9 @@ import numpy.typing as npt
 
 from arraystore._building.fill import Job, fill_slots, loaded, read_source
 from arraystore._building.forecast import Forecast, Room
+from arraystore._building.options import PlanOptions
+from arraystore._building.sources import manifest_for
+from arraystore._building.target import target_path
 from arraystore._common.checks import whole_number
 from arraystore._common.limits import (
     available_memory_bytes,
@@ -41,7 +44,7 @@ from arraystore._stores.media import MEDIA, medium_of
 from arraystore._stores.medium import FilledRun, Medium
 from arraystore._stores.publishing import partial_of
 from arraystore.errors import BadImage, DecodeError, SpecError
-from arraystore.spec import ImageOptions, ImageSpec, spec_of
+from arraystore.spec import ImageSpec, spec_of
 
 _SCRATCH_BYTES = 256 << 20  # for the slots of the sample; larger than any cache, so that they are as cold as a build's
 _ROWS_IN_FLIGHT_PER_WORKER = 3
@@ -52,7 +55,7 @@ _ROW_BYTES = 4 + 4 + 8 + 8 + 8  # height, width, bytes, mtime and hash in the sa
 
 
 @public
-@shows_options(ImageOptions)
+@shows_options(PlanOptions)
 def plan(
     source: Any,
     target: str | os.PathLike[str] | None = None,
@@ -63,7 +66,7 @@ def plan(
     sample: int = 200,
     seed: int = 0,
     progress: bool | Callable[[Progress], None] = True,
-    **options: Unpack[ImageOptions],
+    **options: Unpack[PlanOptions],
 ) -> Forecast:
     """Estimate the bytes and the time that the same call of `build` would take. Nothing is written.
 
@@ -81,7 +84,7 @@ def plan(
         sample: how many images to decode; 0 decodes none, and the time is not estimated.
         seed: of the random choice of the sample, 0 or more.
         progress: True draws a bar, False is silent, a function is called with a `Progress` of the sample.
-        options: from ``size`` to ``spec``, see `build`.
+        options: from ``size`` to ``classes``, see `build`.
 
     Returns:
         The forecast. It is not an error if the store would not fit, or if images of the sample are bad.
@@ -90,13 +93,15 @@ def plan(
         SpecError: an option is invalid.
         ManifestError: the sources cannot be listed, or labels do not fit them.
     """
-    spec = spec_of(complete("plan", ImageOptions, options))
+    every = complete("plan", PlanOptions, options)
+    target = None if target is None else target_path(target)
+    spec = spec_of(every)
     if workers is not None:
         whole_number("workers", workers, 1)
     for name, value in (("sample", sample), ("seed", seed)):
         if value < 0:
             raise SpecError(f"{name} must be 0 or more, not {value!r}")
-    manifest = Manifest.of(source, labels=labels, targets=targets)
+    manifest = manifest_for(source, labels, targets, every)
     workers = workers or usable_cpus()
     memory = available_memory_bytes()
     rng = np.random.default_rng(seed)
@@ -153,7 +158,7 @@ def _look_at(target: str | os.PathLike[str] | None) -> tuple[Path, int, list[str
     volume = next(folder for folder in path.parents if folder.is_dir())
     free, notes = free_disk_bytes(volume), []
     if volume != path.parent:
-        notes.append(f"the folder {path.parent} does not exist: make it first")
+        notes.append(f"the folder {path.parent} does not exist: the build makes it")
     elif not os.access(volume, os.W_OK):
         notes.append(f"the folder {volume} cannot be written by this user: choose another target")
     if os.path.lexists(path):

@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from arraystore._common.lazy import lazy
 from arraystore._format.specification import FAILED
+from arraystore._sources.columns import text_list
 from arraystore._sources.manifest import Manifest
-from arraystore._sources.tables import text_list
 from arraystore.errors import FormatError
 
 if TYPE_CHECKING:

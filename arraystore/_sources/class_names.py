@@ -2,6 +2,10 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from arraystore._common.wording import flat
 from arraystore.errors import Kind, ManifestError, Option
@@ -46,6 +50,32 @@ def check_meant(root: str, names: Sequence[str]) -> None:
         advice=f"build each folder of its own, such as {root}/{flat(found[0])}; if they are classes, pass {{0}}",
         options=[Option("classes", sorted(names)[:10])],
     )
+
+
+def recoded(
+    target: str, codes: npt.NDArray[Any], names: Sequence[str], classes: Sequence[str]
+) -> npt.NDArray[np.int64]:
+    """Return codes of ``names`` as codes of ``classes``, which may have more names.
+
+    Raises:
+        ManifestError: a name that has rows is not among the classes.
+    """
+    code_of = {name: code for code, name in enumerate(classes)}
+    used = np.bincount(codes, minlength=len(names)) > 0
+    for code, name in enumerate(names):
+        if used[code] and name not in code_of:
+            row = int(np.argmax(codes == code))
+            raise ManifestError(
+                f"target {target!r}: row {row} (counted from 0) has the class {flat(name)!r}, which is not among the "
+                f"{len(classes):,} given ones",
+                slot=row,
+                reason=f"unknown class {name!r}",
+                kind=Kind.INVALID,
+                advice="add it at the end of {0}, or leave its images out",
+                options=[Option("classes", None)],
+            )
+    table: npt.NDArray[np.int64] = np.array([code_of.get(name, -1) for name in names], np.int64)
+    return np.take(table, codes)
 
 
 def order_note(names: Sequence[str]) -> str | None:

@@ -8,21 +8,23 @@ import operator
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
 import xxhash
 
 from arraystore._common.lazy import cached
+from arraystore._common.options import complete, shows_options
 from arraystore._common.public import public
 from arraystore._common.wording import left_out_text, many
-from arraystore._sources.class_names import check_meant, order_note
+from arraystore._sources.class_names import check_meant, order_note, recoded
 from arraystore._sources.entries import has_image_suffix
 from arraystore._sources.given import SOURCES, Stream, checked_arrays, checked_bytes, is_pil_image, raw_paths
+from arraystore._sources.options import SourceOptions, fixed_classes, for_source
 from arraystore._sources.scan import METADATA, Scan, with_slash
 from arraystore._sources.tables import TABLE_SUFFIXES, column_names, read_table
 from arraystore._sources.targets import KNOWN_SUFFIXES, TargetColumns, check_name, check_sized
@@ -192,7 +194,8 @@ class Manifest:
         return slot
 
     @classmethod
-    def of(cls, source: Any, *, labels: Any = None, targets: Any = None) -> Manifest:
+    @shows_options(SourceOptions)
+    def of(cls, source: Any, *, labels: Any = None, targets: Any = None, **options: Unpack[SourceOptions]) -> Manifest:
         """Return the manifest of a source of any kind.
 
         Args:
@@ -201,29 +204,55 @@ class Manifest:
                 of paths or of bytes; an array (N, H, W) or (N, H, W, 3); or anything with a length that gives arrays.
             labels: N numbers, or N texts (they become int64 codes of their sorted names). They replace the classes of
                 a folder.
-            targets: a mapping of further names to arrays, axis 0 = N; for a table also a list of its columns.
+            targets: a mapping of further names to arrays, axis 0 = N; for a table also a list of its columns, or a
+                mapping of columns to ``"number"``, ``"category"`` or ``"text"``.
+            options: see `arraystore.build`, from ``root`` to ``classes``.
 
         Raises:
             ManifestError: the source is none of these, or labels and targets do not fit it.
         """
+        every = complete("Manifest.of", SourceOptions, options)
         if isinstance(source, Manifest):
             if labels is not None or targets is not None:
                 raise ManifestError("a Manifest has its targets already: pass labels and targets when you make it")
-            return source
+            return source.with_classes(for_source("a Manifest", every)["classes"])
         if isinstance(source, str | os.PathLike):
-            return cls._of_path(os.fspath(source), labels, targets)
+            return cls._of_path(str(Path(source).expanduser()), labels, targets, every)
         check_sized("the source", source)
         if getattr(source, "ndim", None) == 1 and hasattr(source, "tolist"):
             source = source.tolist()  # a column of a data frame, or an array of texts
-        if isinstance(source, Sequence) and len(source):
-            if isinstance(source[0], str | os.PathLike):
-                return cls.from_paths(source, labels=labels, targets=targets)
-            if isinstance(source[0], bytes):
-                return cls.from_bytes(source, labels=labels, targets=targets)
-        return cls.from_arrays(source, labels=labels, targets=targets)
+        if isinstance(source, Sequence) and len(source) and isinstance(source[0], str | os.PathLike):
+            own = for_source("a list of paths", every)
+            paths = cls.from_paths(with_suffix(source, own["suffix"]), labels=labels, targets=targets, root=own["root"])
+            return paths.with_classes(own["classes"])
+        own = for_source("images in memory", every)
+        is_bytes = isinstance(source, Sequence) and len(source) and isinstance(source[0], bytes)
+        in_memory = cls.from_bytes if is_bytes else cls.from_arrays
+        return in_memory(source, labels=labels, targets=targets).with_classes(own["classes"])
+
+    def with_classes(self, classes: Any) -> Manifest:
+        """Return this manifest with other codes of its categories, in the order of ``classes``.
+
+        Args:
+            classes: the names of the labels' codes, code 0 first; a mapping of targets to such names; a store, whose
+                codes are taken; or None, which changes nothing. There may be names without rows.
+
+        Raises:
+            ManifestError: a row has a class that is not among the names, or the labels are no categories.
+        """
+        fixed = fixed_classes(classes)
+        if not fixed:
+            return self
+        if "labels" in fixed and "labels" not in self.classes:
+            raise ManifestError("classes were given, but there are no labels of classes: leave out classes")
+        targets, names = dict(self.targets), dict(self.classes)
+        for target in fixed.keys() & names.keys():
+            targets[target] = recoded(target, targets[target], names[target], fixed[target])
+            names[target] = fixed[target]
+        return replace(self, targets=targets, classes=names, origin=None)
 
     @classmethod
-    def _of_path(cls, path: str, labels: Any, targets: Any) -> Manifest:
+    def _of_path(cls, path: str, labels: Any, targets: Any, options: SourceOptions) -> Manifest:
         if Path(path).is_dir():
             tables = [table for table in (Path(path) / name for name in METADATA) if table.is_file()]
             tables = [table for table in tables if "file_name" in column_names(table)]
@@ -231,10 +260,12 @@ class Manifest:
                 names = " and ".join(table.name for table in tables)
                 raise ManifestError(f"{path}: has {names}: pass the path of the one that you mean")
             if tables:
-                return cls.from_table(tables[0], path_column="file_name", labels=labels, targets=targets)
+                own = for_source("a table", options)
+                own["path_column"] = own["path_column"] or "file_name"
+                return cls.from_table(tables[0], labels=labels, targets=targets, **own)
         elif path.lower().endswith(TABLE_SUFFIXES):
-            return cls.from_table(path, labels=labels, targets=targets)
-        return cls.from_folder(path, labels=labels, targets=targets)
+            return cls.from_table(path, labels=labels, targets=targets, **for_source("a table", options))
+        return cls.from_folder(path, labels=labels, targets=targets, **for_source("a folder", options))
 
     @classmethod
     def from_folder(
@@ -244,6 +275,7 @@ class Manifest:
         labels: Any = None,
         targets: Mapping[str, Any] | None = None,
         allow_empty: bool = False,
+        classes: Any = None,
     ) -> Manifest:
         """Return the images of a folder tree, depth first, each folder's entries sorted by code point.
 
@@ -260,12 +292,13 @@ class Manifest:
             labels: labels in that order, which replace the classes.
             targets: further arrays in that order, axis 0 = N.
             allow_empty: True accepts class folders without images, and keeps their classes.
+            classes: the names of the codes, see `with_classes`. Folders of any name are taken as classes.
 
         Raises:
             ManifestError: the folder is not there, cannot be listed or has no images; images lie beside class folders;
                 or a class folder has no images.
         """
-        root = str(Path(folder).absolute())
+        root = str(Path(folder).expanduser().absolute())
         if not Path(root).is_dir():
             raise ManifestError(_not_a_folder(root), source=root, kind=Kind.MISSING)
         scan = Scan(os.fsencode(root))
@@ -281,15 +314,17 @@ class Manifest:
         columns, notes = TargetColumns(labels, targets), []
         if labels is None and any(scan.counts.values()):
             _check_metadata(root, scan)
-            check_meant(root, [os.fsdecode(name) for name in scan.counts])
-            columns.add_classes(root, scan, allow_empty=allow_empty)
-            note = order_note(columns.classes["labels"])
+            if classes is None:
+                check_meant(root, [os.fsdecode(name) for name in scan.counts])
+            columns.add_classes(root, scan, allow_empty=allow_empty or classes is not None)
+            note = order_note(columns.classes["labels"]) if classes is None else None
             notes += [f"{root}: {note}"] if note else []
         origin = root if labels is None and not targets and not allow_empty else None
         for note in notes:
             _logger.warning("%s", note)
         targets = columns.targets
-        return cls(sources, root, targets, columns.classes, columns.texts, origin, scan.left_out, tuple(notes))
+        parts = (targets, columns.classes, columns.texts, origin, scan.left_out, tuple(notes))
+        return cls(sources, root, *parts).with_classes(classes)
 
     @classmethod
     def from_paths(
@@ -362,6 +397,10 @@ class Manifest:
         labels: Any = None,
         targets: Sequence[str] | Mapping[str, Any] | None = None,
         root: str | os.PathLike[str] | None = None,
+        suffix: str = "",
+        separator: str | None = None,
+        where: str | Mapping[str, Any] | None = None,
+        classes: Any = None,
     ) -> Manifest:
         """Return the rows of a CSV, TSV, JSONL or Parquet file, as `arraystore._sources.tables.read_table` reads them.
 
@@ -370,28 +409,57 @@ class Manifest:
             path_column: the column of paths; None takes the first that exists of file_name, path, source, filename,
                 file, image and image_path.
             labels: N numbers or texts, where the table has no labels.
-            targets: the columns that become targets, or a mapping of further names to arrays, axis 0 = N.
+            targets: the columns that become targets; a mapping of columns to ``"number"``, ``"category"`` or
+                ``"text"``; or a mapping of further names to arrays, axis 0 = N.
             root: the folder that relative paths start from; None is the folder of the table.
+            suffix: is added to every path that does not end in it, such as ``".jpg"`` for a column of ids.
+            separator: of the cells of a CSV; None is a comma.
+            where: the rows to take, as ``"split=train"`` or ``{"split": "train"}``.
+            classes: the names of the codes, see `with_classes`.
 
         Raises:
             ManifestError: the table cannot be read, a column does not fit, or a target is given twice.
         """
-        chosen, extra = (None, targets) if targets is None or isinstance(targets, Mapping) else (targets, None)
-        table = read_table(path, path_column=path_column, targets=chosen)
+        path = str(Path(path).expanduser())
+        chosen, extra = _chosen_columns(targets)
+        rows: dict[str, Any] = {"suffix": suffix, "separator": separator, "where": where}
+        table = read_table(path, path_column=path_column, targets=chosen, **rows)
         columns = TargetColumns(labels, extra)
         for name in {*columns.targets, *columns.texts} & {*table.targets, *table.texts}:
             message = f"{os.fspath(path)}: {name!r} is a column of the table and given beside it: leave one out"
             raise ManifestError(message)
         base = _checked_root(root) or str(Path(path).absolute().parent)
         plain = labels is None and targets is None and root is None and path_column in (None, "file_name")
-        return cls(
+        plain = plain and not any(rows.values())
+        found = cls(
             table.paths,
             base,
             table.targets | columns.targets,
             table.classes | columns.classes,
             {**table.texts, **columns.texts},
             str(Path(path).absolute()) if plain else None,
+            notes=tuple(table.notes),
         )
+        for note in found.notes:
+            _logger.warning("%s", note)
+        return found.with_classes(classes)
+
+
+def _chosen_columns(targets: Any) -> tuple[Any, Any]:
+    """Return which columns of a table become targets, None for all, and the arrays that are given beside it."""
+    if not isinstance(targets, Mapping):
+        return targets, None
+    kinds = {name: kind for name, kind in targets.items() if isinstance(kind, str)}
+    arrays = {name: values for name, values in targets.items() if name not in kinds}
+    return kinds or None, arrays or None
+
+
+def with_suffix(paths: Sequence[Any], suffix: str) -> Sequence[Any]:
+    """Return paths that all end in a suffix: it is added where it is not there."""
+    if not suffix:
+        return paths
+    texts = map(os.fspath, paths)
+    return [path if path.endswith(suffix) else path + suffix for path in texts]
 
 
 def _check_metadata(root: str, scan: Scan) -> None:
@@ -420,7 +488,7 @@ def _not_a_folder(path: str) -> str:
 def _checked_root(root: str | os.PathLike[str] | None) -> str | None:
     if root is None:
         return None
-    path = str(Path(root).absolute())
+    path = str(Path(root).expanduser().absolute())
     if not Path(path).is_dir():
         message = f"{path}: root is not a folder: pass the folder that relative paths start from"
         raise ManifestError(message, source=path)

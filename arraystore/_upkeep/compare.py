@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
+from arraystore._building.sources import manifest_for
+from arraystore._common.options import complete, shows_options
 from arraystore._common.public import public
 from arraystore._format.samples import hashes_of, mtimes_us
 from arraystore._format.specification import STORED
 from arraystore._reading.store import Store
 from arraystore._sources.manifest import Manifest
+from arraystore._sources.options import SourceOptions
 from arraystore._sources.stamps import STAMP, file_hashes, file_stamps
 from arraystore._sources.text_list import TextList
 from arraystore._stores.opening import open_store
@@ -88,6 +91,7 @@ class Changes:
 
 
 @public
+@shows_options(SourceOptions)
 def compare(
     path: str | os.PathLike[str],
     source: Any = None,
@@ -96,6 +100,7 @@ def compare(
     content: bool = False,
     labels: Any = None,
     targets: Any = None,
+    **options: Unpack[SourceOptions],
 ) -> Changes:
     """Find how the sources of a store have changed since it was built. Nothing is written.
 
@@ -109,6 +114,8 @@ def compare(
         content: True reads every file whose size is the same, and compares its contents instead of the time of change.
         labels: see `arraystore.build`.
         targets: see `arraystore.build`.
+        options: from ``root`` to ``classes``, see `arraystore.build`. Where the build had any, pass them and
+            the source.
 
     Raises:
         SpecError: ``removed`` is invalid.
@@ -128,7 +135,7 @@ def compare(
                 f"{path} does not record what it was built from", source=os.fspath(path), advice="pass the source"
             )
         old = manifest_in(store)
-        new = Manifest.of(source, labels=labels, targets=targets)
+        new = manifest_for(source, labels, targets, complete("compare", SourceOptions, options))
         _check_alike(old, new)
         comparison = _Comparison(store, old, new, content=content)
         return comparison.changes(keep=removed == "keep", identity=opened.identity)

@@ -11,13 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._building.build import build_in, build_key
-from arraystore._building.options import RunOptions, checked
-from arraystore._common.options import shows_options
+from arraystore._building.options import RunOptions, UpdateOptions, checked
+from arraystore._common.options import picked, shows_options
 from arraystore._common.public import public
 from arraystore._format.ledger import name_hash
 from arraystore._format.publication import Publication
 from arraystore._format.samples import join_dropped
 from arraystore._reading.store import Store
+from arraystore._sources.options import SourceOptions
 from arraystore._stores.medium import Opened
 from arraystore._stores.opening import open_store
 from arraystore._stores.partial import PartialFolder, Salvage
@@ -27,7 +28,7 @@ from arraystore.errors import StoreError
 
 
 @public
-@shows_options(RunOptions)
+@shows_options(UpdateOptions)
 def update(
     path: str | os.PathLike[str],
     source: Any = None,
@@ -39,7 +40,7 @@ def update(
     bad: Literal["raise", "keep", "drop"] | None = None,
     max_bad: float | None = None,
     changes: Changes | None = None,
-    **options: Unpack[RunOptions],
+    **options: Unpack[UpdateOptions],
 ) -> Store:
     """Bring a store up to date: decode new and changed sources, and copy all other slots.
 
@@ -58,7 +59,7 @@ def update(
             the store: ``"keep"`` if it has failed slots, ``"drop"`` if rows were dropped, else ``"raise"``.
         max_bad: see `arraystore.build`.
         changes: the result of `compare` with the same options; None compares now.
-        options: from ``workers`` to ``fresh``, see `arraystore.build`.
+        options: from ``root`` to ``fresh``, see `arraystore.build`.
 
     Returns:
         The updated store, open; the old one where nothing has changed.
@@ -73,10 +74,11 @@ def update(
             there now.
         OSError: the store cannot be read or written.
     """
-    every = checked("update", RunOptions, options, bad or "raise", max_bad)
+    every = checked("update", UpdateOptions, options, bad or "raise", max_bad)
 
     def compared() -> Changes:
-        return compare(path, source, removed=removed, content=content, labels=labels, targets=targets)
+        chosen = picked(SourceOptions, every)
+        return compare(path, source, removed=removed, content=content, labels=labels, targets=targets, **chosen)
 
     found = changes or compared()
     store = Store(opened := open_store(path))

@@ -1,6 +1,7 @@
 """The application, the report of an error, and the spelling of options, which all commands share."""
 
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Iterator
@@ -60,7 +61,14 @@ def spell(option: Option) -> str:
     flag = _flags.get(option.name)
     if flag is None:
         return f"{option} (in Python)"
-    return flag if option.value is None or option.value is True else f"{flag} {option.value}"
+    value = option.value
+    if isinstance(value, dict):
+        value = ",".join(f"{name}={each}" for name, each in value.items())
+    elif isinstance(value, list):
+        value = ",".join(map(str, value))
+    return (
+        flag if value is None or value is True else f"{flag} {shlex.quote(str(value)) if ';' in str(value) else value}"
+    )
 
 
 @contextmanager

@@ -26,7 +26,7 @@ GOES_ON = "interrupted: run the same command again to go on from here"
 
 
 @app.command("plan")
-@shows_options(options.Image)
+@shows_options(options.ImageAndSources)
 def _plan(
     source: options.Source,
     target: Annotated[
@@ -41,14 +41,14 @@ def _plan(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random choice of the sample.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, with every class.")] = False,
     debug: Debug = False,
-    **image: Unpack[options.Image],
+    **shared: Unpack[options.ImageAndSources],
 ) -> None:
     """Estimate how many bytes and how much time a build would take. Nothing is written."""
-    image_options = options.image_options(size, image)
+    image, sources = options.image_options(size, shared), options.source_options(shared)
     with errors_reported(debug=debug):
         bar = sys.stderr.isatty()
         forecast = arraystore.plan(
-            source, target, workers=workers, sample=sample, seed=seed, progress=bar, **image_options
+            source, target, workers=workers, sample=sample, seed=seed, progress=bar, **image, **sources
         )
         if as_json:
             typer.echo(json.dumps(forecast.to_dict(), indent=2))
@@ -75,6 +75,7 @@ def _build(
 ) -> None:
     """Decode every image of SOURCE into the store TARGET."""
     image, limit = options.image_options(size, shared), options.parse_max_bad(max_bad)
+    sources = options.source_options(shared)
     with errors_reported(debug=debug, interrupted=GOES_ON):
         bar = not quiet and sys.stderr.isatty()
         with reporting(bar) as report:
@@ -87,6 +88,7 @@ def _build(
                 progress=watch,
                 overwrite=overwrite,
                 **image,
+                **sources,
                 **picked(options.Run, shared),
             )
         with store:

@@ -111,7 +111,62 @@ class Run(TypedDict):
     ]
 
 
-class ImageAndRun(Image, Run):
+class Sources(TypedDict):
+    """How the sources are listed."""
+
+    root: Annotated[
+        Path | None,
+        typer.Option(help="The folder that relative paths start from.", show_default="the folder of the table"),
+        Default(None),
+    ]
+    path_column: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The column of paths in a table.", show_default="the first known name"),
+        Default(None),
+    ]
+    suffix: Annotated[str, typer.Option(help="Added to each path of a table that lacks it, as .jpg."), Default("")]
+    separator: Annotated[
+        str | None,
+        typer.Option(metavar="CHARACTER", help="Between the cells of a CSV.", show_default="a comma"),
+        Default(None),
+    ]
+    where: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN=VALUE", help="The rows of a table to take.", show_default="all"),
+        Default(None),
+    ]
+    targets: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN[=KIND],…",
+            help="The columns to take; a kind is number, category or text.",
+            show_default="all columns",
+        ),
+        Default(None),
+    ]
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,…|STORE",
+            help="The classes, code 0 first; or a store with the same codes.",
+            show_default="sorted names",
+        ),
+        Default(None),
+    ]
+    allow_empty: Annotated[
+        bool, typer.Option("--allow-empty", help="Keep class folders without images as classes."), Default(False)
+    ]
+
+
+class ImageAndSources(Image, Sources):
+    """The options of a plan that a build has too."""
+
+
+class SourcesAndRun(Sources, Run):
+    """The options of an update that a build has too."""
+
+
+class ImageAndRun(Image, Sources, Run):
     """The options of a build that other commands have too."""
 
 
@@ -124,6 +179,24 @@ def image_options(size: str, options: Mapping[str, Any]) -> spec.ImageOptions:
     """
     parsed = {"size": parse_size(size), "background": parse_background(options["background"])}
     return cast("spec.ImageOptions", {**picked(Image, options), **parsed})
+
+
+def source_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how the sources are listed, as `arraystore.build` takes it, from the options of a command."""
+    parsed: dict[str, Any] = dict(picked(Sources, options))
+    if parsed["targets"] is not None:
+        parsed["targets"] = _parse_targets(parsed["targets"])
+    if parsed["classes"] is not None and not Path(parsed["classes"]).expanduser().exists():
+        parsed["classes"] = [name.strip() for name in parsed["classes"].split(",")]
+    return parsed
+
+
+def _parse_targets(text: str) -> list[str] | dict[str, str | None]:
+    """Return names of columns, or a mapping of them to kinds where one has a kind."""
+    parts = [part.strip().partition("=") for part in text.split(",") if part.strip()]
+    if not any(equals for _, equals, _ in parts):
+        return [name for name, _, _ in parts]
+    return {name: kind or "auto" for name, _, kind in parts}
 
 
 def parse_size(text: str) -> tuple[int, int]:

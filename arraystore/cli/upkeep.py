@@ -10,7 +10,7 @@ import typer
 
 import arraystore
 from arraystore import Changes
-from arraystore._common.options import shows_options
+from arraystore._common.options import picked, shows_options
 from arraystore._common.progress import reporting
 from arraystore._common.wording import flat, many
 from arraystore._viewing.verification_text import damage_lines, verification_facts, whole_line
@@ -80,7 +80,7 @@ def _repair(
 
 
 @app.command("update")
-@shows_options(options.Run)
+@shows_options(options.SourcesAndRun)
 def _update(
     path: options.Store,
     source: Annotated[
@@ -105,12 +105,13 @@ def _update(
     max_bad: options.MaxBad = None,
     quiet: options.Quiet = False,
     debug: Debug = False,
-    **run: Unpack[options.Run],
+    **shared: Unpack[options.SourcesAndRun],
 ) -> None:
     """Add new and changed images of the source to a store, and leave out those that are gone."""
     limit = options.parse_max_bad(max_bad)
+    sources, run = options.source_options(shared), picked(options.Run, shared)
     with errors_reported(debug=debug, interrupted=GOES_ON):
-        changes = arraystore.compare(path, source, removed=removed, content=content)
+        changes = arraystore.compare(path, source, removed=removed, content=content, **sources)
         if not quiet:
             typer.echo(f"{flat(str(path))}: {changes}")
             for line in _change_lines(changes):

@@ -449,7 +449,7 @@ def test_a_source_that_is_not_there(tmp_path: Path) -> None:
 
 def test_a_target_whose_folder_is_missing(photos: Path, tmp_path: Path) -> None:
     forecast = plan(photos, tmp_path / "a" / "b" / "x.store", sample=0)
-    assert forecast.notes[0] == f"the folder {tmp_path / 'a' / 'b'} does not exist: make it first"
+    assert forecast.notes[0] == f"the folder {tmp_path / 'a' / 'b'} does not exist: the build makes it"
     assert forecast.volume == str(tmp_path)
 
 

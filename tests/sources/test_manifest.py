@@ -475,6 +475,95 @@ def test_an_order_that_does_not_surprise_is_not_mentioned(tmp_path: Path) -> Non
     assert Manifest.of(tmp_path).notes == ()
 
 
+# Classes that fix the codes
+
+
+def test_given_classes_fix_the_codes_of_a_folder(tmp_path: Path) -> None:
+    photos(tmp_path, "train/cat/1.png", "train/dog/2.png", "train/owl/3.png", "val/cat/4.png", "val/owl/5.png")
+    (tmp_path / "val/empty").mkdir()
+    with arraystore.build(tmp_path / "train", tmp_path / "t.store", size=8, progress=False) as store:
+        by_store = Manifest.of(tmp_path / "val", classes=store)
+    by_names = Manifest.of(tmp_path / "val", classes=["cat", "dog", "owl"])
+    for found in (by_store, by_names):
+        assert found.targets["labels"].tolist() == [0, 2]
+        assert found.classes == {"labels": ("cat", "dog", "owl")}
+        assert found.origin is None
+    with arraystore.build(tmp_path / "val", size=8, classes=str(tmp_path / "t.store"), progress=False) as store:
+        assert store.labels is not None
+        assert store.labels.tolist() == [0, 2]
+        assert store.classes == ("cat", "dog", "owl")
+    message = "target 'labels': row 1 (counted from 0) has the class 'owl', which is not among the 2 given ones; "
+    said(
+        message + "add it at the end of classes, or leave its images out",
+        Manifest.of,
+        tmp_path / "val",
+        classes=["dog", "cat"],
+    )
+    assert Manifest.of(tmp_path, classes=["val", "train"]).targets["labels"].tolist() == [1, 1, 1, 0, 0]
+
+
+def test_given_classes_fix_the_codes_of_every_kind_of_source(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("path,label\na.jpg,x\nb.jpg,z\n")
+    sources: list[tuple[Any, dict[str, Any]]] = [
+        (tmp_path / "t.csv", {}),
+        (["a.jpg", "b.jpg"], {"labels": ["x", "z"]}),
+        ([b"a", b"b"], {"labels": ["x", "z"]}),
+        ([IMAGE, IMAGE], {"labels": ["x", "z"]}),
+        (Manifest.from_paths(["a.jpg", "b.jpg"], labels=["x", "z"]), {}),
+    ]
+    for source, options in sources:
+        found = Manifest.of(source, classes=["z", "y", "x"], **options)
+        assert found.targets["labels"].tolist() == [2, 0]
+        assert found.classes == {"labels": ("z", "y", "x")}
+
+
+def test_classes_that_cannot_be_are_refused() -> None:
+    said("classes has 'x' twice: leave one out", Manifest.of, ["a"], labels=["x"], classes=["x", "x"])
+    said(
+        "classes must be a list of names or a store, not a str",
+        Manifest.of,
+        ["a"],
+        labels=["x"],
+        classes={"labels": "x"},
+    )
+    none = "classes were given, but there are no labels of classes: leave out classes"
+    said(none, Manifest.of, ["a"], labels=[1], classes=["x"])
+
+
+def test_options_that_a_source_lacks_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg")
+    said("where has no meaning for a folder: leave out where", Manifest.of, tmp_path, where="a=b")
+    said("separator has no meaning for a list of paths: leave out separator", Manifest.of, ["a"], separator=";")
+    said("root has no meaning for images in memory: leave out root", Manifest.of, [IMAGE], root=tmp_path)
+
+
+def test_a_list_of_ids_has_root_and_suffix(tmp_path: Path) -> None:
+    found = Manifest.of(["a", "b.jpg"], root=tmp_path, suffix=".jpg")
+    assert [found.load(slot) for slot in range(2)] == [f"{tmp_path}/a.jpg", f"{tmp_path}/b.jpg"]
+
+
+def test_a_table_with_options_has_no_origin(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("path,label\na.jpg,x\nb.jpg,z\n")
+    assert Manifest.of(tmp_path / "t.csv").origin == str(tmp_path / "t.csv")
+    for options in (
+        {"where": "label=x"},
+        {"suffix": ".jpg"},
+        {"separator": ","},
+        {"root": tmp_path},
+        {"classes": ["x", "z"]},
+    ):
+        assert Manifest.of(tmp_path / "t.csv", **options).origin is None
+
+
+def test_the_home_folder_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    touch(tmp_path, "in/a.jpg")
+    (tmp_path / "t.csv").write_text("path\nin/a.jpg\n")
+    assert Manifest.of("~/in").root == f"{tmp_path}/in"
+    assert Manifest.of("~/t.csv").root == str(tmp_path)
+    assert Manifest.of(["a.jpg"], root="~/in").root == f"{tmp_path}/in"
+
+
 # Tables
 
 

@@ -172,10 +172,10 @@ def test_categories_are_sorted_by_code_point(tmp_path: Path) -> None:
 def test_every_kind_of_text_column_is_read(tmp_path: Path, kind: pa.DataType) -> None:
     path = tmp_path / "t.parquet"
     schema = pa.array(["x.jpg", "y.jpg"]).cast(kind)
-    parquet.write_table(pa.table({"path": schema, "label": schema}), path)
+    parquet.write_table(pa.table({"path": schema, "label": pa.array(["x", "y"]).cast(kind)}), path)
     table = read_table(path)
     assert list(table.paths) == ["x.jpg", "y.jpg"]
-    assert table.classes["labels"] == ("x.jpg", "y.jpg")
+    assert table.classes["labels"] == ("x", "y")
 
 
 @pytest.mark.parametrize(
@@ -366,3 +366,129 @@ def test_parquet_comes_back_as_it_was_written(tmp_path_factory: pytest.TempPathF
     assert table.classes["name"] == tuple(sorted(set(names)))
     np.testing.assert_array_equal(table.targets["x"], floats)
     np.testing.assert_array_equal(table.targets["flag"], flags)
+
+
+# Options
+
+
+def written(file: Path, **values: Any) -> Path:
+    parquet.write_table(pa.table(values), file)
+    return file
+
+
+def test_a_table_of_ids_with_semicolons(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("id;age;split;tag\n01;1;train;x\n02.png;;train;y\n03;3;val;x\n")
+    with pytest.raises(ManifestError, match=r"has no ',', but ';'; if that separates the cells, pass separator=';'$"):
+        read_table(path)
+    table = read_table(
+        path,
+        path_column="id",
+        suffix=".png",
+        separator=";",
+        where="split=train",
+        targets={"age": "number", "tag": "text"},
+    )
+    assert list(table.paths) == ["01.png", "02.png"]
+    np.testing.assert_array_equal(table.targets["age"], [1.0, np.nan])
+    assert list(table.texts["tag"]) == ["x", "y"]
+    assert list(table.targets) == ["age"]
+
+
+@pytest.mark.parametrize("where", ["fold=1", {"fold": 1}, {"fold": "1", "path": "b"}])
+def test_rows_are_chosen_by_their_values(tmp_path: Path, where: Any) -> None:
+    table = read_table(
+        written(tmp_path / "t.parquet", path=["a", "b", "c"], fold=[0, 1, 2], score=[5, 6, 7]), where=where
+    )
+    assert list(table.paths) == ["b"]
+    assert {name: values.tolist() for name, values in table.targets.items()} == {"score": [6]}
+
+
+def test_rows_that_are_not_there_are_refused_with_the_values_that_are(tmp_path: Path) -> None:
+    path = written(tmp_path / "t.parquet", path=["a", "b"], split=["train", "val"])
+    with pytest.raises(ManifestError, match=r"column 'split': no row has 'test', but train, val; choose one of these"):
+        read_table(path, where="split=test")
+    with pytest.raises(ManifestError, match=r"there is no column 'part' to choose rows by"):
+        read_table(path, where="part=test")
+    with pytest.raises(ManifestError, match=r"where is 'train', not a column and a value: pass where='split=train'"):
+        read_table(path, where="train")
+
+
+@pytest.mark.parametrize("odd", ["?", "-", "n. a.", "unknown", "3 cm"])
+@pytest.mark.parametrize("where", [0, 3])
+def test_a_column_of_numbers_but_for_a_few_is_refused(tmp_path: Path, odd: str, where: int) -> None:
+    cells = ["1.5", "2.25", "-3e2", "4"]
+    cells[where] = odd
+    path = tmp_path / "t.csv"
+    path.write_text("path,age\n" + "".join(f"{row}.jpg,{cell}\n" for row, cell in enumerate(cells)))
+    message = re.escape(f"column 'age': row {where} (counted from 0): {odd!r} is no number, but most values are")
+    with pytest.raises(ManifestError, match=message + ".*pass targets={'age': 'category'}$"):
+        read_table(path)
+    with pytest.raises(
+        ManifestError, match=re.escape(f"row {where} (counted from 0): {odd!r} is no number: correct it")
+    ):
+        read_table(path, targets={"age": "number"})
+    table = read_table(path, targets={"age": "category"})
+    assert [table.classes["age"][code] for code in table.targets["age"]] == cells
+
+
+def test_decimal_commas_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("path;age\na;1,5\nb;2,5\nc;3,5\n")
+    with pytest.raises(ManifestError, match=r"'1,5' is no number, but most values are"):
+        read_table(path, separator=";")
+
+
+def test_a_column_of_other_images_is_refused(tmp_path: Path) -> None:
+    path = written(tmp_path / "t.parquet", path=["a.jpg", "b.jpg"], mask=["m/a.png", "m/b.png"])
+    with pytest.raises(
+        ManifestError, match=r"'mask': holds the paths of images, such as 'm/a.png', which would become 2"
+    ):
+        read_table(path)
+    assert list(read_table(path, targets={"mask": "text"}).texts["mask"]) == ["m/a.png", "m/b.png"]
+    with pytest.raises(ManifestError, match=r"cannot become a 'mask': the kinds are 'number', 'category', 'text'"):
+        read_table(path, targets={"mask": "mask"})
+
+
+def test_numbers_as_categories_are_sorted_as_numbers(tmp_path: Path) -> None:
+    path = written(tmp_path / "t.parquet", path=["a", "b", "c"], age=[10, 9, 100])
+    table = read_table(path, targets={"age": "category"})
+    assert table.classes["age"] == ("9", "10", "100")
+    assert table.targets["age"].tolist() == [1, 0, 2]
+
+
+def test_whole_numbers_may_be_missing_where_numbers_were_asked_for(tmp_path: Path) -> None:
+    path = written(tmp_path / "t.parquet", path=["a", "b"], age=[10, None])
+    np.testing.assert_array_equal(read_table(path, targets={"age": "number"}).targets["age"], [10.0, np.nan])
+    with pytest.raises(ManifestError, match=r"the value is missing"):
+        read_table(path)
+
+
+# Encodings
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-8"])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("t.csv", "path,label\né.jpg,ü\n日.jpg,b\n"),
+        ("t.jsonl", '{"path": "é.jpg", "label": "ü"}\n' + '{"path": "日.jpg", "label": "b"}\n'),
+    ],
+)
+def test_byte_order_marks_tell_the_encoding(tmp_path: Path, encoding: str, name: str, text: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(text.encode(encoding))
+    assert column_names(path) == ["path", "label"]
+    table = read_table(path)
+    assert list(table.paths) == ["é.jpg", "日.jpg"]
+    assert table.classes["labels"] == ("b", "ü")
+
+
+@pytest.mark.parametrize(
+    "text", ["päth,label\na.jpg,b\n", "path,label\né.jpg,b\n", "path,label\na.jpg,ü\n"], ids=["header", "path", "label"]
+)
+def test_latin_1_is_refused_and_said(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ManifestError, match=r"UTF-?8.*save (it|the table) as UTF-8"):
+        read_table(path)
