@@ -160,13 +160,10 @@ def _fill_slot(job: Job, i: int, slot: Pixels, row: np.void, reasons: dict[int, 
             row["sums"] = sums.channel_sums(slot, job.spec.layout)
     except (DecodeError, OSError, MemoryError) as error:
         slot[...] = 0
-        reason = str(error)
+        reason = _reason_of(error)
         if isinstance(error, _RefusedError):
             row["bytes"], row["mtime"] = error.stamp  # not tried again before the file changes
-        if isinstance(error, OSError):
-            reason = f"cannot be read: {error.strerror or error}"
         if isinstance(error, MemoryError):
-            reason = "there is not enough memory to decode it"
             row["bytes"] = row["mtime"] = 0  # as if not read, so a later call with more memory tries again
     except Exception as error:
         error.add_note(f"slot {job.start + i} ← {source if isinstance(source, str) else type(source).__name__}")
@@ -175,6 +172,12 @@ def _fill_slot(job: Job, i: int, slot: Pixels, row: np.void, reasons: dict[int, 
     row["checksum"] = xxhash.xxh3_64_intdigest(slot.data)
     if reason is not None:
         reasons[job.start + i] = reason
+
+
+def _reason_of(error: DecodeError | OSError | MemoryError) -> str:
+    if isinstance(error, MemoryError):
+        return "there is not enough memory to decode it"
+    return f"cannot be read: {error.strerror or error}" if isinstance(error, OSError) else str(error)
 
 
 def _name_of(source: Source) -> int:
