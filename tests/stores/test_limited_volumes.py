@@ -134,7 +134,7 @@ def test_mapped_writes_that_are_lost_end_the_build_before_a_claim(tmp_path: Path
     volume = tmp_path / "volume"
     assert f"StoreError: the volume of {volume} loses what is written to mapped files: slot " in done.stderr
     with arraystore.open(volume / "x.store", partial=True) as begun:
-        assert not np.any(np.asarray(begun.status))
+        assert 1 not in np.asarray(begun.status)  # a bad image has zeros, which nothing can lose
     shutil.rmtree(volume / "x.store.partial")
 
 
