@@ -52,7 +52,7 @@ from arraystore._stores.publishing import (
     partial_of,
     remove_partial,
 )
-from arraystore._stores.space import filled_up, is_full, too_small
+from arraystore._stores.space import check_space, filled_up, is_full, too_small
 from arraystore.errors import FormatError, Option, SpecError, StoreError, StoreExistsError
 from arraystore.spec import ImageSpec
 
@@ -373,8 +373,7 @@ class PartialFolder:
         clear(self.path, (MOVED,))
 
     def _check_space(self) -> None:
-        if self._needed_bytes > free_disk_bytes(self.target.parent):
-            raise too_small(self.target.parent, self._needed_bytes)
+        check_space(self.target.parent, self._needed_bytes)
 
 
 def _read_reasons(path: Path) -> dict[int, str]:

@@ -15,6 +15,16 @@ def is_full(error: OSError) -> bool:
     return not isinstance(error, SpaceError) and error.errno in _FULL_VOLUME
 
 
+def check_space(folder: Path, needed: int) -> None:
+    """Check that the volume of a folder has so many bytes free.
+
+    Raises:
+        SpaceError: it has not.
+    """
+    if free_disk_bytes(folder) < needed:
+        raise too_small(folder, needed)
+
+
 def too_small(folder: Path, needed: int, cause: OSError | None = None) -> SpaceError:
     """Return the error of a volume that has no room for the store.
 
