@@ -343,7 +343,7 @@ def test_an_interrupted_update_goes_on(folder: Path, target: Path, monkeypatch: 
 def test_a_volume_without_room_for_both_is_said(folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     build(folder, target)
     add(folder)
-    monkeypatch.setattr("arraystore._stores.partial.free_disk_bytes", lambda _folder: 1000)
+    monkeypatch.setattr("arraystore._common.limits.free_disk_bytes", lambda _folder: 1000)
     with pytest.raises(SpaceError):
         update(target)
     assert len(arraystore.open(target)) == 8
