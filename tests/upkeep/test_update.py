@@ -398,10 +398,10 @@ def test_what_failed_for_want_of_memory_is_tried_again_and_not_called_changed(
     victim = files_in(folder)[2]
     decode_into = decode.decode_into
 
-    def without_memory(data: Any, *args: Any) -> tuple[int, int]:
+    def without_memory(data: Any, *args: Any, **limits: Any) -> Any:
         if bytes(data) == victim.read_bytes():
             raise MemoryError
-        return decode_into(data, *args)
+        return decode_into(data, *args, **limits)
 
     monkeypatch.setattr(decode, "decode_into", without_memory)
     build(folder, target, bad=bad)
