@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 
 from arraystore._common.scratch import Buffers
-from arraystore._decoding import jpeg
 from arraystore._decoding.codecs import decode_any
 from arraystore._decoding.header import Header, Pixels, read_header
 from arraystore._decoding.icc import to_srgb
+from arraystore._decoding.jpeg import decoder as jpeg
 from arraystore._decoding.memory import check_memory, check_pixels
 from arraystore._decoding.notes import notice, noticed
 from arraystore._decoding.pil_images import pixels_of

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from arraystore._format.files import keep_os_error
 from arraystore._format.slot_file import SlotFile
 from arraystore.errors import FormatError
 
@@ -81,10 +82,12 @@ def reading(place: str) -> Iterator[None]:
 
     Raises:
         FormatError: the library raised an error.
+        OSError: see `keep_os_error`.
     """
     try:
         yield
     except FormatError:
         raise
     except Exception as error:  # NumPy, pyarrow and h5py raise many kinds, and so does a disk that fails
+        keep_os_error(error)
         raise FormatError(f"{place} cannot be read: {error or type(error).__name__}", source=place) from error

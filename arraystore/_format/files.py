@@ -11,6 +11,20 @@ from typing import Any
 from arraystore.errors import FormatError
 
 JSON_LIMIT_BYTES = 64 << 20
+# Errors that come from the limits of the process, the rights of its user, or the abilities of the volume.
+_NO_DAMAGE = (
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES, errno.EPERM),
+    *(errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.ENODEV),
+)
+
+
+def keep_os_error(error: BaseException) -> None:
+    """Raise an error again if it is one of the system that says nothing about the file, such as too many open files.
+
+    Call it before an error of reading becomes a FormatError, whose advice is to build the store again.
+    """
+    if isinstance(error, OSError) and error.errno in _NO_DAMAGE:
+        raise error
 
 
 def write_at(descriptor: int, data: memoryview, offset: int) -> None:
@@ -57,11 +71,13 @@ def read_json(path: Path) -> dict[str, Any]:
 
     Raises:
         FormatError: the file is missing, too large, or not a JSON object.
+        OSError: see `keep_os_error`.
     """
     try:
         large = path.stat().st_size > JSON_LIMIT_BYTES
         members = None if large else json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
+        keep_os_error(error)
         raise FormatError(f"{path} cannot be read: {error}", source=str(path)) from error
     if large:
         raise FormatError(f"{path} is larger than {JSON_LIMIT_BYTES:,} bytes", source=str(path))

@@ -17,7 +17,7 @@ import xxhash
 
 from arraystore._common.forks import OwnDescriptor
 from arraystore._format.files import reserve_file, write_at
-from arraystore._format.slot_file import PAGE_BYTES, npy_header
+from arraystore._format.slot_file import PAGE_BYTES, cannot_map, npy_header
 from arraystore._format.specification import EMPTY
 
 _CHECK_BYTES = 8  # the first field of a row
@@ -27,7 +27,8 @@ _BLOCK_ROWS = 1 << 16
 class Ledger:
     """``ledger.npy``, new or as an earlier call left it. Rows that are missing at its end are added and claim nothing.
 
-    Its ``rows`` are a read-only mapping, (N,), of `ledger_dtype`, which shows the rows that `claim` writes.
+    Its ``rows``, (N,), of `ledger_dtype`, show the rows that `claim` writes, and are not written by others. They are a
+    mapping, or a copy in memory where the volume shares no mappings.
     """
 
     def __init__(self, path: Path, count: int, channels: int) -> None:
@@ -39,20 +40,25 @@ class Ledger:
         self._file = OwnDescriptor(path, os.O_RDWR)
         try:
             os.fsync(self._file.number)
-            self.rows: npt.NDArray[np.void] = np.memmap(path, dtype, "r", self._start, (count,)).view(np.ndarray)
+            self.rows, self._copy = _rows_of(path, dtype, self._start, count)
         except BaseException:
             self._file.close()
             raise
 
     def claim(self, start: int, rows: npt.NDArray[np.void]) -> None:
         """Write rows from slot ``start`` on, with their checks. The pixels must be durable already."""
-        data = with_checks(rows, start).view(np.uint8).data
+        checked = with_checks(rows, start)
+        data = checked.view(np.uint8).data
         write_at(self._file.number, data, self._start + start * self._row_bytes)
+        if self._copy is not None:
+            self._copy[start : start + len(rows)] = checked
 
     def withdraw(self, slots: npt.NDArray[np.int64]) -> None:
         """Durably clear the checks of rows, so that they claim nothing; their other fields stay readable."""
         for slot in slots.tolist():
             write_at(self._file.number, memoryview(bytes(_CHECK_BYTES)), self._start + slot * self._row_bytes)
+        if self._copy is not None:
+            self._copy["check"][slots] = 0
         if slots.size:
             self.sync()
 
@@ -62,6 +68,21 @@ class Ledger:
     def close(self) -> None:
         """Close the file; ``rows`` stays mapped as long as it is referenced."""
         self._file.close()
+
+
+def _rows_of(
+    path: Path, dtype: np.dtype[np.void], start: int, count: int
+) -> tuple[npt.NDArray[np.void], npt.NDArray[np.void] | None]:
+    """Return the rows as others read them, and the copy to keep up to date where they are not a mapping."""
+    try:
+        return np.memmap(path, dtype, "r", start, (count,)).view(np.ndarray), None
+    except OSError as error:
+        if not cannot_map(error):
+            raise
+    copy = np.fromfile(path, dtype, count, offset=start)
+    rows = copy.view()
+    rows.flags.writeable = False
+    return rows, copy
 
 
 def read_ledger(path: Path, count: int, channels: int) -> npt.NDArray[np.void]:

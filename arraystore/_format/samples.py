@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._common.lazy import lazy
+from arraystore._format.files import keep_os_error
 from arraystore._format.specification import FAILED
 from arraystore._sources.columns import text_list
 from arraystore._sources.manifest import Manifest
@@ -138,6 +139,7 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None, *, place: str
 
     Raises:
         FormatError: it is missing or damaged.
+        OSError: see `keep_os_error`.
     """
     try:
         # Without threads of pyarrow. A thread that still holds a Python file while Python ends aborts the process: of
@@ -145,6 +147,7 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None, *, place: str
         with path.open("rb") as file, pq.ParquetFile(file, pre_buffer=False) as table:
             return table.read(None if columns is None else list(columns), use_threads=False)
     except (OSError, pa.ArrowException) as error:
+        keep_os_error(error)
         place = place or str(path)
         raise FormatError(f"{place} cannot be read: {error}", source=place) from error
 

@@ -1,22 +1,24 @@
 """Arrays in files: where the slots lie, how they are mapped and written, and the .npy format."""
 
+import errno
 import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from arraystore._format.files import write_at
+from arraystore._format.files import keep_os_error, write_at
 from arraystore.errors import FormatError
 
 PAGE_BYTES = 4096
 PIXELS_OFFSET = PAGE_BYTES  # so that slots of a multiple of 4 KiB share no page, and direct I/O is possible
 _NPY_MAGIC = b"\x93NUMPY\x01\x00"
 _UINT8 = np.dtype(np.uint8)
+_CANNOT_MAP = (errno.ENODEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,7 @@ class SlotFile:
     """Where slots lie in a file. A worker in another process gets it to map the slots there.
 
     If the volume has not reserved every byte and is full, a write to a mapping ends the process (SIGBUS). Slots are
-    then written by `write`, which raises an error.
+    then written by `write`, which raises an error. So they are where the volume cannot map a file to be written.
     """
 
     path: str
@@ -43,6 +45,15 @@ class SlotFile:
             write_at(descriptor, np.ascontiguousarray(pixels).data.cast("B"), self.byte_of(start))
         finally:
             os.close(descriptor)
+
+    def read(self, slot: int) -> bytes:
+        """Return the bytes of a slot, read by system calls; fewer where the file was cut short."""
+        with Path(self.path).open("rb", buffering=0) as file:
+            file.seek(self.byte_of(slot))
+            data = bytearray()
+            while len(data) < self.slot_bytes and (more := file.read(self.slot_bytes - len(data))):
+                data += more
+            return bytes(data)
 
     def byte_of(self, slot: int) -> int:
         """Return the offset of a slot in bytes."""
@@ -77,6 +88,7 @@ def npy_form(path: Path) -> tuple[np.dtype[Any], tuple[int, ...], bool, int]:
             shape, fortran, dtype = reader(file)
             return dtype, tuple(shape), bool(fortran), file.tell()
     except Exception as error:  # NumPy parses the header as Python, so damage can raise any error of Python's parser
+        keep_os_error(error)
         raise FormatError(f"{path} is not a .npy file that can be read: {error}", source=str(path)) from error
 
 
@@ -105,6 +117,7 @@ def map_array(
 
     Raises:
         FormatError: the file is too short for the array, or no array can have that shape.
+        OSError: see `map_file`.
     """
     size, needed = path.stat().st_size, offset + math.prod(shape) * dtype.itemsize
     if needed > size:
@@ -116,9 +129,47 @@ def map_array(
     try:
         if needed == offset:
             return np.empty(shape, dtype)
-        return np.memmap(path, dtype, "r+" if writable else "r", offset=offset, shape=shape)
+        return map_file(path, dtype, offset, shape, writable=writable)
     except (ValueError, OverflowError) as error:
         raise FormatError(f"{path} cannot be mapped as {dtype} of shape {shape}: {error}", source=str(path)) from error
+
+
+def map_file(
+    path: str | Path,
+    dtype: np.dtype[Any],
+    offset: int,
+    shape: tuple[int, ...],
+    order: Literal["C", "F"] = "C",
+    *,
+    writable: bool = False,
+) -> np.memmap[Any, Any]:
+    """Map an array of a file.
+
+    Some volumes, such as those of FUSE, share no mappings. There the array gets a private one, which is only read, and
+    must not be used for a file that changes.
+
+    Raises:
+        OSError: the file cannot be opened, or the volume cannot map it.
+    """
+    try:
+        return np.memmap(path, dtype, "r+" if writable else "r", offset, shape, order)
+    except OSError as error:
+        if writable or not cannot_map(error):
+            raise
+    try:
+        array: np.memmap[Any, Any] = np.memmap(path, dtype, "c", offset, shape, order)
+    except OSError as error:
+        if not cannot_map(error):
+            raise
+        message = "its volume cannot map files into memory, which arraystore needs: copy or build it on another volume"
+        raise OSError(error.errno, message, str(path)) from error
+    array.flags.writeable = False
+    return array
+
+
+def cannot_map(error: OSError) -> bool:
+    """Return whether an error says that a volume has no mappings of the kind that was asked for."""
+    return error.errno in _CANNOT_MAP
 
 
 def write_npy(path: Path, array: npt.NDArray[Any]) -> None:
@@ -130,15 +181,28 @@ def write_npy(path: Path, array: npt.NDArray[Any]) -> None:
 
 
 def read_npy(path: Path, rows: int) -> npt.NDArray[Any]:
-    """Map a .npy file that must have ``rows`` rows; read-only.
+    """Map a .npy file that must have ``rows`` rows; read-only. Where the volume cannot map, it is read.
 
     Raises:
         FormatError: the file is missing, damaged, cut short, or has another number of rows.
+        OSError: see `keep_os_error`.
     """
     try:
-        array: npt.NDArray[Any] = np.load(path, mmap_mode="r" if rows else None, allow_pickle=False)
+        array = _load_npy(path, mapped=rows > 0)
     except Exception as error:  # see npy_form
+        keep_os_error(error)
         raise FormatError(f"{path} cannot be read: {error}", source=str(path)) from error
     if array.ndim == 0 or array.shape[0] != rows:
         raise FormatError(f"{path} should have {rows:,} rows, its shape is {array.shape}", source=str(path))
+    return array
+
+
+def _load_npy(path: Path, *, mapped: bool) -> npt.NDArray[Any]:
+    try:
+        array: npt.NDArray[Any] = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+    except OSError as error:
+        if not (mapped and cannot_map(error)):
+            raise
+        array = np.load(path, allow_pickle=False)
+        array.flags.writeable = False
     return array

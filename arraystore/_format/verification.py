@@ -26,6 +26,7 @@ from arraystore._common.public import public
 from arraystore._format.checksums import Checksums, wrong_slots
 from arraystore._format.contents import COLUMNS, Contents, SlotPixels
 from arraystore._format.description import Description, text_digest
+from arraystore._format.files import keep_os_error
 from arraystore._format.samples import manifest_of
 from arraystore._format.specification import FAILED, STORED
 from arraystore.errors import BadImage, Fault, FormatError, Kind, ManifestError
@@ -369,6 +370,7 @@ class _Check:
         try:
             wrong = wrong_slots(slots, checksums, workers=workers, claim=claim, report=report)
         except OSError as error:
+            keep_os_error(error)
             raise FormatError(f"{self._contents.place}: the pixels cannot be read: {error}") from error
         if status is not None:
             failed = np.flatnonzero(status == FAILED)

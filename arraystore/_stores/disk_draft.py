@@ -2,17 +2,21 @@
 
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import xxhash
 
 from arraystore._format.files import fsync_path
 from arraystore._format.publication import Publication
-from arraystore._format.slot_file import SlotFile
+from arraystore._format.slot_file import SlotFile, cannot_map
+from arraystore._format.specification import STORED
 from arraystore._stores.medium import BuildKey, FilledRun, Opened
 from arraystore._stores.partial import PartialFolder
 from arraystore._stores.publishing import open_published
+from arraystore.errors import Kind, StoreError
 
 
 class DiskDraft(ABC):
@@ -22,6 +26,7 @@ class DiskDraft(ABC):
         self._slot_shape = key.spec.slot_shape
         self._folder = folder
         self.medium = folder.medium
+        self._is_proven = False
         with folder.writing():
             self.shrink(key.count)
         self.settled = folder.start()
@@ -50,7 +55,33 @@ class DiskDraft(ABC):
             self.file.write(start, pixels)
 
     def claim(self, runs: list[FilledRun]) -> None:
+        if self.file.reserved and not self._is_proven:
+            self._prove(runs)
         self._folder.claim(runs)
+
+    def _prove(self, runs: list[FilledRun]) -> None:
+        """Check once that what was written through the mapping is in the file: some volumes lose it without an error.
+
+        Raises:
+            StoreError: it is not.
+        """
+        fsync_path(Path(self.file.path))
+        for run in runs:
+            for slot, row in enumerate(run.rows, run.start):
+                if row["status"] != STORED or run.pixels is not None:
+                    continue
+                pixels = self.file.read(slot)
+                if xxhash.xxh3_64_intdigest(pixels) != row["checksum"]:
+                    raise StoreError(
+                        f"the volume of {self._folder.target.parent} loses what is written to mapped files: slot "
+                        f"{slot} was filled, and the file does not have its pixels",
+                        slot=slot,
+                        kind=Kind.UNSUPPORTED,
+                        advice="build on another volume, and copy the finished store",
+                    )
+                if any(pixels):  # zeros would be there, written or not
+                    self._is_proven = True
+                    return
 
     def withdraw(self, slots: npt.NDArray[np.int64]) -> None:
         self._folder.withdraw(slots)
@@ -64,4 +95,10 @@ class DiskDraft(ABC):
 
     def shrink(self, count: int) -> None:
         self.file = self._make_file(self._folder.path / self.medium.pixels, (count, *self._slot_shape))
-        self.slots = self.file.map(writable=True).view(np.ndarray)
+        try:
+            self.slots = self.file.map(writable=True).view(np.ndarray)
+        except OSError as error:
+            if not cannot_map(error):
+                raise
+            self.file = replace(self.file, reserved=False)  # workers write the slots by system calls
+            self.slots = self.file.map().view(np.ndarray)

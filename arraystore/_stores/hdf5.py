@@ -23,7 +23,7 @@ from arraystore._common.digests import digest_of
 from arraystore._common.lazy import lazy
 from arraystore._format.contents import COLUMNS, JSON_ENTRY, SlotPixels, reading
 from arraystore._format.description import Description
-from arraystore._format.files import reserve_file, write_at
+from arraystore._format.files import keep_os_error, reserve_file, write_at
 from arraystore._format.held_file import HeldFile
 from arraystore._format.publication import Publication
 from arraystore._format.slot_file import PAGE_BYTES, SlotFile
@@ -88,6 +88,7 @@ def _open(medium: Medium, path: Path) -> Opened:
             targets = {name: map_dataset(path, dataset) for name, dataset in file["targets"].items()}
             status, checksums = map_dataset(path, file["status"]), map_dataset(path, file["checksums"])
         except (KeyError, ValueError, OSError, TypeError, AttributeError, RecursionError) as error:
+            keep_os_error(error)
             raise FormatError(
                 f"{path} is damaged: {error}", source=str(path), advice="build the store again"
             ) from error
@@ -280,7 +281,7 @@ class _Contents:
 
     @contextmanager
     def _file(self) -> Iterator[h5py.File]:
-        with reading(str(self._path)), h5py.File(self._path, "r", locking="best-effort") as file:
+        with reading(str(self._path)), h5py.File(self._path, "r", locking=False) as file:
             yield file
 
     @contextmanager

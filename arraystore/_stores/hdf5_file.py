@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from arraystore._common.digests import BLOCK_BYTES
 from arraystore._common.lazy import lazy
+from arraystore._format.files import keep_os_error
 from arraystore._format.slot_file import SlotFile, map_array
 from arraystore.errors import FormatError
 
@@ -80,11 +81,13 @@ def h5_file(path: Path, opened: FileIO | None = None) -> Iterator[h5py.File]:
 
     Raises:
         FormatError: it is no HDF5 file that can be read.
+        OSError: the system does not let this process read it, which says nothing about the file.
     """
     try:
-        # Network file systems often cannot lock.
-        file = h5py.File(path, "r", locking="best-effort") if opened is None else h5py.File(opened, "r")
+        # Without a lock: nobody writes to a published store, and some volumes refuse every lock.
+        file = h5py.File(path, "r", locking=False) if opened is None else h5py.File(opened, "r")
     except OSError as error:
+        keep_os_error(error)
         raise FormatError(f"{path} is not an HDF5 file that can be read: {error}", source=str(path)) from error
     with file:
         yield file

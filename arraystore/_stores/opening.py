@@ -15,7 +15,7 @@ import numpy as np
 from arraystore._common.progress import Progress
 from arraystore._format.contents import Contents
 from arraystore._format.description import Description
-from arraystore._format.files import read_json
+from arraystore._format.files import keep_os_error, read_json
 from arraystore._format.ledger import claimed_rows, read_ledger
 from arraystore._format.slot_file import SlotFile
 from arraystore._format.specification import EMPTY
@@ -190,6 +190,7 @@ def _open_unfinished(folder: Path, medium: Medium) -> Opened:
         ledger = read_ledger(folder / LEDGER, count, spec.channels)
         images = slots.map()
     except (OSError, KeyError, TypeError, ValueError, SpecError) as error:
+        keep_os_error(error)
         raise FormatError(f"{folder} is no unfinished build that can be read: {error}", source=str(folder)) from error
     if slots.shape != (count, *spec.slot_shape):
         # Rows are being dropped, or the header is damaged.

@@ -19,7 +19,6 @@ machine loses power there, leaves a folder from which the same call continues:
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -53,10 +52,11 @@ from arraystore._stores.publishing import (
     partial_of,
     remove_partial,
 )
-from arraystore.errors import FormatError, Option, SpaceError, StoreError, StoreExistsError
+from arraystore._stores.space import filled_up, is_full, too_small
+from arraystore.errors import FormatError, Option, SpecError, StoreError, StoreExistsError
+from arraystore.spec import ImageSpec
 
 _ENTER_TRIES = 10
-_FULL_VOLUME = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +139,8 @@ class PartialFolder:
         self._needed_bytes = needed_bytes(key.count, key.spec)
         self._key = key
         was = None if fresh else self._earlier_plan()
+        if was is not None and key.differences(was) and self._stored_nothing(was):
+            was = None  # nothing is lost
         self._resumed = was is not None
         if was is not None:
             differing = key.differences(was)
@@ -218,17 +220,11 @@ class PartialFolder:
         try:
             yield
         except OSError as error:
-            if isinstance(error, SpaceError) or error.errno not in _FULL_VOLUME:
+            if not is_full(error):
                 raise
-            free = free_disk_bytes(self.target.parent)
             if not (self.path / PLAN).exists():  # no work has been done, and `abandon` removes the files
-                raise self._space_error(free) from error
-            raise SpaceError(
-                f"the volume of {self.target.parent} filled up, {free / 1e9:.2f} GB are free: what is done is kept in "
-                f"{self.path}; free some space, and the same call continues from there",
-                needed_bytes=self._needed_bytes,
-                free_bytes=free,
-            ) from error
+                raise too_small(self.target.parent, self._needed_bytes, error) from error
+            raise filled_up(self.target.parent, self._needed_bytes, self.path, error) from error
 
     def publish(self) -> None:
         """Give the target's name to the finished store, and delete what it replaces and the working files.
@@ -300,6 +296,17 @@ class PartialFolder:
             raise StoreError(
                 error.message, advice="discard this unfinished build with {0}", options=[Option("fresh")]
             ) from error
+
+    def _stored_nothing(self, was: dict[str, Any]) -> bool:
+        """Return whether an earlier call with this plan has claimed no slot with pixels."""
+        try:
+            count, spec = int(was["count"]), ImageSpec.from_dict(was["spec"])
+        except (KeyError, TypeError, ValueError, OverflowError, SpecError):
+            return False
+        if not 0 <= count <= (self.path / LEDGER).stat().st_size:
+            return False  # a plan that is damaged
+        rows = read_ledger(self.path / LEDGER, count, spec.channels)
+        return not np.any(claimed_rows(rows) & (rows["status"] == STORED))
 
     def _slots_in_file(self, slot_bytes: int) -> int:
         return max(self._pixels.stat().st_size - self.medium.head_bytes, 0) // slot_bytes
@@ -375,15 +382,5 @@ class PartialFolder:
         return {slot: self._noted[key] for slot, key in keys.items() if key in self._noted}
 
     def _check_space(self) -> None:
-        free = free_disk_bytes(self.target.parent)
-        if self._needed_bytes > free:
-            raise self._space_error(free)
-
-    def _space_error(self, free: int) -> SpaceError:
-        needed, folder = self._needed_bytes, self.target.parent
-        return SpaceError(
-            f"the store needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free on the volume of {folder}: "
-            "free some space, choose another volume, or a smaller size",
-            needed_bytes=needed,
-            free_bytes=free,
-        )
+        if self._needed_bytes > free_disk_bytes(self.target.parent):
+            raise too_small(self.target.parent, self._needed_bytes)

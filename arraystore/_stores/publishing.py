@@ -12,6 +12,7 @@ Nothing is replaced or deleted that was not looked at right before, and nothing 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -294,17 +295,28 @@ def remove_partial(folder: Path, medium: Medium) -> None:
     """Delete a folder and the format's files in it; nothing if it does not exist.
 
     The lock, plan.json and store.json go last: if this call is killed, the next call still knows what the folder is.
+    Without the lock, another build into the target may begin in the folder, which is then left to it.
 
     Raises:
         StoreError: the folder holds other files.
     """
+    names = names_of(folder, medium)
     try:
-        clear(folder, sorted(names_of(folder, medium), key=(LOCK, PLAN, JSON_ENTRY).count))
+        clear(folder, sorted(names, key=(LOCK, PLAN, JSON_ENTRY).count))
         folder.rmdir()
     except FileNotFoundError:
         return
     except OSError as error:
+        if error.errno == errno.ENOTEMPTY and _holds_only(folder, names):
+            return
         raise StoreError(f"{folder} holds files that are not arraystore's; it was left: {error.strerror}") from error
+
+
+def _holds_only(folder: Path, names: set[str]) -> bool:
+    try:
+        return names.issuperset(entry.name for entry in folder.iterdir())
+    except FileNotFoundError:
+        return True
 
 
 @contextmanager

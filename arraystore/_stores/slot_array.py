@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeGuard
 import numpy as np
 import numpy.typing as npt
 
+from arraystore._format.slot_file import map_file
 from arraystore.errors import FormatError
 
 Array = npt.NDArray[Any]
@@ -79,7 +80,7 @@ class _Mapping:
     def map(self) -> Array:
         try:
             if file_identity(self.path) == self.identity:
-                return np.memmap(self.path, self.dtype, "r", self.offset, self.shape, self.order)
+                return map_file(self.path, self.dtype, self.offset, self.shape, self.order)
         except (OSError, ValueError):  # the file was removed since the check, or was truncated
             pass
         raise FormatError(

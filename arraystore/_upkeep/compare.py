@@ -239,6 +239,7 @@ class _Comparison:
         is_same = (rows < 0) | self.same[rows]
         stamps = np.where(rows < 0, np.zeros((), STAMP), self.stamps[rows])
         is_retried = (rows >= 0) & self.passing[rows]
+        still = len(matched) - int(np.count_nonzero(is_retried & (slots >= 0)))
         changed = np.flatnonzero((slots >= 0) & ~is_same & ~is_retried)
         manifest, relabeled = _merged(self.old, self.new, slots, rows)
         return Changes(
@@ -250,7 +251,7 @@ class _Comparison:
                 for slot, row in zip(self.slot_of[self.renamed].tolist(), self.renamed.tolist(), strict=True)
             ],
             removed=[self.old.name(slot) for slot in removed.tolist()],
-            unchanged=len(matched) - len(self.renamed) - len(changed) - int(np.count_nonzero(is_retried & (slots >= 0))),
+            unchanged=still - len(self.renamed) - len(changed),
             still_bad=int(np.count_nonzero(self.skipped)),
             relabeled=relabeled,
             manifest=manifest,

@@ -57,7 +57,7 @@ def repair(
         SpaceError: the volume is too small for a second store; the store has not changed.
         OSError: the store cannot be read or written.
     """
-    if bad == "drop":
+    if str(bad) == "drop":
         raise SpecError(
             "a repair leaves every slot in its place, so it has no bad='drop'",
             advice="use {0}, which stores zeros with status 2, or restore the sources",

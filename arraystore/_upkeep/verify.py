@@ -33,6 +33,8 @@ def verify(
     Raises:
         SpecError: workers is less than 1.
         FormatError: the store is replaced again and again.
+        OSError: the system does not let this process read the store, which says nothing about the store: no permission,
+            too many open files, or too little memory.
     """
     if isinstance(store, Store):
         return store.verify(workers=workers, progress=progress)

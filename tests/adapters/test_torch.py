@@ -548,7 +548,7 @@ if __name__ == "__main__":
 """
 
 
-def run_script(*arguments: object, timeout_s: float = 90) -> str:
+def run_script(*arguments: object, timeout_s: float = 400) -> str:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, *map(str, arguments)]
     result = subprocess.run(

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from arraystore._common.formats import FORMATS, IMAGE_SUFFIXES
+from arraystore._decoding.formats.isobmff import avif_depth
 from arraystore._decoding.header import Header, codec_of, read_header
-from arraystore._decoding.isobmff import avif_depth
 from arraystore.errors import DecodeError, Kind
 
 HEIGHT, WIDTH = 21, 34
@@ -265,7 +265,7 @@ def test_reading_headers_imports_no_decoder() -> None:
         "print(*sys.modules)"
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert "arraystore._decoding.tiff" in loaded
+    assert "arraystore._decoding.formats.tiff" in loaded
     assert not {"cv2", "PIL", "simplejpeg", "numba"} & set(loaded)
 
 

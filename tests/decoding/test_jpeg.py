@@ -21,10 +21,10 @@ from support import coded_jpeg, hostile, images
 from support.coded_jpeg import any_frame, layout_jpeg, lossless_jpeg, segment
 
 from arraystore import DecodeError, ImageSpec, Kind, build
-from arraystore._decoding import jpeg
 from arraystore._decoding.decode import Decoded, decode_into
 from arraystore._decoding.header import read_header
-from arraystore._decoding.libjpeg_words import words_heard
+from arraystore._decoding.jpeg import decoder as jpeg
+from arraystore._decoding.jpeg.libjpeg_words import words_heard
 
 ROOT = Path(__file__).resolve().parents[2]
 FACTORS = (1, 2, 4, 8)

@@ -194,6 +194,32 @@ def test_no_room_to_publish_costs_no_slot(volumes: Nursery, tmp_path: Path, name
     volumes.run(fill_up_before_publishing, folder, name, undisturbed(tmp_path, name, 200))
 
 
+def run_out_of_files(folder: Path, name: str) -> list[str]:
+    """Return what is told with 2, 3, 4 ... files allowed, until they are enough."""
+    told = []
+    for files in range(2, 30):
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size=64M,nr_inodes={files}", "none", folder], check=True)
+        try:
+            error = error_of(folder / name)
+            if error is None:
+                return told
+            told.append(str(error))
+        finally:
+            subprocess.run(["umount", "--lazy", folder], check=True)
+    raise AssertionError(told)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_volume_without_room_for_another_file_is_told(volumes: Nursery, tmp_path: Path, name: str) -> None:
+    (folder := tmp_path / "volume").mkdir()
+    told = volumes.run(run_out_of_files, folder, name)
+    assert told
+    for message in told:
+        assert message.startswith(f"the volume of {folder} has no room for another file, though bytes are free")
+        assert "needs" not in message
+        assert "0.00 GB" not in message
+
+
 def write_protect(folder: Path, name: str, expected: dict[str, bytes]) -> None:
     def stop(now: Progress) -> None:
         if now.done:

@@ -1,7 +1,7 @@
 """What libjpeg says while OpenCV decodes: it writes to the file of errors of the whole process, and nowhere else.
 
 OpenCV decodes damaged JPEGs and returns their pixels without a word to its caller. To hear of the damage, the process's
-file descriptor 2 is another file while one image is decoded. Few images need this, see `arraystore._decoding.jpeg`.
+file descriptor 2 is another file while one image is decoded. Few images need this: see the module of layouts.
 """
 
 import os

@@ -11,8 +11,8 @@ import numpy as np
 from arraystore._common.lazy import lazy
 from arraystore._decoding.codecs import check_size
 from arraystore._decoding.header import Data, Header, Pixels
-from arraystore._decoding.jpeg_mending import END, scan_of
-from arraystore._decoding.libjpeg_words import words_heard
+from arraystore._decoding.jpeg.libjpeg_words import words_heard
+from arraystore._decoding.jpeg.mending import END, scan_of
 
 if TYPE_CHECKING:
     import cv2

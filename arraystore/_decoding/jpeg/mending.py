@@ -6,7 +6,7 @@ of such a copy concerns the pixels.
 """
 
 from arraystore._decoding.header import Data
-from arraystore._decoding.jpeg_segments import START_OF_SCAN, segments
+from arraystore._decoding.jpeg.segments import START_OF_SCAN, segments
 
 END = b"\xff\xd9"
 _START = b"\xff\xd8"

@@ -1,7 +1,7 @@
 """JPEG: its header, and its pixels by libjpeg-turbo, with every warning heard.
 
 simplejpeg decodes all but a few JPEGs and raises whatever libjpeg warns of. It refuses the layouts of chroma for which
-TurboJPEG has no name; `arraystore._decoding.jpeg_layouts` decodes those.
+TurboJPEG has no name; `arraystore._decoding.jpeg.layouts` decodes those.
 """
 
 import math
@@ -16,9 +16,9 @@ from arraystore._common.lazy import lazy
 from arraystore._common.scratch import Buffers
 from arraystore._decoding.codecs import check_size
 from arraystore._decoding.header import Data, Header, Pixels
-from arraystore._decoding.jpeg_layouts import decode_layout
-from arraystore._decoding.jpeg_mending import with_end, with_plain_header
-from arraystore._decoding.jpeg_segments import (
+from arraystore._decoding.jpeg.layouts import decode_layout
+from arraystore._decoding.jpeg.mending import with_end, with_plain_header
+from arraystore._decoding.jpeg.segments import (
     END_OF_IMAGE,
     FRAMES,
     PROGRESSIVE,

@@ -12,8 +12,8 @@ import numpy as np
 
 from arraystore._decoding.codecs import opencv, pillow
 from arraystore._decoding.eight_bits import finish
+from arraystore._decoding.formats.isobmff import box, iso_boxes
 from arraystore._decoding.header import Data, Header, Pixels
-from arraystore._decoding.isobmff import box, iso_boxes
 from arraystore.errors import DecodeError, Kind
 from arraystore.spec import ImageSpec
 
