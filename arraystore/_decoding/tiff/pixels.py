@@ -7,17 +7,17 @@ import numpy.typing as npt
 
 from arraystore._common.lazy import lazy
 from arraystore._decoding.header import Data, Pixels
-from arraystore._decoding.tiff_colors import full_chroma
-from arraystore._decoding.tiff_directory import Compression, Directory, Photometric, Tag
-from arraystore._decoding.tiff_jpeg import unpack_jpeg
-from arraystore._decoding.tiff_packing import FAXES, UNPACKED, PackingError, unpack_bytes, unpack_fax
-from arraystore._decoding.tiff_pieces import Form, Piece, pieces
+from arraystore._decoding.tiff.colors import full_chroma
+from arraystore._decoding.tiff.directory import Compression, Directory, Photometric, Tag
+from arraystore._decoding.tiff.jpegs import unpack_jpeg
+from arraystore._decoding.tiff.packing import FAXES, UNPACKED, PackingError, unpack_bytes, unpack_fax
+from arraystore._decoding.tiff.pieces import Form, Piece, pieces
 from arraystore.errors import DecodeError, Kind
 
 if TYPE_CHECKING:
-    from arraystore._kernels import unpack
+    from arraystore._kernels.packed import unpack
 else:
-    unpack = lazy("arraystore._kernels.unpack")
+    unpack = lazy("arraystore._kernels.packed.unpack")
 
 Samples = npt.NDArray[Any]
 

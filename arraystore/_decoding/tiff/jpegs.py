@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from arraystore._common.lazy import lazy
 from arraystore._decoding.header import Pixels
-from arraystore._decoding.jpeg_segments import FRAMES, START_OF_SCAN, check_scans, segments
-from arraystore._decoding.tiff_packing import PackingError
+from arraystore._decoding.jpeg.segments import FRAMES, START_OF_SCAN, check_scans, segments
+from arraystore._decoding.tiff.packing import PackingError
 from arraystore.errors import DecodeError
 
 if TYPE_CHECKING:

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from arraystore._decoding.header import Data, Header
-from arraystore._decoding.tiff_directory import Compression, Directory, Photometric, Tag
+from arraystore._decoding.header import Data
+from arraystore._decoding.tiff.directory import Compression, Directory, Photometric, Tag
 from arraystore.errors import DecodeError, Kind
 
 _PLANES_APART = 2  # of PLANAR_CONFIG
@@ -60,7 +60,7 @@ class Piece:
     end: int
 
 
-def read_form(directory: Directory, header: Header) -> Form:
+def read_form(directory: Directory) -> Form:
     """Return how the samples are stored.
 
     Raises:
@@ -71,7 +71,8 @@ def read_form(directory: Directory, header: Header) -> Form:
     tiled = bool(directory.all(Tag.TILE_WIDTH))
     photometric = directory.one(Tag.PHOTOMETRIC, Photometric.RGB if samples >= 3 else Photometric.BLACK_IS_ZERO)
     apart = directory.one(Tag.PLANAR_CONFIG, 1) == _PLANES_APART and samples > 1
-    rows, columns = min(directory.one(Tag.ROWS_PER_STRIP, header.height), header.height), header.width
+    height, width = directory.one(Tag.IMAGE_LENGTH, 0), directory.one(Tag.IMAGE_WIDTH, 0)
+    rows, columns = min(directory.one(Tag.ROWS_PER_STRIP, height), height), width
     if tiled:
         rows, columns = directory.one(Tag.TILE_LENGTH, 0), directory.one(Tag.TILE_WIDTH, 0)
     subsampling = (1, 1)
@@ -81,8 +82,8 @@ def read_form(directory: Directory, header: Header) -> Form:
     if rows < 1 or columns < 1 or samples < 1 or not {*subsampling} <= {1, 2, 4}:
         raise DecodeError("the tiff is damaged: it has strips, tiles or pixels of no size", kind=Kind.DAMAGED)
     return Form(
-        height=header.height,
-        width=header.width,
+        height=height,
+        width=width,
         bits=directory.one(Tag.BITS_PER_SAMPLE, 1),
         samples=samples,
         channels=1 if apart else samples,

@@ -14,7 +14,7 @@ from arraystore._decoding.codecs import pillow
 from arraystore._decoding.eight_bits import eight_bits, finish
 from arraystore._decoding.header import Data, Header, Pixels
 from arraystore._decoding.orientation import orientation_of
-from arraystore._decoding.tiff_colors import (
+from arraystore._decoding.tiff.colors import (
     DEFAULT_COEFFICIENTS,
     DEFAULT_REFERENCES,
     from_inks,
@@ -22,9 +22,9 @@ from arraystore._decoding.tiff_colors import (
     from_luma,
     from_palette,
 )
-from arraystore._decoding.tiff_directory import Compression, Directory, Photometric, Tag, read_directory
-from arraystore._decoding.tiff_pieces import Form, pieces, read_form
-from arraystore._decoding.tiff_pixels import can_unpack, read_samples
+from arraystore._decoding.tiff.directory import Compression, Directory, Photometric, Tag, read_directory
+from arraystore._decoding.tiff.pieces import Form, pieces, read_form
+from arraystore._decoding.tiff.pixels import can_unpack, read_samples
 from arraystore.errors import DecodeError, Kind
 from arraystore.spec import ImageSpec
 
@@ -91,7 +91,7 @@ def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
     """
     directory = read_directory(data)
     _check_kind(directory, spec)
-    form = read_form(directory, header)
+    form = read_form(directory)
     if can_unpack(form, directory) and form.photometric in _COLORS:
         return _finished(read_samples(form, directory, data), form, directory, spec)
     for _ in pieces(form, directory, data):

@@ -10,16 +10,16 @@ import numpy as np
 
 from arraystore._common.lazy import lazy
 from arraystore._decoding.header import Pixels
-from arraystore._decoding.tiff_directory import Compression
+from arraystore._decoding.tiff.directory import Compression
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from arraystore._kernels import fax, unpack
+    from arraystore._kernels.packed import fax, unpack
 else:
     pa = lazy("pyarrow")
-    fax = lazy("arraystore._kernels.fax")
-    unpack = lazy("arraystore._kernels.unpack")
+    fax = lazy("arraystore._kernels.packed.fax")
+    unpack = lazy("arraystore._kernels.packed.unpack")
 
 _LZMA_MEMORY_BYTES = 256 << 20  # the largest preset takes 65 MB
 _TWO_DIMENSIONAL, _UNCOMPRESSED = 1, 2  # bits of T4_OPTIONS
