@@ -23,7 +23,7 @@ FORMATS = (
     _format("formats.webp", rb"RIFF.{4}WEBP", "webp"),
     _format("formats.bitmaps", rb"BM", "bmp", "dib"),
     _format("formats.bitmaps", rb"P[1-7][\s#]", "pbm", "pgm", "pnm", "ppm", "pam"),
-    _format("formats.tiff", rb"II[*+]\0|MM\0[*+]", "tif", "tiff", "btf"),
+    _format("tiff.decoder", rb"II[*+]\0|MM\0[*+]", "tif", "tiff", "btf"),
     _format("formats.gif", rb"GIF8[79]a", "gif"),
     _format("formats.isobmff", rb".{4}ftyp", "avif", "avifs", "heic", "heics", "heif", "heifs", "hif"),
     _format("formats.jpeg2000", rb".{4}jP  \r\n\x87\n|\xff\x4f\xff\x51", "jp2", "j2k", "jpx", "jpf", "j2c", "jpc"),

@@ -117,9 +117,7 @@ def test_pixels_are_those_of_pillow(name: str, mode: str) -> None:
 @pytest.mark.parametrize(("name", "mode"), [pair for pair in WRITTEN if pair[1] in ("RGBA", "LA")])
 def test_transparent_pixels_show_the_background(name: str, mode: str) -> None:
     data = written(name, mode)
-    # OpenCV has rounded an 8-bit RGBA TIFF once already.
-    bound = 1 if "tiff" in name and mode == "RGBA" else 0
-    assert furthest(decode(data, TINTED), pillow(data, TINTED.background)) <= bound
+    assert furthest(decode(data, TINTED), pillow(data, TINTED.background)) == 0
 
 
 @pytest.mark.parametrize("name", ["png", "tiff", "bmp", "avif", "jp2", "ppm"])
@@ -230,7 +228,7 @@ def test_a_file_that_ends_early_is_an_error(
 
 def test_a_tiff_whose_directory_comes_first_is_not_half_gray() -> None:
     data = tiff(NOISE[..., 0], 1)
-    with pytest.raises(DecodeError, match="the tiff data is damaged or ends early"):
+    with pytest.raises(DecodeError, match="the tiff ends early: its strip 1 of 1 lies beyond its 5,471 bytes"):
         decode(data[: len(data) // 2])
 
 
@@ -596,14 +594,14 @@ def test_the_fourth_channel_of_a_tiff_is_what_its_tag_says(dtype: type[np.generi
         wanted = small[..., :3]
     elif extra == [1]:
         wanted = small[..., :3] + np.round(np.array(TINTED.background) * (255 - small[..., 3:]) / 255)
-    assert furthest(decode(tiff(samples, 2, extra), TINTED), wanted) <= (1 if extra == [2] else 0)
+    assert furthest(decode(tiff(samples, 2, extra), TINTED), wanted) == 0
 
 
 def test_tiff_planes_apart() -> None:
     rgb = random_samples(np.uint8, 6, 5, 3)
     assert furthest(decode(tiff(rgb, 2, planar=2)), rgb) == 0
-    with pytest.raises(DecodeError, match="16-bit planes apart"):
-        decode(tiff(random_samples(np.uint16, 6, 5, 3), 2, planar=2))
+    deep = random_samples(np.uint16, 6, 5, 3)
+    assert furthest(decode(tiff(deep, 2, planar=2)), np.round(deep / 257)) == 0
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])

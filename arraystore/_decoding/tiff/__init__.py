@@ -1,0 +1,1 @@
+"""TIFF: its header, its strips and tiles, and its colors."""

@@ -1,0 +1,155 @@
+"""The directory of a TIFF: the tags that say how its pixels are stored, as whole numbers."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from struct import error as struct_error
+from struct import unpack_from
+
+from arraystore._decoding.header import Data
+from arraystore.errors import DecodeError, Kind
+
+
+class Tag(IntEnum):
+    """The tags that say how pixels are stored."""
+
+    IMAGE_WIDTH = 256
+    IMAGE_LENGTH = 257
+    BITS_PER_SAMPLE = 258
+    COMPRESSION = 259
+    PHOTOMETRIC = 262
+    FILL_ORDER = 266
+    STRIP_OFFSETS = 273
+    ORIENTATION = 274
+    SAMPLES_PER_PIXEL = 277
+    ROWS_PER_STRIP = 278
+    STRIP_BYTE_COUNTS = 279
+    PLANAR_CONFIG = 284
+    T4_OPTIONS = 292
+    PREDICTOR = 317
+    COLOR_MAP = 320
+    TILE_WIDTH = 322
+    TILE_LENGTH = 323
+    TILE_OFFSETS = 324
+    TILE_BYTE_COUNTS = 325
+    EXTRA_SAMPLES = 338
+    SAMPLE_FORMAT = 339
+    JPEG_TABLES = 347
+    YCBCR_COEFFICIENTS = 529
+    YCBCR_SUBSAMPLING = 530
+    REFERENCE_BLACK_WHITE = 532
+
+
+class Photometric(IntEnum):
+    """What the samples of a pixel mean."""
+
+    WHITE_IS_ZERO = 0
+    BLACK_IS_ZERO = 1
+    RGB = 2
+    PALETTE = 3
+    CMYK = 5
+    YCBCR = 6
+    CIELAB = 8
+    ICCLAB = 9
+
+
+class Compression(IntEnum):
+    """How the bytes of a strip or tile are packed, of those that are unpacked here."""
+
+    NONE = 1
+    FAX_RUNS = 2
+    FAX_3 = 3
+    FAX_4 = 4
+    LZW = 5
+    JPEG = 7
+    DEFLATE = 8
+    FAX_RUNS_OF_WORDS = 32771
+    PACKBITS = 32773
+    OLD_DEFLATE = 32946
+    LZMA = 34925
+    ZSTD = 50000
+
+
+_SHORT, _LONG, _RATIONAL = 3, 4, 5
+# The types of whole numbers, with their letter for struct and their bytes: bytes, shorts, longs, offsets, longs of 8.
+_TYPES = {1: ("B", 1), _SHORT: ("H", 2), _LONG: ("I", 4), 7: ("B", 1), 13: ("I", 4), 16: ("Q", 8)}
+_KNOWN_TAGS = frozenset(Tag)
+# The lists that are long in good files too, and how long they may be.
+_MOST_STRIPS = 1_048_576
+_STRIPS = frozenset((Tag.STRIP_OFFSETS, Tag.STRIP_BYTE_COUNTS, Tag.TILE_OFFSETS, Tag.TILE_BYTE_COUNTS))
+_MOST = {Tag.COLOR_MAP: 3 * 256, Tag.JPEG_TABLES: 65_536}
+_MOST_VALUES = 64  # of any other tag: one for each sample of a pixel at most
+_FRACTIONS = frozenset((Tag.YCBCR_COEFFICIENTS, Tag.REFERENCE_BLACK_WHITE))
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of a directory: whole numbers, the byte at which they begin, and the bytes of each."""
+
+    values: tuple[int, ...]  # of fractions: numerator, denominator, numerator and so on
+    at: int
+    item_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """The entries of the first directory of a file that describe its pixels."""
+
+    order: str  # of the bytes of a number: "<" or ">"
+    entries: dict[int, Entry]
+
+    def all(self, tag: Tag) -> tuple[int, ...]:
+        """Return the values of a tag; none where it is missing."""
+        return self.entries[tag].values if tag in self.entries else ()
+
+    def one(self, tag: Tag, default: int) -> int:
+        """Return the first value of a tag."""
+        return next(iter(self.all(tag)), default)
+
+    def fractions(self, tag: Tag, default: tuple[float, ...]) -> tuple[float, ...]:
+        """Return the values of a tag of fractions."""
+        values = self.all(tag)
+        pairs = list(zip(values[::2], values[1::2], strict=True))
+        return tuple(a / b for a, b in pairs) if len(pairs) == len(default) and all(b for _, b in pairs) else default
+
+
+def read_directory(data: Data) -> Directory:
+    """Return the first directory of a TIFF.
+
+    Raises:
+        DecodeError: the directory, or a list that it points to, lies outside the data, or is too long.
+    """
+    order = "<" if data[:1] == b"I" else ">"
+    big = data[2:4] in (b"+\0", b"\0+")  # BigTIFF: offsets and counts of 8 bytes
+    entries: dict[int, Entry] = {}
+    try:
+        first, number, entry, size = (8, "Q", "HHQ", 20) if big else (4, "I", "HHI", 12)
+        (at,) = unpack_from(order + number, data, first)
+        (count,) = unpack_from(order + ("Q" if big else "H"), data, at)
+        at += 8 if big else 2
+        # The end of the data bounds the walk, whatever the count says.
+        for start in range(at, min(at + count * size, len(data)), size):
+            tag, kind, length = unpack_from(order + entry, data, start)
+            if tag not in _KNOWN_TAGS or tag in entries:  # libtiff, too, takes the first
+                continue
+            fraction = tag in _FRACTIONS
+            if fraction and kind != _RATIONAL:
+                continue
+            if not fraction and kind not in _TYPES:
+                reason = f"the tiff has values of type {kind} in tag {tag}, where whole numbers belong"
+                raise DecodeError(reason, kind=Kind.DAMAGED)
+            letter, width = _TYPES[_LONG if fraction else kind]
+            length *= 2 if fraction else 1
+            where = start + (12 if big else 8)
+            if length * width > (8 if big else 4):
+                (where,) = unpack_from(order + number, data, where)
+            if where + length * width > len(data):
+                reason = f"the tiff ends early: tag {tag} lies beyond its {len(data)} bytes"
+                raise DecodeError(reason, kind=Kind.ENDS_EARLY)
+            if length > _MOST_STRIPS and tag in _STRIPS:
+                reason = f"the tiff has {length:,} strips or tiles; save it again with any image program"
+                raise DecodeError(reason, kind=Kind.TOO_LARGE)
+            length = length if tag in _STRIPS else min(length, _MOST.get(tag, _MOST_VALUES))
+            entries[tag] = Entry(unpack_from(f"{order}{length}{letter}", data, where), where, width)
+    except (struct_error, OverflowError):  # OverflowError: an offset of 64 bits
+        raise DecodeError("the tiff ends early: its directory is not whole", kind=Kind.ENDS_EARLY) from None
+    return Directory(order, entries)
