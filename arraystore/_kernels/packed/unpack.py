@@ -78,7 +78,8 @@ def packbits(packed: Pixels, out: Pixels) -> int:
     """Unpack PackBits until ``out`` is full.
 
     Returns:
-        The bytes written: fewer than ``out`` has where the runs end early. `DAMAGED` at a run beyond the end of ``out``.
+        The bytes written: fewer than ``out`` has where the runs end early. `DAMAGED` at a run beyond the end of
+        ``out``.
     """
     at = written = 0
     while written < out.size and at < packed.size:
