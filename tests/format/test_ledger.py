@@ -18,7 +18,7 @@ from support.faults import contents, wrong_claims
 from support.store_contract import BAD, build, message_of
 
 from arraystore import BadImagesError, Store, StoreError
-from arraystore._format.ledger import Ledger, claimed_rows, ledger_dtype, read_ledger, with_checks
+from arraystore._format.ledger import Ledger, claimed_rows, ledger_dtype, read_ledger, read_reasons, with_checks
 from arraystore._format.slot_file import PAGE_BYTES
 from arraystore._format.specification import EMPTY
 from arraystore._stores import partial
@@ -208,7 +208,7 @@ def test_reasons_that_were_cut_are_those_of_whole_lines(unfinished: Unfinished) 
     ends = np.cumsum([len(line) for line in data.splitlines(keepends=True)])
     for length in range(len(data) + 1):
         file.write_bytes(data[:length])
-        reasons = partial._read_reasons(file)
+        reasons, _ = read_reasons(file)
         assert reasons.items() <= whole.items()
         assert len(reasons) == np.count_nonzero(ends - 1 <= length)  # the end of a line may be missing
 
@@ -224,7 +224,7 @@ def test_a_build_with_damaged_reasons_is_finished(unfinished: Unfinished) -> Non
 def test_no_line_of_reasons_can_do_more_than_be_passed_over(lines: list[bytes]) -> None:
     with tempfile.NamedTemporaryFile() as file:
         Path(file.name).write_bytes(b"\n".join([*lines, b'{"slot": 3, "reason": "whole"}']))
-        assert partial._read_reasons(Path(file.name)) == {3: "whole"}
+        assert read_reasons(Path(file.name)) == ({3: "whole"}, {})
 
 
 @pytest.mark.parametrize("unfinished", ["x.store"], indirect=True)

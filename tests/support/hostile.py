@@ -212,7 +212,7 @@ BYTES: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "looping directory": (".tif", lambda: b"II*\0" + struct.pack("<IHI", 8, 0, 8), "does not state its size"),
     "jp2 of tiny precincts": (".jp2", lambda: bytes(codestream(at={8: 8000, 12: 8000}, precinct=0x11)), "blocks"),
     "jp2 of tiny tiles": (".jp2", lambda: bytes(codestream(at={8: 250, 12: 250, 24: 1, 28: 1})), "62,500 tiles"),
-    "heic": (".avif", lambda: encode("AVIF").replace(b"avif", b"heic"), "heif images cannot be decoded"),
+    "heic": (".avif", lambda: encode("AVIF").replace(b"avif", b"heic"), "the heif data is damaged"),
 }
 
 
