@@ -16,8 +16,9 @@ SOURCES = "pass a folder, a table, a list of paths or of bytes, or an array (N, 
 
 def is_pil_image(value: object) -> bool:
     """Return whether a value is an image of Pillow, without importing Pillow."""
-    module = sys.modules.get("PIL.Image")
-    return module is not None and isinstance(value, module.Image)
+    # While another thread imports the module, its class may be missing; then there are no images of it yet.
+    kind = getattr(sys.modules.get("PIL.Image"), "Image", None)
+    return kind is not None and isinstance(value, kind)
 
 
 class Stream:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import itertools
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -105,3 +107,9 @@ def test_a_build_of_images_of_pillow() -> None:
             assert np.array_equal(store.images[slot].transpose(1, 2, 0), np.asarray(upright))
     with pytest.raises(arraystore.BadImagesError, match=r"90 x 60 pixels, more than max_pixels = 100"):
         arraystore.build([sources[0]], size=8, max_pixels=100, progress=False)
+
+
+def test_a_module_that_is_being_imported_has_no_images_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "PIL.Image", types.ModuleType("PIL.Image"))
+    data = images.png(images.photo(9, 9))
+    assert np.array_equal(slot_of(data), slot_of(data))
