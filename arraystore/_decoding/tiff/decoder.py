@@ -1,7 +1,7 @@
 """TIFF: its header, and from its samples to pixels.
 
-Its strips and tiles are unpacked here, because OpenCV does not say that one was damaged, and paints it black. What is not
-unpacked here goes to Pillow, which says it.
+Its strips and tiles are unpacked here, because OpenCV does not say that one was damaged, and paints it black. What is
+not unpacked here goes to Pillow, which says it.
 """
 
 from struct import unpack_from
@@ -37,8 +37,8 @@ _BYTE_TYPES = (1, 7)  # bytes and undefined
 _MOST_SAMPLES = 6
 _LEAST_TILE_LIMIT_PX = 1024 * 1024  # the tile of a small image may be larger than the image
 
-# What Pillow decodes with libtiff, and refuses if libtiff does: JPEG as it was once, Thunderscan, WebP.
-_OF_PILLOW = frozenset((6, 32809, 50001))
+# What Pillow decodes with libtiff, and refuses if libtiff does: JPEG as it was once, and ThunderScan.
+_OF_PILLOW = frozenset((6, 32809))
 _COLORS = {  # the samples that make a color, without those beside them
     Photometric.WHITE_IS_ZERO: 1,
     Photometric.BLACK_IS_ZERO: 1,

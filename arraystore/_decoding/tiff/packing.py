@@ -53,7 +53,7 @@ def _none(packed: Pixels, size: int) -> Pixels:
 def _inflate(packed: Pixels, size: int) -> Pixels:
     unpacker = decompressobj()
     try:
-        unpacked = unpacker.decompress(packed, size)
+        unpacked = unpacker.decompress(packed.data, size)
         if len(unpacked) == size and not unpacker.eof:
             unpacker.decompress(unpacker.unconsumed_tail, 1)  # compares the checksum, which stands behind the last byte
     except zlib_error as error:

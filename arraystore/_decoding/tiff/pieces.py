@@ -112,7 +112,9 @@ def pieces(form: Form, directory: Directory, data: Data) -> Iterator[Piece]:
         reason = f"the tiff has {found:,} of the {needed:,} {form.name}s that its {form.height:,} rows need"
         raise DecodeError(reason, kind=Kind.DAMAGED)
     if needed > _MANY_PIECES and form.height * form.width * planes < needed * _LEAST_PIECE_PIXELS:
-        reason = f"the tiff has {needed:,} {form.name}s for {form.width} x {form.height} pixels; save it with larger ones"
+        reason = (
+            f"the tiff has {needed:,} {form.name}s for {form.width} x {form.height} pixels; save it with larger ones"
+        )
         raise DecodeError(reason, kind=Kind.TOO_LARGE)
     for number in range(needed):
         plane, place = divmod(number, across * down)
