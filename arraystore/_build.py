@@ -9,10 +9,10 @@ import numpy.typing as npt
 from arraystore._building.build import build_manifest
 from arraystore._building.options import BuildOptions, checked
 from arraystore._building.sources import manifest_for
-from arraystore._building.target import target_path
 from arraystore._common.options import shows_options
 from arraystore._common.public import public
 from arraystore._reading.store import Store
+from arraystore._stores.media import target_path
 from arraystore.spec import spec_of
 
 

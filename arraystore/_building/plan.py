@@ -22,7 +22,6 @@ from arraystore._building.fill import Job, fill_slots, loaded, read_source
 from arraystore._building.forecast import Forecast, Room
 from arraystore._building.options import PlanOptions
 from arraystore._building.sources import manifest_for
-from arraystore._building.target import target_path
 from arraystore._common.checks import whole_number
 from arraystore._common.limits import (
     available_memory_bytes,
@@ -40,7 +39,7 @@ from arraystore._format.ledger import ledger_dtype
 from arraystore._format.specification import EMPTY, FAILED, STORED
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.targets import count_classes
-from arraystore._stores.media import MEDIA, medium_of
+from arraystore._stores.media import MEDIA, medium_of, target_path
 from arraystore._stores.medium import FilledRun, Medium
 from arraystore._stores.publishing import partial_of
 from arraystore.errors import BadImage, DecodeError, SpecError

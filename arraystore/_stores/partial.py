@@ -31,7 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._common.forks import OwnDescriptor
-from arraystore._common.limits import free_disk_bytes
+from arraystore._common.limits import check_space, filled_up, free_disk_bytes, is_full, too_small
 from arraystore._format.files import fsync_path, read_json, reserve_file
 from arraystore._format.ledger import Ledger, claimed_rows, noted_key, read_ledger, read_reasons, reason_lines
 from arraystore._format.renaming import Identity, identity_at
@@ -52,7 +52,6 @@ from arraystore._stores.publishing import (
     partial_of,
     remove_partial,
 )
-from arraystore._stores.space import filled_up, is_full, too_small
 from arraystore.errors import FormatError, Option, SpecError, StoreError, StoreExistsError
 from arraystore.spec import ImageSpec
 
@@ -382,5 +381,4 @@ class PartialFolder:
         return {slot: self._noted[key] for slot, key in keys.items() if key in self._noted}
 
     def _check_space(self) -> None:
-        if self._needed_bytes > free_disk_bytes(self.target.parent):
-            raise too_small(self.target.parent, self._needed_bytes)
+        check_space(self.target.parent, self._needed_bytes)

@@ -260,7 +260,7 @@ def test_a_file_in_the_place_of_the_partial_folder_is_left(photos: Path, tmp_pat
 def test_a_volume_that_is_too_small_is_refused_before_anything_is_written(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setattr("arraystore._stores.partial.free_disk_bytes", lambda _folder: 20_000_000)
+    monkeypatch.setattr("arraystore._common.limits.free_disk_bytes", lambda _folder: 20_000_000)
     with pytest.raises(SpaceError) as caught:
         build(photos, tmp_path / name, size=1000)
     error = caught.value

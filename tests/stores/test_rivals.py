@@ -186,6 +186,7 @@ def test_a_store_that_is_replaced_is_never_half_of_each(nursery: Nursery, tmp_pa
 def test_a_folder_in_which_another_build_begins_is_left_to_it(tmp_path: Path, name: str) -> None:
     """A rival that takes the lock between the deletion of the last file and that of the folder ends no build."""
     partial, removed = partial_of(tmp_path / name), os.rmdir
+    build(source(5), tmp_path / name, bad="keep").close()
     with pytest.MonkeyPatch.context() as patch:
 
         def late(path: Any, *args: Any, **options: Any) -> None:
@@ -194,7 +195,7 @@ def test_a_folder_in_which_another_build_begins_is_left_to_it(tmp_path: Path, na
             removed(path, *args, **options)
 
         patch.setattr(os, "rmdir", late)
-        build(source(5), tmp_path / name, bad="keep").close()
+        build(source(5), tmp_path / name, bad="keep", overwrite=True).close()
     assert [entry.name for entry in partial.iterdir()] == ["lock"]
     build(source(5), tmp_path / name, bad="keep", overwrite=True).close()
     assert not partial.exists()

@@ -278,10 +278,10 @@ class DiskContract(StoreContract, PublicDiskContract):
             build(mixed, target, overwrite=True)
         assert_equal(oracle, arraystore.open(target))
 
-    def test_a_missing_parent_is_named(self, photos: Path, tmp_path: Path) -> None:
-        target = self.target(tmp_path / "not there")
-        with pytest.raises(StoreError, match=f"^the folder {re.escape(str(target.parent))} does not exist: make it"):
-            build(photos, target)
+    def test_missing_parents_are_made(self, photos: Path, tmp_path: Path) -> None:
+        target = self.target(tmp_path / "not there" / "yet")
+        with build(photos, target) as store:
+            assert len(store) == 19
 
     @pytest.mark.parametrize("bad", ["keep", "drop"])
     def test_after_an_error_the_same_call_decodes_nothing_again(

@@ -343,7 +343,7 @@ def test_an_interrupted_update_goes_on(folder: Path, target: Path, monkeypatch: 
 def test_a_volume_without_room_for_both_is_said(folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     build(folder, target)
     add(folder)
-    monkeypatch.setattr("arraystore._stores.partial.free_disk_bytes", lambda _folder: 1000)
+    monkeypatch.setattr("arraystore._common.limits.free_disk_bytes", lambda _folder: 1000)
     with pytest.raises(SpaceError):
         update(target)
     assert len(arraystore.open(target)) == 8
@@ -398,10 +398,10 @@ def test_what_failed_for_want_of_memory_is_tried_again_and_not_called_changed(
     victim = files_in(folder)[2]
     decode_into = decode.decode_into
 
-    def without_memory(data: Any, *args: Any) -> tuple[int, int]:
+    def without_memory(data: Any, *args: Any, **limits: Any) -> Any:
         if bytes(data) == victim.read_bytes():
             raise MemoryError
-        return decode_into(data, *args)
+        return decode_into(data, *args, **limits)
 
     monkeypatch.setattr(decode, "decode_into", without_memory)
     build(folder, target, bad=bad)
