@@ -668,12 +668,6 @@ def test_cmyk_jpegs_with_and_without_the_marker_of_their_writer(transform: int |
     assert furthest(decode(data), wanted) <= 1
 
 
-def test_heic_is_refused_with_what_to_do() -> None:
-    data = written("avif", "RGB").replace(b"avif", b"heic").replace(b"avis", b"heic")
-    with pytest.raises(DecodeError, match="heif images cannot be decoded; save it in another format"):
-        decode(data)
-
-
 def test_where_pillow_would_be_needed_its_absence_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     data, other = thunderscan(random_samples(np.uint8, 4, 8) & 15), written("png", "RGB")
     decode(data)

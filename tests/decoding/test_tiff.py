@@ -301,15 +301,9 @@ def test_faxes_with_either_meaning_and_order_of_bits(photometric: int, *, revers
     bits = np.random.default_rng(1).random((HEIGHT, WIDTH)) < 0.2
     good = saved(Image.fromarray(bits), compression="group4")
     ((at, count),) = _strips(good)
-    data = tiff(
-        bits.astype(np.uint8),
-        photometric,
-        bits=1,
-        compression=tiffs.FAX_4,
-        rows=HEIGHT,
-        packed=[good[at : at + count]],
-        reverse=reverse,
-    )
+    packed = [good[at : at + count]]
+    options = {"bits": 1, "compression": tiffs.FAX_4, "rows": HEIGHT, "packed": packed, "reverse": reverse}
+    data = tiff(bits.astype(np.uint8), photometric, **options)
     assert furthest(decode(data), (bits if photometric else ~bits) * 255) == 0
     assert furthest(of_pillow(data), (bits if photometric else ~bits) * 255) == 0
 
