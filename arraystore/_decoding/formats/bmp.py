@@ -76,7 +76,8 @@ def _header(data: Data) -> _Bmp:
     (size,) = unpack_from("<I", data, _FILE_HEADER_BYTES)
     if size == _OLD_HEADER_BYTES:
         width, height, _, bits = unpack_from("<HHHH", data, _FILE_HEADER_BYTES + 4)
-        return _Bmp(size, height, width, from_top=False, bits=bits, compression=_NONE, colors=1 << min(bits, 8))
+        colors = 1 << bits if bits <= 8 else 0
+        return _Bmp(size, height, width, from_top=False, bits=bits, compression=_NONE, colors=colors)
     if not 16 <= size <= 256:
         raise DecodeError(f"the bmp has an unknown header of {size} bytes", kind=Kind.DAMAGED)
     width, height, _, bits = unpack_from("<iiHH", data, _FILE_HEADER_BYTES + 4)
@@ -138,16 +139,18 @@ def _start(data: Data, bmp: _Bmp) -> int:
 
 
 def _palette(data: Data, bmp: _Bmp) -> Pixels:
-    """Return the palette: (256, 3), or (256,) of gray ones. What the file leaves out is gray, as Pillow has it."""
-    colors = np.arange(256, dtype=np.uint8)[:, None].repeat(3, axis=1)
+    """Return the palette: (256, 3), or (256,) of gray ones. Colors that the file leaves out are as Pillow has them."""
+    levels = np.arange(256, dtype=np.uint8)
     at = _FILE_HEADER_BYTES + bmp.size + bmp.masks_bytes
     count = min(bmp.colors, 1 << bmp.bits)
     stored = np.frombuffer(data, np.uint8)[at : at + count * bmp.color_bytes]
     if stored.size < count * bmp.color_bytes:
         raise DecodeError("the bmp ends early: it has no whole palette", kind=Kind.ENDS_EARLY)
+    colors = np.zeros((256, 3), np.uint8)
     colors[:count] = stored.reshape(count, bmp.color_bytes)[:, 2::-1]
-    gray = (colors == colors[:, :1]).all()
-    return colors[:, 0].copy() if gray else colors
+    if (colors[:count] == levels[:count, None]).all():
+        return levels
+    return colors[:, 0].copy() if (colors == colors[:, :1]).all() else colors
 
 
 def _indices(packed: Pixels, bmp: _Bmp, header: Header) -> Pixels:

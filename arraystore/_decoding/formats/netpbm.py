@@ -65,7 +65,11 @@ def read_header(data: Data) -> Header:
 
 
 def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
-    """Return the pixels of a netpbm image."""
+    """Return the pixels of a netpbm image.
+
+    Raises:
+        DecodeError: it has too few samples, or too many a pixel.
+    """
     netpbm = _netpbm_header(data)
     if netpbm.kind in _BIT_KINDS:
         head = b"P%d %d %d\n" % (netpbm.kind, netpbm.width, netpbm.height)

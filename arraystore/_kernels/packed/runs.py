@@ -21,7 +21,7 @@ def bmp_runs(packed: Pixels, out: Pixels, half_bytes: bool) -> int:
     Returns:
         How many pixels the runs have come by: fewer than ``out`` has where they end early.
     """
-    height, width = out.shape
+    height, width = len(out), len(out[0])
     at = x = y = 0
     while y < height and at + 1 < packed.size:
         count, value = int(np.int64(packed[at])), int(np.int64(packed[at + 1]))
