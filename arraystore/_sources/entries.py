@@ -37,7 +37,7 @@ _BITMAP = re.compile(rb"BM.{4}.{4}.{4}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", re.
 _PORTABLE = re.compile(rb"P[1-6]\s+[\d#]|P7\n(?:WIDTH|#)")
 _JPEG_XL = re.compile(rb"\xff\x0a|.{4}JXL \r\n\x87\n", re.DOTALL)
 # The first bytes of these formats are too common, in texts and videos, to tell an image.
-_VAGUE = ("formats.bitmaps", "formats.isobmff")
+_VAGUE = ("formats.bmp", "formats.netpbm", "formats.isobmff")
 _SIGNATURES = (
     *(form.signature for form in FORMATS if form.module not in _VAGUE),
     _BOX_BRANDS,

@@ -22,7 +22,8 @@ def from_palette(indices: npt.NDArray[Any], color_map: tuple[int, ...]) -> Pixel
     colors = np.array(color_map, np.uint16).reshape(3, -1).T
     if colors.max(initial=0) > 255:  # some writers give 8 bits, as libtiff allows them
         colors >>= 8
-    return np.asarray(colors.astype(np.uint8)[indices])
+    pixels: Pixels = colors.astype(np.uint8)[indices]
+    return pixels
 
 
 def from_inks(inks: Pixels) -> Pixels:

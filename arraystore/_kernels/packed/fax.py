@@ -19,7 +19,7 @@ _WHITE = """
 11011 10010 010111 0110111 00110110 00110111 01100100 01100101 01101000 01100111 011001100 011001101 011010010
 011010011 011010100 011010101 011010110 011010111 011011000 011011001 011011010 011011011 010011000 010011001 010011010
 011000 010011011
-""".split()  # noqa: SIM905 - as a list it would take a line a word
+"""
 _BLACK = """
 0000110111 010 11 10 011 0011 0010 00011 000101 000100 0000100 0000101 0000111 00000100 00000111 000011000 0000010111
 0000011000 0000001000 00001100111 00001101000 00001101100 00000110111 00000101000 00000010111 00000011000 000011001010
@@ -32,11 +32,11 @@ _BLACK = """
 0000001001010 0000001001011 0000001001100 0000001001101 0000001110010 0000001110011 0000001110100 0000001110101
 0000001110110 0000001110111 0000001010010 0000001010011 0000001010100 0000001010101 0000001011010 0000001011011
 0000001100100 0000001100101
-""".split()  # noqa: SIM905 - as a list it would take a line a word
+"""
 _LONG = """
 00000001000 00000001100 00000001101 000000010010 000000010011 000000010100 000000010101 000000010110 000000010111
 000000011100 000000011101 000000011110 000000011111
-""".split()  # noqa: SIM905 - of both colors: 1792, 1856 and so on
+"""  # of both colors: 1792, 1856 and so on
 _LONGEST_WORD = 13
 _PASS, _HORIZONTAL, _EXTENSION = 10, 11, 12
 _MODES = {  # the others say by how much a change is moved against the row above
@@ -54,9 +54,11 @@ _MODES = {  # the others say by how much a change is moved against the row above
 _MODE_BIAS = 3  # so that no entry is negative
 
 
-def _runs(words: list[str]) -> dict[str, int]:
+def _runs(words: str) -> dict[str, int]:
     lengths = [*range(64), *range(64, 1729, 64)]
-    return dict(zip(words, lengths, strict=True)) | {word: 1792 + 64 * at for at, word in enumerate(_LONG)}
+    return dict(zip(words.split(), lengths, strict=True)) | {
+        word: 1792 + 64 * at for at, word in enumerate(_LONG.split())
+    }
 
 
 def _table(words: Mapping[str, int]) -> npt.NDArray[np.int32]:
@@ -79,7 +81,7 @@ def _peek(packed: Pixels, at: int) -> int:
     byte = at >> 3
     window = 0
     for i in range(3):
-        window = window << 8 | (np.int64(packed[byte + i]) if byte + i < packed.size else 0)
+        window = window << 8 | (int(np.int64(packed[byte + i])) if byte + i < packed.size else 0)
     return window >> (24 - _LONGEST_WORD - (at & 7)) & (1 << _LONGEST_WORD) - 1
 
 
@@ -88,7 +90,7 @@ def _run(packed: Pixels, at: int, color: int) -> tuple[int, int]:
     """Return the length of the run at a bit, negative where there is none, and the bit behind it."""
     total = 0
     while True:
-        found = np.int64(_RUN_TABLES[color, _peek(packed, at)])
+        found = int(np.int64(_RUN_TABLES[color, _peek(packed, at)]))
         if found == 0:
             return -1, at
         at += found & 15
@@ -149,7 +151,7 @@ def unfax(packed: Pixels, out: Pixels, group: int, two_dimensional: bool, ends_o
                 return ENDS_EARLY
             mode = _HORIZONTAL
             if by_row_above:
-                found = np.int64(_MODE_TABLE[_peek(packed, at)])
+                found = int(np.int64(_MODE_TABLE[_peek(packed, at)]))
                 if found == 0:
                     return DAMAGED
                 at += found & 15
@@ -202,4 +204,4 @@ def unfax(packed: Pixels, out: Pixels, group: int, two_dimensional: bool, ends_o
             out[y, start : changes[i]] = i & 1
             start = changes[i]
         above, changes = changes, above
-    return out.shape[0]
+    return len(out)

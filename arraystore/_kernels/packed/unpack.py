@@ -34,7 +34,8 @@ def lzw(packed: Pixels, out: Pixels, old: bool) -> int:
         while held < width:
             if at == packed.size:
                 return written
-            window = window | np.int64(packed[at]) << held if old else window << 8 | np.int64(packed[at])
+            value = int(np.int64(packed[at]))
+            window = window | value << held if old else window << 8 | value
             at += 1
             held += 8
         held -= width
@@ -78,12 +79,11 @@ def packbits(packed: Pixels, out: Pixels) -> int:
     """Unpack PackBits until ``out`` is full.
 
     Returns:
-        The bytes written: fewer than ``out`` has where the runs end early. `DAMAGED` at a run beyond the end of
-        ``out``.
+        The bytes written: fewer than ``out`` has where the runs end early. `DAMAGED` at a run beyond its end.
     """
     at = written = 0
     while written < out.size and at < packed.size:
-        head = np.int64(packed[at])
+        head = int(np.int64(packed[at]))
         at += 1
         if head == 128:
             continue
@@ -121,7 +121,7 @@ def widen(rows: Pixels, bits: int, out: Pixels) -> None:
         window, held, at = 0, 0, 0
         for x in range(out.shape[1]):
             while held < bits:
-                window = (window << 8 | np.int64(rows[y, at])) & 0xFFFFFF
+                window = (window << 8 | int(np.int64(rows[y, at]))) & 0xFFFFFF
                 at += 1
                 held += 8
             held -= bits

@@ -1,0 +1,91 @@
+"""Netpbm (PBM, PGM, PPM and PAM): samples mostly lie in the file as they are."""
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from arraystore._decoding.codecs import damaged, opencv_or_fail
+from arraystore._decoding.eight_bits import finish
+from arraystore._decoding.header import Data, Header, Pixels
+from arraystore.errors import DecodeError, Kind
+from arraystore.spec import ImageSpec
+
+_LONGEST_NETPBM_HEADER_BYTES = 65_536  # comments may be long, but not endless
+_PAM_END = b"\nENDHDR\n"
+# The digit after the P. Those without samples of their own width: bits (1, 4), and numbers as text (2, 3).
+_BIT_KINDS, _TEXT_KINDS, _COLOR_KINDS, _PAM_KIND = (1, 4), (2, 3), (3, 6), 7
+
+
+@dataclass(frozen=True, slots=True)
+class _Netpbm:
+    """The header of a PBM, PGM, PPM or PAM."""
+
+    kind: int  # 1 to 7, the digit after the P
+    height: int
+    width: int
+    depth: int  # samples a pixel
+    maximum: int  # full intensity
+    at: int  # the byte at which the samples begin
+
+
+def _netpbm_header(data: Data) -> _Netpbm:
+    text = bytes(data[:_LONGEST_NETPBM_HEADER_BYTES])
+    kind = int(text[1:2])
+    if kind == _PAM_KIND:
+        header = _pam_header(text)
+    else:
+        count = 2 if kind in _BIT_KINDS else 3
+        # A comment runs to the end of its line; one white space ends the header.
+        found = re.match(rb"P\d" + rb"(?:\s|#[^\r\n]*[\r\n])+(\d{1,9})" * count + rb"(?:#[^\r\n]*)?\s", text)
+        if found is None:
+            raise DecodeError("the netpbm header is damaged or cut off", kind=Kind.DAMAGED)
+        width, height, maximum = (*map(int, found.groups()), 1)[:3]
+        header = _Netpbm(kind, height, width, 3 if kind in _COLOR_KINDS else 1, maximum, found.end())
+    if not 1 <= header.maximum <= 65_535:
+        raise DecodeError(f"the netpbm header says that the largest sample is {header.maximum}", kind=Kind.DAMAGED)
+    return header
+
+
+def _pam_header(text: bytes) -> _Netpbm:
+    end = text.find(_PAM_END)
+    if end < 0:
+        raise DecodeError("the netpbm header is damaged or cut off", kind=Kind.DAMAGED)
+    fields = dict(re.findall(rb"^(HEIGHT|WIDTH|DEPTH|MAXVAL)\s+(\d{1,9})\s*$", text[:end], re.MULTILINE))
+    if len(fields) < 4:
+        raise DecodeError("the netpbm header does not state its width, height, depth and maximum", kind=Kind.DAMAGED)
+    height, width, depth, maximum = (int(fields[name]) for name in (b"HEIGHT", b"WIDTH", b"DEPTH", b"MAXVAL"))
+    return _Netpbm(_PAM_KIND, height, width, depth, maximum, end + len(_PAM_END))
+
+
+def read_header(data: Data) -> Header:
+    """Return the header of a netpbm image."""
+    netpbm = _netpbm_header(data)
+    return Header("ppm", netpbm.height, netpbm.width)
+
+
+def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
+    """Return the pixels of a netpbm image.
+
+    Raises:
+        DecodeError: it has too few samples, or too many a pixel.
+    """
+    netpbm = _netpbm_header(data)
+    if netpbm.kind in _BIT_KINDS:
+        head = b"P%d %d %d\n" % (netpbm.kind, netpbm.width, netpbm.height)
+        return finish(opencv_or_fail(head + data[netpbm.at :], header), spec)
+    if netpbm.kind in _TEXT_KINDS:
+        # With a maximum of 16 bits OpenCV gives the numbers unchanged. It fails where the last one ends the file.
+        head = b"P%d %d %d 65535\n" % (netpbm.kind, netpbm.width, netpbm.height)
+        pixels = opencv_or_fail(head + data[netpbm.at :] + b"\n", header)
+        return finish(pixels, spec, maximum=netpbm.maximum)
+    if netpbm.depth > 4:
+        reason = f"the netpbm image has {netpbm.depth} samples a pixel; 1 to 4 can be decoded"
+        raise DecodeError(reason, kind=Kind.UNSUPPORTED)
+    kind = np.dtype(np.uint8 if netpbm.maximum < 256 else ">u2")
+    count = netpbm.height * netpbm.width * netpbm.depth
+    if netpbm.at + count * kind.itemsize > len(data):
+        raise damaged(header)
+    samples = np.frombuffer(data, kind, count, netpbm.at).reshape(netpbm.height, netpbm.width, netpbm.depth)
+    pixels = samples.astype(kind.newbyteorder("="))  # copied, so that the result does not hold the file
+    return finish(pixels, spec, maximum=netpbm.maximum)
