@@ -6,6 +6,7 @@ A later call fills the slots that no earlier call has settled, and those whose s
 import numpy as np
 import numpy.typing as npt
 
+from arraystore._building.fill import loaded
 from arraystore._format.ledger import name_hash
 from arraystore._format.specification import FAILED
 from arraystore._sources.manifest import Manifest
@@ -53,8 +54,14 @@ def _changed(manifest: Manifest, ledger: npt.NDArray[np.void], slots: npt.NDArra
         return np.ones(len(slots), bool)  # it can be read only once, and the arrays may be other ones than before
     if not manifest.is_paths:
         # The manifest's digest covers bytes, for which the hash is 0, but not the values of arrays.
-        hashes = np.fromiter((name_hash(manifest.load(slot)) for slot in slots.tolist()), np.uint64, len(slots))
-        return np.asarray(hashes != ledger["name"][slots])
+        # What else has no hash, such as an image of Pillow, may be another one than before.
+        names = zip(slots.tolist(), ledger["name"][slots].tolist(), strict=True)
+        sources = ((loaded(manifest.load, slot), name) for slot, name in names)
+        return np.fromiter(
+            (name_hash(source) != name or not (name or isinstance(source, bytes)) for source, name in sources),
+            bool,
+            len(slots),
+        )
     now = file_stamps(lambda slot: str(manifest.load(slot)), slots)
     changed: npt.NDArray[np.bool_] = (now["bytes"] != ledger["bytes"][slots]) | (now["mtime"] != ledger["mtime"][slots])
     return changed

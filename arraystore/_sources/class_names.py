@@ -61,7 +61,7 @@ def recoded(
         ManifestError: a name that has rows is not among the classes.
     """
     code_of = {name: code for code, name in enumerate(classes)}
-    used = np.bincount(codes, minlength=len(names)) > 0
+    used = np.bincount(codes[codes >= 0], minlength=len(names)) > 0  # a negative code has no class
     for code, name in enumerate(names):
         if used[code] and name not in code_of:
             row = int(np.argmax(codes == code))
@@ -75,7 +75,7 @@ def recoded(
                 options=[Option("classes", None)],
             )
     table: npt.NDArray[np.int64] = np.array([code_of.get(name, -1) for name in names], np.int64)
-    return np.take(table, codes)
+    return np.where(codes < 0, codes, np.take(table, np.maximum(codes, 0)))
 
 
 def order_note(names: Sequence[str]) -> str | None:

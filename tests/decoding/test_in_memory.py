@@ -113,3 +113,11 @@ def test_a_module_that_is_being_imported_has_no_images_yet(monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "PIL.Image", types.ModuleType("PIL.Image"))
     data = images.png(images.photo(9, 9))
     assert np.array_equal(slot_of(data), slot_of(data))
+
+
+def test_images_of_pillow_are_decoded_again_when_a_build_goes_on(tmp_path: Path) -> None:
+    """They have no hash that would tell whether they are those of the call before."""
+    with pytest.raises(arraystore.BadImagesError):
+        arraystore.build([Image.new("RGB", (8, 8), (10, 10, 10)), Image.new("F", (8, 8))], tmp_path / "x", size=8)
+    with arraystore.build([Image.new("RGB", (8, 8), (200, 200, 200))] * 2, tmp_path / "x", size=8) as store:
+        assert store.images[:, 0, 0, 0].tolist() == [200, 200]
