@@ -156,9 +156,12 @@ def _finished(samples: npt.NDArray[Any], form: Form, directory: Directory, spec:
     if extra not in (_PREMULTIPLIED, _STRAIGHT_ALPHA):
         return finish(np.ascontiguousarray(color), spec, maximum=maximum)
     alpha = samples[..., count : count + 1]
-    if color.dtype != alpha.dtype or (form.bits < 8 and maximum == 255):
-        alpha = eight_bits(alpha, None if form.bits == 16 else (1 << form.bits) - 1)
-    pixels = np.concatenate([color, alpha], axis=-1)
+    if np.may_share_memory(color, samples):  # they lie beside each other already, and a copy may take gigabytes
+        pixels = np.ascontiguousarray(samples[..., : count + 1])
+    else:
+        if color.dtype != alpha.dtype or (form.bits < 8 and maximum == 255):
+            alpha = eight_bits(alpha, None if form.bits == 16 else (1 << form.bits) - 1)
+        pixels = np.concatenate([color, alpha], axis=-1)
     return finish(pixels, spec, maximum=maximum, premultiplied=extra == _PREMULTIPLIED)
 
 
