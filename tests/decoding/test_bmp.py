@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
+from support.images import furthest
 
 import arraystore
 from arraystore._decoding.codecs import decode_any
@@ -57,15 +58,6 @@ def noise(bits: int, width: int, height: int) -> bytes:
 
 def decode(data: bytes, spec: ImageSpec = WHITE) -> Pixels:
     return decode_any(data, read_header(data), spec)
-
-
-def color(pixels: Any) -> Pixels:
-    return (np.dstack([pixels] * 3) if np.ndim(pixels) == 2 else np.asarray(pixels)).astype(int)
-
-
-def furthest(pixels: Pixels, wanted: Any) -> int:
-    assert color(pixels).shape == color(wanted).shape
-    return int(np.abs(color(pixels) - color(wanted)).max())
 
 
 def of_pillow(data: bytes) -> Pixels:

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from support import hostile
+from support.images import encode, furthest
 
 from arraystore._decoding.codecs import decode_any
 from arraystore._decoding.header import read_header
@@ -44,12 +45,6 @@ MODES = {
 }
 
 
-def encode(image: Image.Image, kind: str, **options: Any) -> bytes:
-    with io.BytesIO() as file:
-        image.save(file, kind, **options)
-        return file.getvalue()
-
-
 def decode(data: bytes | bytearray | memoryview, spec: ImageSpec = WHITE) -> Pixels:
     pixels = decode_any(data, read_header(data), spec)
     assert pixels.dtype == np.uint8
@@ -61,15 +56,6 @@ def over(rgba: Pixels, background: Any = (255, 255, 255)) -> Pixels:
     """The definition: v * a / 255 + b * (255 - a) / 255, rounded to the nearest."""
     color, alpha = rgba[..., :3].astype(float), rgba[..., 3:].astype(float)
     return np.floor((color * alpha + np.array(background) * (255 - alpha)) / 255 + 0.5)
-
-
-def color(pixels: Pixels) -> Pixels:
-    return (np.dstack([pixels] * 3) if pixels.ndim == 2 else pixels).astype(int)
-
-
-def furthest(pixels: Pixels, wanted: Any) -> int:
-    assert color(pixels).shape == color(wanted).shape
-    return np.abs(color(pixels) - color(wanted)).max()
 
 
 def pillow(data: bytes, background: Any = (255, 255, 255)) -> Pixels:

@@ -22,9 +22,7 @@ PICTURE = Image.fromarray(images.photo(40, 60))
 
 
 def heif(image: Image.Image, **options: Any) -> bytes:
-    file = io.BytesIO()
-    image.save(file, "HEIF", **options)
-    return file.getvalue()
+    return images.encode(image, "HEIF", **options)
 
 
 def turned(orientation: int) -> bytes:

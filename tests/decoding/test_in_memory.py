@@ -54,23 +54,17 @@ ROUND = Image.fromarray(images.photo(60, 90)).convert("RGBA")
 ROUND.putalpha(Image.radial_gradient("L").resize(ROUND.size))
 
 
-def saved(image: Image.Image, form: str, **options: Any) -> bytes:
-    file = io.BytesIO()
-    image.save(file, form, **options)
-    return file.getvalue()
-
-
 FILES = {
-    "RGB": saved(PICTURE, "PNG"),
-    "gray": saved(PICTURE.convert("L"), "PNG"),
-    "1 bit": saved(PICTURE.convert("1"), "PNG"),
-    "16 bits": saved(Image.fromarray(np.arange(5400, dtype=np.uint16).reshape(60, 90) * 12), "PNG"),
-    "palette": saved(PICTURE.convert("P", palette=Image.Palette.ADAPTIVE), "PNG"),
-    "palette with a transparent color": saved(PICTURE.quantize(16), "PNG", transparency=3),
-    "alpha": saved(ROUND, "PNG"),
-    "gray with alpha": saved(ROUND.convert("LA"), "PNG"),
-    "CMYK": saved(PICTURE.convert("CMYK"), "TIFF"),
-    "JPEG": saved(PICTURE, "JPEG"),
+    "RGB": images.encode(PICTURE, "PNG"),
+    "gray": images.encode(PICTURE.convert("L"), "PNG"),
+    "1 bit": images.encode(PICTURE.convert("1"), "PNG"),
+    "16 bits": images.encode(Image.fromarray(np.arange(5400, dtype=np.uint16).reshape(60, 90) * 12), "PNG"),
+    "palette": images.encode(PICTURE.convert("P", palette=Image.Palette.ADAPTIVE), "PNG"),
+    "palette with a transparent color": images.encode(PICTURE.quantize(16), "PNG", transparency=3),
+    "alpha": images.encode(ROUND, "PNG"),
+    "gray with alpha": images.encode(ROUND.convert("LA"), "PNG"),
+    "CMYK": images.encode(PICTURE.convert("CMYK"), "TIFF"),
+    "JPEG": images.encode(PICTURE, "JPEG"),
     **{f"orientation {k}": images.jpeg(images.photo(60, 90), orientation=k) for k in range(2, 9)},
 }
 

@@ -23,12 +23,6 @@ def slot_of(data: Any, **options: Any) -> tuple[np.ndarray[Any, Any], str | None
     return slot, decode_into(data, slot, spec).note
 
 
-def saved(image: Image.Image, form: str, **options: Any) -> bytes:
-    file = io.BytesIO()
-    image.save(file, form, **options)
-    return file.getvalue()
-
-
 # --- levels ----------------------------------------------------------------------------------------------------------
 
 TWELVE = (np.arange(48, dtype=np.uint16) * 87).reshape(6, 8)  # 0 to 4089
@@ -36,7 +30,7 @@ TWELVE = (np.arange(48, dtype=np.uint16) * 87).reshape(6, 8)  # 0 to 4089
 
 @pytest.mark.parametrize("form", ["PNG", "TIFF"])
 def test_levels_say_what_is_white(form: str) -> None:
-    data = saved(Image.fromarray(TWELVE), form)
+    data = images.encode(Image.fromarray(TWELVE), form)
     slot, note = slot_of(data, levels=4095)
     assert np.array_equal(slot[0], (TWELVE.astype(int) * 510 + 4095) // (2 * 4095))
     assert note is None
@@ -57,11 +51,11 @@ def test_files_that_say_how_many_bits_they_hold_need_no_levels() -> None:
 
 def test_bright_and_black_files_have_no_note() -> None:
     for samples in (TWELVE * 16, TWELVE * 0):
-        assert slot_of(saved(Image.fromarray(samples), "PNG"))[1] is None
+        assert slot_of(images.encode(Image.fromarray(samples), "PNG"))[1] is None
 
 
 def test_plan_tells_it(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(saved(Image.fromarray(TWELVE), "PNG"))
+    (tmp_path / "a.png").write_bytes(images.encode(Image.fromarray(TWELVE), "PNG"))
     notes = plan(tmp_path, size=8, progress=False).notes
     assert any(
         "1 image of the sample would be stored with a note, such as: its largest sample is 4,089" in n for n in notes
@@ -107,7 +101,7 @@ PICTURE = Image.fromarray(images.photo(60, 80))
 @pytest.mark.parametrize("color", ["rgb", "gray"])
 def test_pixels_are_converted_to_srgb(form: str, color: str) -> None:
     options = {"lossless": True} if form == "WEBP" else {}
-    data = saved(PICTURE, form, icc_profile=ODD, **options)
+    data = images.encode(PICTURE, form, icc_profile=ODD, **options)
     opened = Image.open(io.BytesIO(data))
     source, target = ImageCms.ImageCmsProfile(io.BytesIO(ODD)), ImageCms.createProfile("sRGB")
     wanted = ImageCms.profileToProfile(opened, source, target, outputMode="RGB")
@@ -125,15 +119,15 @@ def test_pixels_are_converted_to_srgb(form: str, color: str) -> None:
 def test_srgb_and_no_profile_change_nothing() -> None:
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     for data in (
-        saved(PICTURE, "PNG"),
-        saved(PICTURE, "PNG", icc_profile=srgb),
-        saved(PICTURE, "PNG", icc_profile=b"?"),
+        images.encode(PICTURE, "PNG"),
+        images.encode(PICTURE, "PNG", icc_profile=srgb),
+        images.encode(PICTURE, "PNG", icc_profile=b"?"),
     ):
         assert np.array_equal(slot_of(data, icc="srgb")[0], slot_of(data)[0])
 
 
 def test_a_profile_of_other_channels_is_noted() -> None:
-    data = saved(PICTURE.convert("L"), "PNG", icc_profile=ODD)
+    data = images.encode(PICTURE.convert("L"), "PNG", icc_profile=ODD)
     slot, note = slot_of(data, icc="srgb")
     assert note == "its color profile was not applied: it is one for RGB pixels"
     assert np.array_equal(slot, slot_of(data)[0])
@@ -142,7 +136,7 @@ def test_a_profile_of_other_channels_is_noted() -> None:
 def test_threads_and_processes_convert_alike(tmp_path: Path) -> None:
     for number in range(12):
         profile = ODD if number % 2 else rgb_profile(2.4)
-        (tmp_path / f"{number:02d}.png").write_bytes(saved(PICTURE.rotate(number), "PNG", icc_profile=profile))
+        (tmp_path / f"{number:02d}.png").write_bytes(images.encode(PICTURE.rotate(number), "PNG", icc_profile=profile))
     one = arraystore.build(tmp_path, size=8, icc="srgb", workers=1, progress=False)
     many = arraystore.build(tmp_path, size=8, icc="srgb", workers=6, progress=False)
     assert np.array_equal(one.images, many.images)
@@ -151,7 +145,7 @@ def test_threads_and_processes_convert_alike(tmp_path: Path) -> None:
 def test_plan_counts_profiles(tmp_path: Path) -> None:
     for number in range(6):
         options = {"icc_profile": ODD} if number % 3 == 0 else {}
-        (tmp_path / f"{number}.jpg").write_bytes(saved(PICTURE, "JPEG", **options))
+        (tmp_path / f"{number}.jpg").write_bytes(images.encode(PICTURE, "JPEG", **options))
     (tmp_path / "6.jpg").write_bytes(b"no image")
     told = "2 images of the sample with a color profile that is not sRGB: their pixels are taken as they are; "
     assert told + 'icc="srgb" converts them' in plan(tmp_path, size=8, progress=False).notes

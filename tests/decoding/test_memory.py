@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import io
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -28,12 +27,6 @@ SIDE = 2800
 SPARE_BYTES = 16 << 20  # what allocators and readers of the process take beside
 
 
-def saved(image: Image.Image, form: str, **options: Any) -> bytes:
-    file = io.BytesIO()
-    image.save(file, form, **options)
-    return file.getvalue()
-
-
 def encoded(suffix: str, channels: int, kind: type = np.uint8) -> bytes:
     shape = (SIDE, SIDE) if channels == 1 else (SIDE, SIDE, channels)
     return cv2.imencode(suffix, np.zeros(shape, kind))[1].tobytes()
@@ -49,34 +42,34 @@ def gradient(mode: str) -> Image.Image:
 
 
 KINDS: dict[str, Callable[[], bytes]] = {
-    "jpeg": lambda: saved(flat("RGB"), "JPEG"),
-    "gray jpeg": lambda: saved(flat("L"), "JPEG"),
-    "cmyk jpeg": lambda: saved(flat("CMYK"), "JPEG"),
-    "progressive jpeg": lambda: saved(flat("RGB"), "JPEG", progressive=True, subsampling=0),
-    "turned jpeg": lambda: images.turned(saved(flat("RGB"), "JPEG"), 6),
+    "jpeg": lambda: images.encode(flat("RGB"), "JPEG"),
+    "gray jpeg": lambda: images.encode(flat("L"), "JPEG"),
+    "cmyk jpeg": lambda: images.encode(flat("CMYK"), "JPEG"),
+    "progressive jpeg": lambda: images.encode(flat("RGB"), "JPEG", progressive=True, subsampling=0),
+    "turned jpeg": lambda: images.turned(images.encode(flat("RGB"), "JPEG"), 6),
     "png": lambda: encoded(".png", 3),
     "gray png of 16 bits": lambda: encoded(".png", 1, np.uint16),
     "png of 16 bits with alpha": lambda: encoded(".png", 4, np.uint16),
-    "palette png": lambda: saved(flat("P"), "PNG", transparency=0),
-    "png with gray alpha": lambda: saved(flat("LA"), "PNG"),
-    "webp": lambda: saved(flat("RGB"), "WEBP"),
-    "webp with alpha": lambda: saved(flat("RGBA"), "WEBP", lossless=True),
+    "palette png": lambda: images.encode(flat("P"), "PNG", transparency=0),
+    "png with gray alpha": lambda: images.encode(flat("LA"), "PNG"),
+    "webp": lambda: images.encode(flat("RGB"), "WEBP"),
+    "webp with alpha": lambda: images.encode(flat("RGBA"), "WEBP", lossless=True),
     "bmp": lambda: encoded(".bmp", 3),
     "bmp with alpha": lambda: encoded(".bmp", 4),
-    "gif": lambda: saved(flat("P"), "GIF"),
+    "gif": lambda: images.encode(flat("P"), "GIF"),
     "ppm": lambda: encoded(".ppm", 3),
     "ppm of 16 bits": lambda: encoded(".ppm", 3, np.uint16),
-    "tiff": lambda: saved(flat("RGB"), "TIFF", compression="tiff_lzw"),
-    "tiff with alpha": lambda: saved(flat("RGBA"), "TIFF", compression="tiff_adobe_deflate"),
+    "tiff": lambda: images.encode(flat("RGB"), "TIFF", compression="tiff_lzw"),
+    "tiff with alpha": lambda: images.encode(flat("RGBA"), "TIFF", compression="tiff_adobe_deflate"),
     "tiff of 16 bits": lambda: encoded(".tiff", 3, np.uint16),
     "tiff of 16 bits with alpha": lambda: encoded(".tiff", 4, np.uint16),
-    "palette tiff": lambda: saved(flat("P"), "TIFF"),
-    "cmyk tiff": lambda: saved(flat("CMYK"), "TIFF"),
-    "jp2": lambda: saved(gradient("RGB"), "JPEG2000"),
-    "jp2 with alpha": lambda: saved(gradient("RGBA"), "JPEG2000"),
+    "palette tiff": lambda: images.encode(flat("P"), "TIFF"),
+    "cmyk tiff": lambda: images.encode(flat("CMYK"), "TIFF"),
+    "jp2": lambda: images.encode(gradient("RGB"), "JPEG2000"),
+    "jp2 with alpha": lambda: images.encode(gradient("RGBA"), "JPEG2000"),
     "jp2 of 16 bits": lambda: bytes(cv2.imencode(".jp2", np.asarray(gradient("RGB")).astype(np.uint16) * 257)[1]),
-    "avif": lambda: saved(flat("RGB"), "AVIF", speed=10),
-    "avif with alpha": lambda: saved(flat("RGBA"), "AVIF", speed=10),
+    "avif": lambda: images.encode(flat("RGB"), "AVIF", speed=10),
+    "avif with alpha": lambda: images.encode(flat("RGBA"), "AVIF", speed=10),
 }
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 from support import tiffs
+from support.images import furthest
 from support.tiffs import GRAY, PALETTE, RGB, Pixels, saved, tiff
 
 from arraystore._decoding.codecs import decode_any
@@ -35,15 +36,6 @@ PACKINGS = {
 
 def decode(data: bytes | bytearray, spec: ImageSpec = WHITE) -> Pixels:
     return decode_any(data, read_header(data), spec)
-
-
-def color(pixels: Pixels) -> Pixels:
-    return (np.dstack([pixels] * 3) if pixels.ndim == 2 else pixels).astype(int)
-
-
-def furthest(pixels: Pixels, wanted: Any) -> int:
-    assert color(pixels).shape == color(np.asarray(wanted)).shape
-    return int(np.abs(color(pixels) - color(np.asarray(wanted))).max())
 
 
 def of_pillow(data: bytes) -> Pixels:

@@ -28,9 +28,7 @@ Maker = Callable[[Path], None]
 def encode(kind: str, mode: str = "RGB", size: tuple[int, int] = (40, 30), **options: Any) -> bytes:
     """A smooth picture in a format of Pillow's; ``size`` is width and height."""
     picture = Image.fromarray(images.photo(size[1], size[0])).convert(mode)
-    with io.BytesIO() as file:
-        picture.save(file, kind, **options)
-        return file.getvalue()
+    return images.encode(picture, kind, **options)
 
 
 def segment(code: int, body: bytes) -> bytes:

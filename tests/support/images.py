@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -54,16 +55,32 @@ def turned(data: bytes, orientation: int) -> bytes:
     return data[:2] + b"\xff\xe1" + (len(body) + 2).to_bytes(2, "big") + body + data[2:]
 
 
-def progressive(pixels: Pixels) -> bytes:
+def encode(image: Image.Image, kind: str, **options: Any) -> bytes:
+    """An image in a format of Pillow's."""
     with io.BytesIO() as file:
-        Image.fromarray(pixels).save(file, "JPEG", quality=90, progressive=True)
+        image.save(file, kind, **options)
         return file.getvalue()
+
+
+def progressive(pixels: Pixels) -> bytes:
+    return encode(Image.fromarray(pixels), "JPEG", quality=90, progressive=True)
 
 
 def png(pixels: Pixels) -> bytes:
     done, data = cv2.imencode(".png", pixels[..., ::-1] if pixels.ndim == 3 else pixels)
     assert done
     return data.tobytes()
+
+
+def in_color(pixels: Any) -> npt.NDArray[np.int64]:
+    """Pixels as (H, W, 3), which may be subtracted; gray ones have three equal channels."""
+    return np.asarray(np.dstack([pixels] * 3) if np.ndim(pixels) == 2 else pixels).astype(np.int64)
+
+
+def furthest(pixels: Any, wanted: Any) -> int:
+    """The largest difference between images of the same sides, gray or in color."""
+    assert in_color(pixels).shape == in_color(wanted).shape
+    return int(np.abs(in_color(pixels) - in_color(wanted)).max())
 
 
 def bomb(height: int = 60_000, width: int = 60_000) -> bytes:

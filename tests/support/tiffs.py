@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import lzma
 import struct
 import zlib
@@ -15,6 +14,7 @@ import pyarrow as pa
 
 if TYPE_CHECKING:
     from PIL import Image
+from support import images
 
 Pixels = npt.NDArray[Any]
 
@@ -227,6 +227,4 @@ def with_directory(body: bytes, tags: dict[int, tuple[str, Any]], order: str = "
 
 def saved(image: Image.Image, **options: Any) -> bytes:
     """A TIFF that Pillow and libtiff write."""
-    with io.BytesIO() as file:
-        image.save(file, "TIFF", **options)
-        return file.getvalue()
+    return images.encode(image, "TIFF", **options)
