@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import deque
 from collections.abc import Callable, Container, Iterator
 from contextlib import closing, suppress
 from importlib import metadata
@@ -121,9 +122,8 @@ def build_in(
     draft = draft_in(folder, key, fresh=options["fresh"], salvage=salvage)
 
     most = memory_for_images(options["max_memory"], 0 if folder is not None else key.count * spec.slot_bytes)
-    is_read_once = not hasattr(manifest.sources, "__getitem__")
 
-    def job_of(start: int, stop: int, *, alone: bool = is_read_once) -> Job:
+    def job_of(start: int, stop: int, *, alone: bool = manifest.is_read_once) -> Job:
         sources = [loaded(load or manifest.load, slot) for slot in range(start, stop)]
         return Job(start, sources, spec, draft.file, most if alone else most / pool.size, most, options["decoders"])
 
@@ -162,7 +162,7 @@ def _fill(
 ) -> None:
     """Fill these slots, with a bounded number of runs in progress; then, one at a time, those that need much memory."""
     runs = iter(cut_runs(empty, pool.size))
-    large: list[int] = []
+    large: deque[int] = deque()
     state = Progress(total=len(manifest), done=len(manifest) - empty.size, bad=len(draft.reasons))
     report(state)
     while True:
@@ -171,7 +171,7 @@ def _fill(
         if not pool.pending:
             if not large:
                 return
-            slot = large.pop(0)
+            slot = large.popleft()
             pool.submit(job_of(slot, slot + 1, alone=True))
         with draft.writing():
             done = pool.collect()

@@ -6,7 +6,7 @@ from concurrent.futures import Executor
 from typing import Annotated, TypedDict, TypeVar
 
 from arraystore._building.bad import check_max_bad
-from arraystore._common.limits import memory_for_images
+from arraystore._common.checks import parse_bytes
 from arraystore._common.options import Default, complete
 from arraystore._common.progress import Progress
 from arraystore._decoding.hooks import Decoders, check_decoders
@@ -56,7 +56,8 @@ def checked(owner: str, kind: type[Run], options: Run, bad: str, max_bad: float 
         raise SpecError(f"bad must be 'raise', 'keep' or 'drop', not {bad!r}")
     if not (isinstance(every["timeout_s"], int | float) and 0 < every["timeout_s"] < math.inf):
         raise SpecError(f"timeout_s must be a number of seconds greater than 0, not {every['timeout_s']!r}")
-    memory_for_images(every["max_memory"])
+    if every["max_memory"] is not None:
+        parse_bytes(every["max_memory"])
     check_decoders(every["decoders"])
     if every["processes"] and every["executor"] is not None:
         raise SpecError("processes=True and an executor were passed: choose one, the executor has its own workers")

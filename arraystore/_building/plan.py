@@ -171,7 +171,7 @@ def _look_at(target: str | os.PathLike[str] | None) -> tuple[Path, int, list[str
 def _why_no_sample(manifest: Manifest, spec: ImageSpec, workers: int, memory: int | None, sample: int) -> str | None:
     if sample == 0:
         return "no image was decoded, because the sample is 0, so there is no estimate of the time"
-    if not hasattr(manifest.sources, "__getitem__"):
+    if manifest.is_read_once:
         return "the source can be read only once, and the build has to read it, so there is no estimate of the time"
     if memory is not None and workers * spec.slot_bytes > memory // 2:
         return (

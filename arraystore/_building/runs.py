@@ -50,8 +50,8 @@ def _changed(manifest: Manifest, ledger: npt.NDArray[np.void], slots: npt.NDArra
     """Return for each slot whether its source differs from when it was read."""
     if not slots.size:
         return np.zeros(0, bool)
-    if not hasattr(manifest.sources, "__getitem__"):
-        return np.ones(len(slots), bool)  # it can be read only once, and the arrays may be other ones than before
+    if manifest.is_read_once:
+        return np.ones(len(slots), bool)  # the arrays may be other ones than before
     if not manifest.is_paths:
         # The manifest's digest covers bytes, for which the hash is 0, but not the values of arrays.
         # What else has no hash, such as an image of Pillow, may be another one than before.

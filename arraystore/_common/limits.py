@@ -150,16 +150,16 @@ def too_small(folder: Path, needed: int, cause: OSError | None = None) -> SpaceE
 
 
 def filled_up(folder: Path, needed: int, kept: Path, cause: OSError) -> SpaceError:
-    """Return the error of a volume that filled up during a build, whose work is ``kept``; else as `too_small`."""
+    """Return the error of a volume that filled up during a build, whose work is ``kept``; the rest as `too_small`."""
     free = free_disk_bytes(folder)
-    full = _full_beside_bytes(folder, cause) if free >= needed else None
-    told = full or f"the volume of {folder} filled up, {free / 1e9:.2f} GB are free: what is done"
-    middle = f". What is done is kept in {kept}, and the same call continues from there" if full else None
-    return SpaceError(
-        told + (middle or f" is kept in {kept}; free some space, and the same call continues from there"),
-        needed_bytes=needed,
-        free_bytes=free,
+    message = (
+        f"the volume of {folder} filled up, {free / 1e9:.2f} GB are free: what is done is kept in {kept}; free some "
+        "space, and the same call continues from there"
     )
+    full = _full_beside_bytes(folder, cause) if free >= needed else None
+    if full:
+        message = f"{full}. What is done is kept in {kept}, and the same call continues from there"
+    return SpaceError(message, needed_bytes=needed, free_bytes=free)
 
 
 def _full_beside_bytes(folder: Path, cause: OSError | None) -> str | None:

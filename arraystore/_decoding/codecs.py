@@ -1,4 +1,4 @@
-"""The two decoders of every image that is not a plain JPEG: OpenCV, and Pillow where OpenCV is wrong.
+"""The two libraries that decode most formats beside JPEG: OpenCV, and Pillow where OpenCV is wrong.
 
 Pillow is an extra, `formats`. Both were compared on every mode that Pillow can write and on files made by hand, with
 OpenCV 5.0 and Pillow 13. The modules of the formats avoid the faults that were found, and say them there. No decoder
@@ -114,7 +114,7 @@ def _log_from(level: int = 0) -> int:  # 0: LOG_LEVEL_SILENT, which cannot be na
 
 
 _logs_silenced = _WhileInside(_log_from, _log_from)  # OpenCV would log the faults of a file; the error says them
-_warnings_ignored = _WhileInside(_ignore_warnings, lambda catching: catching.__exit__(None, None, None))
+warnings_ignored = _WhileInside(_ignore_warnings, lambda catching: catching.__exit__(None, None, None))
 
 
 def opencv(data: Data, *, in_color: bool = False) -> _Samples | None:
@@ -171,7 +171,7 @@ def pillow(data: Data, header: Header, plugin: str) -> _Samples:
             advice="pip install 'arraystore[formats]'",
         ) from None
     try:
-        with _warnings_ignored, getattr(module, f"{plugin}ImageFile")(io.BytesIO(data)) as image:
+        with warnings_ignored, getattr(module, f"{plugin}ImageFile")(io.BytesIO(data)) as image:
             check_size(image.size[::-1], header)
             return pillow_samples(image)
     except DecodeError:

@@ -1,6 +1,6 @@
 """From the bytes of an image to its slot: `decode_into`.
 
-bytes → header → pixels (of a JPEG by libjpeg-turbo, of other formats by OpenCV) → upright → resampled → slot.
+bytes → header → pixels (by the module of the format: `arraystore._common.formats`) → upright → resampled → slot.
 No step keeps a list or a second copy. Each thread has its own scratch memory and uses it again for the next image.
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from arraystore._common.scratch import Buffers
 from arraystore._decoding.codecs import decode_any
-from arraystore._decoding.header import Header, Pixels, read_header
+from arraystore._decoding.header import TRANSPOSED, Header, Pixels, read_header
 from arraystore._decoding.icc import to_srgb
 from arraystore._decoding.jpeg import decoder as jpeg
 from arraystore._decoding.memory import check_memory, check_pixels
@@ -36,8 +36,7 @@ class Decoded(NamedTuple):
     note: str | None = None  # what is odd about the file, though its pixels are right, or were asked for
 
 
-# How EXIF orientations 2 to 8 are made upright, and which axes of the upright image then run backwards.
-_TRANSPOSED = frozenset((5, 6, 7, 8))
+# How EXIF orientations 2 to 8 are made upright, beside `TRANSPOSED`: which axes of the upright image run backwards.
 _X_REVERSED = frozenset((2, 3, 6, 7))
 _Y_REVERSED = frozenset((3, 4, 7, 8))
 _FLIP = {(True, True): -1, (True, False): 1, (False, True): 0}
@@ -65,8 +64,7 @@ def decode_into(data: Any, slot: Pixels, spec: ImageSpec, *, memory_bytes: float
     else:
         header = read_header(data)
         check_pixels(header.height, header.width, spec)
-        turned = header.orientation in _TRANSPOSED
-        height, width = (header.width, header.height) if turned else (header.height, header.width)
+        height, width = header.upright
         image, placement = _decode(data, header, spec, spec.place(height, width), memory_bytes)
     _deposit(_in_color(image, spec), placement, slot, spec)
     return Decoded(height, width, noticed())
@@ -130,15 +128,14 @@ def _scaled_box(box: Box, header: Header, factor: int) -> Box:
     upright, that partial pixel comes first.
     """
     left, top, right, bottom = (side / factor for side in box)
-    turned = header.orientation in _TRANSPOSED
-    height, width = (header.width, header.height) if turned else (header.height, header.width)
+    height, width = header.upright
     shift_x = math.ceil(width / factor) - width / factor if header.orientation in _X_REVERSED else 0.0
     shift_y = math.ceil(height / factor) - height / factor if header.orientation in _Y_REVERSED else 0.0
     return left + shift_x, top + shift_y, right + shift_x, bottom + shift_y
 
 
 def _upright(image: Pixels, orientation: int) -> Pixels:
-    if orientation in _TRANSPOSED:
+    if orientation in TRANSPOSED:
         image = np.ascontiguousarray(cv2.transpose(image), np.uint8)
     flip = _FLIP.get((orientation in _X_REVERSED, orientation in _Y_REVERSED))
     return image if flip is None else np.ascontiguousarray(cv2.flip(image, flip), np.uint8)

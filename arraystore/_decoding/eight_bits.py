@@ -66,6 +66,16 @@ def eight_bits(pixels: npt.NDArray[Any], maximum: int | None) -> Pixels:
     return small
 
 
+def from_inks(inks: Pixels) -> Pixels:
+    """Return RGB of cyan, magenta, yellow and black (H, W, 4); equal to Pillow's conversion."""
+    pixels = np.empty((*inks.shape[:2], 3), np.uint8)
+    for rows in bands(inks):
+        white = 255 - inks[rows, :, 3:].astype(np.int32)
+        product = inks[rows, :, :3] * white + 128
+        pixels[rows] = np.maximum(white - ((product >> 8) + product >> 8), 0)
+    return pixels
+
+
 def composite(color: Pixels, alpha: Pixels, background: tuple[int, int, int], *, premultiplied: bool = False) -> Pixels:
     """Return colors (H, W, 1 or 3) with alpha (H, W, 1) over a background, as (H, W, 3).
 

@@ -24,6 +24,9 @@ Data: TypeAlias = bytes | bytearray | memoryview
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 
 
+TRANSPOSED = frozenset((5, 6, 7, 8))  # the orientations that exchange rows and columns
+
+
 @dataclass(frozen=True, slots=True)
 class Header:
     """The header of an image; its sides are those of the stored image, before the orientation is applied."""
@@ -35,6 +38,11 @@ class Header:
     components: int = 0  # of a JPEG: 1 gray, 3 color, 4 CMYK
     progressive: bool = False  # of a JPEG: its decoder holds all coefficients, two bytes for each sample
     scalable: bool = False  # of a JPEG: whether libjpeg can shrink its kind of frame while it decodes it
+
+    @property
+    def upright(self) -> tuple[int, int]:
+        """Height and width of the upright image."""
+        return (self.width, self.height) if self.orientation in TRANSPOSED else (self.height, self.width)
 
 
 _module = cache(import_module)

@@ -32,11 +32,6 @@ def check_decoders(decoders: object) -> None:
             raise SpecError(f"decoders[{key!r}] must be a function of a file's bytes, not a {type(function).__name__}")
 
 
-def suffixes_of(decoders: Decoders | None) -> frozenset[str]:
-    """Return the suffixes that have decoders, in lower case, without the dot."""
-    return frozenset(key.lower().lstrip(".") for key in decoders or () if isinstance(key, str))
-
-
 def decode_by(decoders: Decoders, name: str, data: Data) -> Any:
     """Return the pixels that the first fitting decoder gives, or None where none fits.
 

@@ -2,11 +2,11 @@
 
 import io
 import threading
-import warnings
 from typing import Any
 
 import numpy as np
 
+from arraystore._decoding.codecs import warnings_ignored
 from arraystore._decoding.header import Data, Pixels
 from arraystore._decoding.notes import notice
 from arraystore.errors import DecodeError, Kind
@@ -34,7 +34,7 @@ def profile_of(data: Data) -> bytes | None:
             advice="pip install 'arraystore[formats]'",
         ) from None
     try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as image:
+        with warnings_ignored, Image.open(io.BytesIO(data)) as image:
             profile = image.info.get("icc_profile")
         if not profile or len(profile) > _LONGEST_PROFILE_BYTES:
             return None

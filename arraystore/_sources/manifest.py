@@ -114,6 +114,11 @@ class Manifest:
         """Whether the sources are paths."""
         return isinstance(self.sources, TextList)
 
+    @property
+    def is_read_once(self) -> bool:
+        """Whether the sources can only be loaded once, in rising order."""
+        return self._stream is not None
+
     def load(self, slot: int) -> Any:
         """Return the source of ``slot`` for a worker: an absolute path (or a URL), bytes, an array, or a Pillow image.
 

@@ -62,13 +62,14 @@ def spell(option: Option) -> str:
     if flag is None:
         return f"{option} (in Python)"
     value = option.value
+    if value is None or value is True:
+        return flag
     if isinstance(value, dict):
         value = ",".join(f"{name}={each}" for name, each in value.items())
     elif isinstance(value, list):
         value = ",".join(map(str, value))
-    return (
-        flag if value is None or value is True else f"{flag} {shlex.quote(str(value)) if ';' in str(value) else value}"
-    )
+    text = str(value)
+    return f"{flag} {shlex.quote(text) if ';' in text else text}"
 
 
 @contextmanager

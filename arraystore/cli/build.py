@@ -26,7 +26,7 @@ GOES_ON = "interrupted: run the same command again to go on from here"
 
 
 @app.command("plan")
-@shows_options(options.ImageAndSources)
+@shows_options(options.Plan)
 def _plan(
     source: options.Source,
     target: Annotated[
@@ -41,7 +41,7 @@ def _plan(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random choice of the sample.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, with every class.")] = False,
     debug: Debug = False,
-    **shared: Unpack[options.ImageAndSources],
+    **shared: Unpack[options.Plan],
 ) -> None:
     """Estimate how many bytes and how much time a build would take. Nothing is written."""
     image, sources = options.image_options(size, shared), options.source_options(shared)
@@ -57,7 +57,7 @@ def _plan(
 
 
 @app.command("build")
-@shows_options(options.ImageAndRun)
+@shows_options(options.Build)
 def _build(
     source: options.Source,
     target: Annotated[
@@ -71,7 +71,7 @@ def _build(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the target if it exists.")] = False,
     quiet: options.Quiet = False,
     debug: Debug = False,
-    **shared: Unpack[options.ImageAndRun],
+    **shared: Unpack[options.Build],
 ) -> None:
     """Decode every image of SOURCE into the store TARGET."""
     image, limit = options.image_options(size, shared), options.parse_max_bad(max_bad)

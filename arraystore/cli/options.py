@@ -158,16 +158,16 @@ class Sources(TypedDict):
     ]
 
 
-class ImageAndSources(Image, Sources):
-    """The options of a plan that a build has too."""
+class Plan(Image, Sources):
+    """The options of ``plan`` that ``build`` has too."""
 
 
-class SourcesAndRun(Sources, Run):
-    """The options of an update that a build has too."""
+class Update(Sources, Run):
+    """The options of ``update`` that ``build`` has too."""
 
 
-class ImageAndRun(Image, Sources, Run):
-    """The options of a build that other commands have too."""
+class Build(Image, Sources, Run):
+    """The options of ``build`` that other commands have too."""
 
 
 # Sizes and colors are parsed here and not by typer: not every version of it parses default values.

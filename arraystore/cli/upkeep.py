@@ -80,7 +80,7 @@ def _repair(
 
 
 @app.command("update")
-@shows_options(options.SourcesAndRun)
+@shows_options(options.Update)
 def _update(
     path: options.Store,
     source: Annotated[
@@ -105,7 +105,7 @@ def _update(
     max_bad: options.MaxBad = None,
     quiet: options.Quiet = False,
     debug: Debug = False,
-    **shared: Unpack[options.SourcesAndRun],
+    **shared: Unpack[options.Update],
 ) -> None:
     """Add new and changed images of the source to a store, and leave out those that are gone."""
     limit = options.parse_max_bad(max_bad)

@@ -12,7 +12,6 @@ from arraystore.errors import DecodeError, Kind
 from arraystore.spec import ImageSpec
 
 # Where each turn leaves the pixels a b / c d, in reading order, and the EXIF orientation that does the same.
-_TRANSPOSED = frozenset((5, 6, 7, 8))
 _ORIENTATIONS = {"abcd": 1, "badc": 2, "dcba": 3, "cdab": 4, "acbd": 5, "cadb": 6, "dbca": 7, "bdac": 8}
 
 # An AVIF has a dozen boxes at each level, and numbers its properties with 15 bits.
@@ -116,7 +115,7 @@ def read_header(data: Data) -> Header:
             turned = turned[1::-1] + turned[:1:-1] if data[start] & 1 else turned[2:] + turned[:2]
     orientation = _ORIENTATIONS[turned]
     if kind == "heif":  # its decoder gives the upright image
-        return Header(kind, *((width, height) if orientation in _TRANSPOSED else (height, width)))
+        return Header(kind, *Header(kind, height, width, orientation).upright)
     return Header(kind, height, width, orientation)
 
 

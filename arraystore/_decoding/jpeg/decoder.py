@@ -15,10 +15,12 @@ import numpy as np
 from arraystore._common.lazy import lazy
 from arraystore._common.scratch import Buffers
 from arraystore._decoding.codecs import check_size
+from arraystore._decoding.eight_bits import from_inks
 from arraystore._decoding.header import Data, Header, Pixels
 from arraystore._decoding.jpeg.layouts import decode_layout
 from arraystore._decoding.jpeg.mending import with_end, with_plain_header
 from arraystore._decoding.jpeg.segments import (
+    DCT_FRAMES,
     END_OF_IMAGE,
     FRAMES,
     PROGRESSIVE,
@@ -39,16 +41,14 @@ else:
 _APP1 = 0xE1
 _EXIF_PREFIX = b"Exif\0\0"
 _XMP_PREFIX = b"http://ns.adobe.com/xap/1.0/\0"
-# libjpeg-turbo shrinks these while it decodes them. It ignores that it should shrink lossless frames, and writes all
-# pixels into the buffer for the shrunken ones.
-_SCALABLE = frozenset((0xC0, 0xC1, 0xC2, 0xC9, 0xCA))
-# The others are hierarchical, or lossless with arithmetic codes; no decoder has them.
-_DECODABLE = _SCALABLE | {0xC3}
+# libjpeg-turbo shrinks `DCT_FRAMES` while it decodes them. It ignores that it should shrink lossless frames, and writes
+# all pixels into the buffer for the shrunken ones.
+# All other frames are hierarchical, or lossless with arithmetic codes; no decoder has them.
+_DECODABLE = DCT_FRAMES | {0xC3}
 _COMPONENTS = (1, 3, 4)
 _BITS = 8  # of a sample
 
 _buffers = Buffers()
-_BAND_ROWS = 64
 
 # Parts of what the decoders say.
 _NO_NAME_FOR_LAYOUT = "subsampling level"
@@ -81,7 +81,7 @@ def read_header(data: Data) -> Header:
                 check_scans(data, at, height, width)
             # A block of more than 64 KB goes on in the next segment.
             orientation = orientation_of(exif[0] if len(exif) == 1 else b"".join(exif), xmp) if exif or xmp else 1
-            return Header("jpeg", height, width, orientation, components, frame in PROGRESSIVE, frame in _SCALABLE)
+            return Header("jpeg", height, width, orientation, components, frame in PROGRESSIVE, frame in DCT_FRAMES)
         if marker in (END_OF_IMAGE, START_OF_SCAN) or end < at + 4:
             break
         if marker in FRAMES and not frame:
@@ -192,17 +192,6 @@ def _attempt(data: Data, *, header: Header, gray: bool, factor: int, strict: boo
         said = str(error)
         return decode_layout(data, header, gray=flat, strict=strict) if _NO_NAME_FOR_LAYOUT in said else said
     check_size(image.shape[:2], Header("jpeg", height, width))
-    if cmyk:
-        return _from_cmyk(image)
+    if cmyk:  # inverted, as all writers have it
+        return from_inks(np.bitwise_not(image, out=image))
     return image[:, :, 0] if flat else image
-
-
-def _from_cmyk(image: Pixels) -> Pixels:
-    """Return RGB of inverted CMYK, which all writers follow; equal to Pillow's conversion."""
-    pixels = np.empty((*image.shape[:2], 3), np.uint8)
-    for top in range(0, len(image), _BAND_ROWS):
-        band = image[top : top + _BAND_ROWS].astype(np.int32)
-        black = band[..., 3:]
-        product = (255 - band[..., :3]) * black + 128
-        pixels[top : top + _BAND_ROWS] = np.maximum(black - ((product >> 8) + product >> 8), 0)
-    return pixels

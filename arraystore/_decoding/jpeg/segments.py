@@ -18,6 +18,8 @@ END_OF_IMAGE, START_OF_SCAN = 0xD9, 0xDA
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 # In these frames every scan refines the pixels of the scans before.
 PROGRESSIVE = frozenset((0xC2, 0xC6, 0xCA, 0xCE))
+# The frames of a cosine transform that decoders have; the others are lossless or hierarchical.
+DCT_FRAMES = frozenset((0xC0, 0xC1, 0xC2, 0xC9, 0xCA))
 _ARITHMETIC = frozenset((0xC9, 0xCA))
 # These bytes after an FF begin no segment: a stray or fill byte, and markers that stand alone.
 _WITHOUT_LENGTH = frozenset((0x00, 0x01, *range(0xD0, 0xD9), 0xFF))

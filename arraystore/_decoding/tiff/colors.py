@@ -1,4 +1,4 @@
-"""From the samples of a TIFF to gray or RGB: palettes, inks, luma and chroma, and CIELab."""
+"""From the samples of a TIFF to RGB: palettes, luma and chroma, and CIELab."""
 
 from functools import cache
 from typing import Any
@@ -23,16 +23,6 @@ def from_palette(indices: npt.NDArray[Any], color_map: tuple[int, ...]) -> Pixel
     if colors.max(initial=0) > 255:  # some writers give 8 bits, as libtiff allows them
         colors >>= 8
     pixels: Pixels = colors.astype(np.uint8)[indices]
-    return pixels
-
-
-def from_inks(inks: Pixels) -> Pixels:
-    """Return RGB of cyan, magenta, yellow and black (H, W, 4); equal to Pillow's conversion."""
-    pixels = np.empty((*inks.shape[:2], 3), np.uint8)
-    for rows in bands(inks):
-        white = 255 - inks[rows, :, 3:].astype(np.int32)
-        product = inks[rows, :, :3] * white + 128
-        pixels[rows] = np.maximum(white - ((product >> 8) + product >> 8), 0)
     return pixels
 
 

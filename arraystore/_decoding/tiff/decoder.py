@@ -11,13 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._decoding.codecs import pillow
-from arraystore._decoding.eight_bits import eight_bits, finish
+from arraystore._decoding.eight_bits import eight_bits, finish, from_inks
 from arraystore._decoding.header import Data, Header, Pixels
 from arraystore._decoding.orientation import orientation_of
 from arraystore._decoding.tiff.colors import (
     DEFAULT_COEFFICIENTS,
     DEFAULT_REFERENCES,
-    from_inks,
     from_lab,
     from_luma,
     from_palette,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from arraystore._common.lazy import lazy
 from arraystore._decoding.header import Pixels
-from arraystore._decoding.jpeg.segments import FRAMES, START_OF_SCAN, check_scans, segments
+from arraystore._decoding.jpeg.segments import DCT_FRAMES, FRAMES, START_OF_SCAN, check_scans, segments
 from arraystore._decoding.tiff.packing import PackingError
 from arraystore.errors import DecodeError
 
@@ -20,7 +20,6 @@ _QUANTIZATION, _HUFFMAN, _ARITHMETIC, _RESTART = 0xDB, 0xC4, 0xCC, 0xDD
 _TABLES = frozenset((_QUANTIZATION, _HUFFMAN, _ARITHMETIC, _RESTART))
 _COLORS = {1: "GRAY", 3: "RGB", 4: "CMYK"}
 _NO_TRANSFORM, _LUMA_AND_CHROMA = 0, 1  # of Adobe's segment
-_DECODABLE = frozenset((0xC0, 0xC1, 0xC2, 0xC9, 0xCA))
 
 
 def unpack_jpeg(
@@ -66,7 +65,7 @@ def _plain(packed: bytes, tables: bytes, *, luma_and_chroma: bool) -> tuple[byte
     shape = (0, 0, 0)
     for marker, at, end in _header(packed):
         if marker in FRAMES:
-            if marker not in _DECODABLE or packed[at + 4] != 8:
+            if marker not in DCT_FRAMES or packed[at + 4] != 8:
                 raise PackingError("its JPEG is of a kind that cannot be decoded")
             sides = packed[at + 5 : at + 9]
             shape = int.from_bytes(sides[:2], "big"), int.from_bytes(sides[2:], "big"), packed[at + 9]
