@@ -1003,3 +1003,10 @@ def test_a_long_list_is_never_held_as_objects() -> None:
         tracemalloc.stop()
     assert found.sources[-1] == "folder/00099999.jpg"
     assert peak_bytes < 5 << 20  # 1.9 MB of characters, 0.8 MB of offsets and room to grow; a list of str is 7.6 MB
+
+
+def test_labels_without_a_class_stay_so_where_the_codes_are_fixed() -> None:
+    found = Manifest([IMAGE] * 3, targets={"labels": np.array([0, -1, 1])}, classes={"labels": ("a", "b")})
+    fixed = found.with_classes(["x", "b", "a"])
+    assert fixed.targets["labels"].tolist() == [2, -1, 1]
+    assert fixed.classes["labels"] == ("x", "b", "a")
