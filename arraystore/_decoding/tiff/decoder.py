@@ -154,14 +154,18 @@ def _finished(samples: npt.NDArray[Any], form: Form, directory: Directory, spec:
         color, maximum = from_lab(color, form.bits, signed=form.photometric == Photometric.CIELAB), 255
     if extra not in (_PREMULTIPLIED, _STRAIGHT_ALPHA):
         return finish(np.ascontiguousarray(color), spec, maximum=maximum)
-    alpha = samples[..., count : count + 1]
     if np.may_share_memory(color, samples):  # they lie beside each other already, and a copy may take gigabytes
         pixels = np.ascontiguousarray(samples[..., : count + 1])
     else:
-        if color.dtype != alpha.dtype or (form.bits < 8 and maximum == 255):
-            alpha = eight_bits(alpha, None if form.bits == 16 else (1 << form.bits) - 1)
-        pixels = np.concatenate([color, alpha], axis=-1)
+        pixels = _joined(color, samples[..., count : count + 1], form.bits, maximum)
     return finish(pixels, spec, maximum=maximum, premultiplied=extra == _PREMULTIPLIED)
+
+
+def _joined(color: npt.NDArray[Any], alpha: npt.NDArray[Any], bits: int, maximum: int | None) -> npt.NDArray[Any]:
+    """Return colors with alpha of so many bits, which becomes one of 8 bits where the colors already are."""
+    if color.dtype != alpha.dtype or (bits < 8 and maximum == 255):
+        alpha = eight_bits(alpha, None if bits == 16 else (1 << bits) - 1)
+    return np.concatenate([color, alpha], axis=-1)
 
 
 def _of_palette(indices: npt.NDArray[Any], form: Form, directory: Directory) -> Pixels:
