@@ -58,7 +58,7 @@ def check_memory(data: Data, header: Header, memory_bytes: float, factor: int = 
     """
     pixels = header.height * header.width
     needed = len(data) + pixels * _BYTES_A_PIXEL[header.format] // factor**2
-    if header.format == "png" and data[_PNG_DEPTH_AT] <= 8:
+    if header.format == "png" and len(data) > _PNG_DEPTH_AT and data[_PNG_DEPTH_AT] <= 8:
         needed = len(data) + pixels * _BYTES_A_PIXEL_OF_SMALL_PNG
     if header.progressive:
         needed += pixels * header.components * _COEFFICIENT_BYTES

@@ -226,6 +226,19 @@ def test_pixels_that_runs_pass_over_have_the_first_color() -> None:
     assert furthest(of_pillow(ended), COLORS[wanted[::-1], 2::-1]) == 0
 
 
+def test_zeros_in_the_place_of_runs_are_an_error() -> None:
+    packed, _ = runs(8, 7, 8, half_bytes=False, literal=False)
+    data = bmp(8, packed[:40] + bytes(60) + packed[100:], width=8, height=7, compression=1)
+    with pytest.raises(DecodeError, match="the bmp ends early: its runs have"):
+        decode(data)
+
+
+@pytest.mark.parametrize("size", [11, 20, 32, 41, 125, 256])
+def test_headers_of_other_sizes_are_an_error(size: int) -> None:
+    with pytest.raises(DecodeError, match=f"the bmp has an unknown header of {size} bytes"):
+        decode(bmp(8, noise(8, 8, 7), width=8, height=7, size=size))
+
+
 @pytest.mark.parametrize("cut", [2, 3, 10, 40, 59])
 @pytest.mark.parametrize("literal", [False, True])
 def test_runs_that_end_early_are_an_error(cut: int, *, literal: bool) -> None:

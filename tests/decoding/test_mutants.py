@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 import pytest
 from PIL import Image
-from support import coded_jpeg, hostile, images
+from support import coded_jpeg, hostile, images, tiffs
 
 from arraystore import DecodeError, ImageSpec
 from arraystore._decoding.decode import decode_into
@@ -19,6 +19,7 @@ MOST_STORED = 0.005
 # Without an end marker Pillow refuses many JPEGs whose pixels are all there.
 MOST_NOTED = 0.015
 SPEC = ImageSpec(size=8)
+PICTURE = images.photo(30, 40)
 BASES = {
     "jpeg": [
         images.jpeg(images.noise(20, 24)),
@@ -33,7 +34,30 @@ BASES = {
         hostile.encode("WEBP", lossless=True),
         hostile.encode("WEBP", "RGBA", exif=bytes(30)),
     ],
-    "png": [hostile.encode("PNG", size=(20, 10)), hostile.encode("PNG", "P", size=(20, 10))],
+    "png": [hostile.encode("PNG", mode, size=(20, 10)) for mode in ("RGB", "P", "LA", "I;16", "1")],
+    "gif": [hostile.encode("GIF", "P", size=(20, 10)), hostile.encode("GIF", "L")],
+    "jp2": [
+        *(hostile.encode("JPEG2000", mode) for mode in ("RGB", "L", "RGBA")),
+        hostile.encode("JPEG2000", no_jp2=True),
+        hostile.encode("JPEG2000", irreversible=True),
+    ],
+    "bmp": [hostile.encode("BMP", mode, size=(21, 15)) for mode in ("RGB", "P", "RGBA", "1")]
+    + [hostile.encode("DIB", size=(21, 15))],
+    "ppm": [hostile.encode("PPM", mode, size=(9, 5)) for mode in ("RGB", "L", "1")]
+    + [b"P2 3 2 15\n1 2 3\n4 5 6\n", b"P1 3 2\n1 0 1 0 1 0\n"],
+    "tiff": [
+        hostile.encode("TIFF"),
+        hostile.encode("TIFF", "P"),
+        tiffs.tiff(PICTURE, tiffs.RGB, tile=(16, 16)),
+        tiffs.tiff(PICTURE, tiffs.RGB, planar=2),
+    ],
+    "packed tiff": [
+        *(hostile.encode("TIFF", compression=f"tiff_{name}") for name in ("lzw", "adobe_deflate")),
+        *(hostile.encode("TIFF", compression=name) for name in ("packbits", "zstd", "lzma", "jpeg")),
+        hostile.encode("TIFF", "L", compression="tiff_lzw", tiffinfo={317: 2}),
+        tiffs.tiff(PICTURE, tiffs.RGB, tile=(16, 16), compression=tiffs.LZW),
+    ],
+    "fax tiff": [hostile.encode("TIFF", "1", compression=name) for name in ("group4", "group3", "tiff_ccitt")],
     "odd jpeg": [
         coded_jpeg.layout_jpeg([(4, 2), (1, 1), (1, 1)]),
         coded_jpeg.layout_jpeg([(1, 1), (2, 2), (2, 2)], apart=True),
@@ -99,3 +123,9 @@ def test_mutants_that_pillow_refuses_are_not_stored(name: str) -> None:
     assert refused > MUTANTS / 5
     assert stored <= MOST_STORED * refused
     assert noted <= MOST_NOTED * refused
+
+
+@pytest.mark.parametrize("length", range(60))
+def test_a_png_that_ends_inside_its_header_is_a_decode_error(length: int) -> None:
+    with pytest.raises(DecodeError):
+        decode_into(hostile.encode("PNG")[:length], np.empty(SPEC.slot_shape, np.uint8), SPEC)

@@ -475,6 +475,51 @@ def test_a_strip_beyond_the_file_is_an_error() -> None:
     assert caught.value.kind is Kind.ENDS_EARLY
 
 
+@pytest.mark.parametrize("kind", [0, 3, 513])
+def test_planes_of_another_kind_are_an_error(kind: int) -> None:
+    with pytest.raises(DecodeError, match=f"the tiff is damaged: it has planes of the kind {kind}"):
+        decode(tiff(picture(3), RGB, more={284: ("H", [kind])}))
+
+
+@pytest.mark.parametrize("tag", [257, 259, 262, 277, 278, 284])
+def test_tags_of_one_value_have_one(tag: int) -> None:
+    data = bytearray(tiff(picture(3), RGB))
+    at = data.index(struct.pack("<HH", tag, 4 if tag in (257, 278) else 3), 8 + HEIGHT * WIDTH * 3)
+    data[at + 4 : at + 8] = struct.pack("<I", 2)
+    with pytest.raises(DecodeError, match=f"its tag {tag} has 2 values, where one belongs") as caught:
+        read_header(data)
+    assert caught.value.kind is Kind.DAMAGED
+
+
+def test_a_directory_that_is_not_whole_is_an_error() -> None:
+    data = tiff(picture(1), GRAY)
+    with pytest.raises(DecodeError, match="its directory is not whole"):
+        read_header(data[: HEIGHT * WIDTH + 100])
+
+
+def test_strips_that_begin_behind_the_file_are_an_error_whether_or_not_their_length_is_said() -> None:
+    data = bytearray(tiff(picture(1), GRAY, compression=tiffs.LZW, rows=HEIGHT))
+    at = data.index(struct.pack("<HHI", 273, 4, 1)) + 8
+    data[at : at + 4] = struct.pack("<I", len(data) + 10)
+    counts = data.index(struct.pack("<HHI", 279, 4, 1))
+    for tag in (279, 280):
+        data[counts : counts + 2] = struct.pack("<H", tag)
+        with pytest.raises(DecodeError, match="its strip 1 of 1 lies beyond"):
+            decode(data)
+
+
+@pytest.mark.parametrize(("kind", "fails"), [(4, False), (99, True)])
+def test_lengths_of_packed_strips_may_be_missing_in_a_directory_without_faults(kind: int, *, fails: bool) -> None:
+    data = bytearray(tiff(picture(1), GRAY, compression=tiffs.LZW, rows=HEIGHT))
+    counts = data.index(struct.pack("<HHI", 279, 4, 1))
+    data[counts : counts + 4] = struct.pack("<HH", 280, kind)
+    if fails:
+        with pytest.raises(DecodeError, match="it does not say how long its strips are"):
+            decode(data)
+    else:
+        assert furthest(decode(data), picture(1)[..., 0]) == 0
+
+
 def test_millions_of_tiny_parts_are_refused() -> None:
     data = tiff(np.zeros((1000, 1000), np.uint8), GRAY, tile=(1, 1), packed=[b"\0"] * 1_000_000)
     with pytest.raises(DecodeError, match="1,000,000 tiles for 1000 x 1000 pixels") as caught:

@@ -27,6 +27,7 @@ else:
 _FILE_HEADER_BYTES = 14
 _PIXELS_START_AT = 10  # of a file header
 _OLD_HEADER_BYTES, _USUAL_HEADER_BYTES = 12, 40
+_HEADER_SIZES = (16, 40, 52, 56, 64, 108, 124)  # of the others
 _HEADER_WITH_ALPHA_BYTES = 56
 _NONE, _RUNS, _RUNS_OF_HALF_BYTES, _MASKS, _MASKS_WITH_ALPHA = 0, 1, 2, 3, 6
 _MASKS_AT = 40  # in the header that follows the file header, or behind it
@@ -78,7 +79,7 @@ def _header(data: Data) -> _Bmp:
         width, height, _, bits = unpack_from("<HHHH", data, _FILE_HEADER_BYTES + 4)
         colors = 1 << bits if bits <= 8 else 0
         return _Bmp(size, height, width, from_top=False, bits=bits, compression=_NONE, colors=colors)
-    if not 16 <= size <= 256:
+    if size not in _HEADER_SIZES:
         raise DecodeError(f"the bmp has an unknown header of {size} bytes", kind=Kind.DAMAGED)
     width, height, _, bits = unpack_from("<iiHH", data, _FILE_HEADER_BYTES + 4)
     compression, colors = _NONE, 0

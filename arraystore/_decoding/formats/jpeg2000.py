@@ -10,7 +10,7 @@ from struct import unpack_from
 
 import numpy as np
 
-from arraystore._decoding.codecs import opencv, pillow
+from arraystore._decoding.codecs import opencv, opencv_or_fail, pillow
 from arraystore._decoding.eight_bits import finish
 from arraystore._decoding.formats.isobmff import box, iso_boxes
 from arraystore._decoding.header import Data, Header, Pixels
@@ -19,9 +19,12 @@ from arraystore.spec import ImageSpec
 
 # Markers: coding style of all components and of one; start of a tile, start of its data, end of the codestream.
 _COD, _COC, _SOT, _SOD, _EOC = 0xFF52, 0xFF53, 0xFF90, 0xFF93, 0xFFD9
+_END, _MOST_BYTES_BEHIND_END = b"\xff\xd9", 65_536
 # A codestream begins with the markers SOC and SIZ.
 _CODESTREAM = b"\xff\x4f\xff\x51"
-_SYCC = 18  # the number of luma and chroma among the color spaces
+_CMYK, _SYCC = 12, 18  # the numbers of inks, and of luma and chroma, among the color spaces
+# Of palettes: the depth of a column, less one; how many colors there may be; that a channel has a column.
+_EIGHT_BITS, _MOST_COLORS, _BY_PALETTE = b"\x07", 1_024, 1
 
 # Encoders take code-blocks of 32 or 64 pixels a side. 178 megapixels in color are 700,000 of 32 x 32.
 _MOST_BLOCKS = 1_048_576
@@ -62,13 +65,18 @@ def _codestream(data: Data) -> int:
     """Return the byte at which the codestream begins."""
     if data[:2] == _CODESTREAM[:2]:
         return 0
-    if box(data, "jp2h/ihdr", 0, len(data)) is None:
+    head = box(data, "jp2h/ihdr", 0, len(data))
+    if head is None:
         raise DecodeError("the jp2 has no image header", kind=Kind.DAMAGED)
     body = box(data, "jp2c", 0, len(data))
     if body is None:
         raise DecodeError("the jp2 has no codestream", kind=Kind.DAMAGED)
     if data[body[0] : body[0] + 4] != _CODESTREAM:
         raise DecodeError("the jp2 has a damaged codestream", kind=Kind.DAMAGED)
+    (samples,), (stated,) = unpack_from(">H", data, body[0] + 40), unpack_from(">H", data, head[0] + 8)
+    if samples != stated:
+        reason = f"the jp2 header says {stated} samples a pixel, its codestream has {samples}"
+        raise DecodeError(reason, kind=Kind.DAMAGED)
     return body[0]
 
 
@@ -130,9 +138,17 @@ def _parts(side: int, exponent: int) -> int:
 
 
 def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
-    """Return the pixels of a JPEG 2000."""
+    """Return the pixels of a JPEG 2000.
+
+    Raises:
+        DecodeError: it is damaged, ends early, or is of a kind that cannot be decoded.
+    """
+    _check_end(data)
+    palette = _palette(data)
+    if palette is not None:
+        return _with_palette(data, header, palette, spec)
     # OpenCV converts sYCC wrongly, and fails at CMYK and at gray with alpha.
-    pixels = None if _is_sycc(data) else opencv(data)
+    pixels = None if _has_colors(data, _SYCC) else opencv(data)
     if pixels is None:
         return finish(pillow(data, header, "Jpeg2K"), spec)
     if pixels.dtype == np.uint8:
@@ -141,10 +157,60 @@ def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
     return finish(pixels, spec, maximum=(1 << min(depth, 16)) - 1)
 
 
-def _is_sycc(data: Data) -> bool:
-    """Return whether its colors are luma and chroma, by the box that says so."""
+def _check_end(data: Data) -> None:
+    """Check that the codestream has its end marker, whose bytes are in no pixels: OpenCV does not miss it."""
+    body = box(data, "jp2c", 0, len(data)) if data[4:6] == b"jP" else (0, len(data))
+    start, stop = body or (0, len(data))
+    if _END not in bytes(data[max(start, min(stop, len(data)) - _MOST_BYTES_BEHIND_END) : stop]):
+        raise DecodeError("the jp2 ends early: it has no end marker", kind=Kind.ENDS_EARLY)
+
+
+def _palette(data: Data) -> Pixels | None:
+    """Return the palette of a file whose one component holds indices, (colors, 1 to 4); None where it has none.
+
+    Raises:
+        DecodeError: the palette is damaged or of a rare kind.
+    """
+    found = box(data, "jp2h/pclr", 0, len(data)) if data[4:6] == b"jP" else None
+    if found is None:
+        return None
+    start, stop = found
+    count, columns = unpack_from(">HB", data, start)
+    depths = bytes(data[start + 3 : start + 3 + columns])
+    order = _palette_order(data)
+    odd_colors = _has_colors(data, _CMYK) or _has_colors(data, _SYCC)
+    if odd_colors or depths != _EIGHT_BITS * columns or not 1 <= len(order) <= 4 or max(order) >= columns:
+        reason = "the jp2 has a palette that is not one of RGB with 8 bits a sample; save it again without a palette"
+        raise DecodeError(reason, kind=Kind.UNSUPPORTED)
+    colors = np.frombuffer(data, np.uint8)[start + 3 + columns : min(stop, start + 3 + columns + count * columns)]
+    if not 1 <= count <= _MOST_COLORS or colors.size < count * columns:
+        raise DecodeError("the jp2 has a damaged palette", kind=Kind.DAMAGED)
+    return colors.reshape(count, columns)[:, order]
+
+
+def _palette_order(data: Data) -> list[int]:
+    """Return which column of the palette each channel has, by the box that says so; none if channels have no column."""
+    found = box(data, "jp2h/cmap", 0, len(data))
+    if found is None:
+        return []
+    entries = [unpack_from(">HBB", data, at) for at in range(found[0], min(found[1], found[0] + 20) - 3, 4)]
+    of_palette = all((component, kind) == (0, _BY_PALETTE) for component, kind, _ in entries)
+    return [column for _, _, column in entries] if of_palette else []
+
+
+def _with_palette(data: Data, header: Header, palette: Pixels, spec: ImageSpec) -> Pixels:
+    # OpenCV decodes a codestream without its boxes to indices, and has no colors with them.
+    indices = opencv_or_fail(data[_codestream(data) :], header)
+    if indices.ndim != 2 or int(indices.max(initial=0)) >= len(palette):
+        reason = f"the jp2 is damaged: its pixels name colors that its palette of {len(palette)} has not"
+        raise DecodeError(reason, kind=Kind.DAMAGED)
+    return finish(palette[indices], spec)
+
+
+def _has_colors(data: Data, space: int) -> bool:
+    """Return whether its colors are those of a space, by the boxes that say so."""
     found = box(data, "jp2h", 0, len(data)) if data[4:6] == b"jP" else None
     return found is not None and any(
-        name == b"colr" and data[start] == 1 and unpack_from(">I", data, start + 3)[0] == _SYCC
+        name == b"colr" and data[start] == 1 and unpack_from(">I", data, start + 3)[0] == space
         for name, start, _ in iso_boxes(data, *found)
     )

@@ -2,19 +2,27 @@
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from arraystore._decoding.codecs import damaged, opencv_or_fail
+from arraystore._common.lazy import lazy
+from arraystore._decoding.codecs import damaged
 from arraystore._decoding.eight_bits import finish
 from arraystore._decoding.header import Data, Header, Pixels
 from arraystore.errors import DecodeError, Kind
 from arraystore.spec import ImageSpec
 
+if TYPE_CHECKING:
+    from arraystore._kernels.packed import text as texts
+else:
+    texts = lazy("arraystore._kernels.packed.text")
+
 _LONGEST_NETPBM_HEADER_BYTES = 65_536  # comments may be long, but not endless
 _PAM_END = b"\nENDHDR\n"
-# The digit after the P. Those without samples of their own width: bits (1, 4), and numbers as text (2, 3).
-_BIT_KINDS, _TEXT_KINDS, _COLOR_KINDS, _PAM_KIND = (1, 4), (2, 3), (3, 6), 7
+# The digit after the P: 1 and 4 have bits, of which 1 is black; 1 to 3 are text.
+_BIT_KINDS, _TEXT_KINDS, _COLOR_KINDS, _PAM_KIND = (1, 4), (1, 2, 3), (3, 6), 7
+_BIT_TEXT_KIND, _BIT_KIND = 1, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +79,14 @@ def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
         DecodeError: it has too few samples, or too many a pixel.
     """
     netpbm = _netpbm_header(data)
-    if netpbm.kind in _BIT_KINDS:
-        head = b"P%d %d %d\n" % (netpbm.kind, netpbm.width, netpbm.height)
-        return finish(opencv_or_fail(head + data[netpbm.at :], header), spec)
     if netpbm.kind in _TEXT_KINDS:
-        # With a maximum of 16 bits OpenCV gives the numbers unchanged. It fails where the last one ends the file.
-        head = b"P%d %d %d 65535\n" % (netpbm.kind, netpbm.width, netpbm.height)
-        pixels = opencv_or_fail(head + data[netpbm.at :] + b"\n", header)
-        return finish(pixels, spec, maximum=netpbm.maximum)
+        return _decode_text(data, header, netpbm, spec)
+    if netpbm.kind == _BIT_KIND:
+        row_bytes = (netpbm.width + 7) // 8
+        if netpbm.at + netpbm.height * row_bytes > len(data):
+            raise damaged(header)
+        rows = np.frombuffer(data, np.uint8, netpbm.height * row_bytes, netpbm.at).reshape(netpbm.height, row_bytes)
+        return finish((1 - np.unpackbits(rows, axis=1, count=netpbm.width)) * np.uint8(255), spec)
     if netpbm.depth > 4:
         reason = f"the netpbm image has {netpbm.depth} samples a pixel; 1 to 4 can be decoded"
         raise DecodeError(reason, kind=Kind.UNSUPPORTED)
@@ -88,4 +96,16 @@ def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
         raise damaged(header)
     samples = np.frombuffer(data, kind, count, netpbm.at).reshape(netpbm.height, netpbm.width, netpbm.depth)
     pixels = samples.astype(kind.newbyteorder("="))  # copied, so that the result does not hold the file
+    return finish(pixels, spec, maximum=netpbm.maximum)
+
+
+def _decode_text(data: Data, header: Header, netpbm: _Netpbm, spec: ImageSpec) -> Pixels:
+    samples = np.empty(netpbm.height * netpbm.width * netpbm.depth, np.uint16)
+    text = np.frombuffer(data, np.uint8)[netpbm.at :]
+    found = texts.numbers(text, samples, netpbm.maximum, netpbm.kind == _BIT_TEXT_KIND)
+    if found < samples.size:
+        raise damaged(header)
+    if netpbm.kind == _BIT_TEXT_KIND:
+        samples = 1 - samples
+    pixels = samples.reshape(netpbm.height, netpbm.width, netpbm.depth)
     return finish(pixels, spec, maximum=netpbm.maximum)

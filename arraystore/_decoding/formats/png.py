@@ -123,7 +123,9 @@ def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
     key = _gray_key(data, whole)
     _check_packed(header, data, sum(end - start for kind, start, end in whole if kind == b"IDAT"))
     # OpenCV would give the first frame of an animation. Texts and profiles may inflate to gigabytes, without use.
-    needed = [(kind, start, end) for kind, start, end in whole if kind[:1].isupper() or kind == b"tRNS"]
+    # It does not apply a transparent level of gray, and warns of some.
+    kept_too = b"" if key is not None else b"tRNS"
+    needed = [(kind, start, end) for kind, start, end in whole if kind[:1].isupper() or kind == kept_too]
     for kind, start, end in needed:
         if crc32(data[start - 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
             reason = f"the png is damaged: the checksum of its {kind.decode('latin-1')} chunk is wrong"

@@ -27,6 +27,8 @@ from arraystore._decoding.tiff.pixels import can_unpack, read_samples
 from arraystore.errors import DecodeError, Kind
 from arraystore.spec import ImageSpec
 
+_Samples = npt.NDArray[Any]
+
 _UNSIGNED, _UNDEFINED = 1, 4  # of SAMPLE_FORMAT
 _UNSPECIFIED, _PREMULTIPLIED, _STRAIGHT_ALPHA = 0, 1, 2  # of EXTRA_SAMPLES
 
@@ -38,6 +40,8 @@ _LEAST_TILE_LIMIT_PX = 1024 * 1024  # the tile of a small image may be larger th
 
 # What Pillow decodes with libtiff, and refuses if libtiff does: JPEG as it was once, and ThunderScan.
 _OF_PILLOW = frozenset((6, 32809))
+# The meanings whose colors keep the bits of their samples; the others become 8 bits.
+_AS_STORED = frozenset((Photometric.WHITE_IS_ZERO, Photometric.BLACK_IS_ZERO, Photometric.RGB))
 _COLORS = {  # the samples that make a color, without those beside them
     Photometric.WHITE_IS_ZERO: 1,
     Photometric.BLACK_IS_ZERO: 1,
@@ -127,48 +131,50 @@ def _unturned(data: Data, header: Header, directory: Directory) -> Data:
     return changed
 
 
-def _finished(samples: npt.NDArray[Any], form: Form, directory: Directory, spec: ImageSpec) -> Pixels:
+def _finished(samples: _Samples, form: Form, directory: Directory, spec: ImageSpec) -> Pixels:
     """Return gray or RGB of the samples (H, W, samples)."""
     count = _COLORS[Photometric(form.photometric)]
     if form.samples < count:
         reason = f"the tiff has {form.samples} samples a pixel, where its colors have {count}"
         raise DecodeError(reason, kind=Kind.DAMAGED)
-    color = samples[..., :count]
-    maximum = None if form.bits == 16 else (1 << form.bits) - 1
+    color = _in_color(samples[..., :count], form, directory)
+    # None: samples of 16 bits, whose full intensity the spec may say.
+    stored = None if form.bits == 16 else (1 << form.bits) - 1
+    maximum = stored if form.photometric in _AS_STORED else 255
     # Of four samples without a word on the last, that is alpha, as Pillow and libtiff take it.
     unsaid = _STRAIGHT_ALPHA if form.photometric == Photometric.RGB and form.samples == 4 else _UNSPECIFIED
     extra = directory.one(Tag.EXTRA_SAMPLES, unsaid) if form.samples > count else _UNSPECIFIED
-    if form.photometric == Photometric.PALETTE:
-        color, maximum = _of_palette(samples[..., 0], form, directory), 255
-    elif form.photometric == Photometric.CMYK:
-        color, maximum, extra = from_inks(eight_bits(color, maximum)), 255, _UNSPECIFIED
-    elif form.photometric == Photometric.WHITE_IS_ZERO:
-        color = (maximum or 65_535) - color
-    elif form.photometric == Photometric.YCBCR and form.compression != Compression.JPEG:
-        coefficients = directory.fractions(Tag.YCBCR_COEFFICIENTS, DEFAULT_COEFFICIENTS)
-        references = directory.fractions(Tag.REFERENCE_BLACK_WHITE, DEFAULT_REFERENCES)
-        color = from_luma(color, coefficients, references)
-    elif form.photometric in (Photometric.CIELAB, Photometric.ICCLAB):
-        if form.bits not in (8, 16):
-            raise DecodeError(f"the tiff is CIELab of {form.bits} bits; save it again in RGB", kind=Kind.UNSUPPORTED)
-        color, maximum = from_lab(color, form.bits, signed=form.photometric == Photometric.CIELAB), 255
-    if extra not in (_PREMULTIPLIED, _STRAIGHT_ALPHA):
+    if extra not in (_PREMULTIPLIED, _STRAIGHT_ALPHA) or form.photometric == Photometric.CMYK:
         return finish(np.ascontiguousarray(color), spec, maximum=maximum)
-    if np.may_share_memory(color, samples):  # they lie beside each other already, and a copy may take gigabytes
+    if np.may_share_memory(color, samples):  # no copy: those of large images take gigabytes
         pixels = np.ascontiguousarray(samples[..., : count + 1])
     else:
-        pixels = _joined(color, samples[..., count : count + 1], form.bits, maximum)
+        alpha = samples[..., count : count + 1]
+        pixels = np.concatenate([color, alpha if maximum == stored else eight_bits(alpha, stored)], axis=-1)
     return finish(pixels, spec, maximum=maximum, premultiplied=extra == _PREMULTIPLIED)
 
 
-def _joined(color: npt.NDArray[Any], alpha: npt.NDArray[Any], bits: int, maximum: int | None) -> npt.NDArray[Any]:
-    """Return colors with alpha of so many bits, which becomes one of 8 bits where the colors already are."""
-    if color.dtype != alpha.dtype or (bits < 8 and maximum == 255):
-        alpha = eight_bits(alpha, None if bits == 16 else (1 << bits) - 1)
-    return np.concatenate([color, alpha], axis=-1)
+def _in_color(color: _Samples, form: Form, directory: Directory) -> _Samples:
+    """Return gray or RGB of the samples that make a color: of as many bits as these, or of 8 (see `_AS_STORED`)."""
+    full = (1 << form.bits) - 1
+    if form.photometric == Photometric.PALETTE:
+        return _of_palette(color[..., 0], form, directory)
+    if form.photometric == Photometric.CMYK:
+        return from_inks(eight_bits(color, full))
+    if form.photometric == Photometric.WHITE_IS_ZERO:
+        return full - color
+    if form.photometric == Photometric.YCBCR and form.compression != Compression.JPEG:
+        coefficients = directory.fractions(Tag.YCBCR_COEFFICIENTS, DEFAULT_COEFFICIENTS)
+        references = directory.fractions(Tag.REFERENCE_BLACK_WHITE, DEFAULT_REFERENCES)
+        return from_luma(color, coefficients, references)
+    if form.photometric in (Photometric.CIELAB, Photometric.ICCLAB):
+        if form.bits not in (8, 16):
+            raise DecodeError(f"the tiff is CIELab of {form.bits} bits; save it again in RGB", kind=Kind.UNSUPPORTED)
+        return from_lab(color, form.bits, signed=form.photometric == Photometric.CIELAB)
+    return color
 
 
-def _of_palette(indices: npt.NDArray[Any], form: Form, directory: Directory) -> Pixels:
+def _of_palette(indices: _Samples, form: Form, directory: Directory) -> Pixels:
     color_map = directory.all(Tag.COLOR_MAP)
     if form.bits > 8 or len(color_map) != 3 << form.bits:
         reason = f"the tiff has a palette of {len(color_map):,} numbers, where {form.bits} bits need {3 << form.bits:,}"

@@ -69,15 +69,28 @@ class Compression(IntEnum):
     ZSTD = 50000
 
 
-_SHORT, _LONG, _RATIONAL = 3, 4, 5
+_SHORT, _LONG, _RATIONAL, _LAST_TYPE = 3, 4, 5, 18
 # The types of whole numbers, with their letter for struct and their bytes: bytes, shorts, longs, offsets, longs of 8.
 _TYPES = {1: ("B", 1), _SHORT: ("H", 2), _LONG: ("I", 4), 7: ("B", 1), 13: ("I", 4), 16: ("Q", 8)}
 _KNOWN_TAGS = frozenset(Tag)
 # The lists that are long in good files too, and how long they may be.
 _MOST_STRIPS = 1_048_576
 _STRIPS = frozenset((Tag.STRIP_OFFSETS, Tag.STRIP_BYTE_COUNTS, Tag.TILE_OFFSETS, Tag.TILE_BYTE_COUNTS))
-_MOST = {Tag.COLOR_MAP: 3 * 256, Tag.JPEG_TABLES: 65_536}
+_MOST: dict[int, int] = {Tag.COLOR_MAP: 3 * 256, Tag.JPEG_TABLES: 65_536}
 _MOST_VALUES = 64  # of any other tag: one for each sample of a pixel at most
+_LISTS = _STRIPS | frozenset(
+    (
+        Tag.BITS_PER_SAMPLE,
+        Tag.COLOR_MAP,
+        Tag.EXTRA_SAMPLES,
+        Tag.ORIENTATION,  # as Pillow, which takes the first
+        Tag.SAMPLE_FORMAT,
+        Tag.JPEG_TABLES,
+        Tag.YCBCR_COEFFICIENTS,
+        Tag.YCBCR_SUBSAMPLING,
+        Tag.REFERENCE_BLACK_WHITE,
+    )
+)
 _FRACTIONS = frozenset((Tag.YCBCR_COEFFICIENTS, Tag.REFERENCE_BLACK_WHITE))
 
 
@@ -96,6 +109,7 @@ class Directory:
 
     order: str  # of the bytes of a number: "<" or ">"
     entries: dict[int, Entry]
+    is_odd: bool  # whether it has entries of types that no TIFF has
 
     def all(self, tag: Tag) -> tuple[int, ...]:
         """Return the values of a tag; none where it is missing."""
@@ -121,35 +135,46 @@ def read_directory(data: Data) -> Directory:
     order = "<" if data[:1] == b"I" else ">"
     big = data[2:4] in (b"+\0", b"\0+")  # BigTIFF: offsets and counts of 8 bytes
     entries: dict[int, Entry] = {}
+    is_odd = False
     try:
         first, number, entry, size = (8, "Q", "HHQ", 20) if big else (4, "I", "HHI", 12)
         (at,) = unpack_from(order + number, data, first)
         (count,) = unpack_from(order + ("Q" if big else "H"), data, at)
         at += 8 if big else 2
-        # The end of the data bounds the walk, whatever the count says.
-        for start in range(at, min(at + count * size, len(data)), size):
+        if at + count * size > len(data):
+            raise DecodeError("the tiff ends early: its directory is not whole", kind=Kind.ENDS_EARLY)
+        for start in range(at, at + count * size, size):
             tag, kind, length = unpack_from(order + entry, data, start)
+            is_odd |= kind > _LAST_TYPE
             if tag not in _KNOWN_TAGS or tag in entries:  # libtiff, too, takes the first
                 continue
-            fraction = tag in _FRACTIONS
-            if fraction and kind != _RATIONAL:
+            if tag in _FRACTIONS and kind != _RATIONAL:
                 continue
-            if not fraction and kind not in _TYPES:
-                reason = f"the tiff has values of type {kind} in tag {tag}, where whole numbers belong"
-                raise DecodeError(reason, kind=Kind.DAMAGED)
-            letter, width = _TYPES[_LONG if fraction else kind]
-            length *= 2 if fraction else 1
-            where = start + (12 if big else 8)
-            if length * width > (8 if big else 4):
-                (where,) = unpack_from(order + number, data, where)
-            if where + length * width > len(data):
-                reason = f"the tiff ends early: tag {tag} lies beyond its {len(data)} bytes"
-                raise DecodeError(reason, kind=Kind.ENDS_EARLY)
-            if length > _MOST_STRIPS and tag in _STRIPS:
-                reason = f"the tiff has {length:,} strips or tiles; save it again with any image program"
-                raise DecodeError(reason, kind=Kind.TOO_LARGE)
-            length = length if tag in _STRIPS else min(length, _MOST.get(tag, _MOST_VALUES))
-            entries[tag] = Entry(unpack_from(f"{order}{length}{letter}", data, where), where, width)
+            entries[tag] = _entry(data, order, number, (tag, kind, length), start + (12 if big else 8))
     except (struct_error, OverflowError):  # OverflowError: an offset of 64 bits
         raise DecodeError("the tiff ends early: its directory is not whole", kind=Kind.ENDS_EARLY) from None
-    return Directory(order, entries)
+    return Directory(order, entries, is_odd)
+
+
+def _entry(data: Data, order: str, number: str, head: tuple[int, int, int], where: int) -> Entry:
+    """Return an entry by its head (tag, type and length) and the byte of its value, or of the place of its values."""
+    tag, kind, length = head
+    fraction = tag in _FRACTIONS
+    if not fraction and kind not in _TYPES:
+        reason = f"the tiff has values of type {kind} in tag {tag}, where whole numbers belong"
+        raise DecodeError(reason, kind=Kind.DAMAGED)
+    if length != 1 and tag not in _LISTS:
+        reason = f"the tiff is damaged: its tag {tag} has {length:,} values, where one belongs"
+        raise DecodeError(reason, kind=Kind.DAMAGED)
+    letter, width = _TYPES[_LONG if fraction else kind]
+    length *= 2 if fraction else 1
+    if length * width > (8 if number == "Q" else 4):
+        (where,) = unpack_from(order + number, data, where)
+    if where + length * width > len(data):
+        reason = f"the tiff ends early: tag {tag} lies beyond its {len(data)} bytes"
+        raise DecodeError(reason, kind=Kind.ENDS_EARLY)
+    if length > _MOST_STRIPS and tag in _STRIPS:
+        reason = f"the tiff has {length:,} strips or tiles; save it again with any image program"
+        raise DecodeError(reason, kind=Kind.TOO_LARGE)
+    length = length if tag in _STRIPS else min(length, _MOST.get(tag, _MOST_VALUES))
+    return Entry(unpack_from(f"{order}{length}{letter}", data, where), where, width)

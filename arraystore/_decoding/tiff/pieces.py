@@ -7,7 +7,7 @@ from arraystore._decoding.header import Data
 from arraystore._decoding.tiff.directory import Compression, Directory, Photometric, Tag
 from arraystore.errors import DecodeError, Kind
 
-_PLANES_APART = 2  # of PLANAR_CONFIG
+_PLANES_TOGETHER, _PLANES_APART = 1, 2  # of PLANAR_CONFIG
 _DEFAULT_SUBSAMPLING = (2, 2)
 _MANY_PIECES = 65_536
 _LEAST_PIECE_PIXELS = 256  # on average, where there are many
@@ -70,7 +70,10 @@ def read_form(directory: Directory) -> Form:
     samples = directory.one(Tag.SAMPLES_PER_PIXEL, 1)
     tiled = bool(directory.all(Tag.TILE_WIDTH))
     photometric = directory.one(Tag.PHOTOMETRIC, Photometric.RGB if samples >= 3 else Photometric.BLACK_IS_ZERO)
-    apart = directory.one(Tag.PLANAR_CONFIG, 1) == _PLANES_APART and samples > 1
+    planes = directory.one(Tag.PLANAR_CONFIG, _PLANES_TOGETHER)
+    if planes not in (_PLANES_TOGETHER, _PLANES_APART):
+        raise DecodeError(f"the tiff is damaged: it has planes of the kind {planes}", kind=Kind.DAMAGED)
+    apart = planes == _PLANES_APART and samples > 1
     height, width = directory.one(Tag.IMAGE_LENGTH, 0), directory.one(Tag.IMAGE_WIDTH, 0)
     rows, columns = min(directory.one(Tag.ROWS_PER_STRIP, height), height), width
     if tiled:
@@ -107,6 +110,8 @@ def pieces(form: Form, directory: Directory, data: Data) -> Iterator[Piece]:
     across, down = -(-form.width // form.columns), -(-form.height // form.rows)
     planes = form.samples // form.channels
     needed = across * down * planes
+    if not counts and form.compression != Compression.NONE and directory.is_odd:
+        raise DecodeError(f"the tiff is damaged: it does not say how long its {form.name}s are", kind=Kind.DAMAGED)
     if len(offsets) < needed or 0 < len(counts) < needed:
         found = min(len(offsets), len(counts) or len(offsets))
         reason = f"the tiff has {found:,} of the {needed:,} {form.name}s that its {form.height:,} rows need"
@@ -125,7 +130,7 @@ def pieces(form: Form, directory: Directory, data: Data) -> Iterator[Piece]:
             end = at + form.packed_bytes(rows)  # whatever is said of it: some writers say nothing, or something wrong
         else:
             end = at + counts[number] if counts else len(data)
-        if end > len(data):
+        if not at <= end <= len(data):
             reason = (
                 f"the tiff ends early: its {form.name} {number + 1:,} of {needed:,} lies beyond its {len(data):,} bytes"
             )

@@ -32,8 +32,9 @@ def bmp_runs(packed: Pixels, out: Pixels, half_bytes: bool) -> int:
                 out[y, x + i] = low if i & 1 else high
             x = min(x + count, width)
         elif value == _END_OF_ROW:
-            x = 0
-            y += 1
+            if x > 0:  # zeros in the place of lost bytes would be ends of empty rows; Pillow ignores these too
+                x = 0
+                y += 1
         elif value == _END:
             break
         elif value == _MOVE:

@@ -1,0 +1,137 @@
+"""JPEG 2000: every kind that Pillow writes has its pixels, and palettes have their colors."""
+
+from __future__ import annotations
+
+import io
+import struct
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from arraystore._decoding.codecs import decode_any
+from arraystore._decoding.header import read_header
+from arraystore.errors import DecodeError, Kind
+from arraystore.spec import ImageSpec
+
+Pixels = npt.NDArray[Any]
+WHITE, TINTED = ImageSpec(size=8), ImageSpec(size=8, background=(200, 13, 90))
+RNG = np.random.default_rng(1)
+RGB = RNG.integers(0, 256, (30, 40, 3), np.uint8)
+INDICES = RNG.integers(0, 8, (30, 40), np.uint8)
+COLORS = RNG.integers(0, 256, (8, 4), np.uint8)
+_GRAY, _SRGB, _CMYK, _SYCC = 17, 16, 12, 18
+
+
+def saved(image: Image.Image, **options: Any) -> bytes:
+    with io.BytesIO() as file:
+        image.save(file, "JPEG2000", **options)
+        return file.getvalue()
+
+
+def box(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + len(body), kind) + body
+
+
+def with_palette(
+    colors: Pixels, order: list[int], *, space: int = _SRGB, depth: int = 7, mapping: int = 1, cut: int = 0
+) -> bytes:
+    """A JP2 whose one component holds indices."""
+    data = saved(Image.fromarray(INDICES))
+    at = data.index(b"jp2h") - 4
+    (size,) = struct.unpack_from(">I", data, at)
+    head = data[at + 8 : at + size].replace(struct.pack(">BBBI", 1, 0, 0, _GRAY), struct.pack(">BBBI", 1, 0, 0, space))
+    body = struct.pack(">HB", *colors.shape) + bytes([depth] * colors.shape[1]) + colors.tobytes()
+    palette = box(b"pclr", body[: len(body) - cut])
+    mapped = box(b"cmap", b"".join(struct.pack(">HBB", 0, mapping, column) for column in order))
+    return data[:at] + box(b"jp2h", head + palette + mapped) + data[at + size :]
+
+
+def decode(data: bytes, spec: ImageSpec = WHITE) -> Pixels:
+    return decode_any(data, read_header(data), spec)
+
+
+def of_pillow(data: bytes) -> Pixels:
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK", "YCbCr"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"irreversible": True},
+        {"tile_size": (16, 16)},
+        {"num_resolutions": 1},
+        {"num_resolutions": 3, "progression": "RPCL"},
+        {"quality_mode": "rates", "quality_layers": [20]},
+        {"mct": 0},
+        {"codeblock_size": (4, 4)},
+        {"precinct_size": (32, 32)},
+    ],
+    ids=str,
+)
+def test_what_pillow_writes(mode: str, options: dict[str, Any]) -> None:
+    data = saved(Image.fromarray(RGB).convert(mode), **options)
+    pixels = decode(data)
+    wanted = of_pillow(data)
+    assert np.array_equal(np.dstack([pixels] * 3) if pixels.ndim == 2 else pixels, wanted)
+
+
+def test_a_palette_gives_colors() -> None:
+    data = with_palette(COLORS[:, :3], [0, 1, 2])
+    assert np.array_equal(decode(data), COLORS[INDICES, :3])
+    assert np.array_equal(of_pillow(data), COLORS[INDICES, :3])
+
+
+def test_a_palette_in_another_order() -> None:
+    assert np.array_equal(decode(with_palette(COLORS[:, :3], [2, 0, 1])), COLORS[INDICES][..., [2, 0, 1]])
+
+
+def test_a_palette_of_gray() -> None:
+    assert np.array_equal(decode(with_palette(COLORS[:, :1], [0], space=_GRAY)), COLORS[INDICES, 0])
+
+
+def test_a_palette_with_alpha() -> None:
+    color, alpha = COLORS[INDICES, :3].astype(float), COLORS[INDICES, 3:].astype(float)
+    wanted = np.floor((color * alpha + np.array(TINTED.background) * (255 - alpha)) / 255 + 0.5)
+    assert np.array_equal(decode(with_palette(COLORS, [0, 1, 2, 3]), TINTED), wanted)
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_a_codestream_without_its_end_is_an_error(*, bare: bool) -> None:
+    data = saved(Image.fromarray(RGB), no_jp2=bare)
+    for changed in (data[:-2] + b"\xff\x59", data[:-2] + b"\xfd\xd9"):
+        with pytest.raises(DecodeError, match="the jp2 ends early: it has no end marker") as caught:
+            decode(changed)
+        assert caught.value.kind is Kind.ENDS_EARLY
+    assert np.array_equal(decode(data + bytes(1000)), decode(data))
+
+
+def test_headers_that_contradict_each_other_are_an_error() -> None:
+    data = bytearray(saved(Image.fromarray(RGB)))
+    data[data.index(b"ihdr") + 13] = 4
+    with pytest.raises(DecodeError, match="the jp2 header says 4 samples a pixel, its codestream has 3"):
+        decode(bytes(data))
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"colors": COLORS[:5, :3]}, "its pixels name colors that its palette of 5 has not"),
+        ({"colors": COLORS[:, :3], "cut": 4}, "the jp2 has a damaged palette"),
+        ({"colors": COLORS[:, :3], "depth": 11}, "a palette that is not one of RGB with 8 bits"),
+        ({"colors": COLORS[:, :3], "mapping": 0}, "a palette that is not one of RGB with 8 bits"),
+        ({"colors": COLORS[:, :2]}, "a palette that is not one of RGB with 8 bits"),
+        ({"colors": COLORS, "space": _CMYK}, "a palette that is not one of RGB with 8 bits"),
+        ({"colors": COLORS[:, :3], "space": _SYCC}, "a palette that is not one of RGB with 8 bits"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_palettes_that_are_damaged_or_rare_are_errors(options: dict[str, Any], reason: str) -> None:
+    data = with_palette(order=[0, 1, 2], **options)
+    with pytest.raises(DecodeError, match=reason) as caught:
+        decode(data)
+    assert caught.value.kind in (Kind.DAMAGED, Kind.UNSUPPORTED)
