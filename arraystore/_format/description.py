@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -104,7 +104,15 @@ def _is_list(value: object, kinds: type | tuple[type, ...]) -> bool:
 
 
 def _is_form(value: object) -> bool:
-    return isinstance(value, dict) and isinstance(value.get("dtype"), str) and _is_list(value.get("shape"), int)
+    if not isinstance(value, dict) or not isinstance(value.get("ragged", False), bool):
+        return False
+    shape = value.get("shape")
+    is_shape = isinstance(shape, list | tuple) and bool(shape) and _are_counts(shape)
+    return is_shape and isinstance(value.get("dtype"), str)
+
+
+def _are_counts(values: Iterable[object]) -> bool:
+    return all(map(_is_count, values))
 
 
 def _is_digest(value: object) -> bool:
@@ -135,7 +143,7 @@ _OPTIONAL: dict[str, Callable[[Any], bool]] = {
     "digests": lambda value: isinstance(value, dict) and bool(value) and all(map(_is_digest, value.values())),
     "digest": _is_digest,
     "origin": lambda value: value is None or isinstance(value, str),
-    "left_out": lambda value: isinstance(value, dict) and all(map(_is_count, value.values())),
+    "left_out": lambda value: isinstance(value, dict) and _are_counts(value.values()),
 }
 
 

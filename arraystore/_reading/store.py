@@ -18,7 +18,7 @@ from arraystore._format.description import Description
 from arraystore._format.samples import notes_of
 from arraystore._format.specification import FAILED
 from arraystore._format.verification import Verification
-from arraystore._reading.slot_arrays import Array, SlotArrays
+from arraystore._reading.slot_arrays import SlotArrays
 from arraystore._reading.slots import Slots
 from arraystore._stores.medium import Opened
 from arraystore._stores.opening import verify_store
@@ -47,7 +47,7 @@ class Store(Slots):
             array. The store owns it; views of it stay valid after the store is closed.
         status: uint8, (N,): 1 stored, 2 failed (the slot is zeros).
         checksums: uint64, (N,): xxh3_64 of each slot's bytes.
-        targets: name → array with one row per slot.
+        targets: name → array with one row per slot, or `Ragged`.
         categories: name of a target → the names of its codes.
         layout: the same as ``spec.layout``.
         mean: each channel's mean over all stored slots, 0 to 255.
@@ -72,7 +72,7 @@ class Store(Slots):
         self.description: Description = description
         self.spec: ImageSpec = description.spec
         self.images: Pixels = array.images
-        self.targets: Mapping[str, Array] = array.targets
+        self.targets: Mapping[str, Any] = array.targets
         # Every medium of a store has both; only arrays from other programs lack them.
         self.status: Pixels = cast("Pixels", array.status)
         self.checksums: npt.NDArray[np.uint64] = cast("npt.NDArray[np.uint64]", array.checksums)

@@ -20,6 +20,7 @@ import xxhash
 from arraystore._common.lazy import cached
 from arraystore._common.options import complete, shows_options
 from arraystore._common.public import public
+from arraystore._common.ragged import Ragged, Target
 from arraystore._common.wording import left_out_text, many
 from arraystore._sources.class_names import check_meant, order_note, recoded
 from arraystore._sources.entries import has_image_suffix
@@ -27,7 +28,7 @@ from arraystore._sources.given import SOURCES, Stream, checked_arrays, checked_b
 from arraystore._sources.options import SourceOptions, fixed_classes, for_source
 from arraystore._sources.scan import METADATA, Scan, with_slash
 from arraystore._sources.tables import TABLE_SUFFIXES, column_names, read_table
-from arraystore._sources.targets import KNOWN_SUFFIXES, TargetColumns, check_name, check_sized
+from arraystore._sources.targets import KNOWN_SUFFIXES, TargetColumns, check_files, check_name, check_sized
 from arraystore._sources.text_list import TextList
 from arraystore.errors import DecodeError, Kind, ManifestError, Option
 
@@ -46,8 +47,8 @@ class Manifest:
             (H, W), (H, W, 1) or (H, W, 3). Arrays are neither copied nor read before `load`.
         root: the absolute folder that relative paths start from; None for paths taken as given and for sources in
             memory.
-        targets: arrays, axis 0 = N, of any memory order, read-only, not copied. ``"labels"`` is the class or main
-            label: int64 for classes.
+        targets: arrays, axis 0 = N, of any memory order, read-only, not copied; or `Ragged` ones. ``"labels"`` is the
+            class or main label: int64 for classes.
         classes: for each target of categories, the names of its codes, sorted by code point.
         texts: targets that stay text, one text a row.
         origin: the absolute path of the folder or table that gives the whole manifest; None where the caller gave
@@ -63,7 +64,7 @@ class Manifest:
 
     sources: Sequence[str | bytes | npt.NDArray[Any]]
     root: str | None = None
-    targets: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    targets: Mapping[str, Target] = field(default_factory=dict)
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     texts: Mapping[str, Sequence[str]] = field(default_factory=dict)
     origin: str | None = None
@@ -81,6 +82,8 @@ class Manifest:
         names = [*self.targets, *self.texts]
         for name in names:
             check_name(name, names)
+            if isinstance(self.targets.get(name), Ragged):
+                check_files(name, names)
             rows = len(self.targets[name] if name in self.targets else self.texts[name])
             if rows != count:
                 message = f"target {name!r} has {rows:,} rows, but there are {count:,} sources: give one row a source"
@@ -184,7 +187,10 @@ class Manifest:
             shape: list[Any] = [*sources.shape, sources.dtype.str] if isinstance(sources, np.ndarray) else []
             _feed(digest, ["arrays", len(self), shape])
         for name, values in sorted(self.targets.items()):
-            _feed(digest, ["target", name, values.dtype.str, values.shape], values)
+            if isinstance(values, Ragged):
+                _feed(digest, ["ragged", name, values.dtype.str, values.values.shape], values.offsets, values.values)
+            else:
+                _feed(digest, ["target", name, values.dtype.str, values.shape], values)
         for name, classes in sorted(self.classes.items()):
             _feed(digest, ["classes", name, classes])
         for name, texts in sorted(self.texts.items()):
@@ -504,7 +510,9 @@ def _is_bytes(sources: Sequence[Any]) -> bool:
     return isinstance(sources, list | tuple) and isinstance(sources[0], bytes)
 
 
-def _read_only(values: Any) -> npt.NDArray[Any]:
+def _read_only(values: Any) -> Target:
+    if isinstance(values, Ragged):
+        return values
     view = np.asarray(values).view()
     view.flags.writeable = False
     return view

@@ -45,7 +45,8 @@ class Loader(loader.Loader[Any]):
         sharding: where batches go, with all their targets: a `jax.sharding.Sharding` that divides axis 0 or nothing,
             or a device; None for JAX's default device.
         options: see `arraystore.Loader`. Devices that divide a batch among them need ``last="drop"`` or ``"pad"``.
-            Images of bfloat16 are JAX arrays of bfloat16.
+            Images of bfloat16 are JAX arrays of bfloat16. A `Ragged` target is a list of JAX arrays; with a sharding it
+            needs a ``batch_transform`` that pads its rows to one length.
 
     Raises:
         SpecError: an option is invalid, or does not go with another option, the slots or the sharding.
@@ -74,6 +75,9 @@ class Loader(loader.Loader[Any]):
                 f"rank={given[0]!r} and world_size={given[1]!r} were passed, but the sharding says which process holds "
                 f"which part, and makes them {part.rank} and {part.world_size}: leave them out"
             )
+        if sharding is not None and options.get("batch_transform") is None:
+            why = "a sharding divides arrays of one shape"
+            loader.refuse_ragged(slots.__slot_arrays__, options.get("targets"), why)
         augment = options.get("augment")
         bfloat16 = augment is not None and augment.dtype == "bfloat16"
         options["batch_transform"] = _ToJax(sharding, shared, bfloat16, options.get("batch_transform"))
