@@ -186,7 +186,8 @@ def offsets_of(lengths: Index) -> Index:
 def one_after_another(parts: Sequence[Ragged]) -> Ragged:
     """Return the rows of several, one after another; dtypes and shapes of items are alike."""
     lengths = np.concatenate([part.lengths for part in parts])
-    return Ragged(np.concatenate([np.asarray(part.values) for part in parts]), offsets_of(lengths))
+    values = np.concatenate([np.asarray(part.values) for part in parts], dtype=parts[0].dtype)
+    return Ragged(values, offsets_of(lengths))
 
 
 def merged_rows(new: Target, rows: Index, old: Target, slots: Index) -> Target:

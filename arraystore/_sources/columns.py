@@ -296,6 +296,9 @@ def _add_lists(result: Table, target: str, column: Column, kind: str | None) -> 
     if kind == "text":
         raise column.refuse(None, "holds lists, which are no texts", "leave the column out with {0}")
     if kind == "category" or _is_text(items.data.type):
+        missing = _first(items.data.is_null())
+        if missing is not None:
+            raise items.missing(missing)
         _add_categories(result, target, items, chosen=kind is not None)
         result.targets[target] = Ragged(np.asarray(result.targets[target]), offsets)
         return

@@ -37,11 +37,11 @@ class TargetColumns:
     def add(self, name: str, values: Any) -> None:
         """Add one target."""
         check_sized(f"target {name!r}", values)
-        rows = rows_of_items(values)
+        values = _without_objects(values)
         if isinstance(values, Ragged):
             self.targets[name] = Ragged(_as_numbers(name, values.values), values.offsets)
-        elif rows is not None:
-            self._add_rows(name, rows)
+        elif _is_ragged(values):
+            self._add_rows(name, values)
         elif (texts := _as_texts(name, values)) is None:
             self.targets[name] = _as_numbers(name, values)
         elif len(set(texts)) > CATEGORY_LIMIT and name != "labels":
@@ -52,7 +52,7 @@ class TargetColumns:
 
     def _add_rows(self, name: str, rows: Sequence[Any]) -> None:
         """Add a ragged target, given row by row: numbers, or names of categories."""
-        items = list(chain.from_iterable(rows)) if isinstance(first_item(rows), str) else []
+        items = list(chain.from_iterable(rows)) if isinstance(_first_item(rows), str) else []
         if items and all(isinstance(item, str) for item in items):
             lengths = np.fromiter(map(len, rows), np.int64, len(rows))
             self.targets[name] = Ragged(self._codes(name, items), offsets_of(lengths))
@@ -114,28 +114,28 @@ def given_targets(labels: Any, targets: Any) -> dict[str, Any]:
     return ({} if labels is None else {"labels": labels}) | dict(targets or {})
 
 
-def rows_of_items(values: Any) -> Sequence[Any] | None:
-    """Return the rows of a target that is given as lists or arrays of different lengths; None if it is not.
+def _without_objects(values: Any) -> Any:
+    """Return a column of Python objects, such as the lists in a data frame, as a list; other values as they are."""
+    if isinstance(values, list | tuple | Ragged):
+        return values
+    column = np.asarray(values)
+    return column.tolist() if column.dtype == object and column.ndim == 1 else values
 
-    Lists of texts are such a target even if all have one length.
-    """
-    if isinstance(values, Ragged):
-        return None
-    if not isinstance(values, list | tuple):
-        column = np.asarray(values)
-        if column.dtype != object or column.ndim != 1:
-            return None
-        values = column.tolist()
-    if not values or any(isinstance(row, str | bytes) or not hasattr(row, "__len__") for row in values):
-        return None
+
+def _is_ragged(values: Any) -> bool:
+    """Return whether a target is given as lists or arrays of different lengths, or as lists of names of categories."""
+    if not isinstance(values, list | tuple) or not values:
+        return False
+    if any(isinstance(row, str | bytes) or not hasattr(row, "__len__") for row in values):
+        return False
     try:
         lengths = set(map(len, values))
     except TypeError:  # arrays of a single number
-        return None
-    return values if len(lengths) > 1 or isinstance(first_item(values), str) else None
+        return False
+    return len(lengths) > 1 or isinstance(_first_item(values), str)
 
 
-def first_item(rows: Sequence[Any]) -> Any:
+def _first_item(rows: Sequence[Any]) -> Any:
     """Return the first item of the first row that has any; None if all rows are empty, or are no sequences."""
     row = next((row for row in rows if len(row)), ())
     return row[0] if isinstance(row, Sequence | np.ndarray) and len(row) else None
