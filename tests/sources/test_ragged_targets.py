@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -123,8 +124,6 @@ def test_the_digest_covers_values_and_offsets() -> None:
 
 
 def test_the_manifest_goes_to_other_processes() -> None:
-    import pickle
-
     manifest = pickle.loads(pickle.dumps(Manifest.of(PATHS, targets={"boxes": ROWS})))
     assert [row.tolist() for row in manifest.targets["boxes"]] == ROWS
 
