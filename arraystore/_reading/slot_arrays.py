@@ -16,7 +16,7 @@ from arraystore._format.specification import STORED
 from arraystore._kernels.copy_rows import ChosenRows, gather
 from arraystore._reading.cache import Cache
 from arraystore._stores.slot_array import SlotArray
-from arraystore.errors import SpecError
+from arraystore.errors import Option, SpecError
 
 _LOAD_STEP_BYTES = 1 << 24
 
@@ -136,7 +136,11 @@ class SlotArrays:
         wanted = _numbers(np.asarray(slots).reshape(-1), 0, len(self))
         if name is not None and self.is_ragged(name):
             if out is not None:
-                raise SpecError(f"the target {name!r} is ragged, so no array can take its rows: leave out {'out'!r}")
+                raise SpecError(
+                    f"the target {name!r} is ragged, so no array can take its rows",
+                    advice="leave out {0}",
+                    options=[Option("out", None)],
+                )
             return self.ragged_rows(self.base(wanted), name)
         row_shape, dtype = self.column(name)
         shape = (wanted.size, *row_shape)
