@@ -219,6 +219,7 @@ def _publication(draft: Draft, manifest: Manifest, spec: ImageSpec, kept: npt.ND
         root=manifest.root,
         origin=manifest.origin,
         left_out=dict(manifest.left_out),
+        source_pixels=dict(manifest.source_pixels),
         failed=int(np.count_nonzero(ledger["status"] == FAILED)),
         writer=f"arraystore {__version__}",
     )

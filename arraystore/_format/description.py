@@ -14,6 +14,7 @@ from arraystore.spec import ImageSpec
 
 DIGITS = 32
 _BLANK = "0" * DIGITS
+_IF_ANY = ("left_out", "source_pixels")  # members that are left out where they are empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +35,13 @@ class Description:
     origin: str | None = None
     digests: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, int] = field(default_factory=dict)
+    source_pixels: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the members of store.json, except its own digest."""
         head = {"format": "arraystore", "format_version": FORMAT_VERSION, "writer": self.writer}
-        rest = {
-            key: value for key, value in asdict(self).items() if key not in ("writer", "spec", "digests", "left_out")
-        }
-        rest |= {"left_out": dict(self.left_out)} if self.left_out else {}
+        rest = {key: value for key, value in asdict(self).items() if key not in ("writer", "spec", "digests", *_IF_ANY)}
+        rest |= {name: dict(getattr(self, name)) for name in _IF_ANY if getattr(self, name)}
         return head | rest | {"spec": self.spec.to_dict()} | ({"digests": dict(self.digests)} if self.digests else {})
 
     def to_text(self) -> str:
@@ -86,6 +86,9 @@ class Description:
         if description.shape != spec.slot_shape:
             raise _damaged(source, f"shape {description.shape} is not that of the spec's slots, {spec.slot_shape}")
         return description
+
+
+_COORDINATES = ("boxes", "keypoints")
 
 
 def _damaged(source: str, what: str) -> FormatError:
@@ -143,6 +146,7 @@ _OPTIONAL: dict[str, Callable[[Any], bool]] = {
     "digests": lambda value: isinstance(value, dict) and bool(value) and all(map(_is_digest, value.values())),
     "digest": _is_digest,
     "origin": lambda value: value is None or isinstance(value, str),
+    "source_pixels": lambda value: isinstance(value, dict) and all(each in _COORDINATES for each in value.values()),
     "left_out": lambda value: isinstance(value, dict) and _are_counts(value.values()),
 }
 

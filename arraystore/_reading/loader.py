@@ -135,6 +135,12 @@ class Loader(Generic[B_co]):
                 "the layout of these slots is not known, and augment and transform need it: pass layout='NCHW' or "
                 "'NHWC' to arraystore.open_array"
             )
+        for name in augment.follow if augment is not None else ():
+            if name in arrays.source_pixels:
+                raise SpecError(
+                    f"the target {name!r} is in pixels of the source images, and only pixels of slots can follow: take "
+                    "the loader of store.in_slot_pixels()"
+                )
         only_copies = augment is None and transform is None and every["batch_transform"] is None
         rank, world_size = ranks(every["rank"], every["world_size"])
         self._slots = arrays if every["cache"] is None else arrays.cached(every["cache"])

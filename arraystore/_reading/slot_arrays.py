@@ -49,6 +49,7 @@ class SlotArrays:
         categories: name of a target → the names of its codes.
         mean: each channel's mean, 0 to 255; empty if unknown. A choice keeps the mean of all slots.
         std: each channel's standard deviation; empty if unknown.
+        source_pixels: the targets in pixels of the source images → ``"boxes"`` or ``"keypoints"``.
         cache: keeps images in RAM, or None.
     """
 
@@ -58,6 +59,7 @@ class SlotArrays:
     categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    source_pixels: Mapping[str, str] = field(default_factory=dict)
     cache: Cache | None = None
 
     def __len__(self) -> int:

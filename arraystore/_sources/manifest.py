@@ -57,6 +57,8 @@ class Manifest:
             many there are. Not part of the digest.
         notes: what a caller should know before building, such as an order of classes that surprises. They are in the
             log too. Not part of the digest.
+        source_pixels: targets whose coordinates are in pixels of the upright source images → ``"boxes"`` or
+            ``"keypoints"``. Not part of the digest.
 
     Raises:
         ManifestError: there are no sources, a target has another length, or the name of a target is no file name.
@@ -70,6 +72,7 @@ class Manifest:
     origin: str | None = None
     left_out: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    source_pixels: Mapping[str, str] = field(default_factory=dict)
     _base: bytes = field(init=False, default=b"")
     _stream: Stream | None = field(init=False, default=None)
 
@@ -93,6 +96,7 @@ class Manifest:
         set_field(self, "classes", MappingProxyType({key: tuple(value) for key, value in self.classes.items()}))
         set_field(self, "texts", MappingProxyType(dict(self.texts)))
         set_field(self, "left_out", MappingProxyType(dict(self.left_out)))
+        set_field(self, "source_pixels", MappingProxyType(dict(self.source_pixels)))
         # A later chdir must not change the meaning of relative paths.
         set_field(self, "_base", with_slash(os.fsencode(self.root or Path.cwd())) if self.is_paths else b"")
         set_field(self, "_stream", None if hasattr(self.sources, "__getitem__") else Stream(self.sources))
@@ -100,7 +104,8 @@ class Manifest:
     def __reduce__(self) -> tuple[Any, ...]:
         # Read-only mappings do not pickle, and worker processes need a copy of the manifest.
         mappings = (dict(self.targets), dict(self.classes), dict(self.texts))
-        parts = (self.sources, self.root, *mappings, self.origin, dict(self.left_out), self.notes)
+        rest = (self.origin, dict(self.left_out), self.notes, dict(self.source_pixels))
+        parts = (self.sources, self.root, *mappings, *rest)
         return _restore, (parts, self._base)
 
     def __len__(self) -> int:

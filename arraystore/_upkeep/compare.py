@@ -362,7 +362,9 @@ def _merged(old: Manifest, new: Manifest, slots: Rows, rows: Rows) -> tuple[Mani
             texts[name][i] != old.texts[name][slot] for i, (slot, row) in enumerate(pairs) if slot >= 0 and row >= 0
         )
     sources = TextList.from_raw(_raw(new.sources, row) if row >= 0 else _raw(old.sources, slot) for slot, row in pairs)
-    return Manifest(sources, new.root, targets, classes, texts, new.origin, new.left_out), relabeled
+    pixels = {name: kind for name, kind in {**old.source_pixels, **new.source_pixels}.items() if name in targets}
+    parts = (sources, new.root, targets, classes, texts, new.origin, new.left_out)
+    return Manifest(*parts, source_pixels=pixels), relabeled
 
 
 def _joined(old: Sequence[str], new: Sequence[str]) -> tuple[str, ...]:

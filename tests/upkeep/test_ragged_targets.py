@@ -17,6 +17,7 @@ from support.store_contract import assert_equal, build
 
 import arraystore
 from arraystore import BadImagesError, Manifest, ManifestError, Ragged, Store
+from arraystore._sources.text_list import TextList
 from arraystore._viewing.describe import describe, fact_rows
 from arraystore._viewing.preview import draw_preview
 
@@ -152,6 +153,16 @@ def test_verify_knows_the_classes_of_items(folder: Path) -> None:
     codes[1] = 7
     (fault, *_) = store.verify(progress=False).faults
     assert "gives item 1 the code 7, but there are 2 classes" in fault.message
+
+
+def test_a_text_may_have_the_name_that_labels_have_in_samples(folder: Path) -> None:
+    """Ragged labels have no column there, so the name is free."""
+    texts = {"label": TextList.from_texts(["one", "two"])}
+    labels = {"labels": Ragged.from_rows([[1], [0, 1]])}
+    given = Manifest(TextList.from_texts(NAMES[:2]), str(folder), labels, {"labels": ("a", "b")}, texts)
+    store = build(given)
+    assert store.samples["label"].to_pylist() == ["one", "two"]
+    assert store.verify(progress=False).ok
 
 
 def test_rows_are_dropped_with_bad_images(folder: Path, tmp_path: Path) -> None:
