@@ -32,6 +32,7 @@ from arraystore._format.description import Description
 from arraystore._format.publication import Publication
 from arraystore._format.samples import dropped_table, mtimes_us, samples_table
 from arraystore._format.specification import EMPTY, FAILED, STORED
+from arraystore._sources.kinds.found import SourceList
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.stamps import file_stamps
 from arraystore._stores.medium import BuildKey, Draft, FilledRun, Opened, needed_bytes
@@ -219,6 +220,7 @@ def _publication(draft: Draft, manifest: Manifest, spec: ImageSpec, kept: npt.ND
         root=manifest.root,
         origin=manifest.origin,
         left_out=dict(manifest.left_out),
+        from_files=manifest.are_files(spec) or not isinstance(manifest.sources, SourceList),
         failed=int(np.count_nonzero(ledger["status"] == FAILED)),
         writer=f"arraystore {__version__}",
     )

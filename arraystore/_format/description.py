@@ -34,13 +34,17 @@ class Description:
     origin: str | None = None
     digests: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, int] = field(default_factory=dict)
+    from_files: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """Return the members of store.json, except its own digest."""
         head = {"format": "arraystore", "format_version": FORMAT_VERSION, "writer": self.writer}
         rest = {
-            key: value for key, value in asdict(self).items() if key not in ("writer", "spec", "digests", "left_out")
+            key: value
+            for key, value in asdict(self).items()
+            if key not in ("writer", "spec", "digests", "left_out", "from_files")
         }
+        rest |= {} if self.from_files else {"from_files": False}
         rest |= {"left_out": dict(self.left_out)} if self.left_out else {}
         return head | rest | {"spec": self.spec.to_dict()} | ({"digests": dict(self.digests)} if self.digests else {})
 
@@ -136,6 +140,7 @@ _OPTIONAL: dict[str, Callable[[Any], bool]] = {
     "digest": _is_digest,
     "origin": lambda value: value is None or isinstance(value, str),
     "left_out": lambda value: isinstance(value, dict) and all(map(_is_count, value.values())),
+    "from_files": lambda value: isinstance(value, bool),
 }
 
 

@@ -37,6 +37,8 @@ that it does not know and MUST ignore members that it does not know:
     failed            how many slots have status 2
     origin            the folder or table from which the whole manifest was made, or null; optional
     left_out          suffix, with its dot or "" → how many files of the folder were no images; optional
+    from_files        false where the sources are no files under `root` that `spec` makes the same pixels of: members of
+                      archives, rows of tables, slots of other stores; optional
     digests           name → xxh3_128, hexadecimal, of everything in the store except the pixels and this text; optional
     digest            xxh3_128, hexadecimal, of this text, with these 32 digits as zeros; present if `digests` is
 

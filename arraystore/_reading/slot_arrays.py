@@ -14,6 +14,7 @@ from arraystore._common.lazy import cached
 from arraystore._format.specification import STORED
 from arraystore._kernels.copy_rows import ChosenRows, gather
 from arraystore._reading.cache import Cache
+from arraystore._stores.medium import Opened
 from arraystore._stores.slot_array import SlotArray
 from arraystore.errors import SpecError
 
@@ -39,7 +40,7 @@ class SlotArrays:
     Slots are counted in two ways. Users count the chosen slots, from 0 to ``len - 1``. The *base number* of a slot
     counts all slots of all arrays. It is the same in every choice, so orders of draws and caches use it.
 
-    It pickles without its cache, because another process has its own memory.
+    It pickles without its cache, because another process has its own memory, and without records, which builds need.
 
     Attributes:
         arrays: the slots of all arrays, one after the other, have the base numbers from 0 on.
@@ -49,6 +50,7 @@ class SlotArrays:
         mean: each channel's mean, 0 to 255; empty if unknown. A choice keeps the mean of all slots.
         std: each channel's standard deviation; empty if unknown.
         cache: keeps images in RAM, or None.
+        records: for each array the store that it is of, or None; empty where none is known.
     """
 
     arrays: tuple[SlotArray, ...]
@@ -58,6 +60,7 @@ class SlotArrays:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     cache: Cache | None = None
+    records: tuple[Opened | None, ...] = ()
 
     def __len__(self) -> int:
         return int(self._starts[-1]) if self.chosen is None else len(self.chosen)
@@ -217,7 +220,7 @@ class SlotArrays:
         return loaded
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"cache": None}
+        return self.__dict__ | {"cache": None, "records": ()}
 
 
 def _numbers(slots: Array, low: int, stop: int) -> Index:

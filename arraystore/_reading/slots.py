@@ -257,6 +257,7 @@ def concatenate(stores: Sequence[HasSlots]) -> Slots:
             categories=first.categories,
             mean=mean,
             std=std,
+            records=tuple(record for other in every for record in other.records or (None,) * len(other.arrays)),
         )
     )
 

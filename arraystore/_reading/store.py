@@ -64,6 +64,7 @@ class Store(Slots):
                 categories=description.classes,
                 mean=description.mean,
                 std=description.std,
+                records=(opened,),
             )
         )
         self._opened = opened
