@@ -158,7 +158,7 @@ def _names(block: bytes, told: _Told) -> tuple[bytes, bytes]:
     name = _text(block[:100])
     prefix = _text(block[345:500]) if block[257:263] == b"ustar\0" else b""
     return (
-        told.get(b"path") or (prefix + b"/" + name if prefix else name),
+        told.get(b"GNU.sparse.name") or told.get(b"path") or (prefix + b"/" + name if prefix else name),
         told.get(b"linkpath") or _text(block[157:257]),
     )
 
