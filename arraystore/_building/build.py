@@ -208,6 +208,7 @@ def _publication(draft: Draft, manifest: Manifest, spec: ImageSpec, kept: npt.ND
     targets = {
         name: np.ascontiguousarray(array if kept is None else array[kept]) for name, array in manifest.targets.items()
     }
+    files = manifest.as_files(spec)
     description = Description(
         count=len(ledger),
         shape=spec.slot_shape,
@@ -216,11 +217,11 @@ def _publication(draft: Draft, manifest: Manifest, spec: ImageSpec, kept: npt.ND
         classes=dict(manifest.classes),
         mean=mean,
         std=std,
-        manifest_digest=manifest.digest,
+        manifest_digest=(files or manifest).digest,
         root=manifest.root,
-        origin=manifest.origin,
+        origin=None if files is None else files.origin,
         left_out=dict(manifest.left_out),
-        from_files=manifest.are_files(spec) or not isinstance(manifest.sources, SourceList),
+        from_files=files is not None or not isinstance(manifest.sources, SourceList),
         failed=int(np.count_nonzero(ledger["status"] == FAILED)),
         writer=f"arraystore {__version__}",
     )

@@ -341,7 +341,7 @@ class _Check:
     def _check_manifest(self, description: Description) -> None:
         """Check the digest of the manifest, if the store holds all that it was built from."""
         contents = self._contents
-        if self._faults or contents.table("dropped", []) is not None:
+        if self._faults or not description.from_files or contents.table("dropped", []) is not None:
             return
         if sum(map(contents.size, contents.needed(description.targets))) > _MANIFEST_LIMIT_BYTES:
             return

@@ -133,9 +133,14 @@ class Manifest:
         """Whether some sources may be paths of files though the manifest is none of paths."""
         return isinstance(self.sources, SourceList) and self.sources.may_name_files
 
-    def are_files(self, spec: ImageSpec) -> bool:
-        """Return whether the names of the sources are paths of files that ``spec`` makes the same slots of."""
-        return self.sources.are_files(spec) if isinstance(self.sources, SourceList) else self.is_paths
+    def as_files(self, spec: ImageSpec) -> Manifest | None:
+        """Return this manifest with paths as sources; None if the sources are no files.
+
+        Slots of another store count as the files that they were made of, where ``spec`` makes the same pixels of these.
+        """
+        if isinstance(self.sources, SourceList) and self.sources.are_files(spec):
+            return replace(self, sources=TextList.from_texts(map(self.sources.name, range(len(self)))))
+        return self if self.is_paths else None
 
     def load(self, slot: int) -> Any:
         """Return the source of ``slot`` for a worker: an absolute path (or a URL), bytes, an array, or a Pillow image.

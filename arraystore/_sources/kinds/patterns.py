@@ -71,9 +71,10 @@ def from_pattern(paths: Sequence[str]) -> Found:
 
 def _expanded(pattern: str) -> list[str]:
     """Return a pattern without braces, once for each text that they mean."""
-    brace = _RANGE.search(pattern) or _CHOICES.search(pattern)
-    if brace is None:
+    braces = [brace for brace in (_RANGE.search(pattern), _CHOICES.search(pattern)) if brace is not None]
+    if not braces:
         return [pattern]
+    brace = min(braces, key=re.Match.start)
     before, behind = pattern[: brace.start()], pattern[brace.end() :]
     expanded: list[str] = []
     for text in _texts(brace):

@@ -123,7 +123,7 @@ def from_slots(source: Any, *, labels: Any = None) -> Found:
     if slots.dtype != np.uint8:
         raise ManifestError(f"the slots are of {slots.dtype}, not uint8: convert them, 0 being black and 255 white")
     _channels_last(slots)
-    records = slots.records if len(slots.records) == len(slots.arrays) else (None,) * len(slots.arrays)
+    records: Sequence[Any] = slots.records if len(slots.records) == len(slots.arrays) else [None] * len(slots.arrays)
     roots = {record.description.root if record is not None else None for record in records}
     root = next(iter(roots)) if len(roots) == 1 else None
     samples = [_Samples(record, root) for record in records]
@@ -132,6 +132,8 @@ def from_slots(source: Any, *, labels: Any = None) -> Found:
     are_files = all(each.are_files and each.spec == spec for each in samples)
     found = Found(StoreSlots(slots, known, spec if are_files else None), root, place="the store")
     found.texts = dict(known.texts)
+    if are_files and len(records) == 1 and slots.chosen is None:
+        found.origin = records[0].description.origin
     for name in slots.target_names:
         if name != "labels" or labels is None:
             found.targets[name] = np.array(slots.target(name))

@@ -43,20 +43,18 @@ class PathList(list[str]):
     """The files that a pattern means."""
 
 
-def _files_with(*suffixes: str) -> Callable[[Any], bool]:
-    def is_of(source: Any) -> bool:
-        paths = source if isinstance(source, PathList) else [source]
-        return all(
-            isinstance(path, str) and path.lower().endswith(suffixes) and not Path(path).is_dir() for path in paths
-        )
+def _is_file(*suffixes: str) -> Callable[[Any], bool]:
+    return lambda source: isinstance(source, str) and source.lower().endswith(suffixes) and not Path(source).is_dir()
 
-    return is_of
+
+def _are_files(*suffixes: str) -> Callable[[Any], bool]:
+    return lambda source: all(map(_is_file(*suffixes), source if isinstance(source, PathList) else [source]))
 
 
 def _is_parquet_of_images(source: Any) -> bool:
-    if not _files_with(".parquet")(source):
-        return False
-    return isinstance(source, PathList) or (Path(source).is_file() and has_images(source))
+    if isinstance(source, PathList):
+        return _are_files(".parquet")(source)
+    return _is_file(".parquet")(source) and Path(source).is_file() and has_images(source)
 
 
 def _is_folder_with_table(source: Any) -> bool:
@@ -67,12 +65,12 @@ SOURCE_KINDS = (
     SourceKind("slots of a store", has_slots, from_slots, ("labels",)),
     SourceKind("a data set of Hugging Face", is_hugging_face, from_hugging_face, ("targets",)),
     SourceKind("a table in memory", is_frame, from_frame, ("targets",)),
-    SourceKind("an archive", _files_with(*ARCHIVE_SUFFIXES), from_archives, ("labels", "targets", "classes")),
+    SourceKind("an archive", _are_files(*ARCHIVE_SUFFIXES), from_archives, ("labels", "targets", "classes")),
     SourceKind("Parquet of images", _is_parquet_of_images, from_parquet, ("targets",)),
-    SourceKind("a list of paths in a file", _files_with(LINES_SUFFIX), from_lines, ("labels",)),
+    SourceKind("a list of paths in a file", _is_file(LINES_SUFFIX), from_lines, ("labels",)),
     SourceKind("a pattern of paths", lambda source: isinstance(source, PathList), from_pattern),
     SourceKind("a table", _is_folder_with_table, from_metadata, ("targets",)),
-    SourceKind("a table", _files_with(*TABLE_SUFFIXES), from_table, ("targets",)),
+    SourceKind("a table", _is_file(*TABLE_SUFFIXES), from_table, ("targets",)),
     SourceKind("a folder", lambda source: isinstance(source, str), from_folder, ("labels", "classes")),
     SourceKind("an ImageFolder", is_image_folder, from_image_folder, ("labels",)),
     SourceKind("a data set of pairs", gives_pairs, from_pairs, ("labels",)),

@@ -58,8 +58,6 @@ class PartOfFile:
         if max(self.size, self.packed) > most_bytes:
             raise DecodeError(f"a member of {max(self.size, self.packed):,} bytes, more than an image can have")
         data = self._packed(self.packed)
-        if len(data) < self.packed:
-            raise DecodeError("it lies beyond the end of the archive", kind=Kind.ENDS_EARLY)
         return data if self.method == PLAIN else self._unpacked(data)
 
     def read_start(self) -> bytes:
@@ -79,6 +77,8 @@ class PartOfFile:
 
     def _packed(self, count: int) -> bytes:
         """Return the first ``count`` bytes as they lie in the file."""
+        if not 0 <= self.start <= self.stamp[0] - count:
+            raise DecodeError("it lies outside the archive", kind=Kind.ENDS_EARLY)
         descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             if stamp_of(os.fstat(descriptor)) != self.stamp:

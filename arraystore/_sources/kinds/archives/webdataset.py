@@ -124,13 +124,13 @@ class _Reader:
     def _text(self, file: int, sample: Sample, extension: bytes) -> str:
         if extension not in sample:
             row = self._samples.index((file, sample))
-            raise self._refusal(row, f"has no member .{os.fsdecode(extension)}, which others have")
+            raise self._refusal(row, f"has no member .{os.fsdecode(extension)}, as others have")
         part = self._archives[file].part(sample[extension])
         try:
             return part.read(_SIDE_LIMIT_BYTES).decode().strip()
         except (DecodeError, UnicodeDecodeError, OSError) as error:
             row = self._samples.index((file, sample))
-            raise self._refusal(row, f"its member .{os.fsdecode(extension)} cannot be read: {error}") from error
+            raise self._refusal(row, f"has a member .{os.fsdecode(extension)} that cannot be read: {error}") from error
 
     def _object(self, file: int, sample: Sample) -> dict[str, Any]:
         text = self._text(file, sample, b"json")
@@ -138,7 +138,7 @@ class _Reader:
             value = json.loads(text)
         except (ValueError, RecursionError) as error:
             row = self._samples.index((file, sample))
-            raise self._refusal(row, f"its member .json cannot be read: {error}") from error
+            raise self._refusal(row, f"has a member .json that cannot be read: {error}") from error
         return value if isinstance(value, dict) else {}
 
     def _refusal(self, row: int, reason: str, options: Sequence[Option] = ()) -> ManifestError:

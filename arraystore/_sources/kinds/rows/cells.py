@@ -195,7 +195,8 @@ def _is_binary(kind: Any) -> bool:
 def _holds_images(kind: Any) -> bool:
     if not pa.types.is_struct(kind):
         return _is_binary(kind)
-    return any(field.name == "bytes" and _is_binary(field.type) for field in kind)
+    # Where no cell has bytes, their type is that of nothing.
+    return any(field.name == "bytes" and (_is_binary(field.type) or pa.types.is_null(field.type)) for field in kind)
 
 
 def _is_list_of_numbers(kind: Any) -> bool:
