@@ -8,12 +8,11 @@ import numpy.typing as npt
 
 from arraystore._building.build import build_manifest
 from arraystore._building.options import BuildOptions, checked
-from arraystore._building.sources import manifest_for
+from arraystore._building.sources import manifest_for, spec_for
 from arraystore._common.options import shows_options
 from arraystore._common.public import public
 from arraystore._reading.store import Store
 from arraystore._stores.media import target_path
-from arraystore.spec import spec_of
 
 
 @public
@@ -109,6 +108,6 @@ def build(
     """
     every = checked("build", BuildOptions, options, bad, max_bad)
     place = None if target is None else target_path(target)
-    spec = spec_of(every)  # before the sources are listed, which may take long
+    spec = spec_for(source, every, options)  # before the sources are listed, which may take long
     manifest = manifest_for(source, labels, targets, every)
     return Store(build_manifest(manifest, place, spec, every, bad=bad, max_bad=max_bad, overwrite=overwrite))

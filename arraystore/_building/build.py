@@ -34,6 +34,7 @@ from arraystore._format.publication import Publication
 from arraystore._format.samples import dropped_table, mtimes_us, samples_table
 from arraystore._format.specification import EMPTY, FAILED, STORED
 from arraystore._format.target_forms import forms_of
+from arraystore._sources.kinds.found import SourceList
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.stamps import file_stamps
 from arraystore._stores.medium import BuildKey, Draft, FilledRun, Opened, needed_bytes
@@ -207,6 +208,7 @@ def _publication(draft: Draft, manifest: Manifest, spec: ImageSpec, kept: npt.ND
         list(_exact_sums(ledger["sums"])), int(np.count_nonzero(stored)) * spec.height * spec.width
     )
     targets = {name: _in_order(target, kept) for name, target in manifest.targets.items()}
+    files = manifest.as_files(spec)
     description = Description(
         count=len(ledger),
         shape=spec.slot_shape,
@@ -215,11 +217,13 @@ def _publication(draft: Draft, manifest: Manifest, spec: ImageSpec, kept: npt.ND
         classes=dict(manifest.classes),
         mean=mean,
         std=std,
-        manifest_digest=manifest.digest,
+        manifest_digest=(files or manifest).digest,
         root=manifest.root,
-        origin=manifest.origin,
+        origin=None if files is None else files.origin,
         left_out=dict(manifest.left_out),
         source_pixels=dict(manifest.source_pixels),
+        resized=isinstance(manifest.sources, SourceList) and not manifest.sources.keeps_place(spec),
+        from_files=files is not None or not isinstance(manifest.sources, SourceList),
         failed=int(np.count_nonzero(ledger["status"] == FAILED)),
         writer=f"arraystore {__version__}",
     )

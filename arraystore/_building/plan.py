@@ -21,7 +21,7 @@ import numpy.typing as npt
 from arraystore._building.fill import Job, fill_slots, loaded, read_source
 from arraystore._building.forecast import Forecast, Room
 from arraystore._building.options import PlanOptions
-from arraystore._building.sources import manifest_for
+from arraystore._building.sources import manifest_for, spec_for
 from arraystore._common.checks import whole_number
 from arraystore._common.limits import (
     available_memory_bytes,
@@ -44,7 +44,7 @@ from arraystore._stores.media import MEDIA, medium_of, target_path
 from arraystore._stores.medium import FilledRun, Medium
 from arraystore._stores.publishing import partial_of
 from arraystore.errors import BadImage, DecodeError, SpecError
-from arraystore.spec import ImageSpec, spec_of
+from arraystore.spec import ImageSpec
 
 _SCRATCH_BYTES = 256 << 20  # for the slots of the sample; larger than any cache, so that they are as cold as a build's
 _ROWS_IN_FLIGHT_PER_WORKER = 3
@@ -95,7 +95,7 @@ def plan(
     """
     every = complete("plan", PlanOptions, options)
     target = None if target is None else target_path(target)
-    spec = spec_of(every)
+    spec = spec_for(source, every, options)
     if workers is not None:
         whole_number("workers", workers, 1)
     for name, value in (("sample", sample), ("seed", seed)):

@@ -36,11 +36,15 @@ class Description:
     digests: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, int] = field(default_factory=dict)
     source_pixels: Mapping[str, str] = field(default_factory=dict)
+    from_files: bool = True
+    resized: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the members of store.json, except its own digest."""
         head = {"format": "arraystore", "format_version": FORMAT_VERSION, "writer": self.writer}
-        rest = {key: value for key, value in asdict(self).items() if key not in ("writer", "spec", "digests", *_IF_ANY)}
+        apart = ("writer", "spec", "digests", "from_files", "resized", *_IF_ANY)
+        rest = {key: value for key, value in asdict(self).items() if key not in apart}
+        rest |= ({} if self.from_files else {"from_files": False}) | ({"resized": True} if self.resized else {})
         rest |= {name: dict(getattr(self, name)) for name in _IF_ANY if getattr(self, name)}
         return head | rest | {"spec": self.spec.to_dict()} | ({"digests": dict(self.digests)} if self.digests else {})
 
@@ -148,6 +152,8 @@ _OPTIONAL: dict[str, Callable[[Any], bool]] = {
     "origin": lambda value: value is None or isinstance(value, str),
     "source_pixels": lambda value: isinstance(value, dict) and all(each in _COORDINATES for each in value.values()),
     "left_out": lambda value: isinstance(value, dict) and _are_counts(value.values()),
+    "from_files": lambda value: isinstance(value, bool),
+    "resized": lambda value: isinstance(value, bool),
 }
 
 

@@ -41,6 +41,10 @@ that it does not know and MUST ignore members that it does not know:
     left_out          suffix, with its dot or "" → how many files of the folder were no images; optional
     source_pixels     name of a target → "boxes" (left, top, right, bottom) or "keypoints" (x, y), where these are in
                       pixels of the upright source image and not of the slot; optional
+    from_files        false where the sources are no files under `root` that `spec` makes the same pixels of: members of
+                      archives, rows of tables, slots of other stores; optional
+    resized           true where `spec` made the slots of slots of other sizes, so that it does not say which part of
+                      its source image each shows; optional
     digests           name → xxh3_128, hexadecimal, of everything in the store except the pixels and this text; optional
     digest            xxh3_128, hexadecimal, of this text, with these 32 digits as zeros; present if `digests` is
 

@@ -346,7 +346,7 @@ class _Check:
     def _check_manifest(self, description: Description) -> None:
         """Check the digest of the manifest, if the store holds all that it was built from."""
         contents = self._contents
-        if self._faults or contents.table("dropped", []) is not None:
+        if self._faults or not description.from_files or contents.table("dropped", []) is not None:
             return
         keys = list(array_forms(description.targets, description.count))
         if sum(map(contents.size, contents.needed(keys))) > _MANIFEST_LIMIT_BYTES:

@@ -15,6 +15,7 @@ from arraystore._common.ragged import Ragged, one_after_another
 from arraystore._format.specification import STORED
 from arraystore._kernels.copy_rows import ChosenRows, gather
 from arraystore._reading.cache import Cache
+from arraystore._stores.medium import Opened
 from arraystore._stores.slot_array import SlotArray
 from arraystore.errors import Option, SpecError
 
@@ -40,7 +41,7 @@ class SlotArrays:
     Slots are counted in two ways. Users count the chosen slots, from 0 to ``len - 1``. The *base number* of a slot
     counts all slots of all arrays. It is the same in every choice, so orders of draws and caches use it.
 
-    It pickles without its cache, because another process has its own memory.
+    It pickles without its cache, because another process has its own memory, and without records, which builds need.
 
     Attributes:
         arrays: the slots of all arrays, one after the other, have the base numbers from 0 on.
@@ -51,6 +52,7 @@ class SlotArrays:
         std: each channel's standard deviation; empty if unknown.
         source_pixels: the targets in pixels of the source images → ``"boxes"`` or ``"keypoints"``.
         cache: keeps images in RAM, or None.
+        records: for each array the store that it is of, or None; empty where none is known.
     """
 
     arrays: tuple[SlotArray, ...]
@@ -61,6 +63,7 @@ class SlotArrays:
     std: tuple[float, ...] = ()
     source_pixels: Mapping[str, str] = field(default_factory=dict)
     cache: Cache | None = None
+    records: tuple[Opened | None, ...] = ()
 
     def __len__(self) -> int:
         return int(self._starts[-1]) if self.chosen is None else len(self.chosen)
@@ -255,7 +258,7 @@ class SlotArrays:
         return loaded
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"cache": None}
+        return self.__dict__ | {"cache": None, "records": ()}
 
 
 def _numbers(slots: Array, low: int, stop: int) -> Index:

@@ -263,6 +263,7 @@ def concatenate(stores: Sequence[HasSlots]) -> Slots:
             mean=mean,
             std=std,
             source_pixels=first.source_pixels,
+            records=tuple(record for other in every for record in other.records or (None,) * len(other.arrays)),
         )
     )
 

@@ -66,6 +66,7 @@ class Store(Slots):
                 mean=description.mean,
                 std=description.std,
                 source_pixels=description.source_pixels,
+                records=(opened,),
             )
         )
         self._opened = opened
@@ -137,8 +138,8 @@ class Store(Slots):
                 store knows to be in pixels of the source images, as the boxes of a COCO file are.
 
         Raises:
-            SpecError: there is no such target, or it does not have that shape; or ``targets`` is None, and the store
-                knows of none.
+            SpecError: there is no such target, or it does not have that shape; ``targets`` is None, and the store knows
+                of none; or the store was made of slots that were resized for it.
         """
         kinds: Mapping[str, Any] = targets if targets is not None else self.__slot_arrays__.source_pixels
         if not kinds:
@@ -146,6 +147,11 @@ class Store(Slots):
                 "this store knows of no target in pixels of the source images",
                 advice="say which ones hold what with {0}",
                 options=[Option("targets", {"boxes": "boxes"})],
+            )
+        if self.description.resized:
+            raise SpecError(
+                "this store was made of slots of other sizes, so it does not know where their images lie",
+                advice="build it of in_slot_pixels() of the store that has these slots",
             )
         for name in kinds:
             self.__slot_arrays__.column(name)  # raises if there is no such target

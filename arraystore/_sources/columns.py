@@ -35,9 +35,9 @@ _MANY_NAMES = 20
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The paths and targets of N sources that `read_table` gives; the names are of targets, not of columns."""
+    """The sources and targets of N rows that `read_table` gives; the names are of targets, not of columns."""
 
-    paths: TextList
+    paths: Sequence[Any]  # or other sources
     targets: dict[str, Target] = field(default_factory=dict)
     classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     texts: dict[str, TextList] = field(default_factory=dict)

@@ -30,7 +30,7 @@ def manifest_in(store: Store) -> Manifest:
         StoreError: the sources are not files.
     """
     manifest = manifest_of(store.samples, store.targets, store.categories)
-    if manifest is None:
+    if manifest is None or not store.description.from_files:
         path = str(store.path)
         raise StoreError(f"the sources of {path} are not files", source=path, advice="build it again")
     described = store.description

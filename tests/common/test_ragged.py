@@ -61,7 +61,7 @@ def test_a_choice_is_that_of_a_list_of_arrays(rows: Rows, data: st.DataObject) -
         check(ragged[chosen][::-1][:3], [rows[i] for i in chosen][::-1][:3])
         one = data.draw(st.integers(-count, count - 1))
         np.testing.assert_array_equal(ragged[one], rows[one], strict=True)
-    if ragged.values.size:  # NumPy forgets the order of bytes of an empty array
+    if ragged.dtype.isnative:  # NumPy's pickles of small arrays forget another order of bytes
         check(pickle.loads(pickle.dumps(ragged)), rows)
     owned = own_rows(ragged)
     assert [row.tolist() for row in owned] == [row.tolist() for row in rows]
