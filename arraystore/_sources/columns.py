@@ -284,6 +284,16 @@ def _is_list(kind: Any) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
+def is_list_of_items(kind: Any) -> bool:
+    """Return whether a type of pyarrow is of lists that may become a target: of numbers, of lists of them, of names."""
+    if not _is_list(kind):
+        return False
+    item = kind.value_type
+    while _is_list(item):
+        item = item.value_type
+    return bool(pa.types.is_primitive(item)) or _is_text(kind.value_type)
+
+
 def _add_lists(result: Table, target: str, column: Column, kind: str | None) -> None:
     """Add a column of lists: ragged if the lists differ in length, or are the names of categories.
 
