@@ -66,8 +66,9 @@ def build(
             that a validation set has the codes of its training set. Classes without images may be among them; an image
             of another class is an error. None numbers the sorted names.
         labels: one per source, if ``source`` is a list: numbers, or names of classes.
-        targets: other arrays, name → one row per source; or the names of the table's columns to take; or a mapping of
-            columns to ``"number"`` (float64, a missing one is NaN), ``"category"`` (int64 codes) or ``"text"``.
+        targets: other arrays, name → one row per source; lists or arrays of different lengths, such as the boxes of
+            each image, become a `Ragged`; or the names of the table's columns to take; or a mapping of columns to
+            ``"number"`` (float64, a missing one is NaN), ``"category"`` (int64 codes) or ``"text"``.
         bad: what to do about sources that cannot be stored, after every good slot is filled: ``"raise"`` an error that
             lists them, ``"keep"`` their slots as zeros with status 2, so that rows stay aligned with the caller's own
             labels, or ``"drop"`` their rows by moving the last good ones into the holes.

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._augmenting.crops import GEOMETRY, Chance, Crop, Geometry, PadAndCrop, RandomResizedCrop
-from arraystore._augmenting.followers import FOLLOWERS, Follower, Sizes
+from arraystore._augmenting.followers import Follower, Sizes, follow
 from arraystore._common.checks import choice_of
 from arraystore._common.lazy import lazy
 from arraystore._common.public import public
@@ -49,7 +49,8 @@ class Augment:
             division.
         layout: of the images, ``"NCHW"`` or ``"NHWC"``; None keeps the layout of the slots.
         follow: maps names of targets to ``"boxes"``, ``"mask"`` or ``"keypoints"``; these targets get the same geometry
-            as their images. Boxes have shape (N, ..., 4), masks (N, H, W) or (N, C, H, W), keypoints (N, ..., 2).
+            as their images. Boxes have shape (N, ..., 4), masks (N, H, W) or (N, C, H, W), keypoints (N, ..., 2); the
+            items of a `Ragged` have these shapes without the N. Their pixels are those of slots.
 
     Raises:
         SpecError: an option is invalid; the message says which one, and which values are allowed.
@@ -221,18 +222,18 @@ class Augment:
             crop_kernels.write_crops(*arguments, self.crop.fill if isinstance(self.crop, PadAndCrop) else 0)
 
     def follow_geometry(
-        self, targets: Mapping[str, npt.NDArray[Any]], geometry: Geometry, *, slot_shape: Shape, layout: Layout
-    ) -> dict[str, npt.NDArray[Any]]:
+        self, targets: Mapping[str, Any], geometry: Geometry, *, slot_shape: Shape, layout: Layout
+    ) -> dict[str, Any]:
         """Return the targets of a batch; those named in ``follow`` are moved and mirrored as their images are.
 
         Args:
-            targets: maps names to arrays, (k, ...), with one row for each image.
+            targets: maps names to arrays, (k, ...), or to a `Ragged`, with one row for each image.
             geometry: (k,), from `sample`.
             slot_shape: the shape of one slot, in the order of ``layout``.
             layout: of the slots.
 
         Returns:
-            New arrays of the same types for the targets that follow, and the given arrays for the others.
+            New arrays or `Ragged` of the same types for the targets that follow, and the given ones for the others.
 
         Raises:
             SpecError: a target that follows is missing, or its shape is not one of its kind.
@@ -244,7 +245,7 @@ class Augment:
         sizes = Sizes((height, width), self._size(height, width))
         moved = dict(targets)
         for name, kind in self.follow.items():
-            moved[name] = FOLLOWERS[kind](np.asarray(targets[name]), geometry, sizes)
+            moved[name] = follow(kind, targets[name], geometry, sizes)
         return moved
 
     def _size(self, height: int, width: int) -> tuple[int, int]:

@@ -28,10 +28,12 @@ from arraystore._building.runs import cut_runs, slots_to_fill
 from arraystore._common.lazy import lazy
 from arraystore._common.limits import memory_for_images
 from arraystore._common.progress import Progress, reporting
+from arraystore._common.ragged import Ragged, Target, split_targets
 from arraystore._format.description import Description
 from arraystore._format.publication import Publication
 from arraystore._format.samples import dropped_table, mtimes_us, samples_table
 from arraystore._format.specification import EMPTY, FAILED, STORED
+from arraystore._format.target_forms import forms_of
 from arraystore._sources.kinds.found import SourceList
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.stamps import file_stamps
@@ -77,7 +79,7 @@ def build_manifest(
 
 def build_key(manifest: Manifest, spec: ImageSpec) -> BuildKey:
     """Return the key of a build."""
-    return BuildKey(len(manifest), spec, manifest.digest, tuple(sorted(manifest.targets)), _decoders())
+    return BuildKey(len(manifest), spec, manifest.digest, tuple(sorted(split_targets(manifest.targets))), _decoders())
 
 
 def _is_up_to_date(store: Opened, manifest: Manifest) -> bool:
@@ -205,15 +207,13 @@ def _publication(draft: Draft, manifest: Manifest, spec: ImageSpec, kept: npt.ND
     mean, std = sums.mean_and_std(
         list(_exact_sums(ledger["sums"])), int(np.count_nonzero(stored)) * spec.height * spec.width
     )
-    targets = {
-        name: np.ascontiguousarray(array if kept is None else array[kept]) for name, array in manifest.targets.items()
-    }
+    targets = {name: _in_order(target, kept) for name, target in manifest.targets.items()}
     files = manifest.as_files(spec)
     description = Description(
         count=len(ledger),
         shape=spec.slot_shape,
         spec=spec,
-        targets={name: {"dtype": array.dtype.str, "shape": list(array.shape)} for name, array in targets.items()},
+        targets=forms_of(targets),
         classes=dict(manifest.classes),
         mean=mean,
         std=std,
@@ -221,6 +221,8 @@ def _publication(draft: Draft, manifest: Manifest, spec: ImageSpec, kept: npt.ND
         root=manifest.root,
         origin=None if files is None else files.origin,
         left_out=dict(manifest.left_out),
+        source_pixels=dict(manifest.source_pixels),
+        resized=isinstance(manifest.sources, SourceList) and not manifest.sources.keeps_place(spec),
         from_files=files is not None or not isinstance(manifest.sources, SourceList),
         failed=int(np.count_nonzero(ledger["status"] == FAILED)),
         writer=f"arraystore {__version__}",
@@ -237,6 +239,12 @@ def _publication(draft: Draft, manifest: Manifest, spec: ImageSpec, kept: npt.ND
         samples=samples_table(manifest, draft.ledger, draft.reasons, draft.notes, kept),
         dropped=dropped,
     )
+
+
+def _in_order(target: Target, kept: npt.NDArray[np.int64] | None) -> Target:
+    """Return a target in C order; if rows were dropped, only its rows for the slots that were kept."""
+    chosen = target if kept is None else target[kept]
+    return chosen if isinstance(chosen, Ragged) else np.ascontiguousarray(chosen)
 
 
 def _exact_sums(slot_sums: npt.NDArray[np.uint64]) -> Iterator[tuple[int, int]]:

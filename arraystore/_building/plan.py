@@ -33,6 +33,7 @@ from arraystore._common.limits import (
 from arraystore._common.options import complete, shows_options
 from arraystore._common.progress import Progress, reporting
 from arraystore._common.public import public
+from arraystore._common.ragged import Ragged
 from arraystore._common.wording import left_out_text, many
 from arraystore._decoding.icc import profile_of
 from arraystore._format.ledger import ledger_dtype
@@ -210,8 +211,8 @@ def _finished_bytes(manifest: Manifest, spec: ImageSpec, medium: Medium, rng: np
     texts = [[manifest.name(row) for row in rows], [""] * len(rows)]  # the reasons are empty
     texts += [[column[row] for row in rows] for column in manifest.texts.values()]
     names = manifest.classes.get("labels")
-    if names is not None:
-        codes = manifest.targets["labels"]
+    codes = manifest.targets.get("labels")
+    if names is not None and codes is not None and not isinstance(codes, Ragged):
         texts.append([names[codes[row]] if codes[row] >= 0 else "" for row in rows])
     letters = sum(len(os.fsencode(text)) for column in texts for text in column) / len(rows)
     per_row = spec.slot_bytes + _SLOT_BYTES + _ROW_BYTES + round(letters) + len(texts) * medium.text_bytes

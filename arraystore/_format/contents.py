@@ -43,13 +43,13 @@ class Contents(Protocol):
         """Return the names of all entries except store.json and the pixels; files that are not the store's too."""
 
     def needed(self, targets: Iterable[str]) -> list[str]:
-        """Return the names of the entries that a store with these targets must have."""
+        """Return the names of the entries that a store must have whose targets are plain arrays with these keys."""
 
     def is_ours(self, entry: str) -> bool:
         """Return whether readers would read an entry that is not needed, such as that of dropped sources."""
 
-    def target(self, name: str) -> str:
-        """Return the name of a target's entry."""
+    def target(self, key: str) -> str:
+        """Return the name of the entry of a plain array of the targets, by its key (see `split_targets`)."""
 
     def column(self, name: str) -> str:
         """Return the name of the entry that holds a column of samples."""

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._common.lazy import lazy
+from arraystore._common.ragged import Ragged, Target
 from arraystore._format.files import keep_os_error
 from arraystore._format.specification import FAILED
 from arraystore._sources.columns import text_list
@@ -37,9 +38,9 @@ def samples_table(
     rows = range(len(manifest)) if kept is None else kept.tolist()
     chosen = ledger if kept is None else ledger[kept]
     columns: dict[str, pa.Array] = {"source": _texts([manifest.name(row) for row in rows])}
-    names = manifest.classes.get("labels")
-    if names is not None:
-        codes = manifest.targets["labels"] if kept is None else manifest.targets["labels"][kept]
+    names, labels = manifest.classes.get("labels"), manifest.targets.get("labels")
+    if names is not None and labels is not None and not isinstance(labels, Ragged):
+        codes = labels if kept is None else labels[kept]
         columns["label"] = pa.DictionaryArray.from_arrays(_numbers(codes), _texts(list(names))).dictionary_decode()
     for name in ("height", "width", "bytes"):
         columns[name] = _numbers(chosen[name])
@@ -58,14 +59,16 @@ def samples_table(
 
 
 def manifest_of(
-    samples: pa.Table, targets: Mapping[str, npt.NDArray[Any]], classes: Mapping[str, Sequence[str]]
+    samples: pa.Table, targets: Mapping[str, Target], classes: Mapping[str, Sequence[str]]
 ) -> Manifest | None:
     """Return the manifest that `samples_table` was given, or None if the table does not say all of it.
 
     The sources must be paths, no row dropped, and no text may have had the name of one of the table's own columns.
     """
     first = os.fsdecode(samples["source"][0].as_py())
-    own = {"source", "reason", "note"} | ({"label"} if "labels" in classes else set())
+    own = {"source", "reason", "note"}
+    if "labels" in classes and not isinstance(targets.get("labels"), Ragged):
+        own.add("label")
     kinds = zip(samples.schema.names, samples.schema.types, strict=True)
     texts = [name for name, kind in kinds if (pa.types.is_string(kind) or pa.types.is_binary(kind)) and name not in own]
     renamed = any(name.removesuffix("_text") in samples.schema.names for name in texts if name.endswith("_text"))

@@ -23,12 +23,14 @@ from arraystore._common.digests import digest_of
 from arraystore._common.limits import usable_cpus
 from arraystore._common.progress import Progress, reporting
 from arraystore._common.public import public
+from arraystore._common.ragged import VALUES
 from arraystore._format.checksums import Checksums, wrong_slots
 from arraystore._format.contents import COLUMNS, Contents, SlotPixels
 from arraystore._format.description import Description, text_digest
 from arraystore._format.files import keep_os_error
 from arraystore._format.samples import manifest_of
 from arraystore._format.specification import FAILED, STORED
+from arraystore._format.target_forms import array_forms, check_offsets, is_ragged, item_totals, targets_in
 from arraystore.errors import BadImage, Fault, FormatError, Kind, ManifestError
 
 _LEAST_WORKERS = 4  # also on fewer processors, because threads that wait for a disk use none
@@ -229,10 +231,11 @@ class _Check:
         contents = self._contents
         targets = {} if description is None else description.targets
         digests = {} if description is None else description.digests
-        forms: dict[str, Any] = {contents.target(name): form for name, form in targets.items()}
-        forms[contents.status] = {"dtype": "|u1", "shape": [count]}
-        forms[contents.checksums] = {"dtype": "<u8", "shape": [count]}
-        ours = {*contents.needed(targets), *digests, *filter(contents.is_ours, present)}
+        of_targets = array_forms(targets, count)
+        forms = {contents.target(key): form for key, form in of_targets.items()}
+        forms |= {contents.status: ("|u1", (count,)), contents.checksums: ("<u8", (count,))}
+        totals = {contents.target(key): total for key, total in item_totals(targets).items()}
+        ours = {*contents.needed(of_targets), *digests, *filter(contents.is_ours, present)}
         for part in sorted(ours & set(present)):
             with self.finding(part):
                 self._progress.total += contents.size(part) if digests else 0
@@ -241,8 +244,7 @@ class _Check:
                 if part not in present:
                     raise FormatError(f"{contents.where(part)} is missing")
                 if part in forms:
-                    dtype, shape = contents.form(part)
-                    expected = forms[part]["dtype"], tuple(forms[part]["shape"])
+                    (dtype, shape), expected = contents.form(part), forms[part]
                     if (dtype, shape) != expected:
                         raise FormatError(
                             f"{contents.where(part)} holds {dtype} of shape {shape}, not {expected[0]} of shape "
@@ -250,6 +252,8 @@ class _Check:
                         )
                 if digests:
                     self._check_digest(part, digests)
+                if part in totals:
+                    check_offsets(contents.array(part), totals[part], contents.where(part))
         others = sorted(set(present) - ours)
         if others and description is not None:
             self._notes.append(f"{contents.place} also holds other files or datasets: {', '.join(others)}")
@@ -297,7 +301,8 @@ class _Check:
     def _check_codes(self, description: Description) -> None:
         """Check that every class code has a name."""
         for name, names in description.classes.items():
-            part = self._contents.target(name)
+            what = "item" if is_ragged(description.targets.get(name, {})) else "slot"
+            part = self._contents.target(name if what == "slot" else name + VALUES)
             if part in self._faulty:
                 continue
             with self.finding(part):
@@ -306,12 +311,12 @@ class _Check:
                 codes = self._contents.array(part)
                 if codes.dtype.kind not in "iu" or codes.ndim != 1:
                     raise FormatError(
-                        f"{self._contents.where(part)} should hold one code per slot, but it holds {codes.dtype}"
+                        f"{self._contents.where(part)} should hold one code per {what}, but it holds {codes.dtype}"
                     )
                 odd = np.flatnonzero((codes < 0) | (codes >= len(names)))
                 if len(odd):
                     raise FormatError(
-                        f"{self._contents.where(part)} gives slot {odd[0]} the code {codes[odd[0]]}, but there are "
+                        f"{self._contents.where(part)} gives {what} {odd[0]} the code {codes[odd[0]]}, but there are "
                         f"{len(names):,} classes"
                     )
 
@@ -343,11 +348,12 @@ class _Check:
         contents = self._contents
         if self._faults or not description.from_files or contents.table("dropped", []) is not None:
             return
-        if sum(map(contents.size, contents.needed(description.targets))) > _MANIFEST_LIMIT_BYTES:
+        keys = list(array_forms(description.targets, description.count))
+        if sum(map(contents.size, contents.needed(keys))) > _MANIFEST_LIMIT_BYTES:
             return
         with self.finding():
             samples = contents.table("samples", contents.column_names())
-            targets = {name: contents.array(contents.target(name)) for name in description.targets}
+            targets = targets_in({key: contents.array(contents.target(key)) for key in keys}, contents.place)
             try:
                 manifest = manifest_of(samples, targets, description.classes)
             except ManifestError as error:

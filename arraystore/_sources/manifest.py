@@ -20,6 +20,7 @@ import xxhash
 from arraystore._common.lazy import cached
 from arraystore._common.options import complete, shows_options
 from arraystore._common.public import public
+from arraystore._common.ragged import Ragged, Target
 from arraystore._sources.class_names import recoded
 from arraystore._sources.given import Stream, checked_arrays, checked_bytes, is_pil_image
 from arraystore._sources.kinds.folders import from_folder
@@ -29,7 +30,7 @@ from arraystore._sources.kinds.rows.files import from_table
 from arraystore._sources.kinds.table import chosen_columns, found_in
 from arraystore._sources.options import SourceOptions, fixed_classes, for_source
 from arraystore._sources.scan import with_slash
-from arraystore._sources.targets import TargetColumns, check_name, check_sized
+from arraystore._sources.targets import TargetColumns, check_files, check_name, check_sized
 from arraystore._sources.text_list import TextList
 from arraystore.errors import DecodeError, Kind, ManifestError
 from arraystore.spec import ImageSpec
@@ -49,8 +50,8 @@ class Manifest:
             (H, W), (H, W, 1) or (H, W, 3). Arrays are neither copied nor read before `load`.
         root: the absolute folder that relative paths start from; None for paths taken as given and for sources in
             memory.
-        targets: arrays, axis 0 = N, of any memory order, read-only, not copied. ``"labels"`` is the class or main
-            label: int64 for classes.
+        targets: arrays, axis 0 = N, of any memory order, read-only, not copied; or `Ragged` ones. ``"labels"`` is the
+            class or main label: int64 for classes.
         classes: for each target of categories, the names of its codes, sorted by code point.
         texts: targets that stay text, one text a row.
         origin: the absolute path of the folder or table that gives the whole manifest; None where the caller gave
@@ -59,6 +60,8 @@ class Manifest:
             many there are. Not part of the digest.
         notes: what a caller should know before building, such as an order of classes that surprises. They are in the
             log too. Not part of the digest.
+        source_pixels: targets whose coordinates are in pixels of the upright source images → ``"boxes"`` or
+            ``"keypoints"``. Not part of the digest.
 
     Raises:
         ManifestError: there are no sources, a target has another length, or the name of a target is no file name.
@@ -66,12 +69,13 @@ class Manifest:
 
     sources: Sequence[str | bytes | npt.NDArray[Any]]
     root: str | None = None
-    targets: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    targets: Mapping[str, Target] = field(default_factory=dict)
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     texts: Mapping[str, Sequence[str]] = field(default_factory=dict)
     origin: str | None = None
     left_out: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    source_pixels: Mapping[str, str] = field(default_factory=dict)
     _base: bytes = field(init=False, default=b"")
     _stream: Stream | None = field(init=False, default=None)
 
@@ -84,6 +88,8 @@ class Manifest:
         names = [*self.targets, *self.texts]
         for name in names:
             check_name(name, names)
+            if isinstance(self.targets.get(name), Ragged):
+                check_files(name, names)
             rows = len(self.targets[name] if name in self.targets else self.texts[name])
             if rows != count:
                 message = f"target {name!r} has {rows:,} rows, but there are {count:,} sources: give one row a source"
@@ -93,6 +99,7 @@ class Manifest:
         set_field(self, "classes", MappingProxyType({key: tuple(value) for key, value in self.classes.items()}))
         set_field(self, "texts", MappingProxyType(dict(self.texts)))
         set_field(self, "left_out", MappingProxyType(dict(self.left_out)))
+        set_field(self, "source_pixels", MappingProxyType(dict(self.source_pixels)))
         # A later chdir must not change the meaning of relative paths.
         set_field(self, "_base", with_slash(os.fsencode(self.root or Path.cwd())) if self.is_paths else b"")
         set_field(self, "_stream", None if hasattr(self.sources, "__getitem__") else Stream(self.sources))
@@ -100,7 +107,8 @@ class Manifest:
     def __reduce__(self) -> tuple[Any, ...]:
         # Read-only mappings do not pickle, and worker processes need a copy of the manifest.
         mappings = (dict(self.targets), dict(self.classes), dict(self.texts))
-        parts = (self.sources, self.root, *mappings, self.origin, dict(self.left_out), self.notes)
+        rest = (self.origin, dict(self.left_out), self.notes, dict(self.source_pixels))
+        parts = (self.sources, self.root, *mappings, *rest)
         return _restore, (parts, self._base)
 
     def __len__(self) -> int:
@@ -214,7 +222,10 @@ class Manifest:
             shape: list[Any] = [*sources.shape, sources.dtype.str] if isinstance(sources, np.ndarray) else []
             _feed(digest, ["arrays", len(self), shape])
         for name, values in sorted(self.targets.items()):
-            _feed(digest, ["target", name, values.dtype.str, values.shape], values)
+            if isinstance(values, Ragged):
+                _feed(digest, ["ragged", name, values.dtype.str, values.values.shape], values.offsets, values.values)
+            else:
+                _feed(digest, ["target", name, values.dtype.str, values.shape], values)
         for name, classes in sorted(self.classes.items()):
             _feed(digest, ["classes", name, classes])
         for name, texts in sorted(self.texts.items()):
@@ -275,6 +286,7 @@ class Manifest:
             found.origin if labels is None and not targets else None,
             left_out=found.left_out,
             notes=tuple(found.notes),
+            source_pixels=found.source_pixels,
         )
 
     def with_classes(self, classes: Any) -> Manifest:
@@ -430,7 +442,9 @@ def _is_bytes(sources: Sequence[Any]) -> bool:
     return isinstance(sources, list | tuple) and isinstance(sources[0], bytes)
 
 
-def _read_only(values: Any) -> npt.NDArray[Any]:
+def _read_only(values: Any) -> Target:
+    if isinstance(values, Ragged):
+        return values
     view = np.asarray(values).view()
     view.flags.writeable = False
     return view

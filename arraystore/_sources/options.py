@@ -33,6 +33,7 @@ _USED_FOR = {
     "a table in memory": ("root", "path_column", "suffix", "where", "classes"),
     "an archive": ("classes",),
     "Parquet of images": ("path_column", "where", "classes"),
+    "a COCO file": ("root", "classes"),
     "a list of paths in a file": ("root", "suffix", "classes"),
     "a pattern of paths": ("classes",),
     "an ImageFolder": ("classes",),

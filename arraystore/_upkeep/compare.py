@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from arraystore._building.sources import manifest_for
 from arraystore._common.options import complete, shows_options
 from arraystore._common.public import public
+from arraystore._common.ragged import Ragged, Target, merged_rows, offsets_of, same_rows
 from arraystore._format.samples import hashes_of, mtimes_us
 from arraystore._format.specification import STORED
 from arraystore._reading.store import Store
@@ -136,6 +137,7 @@ def compare(
             )
         old = manifest_in(store)
         new = manifest_for(source, labels, targets, complete("compare", SourceOptions, options))
+        new = _as_ragged(old, new)
         _check_alike(old, new)
         comparison = _Comparison(store, old, new, content=content)
         return comparison.changes(keep=removed == "keep", identity=opened.identity)
@@ -271,14 +273,28 @@ class _Comparison:
         return self.dropped.take(np.flatnonzero(held)) if any(held) else None
 
 
+def _as_ragged(old: Manifest, new: Manifest) -> Manifest:
+    """Return the new manifest, with those targets ragged that are so in the old one and have rows of one length now."""
+    targets = dict(new.targets)
+    for name, target in new.targets.items():
+        was = old.targets.get(name)
+        if not isinstance(was, Ragged) or isinstance(target, Ragged) or target.ndim < 2:
+            continue
+        offsets = offsets_of(np.full(len(target), target.shape[1], np.int64))
+        if target.size:
+            targets[name] = Ragged(target.reshape(int(offsets[-1]), *target.shape[2:]), offsets)
+        else:  # empty lists alone do not tell the type of their items
+            targets[name] = Ragged(was.values[:0], offsets)
+    return replace(new, targets=targets)
+
+
 def _check_alike(old: Manifest, new: Manifest) -> None:
     if not new.is_paths:
         raise ManifestError("the sources are not files", advice="pass a folder, a table, or a list of paths")
 
     def form(manifest: Manifest) -> dict[str, Any]:
         arrays = {
-            name: "classes" if name in manifest.classes else (values.dtype.str, values.shape[1:])
-            for name, values in manifest.targets.items()
+            name: _form(values, has_classes=name in manifest.classes) for name, values in manifest.targets.items()
         }
         return arrays | dict.fromkeys(manifest.texts, "text")
 
@@ -288,6 +304,13 @@ def _check_alike(old: Manifest, new: Manifest) -> None:
             f"the store has the targets {_listed(was)}, but the source has {_listed(now)}",
             advice="pass the source that the store was built from, with the same labels and targets",
         )
+
+
+def _form(target: Target, *, has_classes: bool) -> Any:
+    """Return what must be the same in both manifests: a text, or dtype and shape."""
+    if isinstance(target, Ragged):
+        return "ragged classes" if has_classes else f"ragged {target.dtype.str} {target.item_shape}"
+    return "classes" if has_classes else (target.dtype.str, target.shape[1:])
 
 
 def _listed(form: Mapping[str, Any]) -> str:
@@ -323,16 +346,12 @@ def _merged(old: Manifest, new: Manifest, slots: Rows, rows: Rows) -> tuple[Mani
         rows: for each row of the result its row in ``new``, or -1; where it has one, its targets come from there.
     """
     classes = {name: _joined(old.classes[name], names) for name, names in new.classes.items()}
-    known, ours = rows >= 0, (rows >= 0) & (slots >= 0)
+    ours = (rows >= 0) & (slots >= 0)
     targets, relabeled = {}, any(classes[name] != old.classes[name] for name in classes)
     for name, values in new.targets.items():
-        fresh = _recoded(values, new.classes[name], classes[name]) if name in classes else np.asarray(values)
-        column = np.empty((len(rows), *fresh.shape[1:]), fresh.dtype)
-        column[known] = fresh[rows[known]]
-        column[~known] = old.targets[name][slots[~known]]
-        was, is_float = old.targets[name][slots[ours]], column.dtype.kind == "f"
-        relabeled |= not np.array_equal(column[ours], was, equal_nan=is_float)
-        targets[name] = column
+        fresh = _recoded(values, new.classes[name], classes[name]) if name in classes else values
+        targets[name] = merged_rows(fresh, rows, old.targets[name], slots)
+        relabeled |= not same_rows(targets[name][ours], old.targets[name][slots[ours]])
     pairs = list(zip(slots.tolist(), rows.tolist(), strict=True))
     texts = {}
     for name in new.texts:
@@ -343,7 +362,9 @@ def _merged(old: Manifest, new: Manifest, slots: Rows, rows: Rows) -> tuple[Mani
             texts[name][i] != old.texts[name][slot] for i, (slot, row) in enumerate(pairs) if slot >= 0 and row >= 0
         )
     sources = TextList.from_raw(_raw(new.sources, row) if row >= 0 else _raw(old.sources, slot) for slot, row in pairs)
-    return Manifest(sources, new.root, targets, classes, texts, new.origin, new.left_out), relabeled
+    pixels = {name: kind for name, kind in {**old.source_pixels, **new.source_pixels}.items() if name in targets}
+    parts = (sources, new.root, targets, classes, texts, new.origin, new.left_out)
+    return Manifest(*parts, source_pixels=pixels), relabeled
 
 
 def _joined(old: Sequence[str], new: Sequence[str]) -> tuple[str, ...]:
@@ -351,7 +372,9 @@ def _joined(old: Sequence[str], new: Sequence[str]) -> tuple[str, ...]:
     return (*old, *sorted(set(new) - set(old)))
 
 
-def _recoded(codes: npt.NDArray[Any], names: Sequence[str], joined: Sequence[str]) -> npt.NDArray[Any]:
+def _recoded(codes: Target, names: Sequence[str], joined: Sequence[str]) -> Target:
+    if isinstance(codes, Ragged):
+        return Ragged(np.asarray(_recoded(codes.values, names, joined)), codes.offsets)
     code_of = {name: code for code, name in enumerate(joined)}
-    table = np.array([code_of[name] for name in names], codes.dtype)
+    table = np.array([code_of[name] for name in names] or [0], codes.dtype)
     return np.where(codes >= 0, table[codes], codes)

@@ -33,7 +33,8 @@ def manifest_in(store: Store) -> Manifest:
     if manifest is None or not store.description.from_files:
         path = str(store.path)
         raise StoreError(f"the sources of {path} are not files", source=path, advice="build it again")
-    return replace(manifest, root=store.description.root, origin=store.description.origin)
+    described = store.description
+    return replace(manifest, root=described.root, origin=described.origin, source_pixels=described.source_pixels)
 
 
 def hold_store(path: str | os.PathLike[str], count: int, spec: ImageSpec) -> PartialFolder:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from arraystore._common.ragged import Target
 from arraystore.errors import ManifestError
 from arraystore.spec import ImageSpec
 
@@ -46,6 +47,10 @@ class SourceList(Sequence[Any], ABC):
     def identity(self) -> Iterator[tuple[list[Any], Sequence[npt.NDArray[Any]]]]:
         """Yield what tells these sources from others: values of JSON, and arrays."""
 
+    def keeps_place(self, spec: ImageSpec) -> bool:
+        """Return whether ``spec`` says which part of the image whose size is recorded a slot shows."""
+        return True
+
     def are_files(self, spec: ImageSpec) -> bool:
         """Return whether the names are paths, and a file there, decoded by ``spec``, would give the same pixels."""
         return False
@@ -58,17 +63,19 @@ class Found:
     Attributes:
         place: the name of the source, for messages.
         origin: the path that gives all of this again, if it does without any option.
+        source_pixels: see `Manifest`.
     """
 
     sources: Any
     root: str | None = None
-    targets: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+    targets: dict[str, Target] = field(default_factory=dict)
     classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     texts: dict[str, Sequence[str]] = field(default_factory=dict)
     left_out: Mapping[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     place: str = "the source"
     origin: str | None = None
+    source_pixels: Mapping[str, str] = field(default_factory=dict)
 
     def add_classes(self, names: Sequence[str]) -> None:
         """Make the target ``"labels"`` of the name of each source's class; the codes are those of the sorted names."""

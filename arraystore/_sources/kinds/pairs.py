@@ -136,7 +136,7 @@ def from_pairs(source: Any, *, labels: Any = None) -> Found:
         found.targets, found.classes, found.texts = columns.targets, columns.classes, columns.texts
         names = getattr(source, "classes", None)
         codes = found.targets.get("labels")
-        if codes is not None and "labels" not in found.classes and _are_names(names, codes):
+        if isinstance(codes, np.ndarray) and "labels" not in found.classes and _are_names(names, codes):
             found.classes["labels"] = tuple(names)
     return found
 

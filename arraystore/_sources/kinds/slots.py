@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from arraystore._common.ragged import Ragged
 from arraystore._sources.kinds.found import Found, SourceList
 from arraystore.errors import DecodeError, Kind, ManifestError
 from arraystore.spec import ImageSpec
@@ -67,15 +68,17 @@ class StoreSlots(SourceList):
     Args:
         slots: the ``SlotArrays`` of the caller.
         known: what is known of each slot.
-        spec: of a store whose names are paths of files that are there no less than for that store; or None.
+        spec: that all slots were made by; or one that fits them, see `spec_in`.
+        are_files: whether the names are paths of files that are there no less than for the store.
     """
 
     noun: ClassVar[str] = "slots"
 
-    def __init__(self, slots: Any, known: "_Known", spec: ImageSpec | None) -> None:
+    def __init__(self, slots: Any, known: "_Known", spec: ImageSpec, *, are_files: bool) -> None:
         self._slots = slots
         self._known = known
         self._spec = spec
+        self._are_files = are_files
         self._turned = _channels_last(slots)
 
     def __len__(self) -> int:
@@ -106,8 +109,11 @@ class StoreSlots(SourceList):
         """Whether all slots have checksums."""
         return all(array.checksums is not None for array in self._slots.arrays)
 
+    def keeps_place(self, spec: ImageSpec) -> bool:
+        return (spec.size, spec.fit) == (self._spec.size, self._spec.fit)
+
     def are_files(self, spec: ImageSpec) -> bool:
-        return spec == self._spec
+        return self._are_files and spec == self._spec
 
 
 def from_slots(source: Any, *, labels: Any = None) -> Found:
@@ -130,13 +136,15 @@ def from_slots(source: Any, *, labels: Any = None) -> Found:
     known = _known_of(slots, samples)
     spec = spec_in(source)
     are_files = all(each.are_files and each.spec == spec for each in samples)
-    found = Found(StoreSlots(slots, known, spec if are_files else None), root, place="the store")
+    found = Found(StoreSlots(slots, known, spec, are_files=are_files), root, place="the store")
     found.texts = dict(known.texts)
     if are_files and len(records) == 1 and slots.chosen is None:
         found.origin = records[0].description.origin
     for name in slots.target_names:
         if name != "labels" or labels is None:
-            found.targets[name] = np.array(slots.target(name))
+            target = slots.target(name)
+            found.targets[name] = target if isinstance(target, Ragged) else np.array(target)
+    found.source_pixels = {name: kind for name, kind in slots.source_pixels.items() if name in found.targets}
     found.classes = {name: tuple(classes) for name, classes in slots.categories.items() if name in found.targets}
     return found
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from arraystore._sources.kinds.archives.listing import ARCHIVE_SUFFIXES, from_archives
+from arraystore._sources.kinds.coco import COCO_SUFFIX, from_coco
 from arraystore._sources.kinds.folders import from_folder, metadata_in
 from arraystore._sources.kinds.found import Found
 from arraystore._sources.kinds.lines import LINES_SUFFIX, from_lines
@@ -67,6 +68,7 @@ SOURCE_KINDS = (
     SourceKind("a table in memory", is_frame, from_frame, ("targets",)),
     SourceKind("an archive", _are_files(*ARCHIVE_SUFFIXES), from_archives, ("labels", "targets", "classes")),
     SourceKind("Parquet of images", _is_parquet_of_images, from_parquet, ("targets",)),
+    SourceKind("a COCO file", _is_file(COCO_SUFFIX), from_coco, ("targets",)),
     SourceKind("a list of paths in a file", _is_file(LINES_SUFFIX), from_lines, ("labels",)),
     SourceKind("a pattern of paths", lambda source: isinstance(source, PathList), from_pattern),
     SourceKind("a table", _is_folder_with_table, from_metadata, ("targets",)),

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import xxhash
 
 from arraystore._common.lazy import lazy
+from arraystore._common.ragged import Ragged
 from arraystore._sources.columns import Table
 from arraystore._sources.given import raw_paths
 from arraystore._sources.kinds.found import SourceList
@@ -101,13 +102,15 @@ def add_class_names(
     """
     for column, classes in names.items():
         target = target_of.get(column, "")
-        codes = result.targets.get(target)
+        given = result.targets.get(target)
+        codes = given.values if isinstance(given, Ragged) else given
         if codes is None or codes.dtype.kind not in "iu" or codes.ndim != 1 or target in result.classes:
             continue
         odd = np.flatnonzero((codes < -1) | (codes >= len(classes)))
         if len(odd):
-            row = int(odd[0])
-            message = f"{place}: column {column!r}: row {row} (counted from 0): {codes[row]} is none of the classes"
+            row, code = int(odd[0]), codes[odd[0]]
+            row = given.row_of(row) if isinstance(given, Ragged) else row
+            message = f"{place}: column {column!r}: row {row} (counted from 0): {code} is none of the classes"
             raise ManifestError(f"{message}, which are {len(classes):,}", slot=row, source=place, kind=Kind.INVALID)
         result.classes[target] = tuple(classes)
 
