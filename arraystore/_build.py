@@ -34,11 +34,15 @@ def build(
     ``TARGET.partial/``.
 
     Args:
-        source: a folder (of class folders, flat, or with a metadata table), a table (.csv, .tsv, .jsonl, .parquet), a
-            list of paths or of encoded bytes, arrays of H x W x 3 pixels, or a `Manifest`.
+        source: a folder (of class folders, flat, or with a metadata table); a table (.csv, .tsv, .jsonl, .parquet), a
+            data frame or a data set of Hugging Face, of paths or of images; a list of paths, a text file of paths, or a
+            pattern such as ``"photos/**/*.jpg"``; zip and tar files and shards of WebDataset; encoded bytes, arrays of
+            H x W x 3 pixels, images of Pillow; a data set that gives pairs of image and label; a store or a choice of
+            slots, which are copied; or a `Manifest`. See docs/sources.md.
         target: where the store will be. A name that ends in ``.h5`` or ``.hdf5`` makes an HDF5 file, any other name a
             folder of .npy files; None builds into RAM. Missing folders above it are made.
-        size: height and width of a slot in pixels; one number makes a square. Needed unless ``spec`` is given.
+        size: height and width of a slot in pixels; one number makes a square. Needed unless ``spec`` is given or the
+            source is a store.
         fit: see `ImageSpec`, as for all options down to ``truncated``.
         filter: the antialiasing filter.
         color: ``"rgb"`` or ``"gray"``.

@@ -17,6 +17,7 @@ from arraystore._sources.text_list import TextList
 from arraystore.errors import Kind, ManifestError, Option
 
 _logger = logging.getLogger(__name__)
+_HOLD_IMAGES = (".parquet", ".tar", ".zip")
 
 
 def metadata_in(folder: str) -> str | None:
@@ -60,7 +61,9 @@ def from_folder(
         _logger.info("%s: folders of stores and of systems, passed over: %s", root, passed)
     if not len(sources):
         message = f"{root}: there are no images in this folder{left_out or ', and no other files'}"
-        raise ManifestError(message, source=root, kind=Kind.MISSING, advice=KNOWN_SUFFIXES)
+        packed = next((suffix for suffix in _HOLD_IMAGES if suffix in scan.left_out), None)
+        advice = KNOWN_SUFFIXES if packed is None else f"if these hold the images, pass {root}/**/*{packed}"
+        raise ManifestError(message, source=root, kind=Kind.MISSING, advice=advice)
     found = Found(sources, root, left_out=scan.left_out, place=root, origin=None if allow_empty else root)
     if labels is None and any(scan.counts.values()):
         _check_metadata(root, scan)

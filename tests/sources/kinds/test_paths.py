@@ -135,3 +135,11 @@ def test_a_list_that_is_none_is_refused(tmp_path: Path, data: bytes, message: st
 def test_a_list_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=re.escape(f"{tmp_path}/x.txt: there is no such list of paths")):
         Manifest.of(tmp_path / "x.txt")
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".zip", ".parquet"])
+def test_a_folder_of_archives_is_told_how_to_pass_them(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / f"data/x{suffix}").write_bytes(b"x")
+    with pytest.raises(ManifestError, match=re.escape(f"if these hold the images, pass {tmp_path}/**/*{suffix}")):
+        Manifest.of(tmp_path)
