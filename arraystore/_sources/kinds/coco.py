@@ -190,7 +190,7 @@ def _columns(path: str, annotations: Any, row_of: Mapping[Any, int], code_of: Ma
     sides[:, 2:] += sides[:, :2]
     order = np.argsort(rows, kind="stable")
     offsets = offsets_of(np.bincount(rows, minlength=len(row_of)))
-    every = {"boxes": sides.astype(np.float32), "labels": codes, "iscrowd": np.array(crowds, np.uint8)}
+    every: dict[str, Any] = {"boxes": sides.astype(np.float32), "labels": codes, "iscrowd": np.array(crowds, np.uint8)}
     return {name: Ragged(values[order], offsets) for name, values in every.items()}
 
 
