@@ -28,6 +28,7 @@ else:
 CHOOSE_PATHS = "choose the column of paths with {0}"
 CHOSEN_TARGETS = Option("targets", ["…"])
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+_LISTED_NUMBERS = r"[\[(][-+.,;0-9eE\s\[\]()]*[\])]"
 _DECIMAL_COMMA = r"[+-]?\d+,\d+"
 _CHECKED_NAMES = 1000
 _MANY_NAMES = 20
@@ -223,6 +224,11 @@ def _check_categories(column: Column, names: Sequence[str]) -> None:
     if len(some) > 1 and 2 * sum(has_image_suffix(os.fsencode(name)) for name in some) > len(some):
         reason = f"holds the paths of images, such as {some[0]!r}, which would become {len(names):,} categories"
         raise column.refuse(None, reason, "leave it out of the targets, or keep it as text with {0}", as_texts)
+    if 2 * sum(re.fullmatch(_LISTED_NUMBERS, name.strip()) is not None for name in some) > len(some):
+        reason = f"holds lists of numbers as texts, such as {some[0][:40]!r}, which would become categories"
+        raise column.refuse(
+            None, f"{reason}; save the table as JSONL or Parquet", "or keep it as text with {0}", as_texts
+        )
     numeric = [re.fullmatch(_NUMBER, name.strip()) is not None for name in names]
     commas = [re.fullmatch(_DECIMAL_COMMA, name.strip()) is not None for name in names]
     if len(names) > 2 and 2 * (sum(numeric) + sum(commas)) > len(names) and not all(numeric):
