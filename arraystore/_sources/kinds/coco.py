@@ -27,7 +27,7 @@ _LOOKED_FOR = 20  # files, before a folder counts as the wrong one
 _MOST_PX = 1 << 24  # beyond it, float32 has no whole pixels
 # Polygons are nine tenths of a file, and no target needs them: parsing their numbers would take most of the time. What
 # is matched is a whole value of a member with this name, since quotes inside a text have a backslash before them.
-_POLYGONS = re.compile(rb'"(segmentation|counts)"\s*:\s*\[[-+.,0-9eE\s\[\]]*\]')
+_POLYGONS = re.compile(rb'"segmentation"\s*:\s*\[[-+.,0-9eE\s\[\]]*\]')
 _NOTE = (
     "the boxes are left, top, right, bottom in pixels of the source images, not of the slots: "
     "store.in_slot_pixels() gives those of the slots"
@@ -107,7 +107,7 @@ def _parsed(path: str) -> dict[str, Any]:
         size = Path(path).stat().st_size
         if size > _LIMIT_BYTES:
             raise _refused(path, f"is larger than {_LIMIT_BYTES:,} bytes")
-        text = _POLYGONS.sub(rb'"\1":null', Path(path).read_bytes())
+        text = _POLYGONS.sub(b'"segmentation":null', Path(path).read_bytes())
         parsed = json.loads(text, object_hook=_kept)
     except ManifestError:
         raise
