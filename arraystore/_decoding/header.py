@@ -24,7 +24,10 @@ Data: TypeAlias = bytes | bytearray | memoryview
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 
 
-TRANSPOSED = frozenset((5, 6, 7, 8))  # the orientations that exchange rows and columns
+# How EXIF orientations 2 to 8 are made upright: those that exchange rows and columns, and those that then reverse an axis.
+TRANSPOSED = frozenset((5, 6, 7, 8))
+X_REVERSED = frozenset((2, 3, 6, 7))
+Y_REVERSED = frozenset((3, 4, 7, 8))
 
 
 @dataclass(frozen=True, slots=True)
