@@ -22,6 +22,7 @@ import numpy.typing as npt
 from arraystore._building.bad import bad_images_error, drop_failed, failures_of, too_many
 from arraystore._building.checkpoint import Checkpoints
 from arraystore._building.fill import Job, Source, loaded
+from arraystore._building.masks import MaskJob
 from arraystore._building.options import RunOptions
 from arraystore._building.pool import WorkerPool, worker_pool
 from arraystore._building.runs import cut_runs, slots_to_fill
@@ -30,7 +31,7 @@ from arraystore._common.limits import memory_for_images
 from arraystore._common.progress import Progress, reporting
 from arraystore._format.description import Description
 from arraystore._format.publication import Publication
-from arraystore._format.samples import dropped_table, mtimes_us, samples_table
+from arraystore._format.samples import dropped_table, mask_fields, mtimes_us, samples_table
 from arraystore._format.specification import EMPTY, FAILED, STORED
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.stamps import file_stamps
@@ -70,13 +71,15 @@ def build_manifest(
             if store.description.root == manifest.root and (not overwrite or _is_up_to_date(store, manifest)):
                 return store
         Path(target).absolute().parent.mkdir(parents=True, exist_ok=True)
-        folder = hold(target, overwrite=overwrite, needed=needed_bytes(key.count, spec))
+        folder = hold(target, overwrite=overwrite, needed=needed_bytes(key.count, spec, key.mask_bytes))
     return build_in(folder, key, manifest, options, bad=bad, max_bad=max_bad)
 
 
 def build_key(manifest: Manifest, spec: ImageSpec) -> BuildKey:
     """Return the key of a build."""
-    return BuildKey(len(manifest), spec, manifest.digest, tuple(sorted(manifest.targets)), _decoders())
+    masks = tuple((name, each.dtype.str) for name, each in manifest.masks.items())
+    targets = tuple(sorted([*manifest.targets, *manifest.masks]))
+    return BuildKey(len(manifest), spec, manifest.digest, targets, _decoders(), masks)
 
 
 def _is_up_to_date(store: Opened, manifest: Manifest) -> bool:
@@ -84,9 +87,9 @@ def _is_up_to_date(store: Opened, manifest: Manifest) -> bool:
     samples = store.load_table("samples")
     if not manifest.is_paths or samples is None or len(samples) != len(manifest):
         return False
-    now = file_stamps(lambda slot: str(manifest.load(slot)), np.arange(len(manifest)))
+    now = file_stamps(lambda slot: str(manifest.load(slot)), np.arange(len(manifest)), manifest.mask_paths)
     same = (now["bytes"] == samples["bytes"].to_numpy()) & (now["mtime"] // 1000 == mtimes_us(samples))
-    return bool(same.all())
+    return bool((same & (now["masks"] == mask_fields(samples)["mask_stamp"])).all())
 
 
 def build_in(
@@ -121,11 +124,13 @@ def build_in(
     spec = key.spec
     draft = draft_in(folder, key, fresh=options["fresh"], salvage=salvage)
 
-    most = memory_for_images(options["max_memory"], 0 if folder is not None else key.count * spec.slot_bytes)
+    in_ram = 0 if folder is not None else key.count * (spec.slot_bytes + key.mask_bytes)
+    most = memory_for_images(options["max_memory"], in_ram)
 
     def job_of(start: int, stop: int, *, alone: bool = manifest.is_read_once) -> Job:
         sources = [loaded(load or manifest.load, slot) for slot in range(start, stop)]
-        return Job(start, sources, spec, draft.file, most if alone else most / pool.size, most, options["decoders"])
+        share, masks = most if alone else most / pool.size, MaskJob.of(manifest, range(start, stop))
+        return Job(start, sources, spec, draft.file, share, most, options["decoders"], masks)
 
     try:
         pool = worker_pool(
@@ -189,6 +194,7 @@ def _record(draft: Draft, filled: FilledRun, progress: Progress) -> None:
     """Write the pixels of a finished run where its worker could not, and count its slots."""
     if filled.pixels is not None:
         draft.write(filled.start, filled.pixels)
+    draft.write_masks(filled.start, filled.masks)
     draft.reasons.update(filled.reasons)
     draft.notes.update(filled.notes)
     for trace in filled.traces:
@@ -207,11 +213,14 @@ def _publication(draft: Draft, manifest: Manifest, spec: ImageSpec, kept: npt.ND
     targets = {
         name: np.ascontiguousarray(array if kept is None else array[kept]) for name, array in manifest.targets.items()
     }
+    forms = {name: {"dtype": array.dtype.str, "shape": list(array.shape)} for name, array in targets.items()}
+    for name, masks in manifest.masks.items():
+        forms[name] = {"dtype": masks.dtype.str, "shape": [len(ledger), *spec.size]}
     description = Description(
         count=len(ledger),
         shape=spec.slot_shape,
         spec=spec,
-        targets={name: {"dtype": array.dtype.str, "shape": list(array.shape)} for name, array in targets.items()},
+        targets=forms,
         classes=dict(manifest.classes),
         mean=mean,
         std=std,
@@ -219,6 +228,7 @@ def _publication(draft: Draft, manifest: Manifest, spec: ImageSpec, kept: npt.ND
         root=manifest.root,
         origin=manifest.origin,
         left_out=dict(manifest.left_out),
+        masks={name: masks.fill for name, masks in manifest.masks.items()},
         failed=int(np.count_nonzero(ledger["status"] == FAILED)),
         writer=f"arraystore {__version__}",
     )

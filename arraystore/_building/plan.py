@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from arraystore._building.fill import Job, fill_slots, loaded, read_source
 from arraystore._building.forecast import Forecast, Room
+from arraystore._building.masks import MaskJob
 from arraystore._building.options import PlanOptions
 from arraystore._building.sources import manifest_for
 from arraystore._common.checks import whole_number
@@ -51,6 +52,7 @@ _RESAMPLES = 1000  # of the sampled times, for the range of the estimate
 _ROWS_FOR_SIZE = 200  # of the manifest; the size of the samples table is estimated from them
 _SLOT_BYTES = 1 + 8  # status and checksum
 _ROW_BYTES = 4 + 4 + 8 + 8 + 8  # height, width, bytes, mtime and hash in the samples table
+_MASK_ROW_BYTES = 3 * 8  # stamp, hash and checksum there
 
 
 @public
@@ -128,7 +130,7 @@ def plan(
     medium = MEDIA[0].name if target is None else medium_of(target).name
     working = workers * seen.largest_bytes(spec.channels)
     finished = {each.name: _finished_bytes(manifest, spec, each, rng) for each in MEDIA}
-    ledger = len(manifest) * ledger_dtype(spec.channels).itemsize
+    ledger = len(manifest) * ledger_dtype(spec.channels, masked=bool(manifest.masks)).itemsize
     media = {"ram": Room(finished[MEDIA[0].name] + ledger + working, memory)}
     codes, names = manifest.targets.get("labels"), manifest.classes.get("labels", ())
     return Forecast(
@@ -209,12 +211,15 @@ def _finished_bytes(manifest: Manifest, spec: ImageSpec, medium: Medium, rng: np
     rows = _spread(len(manifest), _ROWS_FOR_SIZE, rng)
     texts = [[manifest.name(row) for row in rows], [""] * len(rows)]  # the reasons are empty
     texts += [[column[row] for row in rows] for column in manifest.texts.values()]
+    texts += [[masks.paths[row] for row in rows] for masks in manifest.masks.values()]
     names = manifest.classes.get("labels")
     if names is not None:
         codes = manifest.targets["labels"]
         texts.append([names[codes[row]] if codes[row] >= 0 else "" for row in rows])
     letters = sum(len(os.fsencode(text)) for column in texts for text in column) / len(rows)
     per_row = spec.slot_bytes + _SLOT_BYTES + _ROW_BYTES + round(letters) + len(texts) * medium.text_bytes
+    for masks in manifest.masks.values():
+        per_row += spec.height * spec.width * masks.dtype.itemsize + _MASK_ROW_BYTES
     return medium.head_bytes + len(manifest) * per_row + sum(array.nbytes for array in manifest.targets.values())
 
 
@@ -280,7 +285,8 @@ def _decode_sample(
         # With fewer slots than rows, two rows may use one slot at the same time; the pixels are not read.
         at = number % len(slots)
         start_s = time.perf_counter()
-        filled = fill_slots(Job(row, [source], spec, None, most / workers, most), slots[at : at + 1], stop)
+        job = Job(row, [source], spec, None, most / workers, most, masks=MaskJob.of(manifest, [row]))
+        filled = fill_slots(job, slots[at : at + 1], stop)
         return filled, time.perf_counter() - start_s
 
     def settle() -> None:

@@ -10,7 +10,7 @@ from arraystore._building.fill import loaded
 from arraystore._format.ledger import name_hash
 from arraystore._format.specification import FAILED
 from arraystore._sources.manifest import Manifest
-from arraystore._sources.stamps import file_hashes, file_stamps
+from arraystore._sources.stamps import file_hashes, file_stamps, masks_stamp
 from arraystore._stores.medium import Draft
 
 # Long enough that handing out a run costs nothing; short enough that Ctrl-C and progress wait a second at most.
@@ -33,7 +33,11 @@ def slots_to_fill(draft: Draft, manifest: Manifest, *, content: bool = False) ->
     content |= _is_elsewhere(manifest, draft.ledger, settled)
     if content and settled.size:
         same = settled[~again]
-        again[~again] = file_hashes(lambda slot: str(manifest.load(slot)), same) != draft.ledger["hash"][same]
+        changed = file_hashes(lambda slot: str(manifest.load(slot)), same) != draft.ledger["hash"][same]
+        if manifest.masks:
+            known = draft.ledger["mask_hash"][same]
+            changed |= (known != 0) & (file_hashes(manifest.mask_paths, same) != known)
+        again[~again] = changed
     if not draft.same_decoders:
         again |= draft.ledger["status"][settled] == FAILED
     draft.withdraw(settled[again])
@@ -47,18 +51,31 @@ def slots_to_fill(draft: Draft, manifest: Manifest, *, content: bool = False) ->
 
 
 def _changed(manifest: Manifest, ledger: npt.NDArray[np.void], slots: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Return for each slot whether its source differs from when it was read."""
+    """Return for each slot whether its source or a mask differs from when it was read."""
     if not slots.size:
         return np.zeros(0, bool)
+    changed = _image_changed(manifest, ledger, slots)
+    if manifest.masks:
+        now = np.fromiter((masks_stamp(manifest.mask_paths(slot)) for slot in slots.tolist()), np.uint64, len(slots))
+        changed |= now != ledger["mask_stamp"][slots]
+    return changed
+
+
+def _image_changed(
+    manifest: Manifest, ledger: npt.NDArray[np.void], slots: npt.NDArray[np.int64]
+) -> npt.NDArray[np.bool_]:
     if manifest.is_read_once:
         return np.ones(len(slots), bool)  # the arrays may be other ones than before
     if not manifest.is_paths:
         # The manifest's digest covers bytes, for which the hash is 0, but not the values of arrays.
         # What else has no hash, such as an image of Pillow, may be another one than before.
         names = zip(slots.tolist(), ledger["name"][slots].tolist(), strict=True)
-        sources = ((loaded(manifest.load, slot), name) for slot, name in names)
+        sources = ((loaded(manifest.load, slot), manifest.mask_paths(slot), name) for slot, name in names)
         return np.fromiter(
-            (name_hash(source) != name or not (name or isinstance(source, bytes)) for source, name in sources),
+            (
+                name_hash(source, masks) != name or not (name or isinstance(source, bytes))
+                for source, masks, name in sources
+            ),
             bool,
             len(slots),
         )
@@ -74,7 +91,8 @@ def _is_elsewhere(manifest: Manifest, ledger: npt.NDArray[np.void], slots: npt.N
     """
     if not manifest.is_paths or not slots.size:
         return False
-    return name_hash(manifest.load(int(slots[0]))) != int(ledger["name"][slots[0]])
+    slot = int(slots[0])
+    return name_hash(manifest.load(slot), manifest.mask_paths(slot)) != int(ledger["name"][slot])
 
 
 def cut_runs(empty: npt.NDArray[np.int64], workers: int) -> list[tuple[int, int]]:

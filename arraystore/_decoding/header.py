@@ -24,7 +24,7 @@ Data: TypeAlias = bytes | bytearray | memoryview
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 
 
-# How EXIF orientations 2 to 8 are made upright: those that exchange rows and columns, and those that then reverse an axis.
+# EXIF orientations, by how they are made upright: rows and columns are exchanged, and then an axis is reversed.
 TRANSPOSED = frozenset((5, 6, 7, 8))
 X_REVERSED = frozenset((2, 3, 6, 7))
 Y_REVERSED = frozenset((3, 4, 7, 8))

@@ -34,14 +34,15 @@ class Description:
     origin: str | None = None
     digests: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, int] = field(default_factory=dict)
+    masks: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the members of store.json, except its own digest."""
         head = {"format": "arraystore", "format_version": FORMAT_VERSION, "writer": self.writer}
-        rest = {
-            key: value for key, value in asdict(self).items() if key not in ("writer", "spec", "digests", "left_out")
-        }
+        apart = ("writer", "spec", "digests", "left_out", "masks")
+        rest = {key: value for key, value in asdict(self).items() if key not in apart}
         rest |= {"left_out": dict(self.left_out)} if self.left_out else {}
+        rest |= {"masks": dict(self.masks)} if self.masks else {}
         return head | rest | {"spec": self.spec.to_dict()} | ({"digests": dict(self.digests)} if self.digests else {})
 
     def to_text(self) -> str:
@@ -83,6 +84,9 @@ class Description:
         known |= {name: tuple(members[name]) for name in ("shape", "mean", "std")}
         known["classes"] = {key: tuple(names) for key, names in members["classes"].items()}
         description = cls(**known | {"spec": spec})
+        for name in description.masks:
+            if description.targets.get(name, {}).get("shape") != [description.count, *spec.size]:
+                raise _damaged(source, f"the target {name!r} has not the height and width of its slots")
         if description.shape != spec.slot_shape:
             raise _damaged(source, f"shape {description.shape} is not that of the spec's slots, {spec.slot_shape}")
         return description
@@ -136,6 +140,7 @@ _OPTIONAL: dict[str, Callable[[Any], bool]] = {
     "digest": _is_digest,
     "origin": lambda value: value is None or isinstance(value, str),
     "left_out": lambda value: isinstance(value, dict) and all(map(_is_count, value.values())),
+    "masks": lambda value: isinstance(value, dict) and all(map(_is_count, value.values())),
 }
 
 

@@ -343,13 +343,14 @@ class _Check:
         contents = self._contents
         if self._faults or contents.table("dropped", []) is not None:
             return
-        if sum(map(contents.size, contents.needed(description.targets))) > _MANIFEST_LIMIT_BYTES:
+        read = [name for name in description.targets if name not in description.masks]
+        if sum(map(contents.size, contents.needed(read))) > _MANIFEST_LIMIT_BYTES:
             return
         with self.finding():
             samples = contents.table("samples", contents.column_names())
-            targets = {name: contents.array(contents.target(name)) for name in description.targets}
+            targets = {name: contents.array(contents.target(name)) for name in read}
             try:
-                manifest = manifest_of(samples, targets, description.classes)
+                manifest = manifest_of(samples, targets, description.classes, description.masks)
             except ManifestError as error:
                 raise FormatError(f"the parts of {contents.place} do not fit together: {error.message}") from error
             if manifest is not None and manifest.digest != description.manifest_digest:

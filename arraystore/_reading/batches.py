@@ -295,7 +295,11 @@ class ImageBatch(Batch):
                 values[name] = np.empty((stop - start, *shape), dtype)
                 self._gather_target(name, start, stop, values[name])
         return augment.follow_geometry(
-            values, self._geometry[start:stop], slot_shape=maker.slots.slot_shape, layout=maker.layout
+            values,
+            self._geometry[start:stop],
+            slot_shape=maker.slots.slot_shape,
+            layout=maker.layout,
+            outside=maker.slots.masks,
         )
 
     def _gather_images(self, start: int, stop: int, out: Array) -> None:

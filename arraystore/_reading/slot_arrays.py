@@ -48,6 +48,7 @@ class SlotArrays:
         categories: name of a target → the names of its codes.
         mean: each channel's mean, 0 to 255; empty if unknown. A choice keeps the mean of all slots.
         std: each channel's standard deviation; empty if unknown.
+        masks: the targets that are masks → what their pixels have where there is no image.
         cache: keeps images in RAM, or None.
     """
 
@@ -57,6 +58,7 @@ class SlotArrays:
     categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    masks: Mapping[str, int] = field(default_factory=dict)
     cache: Cache | None = None
 
     def __len__(self) -> int:

@@ -235,6 +235,7 @@ def concatenate(stores: Sequence[HasSlots]) -> Slots:
             ("layout", first.layout, other.layout),
             ("targets", sorted(first.target_names), sorted(other.target_names)),
             ("categories", dict(first.categories), dict(other.categories)),
+            ("masks", sorted(first.masks), sorted(other.masks)),
             *((f"{name} of", *(_row_of(slots, name) for slots in (first, other))) for name in first.target_names),
         ):
             if of_first != of_other:
@@ -257,6 +258,7 @@ def concatenate(stores: Sequence[HasSlots]) -> Slots:
             categories=first.categories,
             mean=mean,
             std=std,
+            masks=first.masks,
         )
     )
 

@@ -64,6 +64,7 @@ class Store(Slots):
                 categories=description.classes,
                 mean=description.mean,
                 std=description.std,
+                masks=description.masks,
             )
         )
         self._opened = opened

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from arraystore._common.lazy import lazy
 from arraystore._sources.class_names import order_note
 from arraystore._sources.entries import has_image_suffix
+from arraystore._sources.masks import BITS, MaskFiles
 from arraystore._sources.options import KINDS
 from arraystore._sources.text_list import CATEGORY_LIMIT, TextList
 from arraystore.errors import Kind, ManifestError, Option
@@ -39,6 +40,7 @@ class Table:
     targets: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     texts: dict[str, TextList] = field(default_factory=dict)
+    masks: dict[str, MaskFiles] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -50,7 +52,7 @@ class Column:
     name: str
     data: Any
 
-    def refuse(self, row: int | None, reason: str, advice: str = "", option: Option = CHOSEN_TARGETS) -> ManifestError:
+    def refuse(self, row: int | None, reason: str, advice: str = "", *options: Option) -> ManifestError:
         where = "" if row is None else f" row {row} (counted from 0):"
         return ManifestError(
             f"{self.path}: column {self.name!r}:{where} {reason}",
@@ -59,7 +61,7 @@ class Column:
             reason=reason,
             kind=Kind.INVALID,
             advice=advice,
-            options=[option] if advice else [],
+            options=(options or [CHOSEN_TARGETS]) if advice else [],
         )
 
     def missing(self, row: int) -> ManifestError:
@@ -157,7 +159,8 @@ def add_target(result: Table, target: str, column: Column, kind: str | None) -> 
         result: gets the target.
         target: its name.
         column: its values.
-        kind: ``"number"``, ``"category"`` or ``"text"``; None and ``"auto"`` decide by the type of the column.
+        kind: ``"number"``, ``"category"``, ``"text"``, ``"mask"`` or ``"mask16"``; None and ``"auto"`` decide by the
+            type of the column, and never take paths as those of masks.
 
     Raises:
         ManifestError: a value is missing, or is not of the kind.
@@ -166,9 +169,18 @@ def add_target(result: Table, target: str, column: Column, kind: str | None) -> 
     if kind is not None and kind not in KINDS:
         known = ", ".join(map(repr, KINDS))
         raise column.refuse(None, f"cannot become a {kind!r}: the kinds are {known}")
-    types, arrow = pa.types, column.data.type
-    if types.is_binary(arrow) or types.is_large_binary(arrow):
+    if pa.types.is_binary(column.data.type) or pa.types.is_large_binary(column.data.type):
         raise column.refuse(None, "holds bytes that are not UTF-8: save the table as UTF-8")
+    if kind in BITS:
+        if not _is_text(column.data.type):
+            raise column.refuse(None, f"holds {column.data.type}, not the paths of masks", "leave it out with {0}")
+        result.masks[target] = MaskFiles(paths_of(column), bits=BITS[kind])
+    else:
+        _add_values(result, target, column, kind)
+
+
+def _add_values(result: Table, target: str, column: Column, kind: str | None) -> None:
+    types, arrow = pa.types, column.data.type
     if kind == "number" and _is_text(arrow):
         result.targets[target] = _parsed(column)
         return
@@ -210,7 +222,8 @@ def _check_categories(column: Column, names: Sequence[str]) -> None:
     as_texts, as_labels = Option("targets", {column.name: "text"}), Option("targets", {column.name: "category"})
     if len(some) > 1 and 2 * sum(has_image_suffix(os.fsencode(name)) for name in some) > len(some):
         reason = f"holds the paths of images, such as {some[0]!r}, which would become {len(names):,} categories"
-        raise column.refuse(None, reason, "leave it out of the targets, or keep it as text with {0}", as_texts)
+        advice = "if they are masks, pass {0} and the other columns; {1} keeps them as text; or leave them out"
+        raise column.refuse(None, reason, advice, Option("targets", {column.name: "mask"}), as_texts)
     numeric = [re.fullmatch(_NUMBER, name.strip()) is not None for name in names]
     commas = [re.fullmatch(_DECIMAL_COMMA, name.strip()) is not None for name in names]
     if len(names) > 2 and 2 * (sum(numeric) + sum(commas)) > len(names) and not all(numeric):

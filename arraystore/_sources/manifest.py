@@ -24,6 +24,7 @@ from arraystore._common.wording import left_out_text, many
 from arraystore._sources.class_names import check_meant, order_note, recoded
 from arraystore._sources.entries import has_image_suffix
 from arraystore._sources.given import SOURCES, Stream, checked_arrays, checked_bytes, is_pil_image, raw_paths
+from arraystore._sources.masks import MaskFiles
 from arraystore._sources.options import SourceOptions, fixed_classes, for_source
 from arraystore._sources.scan import METADATA, Scan, with_slash
 from arraystore._sources.tables import TABLE_SUFFIXES, column_names, read_table
@@ -56,6 +57,7 @@ class Manifest:
             many there are. Not part of the digest.
         notes: what a caller should know before building, such as an order of classes that surprises. They are in the
             log too. Not part of the digest.
+        masks: targets that are a second image file for each image; relative paths start where those of the images do.
 
     Raises:
         ManifestError: there are no sources, a target has another length, or the name of a target is no file name.
@@ -69,6 +71,7 @@ class Manifest:
     origin: str | None = None
     left_out: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    masks: Mapping[str, MaskFiles] = field(default_factory=dict)
     _base: bytes = field(init=False, default=b"")
     _stream: Stream | None = field(init=False, default=None)
 
@@ -78,10 +81,11 @@ class Manifest:
             raise ManifestError("there are no sources: pass at least one image")
         if isinstance(self.sources, list | tuple) and isinstance(self.sources[0], str | os.PathLike):
             raise ManifestError("a Manifest keeps paths in a form of its own: make it with Manifest.from_paths")
-        names = [*self.targets, *self.texts]
+        columns: dict[str, Any] = {**self.targets, **self.texts, **self.masks}
+        names = [*self.targets, *self.texts, *self.masks]
         for name in names:
             check_name(name, names)
-            rows = len(self.targets[name] if name in self.targets else self.texts[name])
+            rows = len(columns[name])
             if rows != count:
                 message = f"target {name!r} has {rows:,} rows, but there are {count:,} sources: give one row a source"
                 raise ManifestError(message)
@@ -90,14 +94,16 @@ class Manifest:
         set_field(self, "classes", MappingProxyType({key: tuple(value) for key, value in self.classes.items()}))
         set_field(self, "texts", MappingProxyType(dict(self.texts)))
         set_field(self, "left_out", MappingProxyType(dict(self.left_out)))
+        set_field(self, "masks", MappingProxyType(dict(sorted(self.masks.items()))))
         # A later chdir must not change the meaning of relative paths.
-        set_field(self, "_base", with_slash(os.fsencode(self.root or Path.cwd())) if self.is_paths else b"")
+        has_paths = self.is_paths or self.masks
+        set_field(self, "_base", with_slash(os.fsencode(self.root or Path.cwd())) if has_paths else b"")
         set_field(self, "_stream", None if hasattr(self.sources, "__getitem__") else Stream(self.sources))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Read-only mappings do not pickle, and worker processes need a copy of the manifest.
         mappings = (dict(self.targets), dict(self.classes), dict(self.texts))
-        parts = (self.sources, self.root, *mappings, self.origin, dict(self.left_out), self.notes)
+        parts = (self.sources, self.root, *mappings, self.origin, dict(self.left_out), self.notes, dict(self.masks))
         return _restore, (parts, self._base)
 
     def __len__(self) -> int:
@@ -106,7 +112,7 @@ class Manifest:
     def __repr__(self) -> str:
         kind = "paths" if self.is_paths else self.name(0).partition(" ")[0]
         under = f" under {self.root!r}" if self.root else ""
-        named = ", ".join([*self.targets, *self.texts]) or "none"
+        named = ", ".join([*self.targets, *self.texts, *self.masks]) or "none"
         return f"<Manifest of {len(self):,} {kind}{under}; targets: {named}>"
 
     @property
@@ -132,9 +138,7 @@ class Manifest:
         """
         slot = self._checked_slot(slot)
         if isinstance(self.sources, TextList):
-            raw = self.sources.raw(slot)
-            # The path stays bytes until here, so that the file system gets its own bytes back in any locale.
-            return os.fsdecode(raw if raw.startswith(b"/") or _URL.match(raw) else self._base + raw)
+            return self._path(self.sources.raw(slot))
         item = self.sources[slot] if self._stream is None else self._stream.take(slot)
         if isinstance(item, bytes) and _is_bytes(self.sources):
             return item
@@ -146,6 +150,19 @@ class Manifest:
             return np.asarray(item)
         except (TypeError, ValueError) as error:
             raise self._not_an_array(slot, item, str(error)) from error
+
+    def mask_paths(self, slot: int) -> tuple[str, ...]:
+        """Return the absolute path of each mask of ``slot``, in the order of `masks`; empty where there are none.
+
+        Raises:
+            IndexError: there is no such slot.
+        """
+        slot = self._checked_slot(slot)
+        return tuple(self._path(masks.paths.raw(slot)) for masks in self.masks.values())
+
+    def _path(self, raw: bytes) -> str:
+        # The path stays bytes until here, so that the file system gets its own bytes back in any locale.
+        return os.fsdecode(raw if raw.startswith(b"/") or _URL.match(raw) else self._base + raw)
 
     def _not_an_array(self, slot: int, item: object, reason: str) -> DecodeError:
         name = self.name(slot)
@@ -190,6 +207,8 @@ class Manifest:
         for name, texts in sorted(self.texts.items()):
             column = texts if isinstance(texts, TextList) else TextList.from_texts(texts)
             _feed(digest, ["texts", name], column.offsets, column.blob)
+        for name, masks in self.masks.items():
+            _feed(digest, ["masks", name, masks.bits], masks.paths.offsets, masks.paths.blob)
         return str(digest.hexdigest())
 
     def _checked_slot(self, slot: int) -> int:
@@ -209,8 +228,9 @@ class Manifest:
                 of paths or of bytes; an array (N, H, W) or (N, H, W, 3); or anything with a length that gives arrays.
             labels: N numbers, or N texts (they become int64 codes of their sorted names). They replace the classes of
                 a folder.
-            targets: a mapping of further names to arrays, axis 0 = N; for a table also a list of its columns, or a
-                mapping of columns to ``"number"``, ``"category"`` or ``"text"``.
+            targets: a mapping of further names to arrays, axis 0 = N, or to `MaskFiles`; for a table also a list of its
+                columns, or a mapping of columns to kinds: ``"number"``, ``"category"``, ``"text"``, ``"mask"`` or
+                ``"mask16"``.
             options: see `arraystore.build`, from ``root`` to ``classes``.
 
         Raises:
@@ -328,7 +348,7 @@ class Manifest:
         for note in notes:
             _logger.warning("%s", note)
         targets = columns.targets
-        parts = (targets, columns.classes, columns.texts, origin, scan.left_out, tuple(notes))
+        parts = (targets, columns.classes, columns.texts, origin, scan.left_out, tuple(notes), columns.masks)
         return cls(sources, root, *parts).with_classes(classes)
 
     @classmethod
@@ -391,7 +411,7 @@ class Manifest:
     @classmethod
     def _with_targets(cls, sources: Any, labels: Any, targets: Any, root: str | None = None) -> Manifest:
         columns = TargetColumns(labels, targets)
-        return cls(sources, root, columns.targets, columns.classes, columns.texts)
+        return cls(sources, root, columns.targets, columns.classes, columns.texts, masks=columns.masks)
 
     @classmethod
     def from_table(
@@ -414,8 +434,8 @@ class Manifest:
             path_column: the column of paths; None takes the first that exists of file_name, path, source, filename,
                 file, image and image_path.
             labels: N numbers or texts, where the table has no labels.
-            targets: the columns that become targets; a mapping of columns to ``"number"``, ``"category"`` or
-                ``"text"``; or a mapping of further names to arrays, axis 0 = N.
+            targets: the columns that become targets; a mapping of columns to ``"number"``, ``"category"``, ``"text"``,
+                ``"mask"`` or ``"mask16"``; or a mapping of further names to arrays, axis 0 = N, or to `MaskFiles`.
             root: the folder that relative paths start from; None is the folder of the table.
             suffix: is added to every path that does not end in it, such as ``".jpg"`` for a column of ids.
             separator: of the cells of a CSV; None is a comma.
@@ -430,7 +450,8 @@ class Manifest:
         rows: dict[str, Any] = {"suffix": suffix, "separator": separator, "where": where}
         table = read_table(path, path_column=path_column, targets=chosen, **rows)
         columns = TargetColumns(labels, extra)
-        for name in {*columns.targets, *columns.texts} & {*table.targets, *table.texts}:
+        given, read = ({*each.targets, *each.texts, *each.masks} for each in (columns, table))
+        for name in sorted(given & read):
             message = f"{os.fspath(path)}: {name!r} is a column of the table and given beside it: leave one out"
             raise ManifestError(message)
         base = _checked_root(root) or str(Path(path).absolute().parent)
@@ -444,6 +465,7 @@ class Manifest:
             {**table.texts, **columns.texts},
             str(Path(path).absolute()) if plain else None,
             notes=tuple(table.notes),
+            masks=table.masks | columns.masks,
         )
         for note in found.notes:
             _logger.warning("%s", note)

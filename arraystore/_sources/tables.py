@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from arraystore._common.lazy import lazy
 from arraystore._sources.columns import CHOOSE_PATHS, Column, Table, add_target, chosen_rows, paths_of
+from arraystore._sources.masks import BITS
 from arraystore.errors import Kind, ManifestError, Option
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def read_table(
                 message = f"{path}: column {name!r} cannot be a target: {detail}; the columns are {_listed(columns)}"
                 raise ManifestError(message)
         result = Table(paths_of(Column(path, chosen, table.column(chosen)), suffix))
-        main = next((name for name in _LABEL_COLUMNS if name in wanted), None)
+        main = next((name for name in _LABEL_COLUMNS if name in wanted and kinds.get(name) not in BITS), None)
         for name in wanted:
             column = Column(path, name, table.column(name))
             add_target(result, "labels" if name == main else name, column, kinds.get(name))

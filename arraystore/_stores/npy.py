@@ -49,7 +49,7 @@ class _Draft(DiskDraft):
         return SlotFile(str(path), PIXELS_OFFSET, shape, reserved=reserved)
 
     def _write_rest(self, folder: Path, publication: Publication) -> None:
-        write_folder(folder, publication)
+        write_folder(folder, publication, *(f"{name}.npy" for name in publication.description.masks))
 
 
 def write_folder(folder: Path, publication: Publication, *others: str) -> None:

@@ -80,11 +80,21 @@ def draft_in(
     if folder is None:
         return MemoryDraft(key)
     try:
+        _check_masks(folder, key)
         folder.begin(key, fresh=fresh, salvage=salvage)
         return folder.medium.draft(folder, key)
     except BaseException:
         folder.abandon()
         raise
+
+
+def _check_masks(folder: PartialFolder, key: BuildKey) -> None:
+    if key.masks and not folder.medium.is_folder:
+        raise StoreError(
+            f"{folder.target} would be an {folder.medium.label}, which holds no masks",
+            kind=Kind.UNSUPPORTED,
+            advice="give a name without that suffix, which makes a folder of .npy files",
+        )
 
 
 def finish_earlier(target: str | os.PathLike[str]) -> dict[str, Any] | None:
@@ -187,7 +197,7 @@ def _open_unfinished(folder: Path, medium: Medium) -> Opened:
         key = read_json(folder / PLAN)
         count, spec = int(key["count"]), ImageSpec.from_dict(key["spec"])
         slots = medium.slot_file(folder / medium.pixels)
-        ledger = read_ledger(folder / LEDGER, count, spec.channels)
+        ledger = read_ledger(folder / LEDGER, count, spec.channels, masked=bool(key.get("masks")))
         images = slots.map()
     except (OSError, KeyError, TypeError, ValueError, SpecError) as error:
         keep_os_error(error)

@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from arraystore._building.build import build_key
 from arraystore._building.fill import Source, StoredSlot
-from arraystore._format.samples import hashes_of, manifest_of, mtimes_us, notes_of
-from arraystore._format.slot_file import SlotFile
+from arraystore._format.samples import hashes_of, manifest_of, mask_fields, mtimes_us, notes_of
+from arraystore._format.slot_file import SlotFile, byte_rows
 from arraystore._format.specification import FAILED
 from arraystore._reading.store import Store
 from arraystore._sources.manifest import Manifest
@@ -29,17 +30,17 @@ def manifest_in(store: Store) -> Manifest:
     Raises:
         StoreError: the sources are not files.
     """
-    manifest = manifest_of(store.samples, store.targets, store.categories)
+    manifest = manifest_of(store.samples, store.targets, store.categories, store.description.masks)
     if manifest is None:
         path = str(store.path)
         raise StoreError(f"the sources of {path} are not files", source=path, advice="build it again")
     return replace(manifest, root=store.description.root, origin=store.description.origin)
 
 
-def hold_store(path: str | os.PathLike[str], count: int, spec: ImageSpec) -> PartialFolder:
-    """Lock the folder in which the successor of a store is built, of so many slots, on the same medium; see `hold`."""
-    medium = medium_at(real_target(path))
-    return hold(path, overwrite=True, needed=needed_bytes(count, spec), medium=medium)
+def hold_store(path: str | os.PathLike[str], manifest: Manifest, spec: ImageSpec) -> PartialFolder:
+    """Lock the folder in which the successor of a store is built, of such rows, on the same medium; see `hold`."""
+    medium, key = medium_at(real_target(path)), build_key(manifest, spec)
+    return hold(path, overwrite=True, needed=needed_bytes(key.count, spec, key.mask_bytes), medium=medium)
 
 
 class Takeover:
@@ -74,9 +75,13 @@ class Takeover:
         self._notes = notes_of(samples)
         self._sides = {name: samples[name].to_numpy() for name in ("height", "width")}
         self._hashes = hashes_of(samples)
+        self._mask_fields = mask_fields(samples)
+        path = store.path
+        self._masks = tuple(byte_rows(path / f"{name}.npy") for name in sorted(store.description.masks))
         known = np.zeros(len(store), STAMP)
         known["bytes"], known["mtime"] = samples["bytes"].to_numpy(), mtimes_us(samples) * 1000
         self._stamps = np.where(stamps["bytes"] == 0, known[slots], stamps)
+        self._stamps["masks"] = np.where(stamps["masks"] == 0, self._mask_fields["mask_stamp"][slots], stamps["masks"])
         taken = np.flatnonzero(slots >= 0)
         failed = np.asarray(store.status)[slots[taken]] == FAILED
         self.failed: frozenset[int] = frozenset(taken[failed].tolist())
@@ -97,8 +102,16 @@ class Takeover:
                 "bytes": int(self._stamps["bytes"][row]),
                 "mtime": int(self._stamps["mtime"][row]),
                 "hash": int(self._hashes[slot]),
-            },
+            }
+            | self._facts_of_masks(slot, row),
             source=source,
             reason=self._reasons.get(slot),
             note=self._notes.get(slot),
+            masks=self._masks,
+            mask_checksum=int(self._mask_fields["mask_checksum"][slot]),
         )
+
+    def _facts_of_masks(self, slot: int, row: int) -> dict[str, int]:
+        if not self._masks:
+            return {}
+        return {"mask_stamp": int(self._stamps["masks"][row]), "mask_hash": int(self._mask_fields["mask_hash"][slot])}

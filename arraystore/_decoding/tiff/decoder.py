@@ -119,9 +119,8 @@ def numbers(data: Data, header: Header, spec: ImageSpec) -> _Samples:
     if form.compression == Compression.JPEG or not can_unpack(form, directory):
         raise no_numbers("packed in a way that may change them, or that cannot be unpacked")
     samples: _Samples = read_samples(form, directory, data)[..., 0]
-    return (
-        samples.dtype.type((1 << form.bits) - 1) - samples if form.photometric == Photometric.WHITE_IS_ZERO else samples
-    )
+    full = samples.dtype.type((1 << form.bits) - 1)
+    return full - samples if form.photometric == Photometric.WHITE_IS_ZERO else samples
 
 
 def _check_kind(directory: Directory, spec: ImageSpec) -> None:
