@@ -65,9 +65,9 @@ def _check_shape(header: Header, image: tuple[int, int]) -> None:
     difference = abs(width * image_height - height * image_width)
     if difference >= min(image_height, image_width):
         raise DecodeError(
-            f"it is {width} x {height} pixels, and its image {image_width} x {image_height}, which is no scale of it",
+            f"it is {width} x {height} pixels, but its upright image {image_width} x {image_height}, of another shape",
             kind=Kind.INVALID,
-            advice="a mask shows what its image shows, upright: as many pixels, or the same part of them on both axes",
+            advice="a mask shows all of its image, in as many pixels or at another scale",
         )
 
 

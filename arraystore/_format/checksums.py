@@ -7,9 +7,10 @@ process. Each thread has a small buffer, so the bytes are still in the processor
 import math
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +40,18 @@ def wrong_slots(
     """
     with _opened(slots) as file:
         return _Pass(file, checksums, claim).run(workers, report)
+
+
+def wrong_masks(masks: Sequence[SlotFile | npt.NDArray[Any]], checksums: Checksums) -> dict[int, str]:
+    """Return the slots whose masks do not have the checksum of all of them, with the reasons."""
+    wrong = {}
+    for slot, expected in enumerate(checksums.tolist()):
+        digest = xxhash.xxh3_64()
+        for each in masks:
+            digest.update(each.read(slot) if isinstance(each, SlotFile) else each[slot].tobytes())
+        if digest.intdigest() != expected:
+            wrong[slot] = f"its mask has checksum {digest.intdigest():016x}, it was stored with {expected:016x}"
+    return wrong
 
 
 class _SlotsInFile:

@@ -95,7 +95,7 @@ def npy_form(path: Path) -> tuple[np.dtype[Any], tuple[int, ...], bool, int]:
             return dtype, tuple(shape), bool(fortran), file.tell()
     except Exception as error:  # NumPy parses the header as Python, so damage can raise any error of Python's parser
         keep_os_error(error)
-        raise FormatError(f"{path} is not a .npy file that can be read: {error}", source=str(path)) from error
+        raise FormatError(f"{path} is not a .npy file that can be read: {error!s:.200}", source=str(path)) from error
 
 
 def npy_slots(path: Path) -> SlotFile:
@@ -207,7 +207,7 @@ def read_npy(path: Path, rows: int) -> npt.NDArray[Any]:
         array = _load_npy(path, mapped=rows > 0)
     except Exception as error:  # see npy_form
         keep_os_error(error)
-        raise FormatError(f"{path} cannot be read: {error}", source=str(path)) from error
+        raise FormatError(f"{path} cannot be read: {error!s:.200}", source=str(path)) from error
     if array.ndim == 0 or array.shape[0] != rows:
         raise FormatError(f"{path} should have {rows:,} rows, its shape is {array.shape}", source=str(path))
     return array

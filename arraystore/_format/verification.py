@@ -23,8 +23,8 @@ from arraystore._common.digests import digest_of
 from arraystore._common.limits import usable_cpus
 from arraystore._common.progress import Progress, reporting
 from arraystore._common.public import public
-from arraystore._format.checksums import Checksums, wrong_slots
-from arraystore._format.contents import COLUMNS, Contents, SlotPixels
+from arraystore._format.checksums import Checksums, wrong_masks, wrong_slots
+from arraystore._format.contents import COLUMNS, Contents, SlotPixels, check_codes
 from arraystore._format.description import Description, text_digest
 from arraystore._format.files import keep_os_error
 from arraystore._format.samples import manifest_of
@@ -128,13 +128,13 @@ class _Check:
         self._report = report
         self._is_current = is_current
         self._progress = Progress(total=0, unit="B")
-        self._bytes = 0
-        self._slots = 0
-        self._failed = 0
+        self._bytes = self._slots = self._failed = 0
         self._faults: list[Fault] = []
         self._notes: list[str] = []
         self._damaged: tuple[BadImage, ...] = ()
         self._faulty: set[str] = set()  # the names of parts with a fault
+        self._changed_masks: dict[str, str] = {}  # the name of a part → the message of a fault
+        self._wrong_masks: dict[int, str] = {}  # slot → reason
         self._identity = ""
         self._contents: Contents  # set by `run`
 
@@ -178,6 +178,7 @@ class _Check:
             self._check_codes(description)
             self._check_samples(count, status)
             self._check_manifest(description)
+            self._check_masks(description)
         if slots is None or checksums is None:
             self._notes.append("no slot could be checked")
             return
@@ -232,6 +233,7 @@ class _Check:
         forms: dict[str, Any] = {contents.target(name): form for name, form in targets.items()}
         forms[contents.status] = {"dtype": "|u1", "shape": [count]}
         forms[contents.checksums] = {"dtype": "<u8", "shape": [count]}
+        masks = {contents.target(name) for name in (description.masks if description else ())}
         ours = {*contents.needed(targets), *digests, *filter(contents.is_ours, present)}
         for part in sorted(ours & set(present)):
             with self.finding(part):
@@ -249,18 +251,21 @@ class _Check:
                             f"{expected[1]}"
                         )
                 if digests:
-                    self._check_digest(part, digests)
+                    self._check_digest(part, digests, masks)
         others = sorted(set(present) - ours)
         if others and description is not None:
             self._notes.append(f"{contents.place} also holds other files or datasets: {', '.join(others)}")
 
-    def _check_digest(self, part: str, digests: Any) -> None:
+    def _check_digest(self, part: str, digests: Any, masks: set[str]) -> None:
         where = self._contents.where(part)
         if part not in digests:
             raise FormatError(f"{where} has no digest in store.json, so it cannot be checked")
         found = digest_of(self._tallied(self._contents.blocks(part)))
         if found != digests[part]:
-            raise FormatError(f"{where} has changed since it was stored: its digest is {found}, it was {digests[part]}")
+            message = f"{where} has changed since it was stored: its digest is {found}, it was {digests[part]}"
+            if part not in masks:
+                raise FormatError(message)
+            self._changed_masks[part] = message  # `_check_masks` finds the slots
 
     def _tallied(self, blocks: Iterator[bytes | memoryview]) -> Iterator[bytes | memoryview]:
         for block in blocks:
@@ -303,17 +308,7 @@ class _Check:
             with self.finding(part):
                 if name not in description.targets:
                     raise FormatError(f"store.json names the classes of {name!r}, which is not a target")
-                codes = self._contents.array(part)
-                if codes.dtype.kind not in "iu" or codes.ndim != 1:
-                    raise FormatError(
-                        f"{self._contents.where(part)} should hold one code per slot, but it holds {codes.dtype}"
-                    )
-                odd = np.flatnonzero((codes < 0) | (codes >= len(names)))
-                if len(odd):
-                    raise FormatError(
-                        f"{self._contents.where(part)} gives slot {odd[0]} the code {codes[odd[0]]}, but there are "
-                        f"{len(names):,} classes"
-                    )
+                check_codes(self._contents.array(part), len(names), self._contents.where(part))
 
     def _check_samples(self, count: int, status: Status) -> None:
         """Check that samples has all columns, one row per slot, and a reason for exactly the slots that failed."""
@@ -359,6 +354,18 @@ class _Check:
                     f"{manifest.digest}, it was {description.manifest_digest}"
                 )
 
+    def _check_masks(self, description: Description) -> None:
+        """Find the slots whose masks have changed; a change outside them is a fault."""
+        contents = self._contents
+        if self._changed_masks and contents.column("source") not in self._faulty:
+            with self.finding():
+                table = contents.table("samples", ["mask_checksum"])
+                masks = [contents.rows(contents.target(name)) for name in sorted(description.masks)]
+                self._wrong_masks = {} if table is None else wrong_masks(masks, table["mask_checksum"].to_numpy())
+        if not self._wrong_masks:
+            for part, message in self._changed_masks.items():
+                self.fault(Fault(message, _ADVICE), part)
+
     def _check_slots(self, slots: SlotPixels, status: Status, checksums: Checksums, workers: int) -> None:
         claim = "they were stored with"
         if self._contents.checksums in self._faulty:
@@ -378,6 +385,7 @@ class _Check:
             zeros = xxhash.xxh3_64_intdigest(np.zeros(slots.shape[1:], np.uint8).data) if len(failed) else 0
             for slot in failed[checksums[failed] != zeros].tolist():
                 wrong.setdefault(slot, "it failed, so its pixels should be zeros")
+        wrong = {slot: why for slot, why in self._wrong_masks.items() if slot < len(checksums)} | wrong
         self._slots = len(checksums)
         self._damaged = tuple(self._named(dict(sorted(wrong.items()))))
 

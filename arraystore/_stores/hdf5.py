@@ -249,6 +249,9 @@ class _Contents:
         with self._dataset(entry) as dataset:
             return np.asarray(dataset[...])
 
+    def rows(self, entry: str) -> npt.NDArray[Any]:
+        return self.array(entry)
+
     def table(self, name: str, columns: Sequence[str]) -> pa.Table | None:
         with reading(self.where(name)):
             return read_hdf5_table(self._path, name, columns)

@@ -23,6 +23,7 @@ from arraystore._format.samples import read_parquet, write_parquet
 from arraystore._format.slot_file import (
     PIXELS_OFFSET,
     SlotFile,
+    byte_rows,
     npy_form,
     npy_header,
     npy_slots,
@@ -182,6 +183,9 @@ class FolderContents:
         with reading(self.where(entry)), (self._path / entry).open("rb") as file:
             array: npt.NDArray[Any] = np.load(file, allow_pickle=False)
             return array
+
+    def rows(self, entry: str) -> SlotFile:
+        return byte_rows(self._path / entry)
 
     def table(self, name: str, columns: Sequence[str]) -> pa.Table | None:
         path = self._path / f"{name}.parquet"

@@ -138,6 +138,9 @@ class MemoryContents:
     def array(self, entry: str) -> npt.NDArray[Any]:
         return self._arrays[entry]
 
+    def rows(self, entry: str) -> npt.NDArray[Any]:
+        return self._arrays[entry]
+
     def table(self, name: str, columns: Sequence[str]) -> pa.Table | None:
         table = self._opened.load_table(name)
         return None if table is None else table.select(columns)

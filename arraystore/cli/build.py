@@ -153,18 +153,19 @@ def print_summary(store: Store, target: Path, watch: Watch) -> None:
 
 def target_lines(store: Store) -> Iterator[str]:
     """Yield a line for each target of a store: its type, and the first of its classes."""
+    masks = store.description.masks
     for name, target in store.targets.items():
         classes = store.categories.get(name, ())
         if not classes:
-            row = " x ".join(map(str, target.shape[1:]))
-            yield f"{flat(name)}: {target.dtype}" + (f", {row} a row" if row else "")
+            row, kind = " x ".join(map(str, target.shape[1:])), "masks of " if name in masks else ""
+            yield f"{flat(name)}: {kind}{target.dtype}" + (f", {row} a row" if row else "")
             continue
         shown = ", ".join(map(flat, classes[:_SHOWN_CLASSES]))
         more = f" and {len(classes) - _SHOWN_CLASSES:,} more" if len(classes) > _SHOWN_CLASSES else ""
         noun = "class" if len(classes) == 1 else "classes"
         yield f"{flat(name)}: {len(classes):,} {noun}: {shown}{more}"
     for name in store.samples.column_names:
-        if name not in OWN_COLUMNS:
+        if name not in OWN_COLUMNS and name not in masks:
             yield f"{flat(name)}: text, in the table of samples"
 
 
