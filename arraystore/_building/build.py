@@ -35,7 +35,7 @@ from arraystore._format.samples import dropped_table, mask_fields, mtimes_us, sa
 from arraystore._format.specification import EMPTY, FAILED, STORED
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.stamps import file_stamps
-from arraystore._stores.medium import BuildKey, Draft, FilledRun, Opened, needed_bytes
+from arraystore._stores.medium import BuildKey, Draft, FilledRun, Opened
 from arraystore._stores.opening import draft_in, finish_earlier, hold, open_store
 from arraystore._stores.partial import PartialFolder, Salvage
 from arraystore._version import __version__
@@ -71,7 +71,7 @@ def build_manifest(
             if store.description.root == manifest.root and (not overwrite or _is_up_to_date(store, manifest)):
                 return store
         Path(target).absolute().parent.mkdir(parents=True, exist_ok=True)
-        folder = hold(target, overwrite=overwrite, needed=needed_bytes(key.count, spec, key.mask_bytes))
+        folder = hold(target, key, overwrite=overwrite)
     return build_in(folder, key, manifest, options, bad=bad, max_bad=max_bad)
 
 

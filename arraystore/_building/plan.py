@@ -132,6 +132,8 @@ def plan(
     finished = {each.name: _finished_bytes(manifest, spec, each, rng) for each in MEDIA}
     ledger = len(manifest) * ledger_dtype(spec.channels, masked=bool(manifest.masks)).itemsize
     media = {"ram": Room(finished[MEDIA[0].name] + ledger + working, memory)}
+    # A store that is one file gets a copy of the masks, which a folder keeps as they are.
+    building = {each.name: ledger + (0 if each.is_folder else _mask_bytes(manifest, spec)) for each in MEDIA}
     codes, names = manifest.targets.get("labels"), manifest.classes.get("labels", ())
     return Forecast(
         count=len(manifest),
@@ -140,7 +142,7 @@ def plan(
         target=None if target is None else os.fspath(target),
         medium=medium,
         volume=str(volume),
-        media=media | {name: Room(size + ledger, free) for name, size in finished.items()},
+        media=media | {name: Room(size + building[name], free) for name, size in finished.items()},
         pixel_bytes=len(manifest) * spec.slot_bytes,
         store_bytes=finished[medium],
         working_bytes=working,
@@ -218,9 +220,13 @@ def _finished_bytes(manifest: Manifest, spec: ImageSpec, medium: Medium, rng: np
         texts.append([names[codes[row]] if codes[row] >= 0 else "" for row in rows])
     letters = sum(len(os.fsencode(text)) for column in texts for text in column) / len(rows)
     per_row = spec.slot_bytes + _SLOT_BYTES + _ROW_BYTES + round(letters) + len(texts) * medium.text_bytes
-    for masks in manifest.masks.values():
-        per_row += spec.height * spec.width * masks.dtype.itemsize + _MASK_ROW_BYTES
-    return medium.head_bytes + len(manifest) * per_row + sum(array.nbytes for array in manifest.targets.values())
+    per_row += _MASK_ROW_BYTES if manifest.masks else 0
+    targets = sum(array.nbytes for array in manifest.targets.values()) + _mask_bytes(manifest, spec)
+    return medium.head_bytes + len(manifest) * per_row + targets
+
+
+def _mask_bytes(manifest: Manifest, spec: ImageSpec) -> int:
+    return len(manifest) * spec.height * spec.width * sum(masks.dtype.itemsize for masks in manifest.masks.values())
 
 
 @dataclass(slots=True)

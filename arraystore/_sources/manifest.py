@@ -81,6 +81,9 @@ class Manifest:
             raise ManifestError("there are no sources: pass at least one image")
         if isinstance(self.sources, list | tuple) and isinstance(self.sources[0], str | os.PathLike):
             raise ManifestError("a Manifest keeps paths in a form of its own: make it with Manifest.from_paths")
+        set_field = object.__setattr__
+        masks = {name: masks.of_images(self.sources, self.root) for name, masks in sorted(self.masks.items())}
+        set_field(self, "masks", MappingProxyType(masks))
         columns: dict[str, Any] = {**self.targets, **self.texts, **self.masks}
         names = [*self.targets, *self.texts, *self.masks]
         for name in names:
@@ -89,12 +92,10 @@ class Manifest:
             if rows != count:
                 message = f"target {name!r} has {rows:,} rows, but there are {count:,} sources: give one row a source"
                 raise ManifestError(message)
-        set_field = object.__setattr__
         set_field(self, "targets", MappingProxyType({key: _read_only(value) for key, value in self.targets.items()}))
         set_field(self, "classes", MappingProxyType({key: tuple(value) for key, value in self.classes.items()}))
         set_field(self, "texts", MappingProxyType(dict(self.texts)))
         set_field(self, "left_out", MappingProxyType(dict(self.left_out)))
-        set_field(self, "masks", MappingProxyType(dict(sorted(self.masks.items()))))
         # A later chdir must not change the meaning of relative paths.
         has_paths = self.is_paths or self.masks
         set_field(self, "_base", with_slash(os.fsencode(self.root or Path.cwd())) if has_paths else b"")

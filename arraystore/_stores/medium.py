@@ -97,6 +97,12 @@ class BuildKey:
         """The bytes of all masks of a slot."""
         return sum(file.slot_bytes for file in self.mask_files(Path()))
 
+    def needed_bytes(self, medium: Medium) -> int:
+        """Return the bytes on disk that a build takes: see `needed_bytes`."""
+        # A store that is one file gets a copy of the masks, which a folder keeps as they are.
+        copies = 1 if medium.is_folder else 2
+        return needed_bytes(self.count, self.spec, copies * self.mask_bytes)
+
     def mask_files(self, folder: Path) -> list[SlotFile]:
         """Return where the masks of each target lie in the folder of a build; the bytes of a slot are one axis."""
         pixels = self.spec.height * self.spec.width

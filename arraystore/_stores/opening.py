@@ -48,22 +48,23 @@ _VERIFY_TRIES = 20
 
 
 def hold(
-    target: str | os.PathLike[str], *, overwrite: bool, needed: int, medium: Medium | None = None
+    target: str | os.PathLike[str], key: BuildKey, *, overwrite: bool, medium: Medium | None = None
 ) -> PartialFolder:
     """Lock the folder in which a store is built; the caller releases it.
 
     Args:
         target: where the store will be.
+        key: of the build, which says how much room there must be.
         overwrite: True replaces the store that is there now. If the target is a link, the store that it leads to is
             replaced.
-        needed: bytes that the store takes.
         medium: of the store; None for the one that its suffix asks for.
 
     Raises:
         StoreError: see `PartialFolder`.
     """
     path = real_target(target) if overwrite else Path(target).absolute()
-    return PartialFolder(path, medium or medium_of(path), overwrite=overwrite, needed=needed)
+    medium = medium or medium_of(path)
+    return PartialFolder(path, medium, overwrite=overwrite, needed=key.needed_bytes(medium))
 
 
 def draft_in(
@@ -80,21 +81,11 @@ def draft_in(
     if folder is None:
         return MemoryDraft(key)
     try:
-        _check_masks(folder, key)
         folder.begin(key, fresh=fresh, salvage=salvage)
         return folder.medium.draft(folder, key)
     except BaseException:
         folder.abandon()
         raise
-
-
-def _check_masks(folder: PartialFolder, key: BuildKey) -> None:
-    if key.masks and not folder.medium.is_folder:
-        raise StoreError(
-            f"{folder.target} would be an {folder.medium.label}, which holds no masks",
-            kind=Kind.UNSUPPORTED,
-            advice="give a name without that suffix, which makes a folder of .npy files",
-        )
 
 
 def finish_earlier(target: str | os.PathLike[str]) -> dict[str, Any] | None:

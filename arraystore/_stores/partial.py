@@ -39,7 +39,7 @@ from arraystore._format.slot_file import SlotFile
 from arraystore._format.specification import FAILED, STORED
 from arraystore._stores import publishing
 from arraystore._stores.build_lock import Lock
-from arraystore._stores.medium import BuildKey, FilledRun, Medium, needed_bytes
+from arraystore._stores.medium import BuildKey, FilledRun, Medium
 from arraystore._stores.publishing import (
     LEDGER,
     LOCK,
@@ -135,7 +135,7 @@ class PartialFolder:
         Raises:
             StoreError: the work is that of another build.
         """
-        self._needed_bytes = needed_bytes(key.count, key.spec, key.mask_bytes)
+        self._needed_bytes = key.needed_bytes(self.medium)
         self._key = key
         was = None if fresh else self._earlier_plan()
         if was is not None and key.differences(was) and self._stored_nothing(was):

@@ -10,14 +10,13 @@ import numpy.typing as npt
 from arraystore._building.build import build_key
 from arraystore._building.fill import Source, StoredSlot
 from arraystore._format.samples import hashes_of, manifest_of, mask_fields, mtimes_us, notes_of
-from arraystore._format.slot_file import SlotFile, byte_rows
+from arraystore._format.slot_file import SlotFile
 from arraystore._format.specification import FAILED
 from arraystore._reading.store import Store
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.stamps import STAMP
 from arraystore._stores.media import medium_at
-from arraystore._stores.medium import needed_bytes
-from arraystore._stores.opening import hold, slot_file_of
+from arraystore._stores.opening import contents_of, hold, slot_file_of
 from arraystore._stores.partial import PartialFolder
 from arraystore._stores.publishing import real_target
 from arraystore.errors import StoreError
@@ -39,8 +38,7 @@ def manifest_in(store: Store) -> Manifest:
 
 def hold_store(path: str | os.PathLike[str], manifest: Manifest, spec: ImageSpec) -> PartialFolder:
     """Lock the folder in which the successor of a store is built, of such rows, on the same medium; see `hold`."""
-    medium, key = medium_at(real_target(path)), build_key(manifest, spec)
-    return hold(path, overwrite=True, needed=needed_bytes(key.count, spec, key.mask_bytes), medium=medium)
+    return hold(path, build_key(manifest, spec), overwrite=True, medium=medium_at(real_target(path)))
 
 
 class Takeover:
@@ -76,8 +74,9 @@ class Takeover:
         self._sides = {name: samples[name].to_numpy() for name in ("height", "width")}
         self._hashes = hashes_of(samples)
         self._mask_fields = mask_fields(samples)
-        path = store.path
-        self._masks = tuple(byte_rows(path / f"{name}.npy") for name in sorted(store.description.masks))
+        contents = contents_of(store.path)
+        rows = [contents.rows(contents.target(name)) for name in sorted(store.description.masks)]
+        self._masks = tuple(file for file in rows if isinstance(file, SlotFile))
         known = np.zeros(len(store), STAMP)
         known["bytes"], known["mtime"] = samples["bytes"].to_numpy(), mtimes_us(samples) * 1000
         self._stamps = np.where(stamps["bytes"] == 0, known[slots], stamps)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import pickle
 import random
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
@@ -20,9 +23,8 @@ from support.nursery import KilledError, Nursery
 from support.store_contract import build, count_decodes, plain
 
 import arraystore
-from arraystore import BadImagesError, ImageSpec, Manifest, ManifestError, MaskFiles, Store, StoreError
+from arraystore import BadImagesError, ImageSpec, Manifest, MaskFiles, Store, StoreError
 from arraystore._stores.publishing import partial_of
-from arraystore.errors import Kind
 
 COUNT = 19
 SPEC = ImageSpec(size=(24, 16), fit="crop")
@@ -75,6 +77,7 @@ def test_lists_and_folders_take_mask_files(table: Path) -> None:
         (paths, absolute, {}),
         (folder / "i", {"mask": MaskFiles(names, root=folder / "m")}, {}),
         (folder / "i", {"mask": MaskFiles([f"../m/{name}" for name in names])}, {}),
+        (folder / "i", {"mask": MaskFiles(folder / "m")}, {}),
         ([f"i/{name}" for name in names], {"mask": MaskFiles([f"m/{name}" for name in names])}, {"root": folder}),
         ([path.read_bytes() for path in paths], absolute, {}),
         ([np.asarray(Image.open(path)) for path in paths], absolute, {}),
@@ -138,27 +141,50 @@ def test_a_store_without_masks_says_nothing_of_them(photos: Path, tmp_path: Path
     assert not any("mask" in name for name in store.samples.column_names)
 
 
-def test_an_hdf5_file_is_refused_before_anything_is_made(table: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        StoreError, match="an HDF5 file, which holds no masks: give a name without that suffix"
-    ) as caught:
-        with_masks(table, tmp_path / "x.h5")
-    assert caught.value.kind == Kind.UNSUPPORTED
-    assert list(tmp_path.iterdir()) == []
+def test_an_hdf5_file_has_its_masks_as_datasets(own: Path, tmp_path: Path) -> None:
+    folder = with_masks(own, tmp_path / "x.store")
+    store = with_masks(own, tmp_path / "x.h5", processes=True, workers=2)
+    assert isinstance(store.targets["mask"], np.memmap)
+    assert store.targets["mask"].offset % 4096 == 0
+    np.testing.assert_array_equal(store.targets["mask"], folder.targets["mask"])
+    with h5py.File(tmp_path / "x.h5") as file:
+        np.testing.assert_array_equal(file["targets/mask"][...], folder.targets["mask"])
+        np.testing.assert_array_equal(file["targets/labels"][...], np.arange(COUNT) % 3)
+    assert store.verify(progress=False).ok
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["own", "x.h5", "x.store"]
+    spoil(own.parent)
+    for bad in ("keep", "drop"):
+        one, other = (with_masks(own, tmp_path / f"{bad}{end}", bad=bad) for end in (".h5", ".store"))
+        np.testing.assert_array_equal(one.targets["mask"], other.targets["mask"])
+        assert one.verify(progress=False).ok
 
 
-def test_mask_files_say_what_they_take() -> None:
-    with pytest.raises(ManifestError, match="takes a list of paths, one for each image, not a str"):
-        MaskFiles("a.png")
-    with pytest.raises(ManifestError, match="bits must be 8 or 16, not 12"):
-        MaskFiles(["a.png"], bits=12)
-    with pytest.raises(ManifestError, match=r"row 1 \(counted from 0\): the path is empty"):
-        MaskFiles(["a.png", ""])
-    with pytest.raises(ManifestError, match="target 'mask' has 1 rows, but there are 2 sources"):
-        Manifest.of(["a.jpg", "b.jpg"], targets={"mask": MaskFiles(["a.png"])})
-    masked = [Manifest.of(["a.jpg"], targets={"mask": MaskFiles(["a.png"], bits=bits)}).digest for bits in (8, 16)]
-    other = Manifest.of(["a.jpg"], targets={"mask": MaskFiles(["b.png"])}).digest
-    assert len({*masked, other, Manifest.of(["a.jpg"]).digest}) == 4
+def test_masks_of_an_hdf5_file_take_no_memory_while_it_is_written(tmp_path: Path) -> None:
+    """The bytes behind the pixels pass through memory, but for those of masks."""
+    count, side = 64, 1024
+    mask = tmp_path / "m.png"
+    mask.write_bytes(images.png(masks.numbers(8, 8)))
+    source = np.zeros((count, 8, 8), np.uint8)
+    targets = {"mask": MaskFiles([mask] * count)}
+    store = build(source, tmp_path / "x.h5", size=side, color="gray", targets=targets)
+    assert store.verify(progress=False).ok
+    script = (
+        "import resource, sys, numpy as np, arraystore\n"
+        "from arraystore._stores import hdf5\n"
+        "held = []\n"
+        "write_into = hdf5._Ends.write_into\n"
+        "def seen(self, descriptor):\n"
+        "    held.append(sum(map(len, self._tail.values())))\n"
+        "    write_into(self, descriptor)\n"
+        "hdf5._Ends.write_into = seen\n"
+        f"arraystore.build(np.zeros(({count}, 8, 8), np.uint8), sys.argv[1], size={side}, color='gray', "
+        f"targets={{'mask': arraystore.MaskFiles([sys.argv[2]] * {count})}}, progress=False)\n"
+        "print(held[0])"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "y.h5", mask], capture_output=True, text=True, check=True, timeout=400
+    )
+    assert int(ran.stdout) < 1 << 20 < count * side * side
 
 
 # --- bad masks -------------------------------------------------------------------------------------------------------
@@ -301,20 +327,20 @@ def test_masks_that_are_lost_are_decoded_again(
     assert len(decoded) == (COUNT if loss == "missing" else COUNT - 9 + 1)
 
 
-@pytest.mark.parametrize("bad", ["keep", "drop"])
+@pytest.mark.parametrize(("bad", "name"), [("keep", "x.store"), ("drop", "x.store"), ("drop", "x.h5")])
 def test_a_build_that_is_killed_anywhere_is_finished_with_the_same_bytes(
-    own: Path, tmp_path: Path, nursery: Nursery, bad: str
+    own: Path, tmp_path: Path, nursery: Nursery, bad: str, name: str
 ) -> None:
     """At 40 random steps, one after the other in each of some builds, so that kills follow kills."""
     spoil(own.parent)
     (calm := tmp_path / "calm").mkdir()
     options: dict[str, Any] = {"spec": SPEC, "targets": masks.TARGETS, "bad": bad, "workers": 2}
-    steps = nursery.run(build_in_steps, own, calm / "x.store", **options)
+    steps = nursery.run(build_in_steps, own, calm / name, **options)
     wanted, rng, kills = contents(calm), random.Random(7), 0
     for round_ in range(8):
         (place := tmp_path / f"{round_}").mkdir()
         for _ in range(5):
-            fork = nursery.start(build_in_steps, own, place / "x.store", die_at=rng.randint(1, steps), **options)
+            fork = nursery.start(build_in_steps, own, place / name, die_at=rng.randint(1, steps), **options)
             try:
                 fork.result()
                 break
@@ -324,9 +350,9 @@ def test_a_build_that_is_killed_anywhere_is_finished_with_the_same_bytes(
                 break
             finally:
                 fork.gone()
-        if not (place / "x.store").exists():
-            build(own, place / "x.store", **options)
-        arraystore.open(place / "x.store").close()  # deletes what a kill has left
+        if not (place / name).exists():
+            build(own, place / name, **options)
+        arraystore.open(place / name).close()  # deletes what a kill has left
         assert contents(place) == wanted
     assert kills > 8
 
