@@ -63,8 +63,8 @@ their files. `dropped.parquet` has a column `mask_stamp` too.
 
 **Masks** are targets of shape (N, H, W), uint8 or uint16, with the height and width of slots: the number of each pixel
 in the file of the mask, moved as the pixels of its image are. Where there is no image, beside a padded one or in a slot
-of status 2, they have the number in `masks`. In a folder, TARGET.npy of a mask has a header as that of images.npy. An
-HDF5 file has no masks.
+of status 2, they have the number in `masks`. In a folder, TARGET.npy of a mask has a header as that of images.npy. In
+HDF5, its dataset MUST be contiguous.
 
 **Under construction** a store lies in `TARGET.partial/`, together with these files, which are deleted when it is
 published:
@@ -77,7 +77,7 @@ published:
                       number, "note": text} for a slot that is stored although its decoder noticed something; name and
                       checksum are those of its row of the ledger
     lock              locked (flock) by the build that is running: {"host", "pid", "began", "system"}
-    TARGET.npy        the masks of a target, written as the pixels are
+    TARGET.npy        the masks of a target, written as the pixels are; for HDF5 it is copied at the end
     moved.npy         pixels of slots that an earlier update has filled, on their way to other slots
 
 A row of the ledger *claims* its slot if its `check` is the xxh3_64 of the row's other bytes, with the slot's number as

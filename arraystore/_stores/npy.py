@@ -50,11 +50,11 @@ class _Draft(DiskDraft):
         return SlotFile(str(path), PIXELS_OFFSET, shape, reserved=reserved)
 
     def _write_rest(self, folder: Path, publication: Publication) -> None:
-        write_folder(folder, publication, *(f"{name}.npy" for name in publication.description.masks))
+        write_folder(folder, publication)
 
 
 def write_folder(folder: Path, publication: Publication, *others: str) -> None:
-    """Write the files of a store folder beside the one of its pixels, store.json last, each with fsync.
+    """Write the files of a store folder beside those of its pixels and masks, store.json last, each with fsync.
 
     ``others`` are the names of further files in the folder that store.json shall have digests of.
     """
@@ -66,7 +66,8 @@ def write_folder(folder: Path, publication: Publication, *others: str) -> None:
     tables = {name: table for name, table in tables.items() if table is not None}
     for name, table in tables.items():
         write_parquet(folder / f"{name}.parquet", table)
-    files = [*(f"{name}.npy" for name in arrays), *(f"{name}.parquet" for name in tables), *others]
+    names = [*arrays, *publication.description.masks]
+    files = [*(f"{name}.npy" for name in names), *(f"{name}.parquet" for name in tables), *others]
     digests = {name: digest_of(file_blocks(folder / name)) for name in files}
     write_text(folder / JSON_ENTRY, replace(publication.description, digests=digests).to_text())
 

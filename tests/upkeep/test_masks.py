@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
@@ -25,10 +26,15 @@ def table(tmp_path: Path) -> Path:
     return masks.write(tmp_path / "own", COUNT)
 
 
-@pytest.fixture
-def target(table: Path) -> Path:
-    build(table, path := table.parents[1] / "x.store", spec=SPEC, targets=masks.TARGETS).close()
+@pytest.fixture(params=["x.store", "x.h5"])
+def target(table: Path, request: pytest.FixtureRequest) -> Path:
+    build(table, path := table.parents[1] / request.param, spec=SPEC, targets=masks.TARGETS).close()
     return path
+
+
+def files_of(target: Path) -> dict[str, bytes]:
+    files = target.iterdir() if target.is_dir() else [target]
+    return {path.name: path.read_bytes() for path in files}
 
 
 def compared(table: Path, target: Path, **options: Any) -> Changes:
@@ -51,9 +57,18 @@ def flip(file: Path, at: int, by: int = 1) -> None:
     file.write_bytes(data)
 
 
+def place_of(target: Path, name: str) -> tuple[Path, int]:
+    """The file of the images or the masks of a store, and where they begin in it."""
+    if target.is_dir():
+        return target / f"{name}.npy", 4096
+    with h5py.File(target) as file:
+        return target, file[name if name == "images" else f"targets/{name}"].id.get_offset()
+
+
 def damage(target: Path, *slots: int) -> None:
+    file, start = place_of(target, "mask")
     for slot in slots:
-        flip(target / "mask.npy", 4096 + slot * 24 * 16 + 200)
+        flip(file, start + slot * 24 * 16 + 200)
 
 
 # --- compare and update ----------------------------------------------------------------------------------------------
@@ -208,9 +223,10 @@ def test_lists_are_updated_too(table: Path, tmp_path: Path) -> None:
 def test_verify_names_the_slots_of_damaged_masks_and_repair_restores_them(
     target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = {path.name: path.read_bytes() for path in target.iterdir()}
+    before = files_of(target)
     damage(target, 2, 9)
-    flip(target / "images.npy", 4096 + 5 * SPEC.slot_bytes)
+    file, start = place_of(target, "images")
+    flip(file, start + 5 * SPEC.slot_bytes)
     found = arraystore.verify(target, progress=False)
     assert [(bad.slot, bad.reason[:27]) for bad in found.damaged] == [
         (2, "its mask has checksum " + found.damaged[0].reason[22:27]),
@@ -222,9 +238,10 @@ def test_verify_names_the_slots_of_damaged_masks_and_repair_restores_them(
     store = arraystore.repair(target, progress=False)
     assert len(decoded) == 3
     assert store.verify(progress=False).ok
-    assert {path.name: path.read_bytes() for path in target.iterdir()} == before
+    assert files_of(target) == before
 
 
+@pytest.mark.parametrize("target", ["x.store"], indirect=True)
 def test_a_change_outside_the_masks_is_a_fault(target: Path) -> None:
     flip(target / "mask.npy", 4000, ord(" ") ^ ord("\t"))  # in the header, which still says the same
     assert not arraystore.verify(target, progress=False).ok
@@ -284,6 +301,7 @@ def test_a_store_in_memory_checks_its_masks_by_form_alone(table: Path) -> None:
     assert build(table, spec=SPEC, targets=masks.TARGETS).verify(progress=False).ok
 
 
+@pytest.mark.parametrize("target", ["x.store"], indirect=True)
 @pytest.mark.parametrize("value", [[], {"mask": -1}, {"mask": "255"}, {"other": 255}, {"labels": 255}])
 def test_a_description_with_false_masks_is_damaged(target: Path, value: Any) -> None:
     import json
