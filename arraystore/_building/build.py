@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import closing, suppress
 from importlib import metadata
 from pathlib import Path
@@ -143,7 +143,8 @@ def build_in(
         # The pool is closed first, and then the last runs are claimed.
         with Checkpoints(draft) as checkpoints, closing(pool), reporting(options["progress"]) as report:
             empty = slots_to_fill(draft, manifest, content=content)
-            _fill(draft, manifest, empty, job_of, max_bad, pool, checkpoints, report)
+            runs = cut_runs(empty, pool.size, key.mask_bytes)
+            _fill(draft, manifest, runs, job_of, max_bad, pool, checkpoints, report)
         failures = failures_of(draft.reasons, manifest)
         unexpected = [failure for failure in failures if failure.slot not in known_bad]
         if (unexpected and bad == "raise") or len(failures) == len(manifest):
@@ -158,20 +159,21 @@ def build_in(
 def _fill(
     draft: Draft,
     manifest: Manifest,
-    empty: npt.NDArray[np.int64],
+    runs: Sequence[tuple[int, int]],
     job_of: Callable[..., Job],
     max_bad: float | None,
     pool: WorkerPool,
     checkpoints: Checkpoints,
     report: Callable[[Progress], None],
 ) -> None:
-    """Fill these slots, with a bounded number of runs in progress; then, one at a time, those that need much memory."""
-    runs = iter(cut_runs(empty, pool.size))
+    """Fill these runs, a bounded number of them at a time; then, one at a time, the slots that need much memory."""
+    waiting = iter(runs)
     large: deque[int] = deque()
-    state = Progress(total=len(manifest), done=len(manifest) - empty.size, bad=len(draft.reasons))
+    left = sum(stop - start for start, stop in runs)
+    state = Progress(total=len(manifest), done=len(manifest) - left, bad=len(draft.reasons))
     report(state)
     while True:
-        while pool.pending < pool.size * _PENDING_RUNS_PER_WORKER and (run := next(runs, None)) is not None:
+        while pool.pending < pool.size * _PENDING_RUNS_PER_WORKER and (run := next(waiting, None)) is not None:
             pool.submit(job_of(*run))
         if not pool.pending:
             if not large:

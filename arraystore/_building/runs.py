@@ -15,6 +15,7 @@ from arraystore._stores.medium import Draft
 
 # Long enough that handing out a run costs nothing; short enough that Ctrl-C and progress wait a second at most.
 _LONGEST_RUN_SLOTS = 16
+_HELD_BYTES = 8 << 20
 
 
 def slots_to_fill(draft: Draft, manifest: Manifest, *, content: bool = False) -> npt.NDArray[np.int64]:
@@ -95,12 +96,16 @@ def _is_elsewhere(manifest: Manifest, ledger: npt.NDArray[np.void], slots: npt.N
     return name_hash(manifest.load(slot), manifest.mask_paths(slot)) != int(ledger["name"][slot])
 
 
-def cut_runs(empty: npt.NDArray[np.int64], workers: int) -> list[tuple[int, int]]:
-    """Cut slots in rising order into runs (start, stop) of consecutive slots, which do not overlap."""
+def cut_runs(empty: npt.NDArray[np.int64], workers: int, mask_bytes: int = 0) -> list[tuple[int, int]]:
+    """Cut slots in rising order into runs (start, stop) of consecutive slots, which do not overlap.
+
+    Workers hold the masks of a run, of so many bytes a slot, until it is finished.
+    """
     if empty.size == 0:
         return []
     # Small builds get shorter runs, so that the workers end at about the same time.
-    length = max(1, min(_LONGEST_RUN_SLOTS, empty.size // (8 * workers)))
+    longest = min(_LONGEST_RUN_SLOTS, _HELD_BYTES // mask_bytes) if mask_bytes else _LONGEST_RUN_SLOTS
+    length = max(1, min(longest, empty.size // (8 * workers)))
     edges = np.flatnonzero(np.diff(empty) != 1) + 1
     starts, stops = empty[np.r_[0, edges]], empty[np.r_[edges - 1, -1]] + 1
     return [
