@@ -23,10 +23,12 @@ class MaskFiles:
     """A mask for each image: a target whose pixels are numbers of classes, with the geometry of its image.
 
     The numbers are those in the file: indices into the palette, not its colors, or samples of gray. They are never
-    mixed: a resized mask has the nearest pixels. A mask shows what its image shows, in as many pixels or at another
-    scale. Where a slot has no image (beside a padded one, or in a failed slot), its mask has ``fill``, which is no
-    class. The target is (N, H, W), with the height and width of slots, and a loader crops and mirrors it with the
-    images.
+    mixed: a resized mask has the nearest pixels. A mask shows what its upright image shows, in as many pixels or at
+    another scale; one of another shape is a bad image. The target is (N, H, W), with the height and width of slots, and
+    a loader crops and mirrors it with the images.
+
+    Where a slot has no image (beside a padded one, or in a failed slot), its mask has ``fill``, which should be no
+    class. A mask of nothing but 0 and 255 beside whose image there is padding is stored with a note.
 
     Masks are read from PNG, BMP, GIF, TIFF, PGM and PBM files. Samples of 1, 2 or 4 bits are not scaled. Files with
     colors or alpha are bad images, and so are JPEGs and others whose compression may have changed the numbers.

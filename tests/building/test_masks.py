@@ -22,6 +22,8 @@ from support.store_contract import build, count_decodes, plain
 
 import arraystore
 from arraystore import BadImagesError, ImageSpec, Manifest, MaskFiles, Store, StoreError
+from arraystore._building.fill import Job, fill_parts
+from arraystore._building.masks import MaskJob
 from arraystore._stores import hdf5
 from arraystore._stores.publishing import partial_of
 
@@ -114,6 +116,16 @@ def test_threads_and_processes_make_the_same_bytes(table: Path, tmp_path: Path, 
         with_masks(table, tmp_path / name / "x.store", **options)
         assert contents(tmp_path / name) == one
         np.testing.assert_array_equal(with_masks(table, **options).targets["mask"], expected(table))
+
+
+def test_each_part_of_a_run_has_its_own_masks(table: Path) -> None:
+    """A worker process sends what it has done whenever some time has passed; here after every image."""
+    manifest = Manifest.of(table, targets=masks.TARGETS)
+    sources = [manifest.load(slot) for slot in range(3, 9)]
+    job = Job(3, sources, SPEC, masks=MaskJob.of(manifest, range(COUNT)))
+    found = [(part.start, part.masks[0]) for part in fill_parts(job, -1.0)]
+    assert [(start, len(array)) for start, array in found] == [(slot, 1) for slot in range(3, 9)]
+    np.testing.assert_array_equal(np.concatenate([array for _, array in found]), expected(table)[3:9])
 
 
 def test_several_masks_of_different_bits(table: Path, tmp_path: Path) -> None:

@@ -295,6 +295,29 @@ def test_an_update_that_is_interrupted_goes_on(table: Path, target: Path, monkey
     assert store.verify(progress=False).ok
 
 
+def test_an_interrupted_update_does_not_take_the_mask_of_another_name(table: Path, target: Path) -> None:
+    """Even if the two have the same size and time."""
+    for i in range(COUNT):
+        numbers = masks.numbers(*images.SIZES[i % 8], seed=80 + i)
+        Image.fromarray(numbers).save(table.parent / f"m/{i:02}.png", compress_level=0)
+
+    def interrupt(now: arraystore.Progress) -> None:
+        if now.done >= 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        arraystore.update(target, table, targets=masks.TARGETS, progress=interrupt, workers=1)
+    mask, other = table.parent / "m/02.png", table.parent / "m/other.png"
+    Image.fromarray(masks.numbers(*images.SIZES[2], seed=50)).save(other, compress_level=0)
+    shutil.copystat(mask, other)
+    assert mask.stat().st_size == other.stat().st_size
+    table.write_text(table.read_text().replace("m/02.png", "m/other.png"))
+    store = updated(table, target)
+    np.testing.assert_array_equal(store.targets["mask"][2], masks.by_pillow(Image.open(other), SPEC))
+    others = np.delete(np.arange(COUNT), 2)
+    np.testing.assert_array_equal(store.targets["mask"][others], expected(table)[others])
+
+
 def test_a_store_in_memory_checks_its_masks_by_form_alone(table: Path) -> None:
     assert build(table, spec=SPEC, targets=masks.TARGETS).verify(progress=False).ok
 
