@@ -69,7 +69,7 @@ class Loader(Generic[B_co]):
         augment: changes the images; see `Augment`. Targets that are masks (see `MaskFiles`) follow the images.
         transform: a function of one image, (H, W, C), its own copy, that returns an array; all results must have one
             shape and dtype. If it has a parameter ``rng``, it gets a generator of its own for each image, seeded by
-            seed, epoch and slot.
+            seed, epoch and slot. Masks are not changed with the image: leave crops and flips to ``augment``.
         batch_transform: a function of a whole batch; the loader yields its result.
         weights: (n,): how often each slot is drawn, in proportion.
         balance: True draws each class of the labels equally often.
