@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from arraystore._building.forecast import Forecast as Forecast
     from arraystore._building.plan import plan as plan
     from arraystore._common.progress import Progress as Progress
+    from arraystore._common.ragged import Ragged as Ragged
     from arraystore._format.verification import Verification as Verification
     from arraystore._open import open as open
     from arraystore._reading.foreign_arrays import open_array as open_array
@@ -65,6 +66,7 @@ _MODULES = {
     "_building.forecast": "Forecast",
     "_building.plan": "plan",
     "_common.progress": "Progress",
+    "_common.ragged": "Ragged",
     "_format.verification": "Verification",
     "_open": "open",
     "_reading.foreign_arrays": "open_array",

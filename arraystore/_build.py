@@ -8,12 +8,11 @@ import numpy.typing as npt
 
 from arraystore._building.build import build_manifest
 from arraystore._building.options import BuildOptions, checked
-from arraystore._building.sources import manifest_for
+from arraystore._building.sources import manifest_for, spec_for
 from arraystore._common.options import shows_options
 from arraystore._common.public import public
 from arraystore._reading.store import Store
 from arraystore._stores.media import target_path
-from arraystore.spec import spec_of
 
 
 @public
@@ -35,11 +34,15 @@ def build(
     ``TARGET.partial/``.
 
     Args:
-        source: a folder (of class folders, flat, or with a metadata table), a table (.csv, .tsv, .jsonl, .parquet), a
-            list of paths or of encoded bytes, arrays of H x W x 3 pixels, or a `Manifest`.
+        source: a folder (of class folders, flat, or with a metadata table); a table (.csv, .tsv, .jsonl, .parquet), a
+            data frame or a data set of Hugging Face, of paths or of images; a list of paths, a text file of paths, or a
+            pattern such as ``"photos/**/*.jpg"``; zip and tar files and shards of WebDataset; encoded bytes, arrays of
+            H x W x 3 pixels, images of Pillow; a data set that gives pairs of image and label; a store or a choice of
+            slots, which are copied; or a `Manifest`. See docs/sources.md.
         target: where the store will be. A name that ends in ``.h5`` or ``.hdf5`` makes an HDF5 file, any other name a
             folder of .npy files; None builds into RAM. Missing folders above it are made.
-        size: height and width of a slot in pixels; one number makes a square. Needed unless ``spec`` is given.
+        size: height and width of a slot in pixels; one number makes a square. Needed unless ``spec`` is given or the
+            source is a store.
         fit: see `ImageSpec`, as for all options down to ``truncated``.
         filter: the antialiasing filter.
         color: ``"rgb"`` or ``"gray"``.
@@ -63,9 +66,10 @@ def build(
             that a validation set has the codes of its training set. Classes without images may be among them; an image
             of another class is an error. None numbers the sorted names.
         labels: one per source, if ``source`` is a list: numbers, or names of classes.
-        targets: other arrays, name → one row per source; or the names of the table's columns to take; or a mapping of
-            columns to ``"number"`` (float64, a missing one is NaN), ``"category"`` (int64 codes), ``"text"``, or
-            ``"mask"`` or ``"mask16"`` (paths of masks, see `MaskFiles`); or name → `MaskFiles`.
+        targets: other arrays, name → one row per source; lists or arrays of different lengths, such as the boxes of
+            each image, become a `Ragged`; or the names of the table's columns to take; or a mapping of columns to
+            ``"number"`` (float64, a missing one is NaN), ``"category"`` (int64 codes), ``"text"``, or ``"mask"`` or
+            ``"mask16"`` (paths of masks, see `MaskFiles`); or name → `MaskFiles`.
         bad: what to do about sources that cannot be stored, after every good slot is filled: ``"raise"`` an error that
             lists them, ``"keep"`` their slots as zeros with status 2, so that rows stay aligned with the caller's own
             labels, or ``"drop"`` their rows by moving the last good ones into the holes.
@@ -109,6 +113,6 @@ def build(
     """
     every = checked("build", BuildOptions, options, bad, max_bad)
     place = None if target is None else target_path(target)
-    spec = spec_of(every)  # before the sources are listed, which may take long
+    spec = spec_for(source, every, options)  # before the sources are listed, which may take long
     manifest = manifest_for(source, labels, targets, every)
     return Store(build_manifest(manifest, place, spec, every, bad=bad, max_bad=max_bad, overwrite=overwrite))

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._augmenting.crops import GEOMETRY, Chance, Crop, Geometry, PadAndCrop, RandomResizedCrop
-from arraystore._augmenting.followers import FOLLOWERS, Follower, Sizes
+from arraystore._augmenting.followers import Follower, Sizes, follow
 from arraystore._common.checks import choice_of
 from arraystore._common.lazy import lazy
 from arraystore._common.public import public
@@ -50,7 +50,8 @@ class Augment:
             division.
         layout: of the images, ``"NCHW"`` or ``"NHWC"``; None keeps the layout of the slots.
         follow: maps names of targets to ``"boxes"``, ``"mask"`` or ``"keypoints"``; these targets get the same geometry
-            as their images. Boxes have shape (N, ..., 4), masks (N, H, W) or (N, C, H, W), keypoints (N, ..., 2).
+            as their images. Boxes have shape (N, ..., 4), masks (N, H, W) or (N, C, H, W), keypoints (N, ..., 2); the
+            items of a `Ragged` have these shapes without the N. Their pixels are those of slots.
 
     Raises:
         SpecError: an option is invalid; the message says which one, and which values are allowed.
@@ -223,24 +224,24 @@ class Augment:
 
     def follow_geometry(
         self,
-        targets: Mapping[str, npt.NDArray[Any]],
+        targets: Mapping[str, Any],
         geometry: Geometry,
         *,
         slot_shape: Shape,
         layout: Layout,
         outside: Mapping[str, int] = MappingProxyType({}),
-    ) -> dict[str, npt.NDArray[Any]]:
+    ) -> dict[str, Any]:
         """Return the targets of a batch; those named in ``follow`` are moved and mirrored as their images are.
 
         Args:
-            targets: maps names to arrays, (k, ...), with one row for each image.
+            targets: maps names to arrays, (k, ...), or to a `Ragged`, with one row for each image.
             geometry: (k,), from `sample`.
             slot_shape: the shape of one slot, in the order of ``layout``.
             layout: of the slots.
             outside: the numbers that masks have outside their slots, by the names of targets; 0 where none is given.
 
         Returns:
-            New arrays of the same types for the targets that follow, and the given arrays for the others.
+            New arrays or `Ragged` of the same types for the targets that follow, and the given ones for the others.
 
         Raises:
             SpecError: a target that follows is missing, or its shape is not one of its kind.
@@ -252,7 +253,7 @@ class Augment:
         moved = dict(targets)
         for name, kind in self.follow.items():
             sizes = Sizes((height, width), self._size(height, width), outside.get(name, 0))
-            moved[name] = FOLLOWERS[kind](np.asarray(targets[name]), geometry, sizes)
+            moved[name] = follow(kind, targets[name], geometry, sizes)
         return moved
 
     def _size(self, height: int, width: int) -> tuple[int, int]:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from arraystore._augmenting.crops import Geometry
 from arraystore._common.lazy import lazy
+from arraystore._common.ragged import Ragged
 from arraystore.errors import SpecError
 
 if TYPE_CHECKING:
@@ -89,6 +90,18 @@ FOLLOWERS: dict[Follower, Callable[..., Values]] = {
     "mask": follow_masks,
     "keypoints": follow_keypoints,
 }
+
+
+def follow(kind: Follower, target: Any, geometry: Geometry, sizes: Sizes) -> Any:
+    """Return a target of some images, moved with them; each item of a ragged one moves as its image does.
+
+    Raises:
+        SpecError: the target has no shape of its kind.
+    """
+    if not isinstance(target, Ragged):
+        return FOLLOWERS[kind](np.asarray(target), geometry, sizes)
+    values = FOLLOWERS[kind](np.asarray(target.values), np.repeat(geometry, target.lengths), sizes)
+    return Ragged(values, target.offsets)
 
 
 def _points(kind: str, values: Values, length: int) -> Values:

@@ -29,16 +29,20 @@ from arraystore._building.runs import cut_runs, slots_to_fill
 from arraystore._common.lazy import lazy
 from arraystore._common.limits import memory_for_images
 from arraystore._common.progress import Progress, reporting
+from arraystore._common.ragged import Ragged, Target, split_targets
 from arraystore._format.description import Description
 from arraystore._format.publication import Publication
 from arraystore._format.samples import dropped_table, mask_fields, mtimes_us, samples_table
 from arraystore._format.specification import EMPTY, FAILED, STORED
+from arraystore._format.target_forms import forms_of
+from arraystore._sources.kinds.found import SourceList
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.stamps import file_stamps
 from arraystore._stores.medium import BuildKey, Draft, FilledRun, Opened
 from arraystore._stores.opening import draft_in, finish_earlier, hold, open_store
 from arraystore._stores.partial import PartialFolder, Salvage
 from arraystore._version import __version__
+from arraystore.errors import Kind, ManifestError, Option
 from arraystore.spec import ImageSpec
 
 if TYPE_CHECKING:
@@ -61,6 +65,7 @@ def build_manifest(
     overwrite: bool = False,
 ) -> Opened:
     """Build a manifest, for `build`. All ``options`` are given, and checked."""
+    _check_masks(manifest, spec)
     key = build_key(manifest, spec)
     folder = None
     if target is not None:
@@ -75,10 +80,28 @@ def build_manifest(
     return build_in(folder, key, manifest, options, bad=bad, max_bad=max_bad)
 
 
+def _check_masks(manifest: Manifest, spec: ImageSpec) -> None:
+    """Check that masks which come with the slots of a store have the size of the new slots.
+
+    Raises:
+        ManifestError: they have another size.
+    """
+    for name in manifest.mask_fills:
+        size = np.asarray(manifest.targets[name]).shape[1:]
+        if size != spec.size:
+            raise ManifestError(
+                f"the masks {name!r} of the store have {size[0]} x {size[1]} pixels, and the slots would have "
+                f"{spec.height} x {spec.width}",
+                kind=Kind.INVALID,
+                advice="leave the slots at the size of the masks with {0}, or build from the files of both",
+                options=[Option("size", size)],
+            )
+
+
 def build_key(manifest: Manifest, spec: ImageSpec) -> BuildKey:
     """Return the key of a build."""
     masks = tuple((name, each.dtype.str) for name, each in manifest.masks.items())
-    targets = tuple(sorted([*manifest.targets, *manifest.masks]))
+    targets = tuple(sorted([*split_targets(manifest.targets), *manifest.masks]))
     return BuildKey(len(manifest), spec, manifest.digest, targets, _decoders(), masks)
 
 
@@ -212,12 +235,11 @@ def _publication(draft: Draft, manifest: Manifest, spec: ImageSpec, kept: npt.ND
     mean, std = sums.mean_and_std(
         list(_exact_sums(ledger["sums"])), int(np.count_nonzero(stored)) * spec.height * spec.width
     )
-    targets = {
-        name: np.ascontiguousarray(array if kept is None else array[kept]) for name, array in manifest.targets.items()
-    }
-    forms = {name: {"dtype": array.dtype.str, "shape": list(array.shape)} for name, array in targets.items()}
+    targets = {name: _in_order(target, kept) for name, target in manifest.targets.items()}
+    forms = forms_of(targets)
     for name, masks in manifest.masks.items():
         forms[name] = {"dtype": masks.dtype.str, "shape": [len(ledger), *spec.size]}
+    files = manifest.as_files(spec)
     description = Description(
         count=len(ledger),
         shape=spec.slot_shape,
@@ -226,11 +248,14 @@ def _publication(draft: Draft, manifest: Manifest, spec: ImageSpec, kept: npt.ND
         classes=dict(manifest.classes),
         mean=mean,
         std=std,
-        manifest_digest=manifest.digest,
+        manifest_digest=(files or manifest).digest,
         root=manifest.root,
-        origin=manifest.origin,
+        origin=None if files is None else files.origin,
         left_out=dict(manifest.left_out),
-        masks={name: masks.fill for name, masks in manifest.masks.items()},
+        masks={**manifest.mask_fills, **{name: masks.fill for name, masks in manifest.masks.items()}},
+        source_pixels=dict(manifest.source_pixels),
+        resized=isinstance(manifest.sources, SourceList) and not manifest.sources.keeps_place(spec),
+        from_files=files is not None or not isinstance(manifest.sources, SourceList),
         failed=int(np.count_nonzero(ledger["status"] == FAILED)),
         writer=f"arraystore {__version__}",
     )
@@ -246,6 +271,12 @@ def _publication(draft: Draft, manifest: Manifest, spec: ImageSpec, kept: npt.ND
         samples=samples_table(manifest, draft.ledger, draft.reasons, draft.notes, kept),
         dropped=dropped,
     )
+
+
+def _in_order(target: Target, kept: npt.NDArray[np.int64] | None) -> Target:
+    """Return a target in C order; if rows were dropped, only its rows for the slots that were kept."""
+    chosen = target if kept is None else target[kept]
+    return chosen if isinstance(chosen, Ragged) else np.ascontiguousarray(chosen)
 
 
 def _exact_sums(slot_sums: npt.NDArray[np.uint64]) -> Iterator[tuple[int, int]]:

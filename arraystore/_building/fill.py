@@ -25,6 +25,8 @@ from arraystore._format.ledger import MASK_FIELDS, ledger_dtype, name_hash
 from arraystore._format.slot_file import SlotFile
 from arraystore._format.specification import FAILED, STORED
 from arraystore._sources.given import is_pil_image
+from arraystore._sources.kinds.archives.members import PartOfFile
+from arraystore._sources.kinds.slots import KeptSlot
 from arraystore._sources.stamps import masks_stamp, stamp_of
 from arraystore._stores.medium import FilledRun
 from arraystore.errors import DecodeError, ManifestError
@@ -97,7 +99,7 @@ class PillowImage:
         return PillowImage, (self.image,)
 
 
-Source = str | bytes | Pixels | StoredSlot | Unloaded | PillowImage
+Source = str | bytes | Pixels | StoredSlot | Unloaded | PillowImage | PartOfFile | KeptSlot
 
 # The largest file of an image: its pixels, of at most four samples of 16 bits, and color profiles, previews and texts.
 _PIXEL_LIMIT_BYTES = 8
@@ -262,35 +264,45 @@ def _settle(row: np.void, status: int, slot: Pixels, masks: SlotMasks) -> None:
 
 def _read_into(slot: Pixels, masks: SlotMasks, source: Source, job: Job, row: np.void) -> tuple[str | None, str | None]:
     """Read a source into its slot and masks, write what its row says of the source, and return reason and note."""
-    if isinstance(source, StoredSlot) and source.read_into(slot, masks):
+    reason = note = None
+    if isinstance(source, KeptSlot):
+        is_taken = source.read_into(slot, job.spec.layout)
+    else:
+        is_taken = isinstance(source, StoredSlot) and source.read_into(slot, masks)
+    if not is_taken:
+        note = _decode(slot, masks, source, job, row)
+    if isinstance(source, KeptSlot) or (isinstance(source, StoredSlot) and is_taken):
+        reason, note = source.reason, note or source.note
         for name, value in source.facts.items():
             row[name] = value
-        reason, note = source.reason, source.note
-    else:
-        reason = None
-        try:
-            data, row["bytes"], row["mtime"] = read_source(source, job.spec.max_pixels)
-        except _RefusedError as error:
-            row["bytes"], row["mtime"] = error.stamp  # not tried again before the file changes
-            raise
-        if isinstance(data, bytes | bytearray | memoryview):
-            row["hash"] = xxhash.xxh3_64_intdigest(data)
-            if job.decoders:
-                pixels = decode_by(job.decoders, _file_name_of(source), data)
-                data = data if pixels is None else pixels
-        try:
-            decoded = decode.decode_into(data, slot, job.spec, memory_bytes=job.memory_bytes)
-            row["height"], row["width"], note = decoded
-            if masks.paths:
-                note = _decode_masks(masks, job, decoded, row)
-        except (MemoryError, OSError):
-            # As if not read: a later call, with more memory or with the rights to read a mask, tries again.
-            for name in ("bytes", "mtime", "hash", *(MASK_FIELDS if masks.paths else ())):
-                row[name] = 0
-            raise
     if reason is None:
         row["sums"] = sums.channel_sums(slot, job.spec.layout)
     return reason, note
+
+
+def _decode(slot: Pixels, masks: SlotMasks, source: Source, job: Job, row: np.void) -> str | None:
+    """Decode a source and its masks, write what its row says of them, and return what the decoders noticed."""
+    try:
+        data, row["bytes"], row["mtime"] = read_source(source, job.spec.max_pixels)
+    except _RefusedError as error:
+        row["bytes"], row["mtime"] = error.stamp  # not tried again before the file changes
+        raise
+    if isinstance(data, bytes | bytearray | memoryview):
+        row["hash"] = xxhash.xxh3_64_intdigest(data)
+        if job.decoders:
+            pixels = decode_by(job.decoders, _file_name_of(source), data)
+            data = data if pixels is None else pixels
+    try:
+        decoded = decode.decode_into(data, slot, job.spec, memory_bytes=job.memory_bytes)
+        row["height"], row["width"], note = decoded
+        if masks.paths:
+            note = _decode_masks(masks, job, decoded, row)
+    except (MemoryError, OSError):
+        # As if not read: a later call, with more memory or with the rights to read a mask, tries again.
+        for name in ("bytes", "mtime", "hash", *(MASK_FIELDS if masks.paths else ())):
+            row[name] = 0
+        raise
+    return note
 
 
 def _decode_masks(masks: SlotMasks, job: Job, image: Decoded, row: np.void) -> str | None:
@@ -314,6 +326,8 @@ def _reason_of(error: DecodeError | OSError | MemoryError) -> str:
 
 def _file_name_of(source: Source) -> str:
     source = source.source if isinstance(source, StoredSlot) else source
+    if isinstance(source, PartOfFile):
+        return source.name
     return source if isinstance(source, str) else ""
 
 
@@ -335,25 +349,32 @@ def read_source(source: Source, max_pixels: int) -> tuple[Any, int, int]:
     Raises:
         DecodeError: the file is too large, or not a regular file; or the source could not be loaded.
     """
+    most_bytes = max_pixels * _PIXEL_LIMIT_BYTES + _METADATA_LIMIT_BYTES
     if isinstance(source, StoredSlot):
         source = source.source
-    if isinstance(source, np.ndarray):
-        return source, source.nbytes, 0
-    if isinstance(source, bytes | bytearray | memoryview):
-        return source, len(source), 0
+    if isinstance(source, str):
+        return _read_file(source, most_bytes)
     if isinstance(source, PillowImage):
         return source.image, 0, 0
     if isinstance(source, Unloaded):
         raise DecodeError(source.reason)
-    info = os.stat(source)
+    if isinstance(source, PartOfFile):
+        source = source.read(most_bytes)
+    elif isinstance(source, KeptSlot):
+        source = source.pixels
+    return source, source.nbytes if isinstance(source, np.ndarray) else len(source), 0
+
+
+def _read_file(path: str, most_bytes: int) -> tuple[bytes, int, int]:
+    info = os.stat(path)
     if not stat.S_ISREG(info.st_mode):  # to open a FIFO would wait for ever, to open a device may do anything
         raise DecodeError("not a regular file")
     # A sparse file may have any size without taking space on the volume; in memory it would take all of it.
     size, mtime = stamp_of(info)
-    if size > max_pixels * _PIXEL_LIMIT_BYTES + _METADATA_LIMIT_BYTES:
+    if size > most_bytes:
         raise _RefusedError(f"a file of {size:,} bytes, more than an image of max_pixels can have", (size, mtime))
     # O_NONBLOCK in case a FIFO has just taken the place of the file: to open it would wait for ever.
-    descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         data = os.read(descriptor, size + 1)
         while len(data) < size and (more := os.read(descriptor, size + 1 - len(data))):

@@ -22,7 +22,7 @@ from arraystore._building.fill import Job, fill_slots, loaded, read_source
 from arraystore._building.forecast import Forecast, Room
 from arraystore._building.masks import MaskJob
 from arraystore._building.options import PlanOptions
-from arraystore._building.sources import manifest_for
+from arraystore._building.sources import manifest_for, spec_for
 from arraystore._common.checks import whole_number
 from arraystore._common.limits import (
     available_memory_bytes,
@@ -34,6 +34,7 @@ from arraystore._common.limits import (
 from arraystore._common.options import complete, shows_options
 from arraystore._common.progress import Progress, reporting
 from arraystore._common.public import public
+from arraystore._common.ragged import Ragged
 from arraystore._common.wording import left_out_text, many
 from arraystore._decoding.icc import profile_of
 from arraystore._format.ledger import ledger_dtype
@@ -44,7 +45,7 @@ from arraystore._stores.media import MEDIA, medium_of, target_path
 from arraystore._stores.medium import FilledRun, Medium
 from arraystore._stores.publishing import partial_of
 from arraystore.errors import BadImage, DecodeError, SpecError
-from arraystore.spec import ImageSpec, spec_of
+from arraystore.spec import ImageSpec
 
 _SCRATCH_BYTES = 256 << 20  # for the slots of the sample; larger than any cache, so that they are as cold as a build's
 _ROWS_IN_FLIGHT_PER_WORKER = 3
@@ -96,7 +97,7 @@ def plan(
     """
     every = complete("plan", PlanOptions, options)
     target = None if target is None else target_path(target)
-    spec = spec_of(every)
+    spec = spec_for(source, every, options)
     if workers is not None:
         whole_number("workers", workers, 1)
     for name, value in (("sample", sample), ("seed", seed)):
@@ -215,8 +216,8 @@ def _finished_bytes(manifest: Manifest, spec: ImageSpec, medium: Medium, rng: np
     texts += [[column[row] for row in rows] for column in manifest.texts.values()]
     texts += [[masks.paths[row] for row in rows] for masks in manifest.masks.values()]
     names = manifest.classes.get("labels")
-    if names is not None:
-        codes = manifest.targets["labels"]
+    codes = manifest.targets.get("labels")
+    if names is not None and codes is not None and not isinstance(codes, Ragged):
         texts.append([names[codes[row]] if codes[row] >= 0 else "" for row in rows])
     letters = sum(len(os.fsencode(text)) for column in texts for text in column) / len(rows)
     per_row = spec.slot_bytes + _SLOT_BYTES + _ROW_BYTES + round(letters) + len(texts) * medium.text_bytes

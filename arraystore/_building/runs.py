@@ -6,11 +6,11 @@ A later call fills the slots that no earlier call has settled, and those whose s
 import numpy as np
 import numpy.typing as npt
 
-from arraystore._building.fill import loaded
+from arraystore._building.fill import Source, loaded
 from arraystore._format.ledger import name_hash
 from arraystore._format.specification import FAILED
 from arraystore._sources.manifest import Manifest
-from arraystore._sources.stamps import file_hashes, file_stamps, masks_stamp
+from arraystore._sources.stamps import file_hashes, file_stamp, file_stamps, masks_stamp
 from arraystore._stores.medium import Draft
 
 # Long enough that handing out a run costs nothing; short enough that Ctrl-C and progress wait a second at most.
@@ -67,22 +67,30 @@ def _image_changed(
 ) -> npt.NDArray[np.bool_]:
     if manifest.is_read_once:
         return np.ones(len(slots), bool)  # the arrays may be other ones than before
+    if manifest.is_fixed:
+        changed = np.zeros(len(slots), bool)
+        if manifest.may_name_files:
+            for i, slot in enumerate(slots.tolist()):
+                row = ledger[slot]
+                if row["mtime"] or row["status"] == FAILED:  # otherwise it was no file
+                    changed[i] = _is_changed_file(loaded(manifest.load, slot), row)
+        return changed
     if not manifest.is_paths:
-        # The manifest's digest covers bytes, for which the hash is 0, but not the values of arrays.
-        # What else has no hash, such as an image of Pillow, may be another one than before.
+        # The digest does not cover the values of arrays. What has no hash, such as an image of Pillow, may be another.
         names = zip(slots.tolist(), ledger["name"][slots].tolist(), strict=True)
-        sources = ((loaded(manifest.load, slot), manifest.mask_paths(slot), name) for slot, name in names)
-        return np.fromiter(
-            (
-                name_hash(source, masks) != name or not (name or isinstance(source, bytes))
-                for source, masks, name in sources
-            ),
-            bool,
-            len(slots),
+        unlike = (
+            not name or name_hash(loaded(manifest.load, slot), manifest.mask_paths(slot)) != name
+            for slot, name in names
         )
+        return np.fromiter(unlike, bool, len(slots))
     now = file_stamps(lambda slot: str(manifest.load(slot)), slots)
-    changed: npt.NDArray[np.bool_] = (now["bytes"] != ledger["bytes"][slots]) | (now["mtime"] != ledger["mtime"][slots])
-    return changed
+    differs: npt.NDArray[np.bool_] = (now["bytes"] != ledger["bytes"][slots]) | (now["mtime"] != ledger["mtime"][slots])
+    return differs
+
+
+def _is_changed_file(source: Source, row: np.void) -> bool:
+    """Return whether a source is a file with another stamp than when its row was written."""
+    return isinstance(source, str) and file_stamp(source) != (row["bytes"], row["mtime"])
 
 
 def _is_elsewhere(manifest: Manifest, ledger: npt.NDArray[np.void], slots: npt.NDArray[np.int64]) -> bool:

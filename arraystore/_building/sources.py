@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from arraystore._common.options import picked
+from arraystore._sources.kinds.slots import has_slots, spec_in
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.options import SourceOptions
 from arraystore._stores.opening import open_store
+from arraystore.spec import ImageOptions, ImageSpec, spec_of
 
 
 def manifest_for(source: Any, labels: Any, targets: Any, options: Mapping[str, Any]) -> Manifest:
@@ -23,3 +25,21 @@ def manifest_for(source: Any, labels: Any, targets: Any, options: Mapping[str, A
     if isinstance(classes, str | os.PathLike):
         chosen["classes"] = open_store(Path(classes).expanduser()).description.classes
     return Manifest.of(source, labels=labels, targets=targets, **chosen)
+
+
+def spec_for(source: Any, options: ImageOptions, given: Mapping[str, Any]) -> ImageSpec:
+    """Return the spec of a build: that of `spec_of`, or where a store is the source and no size is given, its own.
+
+    Args:
+        source: of the build.
+        options: all options of images, with their defaults.
+        given: those that the caller has given, which change the spec of a store.
+
+    Raises:
+        SpecError: see `spec_of`.
+        ManifestError: the source has slots that are no images.
+    """
+    if options.get("spec") is not None or options.get("size") is not None or not has_slots(source):
+        return spec_of(options)
+    changed = {name: value for name, value in picked(ImageOptions, given).items() if name not in ("size", "spec")}
+    return ImageSpec.from_dict(spec_in(source).to_dict() | changed)

@@ -7,16 +7,18 @@ process. Each thread has a small buffer, so the bytes are still in the processor
 import math
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import xxhash
 
 from arraystore._common.digests import BLOCK_BYTES
+from arraystore._format.contents import Contents
+from arraystore._format.description import Description
+from arraystore._format.samples import file_masks
 from arraystore._format.slot_file import SlotFile
 
 Checksums = npt.NDArray[np.uint64]
@@ -42,10 +44,19 @@ def wrong_slots(
         return _Pass(file, checksums, claim).run(workers, report)
 
 
-def wrong_masks(masks: Sequence[SlotFile | npt.NDArray[Any]], checksums: Checksums) -> dict[int, str]:
-    """Return the slots whose masks do not have the checksum of all of them, with the reasons."""
+def wrong_masks(contents: Contents, description: Description) -> dict[int, str]:
+    """Return the slots whose masks do not have the checksum of all of them, with the reasons.
+
+    Raises:
+        FormatError: the checksums or the masks cannot be read.
+    """
+    names = sorted(file_masks(description.masks, contents.column_names()))
+    table = contents.table("samples", ["mask_checksum"]) if names else None
+    if table is None:
+        return {}
+    masks = [contents.rows(contents.target(name)) for name in names]
     wrong = {}
-    for slot, expected in enumerate(checksums.tolist()):
+    for slot, expected in enumerate(table["mask_checksum"].to_pylist()):
         digest = xxhash.xxh3_64()
         for each in masks:
             digest.update(each.read(slot) if isinstance(each, SlotFile) else each[slot].tobytes())

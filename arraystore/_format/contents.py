@@ -43,13 +43,13 @@ class Contents(Protocol):
         """Return the names of all entries except store.json and the pixels; files that are not the store's too."""
 
     def needed(self, targets: Iterable[str]) -> list[str]:
-        """Return the names of the entries that a store with these targets must have."""
+        """Return the names of the entries that a store must have whose targets are plain arrays with these keys."""
 
     def is_ours(self, entry: str) -> bool:
         """Return whether readers would read an entry that is not needed, such as that of dropped sources."""
 
-    def target(self, name: str) -> str:
-        """Return the name of a target's entry."""
+    def target(self, key: str) -> str:
+        """Return the name of the entry of a plain array of the targets, by its key (see `split_targets`)."""
 
     def column(self, name: str) -> str:
         """Return the name of the entry that holds a column of samples."""
@@ -79,17 +79,17 @@ class Contents(Protocol):
         """Return where the pixels lie, and the faults of the file around them; store.json, if whole, says ``shape``."""
 
 
-def check_codes(codes: npt.NDArray[Any], classes: int, where: str) -> None:
+def check_codes(codes: npt.NDArray[Any], classes: int, where: str, what: str) -> None:
     """Check that every class code has a name.
 
     Raises:
         FormatError: one has none.
     """
     if codes.dtype.kind not in "iu" or codes.ndim != 1:
-        raise FormatError(f"{where} should hold one code per slot, but it holds {codes.dtype}")
+        raise FormatError(f"{where} should hold one code per {what}, but it holds {codes.dtype}")
     odd = np.flatnonzero((codes < 0) | (codes >= classes))
     if len(odd):
-        raise FormatError(f"{where} gives slot {odd[0]} the code {codes[odd[0]]}, but there are {classes:,} classes")
+        raise FormatError(f"{where} gives {what} {odd[0]} the code {codes[odd[0]]}, but there are {classes:,} classes")
 
 
 @contextmanager

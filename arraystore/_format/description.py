@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -14,6 +14,7 @@ from arraystore.spec import ImageSpec
 
 DIGITS = 32
 _BLANK = "0" * DIGITS
+_IF_ANY = ("left_out", "masks", "source_pixels")  # members that are left out where they are empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +36,17 @@ class Description:
     digests: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, int] = field(default_factory=dict)
     masks: Mapping[str, int] = field(default_factory=dict)
+    source_pixels: Mapping[str, str] = field(default_factory=dict)
+    from_files: bool = True
+    resized: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return the members of store.json, except its own digest."""
         head = {"format": "arraystore", "format_version": FORMAT_VERSION, "writer": self.writer}
-        apart = ("writer", "spec", "digests", "left_out", "masks")
+        apart = ("writer", "spec", "digests", "from_files", "resized", *_IF_ANY)
         rest = {key: value for key, value in asdict(self).items() if key not in apart}
-        rest |= {"left_out": dict(self.left_out)} if self.left_out else {}
-        rest |= {"masks": dict(self.masks)} if self.masks else {}
+        rest |= ({} if self.from_files else {"from_files": False}) | ({"resized": True} if self.resized else {})
+        rest |= {name: dict(getattr(self, name)) for name in _IF_ANY if getattr(self, name)}
         return head | rest | {"spec": self.spec.to_dict()} | ({"digests": dict(self.digests)} if self.digests else {})
 
     def to_text(self) -> str:
@@ -92,6 +96,9 @@ class Description:
         return description
 
 
+_COORDINATES = ("boxes", "keypoints")
+
+
 def _damaged(source: str, what: str) -> FormatError:
     message = f"{source} is damaged: {what}"
     return FormatError(message, source=source, kind=Kind.DAMAGED, advice="build the store again")
@@ -108,7 +115,15 @@ def _is_list(value: object, kinds: type | tuple[type, ...]) -> bool:
 
 
 def _is_form(value: object) -> bool:
-    return isinstance(value, dict) and isinstance(value.get("dtype"), str) and _is_list(value.get("shape"), int)
+    if not isinstance(value, dict) or not isinstance(value.get("ragged", False), bool):
+        return False
+    shape = value.get("shape")
+    is_shape = isinstance(shape, list | tuple) and bool(shape) and _are_counts(shape)
+    return is_shape and isinstance(value.get("dtype"), str)
+
+
+def _are_counts(values: Iterable[object]) -> bool:
+    return all(map(_is_count, values))
 
 
 def _is_digest(value: object) -> bool:
@@ -139,8 +154,11 @@ _OPTIONAL: dict[str, Callable[[Any], bool]] = {
     "digests": lambda value: isinstance(value, dict) and bool(value) and all(map(_is_digest, value.values())),
     "digest": _is_digest,
     "origin": lambda value: value is None or isinstance(value, str),
-    "left_out": lambda value: isinstance(value, dict) and all(map(_is_count, value.values())),
-    "masks": lambda value: isinstance(value, dict) and all(map(_is_count, value.values())),
+    "masks": lambda value: isinstance(value, dict) and _are_counts(value.values()),
+    "source_pixels": lambda value: isinstance(value, dict) and all(each in _COORDINATES for each in value.values()),
+    "left_out": lambda value: isinstance(value, dict) and _are_counts(value.values()),
+    "from_files": lambda value: isinstance(value, bool),
+    "resized": lambda value: isinstance(value, bool),
 }
 
 

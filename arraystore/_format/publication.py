@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from arraystore._format.description import Description
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     import pyarrow as pa
+
+    from arraystore._common.ragged import Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,10 @@ class Publication:
     description: Description
     status: npt.NDArray[np.uint8]
     checksums: npt.NDArray[np.uint64]
-    targets: Mapping[str, npt.NDArray[Any]]
+    targets: Mapping[str, Target]
     samples: pa.Table
     dropped: pa.Table | None = None
+
+    def masks_in_place(self) -> list[str]:
+        """Return the names of the masks that a build has written already, so that they are not among the targets."""
+        return [name for name in self.description.masks if name not in self.targets]

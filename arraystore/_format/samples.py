@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._common.lazy import lazy
+from arraystore._common.ragged import Ragged, Target
 from arraystore._format.files import keep_os_error
 from arraystore._format.ledger import MASK_FIELDS
 from arraystore._format.specification import FAILED
@@ -42,9 +43,9 @@ def samples_table(
     rows = range(len(manifest)) if kept is None else kept.tolist()
     chosen = ledger if kept is None else ledger[kept]
     columns: dict[str, pa.Array] = {"source": _texts([manifest.name(row) for row in rows])}
-    names = manifest.classes.get("labels")
-    if names is not None:
-        codes = manifest.targets["labels"] if kept is None else manifest.targets["labels"][kept]
+    names, labels = manifest.classes.get("labels"), manifest.targets.get("labels")
+    if names is not None and labels is not None and not isinstance(labels, Ragged):
+        codes = labels if kept is None else labels[kept]
         columns["label"] = pa.DictionaryArray.from_arrays(_numbers(codes), _texts(list(names))).dictionary_decode()
     for name in ("height", "width", "bytes"):
         columns[name] = _numbers(chosen[name])
@@ -67,7 +68,7 @@ def samples_table(
 
 def manifest_of(
     samples: pa.Table,
-    targets: Mapping[str, npt.NDArray[Any]],
+    targets: Mapping[str, Target],
     classes: Mapping[str, Sequence[str]],
     masks: Mapping[str, int] = MappingProxyType({}),
 ) -> Manifest | None:
@@ -77,21 +78,28 @@ def manifest_of(
     Of ``masks``, the names and what they are filled with, ``targets`` may have the arrays too.
     """
     first = os.fsdecode(samples["source"][0].as_py())
-    own = {"source", "reason", "note"} | ({"label"} if "labels" in classes else set())
+    own = {"source", "reason", "note"}
+    if "labels" in classes and not isinstance(targets.get("labels"), Ragged):
+        own.add("label")
     kinds = zip(samples.schema.names, samples.schema.types, strict=True)
     texts = [name for name, kind in kinds if (pa.types.is_string(kind) or pa.types.is_binary(kind)) and name not in own]
     renamed = any(name.removesuffix("_text") in samples.schema.names for name in texts if name.endswith("_text"))
     if renamed or first in ("bytes 0", "array 0"):
         return None
-    if not masks.keys() <= set(texts):
-        return None
+    of_files = file_masks(masks, texts)
     return Manifest(
         text_list(samples["source"]),
-        targets={name: array for name, array in targets.items() if name not in masks},
+        targets={name: array for name, array in targets.items() if name not in of_files},
         classes={name: tuple(names) for name, names in classes.items()},
-        texts={name: text_list(samples[name]) for name in texts if name not in masks},
-        masks={name: MaskFiles(text_list(samples[name]), bits=fill.bit_length()) for name, fill in masks.items()},
+        texts={name: text_list(samples[name]) for name in texts if name not in of_files},
+        masks={name: MaskFiles(text_list(samples[name]), bits=fill.bit_length()) for name, fill in of_files.items()},
+        mask_fills={name: fill for name, fill in masks.items() if name not in of_files},
     )
+
+
+def file_masks(masks: Mapping[str, int], columns: Container[str]) -> dict[str, int]:
+    """Return those of the masks of a store that have files; those that came with slots of another store have none."""
+    return {name: fill for name, fill in masks.items() if name in columns}
 
 
 def mask_fields(samples: pa.Table) -> dict[str, npt.NDArray[np.uint64]]:

@@ -7,12 +7,14 @@ A store is a folder::
       images.npy        the pixels
       status.npy        uint8 (N,): 1 stored, 2 failed (its pixels are zeros); 0 is empty, never in a published store
       checksums.npy     uint64 (N,): xxh3_64, seed 0, of each slot's bytes
-      TARGET.npy        one file for each target, axis 0 = N; `labels.npy` holds the main one
+      TARGET.npy        one file for each target, axis 0 = N; `labels.npy` holds the main one; or, if it is ragged:
+      TARGET.values.npy and TARGET.offsets.npy    the items of all slots, and where those of each slot lie
       samples.parquet   row i describes slot i
       dropped.parquet   only where bad sources were dropped: `row` in the manifest, `source`, `bytes`, `mtime`, `reason`
 
-or one HDF5 file with the same names: datasets `images`, `status`, `checksums` and `targets/NAME`, groups `samples` and
-`dropped` with one dataset a column, and a scalar string dataset `store.json`.
+or one HDF5 file with the same names: datasets `images`, `status`, `checksums` and `targets/NAME` (`targets/NAME/values`
+and `targets/NAME/offsets` if it is ragged), groups `samples` and `dropped` with one dataset a column, and a scalar
+string dataset `store.json`.
 
 **images.npy** is a NumPy file, format 1.0: uint8, C order, shape (N, C, H, W), or (N, H, W, C) where `layout` is NHWC.
 Its header MUST be the one that NumPy writes, padded with spaces so that the pixels start at byte 4096, which is a page
@@ -29,7 +31,7 @@ that it does not know and MUST ignore members that it does not know:
     count             N
     shape             [C, H, W], or [H, W, C] where `layout` is NHWC: the shape of one slot
     spec              how images became slots: the fields of ImageSpec
-    targets           name → {"dtype", "shape"}
+    targets           name → {"dtype", "shape"}; of a ragged target, of its values, and "ragged": true
     classes           name of a target → names of its codes, code 0 first
     mean, std         a number for each channel, 0 to 255, over all stored slots
     manifest_digest   xxh3_128, hexadecimal, of the manifest that was built, before any row was dropped
@@ -38,8 +40,19 @@ that it does not know and MUST ignore members that it does not know:
     origin            the folder or table from which the whole manifest was made, or null; optional
     left_out          suffix, with its dot or "" → how many files of the folder were no images; optional
     masks             name of a target that is a mask of each image → the number where there is no image; optional
+    source_pixels     name of a target → "boxes" (left, top, right, bottom) or "keypoints" (x, y), where these are in
+                      pixels of the upright source image and not of the slot; optional
+    from_files        false where the sources are no files under `root` that `spec` makes the same pixels of: members of
+                      archives, rows of tables, slots of other stores; optional
+    resized           true where `spec` made the slots of slots of other sizes, so that it does not say which part of
+                      its source image each shows; optional
     digests           name → xxh3_128, hexadecimal, of everything in the store except the pixels and this text; optional
     digest            xxh3_128, hexadecimal, of this text, with these 32 digits as zeros; present if `digests` is
+
+**Ragged targets** have any number of items for each slot, such as boxes. The values are (total, ...), the items of all
+slots in the order of slots. The offsets are int64 (N + 1,), little endian; the items of slot i are those from
+offsets[i] up to offsets[i + 1]. A reader MUST refuse offsets that do not begin with 0, that fall, or that do not end
+with total.
 
 **Digests** have seed 0 and prove what `checksums` does not. In a folder, `digests` has the names of all files except
 images.npy and store.json, and a digest is taken of the file's bytes. In HDF5, it has the names of all datasets except

@@ -23,12 +23,14 @@ from arraystore._common.digests import digest_of
 from arraystore._common.limits import usable_cpus
 from arraystore._common.progress import Progress, reporting
 from arraystore._common.public import public
+from arraystore._common.ragged import VALUES
 from arraystore._format.checksums import Checksums, wrong_masks, wrong_slots
 from arraystore._format.contents import COLUMNS, Contents, SlotPixels, check_codes
 from arraystore._format.description import Description, text_digest
 from arraystore._format.files import keep_os_error
-from arraystore._format.samples import manifest_of
+from arraystore._format.samples import file_masks, manifest_of
 from arraystore._format.specification import FAILED, STORED
+from arraystore._format.target_forms import array_forms, check_offsets, is_ragged, item_totals, targets_in
 from arraystore.errors import BadImage, Fault, FormatError, Kind, ManifestError
 
 _LEAST_WORKERS = 4  # also on fewer processors, because threads that wait for a disk use none
@@ -125,16 +127,15 @@ class _Check:
     """One check of one store, with its findings so far."""
 
     def __init__(self, report: Callable[[Progress], None], is_current: Callable[[], bool]) -> None:
-        self._report = report
-        self._is_current = is_current
+        self._report, self._is_current = report, is_current
         self._progress = Progress(total=0, unit="B")
         self._bytes = self._slots = self._failed = 0
         self._faults: list[Fault] = []
         self._notes: list[str] = []
         self._damaged: tuple[BadImage, ...] = ()
+        self._wrong_masks: dict[int, str] = {}
         self._faulty: set[str] = set()  # the names of parts with a fault
         self._changed_masks: dict[str, str] = {}  # the name of a part → the message of a fault
-        self._wrong_masks: dict[int, str] = {}  # slot → reason
         self._identity = ""
         self._contents: Contents  # set by `run`
 
@@ -230,11 +231,12 @@ class _Check:
         contents = self._contents
         targets = {} if description is None else description.targets
         digests = {} if description is None else description.digests
-        forms: dict[str, Any] = {contents.target(name): form for name, form in targets.items()}
-        forms[contents.status] = {"dtype": "|u1", "shape": [count]}
-        forms[contents.checksums] = {"dtype": "<u8", "shape": [count]}
+        of_targets = array_forms(targets, count)
+        forms = {contents.target(key): form for key, form in of_targets.items()}
+        forms |= {contents.status: ("|u1", (count,)), contents.checksums: ("<u8", (count,))}
+        totals = {contents.target(key): total for key, total in item_totals(targets).items()}
         masks = {contents.target(name) for name in (description.masks if description else ())}
-        ours = {*contents.needed(targets), *digests, *filter(contents.is_ours, present)}
+        ours = {*contents.needed(of_targets), *digests, *filter(contents.is_ours, present)}
         for part in sorted(ours & set(present)):
             with self.finding(part):
                 self._progress.total += contents.size(part) if digests else 0
@@ -243,8 +245,7 @@ class _Check:
                 if part not in present:
                     raise FormatError(f"{contents.where(part)} is missing")
                 if part in forms:
-                    dtype, shape = contents.form(part)
-                    expected = forms[part]["dtype"], tuple(forms[part]["shape"])
+                    (dtype, shape), expected = contents.form(part), forms[part]
                     if (dtype, shape) != expected:
                         raise FormatError(
                             f"{contents.where(part)} holds {dtype} of shape {shape}, not {expected[0]} of shape "
@@ -252,6 +253,8 @@ class _Check:
                         )
                 if digests:
                     self._check_digest(part, digests, masks)
+                if part in totals:
+                    check_offsets(contents.array(part), totals[part], contents.where(part))
         others = sorted(set(present) - ours)
         if others and description is not None:
             self._notes.append(f"{contents.place} also holds other files or datasets: {', '.join(others)}")
@@ -260,8 +263,7 @@ class _Check:
         where = self._contents.where(part)
         if part not in digests:
             raise FormatError(f"{where} has no digest in store.json, so it cannot be checked")
-        found = digest_of(self._tallied(self._contents.blocks(part)))
-        if found != digests[part]:
+        if (found := digest_of(self._tallied(self._contents.blocks(part)))) != digests[part]:
             message = f"{where} has changed since it was stored: its digest is {found}, it was {digests[part]}"
             if part not in masks:
                 raise FormatError(message)
@@ -302,13 +304,14 @@ class _Check:
     def _check_codes(self, description: Description) -> None:
         """Check that every class code has a name."""
         for name, names in description.classes.items():
-            part = self._contents.target(name)
+            what = "item" if is_ragged(description.targets.get(name, {})) else "slot"
+            part = self._contents.target(name if what == "slot" else name + VALUES)
             if part in self._faulty:
                 continue
             with self.finding(part):
                 if name not in description.targets:
                     raise FormatError(f"store.json names the classes of {name!r}, which is not a target")
-                check_codes(self._contents.array(part), len(names), self._contents.where(part))
+                check_codes(self._contents.array(part), len(names), self._contents.where(part), what)
 
     def _check_samples(self, count: int, status: Status) -> None:
         """Check that samples has all columns, one row per slot, and a reason for exactly the slots that failed."""
@@ -336,14 +339,15 @@ class _Check:
     def _check_manifest(self, description: Description) -> None:
         """Check the digest of the manifest, if the store holds all that it was built from."""
         contents = self._contents
-        if self._faults or contents.table("dropped", []) is not None:
+        if self._faults or not description.from_files or contents.table("dropped", []) is not None:
             return
-        read = [name for name in description.targets if name not in description.masks]
-        if sum(map(contents.size, contents.needed(read))) > _MANIFEST_LIMIT_BYTES:
+        with_files = file_masks(description.masks, contents.column_names())
+        keys = [key for key in array_forms(description.targets, description.count) if key not in with_files]
+        if sum(map(contents.size, contents.needed(keys))) > _MANIFEST_LIMIT_BYTES:
             return
         with self.finding():
             samples = contents.table("samples", contents.column_names())
-            targets = {name: contents.array(contents.target(name)) for name in read}
+            targets = targets_in({key: contents.array(contents.target(key)) for key in keys}, contents.place)
             try:
                 manifest = manifest_of(samples, targets, description.classes, description.masks)
             except ManifestError as error:
@@ -356,15 +360,11 @@ class _Check:
 
     def _check_masks(self, description: Description) -> None:
         """Find the slots whose masks have changed; a change outside them is a fault."""
-        contents = self._contents
-        if self._changed_masks and contents.column("source") not in self._faulty:
+        if self._changed_masks:
             with self.finding():
-                table = contents.table("samples", ["mask_checksum"])
-                masks = [contents.rows(contents.target(name)) for name in sorted(description.masks)]
-                self._wrong_masks = {} if table is None else wrong_masks(masks, table["mask_checksum"].to_numpy())
-        if not self._wrong_masks:
-            for part, message in self._changed_masks.items():
-                self.fault(Fault(message, _ADVICE), part)
+                self._wrong_masks = wrong_masks(self._contents, description)
+        for part, message in {} if self._wrong_masks else self._changed_masks.items():
+            self.fault(Fault(message, _ADVICE), part)
 
     def _check_slots(self, slots: SlotPixels, status: Status, checksums: Checksums, workers: int) -> None:
         claim = "they were stored with"

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from arraystore._augmenting.augment import Augment
 from arraystore._common.lazy import cached
+from arraystore._common.ragged import Ragged, own_rows
 from arraystore._kernels.copy_rows import gather
 from arraystore._ordering.order import Order
 from arraystore._ordering.ranks import Share
@@ -88,8 +89,9 @@ class BatchMaker:
 
     @cached
     def columns(self) -> dict[str, Column]:
-        """Shape and dtype of one row of each array of a batch, by name; the images come first."""
-        columns = {"images": self.augmented} | {name: self.slots.column(name) for name in self.targets}
+        """Shape and dtype of one row of each array of a batch, by name; the images come first. Lists have none."""
+        plain = [name for name in self.targets if name not in self.ragged]
+        columns = {"images": self.augmented} | {name: self.slots.column(name) for name in plain}
         if self.order.count and (self.transform is not None or (self.augment is not None and self.augment.follow)):
             # The first image shows which array the user's function returns, and how masks shrink with the images.
             first = np.zeros(1, np.int64)
@@ -97,8 +99,14 @@ class BatchMaker:
             if self.transform is not None:
                 result = probe.transformed(0, self.transform)
                 columns["images"] = result.shape, result.dtype
-            columns |= {name: (moved.shape[1:], moved.dtype) for name, moved in probe.followers(0, 1).items()}
+            moved = probe.followers(0, 1)
+            columns |= {name: (moved[name].shape[1:], moved[name].dtype) for name in plain if name in moved}
         return columns
+
+    @cached
+    def ragged(self) -> frozenset[str]:
+        """The names of the targets that are lists in a batch, an array for each image."""
+        return frozenset(name for name in self.targets if self.slots.is_ragged(name))
 
     @cached
     def augmented(self) -> Column:
@@ -227,14 +235,16 @@ class ImageBatch(Batch):
                 slot_shape=maker.slots.slot_shape,
                 layout=maker.layout,
             )
-        self._arrays: Mapping[str, Array] = {}
+        self._arrays: dict[str, Any] = {}
         self._on_read: Callable[[Index], None] = lambda _base: None
 
     def lend(self, arrays: Mapping[str, Array], on_read: Callable[[Index], None]) -> None:
         """Give it the arrays to fill, with at least as many rows as there are slots; see `BatchMaker.batches`."""
         size = len(self.base)
         whole = size == self._maker.share.batch_size
-        self._arrays = arrays if whole else {name: array[:size] for name, array in arrays.items()}
+        lent = arrays if whole else {name: array[:size] for name, array in arrays.items()}
+        names = ("images", *self._maker.targets)
+        self._arrays = {name: lent[name] if name in lent else [None] * size for name in names}
         self._on_read = on_read
 
     def fill(self, start: int, stop: int) -> None:
@@ -254,11 +264,12 @@ class ImageBatch(Batch):
                 images[row] = result
         moved = self.followers(start, stop)
         for name in maker.targets:
-            rows = self._arrays[name][start:stop]
-            if name in moved:
-                rows[...] = moved[name]
+            if name in maker.ragged:
+                self._arrays[name][start:stop] = moved[name] if name in moved else self._rows(name, start, stop)
+            elif name in moved:
+                self._arrays[name][start:stop] = moved[name]
             else:
-                self._gather_target(name, start, stop, rows)
+                self._gather_target(name, start, stop, self._arrays[name][start:stop])
 
     def finish(self) -> Any:
         """Return the batch as the user gets it."""
@@ -283,24 +294,31 @@ class ImageBatch(Batch):
             error.add_note(f"transform was called with slot {self.base[row]}")
             raise
 
-    def followers(self, start: int, stop: int) -> dict[str, Array]:
+    def followers(self, start: int, stop: int) -> dict[str, Any]:
         """Return the targets of some rows that follow the geometry of the images, after the same moves."""
         maker, augment = self._maker, self._maker.augment
         if augment is None or self._geometry is None or not augment.follow:
             return {}
-        values = {}
+        values: dict[str, Any] = {}
         for name in maker.targets:
-            if name in augment.follow:
+            if name in augment.follow and name in maker.ragged:
+                values[name] = maker.slots.ragged_rows(self.base[start:stop], name)
+            elif name in augment.follow:
                 shape, dtype = maker.slots.column(name)
                 values[name] = np.empty((stop - start, *shape), dtype)
                 self._gather_target(name, start, stop, values[name])
-        return augment.follow_geometry(
+        moved = augment.follow_geometry(
             values,
             self._geometry[start:stop],
             slot_shape=maker.slots.slot_shape,
             layout=maker.layout,
             outside=maker.slots.masks,
         )
+        return {name: own_rows(rows) if isinstance(rows, Ragged) else rows for name, rows in moved.items()}
+
+    def _rows(self, name: str, start: int, stop: int) -> list[Array]:
+        """Return the rows of a ragged target as arrays that belong to the batch."""
+        return own_rows(self._maker.slots.ragged_rows(self.base[start:stop], name))
 
     def _gather_images(self, start: int, stop: int, out: Array) -> None:
         """Copy the images of some rows, augmented."""

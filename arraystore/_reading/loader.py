@@ -18,6 +18,7 @@ from arraystore._common.checks import whole_number
 from arraystore._common.limits import available_memory_bytes, usable_cpus
 from arraystore._common.options import complete, shows_options
 from arraystore._common.public import public
+from arraystore._common.ragged import Ragged
 from arraystore._ordering.order import BlockShuffle, Order, Sequential, Shuffle, Skip
 from arraystore._ordering.ranks import Share, ranks
 from arraystore._ordering.weighted import Weighted, balanced
@@ -27,7 +28,7 @@ from arraystore._reading.options import Common, LoaderOptions, One, Several, Tar
 from arraystore._reading.pipeline import Pipeline
 from arraystore._reading.read_ahead import ReadAhead, check_ahead
 from arraystore._reading.slot_arrays import Array, HasSlots, Index, SlotArrays
-from arraystore.errors import SpecError
+from arraystore.errors import Option, SpecError
 
 _IN_FLIGHT_BYTES = 64 << 20
 _KEPT_BUFFERS = 3  # for batches that are asked for by number
@@ -45,8 +46,8 @@ class Loader(Generic[B_co]):
 
     A batch is ``(images, labels)``, or ``images`` alone if the slots have no labels or with ``targets=()``. With the
     name of a target in ``targets``, that target takes the place of the labels. With a list of names, a batch is a dict
-    of ``"images"`` and these targets. Type checkers cannot know whether there are labels, and assume them; pass
-    ``targets=()`` for images alone.
+    of ``"images"`` and these targets. A `Ragged` target is a list with an array for each image. Type checkers cannot
+    know whether there are labels, and assume them; pass ``targets=()`` for images alone.
 
     The arrays are C-order and writable. They are yours for as long as you keep them, or anything made of them: no
     later batch overwrites them. When the last reference goes, their memory is used again, so a loop that keeps no
@@ -136,6 +137,12 @@ class Loader(Generic[B_co]):
                 "the layout of these slots is not known, and augment and transform need it: pass layout='NCHW' or "
                 "'NHWC' to arraystore.open_array"
             )
+        for name in augment.follow if augment is not None else ():
+            if name in arrays.source_pixels:
+                raise SpecError(
+                    f"the target {name!r} is in pixels of the source images, and only pixels of slots can follow: take "
+                    "the loader of store.in_slot_pixels()"
+                )
         only_copies = augment is None and transform is None and every["batch_transform"] is None
         followed: dict[str, Follower] = {name: "mask" for name in names if name in arrays.masks}
         if augment is not None and followed:
@@ -396,6 +403,22 @@ def batch_targets(slots: SlotArrays, targets: Targets) -> tuple[tuple[str, ...],
     return names, isinstance(targets, str) or not names
 
 
+def refuse_ragged(slots: SlotArrays, targets: Targets, why: str) -> None:
+    """Refuse ragged targets in a batch, for a framework that needs arrays and no lists.
+
+    Raises:
+        SpecError: there is one, and it says ``why`` that does not work.
+    """
+    names, _ = batch_targets(slots, targets)
+    ragged = next((name for name in names if slots.is_ragged(name)), None)
+    if ragged is not None:
+        raise SpecError(
+            f"the target {ragged!r} is ragged, a list of arrays in each batch, and {why}",
+            advice="pass {0} with a function that pads its rows to one length, or leave it out of {1}",
+            options=[Option("batch_transform", None), Option("targets", None)],
+        )
+
+
 def _uniform(slots: SlotArrays, options: LoaderOptions) -> Order:
     unreadable = slots.unreadable()
     count, seed, block = len(slots) - len(unreadable), options["seed"], options["block"]
@@ -418,7 +441,11 @@ def _weighted(slots: SlotArrays, options: LoaderOptions) -> Order:
     if balance:
         if "labels" not in slots.target_names:
             raise SpecError("balance=True needs labels, and these slots have none: pass weights")
+        if slots.is_ragged("labels"):
+            raise SpecError("balance=True needs one label for each image, and these are ragged: pass weights")
         values = slots.target("labels")
+    elif isinstance(weights, Ragged):
+        raise SpecError(f"weights must have a number for each of the {len(slots):,} slots, and these are ragged")
     else:
         values = np.asarray(weights)
         if values.shape != (len(slots),):

@@ -11,11 +11,13 @@ import numpy.typing as npt
 
 from arraystore._common.digests import digest_of
 from arraystore._common.lazy import cached
+from arraystore._common.ragged import Ragged, one_after_another
 from arraystore._format.specification import STORED
 from arraystore._kernels.copy_rows import ChosenRows, gather
 from arraystore._reading.cache import Cache
+from arraystore._stores.medium import Opened
 from arraystore._stores.slot_array import SlotArray
-from arraystore.errors import SpecError
+from arraystore.errors import Option, SpecError
 
 _LOAD_STEP_BYTES = 1 << 24
 
@@ -39,7 +41,7 @@ class SlotArrays:
     Slots are counted in two ways. Users count the chosen slots, from 0 to ``len - 1``. The *base number* of a slot
     counts all slots of all arrays. It is the same in every choice, so orders of draws and caches use it.
 
-    It pickles without its cache, because another process has its own memory.
+    It pickles without its cache, because another process has its own memory, and without records, which builds need.
 
     Attributes:
         arrays: the slots of all arrays, one after the other, have the base numbers from 0 on.
@@ -49,7 +51,9 @@ class SlotArrays:
         mean: each channel's mean, 0 to 255; empty if unknown. A choice keeps the mean of all slots.
         std: each channel's standard deviation; empty if unknown.
         masks: the targets that are masks → what their pixels have where there is no image.
+        source_pixels: the targets in pixels of the source images → ``"boxes"`` or ``"keypoints"``.
         cache: keeps images in RAM, or None.
+        records: for each array the store that it is of, or None; empty where none is known.
     """
 
     arrays: tuple[SlotArray, ...]
@@ -59,7 +63,9 @@ class SlotArrays:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     masks: Mapping[str, int] = field(default_factory=dict)
+    source_pixels: Mapping[str, str] = field(default_factory=dict)
     cache: Cache | None = None
+    records: tuple[Opened | None, ...] = ()
 
     def __len__(self) -> int:
         return int(self._starts[-1]) if self.chosen is None else len(self.chosen)
@@ -79,9 +85,21 @@ class SlotArrays:
         return self
 
     def column(self, name: str | None = None) -> Column:
-        """Return the shape and dtype of one slot, or of one row of a target."""
-        array = self._array(self.arrays[0], name)
-        return array.shape[1:], array.dtype
+        """Return the shape and dtype of one slot, or of one row of a target; of one item, if the target is ragged.
+
+        Raises:
+            SpecError: there is no such target.
+        """
+        array = self._target(self.arrays[0], name)
+        return array.item_shape if isinstance(array, Ragged) else array.shape[1:], array.dtype
+
+    def is_ragged(self, name: str) -> bool:
+        """Return whether a target is ragged.
+
+        Raises:
+            SpecError: there is no such target.
+        """
+        return isinstance(self._target(self.arrays[0], name), Ragged)
 
     @property
     def slot_shape(self) -> tuple[int, ...]:
@@ -98,10 +116,10 @@ class SlotArrays:
         """The names of the targets."""
         return tuple(self.arrays[0].targets)
 
-    def target(self, name: str) -> Array:
+    def target(self, name: str) -> Any:
         """Return a target's array; see `Slots.target`."""
         if self.chosen is None and len(self.arrays) == 1:
-            return self._array(self.arrays[0], name)
+            return self._target(self.arrays[0], name)
         return self.take(np.arange(len(self)), name)
 
     def unreadable(self) -> Index:
@@ -116,13 +134,21 @@ class SlotArrays:
         )
         return bad if self.chosen is None or bad.size == 0 else np.flatnonzero(np.isin(self.chosen, bad))
 
-    def take(self, slots: npt.ArrayLike, name: str | None = None, *, out: Array | None = None) -> Array:
+    def take(self, slots: npt.ArrayLike, name: str | None = None, *, out: Array | None = None) -> Any:
         """Gather slots, or rows of a target; see `Slots.take`.
 
         Raises:
             SpecError: a slot or a target does not exist, or ``out`` does not fit.
         """
         wanted = _numbers(np.asarray(slots).reshape(-1), 0, len(self))
+        if name is not None and self.is_ragged(name):
+            if out is not None:
+                raise SpecError(
+                    f"the target {name!r} is ragged, so no array can take its rows",
+                    advice="leave out {0}",
+                    options=[Option("out", None)],
+                )
+            return self.ragged_rows(self.base(wanted), name)
         row_shape, dtype = self.column(name)
         shape = (wanted.size, *row_shape)
         if out is None:
@@ -133,6 +159,20 @@ class SlotArrays:
             raise SpecError("out must be writable and in C order: pass a whole array, such as np.empty makes")
         gather(self.chosen_rows(self.base(wanted), name), out)
         return out
+
+    def ragged_rows(self, base: Index, name: str) -> Ragged:
+        """Return a copy of the rows of a ragged target for slots with these base numbers."""
+        parts: list[Ragged] = []
+        places = []
+        for number, rows, at in self.split(base):
+            parts.append(self._target(self.arrays[number], name).take(rows))
+            places.append(np.arange(len(rows)) if at is None else at)
+        if len(parts) == 1:
+            return parts[0]
+        if not parts:
+            shape, dtype = self.column(name)
+            return Ragged(np.empty((0, *shape), dtype), np.zeros(1, np.int64))
+        return one_after_another(parts).take(np.argsort(np.concatenate(places)))
 
     def base(self, slots: Index) -> Index:
         """Return the base numbers of chosen slots."""
@@ -150,7 +190,7 @@ class SlotArrays:
     def _uncached(self, base: Index, name: str | None = None) -> Iterator[ChosenRows]:
         for number, rows, at in self.split(base):
             # A plain array: indexing a np.memmap makes a np.memmap each time, which takes longer than a small copy.
-            yield np.asarray(self._array(self.arrays[number], name)), rows, at
+            yield np.asarray(self._target(self.arrays[number], name)), rows, at
 
     def split(self, base: Index) -> Iterator[tuple[int, Index, Index | None]]:
         """Yield the array of each slot: its index in ``arrays``, the rows in it, and the positions in ``base``.
@@ -166,7 +206,8 @@ class SlotArrays:
             yield number, base[at] - self._starts[number], at
 
     @staticmethod
-    def _array(of: SlotArray, name: str | None) -> Array:
+    def _target(of: SlotArray, name: str | None) -> Any:
+        """Return a target, an array or ragged; the images if there is no name."""
         if name is None:
             return of.images
         if name not in of.targets:
@@ -219,7 +260,7 @@ class SlotArrays:
         return loaded
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"cache": None}
+        return self.__dict__ | {"cache": None, "records": ()}
 
 
 def _numbers(slots: Array, low: int, stop: int) -> Index:

@@ -65,8 +65,8 @@ class Slots:
         """The names of the targets."""
         return self.__slot_arrays__.target_names
 
-    def target(self, name: str) -> Array:
-        """Return a target's array, one row per slot. It is a copy, unless these are all slots of one array.
+    def target(self, name: str) -> Any:
+        """Return a target, an array or a `Ragged` of one row per slot; a copy, unless these are all slots of one array.
 
         Raises:
             SpecError: there is no such target.
@@ -75,7 +75,10 @@ class Slots:
 
     @property
     def labels(self) -> Array | None:
-        """The main target, (n,), int64 codes if there are classes; None if the sources have no labels."""
+        """The main target, (n,), int64 codes if there are classes; None if the sources have no labels.
+
+        It is a `Ragged` where each image has any number of labels.
+        """
         return self.target("labels") if "labels" in self.target_names else None
 
     @property
@@ -96,12 +99,13 @@ class Slots:
             out: (k, *slot_shape), C-order, writable, same dtype, to write into; None for a new array.
 
         Returns:
-            ``out``, or the new array.
+            ``out``, or the new array; a new `Ragged` if the target is ragged.
 
         Raises:
             SpecError: a slot or a target does not exist, or ``out`` does not fit.
         """
-        return self.__slot_arrays__.take(slots, name, out=out)
+        taken: Array = self.__slot_arrays__.take(slots, name, out=out)
+        return taken
 
     @overload
     def loader(self, batch_size: int = ..., *, targets: One = ..., **options: Unpack[Common]) -> Loader[Pair]: ...
@@ -236,6 +240,7 @@ def concatenate(stores: Sequence[HasSlots]) -> Slots:
             ("targets", sorted(first.target_names), sorted(other.target_names)),
             ("categories", dict(first.categories), dict(other.categories)),
             ("masks", sorted(first.masks), sorted(other.masks)),
+            ("targets in pixels of sources", dict(first.source_pixels), dict(other.source_pixels)),
             *((f"{name} of", *(_row_of(slots, name) for slots in (first, other))) for name in first.target_names),
         ):
             if of_first != of_other:
@@ -259,16 +264,18 @@ def concatenate(stores: Sequence[HasSlots]) -> Slots:
             mean=mean,
             std=std,
             masks=first.masks,
+            source_pixels=first.source_pixels,
+            records=tuple(record for other in every for record in other.records or (None,) * len(other.arrays)),
         )
     )
 
 
 def _row_of(slots: SlotArrays, name: str) -> tuple[Any, ...] | None:
-    """Return dtype and shape of a row of a target; None if the slots have no such target."""
+    """Return dtype and shape of a row of a target, and whether it is ragged; None if the slots have no such target."""
     if name not in slots.target_names:
         return None
     shape, dtype = slots.column(name)
-    return dtype, *shape
+    return (*(("ragged",) if slots.is_ragged(name) else ()), dtype, *shape)
 
 
 def _pooled(every: Sequence[SlotArrays]) -> tuple[tuple[float, ...], tuple[float, ...]]:

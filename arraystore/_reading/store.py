@@ -18,12 +18,13 @@ from arraystore._format.description import Description
 from arraystore._format.samples import notes_of
 from arraystore._format.specification import FAILED
 from arraystore._format.verification import Verification
-from arraystore._reading.slot_arrays import Array, SlotArrays
+from arraystore._reading.slot_arrays import SlotArrays
+from arraystore._reading.slot_pixels import Coordinates, in_slot_pixels
 from arraystore._reading.slots import Slots
 from arraystore._stores.medium import Opened
 from arraystore._stores.opening import verify_store
 from arraystore._stores.slot_array import SlotArray
-from arraystore.errors import BadImage
+from arraystore.errors import BadImage, Option, SpecError
 from arraystore.spec import ImageSpec
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Store(Slots):
             array. The store owns it; views of it stay valid after the store is closed.
         status: uint8, (N,): 1 stored, 2 failed (the slot is zeros).
         checksums: uint64, (N,): xxh3_64 of each slot's bytes.
-        targets: name → array with one row per slot.
+        targets: name → array with one row per slot, or `Ragged`.
         categories: name of a target → the names of its codes.
         layout: the same as ``spec.layout``.
         mean: each channel's mean over all stored slots, 0 to 255.
@@ -65,6 +66,8 @@ class Store(Slots):
                 mean=description.mean,
                 std=description.std,
                 masks=description.masks,
+                source_pixels=description.source_pixels,
+                records=(opened,),
             )
         )
         self._opened = opened
@@ -73,7 +76,7 @@ class Store(Slots):
         self.description: Description = description
         self.spec: ImageSpec = description.spec
         self.images: Pixels = array.images
-        self.targets: Mapping[str, Array] = array.targets
+        self.targets: Mapping[str, Any] = array.targets
         # Every medium of a store has both; only arrays from other programs lack them.
         self.status: Pixels = cast("Pixels", array.status)
         self.checksums: npt.NDArray[np.uint64] = cast("npt.NDArray[np.uint64]", array.checksums)
@@ -116,6 +119,45 @@ class Store(Slots):
         """Return the dropped sources, with the reasons; ``slot`` is the row that each had in the manifest."""
         table = self.dropped_samples
         return [] if table is None else _bad_images(table, table["row"].to_pylist())
+
+    def in_slot_pixels(self, targets: Mapping[str, Coordinates] | None = None) -> Slots:
+        """Return the slots with boxes and keypoints in pixels of the slots, which were in those of the source images.
+
+            >>> slots = store.in_slot_pixels()  # doctest: +SKIP
+            >>> augment = Augment(hflip=0.5, follow={"boxes": "boxes"})  # doctest: +SKIP
+            >>> for batch in slots.loader(targets=["boxes", "labels"], augment=augment):  # doctest: +SKIP
+            ...     train(batch)
+
+        The targets of this store do not change. Coordinates are those of edges, from 0 to the width or height, in the
+        upright image. They are scaled, cut and padded as ``spec`` did it with the image of each slot. Boxes are clipped
+        to the slot, so that the width or height of one outside becomes 0. Floats keep their type, whole numbers become
+        float32. Where a slot has no image, all coordinates are 0.
+
+        Args:
+            targets: name of a target → ``"boxes"``, (N, ..., 4) of left, top, right, bottom; or ``"keypoints"``,
+                (N, ..., 2) of x, y. The items of a `Ragged` have these shapes without the N. None takes those that the
+                store knows to be in pixels of the source images, as the boxes of a COCO file are.
+
+        Raises:
+            SpecError: there is no such target, or it does not have that shape; ``targets`` is None, and the store knows
+                of none; or the store was made of slots that were resized for it.
+        """
+        kinds: Mapping[str, Any] = targets if targets is not None else self.__slot_arrays__.source_pixels
+        if not kinds:
+            raise SpecError(
+                "this store knows of no target in pixels of the source images",
+                advice="say which ones hold what with {0}",
+                options=[Option("targets", {"boxes": "boxes"})],
+            )
+        if self.description.resized:
+            raise SpecError(
+                "this store was made of slots of other sizes, so it does not know where their images lie",
+                advice="build it of in_slot_pixels() of the store that has these slots",
+            )
+        for name in kinds:
+            self.__slot_arrays__.column(name)  # raises if there is no such target
+        sides = np.stack([self.samples[side].to_numpy().astype(np.int64) for side in ("height", "width")], axis=1)
+        return Slots(in_slot_pixels(self.__slot_arrays__, kinds, self.spec, sides))
 
     def verify(self, *, workers: int | None = None, progress: bool | Callable[[Progress], None] = True) -> Verification:
         """Read and check all contents of the store; see `arraystore.verify`.

@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from arraystore._common.ragged import Ragged, Target
 from arraystore._common.wording import flat
 from arraystore.errors import Kind, ManifestError, Option
 
@@ -64,19 +64,19 @@ def _with_masks(root: str, names: Sequence[str]) -> str:
     return f"{root}/{flat(images[0])}, with targets={{'mask': MaskFiles({folder!r})}} if those are its masks"
 
 
-def recoded(
-    target: str, codes: npt.NDArray[Any], names: Sequence[str], classes: Sequence[str]
-) -> npt.NDArray[np.int64]:
+def recoded(target: str, codes: Target, names: Sequence[str], classes: Sequence[str]) -> Target:
     """Return codes of ``names`` as codes of ``classes``, which may have more names.
 
     Raises:
         ManifestError: a name that has rows is not among the classes.
     """
+    every = codes.values if isinstance(codes, Ragged) else codes
     code_of = {name: code for code, name in enumerate(classes)}
-    used = np.bincount(codes[codes >= 0], minlength=len(names)) > 0  # a negative code has no class
+    used = np.bincount(every[every >= 0], minlength=len(names)) > 0  # a negative code has no class
     for code, name in enumerate(names):
         if used[code] and name not in code_of:
-            row = int(np.argmax(codes == code))
+            first = int(np.argmax(every == code))
+            row = codes.row_of(first) if isinstance(codes, Ragged) else first
             raise ManifestError(
                 f"target {target!r}: row {row} (counted from 0) has the class {flat(name)!r}, which is not among the "
                 f"{len(classes):,} given ones",
@@ -86,8 +86,9 @@ def recoded(
                 advice="add it at the end of {0}, or leave its images out",
                 options=[Option("classes", None)],
             )
-    table: npt.NDArray[np.int64] = np.array([code_of.get(name, -1) for name in names], np.int64)
-    return np.where(codes < 0, codes, np.take(table, np.maximum(codes, 0)))
+    table: npt.NDArray[np.int64] = np.array([code_of.get(name, -1) for name in names] or [-1], np.int64)
+    found = np.where(every < 0, every, np.take(table, np.maximum(every, 0)))
+    return Ragged(found, codes.offsets) if isinstance(codes, Ragged) else found
 
 
 def order_note(names: Sequence[str]) -> str | None:

@@ -1,9 +1,10 @@
 """The columns of a table, which become the paths and targets of a manifest."""
 
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._common.lazy import lazy
+from arraystore._common.ragged import Ragged, Target, offsets_of
 from arraystore._sources.class_names import order_note
 from arraystore._sources.entries import has_image_suffix
 from arraystore._sources.masks import BITS, MaskFiles
@@ -34,10 +36,10 @@ _MANY_NAMES = 20
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The paths and targets of N sources that `read_table` gives; the names are of targets, not of columns."""
+    """The sources and targets of N rows that `read_table` gives; the names are of targets, not of columns."""
 
-    paths: TextList
-    targets: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+    paths: Sequence[Any]  # or other sources
+    targets: dict[str, Target] = field(default_factory=dict)
     classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     texts: dict[str, TextList] = field(default_factory=dict)
     masks: dict[str, MaskFiles] = field(default_factory=dict)
@@ -46,13 +48,21 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of pyarrow, with its file and name for messages."""
+    """A column of pyarrow, with its file and name for messages.
+
+    Of a column of lists, the data may be the items of all rows, end to end; then row i has those from ``offsets[i]`` up
+    to ``offsets[i + 1]``. Places in the data become rows in messages.
+    """
 
     path: str
     name: str
     data: Any
+    offsets: npt.NDArray[np.int64] | None = None
 
-    def refuse(self, row: int | None, reason: str, advice: str = "", *options: Option) -> ManifestError:
+    def refuse(self, place: int | None, reason: str, advice: str = "", *options: Option) -> ManifestError:
+        row = place
+        if place is not None and self.offsets is not None:
+            row = int(np.searchsorted(self.offsets, place, "right")) - 1
         where = "" if row is None else f" row {row} (counted from 0):"
         return ManifestError(
             f"{self.path}: column {self.name!r}:{where} {reason}",
@@ -64,8 +74,8 @@ class Column:
             options=(options or [CHOSEN_TARGETS]) if advice else [],
         )
 
-    def missing(self, row: int) -> ManifestError:
-        return self.refuse(row, "the value is missing", "fill it in, drop the row, or leave the column out with {0}")
+    def missing(self, place: int) -> ManifestError:
+        return self.refuse(place, "the value is missing", "fill it in, drop the row, or leave the column out with {0}")
 
 
 def _first(mask: Any) -> int | None:
@@ -190,14 +200,14 @@ def _add_values(result: Table, target: str, column: Column, kind: str | None) ->
         return
     if row is not None and not types.is_floating(arrow):
         raise column.missing(row)
-    if kind == "text":
+    if _is_list(arrow):
+        _add_lists(result, target, column, kind)
+    elif kind == "text":
         result.texts[target] = text_list(column.data.cast(pa.string()))
     elif kind == "category" and types.is_floating(arrow) and row is not None:
         raise column.missing(row)
     elif kind == "category" or (kind is None and _is_text(arrow)):
         _add_categories(result, target, column, chosen=kind is not None)
-    elif types.is_list(arrow) or types.is_large_list(arrow) or types.is_fixed_size_list(arrow):
-        result.targets[target] = _vectors(column)
     else:
         result.targets[target] = _numbers(column, column.data, per_row=1)
 
@@ -243,6 +253,10 @@ def _add_categories(result: Table, target: str, column: Column, *, chosen: bool)
     if not chosen:
         _check_categories(column, names)
         if len(names) > CATEGORY_LIMIT:
+            if column.offsets is not None:
+                raise column.refuse(
+                    None, f"has {len(names):,} different texts in its lists", "leave the column out with {0}"
+                )
             result.texts[target] = text_list(column.data)
             return
     codes = encoded.indices.to_numpy()
@@ -262,13 +276,13 @@ def _add_categories(result: Table, target: str, column: Column, *, chosen: bool)
 
 
 def _numbers(column: Column, data: Any, *, per_row: int) -> npt.NDArray[Any]:
-    """Return pyarrow numbers as an array. Messages need ``per_row``, how many of them make a row."""
+    """Return pyarrow numbers as an array. Messages need ``per_row``, how many of them make a place of the column."""
     types = pa.types
     if not (types.is_floating(data.type) or types.is_integer(data.type) or types.is_boolean(data.type)):
-        raise column.refuse(None, f"holds {column.data.type}, which is no target", "choose other columns with {0}")
+        raise column.refuse(None, f"holds {data.type}, which is no target", "choose other columns with {0}")
     place = None if types.is_floating(data.type) else _first(data.is_null())
     if place is not None:
-        raise column.missing(place // per_row)
+        raise column.missing(place // max(per_row, 1))
     if not types.is_integer(data.type):  # to_numpy turns missing floats into NaN
         return np.asarray(data.to_numpy())
     try:
@@ -277,12 +291,53 @@ def _numbers(column: Column, data: Any, *, per_row: int) -> npt.NDArray[Any]:
         raise column.refuse(None, f"a whole number does not fit int64: {error}") from error
 
 
-def _vectors(column: Column) -> npt.NDArray[Any]:
-    lengths = pc.list_value_length(column.data).to_numpy()
-    width = int(lengths[0])
+def _is_list(kind: Any) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def _add_lists(result: Table, target: str, column: Column, kind: str | None) -> None:
+    """Add a column of lists: ragged if the lists differ in length, or are the names of categories.
+
+    Raises:
+        ManifestError: lists inside the lists differ in length, or hold something else than numbers or names.
+    """
+    lengths = pc.list_value_length(column.data).to_numpy().astype(np.int64)
+    offsets = offsets_of(lengths)
+    items = replace(column, data=pc.list_flatten(column.data), offsets=offsets)
+    if kind == "text":
+        raise column.refuse(None, "holds lists, which are no texts", "leave the column out with {0}")
+    if kind == "category" or _is_text(items.data.type):
+        missing = _first(items.data.is_null())
+        if missing is not None:
+            raise items.missing(missing)
+        _add_categories(result, target, items, chosen=kind is not None)
+        result.targets[target] = Ragged(np.asarray(result.targets[target]), offsets)
+        return
+    data = items.data
+    shape: tuple[int, ...] = ()
+    while _is_list(data.type):
+        data, width = _flattened(items, data, max(math.prod(shape), 1))
+        shape = (*shape, width)
+    values = _numbers(items, data, per_row=math.prod(shape)).reshape(int(offsets[-1]), *shape)
+    if len(set(lengths.tolist())) > 1:
+        result.targets[target] = Ragged(values, offsets)
+    else:
+        result.targets[target] = values.reshape(len(lengths), int(lengths[0]), *shape)
+
+
+def _flattened(items: Column, data: Any, per_item: int) -> tuple[Any, int]:
+    """Return what lists inside the items hold, end to end, and the length that all of these lists have.
+
+    Raises:
+        ManifestError: one is missing, or has another length.
+    """
+    missing = _first(data.is_null())
+    if missing is not None:
+        raise items.missing(missing // per_item)
+    lengths = pc.list_value_length(data).to_numpy()
+    width = int(lengths[0]) if len(lengths) else 0
     odd = np.flatnonzero(lengths != width)
     if len(odd):
-        row = int(odd[0])
-        reason = f"expected {width} values as in row 0, found {lengths[row]}: give every row as many"
-        raise column.refuse(row, reason)
-    return _numbers(column, pc.list_flatten(column.data), per_row=width).reshape(len(lengths), width)
+        reason = f"expected {width} values in each item as in the first, found {lengths[odd[0]]}: give each as many"
+        raise items.refuse(int(odd[0]) // per_item, reason)
+    return pc.list_flatten(data), width

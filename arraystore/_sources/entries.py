@@ -31,7 +31,7 @@ _SYSTEM_FOLDERS = frozenset(
     )
 )  # fmt: skip
 
-_SNIFFED_BYTES = 24
+SNIFFED_BYTES = 24
 _BOX_BRANDS = re.compile(rb".{4}ftyp(?:avi[fs]|hei[cxms]|hev[cxms]|mif[12]|msf1|jxl )", re.DOTALL)
 _BITMAP = re.compile(rb"BM.{4}.{4}.{4}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", re.DOTALL)
 _PORTABLE = re.compile(rb"P[1-6]\s+[\d#]|P7\n(?:WIDTH|#)")
@@ -73,9 +73,14 @@ def begins_like_an_image(path: bytes) -> bool:
     """Return whether a file begins like an image of a known format; False where it cannot be read."""
     try:
         with FileIO(os.fsdecode(path)) as file:
-            start = file.read(_SNIFFED_BYTES)
+            start = file.read(SNIFFED_BYTES)
     except OSError:
         return False
+    return starts_an_image(start)
+
+
+def starts_an_image(start: bytes) -> bool:
+    """Return whether the first `SNIFFED_BYTES` of a file are those of an image of a known format."""
     return any(signature.match(start) for signature in _SIGNATURES)
 
 

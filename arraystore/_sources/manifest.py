@@ -20,17 +20,22 @@ import xxhash
 from arraystore._common.lazy import cached
 from arraystore._common.options import complete, shows_options
 from arraystore._common.public import public
-from arraystore._common.wording import left_out_text, many
-from arraystore._sources.class_names import check_meant, order_note, recoded
-from arraystore._sources.entries import has_image_suffix
-from arraystore._sources.given import SOURCES, Stream, checked_arrays, checked_bytes, is_pil_image, raw_paths
+from arraystore._common.ragged import Ragged, Target
+from arraystore._sources.class_names import recoded
+from arraystore._sources.given import Stream, checked_arrays, checked_bytes, is_pil_image
+from arraystore._sources.kinds.folders import from_folder
+from arraystore._sources.kinds.found import Found, SourceList
+from arraystore._sources.kinds.lists import from_paths
+from arraystore._sources.kinds.rows.files import from_table
+from arraystore._sources.kinds.slots import StoreSlots
+from arraystore._sources.kinds.table import chosen_columns, found_in
 from arraystore._sources.masks import MaskFiles
 from arraystore._sources.options import SourceOptions, fixed_classes, for_source
-from arraystore._sources.scan import METADATA, Scan, with_slash
-from arraystore._sources.tables import TABLE_SUFFIXES, column_names, read_table
-from arraystore._sources.targets import KNOWN_SUFFIXES, TargetColumns, check_name, check_sized
+from arraystore._sources.scan import with_slash
+from arraystore._sources.targets import TargetColumns, check_files, check_name, check_sized
 from arraystore._sources.text_list import TextList
-from arraystore.errors import DecodeError, Kind, ManifestError, Option
+from arraystore.errors import DecodeError, Kind, ManifestError
+from arraystore.spec import ImageSpec
 
 _logger = logging.getLogger(__name__)
 _URL = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://")
@@ -47,8 +52,8 @@ class Manifest:
             (H, W), (H, W, 1) or (H, W, 3). Arrays are neither copied nor read before `load`.
         root: the absolute folder that relative paths start from; None for paths taken as given and for sources in
             memory.
-        targets: arrays, axis 0 = N, of any memory order, read-only, not copied. ``"labels"`` is the class or main
-            label: int64 for classes.
+        targets: arrays, axis 0 = N, of any memory order, read-only, not copied; or `Ragged` ones. ``"labels"`` is the
+            class or main label: int64 for classes.
         classes: for each target of categories, the names of its codes, sorted by code point.
         texts: targets that stay text, one text a row.
         origin: the absolute path of the folder or table that gives the whole manifest; None where the caller gave
@@ -57,7 +62,11 @@ class Manifest:
             many there are. Not part of the digest.
         notes: what a caller should know before building, such as an order of classes that surprises. They are in the
             log too. Not part of the digest.
+        source_pixels: targets whose coordinates are in pixels of the upright source images → ``"boxes"`` or
+            ``"keypoints"``. Not part of the digest.
         masks: targets that are a second image file for each image; relative paths start where those of the images do.
+        mask_fills: the names of ``targets`` that are masks of slots of another store → their `MaskFiles.fill`. Not part
+            of the digest.
 
     Raises:
         ManifestError: there are no sources, a target has another length, or the name of a target is no file name.
@@ -65,13 +74,15 @@ class Manifest:
 
     sources: Sequence[str | bytes | npt.NDArray[Any]]
     root: str | None = None
-    targets: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    targets: Mapping[str, Target] = field(default_factory=dict)
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     texts: Mapping[str, Sequence[str]] = field(default_factory=dict)
     origin: str | None = None
     left_out: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    source_pixels: Mapping[str, str] = field(default_factory=dict)
     masks: Mapping[str, MaskFiles] = field(default_factory=dict)
+    mask_fills: Mapping[str, int] = field(default_factory=dict)
     _base: bytes = field(init=False, default=b"")
     _stream: Stream | None = field(init=False, default=None)
 
@@ -88,6 +99,8 @@ class Manifest:
         names = [*self.targets, *self.texts, *self.masks]
         for name in names:
             check_name(name, names)
+            if isinstance(self.targets.get(name), Ragged):
+                check_files(name, names)
             rows = len(columns[name])
             if rows != count:
                 message = f"target {name!r} has {rows:,} rows, but there are {count:,} sources: give one row a source"
@@ -96,6 +109,8 @@ class Manifest:
         set_field(self, "classes", MappingProxyType({key: tuple(value) for key, value in self.classes.items()}))
         set_field(self, "texts", MappingProxyType(dict(self.texts)))
         set_field(self, "left_out", MappingProxyType(dict(self.left_out)))
+        set_field(self, "source_pixels", MappingProxyType(dict(self.source_pixels)))
+        set_field(self, "mask_fills", MappingProxyType(dict(self.mask_fills)))
         # A later chdir must not change the meaning of relative paths.
         has_paths = self.is_paths or self.masks
         set_field(self, "_base", with_slash(os.fsencode(self.root or Path.cwd())) if has_paths else b"")
@@ -104,7 +119,9 @@ class Manifest:
     def __reduce__(self) -> tuple[Any, ...]:
         # Read-only mappings do not pickle, and worker processes need a copy of the manifest.
         mappings = (dict(self.targets), dict(self.classes), dict(self.texts))
-        parts = (self.sources, self.root, *mappings, self.origin, dict(self.left_out), self.notes, dict(self.masks))
+        kinds = (dict(self.source_pixels), dict(self.masks), dict(self.mask_fills))
+        rest = (self.origin, dict(self.left_out), self.notes, *kinds)
+        parts = (self.sources, self.root, *mappings, *rest)
         return _restore, (parts, self._base)
 
     def __len__(self) -> int:
@@ -112,6 +129,7 @@ class Manifest:
 
     def __repr__(self) -> str:
         kind = "paths" if self.is_paths else self.name(0).partition(" ")[0]
+        kind = self.sources.noun if isinstance(self.sources, SourceList) else kind
         under = f" under {self.root!r}" if self.root else ""
         named = ", ".join([*self.targets, *self.texts, *self.masks]) or "none"
         return f"<Manifest of {len(self):,} {kind}{under}; targets: {named}>"
@@ -125,6 +143,25 @@ class Manifest:
     def is_read_once(self) -> bool:
         """Whether the sources can only be loaded once, in rising order."""
         return self._stream is not None
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the digest covers what every source holds."""
+        return self.sources.is_fixed if isinstance(self.sources, SourceList) else _is_bytes(self.sources)
+
+    @property
+    def may_name_files(self) -> bool:
+        """Whether some sources may be paths of files though the manifest is none of paths."""
+        return isinstance(self.sources, SourceList) and self.sources.may_name_files
+
+    def as_files(self, spec: ImageSpec) -> Manifest | None:
+        """Return this manifest with paths as sources; None if the sources are no files.
+
+        Slots of another store count as the files that they were made of, where ``spec`` makes the same pixels of these.
+        """
+        if isinstance(self.sources, SourceList) and self.sources.are_files(spec):
+            return replace(self, sources=TextList.from_texts(map(self.sources.name, range(len(self)))))
+        return self if self.is_paths else None
 
     def load(self, slot: int) -> Any:
         """Return the source of ``slot`` for a worker: an absolute path (or a URL), bytes, an array, or a Pillow image.
@@ -141,6 +178,8 @@ class Manifest:
         if isinstance(self.sources, TextList):
             return self._path(self.sources.raw(slot))
         item = self.sources[slot] if self._stream is None else self._stream.take(slot)
+        if isinstance(self.sources, SourceList):
+            return item
         if isinstance(item, bytes) and _is_bytes(self.sources):
             return item
         if isinstance(item, str | bytes):
@@ -179,6 +218,8 @@ class Manifest:
         slot = self._checked_slot(slot)
         if isinstance(self.sources, TextList):
             return self.sources[slot]
+        if isinstance(self.sources, SourceList):
+            return self.sources.name(slot)
         return f"bytes {slot}" if _is_bytes(self.sources) else f"array {slot}"
 
     @cached
@@ -194,6 +235,9 @@ class Manifest:
         sources: Any = self.sources
         if isinstance(sources, TextList):
             _feed(digest, ["paths", len(self)], sources.offsets, sources.blob)
+        elif isinstance(sources, SourceList):
+            for header, columns in sources.identity():
+                _feed(digest, [*header, len(self)], *columns)
         elif _is_bytes(sources):
             hashes = [(len(data), xxhash.xxh3_64_intdigest(data)) for data in sources]
             _feed(digest, ["bytes", len(self)], np.array(hashes, np.uint64))
@@ -202,7 +246,10 @@ class Manifest:
             shape: list[Any] = [*sources.shape, sources.dtype.str] if isinstance(sources, np.ndarray) else []
             _feed(digest, ["arrays", len(self), shape])
         for name, values in sorted(self.targets.items()):
-            _feed(digest, ["target", name, values.dtype.str, values.shape], values)
+            if isinstance(values, Ragged):
+                _feed(digest, ["ragged", name, values.dtype.str, values.values.shape], values.offsets, values.values)
+            else:
+                _feed(digest, ["target", name, values.dtype.str, values.shape], values)
         for name, classes in sorted(self.classes.items()):
             _feed(digest, ["classes", name, classes])
         for name, texts in sorted(self.texts.items()):
@@ -242,19 +289,37 @@ class Manifest:
             if labels is not None or targets is not None:
                 raise ManifestError("a Manifest has its targets already: pass labels and targets when you make it")
             return source.with_classes(for_source("a Manifest", every)["classes"])
-        if isinstance(source, str | os.PathLike):
-            return cls._of_path(str(Path(source).expanduser()), labels, targets, every)
-        check_sized("the source", source)
-        if getattr(source, "ndim", None) == 1 and hasattr(source, "tolist"):
-            source = source.tolist()  # a column of a data frame, or an array of texts
-        if isinstance(source, Sequence) and len(source) and isinstance(source[0], str | os.PathLike):
-            own = for_source("a list of paths", every)
-            paths = cls.from_paths(with_suffix(source, own["suffix"]), labels=labels, targets=targets, root=own["root"])
-            return paths.with_classes(own["classes"])
-        own = for_source("images in memory", every)
-        is_bytes = isinstance(source, Sequence) and len(source) and isinstance(source[0], bytes)
-        in_memory = cls.from_bytes if is_bytes else cls.from_arrays
-        return in_memory(source, labels=labels, targets=targets).with_classes(own["classes"])
+        if isinstance(source, os.PathLike):
+            source = os.fspath(source)
+        columns, extra = chosen_columns(targets)
+        found = found_in(source, labels, columns, every)
+        return cls._of_found(found, labels, extra).with_classes(every["classes"])
+
+    @classmethod
+    def _of_found(cls, found: Found, labels: Any, targets: Any) -> Manifest:
+        """Return the manifest of what a kind of source has found, with what the caller gives beside it."""
+        columns = TargetColumns(labels, targets)
+        given, read = ({*each.targets, *each.texts, *each.masks} for each in (columns, found))
+        for name in sorted(given & read):
+            message = f"{found.place}: {name!r} is a column of the table and given beside it: leave one out"
+            raise ManifestError(message)
+        if columns.masks and isinstance(found.sources, StoreSlots):
+            raise ManifestError("MaskFiles go with images from files, and not with the slots of a store")
+        for note in found.notes:
+            _logger.warning("%s", note)
+        return cls(
+            found.sources,
+            found.root,
+            found.targets | columns.targets,
+            found.classes | columns.classes,
+            {**found.texts, **columns.texts},
+            found.origin if labels is None and not targets else None,
+            left_out=found.left_out,
+            notes=tuple(found.notes),
+            source_pixels=found.source_pixels,
+            masks=found.masks | columns.masks,
+            mask_fills=found.mask_fills,
+        )
 
     def with_classes(self, classes: Any) -> Manifest:
         """Return this manifest with other codes of its categories, in the order of ``classes``.
@@ -276,22 +341,6 @@ class Manifest:
             targets[target] = recoded(target, targets[target], names[target], fixed[target])
             names[target] = fixed[target]
         return replace(self, targets=targets, classes=names, origin=None)
-
-    @classmethod
-    def _of_path(cls, path: str, labels: Any, targets: Any, options: SourceOptions) -> Manifest:
-        if Path(path).is_dir():
-            tables = [table for table in (Path(path) / name for name in METADATA) if table.is_file()]
-            tables = [table for table in tables if "file_name" in column_names(table)]
-            if len(tables) > 1:
-                names = " and ".join(table.name for table in tables)
-                raise ManifestError(f"{path}: has {names}: pass the path of the one that you mean")
-            if tables:
-                own = for_source("a table", options)
-                own["path_column"] = own["path_column"] or "file_name"
-                return cls.from_table(tables[0], labels=labels, targets=targets, **own)
-        elif path.lower().endswith(TABLE_SUFFIXES):
-            return cls.from_table(path, labels=labels, targets=targets, **for_source("a table", options))
-        return cls.from_folder(path, labels=labels, targets=targets, **for_source("a folder", options))
 
     @classmethod
     def from_folder(
@@ -324,33 +373,8 @@ class Manifest:
             ManifestError: the folder is not there, cannot be listed or has no images; images lie beside class folders;
                 or a class folder has no images.
         """
-        root = str(Path(folder).expanduser().absolute())
-        if not Path(root).is_dir():
-            raise ManifestError(_not_a_folder(root), source=root, kind=Kind.MISSING)
-        scan = Scan(os.fsencode(root))
-        sources = TextList.from_raw(scan.images())
-        left_out = f"; {left_out_text(scan.left_out)}" if scan.left_out else ""
-        _logger.info("%s: %s%s", root, many(len(sources), "image"), left_out)
-        if scan.passed_over:
-            passed = ", ".join(map(os.fsdecode, scan.passed_over[:10]))
-            _logger.info("%s: folders of stores and of systems, passed over: %s", root, passed)
-        if not len(sources):
-            message = f"{root}: there are no images in this folder{left_out or ', and no other files'}"
-            raise ManifestError(message, source=root, kind=Kind.MISSING, advice=KNOWN_SUFFIXES)
-        columns, notes = TargetColumns(labels, targets), []
-        if labels is None and any(scan.counts.values()):
-            _check_metadata(root, scan)
-            if classes is None:
-                check_meant(root, [os.fsdecode(name) for name in scan.counts])
-            columns.add_classes(root, scan, allow_empty=allow_empty or classes is not None)
-            note = order_note(columns.classes["labels"]) if classes is None else None
-            notes += [f"{root}: {note}"] if note else []
-        origin = root if labels is None and not targets and not allow_empty else None
-        for note in notes:
-            _logger.warning("%s", note)
-        targets = columns.targets
-        parts = (targets, columns.classes, columns.texts, origin, scan.left_out, tuple(notes), columns.masks)
-        return cls(sources, root, *parts).with_classes(classes)
+        found = from_folder(folder, labels=labels, allow_empty=allow_empty, classes=classes)
+        return cls._of_found(found, labels, targets).with_classes(classes)
 
     @classmethod
     def from_paths(
@@ -372,8 +396,7 @@ class Manifest:
         Raises:
             ManifestError: an item is not a path or is empty, or labels and targets do not fit.
         """
-        check_sized("paths", paths)
-        return cls._with_targets(TextList.from_raw(raw_paths(paths)), labels, targets, _checked_root(root))
+        return cls._of_found(from_paths(paths, root=root), labels, targets)
 
     @classmethod
     def from_bytes(
@@ -390,7 +413,7 @@ class Manifest:
             ManifestError: an item is not bytes, or labels and targets do not fit.
         """
         check_sized("data", data)
-        return cls._with_targets(checked_bytes(data), labels, targets)
+        return cls._of_found(Found(checked_bytes(data)), labels, targets)
 
     @classmethod
     def from_arrays(cls, arrays: Any, *, labels: Any = None, targets: Mapping[str, Any] | None = None) -> Manifest:
@@ -407,12 +430,7 @@ class Manifest:
                 labels and targets do not fit.
         """
         check_sized("arrays", arrays)
-        return cls._with_targets(checked_arrays(arrays), labels, targets)
-
-    @classmethod
-    def _with_targets(cls, sources: Any, labels: Any, targets: Any, root: str | None = None) -> Manifest:
-        columns = TargetColumns(labels, targets)
-        return cls(sources, root, columns.targets, columns.classes, columns.texts, masks=columns.masks)
+        return cls._of_found(Found(checked_arrays(arrays)), labels, targets)
 
     @classmethod
     def from_table(
@@ -446,88 +464,19 @@ class Manifest:
         Raises:
             ManifestError: the table cannot be read, a column does not fit, or a target is given twice.
         """
-        path = str(Path(path).expanduser())
-        chosen, extra = _chosen_columns(targets)
+        columns, extra = chosen_columns(targets)
         rows: dict[str, Any] = {"suffix": suffix, "separator": separator, "where": where}
-        table = read_table(path, path_column=path_column, targets=chosen, **rows)
-        columns = TargetColumns(labels, extra)
-        given, read = ({*each.targets, *each.texts, *each.masks} for each in (columns, table))
-        for name in sorted(given & read):
-            message = f"{os.fspath(path)}: {name!r} is a column of the table and given beside it: leave one out"
-            raise ManifestError(message)
-        base = _checked_root(root) or str(Path(path).absolute().parent)
-        plain = labels is None and targets is None and root is None and path_column in (None, "file_name")
-        plain = plain and not any(rows.values())
-        found = cls(
-            table.paths,
-            base,
-            table.targets | columns.targets,
-            table.classes | columns.classes,
-            {**table.texts, **columns.texts},
-            str(Path(path).absolute()) if plain else None,
-            notes=tuple(table.notes),
-            masks=table.masks | columns.masks,
-        )
-        for note in found.notes:
-            _logger.warning("%s", note)
-        return found.with_classes(classes)
-
-
-def _chosen_columns(targets: Any) -> tuple[Any, Any]:
-    """Return which columns of a table become targets, None for all, and the arrays that are given beside it."""
-    if not isinstance(targets, Mapping):
-        return targets, None
-    kinds = {name: kind for name, kind in targets.items() if isinstance(kind, str)}
-    arrays = {name: values for name, values in targets.items() if name not in kinds}
-    return kinds or None, arrays or None
-
-
-def with_suffix(paths: Sequence[Any], suffix: str) -> Sequence[Any]:
-    """Return paths that all end in a suffix: it is added where it is not there."""
-    if not suffix:
-        return paths
-    texts = map(os.fspath, paths)
-    return [path if path.endswith(suffix) else path + suffix for path in texts]
-
-
-def _check_metadata(root: str, scan: Scan) -> None:
-    """Refuse class folders of which one has a table of metadata: the table, not the folder, has the labels."""
-    if scan.metadata is None:
-        return
-    table = Path(root, os.fsdecode(scan.metadata))
-    if "file_name" in column_names(table):
-        raise ManifestError(
-            f"{root}: has a table of metadata in a folder below it, {os.fsdecode(scan.metadata)!r}",
-            source=root,
-            kind=Kind.INVALID,
-            advice=f"build {table.parent}, or pass {{0}} if the table does not matter",
-            options=[Option("labels", ["…"])],
-        )
-
-
-def _not_a_folder(path: str) -> str:
-    if not os.path.lexists(path):
-        return f"{path}: there is no such file or folder: {SOURCES}"
-    if has_image_suffix(os.fsencode(Path(path).name)):
-        return f"{path}: is one image, not a folder: pass a list, [{path!r}]"
-    return f"{path}: is neither a folder nor a table ({', '.join(TABLE_SUFFIXES)}): {SOURCES}"
-
-
-def _checked_root(root: str | os.PathLike[str] | None) -> str | None:
-    if root is None:
-        return None
-    path = str(Path(root).expanduser().absolute())
-    if not Path(path).is_dir():
-        message = f"{path}: root is not a folder: pass the folder that relative paths start from"
-        raise ManifestError(message, source=path)
-    return path
+        found = from_table(path, path_column=path_column, targets=columns, root=root, **rows)
+        return cls._of_found(found, labels, extra).with_classes(classes)
 
 
 def _is_bytes(sources: Sequence[Any]) -> bool:
     return isinstance(sources, list | tuple) and isinstance(sources[0], bytes)
 
 
-def _read_only(values: Any) -> npt.NDArray[Any]:
+def _read_only(values: Any) -> Target:
+    if isinstance(values, Ragged):
+        return values
     view = np.asarray(values).view()
     view.flags.writeable = False
     return view

@@ -28,6 +28,16 @@ _USED_FOR = {
     "a list of paths": ("root", "suffix", "classes"),
     "images in memory": ("classes",),
     "a Manifest": ("classes",),
+    "slots of a store": ("classes",),
+    "a data set of Hugging Face": ("root", "path_column", "suffix", "where", "classes"),
+    "a table in memory": ("root", "path_column", "suffix", "where", "classes"),
+    "an archive": ("classes",),
+    "Parquet of images": ("path_column", "where", "classes"),
+    "a COCO file": ("root", "classes"),
+    "a list of paths in a file": ("root", "suffix", "classes"),
+    "a pattern of paths": ("classes",),
+    "an ImageFolder": ("classes",),
+    "a data set of pairs": ("classes",),
 }
 
 

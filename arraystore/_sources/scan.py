@@ -110,7 +110,7 @@ class Scan:
                 elif _is_image(entry, path, is_link=is_link):
                     names.append(name)
                 else:
-                    others[_shown_suffix(name)] += 1
+                    others[shown_suffix(name)] += 1
                     if name in OWN_ENTRIES:
                         own.add(name)
                     if prefix and name in _RAW_METADATA and (self.metadata is None or prefix + name < self.metadata):
@@ -143,7 +143,8 @@ def _is_image(entry: os.DirEntry[bytes], folder: bytes, *, is_link: bool) -> boo
     return named or begins_like_an_image(folder + entry.name)
 
 
-def _shown_suffix(name: bytes) -> str:
+def shown_suffix(name: bytes) -> str:
+    """Return the suffix under which a file that is left out is counted, with its dot; a long one is not shown."""
     suffix = suffix_of(name)
     if not suffix:
         return ""

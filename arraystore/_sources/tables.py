@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from arraystore._common.lazy import lazy
 from arraystore._sources.columns import CHOOSE_PATHS, Column, Table, add_target, chosen_rows, paths_of
 from arraystore._sources.masks import BITS
+from arraystore._sources.text_list import TextList
 from arraystore.errors import Kind, ManifestError, Option
 
 if TYPE_CHECKING:
@@ -36,11 +37,11 @@ def column_names(path: str | os.PathLike[str], separator: str | None = None) -> 
     """Return the names of a table's columns from its first rows; for JSONL, the keys of the first row."""
     path = _checked_path(path)
     suffix = _suffix(path)
-    with _causes(path):
+    with reading_table(path):
         if suffix == ".parquet":
             return list(pa_parquet.read_schema(path).names)
         if suffix == ".jsonl":
-            with Path(path).open(encoding=_encoding(path)) as lines:
+            with Path(path).open(encoding=encoding_of(path)) as lines:
                 first = next((line for line in lines if line.strip()), "null")
             row = json.loads(first)
             if not isinstance(row, dict):
@@ -75,41 +76,75 @@ def read_table(
     if isinstance(targets, str):
         message = "targets must be a list of column names, not one text"
         raise ManifestError(message, advice="pass {0}", options=[Option("targets", [targets])])
-    with _causes(path):
+    with reading_table(path):
         _check_separator(path, separator)
         names = column_names(path, separator)
         repeated = [name for name in names if names.count(name) > 1]
         if repeated:
             raise ManifestError(f"{path}: there are two columns named {repeated[0]!r}: rename one")
-        chosen = _path_column(path, names, path_column)
+        chosen = path_column_of(path, names, path_column)
         # A column that the first row of a JSONL file lacks is not in ``names``, so JSONL is always read whole.
-        conditions = _conditions(where)
+        conditions = conditions_of(where)
         needed = {chosen, *(targets or ()), *conditions}
         read = None if targets is None else [name for name in names if name in needed]
         table = chosen_rows(path, _read(path, chosen, read, separator), conditions)
         if not len(table):
             raise ManifestError(f"{path}: the table has no rows")
-        present = table.column_names
-        everything = [name for name in present if name != chosen and name not in conditions]
-        wanted = everything if targets is None else list(targets)
-        kinds = targets if isinstance(targets, Mapping) else {}
-        for name in wanted:
-            if name == chosen or name not in present:
-                detail = "it is the column of paths" if name == chosen else "there is no such column"
-                columns = names + [column for column in present if column not in names]
-                message = f"{path}: column {name!r} cannot be a target: {detail}; the columns are {_listed(columns)}"
-                raise ManifestError(message)
         result = Table(paths_of(Column(path, chosen, table.column(chosen)), suffix))
-        main = next((name for name in _LABEL_COLUMNS if name in wanted and kinds.get(name) not in BITS), None)
-        for name in wanted:
-            column = Column(path, name, table.column(name))
-            add_target(result, "labels" if name == main else name, column, kinds.get(name))
+        add_targets(result, path, table, chosen, targets, conditions, names)
     return result
 
 
+def add_targets(
+    result: Table,
+    place: str,
+    table: Any,
+    image_column: str,
+    targets: Sequence[str] | Mapping[str, str] | None,
+    conditions: Mapping[str, str],
+    names: Sequence[str] = (),
+) -> dict[str, str]:
+    """Add the columns of a table of pyarrow that become targets.
+
+    Args:
+        result: gets them.
+        place: the name of the table, for messages.
+        table: its rows that were chosen by ``conditions``.
+        image_column: the column of the images, which is no target.
+        targets: the columns, or what each becomes; None for all but the columns of ``conditions``.
+        conditions: see `conditions_of`.
+        names: of all columns, where ``table`` has only the ones that are needed.
+
+    Returns:
+        The names of the targets: column → target.
+
+    Raises:
+        ManifestError: a column is missing or is no target.
+    """
+    present = table.column_names
+    everything = [name for name in present if name != image_column and name not in conditions]
+    wanted = everything if targets is None else list(targets)
+    kinds = targets if isinstance(targets, Mapping) else {}
+    for name in wanted:
+        if name == image_column or name not in present:
+            what = "paths" if isinstance(result.paths, TextList) else "images"
+            detail = f"it is the column of {what}" if name == image_column else "there is no such column"
+            columns = _listed([*names, *(column for column in present if column not in names)])
+            raise ManifestError(f"{place}: column {name!r} cannot be a target: {detail}; the columns are {columns}")
+    main = next((name for name in _LABEL_COLUMNS if name in wanted and kinds.get(name) not in BITS), None)
+    target_of = {name: "labels" if name == main else name for name in wanted}
+    for name, target in target_of.items():
+        add_target(result, target, Column(place, name, table.column(name)), kinds.get(name))
+    return target_of
+
+
 @contextmanager
-def _causes(path: str) -> Iterator[None]:
-    """Turn the errors of pyarrow and the system into a ManifestError that names the file."""
+def reading_table(path: str) -> Iterator[None]:
+    """Turn the errors of pyarrow and the system into a ManifestError that names the file.
+
+    Raises:
+        ManifestError: the table cannot be read.
+    """
     try:
         yield
     except ManifestError:
@@ -140,7 +175,12 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(map(repr, names))
 
 
-def _path_column(path: str, names: list[str], wanted: str | None) -> str:
+def path_column_of(path: str, names: Sequence[str], wanted: str | None) -> str:
+    """Return the column of paths: the one that is wanted, or the first of `PATH_COLUMNS`.
+
+    Raises:
+        ManifestError: there is no such column.
+    """
     found = next((name for name in PATH_COLUMNS if name in names), None) if wanted is None else wanted
     if found is None:
         message = f"{path}: no column of paths: none of {_listed(PATH_COLUMNS)} is among the columns {_listed(names)}"
@@ -150,8 +190,12 @@ def _path_column(path: str, names: list[str], wanted: str | None) -> str:
     return found
 
 
-def _conditions(where: str | Mapping[str, Any] | None) -> dict[str, str]:
-    """Return the values that columns must have: name of a column → text."""
+def conditions_of(where: str | Mapping[str, Any] | None) -> dict[str, str]:
+    """Return the values that columns must have: name of a column → text.
+
+    Raises:
+        ManifestError: a text has no column or no value.
+    """
     if where is None:
         return {}
     if isinstance(where, str):
@@ -174,7 +218,7 @@ def _check_separator(path: str, separator: str | None) -> None:
         return
     if _suffix(path) not in (".csv", ".tsv"):
         return
-    with Path(path).open(encoding=_encoding(path), errors="replace") as lines:
+    with Path(path).open(encoding=encoding_of(path), errors="replace") as lines:
         header = lines.readline(_HEADER_LETTERS)
     known = _known_separator(path)
     found = next((each for each in ";\t|," if each in header and each != known), None)
@@ -192,7 +236,7 @@ def _known_separator(path: str) -> str:
     return "\t" if _suffix(path) == ".tsv" else ","
 
 
-def _encoding(path: str) -> str:
+def encoding_of(path: str) -> str:
     """Return the encoding of a text file by its byte order mark; UTF-8 where it has none."""
     with Path(path).open("rb") as file:
         start = file.read(4)
@@ -203,7 +247,7 @@ def _encoding(path: str) -> str:
 
 def _utf8(path: str) -> Any:
     """Return a text file for pyarrow, as UTF-8 without a byte order mark."""
-    encoding = _encoding(path)
+    encoding = encoding_of(path)
     if encoding != "utf-8-sig":
         return pa.transcoding_input_stream(pa.OSFile(path), encoding, "utf-8")
     file = pa.OSFile(path)

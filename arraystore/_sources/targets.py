@@ -4,16 +4,18 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from arraystore._common.formats import IMAGE_SUFFIXES
+from arraystore._common.ragged import Ragged, Target, offsets_of
 from arraystore._sources.masks import MaskFiles
 from arraystore._sources.scan import Scan
 from arraystore._sources.text_list import CATEGORY_LIMIT, TextList
-from arraystore.errors import Kind, ManifestError, Option
+from arraystore.errors import Kind, ManifestError, Option, SpecError
 
 # Targets become files beside these. 200 letters leave room for suffixes.
 _RESERVED = ("images", "status", "checksums", "samples", "store", "dropped", "ledger", "plan", "reasons", "lock")
@@ -27,7 +29,7 @@ class TargetColumns:
     """The targets that a caller passes beside the sources, sorted into arrays, classes and texts."""
 
     def __init__(self, labels: Any, targets: Any) -> None:
-        self.targets: dict[str, npt.NDArray[Any]] = {}
+        self.targets: dict[str, Target] = {}
         self.classes: dict[str, tuple[str, ...]] = {}
         self.texts: dict[str, Sequence[str]] = {}
         self.masks: dict[str, MaskFiles] = {}
@@ -40,18 +42,38 @@ class TargetColumns:
             self.masks[name] = values
             return
         check_sized(f"target {name!r}", values)
-        texts = _as_texts(name, values)
-        if texts is None:
+        values = _without_objects(values)
+        if isinstance(values, Ragged):
+            self.targets[name] = Ragged(_as_numbers(name, values.values), values.offsets)
+        elif _is_ragged(values):
+            self._add_rows(name, values)
+        elif (texts := _as_texts(name, values)) is None:
             self.targets[name] = _as_numbers(name, values)
-            return
-        names = sorted(set(texts))
-        # The caller has said that labels are classes, so they have no limit.
-        if len(names) > CATEGORY_LIMIT and name != "labels":
+        elif len(set(texts)) > CATEGORY_LIMIT and name != "labels":
+            # The caller has said that labels are classes, so they have no limit.
             self.texts[name] = TextList.from_texts(texts)
+        else:
+            self.targets[name] = self._codes(name, texts)
+
+    def _add_rows(self, name: str, rows: Sequence[Any]) -> None:
+        """Add a ragged target, given row by row: numbers, or names of categories."""
+        items = list(chain.from_iterable(rows)) if isinstance(_first_item(rows), str) else []
+        if items and all(isinstance(item, str) for item in items):
+            lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+            self.targets[name] = Ragged(self._codes(name, items), offsets_of(lengths))
             return
+        try:
+            ragged = Ragged.from_rows(rows)
+        except SpecError as error:
+            raise ManifestError(f"target {name!r}: {error.message}", slot=error.slot, reason=error.reason) from error
+        self.targets[name] = Ragged(_as_numbers(name, ragged.values), ragged.offsets)
+
+    def _codes(self, name: str, texts: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Return the codes of the names of categories, which become the classes of a target."""
+        names = sorted(set(texts))
         codes = {text: code for code, text in enumerate(names)}
-        self.targets[name] = np.fromiter((codes[text] for text in texts), np.int64, len(texts))
         self.classes[name] = tuple(names)
+        return np.fromiter((codes[text] for text in texts), np.int64, len(texts))
 
     def add_classes(self, root: str, scan: Scan, *, allow_empty: bool) -> None:
         """Add the folders of a scan as the classes of its images.
@@ -97,6 +119,33 @@ def given_targets(labels: Any, targets: Any) -> dict[str, Any]:
     return ({} if labels is None else {"labels": labels}) | dict(targets or {})
 
 
+def _without_objects(values: Any) -> Any:
+    """Return a column of Python objects, such as the lists in a data frame, as a list; other values as they are."""
+    if isinstance(values, list | tuple | Ragged):
+        return values
+    column = np.asarray(values)
+    return column.tolist() if column.dtype == object and column.ndim == 1 else values
+
+
+def _is_ragged(values: Any) -> bool:
+    """Return whether a target is given as lists or arrays of different lengths, or as lists of names of categories."""
+    if not isinstance(values, list | tuple) or not values:
+        return False
+    if any(isinstance(row, str | bytes) or not hasattr(row, "__len__") for row in values):
+        return False
+    try:
+        lengths = set(map(len, values))
+    except TypeError:  # arrays of a single number
+        return False
+    return len(lengths) > 1 or isinstance(_first_item(values), str)
+
+
+def _first_item(rows: Sequence[Any]) -> Any:
+    """Return the first item of the first row that has any; None if all rows are empty, or are no sequences."""
+    row = next((row for row in rows if len(row)), ())
+    return row[0] if isinstance(row, Sequence | np.ndarray) and len(row) else None
+
+
 def check_sized(what: str, value: Any) -> None:
     """Refuse a value without rows, or without an order of rows.
 
@@ -136,6 +185,18 @@ def check_name(name: object, names: Sequence[object]) -> None:
         raise ManifestError(f"the targets {alike[0]!r} and {alike[1]!r} differ only in case: rename one")
 
 
+def check_files(name: str, names: Sequence[str]) -> None:
+    """Refuse a ragged target, which becomes two files, beside one of ``names`` whose file has the name of one of these.
+
+    Raises:
+        ManifestError: there is such a name.
+    """
+    own = {f"{name}.values".lower(), f"{name}.offsets".lower()}
+    clash = next((other for other in names if other.lower() in own), None)
+    if clash is not None:
+        raise ManifestError(f"a target cannot be named {clash!r} beside {name!r}, whose file has that name: rename one")
+
+
 def _as_texts(name: str, values: Any) -> list[str] | None:
     """Return values that are texts as a list, or None if the first is no text.
 
@@ -171,9 +232,10 @@ def _as_numbers(name: str, values: Any) -> npt.NDArray[Any]:
     return numbers
 
 
-def count_classes(codes: npt.NDArray[Any], names: Sequence[str]) -> dict[str, int]:
+def count_classes(codes: Target, names: Sequence[str]) -> dict[str, int]:
     """Return the number of ``codes`` of each class, name → number; a negative code has no class."""
     if not names:
         return {}
+    codes = codes.values if isinstance(codes, Ragged) else codes
     counts = np.bincount(codes[codes >= 0], minlength=len(names))
     return {name: int(count) for name, count in zip(names, counts, strict=True)}

@@ -22,12 +22,14 @@ import numpy.typing as npt
 
 from arraystore._common.digests import digest_of
 from arraystore._common.lazy import lazy
+from arraystore._common.ragged import split_targets
 from arraystore._format.contents import COLUMNS, JSON_ENTRY, SlotPixels, reading
 from arraystore._format.description import Description
 from arraystore._format.files import keep_os_error, reserve_file, write_at
 from arraystore._format.held_file import HeldFile
 from arraystore._format.publication import Publication
 from arraystore._format.slot_file import PAGE_BYTES, SlotFile
+from arraystore._format.target_forms import array_lengths, targets_in
 from arraystore._stores.disk_draft import DiskDraft
 from arraystore._stores.hdf5_file import (
     check_heaps,
@@ -72,7 +74,7 @@ class _Draft(DiskDraft):
         # Without fsync: `PartialFolder.publish` syncs this file, which is the store, before it renames it.
         with (folder / self.medium.pixels).open("r+b", buffering=0) as pixels:
             ends = _Ends(pixels.read(_HEAD_BYTES), self.file.byte_of(self.file.shape[0]))
-            masks = {name: folder / f"{name}.npy" for name in publication.description.masks}
+            masks = {name: folder / f"{name}.npy" for name in publication.masks_in_place()}
             # Masks begin with a page, so that they are mapped at the borders of their numbers.
             layout = {"alignment_threshold": PAGE_BYTES, "alignment_interval": PAGE_BYTES} if masks else {}
             with h5py.File(ends, "r+", libver=_LIBVER, **layout) as file:
@@ -93,7 +95,7 @@ def _open(medium: Medium, path: Path) -> Opened:
             )
         try:
             members = json.loads(file[JSON_ENTRY][()])
-            targets = {name: map_dataset(path, dataset) for name, dataset in file["targets"].items()}
+            mapped = _mapped_targets(path, file["targets"])
             status, checksums = map_dataset(path, file["status"]), map_dataset(path, file["checksums"])
         except (KeyError, ValueError, OSError, TypeError, AttributeError, RecursionError) as error:
             keep_os_error(error)
@@ -106,15 +108,29 @@ def _open(medium: Medium, path: Path) -> Opened:
     description = Description.from_json(members, f"{path}:{JSON_ENTRY}")
     if slots.shape != (description.count, *description.shape):
         raise FormatError(f"{path}: images have shape {slots.shape}, store.json says otherwise", source=str(path))
-    arrays = {"status": status, "checksums": checksums} | targets
-    for name, array in arrays.items():
-        if np.shape(array)[:1] != (description.count,):
+    lengths = array_lengths(description.targets, description.count)
+    arrays = {"status": status, "checksums": checksums}
+    rows = dict.fromkeys(arrays, description.count) | lengths
+    arrays |= mapped
+    for name, count in rows.items():
+        if name not in arrays:
+            raise FormatError(f"{path} is damaged: it has no target {name!r}", source=str(path))
+        if np.shape(arrays[name])[:1] != (count,):
             raise FormatError(
-                f"{path}: {name} should have {description.count:,} rows, its shape is {np.shape(array)}",
-                source=str(path),
+                f"{path}: {name} should have {count:,} rows, its shape is {np.shape(arrays[name])}", source=str(path)
             )
-    array = SlotArray(slots.map(), status, checksums, targets)
+    targets = {key: mapped[key] for key in lengths}
+    array = SlotArray(slots.map(), status, checksums, targets_in(targets, str(path)))
     return Opened(medium.name, path, array, description, load_table=partial(_read_table, path, HeldFile(path)))
+
+
+def _mapped_targets(path: Path, group: h5py.Group) -> dict[str, npt.NDArray[Any]]:
+    """Return the plain arrays of the targets; a ragged target is a group of two datasets."""
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    for name, item in group.items():
+        datasets = {name: item} if isinstance(item, h5py.Dataset) else {f"{name}/{each}": item[each] for each in item}
+        arrays |= {key: map_dataset(path, dataset) for key, dataset in datasets.items()}
+    return arrays
 
 
 def _read_table(path: Path, held: HeldFile, name: str) -> pa.Table | None:
@@ -227,8 +243,8 @@ def _write_all(file: h5py.File, publication: Publication, masks: Mapping[str, Pa
     file.create_dataset("status", data=publication.status)
     file.create_dataset("checksums", data=publication.checksums)
     targets = file.create_group("targets")
-    for name, array in publication.targets.items():
-        targets.create_dataset(name, data=array)
+    for key, array in split_targets(publication.targets).items():
+        targets.create_dataset(key, data=array)
     for name in masks:
         form = description.targets[name]
         _make_dataset(targets, name, form["shape"], np.dtype(form["dtype"]))
@@ -274,8 +290,8 @@ class _Contents:
     def is_ours(self, entry: str) -> bool:
         return entry.startswith(("targets/", "samples/", "dropped/"))
 
-    def target(self, name: str) -> str:
-        return f"targets/{name}"
+    def target(self, key: str) -> str:
+        return f"targets/{key}"
 
     def column(self, name: str) -> str:
         return f"samples/{name}"

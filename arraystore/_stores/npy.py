@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from arraystore._common.digests import digest_of, file_blocks
 from arraystore._common.lazy import lazy
+from arraystore._common.ragged import split_targets
 from arraystore._format.contents import JSON_ENTRY, SlotPixels, reading
 from arraystore._format.description import Description
 from arraystore._format.files import JSON_LIMIT_BYTES, read_json, reserve_file, write_text
@@ -30,6 +31,7 @@ from arraystore._format.slot_file import (
     read_npy,
     write_npy,
 )
+from arraystore._format.target_forms import array_lengths, file_name, targets_in
 from arraystore._stores.disk_draft import DiskDraft
 from arraystore._stores.medium import Medium, Opened
 from arraystore._stores.slot_array import SlotArray
@@ -59,15 +61,15 @@ def write_folder(folder: Path, publication: Publication, *others: str) -> None:
     ``others`` are the names of further files in the folder that store.json shall have digests of.
     """
     arrays: dict[str, npt.NDArray[Any]] = {"status": publication.status, "checksums": publication.checksums}
-    arrays.update(publication.targets)
+    arrays |= split_targets(publication.targets)
     for name, array in arrays.items():
-        write_npy(folder / f"{name}.npy", array)
+        write_npy(folder / file_name(name), array)
     tables = {"samples": publication.samples, "dropped": publication.dropped}
     tables = {name: table for name, table in tables.items() if table is not None}
     for name, table in tables.items():
         write_parquet(folder / f"{name}.parquet", table)
-    names = [*arrays, *publication.description.masks]
-    files = [*(f"{name}.npy" for name in names), *(f"{name}.parquet" for name in tables), *others]
+    names = [*map(file_name, arrays), *map(file_name, publication.masks_in_place())]
+    files = [*names, *(f"{name}.parquet" for name in tables), *others]
     digests = {name: digest_of(file_blocks(folder / name)) for name in files}
     write_text(folder / JSON_ENTRY, replace(publication.description, digests=digests).to_text())
 
@@ -88,11 +90,13 @@ def open_folder(medium: Medium, path: Path) -> Opened:
             f"{path / medium.pixels} has shape {slots.shape}, store.json says {expected}", source=str(path)
         )
     rows = description.count
+    lengths = array_lengths(description.targets, rows)
+    arrays = {key: read_npy(path / file_name(key), length) for key, length in lengths.items()}
     array = SlotArray(
         slots.map(),
         read_npy(path / "status.npy", rows),
         read_npy(path / "checksums.npy", rows),
-        {name: read_npy(path / f"{name}.npy", rows) for name in description.targets},
+        targets_in(arrays, str(path)),
     )
     held = {name: _hold(path / f"{name}.parquet") for name in ("samples", "dropped")}
     return Opened(medium.name, path, array, description, load_table=partial(_read_table, path, held))
@@ -152,8 +156,8 @@ class FolderContents:
     def is_ours(self, entry: str) -> bool:
         return entry == "dropped.parquet"
 
-    def target(self, name: str) -> str:
-        return f"{name}.npy"
+    def target(self, key: str) -> str:
+        return file_name(key)
 
     def column(self, name: str) -> str:
         del name  # all columns are in one file

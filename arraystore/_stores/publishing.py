@@ -26,6 +26,7 @@ from arraystore._format import renaming
 from arraystore._format.contents import JSON_ENTRY
 from arraystore._format.files import fsync_path, read_json, write_json
 from arraystore._format.renaming import Identity, TakenError, copy_mode, copy_rights, identity_at, rename_new
+from arraystore._format.target_forms import array_keys, file_name
 from arraystore._stores.build_lock import Lock
 from arraystore._stores.medium import Medium, Opened
 from arraystore.errors import FormatError, StoreError, StoreExistsError
@@ -278,10 +279,8 @@ def names_of(folder: Path, medium: Medium) -> set[str]:
     names = {*WORKING, NEW_PLAN, medium.pixels, *medium.names}
     for source in (PLAN, JSON_ENTRY):
         with contextlib.suppress(FormatError):
-            targets = read_json(folder / source).get("targets")
-            if isinstance(targets, list | dict):
-                # The files may be damaged or hostile: no name may lead out of the folder.
-                names.update(f"{name}.npy" for name in targets if isinstance(name, str) and "/" not in name)
+            # The files may be damaged or hostile: no name may lead out of the folder, and `file_name` sees to that.
+            names.update(map(file_name, array_keys(read_json(folder / source).get("targets"))))
     return names
 
 

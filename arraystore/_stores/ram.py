@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._common.limits import available_memory_bytes
+from arraystore._common.ragged import split_targets
 from arraystore._format.contents import SlotPixels
 from arraystore._format.ledger import ledger_dtype
 from arraystore._format.publication import Publication
@@ -103,7 +104,7 @@ class MemoryContents:
         self._opened = opened
         arrays = {"status": opened.array.status, "checksums": opened.array.checksums}
         self._arrays: dict[str, npt.NDArray[Any]] = {k: array for k, array in arrays.items() if array is not None}
-        self._arrays.update((self.target(name), array) for name, array in opened.array.targets.items())
+        self._arrays |= {self.target(key): array for key, array in split_targets(opened.array.targets).items()}
 
     def where(self, entry: str) -> str:
         return f"the {entry} of {self.place}"
@@ -120,8 +121,8 @@ class MemoryContents:
     def is_ours(self, entry: str) -> bool:
         return entry in self._arrays
 
-    def target(self, name: str) -> str:
-        return f"target {name!r}"
+    def target(self, key: str) -> str:
+        return f"target {key!r}"
 
     def column(self, name: str) -> str:
         return f"samples {name!r}"

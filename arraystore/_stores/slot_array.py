@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeGuard
 import numpy as np
 import numpy.typing as npt
 
+from arraystore._common.ragged import Target, joined_targets, split_targets
 from arraystore._format.slot_file import map_file
 from arraystore.errors import FormatError
 
@@ -31,7 +32,7 @@ class SlotArray:
     images: Array
     status: npt.NDArray[np.uint8] | None = None
     checksums: npt.NDArray[np.uint64] | None = None
-    targets: Mapping[str, Array] = field(default_factory=dict)
+    targets: Mapping[str, Target] = field(default_factory=dict)
     identity: str = ""
     _files: Mapping[str, tuple[int, int]] = field(init=False)
 
@@ -40,7 +41,7 @@ class SlotArray:
         object.__setattr__(self, "_files", {path: file_identity(path) for path in mapped})
 
     def _arrays(self) -> tuple[Array | None, ...]:
-        return self.images, self.status, self.checksums, *self.targets.values()
+        return self.images, self.status, self.checksums, *split_targets(self.targets).values()
 
     def open_file(self) -> int | None:
         """Open the images' file; the caller closes it. None if they lie in RAM, or the file was removed or replaced."""
@@ -58,7 +59,8 @@ class SlotArray:
         return descriptor
 
     def __reduce__(self) -> tuple[Callable[..., SlotArray], tuple[Any, ...]]:
-        return _receive, (tuple(self.targets), [self._sendable(array) for array in self._arrays()], self.identity)
+        sent = [self._sendable(array) for array in self._arrays()]
+        return _receive, (tuple(split_targets(self.targets)), sent, self.identity)
 
     def _sendable(self, array: Array | None) -> Any:
         if not _is_mapping(array):
@@ -90,9 +92,10 @@ class _Mapping:
         )
 
 
-def _receive(names: tuple[str, ...], sent: list[Any], identity: str) -> SlotArray:
-    images, status, checksums, *targets = [each.map() if isinstance(each, _Mapping) else each for each in sent]
-    return SlotArray(images, status, checksums, dict(zip(names, targets, strict=True)), identity)
+def _receive(keys: tuple[str, ...], sent: list[Any], identity: str) -> SlotArray:
+    images, status, checksums, *arrays = [each.map() if isinstance(each, _Mapping) else each for each in sent]
+    targets = joined_targets(dict(zip(keys, arrays, strict=True)))
+    return SlotArray(images, status, checksums, targets, identity)
 
 
 def _is_mapping(array: Array | None) -> TypeGuard[np.memmap[Any, Any]]:

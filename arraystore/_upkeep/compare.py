@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
@@ -13,15 +13,15 @@ import numpy.typing as npt
 from arraystore._building.sources import manifest_for
 from arraystore._common.options import complete, shows_options
 from arraystore._common.public import public
+from arraystore._common.ragged import Ragged, Target, offsets_of
 from arraystore._format.samples import hashes_of, mask_fields, mtimes_us
 from arraystore._format.specification import STORED
 from arraystore._reading.store import Store
 from arraystore._sources.manifest import Manifest
-from arraystore._sources.masks import MaskFiles
 from arraystore._sources.options import SourceOptions
 from arraystore._sources.stamps import STAMP, file_hash, file_hashes, file_stamps
-from arraystore._sources.text_list import TextList
 from arraystore._stores.opening import open_store
+from arraystore._upkeep.merging import merged, raw_path
 from arraystore._upkeep.reuse import manifest_in
 from arraystore.errors import ManifestError, SpecError, StoreError
 
@@ -138,6 +138,7 @@ def compare(
             )
         old = manifest_in(store)
         new = manifest_for(source, labels, targets, complete("compare", SourceOptions, options))
+        new = _as_ragged(old, new)
         _check_alike(old, new)
         comparison = _Comparison(store, old, new, content=content)
         return comparison.changes(keep=removed == "keep", identity=opened.identity)
@@ -216,7 +217,7 @@ class _Comparison:
         slot = self.slot_of
         failed = (slot >= 0) & ~self._stored[slot] & (self._bytes[slot] == 0) & (self._mtime_us[slot] == 0)
         for row in np.flatnonzero(slot < 0).tolist() if self._dropped_stamps else ():
-            failed[row] = self._dropped_stamps.get(_raw(self.new.sources, row), (1,))[:2] == (0, 0)
+            failed[row] = self._dropped_stamps.get(raw_path(self.new.sources, row), (1,))[:2] == (0, 0)
         for row in np.flatnonzero(failed).tolist():
             if not os.access(self._path(row), os.R_OK):
                 self.stamps[row] = 0
@@ -238,7 +239,7 @@ class _Comparison:
         for row in np.flatnonzero(self.slot_of < 0).tolist() if self._dropped_stamps else ():
             size, time_ns, masks = self.stamps[row].tolist()
             stamp = (size, time_ns // 1000, masks)
-            skipped[row] = self._dropped_stamps.get(_raw(self.new.sources, row)) == stamp
+            skipped[row] = self._dropped_stamps.get(raw_path(self.new.sources, row)) == stamp
         return skipped
 
     def changes(self, *, keep: bool, identity: str) -> Changes:
@@ -260,7 +261,7 @@ class _Comparison:
         is_retried = (rows >= 0) & self.passing[rows]
         still = len(matched) - int(np.count_nonzero(is_retried & (slots >= 0)))
         changed = np.flatnonzero((slots >= 0) & ~is_same & ~is_retried)
-        manifest, relabeled = _merged(self.old, self.new, slots, rows)
+        manifest, relabeled = merged(self.old, self.new, slots, rows)
         return Changes(
             added=[self.new.name(row) for row in added[~self.passing[added]].tolist()],
             changed=[self.new.name(row) for row in rows[changed].tolist()],
@@ -285,9 +286,24 @@ class _Comparison:
         """Return the rows of the dropped table whose sources stay dropped."""
         if self.dropped is None:
             return None
-        still = {_raw(self.new.sources, row) for row in np.flatnonzero(self.skipped).tolist()}
+        still = {raw_path(self.new.sources, row) for row in np.flatnonzero(self.skipped).tolist()}
         held = [os.fsencode(source) in still for source in self.dropped["source"].to_pylist()]
         return self.dropped.take(np.flatnonzero(held)) if any(held) else None
+
+
+def _as_ragged(old: Manifest, new: Manifest) -> Manifest:
+    """Return the new manifest, with those targets ragged that are so in the old one and have rows of one length now."""
+    targets = dict(new.targets)
+    for name, target in new.targets.items():
+        was = old.targets.get(name)
+        if not isinstance(was, Ragged) or isinstance(target, Ragged) or target.ndim < 2:
+            continue
+        offsets = offsets_of(np.full(len(target), target.shape[1], np.int64))
+        if target.size:
+            targets[name] = Ragged(target.reshape(int(offsets[-1]), *target.shape[2:]), offsets)
+        else:  # empty lists alone do not tell the type of their items
+            targets[name] = Ragged(was.values[:0], offsets)
+    return replace(new, targets=targets)
 
 
 def _check_alike(old: Manifest, new: Manifest) -> None:
@@ -296,8 +312,7 @@ def _check_alike(old: Manifest, new: Manifest) -> None:
 
     def form(manifest: Manifest) -> dict[str, Any]:
         arrays = {
-            name: "classes" if name in manifest.classes else (values.dtype.str, values.shape[1:])
-            for name, values in manifest.targets.items()
+            name: _form(values, has_classes=name in manifest.classes) for name, values in manifest.targets.items()
         }
         return arrays | dict.fromkeys(manifest.texts, "text")
 
@@ -313,77 +328,26 @@ def _mask_forms(manifest: Manifest) -> dict[str, str]:
     return {name: f"masks of {masks.bits} bits" for name, masks in manifest.masks.items()}
 
 
+def _form(target: Target, *, has_classes: bool) -> Any:
+    """Return what must be the same in both manifests: a text, or dtype and shape."""
+    if isinstance(target, Ragged):
+        return "ragged classes" if has_classes else f"ragged {target.dtype.str} {target.item_shape}"
+    return "classes" if has_classes else (target.dtype.str, target.shape[1:])
+
+
 def _listed(form: Mapping[str, Any]) -> str:
     texts = {name: kind if isinstance(kind, str) else f"{kind[0]} {kind[1]}" for name, kind in form.items()}
     return ", ".join(f"{name} ({text})" for name, text in sorted(texts.items())) or "none"
-
-
-def _raw(sources: Sequence[Any], row: int) -> bytes:
-    """Return the bytes of a path; the sources are paths, as `_check_alike` has checked."""
-    return sources.raw(row) if isinstance(sources, TextList) else b""
 
 
 def _matches(old: Sequence[Any], new: Sequence[Any]) -> Rows:
     """Return for each path of ``new`` its index in ``old``, or -1; equal paths are matched in order."""
     waiting: dict[bytes, list[int]] = {}
     for slot in reversed(range(len(old))):
-        waiting.setdefault(_raw(old, slot), []).append(slot)
+        waiting.setdefault(raw_path(old, slot), []).append(slot)
     found = np.full(len(new), -1)
     for row in range(len(new)):
-        slots = waiting.get(_raw(new, row))
+        slots = waiting.get(raw_path(new, row))
         if slots:
             found[row] = slots.pop()
     return found
-
-
-def _merged(old: Manifest, new: Manifest, slots: Rows, rows: Rows) -> tuple[Manifest, bool]:
-    """Return the manifest of the updated store, and whether a target of an old row has changed.
-
-    Args:
-        old: the manifest of the store.
-        new: the manifest of the source.
-        slots: for each row of the result its row in ``old``, or -1.
-        rows: for each row of the result its row in ``new``, or -1; where it has one, its targets come from there.
-    """
-    classes = {name: _joined(old.classes[name], names) for name, names in new.classes.items()}
-    known, ours = rows >= 0, (rows >= 0) & (slots >= 0)
-    targets, relabeled = {}, any(classes[name] != old.classes[name] for name in classes)
-    for name, values in new.targets.items():
-        fresh = _recoded(values, new.classes[name], classes[name]) if name in classes else np.asarray(values)
-        column = np.empty((len(rows), *fresh.shape[1:]), fresh.dtype)
-        column[known] = fresh[rows[known]]
-        column[~known] = old.targets[name][slots[~known]]
-        was, is_float = old.targets[name][slots[ours]], column.dtype.kind == "f"
-        relabeled |= not np.array_equal(column[ours], was, equal_nan=is_float)
-        targets[name] = column
-    pairs = list(zip(slots.tolist(), rows.tolist(), strict=True))
-    texts = {}
-    for name in new.texts:
-        texts[name] = TextList.from_texts(
-            new.texts[name][row] if row >= 0 else old.texts[name][slot] for slot, row in pairs
-        )
-        relabeled |= any(
-            texts[name][i] != old.texts[name][slot] for i, (slot, row) in enumerate(pairs) if slot >= 0 and row >= 0
-        )
-    sources = TextList.from_raw(_raw(new.sources, row) if row >= 0 else _raw(old.sources, slot) for slot, row in pairs)
-    masks = {
-        name: MaskFiles(
-            TextList.from_raw(
-                each.paths.raw(row) if row >= 0 else old.masks[name].paths.raw(slot) for slot, row in pairs
-            ),
-            bits=each.bits,
-        )
-        for name, each in new.masks.items()
-    }
-    return Manifest(sources, new.root, targets, classes, texts, new.origin, new.left_out, masks=masks), relabeled
-
-
-def _joined(old: Sequence[str], new: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of both: old names keep their codes, new names follow."""
-    return (*old, *sorted(set(new) - set(old)))
-
-
-def _recoded(codes: npt.NDArray[Any], names: Sequence[str], joined: Sequence[str]) -> npt.NDArray[Any]:
-    code_of = {name: code for code, name in enumerate(joined)}
-    table = np.array([code_of[name] for name in names], codes.dtype)
-    return np.where(codes >= 0, table[codes], codes)

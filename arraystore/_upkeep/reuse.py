@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from arraystore._building.build import build_key
 from arraystore._building.fill import Source, StoredSlot
-from arraystore._format.samples import hashes_of, manifest_of, mask_fields, mtimes_us, notes_of
+from arraystore._format.samples import file_masks, hashes_of, manifest_of, mask_fields, mtimes_us, notes_of
 from arraystore._format.slot_file import SlotFile
 from arraystore._format.specification import FAILED
 from arraystore._reading.store import Store
@@ -30,10 +30,11 @@ def manifest_in(store: Store) -> Manifest:
         StoreError: the sources are not files.
     """
     manifest = manifest_of(store.samples, store.targets, store.categories, store.description.masks)
-    if manifest is None:
+    if manifest is None or not store.description.from_files:
         path = str(store.path)
         raise StoreError(f"the sources of {path} are not files", source=path, advice="build it again")
-    return replace(manifest, root=store.description.root, origin=store.description.origin)
+    described = store.description
+    return replace(manifest, root=described.root, origin=described.origin, source_pixels=described.source_pixels)
 
 
 def hold_store(path: str | os.PathLike[str], manifest: Manifest, spec: ImageSpec) -> PartialFolder:
@@ -75,7 +76,10 @@ class Takeover:
         self._hashes = hashes_of(samples)
         self._mask_fields = mask_fields(samples)
         contents = contents_of(store.path)
-        rows = [contents.rows(contents.target(name)) for name in sorted(store.description.masks)]
+        rows = [
+            contents.rows(contents.target(name))
+            for name in sorted(file_masks(store.description.masks, samples.column_names))
+        ]
         self._masks = tuple(file for file in rows if isinstance(file, SlotFile))
         known = np.zeros(len(store), STAMP)
         known["bytes"], known["mtime"] = samples["bytes"].to_numpy(), mtimes_us(samples) * 1000

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from arraystore._common.limits import disk_bytes
+from arraystore._common.ragged import Ragged, Target
 from arraystore._common.wording import flat, left_out_text, readable
 from arraystore._format.specification import FAILED, FORMAT_VERSION, STORED
 from arraystore._reading.store import Store
@@ -35,9 +36,7 @@ def describe(store: Store, path: Path) -> dict[str, Any]:
         "failed": int(status[FAILED]),
         "noted": len(store.noted()),
         "classes": {} if store.labels is None else count_classes(store.labels[stored], store.classes),
-        "targets": {
-            name: {"dtype": str(target.dtype), "shape": list(target.shape)} for name, target in store.targets.items()
-        },
+        "targets": {name: _form(target) for name, target in store.targets.items()},
         **({"masks": dict(store.description.masks)} if store.description.masks else {}),
         "left_out": dict(store.description.left_out),
         "mean": [float(value) for value in store.mean],
@@ -47,6 +46,22 @@ def describe(store: Store, path: Path) -> dict[str, Any]:
         sides = np.asarray(store.samples[side])[stored]
         facts[f"source_{side}_px"] = [int(sides.min()), int(sides.max())] if len(sides) else None
     return facts | {"format_version": FORMAT_VERSION, "writer": store.description.writer}
+
+
+def _form(target: Target) -> dict[str, Any]:
+    if not isinstance(target, Ragged):
+        return {"dtype": str(target.dtype), "shape": list(target.shape)}
+    lengths = target.lengths
+    spread = [int(lengths.min()), int(lengths.max())] if len(lengths) else [0, 0]
+    shape = [len(target), None, *target.item_shape]
+    return {"dtype": str(target.dtype), "shape": shape, "items": len(target.values), "items_per_slot": spread}
+
+
+def _form_text(form: dict[str, Any]) -> str:
+    low, high = form.get("items_per_slot", (0, 0))
+    sides = [f"{low:,} to {high:,}" if side is None else str(side) for side in form["shape"]]
+    total = f", {form['items']:,} items in all" if "items" in form else ""
+    return f"{form['dtype']} ({', '.join(sides)}){total}"
 
 
 def fact_rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -71,6 +86,6 @@ def fact_rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "std", ", ".join(f"{value:.2f}" for value in facts["std"])
     for name, target in facts["targets"].items():
         masks = ", masks" if name in facts.get("masks", {}) else ""
-        yield f"target {flat(name)}", f"{target['dtype']} ({', '.join(map(str, target['shape']))}){masks}"
+        yield f"target {flat(name)}", _form_text(target) + masks
     yield from class_rows(facts["classes"])
     yield "format", f"version {facts['format_version']}, written by {flat(facts['writer'])}"

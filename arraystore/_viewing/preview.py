@@ -4,12 +4,13 @@ import os
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from arraystore._common.ragged import Ragged
 from arraystore._format.specification import EMPTY, FAILED, STORED
 from arraystore._reading.store import Store
 from arraystore.errors import SpecError
@@ -137,9 +138,15 @@ def _cross(image: _Pixels) -> None:
 def _label(store: Store, slot: int) -> str:
     if store.labels is None:
         return ""
-    label = store.labels[slot]
+    labels: Any = store.labels
+    if isinstance(labels, Ragged):
+        return ", ".join(_named(store, label) for label in dict.fromkeys(labels[slot].tolist()))
+    return _named(store, labels[slot])
+
+
+def _named(store: Store, label: Any) -> str:
     if not (store.classes and 0 <= label < len(store.classes)):
-        return f"{label:.6g}" if isinstance(label, np.floating) else str(label)
+        return f"{label:.6g}" if isinstance(label, np.floating | float) else str(label)
     name = store.classes[label]
     # A name that the font cannot show gets its code, so that classes can still be told apart.
     return name if _plain(name).count("?") == name.count("?") else f"{label}: {name}"

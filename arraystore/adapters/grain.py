@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from arraystore._common.ragged import Ragged, own_rows
 from arraystore._reading.loader import batch_targets
 from arraystore._reading.options import Targets
 from arraystore._reading.slot_arrays import HasSlots
@@ -18,7 +19,8 @@ class Source:
 
     A record is ``(image, label)``, or the image alone if there are no labels or with ``targets=()``. With the name of
     a target in ``targets``, that target takes the place of the label. With a list of names, a record is a dict of
-    ``"images"`` and these targets. Arrays are the caller's own. Slots without an image are left out, so record i is
+    ``"images"`` and these targets. Of a `Ragged` target, a record has its row, (items, ...): pad it before Grain makes
+    batches. Arrays are the caller's own. Slots without an image are left out, so record i is
     the i-th slot with an image.
 
     Any thread may read it. It pickles, so that Grain's worker processes map the same files again. If Grain asks for
@@ -50,7 +52,10 @@ class Source:
 
     def _getitems(self, indices: Sequence[int]) -> list[Any]:
         """Return many records; Grain looks for a method of this name."""
-        columns = {"images": self.slots.take(indices)} | {name: self.slots.take(indices, name) for name in self._names}
+        columns: dict[str, Any] = {"images": self.slots.take(indices)}
+        for name in self._names:
+            rows: Any = self.slots.take(indices, name)
+            columns[name] = own_rows(rows) if isinstance(rows, Ragged) else rows
         records = zip(*columns.values(), strict=True)
         if not self._single:
             return [dict(zip(columns, record, strict=True)) for record in records]

@@ -45,7 +45,8 @@ class Loader(loader.Loader[Any]):
         sharding: where batches go, with all their targets: a `jax.sharding.Sharding` that divides axis 0 or nothing,
             or a device; None for JAX's default device.
         options: see `arraystore.Loader`. Devices that divide a batch among them need ``last="drop"`` or ``"pad"``.
-            Images of bfloat16 are JAX arrays of bfloat16.
+            Images of bfloat16 are JAX arrays of bfloat16. A `Ragged` target is a list of JAX arrays; devices
+            that divide a batch need a ``batch_transform`` that pads its rows to one length.
 
     Raises:
         SpecError: an option is invalid, or does not go with another option, the slots or the sharding.
@@ -76,7 +77,8 @@ class Loader(loader.Loader[Any]):
             )
         augment = options.get("augment")
         bfloat16 = augment is not None and augment.dtype == "bfloat16"
-        options["batch_transform"] = _ToJax(sharding, shared, bfloat16, options.get("batch_transform"))
+        transform = options.get("batch_transform")
+        options["batch_transform"] = _ToJax(sharding, shared, bfloat16, transform)
         super().__init__(slots, batch_size, **options)
         if self.batch_size % part.devices:
             raise SpecError(
@@ -84,6 +86,9 @@ class Loader(loader.Loader[Any]):
                 f"a multiple of {part.devices}"
             )
         devices = part.devices * (part.world_size if shared else 1)
+        if devices > 1 and transform is None:
+            why = "devices divide arrays of one shape among them"
+            loader.refuse_ragged(slots.__slot_arrays__, options.get("targets"), why)
         if devices > 1 and self.share.last == "keep":
             raise SpecError(
                 f"last='keep' makes a last batch of any size, which {devices} devices cannot divide among them: pass "

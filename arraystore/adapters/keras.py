@@ -12,7 +12,7 @@ from arraystore._augmenting.augment import Augment
 from arraystore._common.checks import whole_number
 from arraystore._common.lazy import framework
 from arraystore._common.options import shows_options
-from arraystore._reading.loader import Loader
+from arraystore._reading.loader import Loader, refuse_ragged
 from arraystore._reading.options import LoaderOptions
 from arraystore._reading.slot_arrays import HasSlots
 from arraystore.errors import SpecError
@@ -48,7 +48,8 @@ class Dataset:
     Args:
         slots: a store, or a choice of stores. Slots without an image are never drawn.
         batch_size: how many images a batch has.
-        options: see `arraystore.Loader`; ``batch_transform`` gets and returns a batch in Keras' form.
+        options: see `arraystore.Loader`; ``batch_transform`` gets and returns a batch in Keras' form. A `Ragged` target
+            needs one that pads its rows to one length.
 
     Raises:
         SpecError: an option is invalid, or does not go with another option or with the slots.
@@ -77,6 +78,8 @@ class Dataset:
             options["augment"] = Augment(layout=layout) if augment is None else replace(augment, layout=layout)
         self._then: Callable[[Any], Any] | None = options.pop("batch_transform", None)
         self._loader: Loader[Any] = Loader(slots, batch_size, **options)
+        if self._then is None:
+            refuse_ragged(slots.__slot_arrays__, options.get("targets"), "Keras takes arrays of one shape")
         self._epoch = 0
         self._lock = Lock()
         self._ahead: Iterator[Any] | None = None

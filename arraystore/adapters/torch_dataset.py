@@ -2,12 +2,13 @@
 
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset, default_collate, get_worker_info
 
+from arraystore._common.ragged import Ragged
 from arraystore._reading.buffers import BufferPool
 from arraystore._reading.loader import batch_targets
 from arraystore._reading.options import Targets
@@ -25,7 +26,9 @@ class StoreDataset(Dataset[Any]):
 
     A sample is ``(image, label)``, or the image alone if there are no labels or with ``targets=()``. With the name of
     a target in ``targets``, that target takes the place of the label. With a list of names, a sample is a dict of
-    ``"images"`` and these targets. All are tensors; an image has the shape and dtype of its slot.
+    ``"images"`` and these targets. All are tensors; an image has the shape and dtype of its slot. Of a ragged target, a
+    sample has its row, and a batch has a list of them; torch's own collate function cannot stack these, so pass
+    `collate`.
 
     A DataLoader asks for a whole batch at once. One call gathers the batch; in a worker process of the DataLoader it
     is gathered into shared memory. `collate` hands it on as it is, while torch's own function would copy it. The
@@ -61,7 +64,10 @@ class StoreDataset(Dataset[Any]):
         if unreadable.size:
             arrays = arrays.choose(np.delete(np.arange(len(arrays)), unreadable))
         self.slots: Slots = Slots(arrays)
-        self._columns = {"images": arrays.column()} | {name: arrays.column(name) for name in names}
+        self._names = ("images", *names)
+        self._ragged = frozenset(name for name in names if arrays.is_ragged(name))
+        self._columns = {"images": arrays.column()}
+        self._columns |= {name: arrays.column(name) for name in names if name not in self._ragged}
         self._transform = transform
         self._pool: tuple[int, BufferPool] | None = None
 
@@ -87,10 +93,12 @@ class StoreDataset(Dataset[Any]):
     def collate(samples: list[Any]) -> Any:
         """Return a batch of samples, as the ``collate_fn`` of a DataLoader.
 
-        A batch is a tensor, a tuple or a dict of tensors with one more axis in front, as `Loader` yields it. Samples
-        that were gathered as a batch are not copied; others are stacked by torch.
+        A batch is a tensor, a tuple or a dict of tensors with one more axis in front, as `Loader` yields it; a ragged
+        target is a list of tensors. Samples that were gathered as a batch are not copied; others are stacked by torch.
         """
-        return samples.whole if isinstance(samples, _Gathered) else default_collate(samples)
+        if isinstance(samples, _Gathered):
+            return samples.whole
+        return _stacked(samples) if isinstance(samples, _Samples) else default_collate(samples)
 
     def _samples(self, indices: Sequence[int], columns: dict[str, torch.Tensor]) -> list[Any]:
         """Fill the buffers of a batch, and return its samples."""
@@ -101,16 +109,19 @@ class StoreDataset(Dataset[Any]):
             raise IndexError(f"samples {min(indices):,} to {max(indices):,} were asked for, there are {count:,}")
         for name, tensor in columns.items():
             self.slots.take(wanted, None if name == "images" else name, out=tensor.numpy())
+        lists = {name: _Rows.of(self.slots.__slot_arrays__.take(wanted, name)) for name in self._ragged}
         images: Sequence[Any] = columns["images"].unbind()
         if self._transform is not None:
             images = [self._transformed(*each) for each in zip(images, wanted, strict=True)]
-        rows = zip(images, *(tensor.unbind() for name, tensor in columns.items() if name != "images"), strict=True)
-        samples = [self._shaped(row) for row in rows]
-        return samples if self._transform is not None else _Gathered(samples, self._shaped(tuple(columns.values())))
+        rest = (lists[name] if name in lists else columns[name].unbind() for name in self._names[1:])
+        samples = [self._shaped(row) for row in zip(images, *rest, strict=True)]
+        if self._transform is not None:
+            return _Samples(samples, self._ragged, self._names)
+        return _Gathered(samples, self._shaped(tuple(lists.get(name, columns.get(name)) for name in self._names)))
 
     def _shaped(self, values: tuple[Any, ...]) -> Any:
         if not self._single:
-            return dict(zip(self._columns, values, strict=True))
+            return dict(zip(self._names, values, strict=True))
         return values if len(values) > 1 else values[0]
 
     def _transformed(self, image: torch.Tensor, index: np.int64) -> Any:
@@ -145,6 +156,48 @@ class StoreDataset(Dataset[Any]):
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_pool": None}
+
+
+class _Rows(list[Any]):
+    """A ragged target of a batch: a tensor for each image, all views of one, as which they are sent to another process.
+
+    Sent one by one, each would take a file descriptor, and processes have about a thousand.
+    """
+
+    def __init__(self, values: torch.Tensor, lengths: list[int]) -> None:
+        super().__init__(_split(values, lengths))
+        self._sent = values, lengths
+
+    @classmethod
+    def of(cls, ragged: Ragged) -> Self:
+        return cls(torch.from_numpy(np.array(ragged.values)), ragged.lengths.tolist())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _split, self._sent
+
+
+def _split(values: torch.Tensor, lengths: list[int]) -> list[torch.Tensor]:
+    return list(torch.split(values, lengths)) if lengths else []
+
+
+class _Samples(list[Any]):
+    """Samples whose images were transformed one by one; of some targets, each has a tensor of another length."""
+
+    def __init__(self, samples: list[Any], ragged: frozenset[str], names: tuple[str, ...]) -> None:
+        super().__init__(samples)
+        self.ragged, self.names = ragged, names
+
+
+def _stacked(samples: _Samples) -> Any:
+    """Return a batch of samples: torch stacks what has one shape, the other targets become lists."""
+    if not samples.ragged:
+        return default_collate(list(samples))
+    if isinstance(samples[0], dict):
+        stacked = default_collate([{n: each[n] for n in samples.names if n not in samples.ragged} for each in samples])
+        return {n: [each[n] for each in samples] if n in samples.ragged else stacked[n] for n in samples.names}
+    columns = zip(*samples, strict=True)
+    pairs = zip(samples.names, columns, strict=True)
+    return tuple(list(column) if name in samples.ragged else default_collate(list(column)) for name, column in pairs)
 
 
 class _Gathered(list[Any]):

@@ -5,12 +5,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Unpack
+from typing import Annotated, Any, Unpack
 
 import typer
 
 import arraystore
-from arraystore import BadImage, Progress, Store
+from arraystore import BadImage, Progress, Ragged, Store
 from arraystore._common.limits import disk_bytes
 from arraystore._common.options import picked, shows_options
 from arraystore._common.progress import reporting
@@ -157,8 +157,8 @@ def target_lines(store: Store) -> Iterator[str]:
     for name, target in store.targets.items():
         classes = store.categories.get(name, ())
         if not classes:
-            row, kind = " x ".join(map(str, target.shape[1:])), "masks of " if name in masks else ""
-            yield f"{flat(name)}: {kind}{target.dtype}" + (f", {row} a row" if row else "")
+            kind = "masks of " if name in masks else ""
+            yield f"{flat(name)}: {kind}{target.dtype}{_row_text(target)}"
             continue
         shown = ", ".join(map(flat, classes[:_SHOWN_CLASSES]))
         more = f" and {len(classes) - _SHOWN_CLASSES:,} more" if len(classes) > _SHOWN_CLASSES else ""
@@ -167,6 +167,15 @@ def target_lines(store: Store) -> Iterator[str]:
     for name in store.samples.column_names:
         if name not in OWN_COLUMNS and name not in masks:
             yield f"{flat(name)}: text, in the table of samples"
+
+
+def _row_text(target: Any) -> str:
+    """Return what a row of a target holds, as it follows the type; empty for one number."""
+    if isinstance(target, Ragged):
+        item = " x ".join(map(str, target.item_shape)) or "1"
+        return f", {item} an item, any number of items a row"
+    row = " x ".join(map(str, target.shape[1:]))
+    return f", {row} a row" if row else ""
 
 
 def _print_bad(head: str, bad: Sequence[BadImage]) -> None:

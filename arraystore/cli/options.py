@@ -24,7 +24,8 @@ def check_seconds(value: float) -> float:
 Source = Annotated[
     str,
     typer.Argument(
-        metavar="SOURCE", help="A folder of images or of class folders, or a CSV, TSV, JSONL or Parquet table."
+        metavar="SOURCE",
+        help="A folder of images or of class folders, a table, an archive, a list of paths in a .txt, or a pattern.",
     ),
 ]
 Size = Annotated[str, typer.Option(metavar="PIXELS|HxW", help="Size of a slot: 256, or 224x320 (height first).")]

@@ -13,7 +13,7 @@ import pytest
 import xxhash
 
 import arraystore
-from arraystore import Progress, Store
+from arraystore import Progress, Ragged, Store
 from arraystore._format.specification import FAILED
 from arraystore._stores.media import medium_at, medium_of
 from arraystore._stores.publishing import partial_of
@@ -64,7 +64,7 @@ def assert_same_store(found: Store, expected: Store) -> None:
         _same_array(getattr(found, name), getattr(expected, name), name)
     _same(set(found.targets), set(expected.targets), "the names of the targets")
     for name, array in found.targets.items():
-        _same_array(array, expected.targets[name], f"the target {name!r}")
+        _same_target(array, expected.targets[name], f"the target {name!r}")
     _same(found.samples.schema, expected.samples.schema, "the columns of the samples")
     _same(found.samples.to_pydict(), expected.samples.to_pydict(), "the samples")
     for name in ("mean", "std", "classes", "categories", "spec"):
@@ -82,6 +82,14 @@ def _same(found: object, expected: object, what: str) -> None:
 def _same_array(found: npt.NDArray[Any], expected: npt.NDArray[Any], what: str) -> None:
     _same(found.dtype, expected.dtype, f"the dtype of {what}")
     np.testing.assert_array_equal(np.asarray(found), np.asarray(expected), err_msg=what, strict=True)
+
+
+def _same_target(found: Any, expected: Any, what: str) -> None:
+    _same(type(found) is Ragged, type(expected) is Ragged, f"whether {what} is ragged")
+    if isinstance(found, Ragged) and isinstance(expected, Ragged):
+        _same_array(found.offsets, expected.offsets, f"the offsets of {what}")
+        found, expected = found.values, expected.values
+    _same_array(found, expected, what)
 
 
 class StoreContract:
@@ -174,6 +182,25 @@ class StoreContract:
         failed = np.asarray(store.status) == FAILED
         _same(int(failed.sum()), 1 if bad == "keep" else 0, "how many slots failed")
         _same(int(np.asarray(store.targets["mask"])[failed].min(initial=255)), 255, "the masks of failed slots")
+
+    def test_ragged_targets_keep_their_types_and_values(self, tmp_path: Path) -> None:
+        """Any number of items in a row, also none; rows that are dropped go with their items."""
+        lengths = [3, 0, 1, 0, 7, 2, 0, 1, 1, 4, 0, 5]
+        boxes = [np.arange(4 * k, dtype=np.float32).reshape(k, 4) + k for k in lengths]
+        names = [[f"kind {k % 3}"] * k for k in lengths]
+        none = Ragged(np.zeros((0, 2), np.int16), np.zeros(_COUNT + 1, np.int64))
+        targets: dict[str, Any] = {"boxes": boxes, "none": none, "swapped": Ragged.from_rows(boxes, ">f8")}
+        source = write_images(tmp_path / "images", bad=True)
+        for bad in ("keep", "drop"):
+            store = self.check(source, tmp_path, bad=bad, overwrite=True, targets=targets | {"kinds": names})
+            rows = [int(Path(source).name[:2]) for source in store.samples["source"].to_pylist()]
+            for name, given in targets.items():
+                _same([row.tolist() for row in store.targets[name]], [given[row].tolist() for row in rows], name)
+            kinds = store.categories["kinds"]
+            found = [[kinds[code] for code in row] for row in store.targets["kinds"]]
+            _same(found, [names[row] for row in rows], "the kinds")
+            dtypes = [store.targets[name].dtype.str for name in targets]
+            _same(dtypes, ["<f4", "<i2", ">f8"], "the dtypes")
 
     def test_names_that_are_not_utf8(self, tmp_path: Path) -> None:
         """A file name may be any bytes."""

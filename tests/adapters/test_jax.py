@@ -16,7 +16,7 @@ import pytest
 from support.apart import LIMIT_S, Apart, apart
 from support.slots import slots_of
 
-from arraystore import Augment, MissingExtraError, Slots, SpecError
+from arraystore import Augment, MissingExtraError, Ragged, Slots, SpecError
 from arraystore._common.lazy import framework
 from arraystore._stores.slot_array import SlotArray
 from arraystore.adapters.jax import Loader
@@ -58,6 +58,24 @@ def check_batches_are_those_of_the_loader() -> None:
                     assert isinstance(array, jax.Array)
                     np.testing.assert_array_equal(array, values.astype(array.dtype))
                     assert array.dtype == {"int64": "int32", "float64": "float32"}.get(values.dtype.name, values.dtype)
+
+
+def check_ragged_targets_are_lists_that_no_sharding_divides() -> None:
+    jax = framework("jax")
+
+    boxes = Ragged.from_rows([[n] * (n % 4) for n in range(8)])
+    pixels = np.zeros((8, 3, 4, 4), np.uint8)
+    source = slots_of([SlotArray(pixels, targets={"labels": np.arange(8), "boxes": boxes})], layout="NCHW")
+    for sharding in (None, jax.devices()[1], jax.sharding.SingleDeviceSharding(jax.devices()[2])):
+        for batch in Loader(source, 4, targets=["labels", "boxes"], sharding=sharding):
+            assert all(isinstance(row, jax.Array) for row in batch["boxes"])
+            assert [row.tolist() for row in batch["boxes"]] == [[n] * (n % 4) for n in batch["labels"].tolist()]
+    divided = jax.sharding.NamedSharding(jax.make_mesh((4,), ("x",)), jax.sharding.PartitionSpec("x"))
+    message = "the target 'boxes' is ragged, .* and devices divide arrays of one shape among them: pass batch_transform"
+    with pytest.raises(SpecError, match=message):
+        Loader(source, 4, targets="boxes", sharding=divided, last="drop")
+    padded = Loader(source, 4, targets="boxes", sharding=divided, last="drop", batch_transform=lambda batch: batch[0])
+    assert len(list(padded)) == 2
 
 
 def check_it_goes_on_where_it_was() -> None:

@@ -16,7 +16,7 @@ from support.apart import Apart, apart
 from support.slots import slots_of
 
 import arraystore
-from arraystore import Augment, MissingExtraError, Slots, SpecError
+from arraystore import Augment, MissingExtraError, Ragged, Slots, SpecError
 from arraystore._common.lazy import framework
 from arraystore._stores.slot_array import SlotArray
 from arraystore.adapters.keras import Dataset
@@ -104,6 +104,26 @@ def check_batches_are_those_of_the_loader() -> None:
     np.testing.assert_array_equal(data[1][1], expected[1][1])
     with pytest.raises(IndexError, match=r"^batch 7 of 7$"):
         in_order[7]
+
+
+def check_ragged_targets_need_a_function_that_pads() -> None:
+    source = slots(boxes=Ragged.from_rows([[n] * (n % 4) for n in range(N)]))
+    message = (
+        "the target 'boxes' is ragged, a list of arrays in each batch, and Keras takes arrays of one shape: pass "
+        "batch_transform with a function that pads its rows to one length, or leave it out of targets"
+    )
+    with pytest.raises(SpecError) as caught:
+        Dataset(source, SIZE, targets="boxes")
+    assert str(caught.value) == message
+
+    def padded(batch: Any) -> Any:
+        pixels, rows = batch
+        return pixels, np.stack([np.pad(row, (0, 3 - len(row))) for row in rows])
+
+    batches = list(Dataset(source, SIZE, targets="boxes", batch_transform=padded, shuffle=False))
+    boxes = np.concatenate([rows for _, rows in batches])
+    assert boxes.tolist() == [[n] * (n % 4) + [0] * (3 - n % 4) for n in range(N)]
+    assert len(Dataset(source, SIZE)) == len(batches)
 
 
 def check_batches_have_the_form_that_keras_takes() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import random
+import resource
+import time
 import warnings
 
 import numpy as np
@@ -15,6 +17,7 @@ from arraystore import DecodeError, ImageSpec
 from arraystore._decoding.decode import decode_into
 
 MUTANTS = 1500
+LONG_S = 92.0  # for each format: 20 minutes for all
 MOST_STORED = 0.005
 # Without an end marker Pillow refuses many JPEGs whose pixels are all there.
 MOST_NOTED = 0.015
@@ -104,25 +107,52 @@ def pillow_refuses(data: bytes) -> bool:
     return False
 
 
-@pytest.mark.parametrize("name", BASES)
-def test_mutants_that_pillow_refuses_are_not_stored(name: str) -> None:
-    rng = random.Random(name)
-    slot = np.empty(SPEC.slot_shape, np.uint8)
-    refused = stored = noted = 0
-    for _ in range(MUTANTS):
-        data = mutant(rng.choice(BASES[name]), rng)
-        if not pillow_refuses(data):
-            continue
-        refused += 1
+class Counts:
+    """How many changed files of a format there were; any other error than a DecodeError is a test that fails."""
+
+    def __init__(self) -> None:
+        self.tried = self.refused = self.stored = self.noted = 0
+
+    def add(self, data: bytes, slot: images.Pixels) -> None:
+        self.tried += 1
         try:
             note = decode_into(data, slot, SPEC).note
         except DecodeError:
-            continue
-        noted += note is not None
-        stored += note is None
-    assert refused > MUTANTS / 5
-    assert stored <= MOST_STORED * refused
-    assert noted <= MOST_NOTED * refused
+            self.refused += pillow_refuses(data)
+            return
+        if pillow_refuses(data):
+            self.refused += 1
+            self.noted += note is not None
+            self.stored += note is None
+
+    def __str__(self) -> str:
+        shares = (f"{100 * each / max(self.refused, 1):.2f} %" for each in (self.stored, self.noted))
+        return "{:,} files, Pillow refuses {:,}; of these stored {}, with a note {}".format(
+            self.tried, self.refused, *shares
+        )
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_mutants_that_pillow_refuses_are_not_stored(name: str) -> None:
+    rng, counts, slot = random.Random(name), Counts(), np.empty(SPEC.slot_shape, np.uint8)
+    for _ in range(MUTANTS):
+        counts.add(mutant(rng.choice(BASES[name]), rng), slot)
+    assert counts.refused > MUTANTS / 5
+    assert counts.stored <= MOST_STORED * counts.refused
+    assert counts.noted <= MOST_NOTED * counts.refused
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("name", BASES)
+def test_mutants_for_a_while(name: str) -> None:
+    seed = random.SystemRandom().randrange(1 << 32)
+    rng, counts, slot = random.Random(seed), Counts(), np.empty(SPEC.slot_shape, np.uint8)
+    end_s = time.monotonic() + LONG_S
+    while time.monotonic() < end_s:
+        counts.add(mutant(rng.choice(BASES[name]), rng), slot)
+    print(f"\n{name}: {counts}; seed {seed}; peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10:,} MB")
+    assert counts.stored <= MOST_STORED * counts.refused
 
 
 @pytest.mark.parametrize("length", range(60))

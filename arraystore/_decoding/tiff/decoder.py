@@ -4,7 +4,6 @@ Its strips and tiles are unpacked here, because OpenCV does not say that one was
 not unpacked here goes to Pillow, which says it.
 """
 
-from struct import unpack_from
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from arraystore._decoding.tiff.colors import (
     from_luma,
     from_palette,
 )
-from arraystore._decoding.tiff.directory import Compression, Directory, Photometric, Tag, read_directory
+from arraystore._decoding.tiff.directory import Compression, Directory, Photometric, Tag, read_directory, xmp_in
 from arraystore._decoding.tiff.pieces import Form, pieces, read_form
 from arraystore._decoding.tiff.pixels import can_unpack, read_samples
 from arraystore.errors import DecodeError, Kind
@@ -32,8 +31,6 @@ _Samples = npt.NDArray[Any]
 _UNSIGNED, _UNDEFINED = 1, 4  # of SAMPLE_FORMAT
 _UNSPECIFIED, _PREMULTIPLIED, _STRAIGHT_ALPHA = 0, 1, 2  # of EXTRA_SAMPLES
 
-_XMP_TAG = 700
-_BYTE_TYPES = (1, 7)  # bytes and undefined
 
 _MOST_SAMPLES = 6
 _LEAST_TILE_LIMIT_PX = 1024 * 1024  # the tile of a small image may be larger than the image
@@ -67,25 +64,9 @@ def read_header(data: Data) -> Header:
     if height < 0 or width < 0:
         raise DecodeError("the tiff does not state its size", kind=Kind.DAMAGED)
     if Tag.ORIENTATION not in directory.entries:
-        return Header("tiff", height, width, orientation_of(xmp=_xmp(data)))
+        return Header("tiff", height, width, orientation_of(xmp=xmp_in(data)))
     orientation = directory.one(Tag.ORIENTATION, 1)
     return Header("tiff", height, width, orientation if 1 <= orientation <= 8 else 1)
-
-
-def _xmp(data: Data) -> Data:
-    """Return the packet of XMP in the first directory; empty where there is none."""
-    order = "<" if data[:1] == b"I" else ">"
-    big = data[2:4] in (b"+\0", b"\0+")
-    first, number, entry, size = (8, "Q", "HHQ", 20) if big else (4, "I", "HHI", 12)
-    (at,) = unpack_from(order + number, data, first)
-    (count,) = unpack_from(order + ("Q" if big else "H"), data, at)
-    at += 8 if big else 2
-    for start in range(at, min(at + count * size, len(data) - size + 1), size):
-        tag, kind, length = unpack_from(order + entry, data, start)
-        if tag == _XMP_TAG and kind in _BYTE_TYPES:
-            (where,) = unpack_from(order + number, data, start + (12 if big else 8))
-            return data[where : where + length]
-    return b""
 
 
 def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:

@@ -1,9 +1,11 @@
 """The directory of a TIFF: the tags that say how its pixels are stored, as whole numbers."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from struct import calcsize, unpack_from
 from struct import error as struct_error
-from struct import unpack_from
+from typing import NamedTuple
 
 from arraystore._decoding.header import Data
 from arraystore.errors import DecodeError, Kind
@@ -73,6 +75,7 @@ _SHORT, _LONG, _RATIONAL, _LAST_TYPE = 3, 4, 5, 18
 # The types of whole numbers, with their letter for struct and their bytes: bytes, shorts, longs, offsets, longs of 8.
 _TYPES = {1: ("B", 1), _SHORT: ("H", 2), _LONG: ("I", 4), 7: ("B", 1), 13: ("I", 4), 16: ("Q", 8)}
 _KNOWN_TAGS = frozenset(Tag)
+_XMP, _BYTE_TYPES = 700, (1, 7)  # bytes and undefined
 # The lists that are long in good files too, and how long they may be.
 _MOST_STRIPS = 1_048_576
 _STRIPS = frozenset((Tag.STRIP_OFFSETS, Tag.STRIP_BYTE_COUNTS, Tag.TILE_OFFSETS, Tag.TILE_BYTE_COUNTS))
@@ -132,31 +135,71 @@ def read_directory(data: Data) -> Directory:
     Raises:
         DecodeError: the directory, or a list that it points to, lies outside the data, or is too long.
     """
-    order = "<" if data[:1] == b"I" else ">"
-    big = data[2:4] in (b"+\0", b"\0+")  # BigTIFF: offsets and counts of 8 bytes
+    form = _form_of(data)
     entries: dict[int, Entry] = {}
     is_odd = False
+    for tag, kind, length, where in _walk(data, form):
+        is_odd |= kind > _LAST_TYPE
+        if tag not in _KNOWN_TAGS or tag in entries:  # libtiff, too, takes the first
+            continue
+        if tag in _FRACTIONS and kind != _RATIONAL:
+            continue
+        try:
+            entries[tag] = _entry(data, form, (tag, kind, length), where)
+        except (struct_error, OverflowError):  # OverflowError: an offset of 64 bits
+            raise _not_whole() from None
+    return Directory(form.order, entries, is_odd)
+
+
+def xmp_in(data: Data) -> Data:
+    """Return the packet of XMP that the first directory of a TIFF names; empty where there is none.
+
+    Raises:
+        DecodeError: the directory lies outside the data.
+    """
+    form = _form_of(data)
+    for tag, kind, length, where in _walk(data, form):
+        if tag == _XMP and kind in _BYTE_TYPES:
+            (at,) = unpack_from(form.order + form.offset, data, where)
+            return data[at : at + length]
+    return b""
+
+
+class _Form(NamedTuple):
+    """How the numbers of a file are written, as letters of struct: a BigTIFF has offsets and counts of 8 bytes."""
+
+    order: str
+    offset: str
+    entries: str
+    entry: str
+    first: int  # the byte that says where the first directory is
+
+
+def _form_of(data: Data) -> _Form:
+    order = "<" if data[:1] == b"I" else ">"
+    return _Form(order, "Q", "Q", "HHQ", 8) if data[2:4] in (b"+\0", b"\0+") else _Form(order, "I", "H", "HHI", 4)
+
+
+def _walk(data: Data, form: _Form) -> Iterator[tuple[int, int, int, int]]:
+    """Yield tag, type and length of each entry of the first directory, and the byte of its value."""
+    head, size = calcsize("<" + form.entry), calcsize("<" + form.entry + form.offset)
     try:
-        first, number, entry, size = (8, "Q", "HHQ", 20) if big else (4, "I", "HHI", 12)
-        (at,) = unpack_from(order + number, data, first)
-        (count,) = unpack_from(order + ("Q" if big else "H"), data, at)
-        at += 8 if big else 2
-        if at + count * size > len(data):
-            raise DecodeError("the tiff ends early: its directory is not whole", kind=Kind.ENDS_EARLY)
-        for start in range(at, at + count * size, size):
-            tag, kind, length = unpack_from(order + entry, data, start)
-            is_odd |= kind > _LAST_TYPE
-            if tag not in _KNOWN_TAGS or tag in entries:  # libtiff, too, takes the first
-                continue
-            if tag in _FRACTIONS and kind != _RATIONAL:
-                continue
-            entries[tag] = _entry(data, order, number, (tag, kind, length), start + (12 if big else 8))
-    except (struct_error, OverflowError):  # OverflowError: an offset of 64 bits
-        raise DecodeError("the tiff ends early: its directory is not whole", kind=Kind.ENDS_EARLY) from None
-    return Directory(order, entries, is_odd)
+        (at,) = unpack_from(form.order + form.offset, data, form.first)
+        (count,) = unpack_from(form.order + form.entries, data, at)
+    except (struct_error, OverflowError):
+        raise _not_whole() from None
+    at += calcsize("<" + form.entries)
+    if at + count * size > len(data):
+        raise _not_whole()
+    for start in range(at, at + count * size, size):
+        yield *unpack_from(form.order + form.entry, data, start), start + head
 
 
-def _entry(data: Data, order: str, number: str, head: tuple[int, int, int], where: int) -> Entry:
+def _not_whole() -> DecodeError:
+    return DecodeError("the tiff ends early: its directory is not whole", kind=Kind.ENDS_EARLY)
+
+
+def _entry(data: Data, form: _Form, head: tuple[int, int, int], where: int) -> Entry:
     """Return an entry by its head (tag, type and length) and the byte of its value, or of the place of its values."""
     tag, kind, length = head
     fraction = tag in _FRACTIONS
@@ -168,8 +211,8 @@ def _entry(data: Data, order: str, number: str, head: tuple[int, int, int], wher
         raise DecodeError(reason, kind=Kind.DAMAGED)
     letter, width = _TYPES[_LONG if fraction else kind]
     length *= 2 if fraction else 1
-    if length * width > (8 if number == "Q" else 4):
-        (where,) = unpack_from(order + number, data, where)
+    if length * width > calcsize("<" + form.offset):
+        (where,) = unpack_from(form.order + form.offset, data, where)
     if where + length * width > len(data):
         reason = f"the tiff ends early: tag {tag} lies beyond its {len(data)} bytes"
         raise DecodeError(reason, kind=Kind.ENDS_EARLY)
@@ -177,4 +220,4 @@ def _entry(data: Data, order: str, number: str, head: tuple[int, int, int], wher
         reason = f"the tiff has {length:,} strips or tiles; save it again with any image program"
         raise DecodeError(reason, kind=Kind.TOO_LARGE)
     length = length if tag in _STRIPS else min(length, _MOST.get(tag, _MOST_VALUES))
-    return Entry(unpack_from(f"{order}{length}{letter}", data, where), where, width)
+    return Entry(unpack_from(f"{form.order}{length}{letter}", data, where), where, width)

@@ -1,0 +1,1 @@
+"""Archives as sources: zip and tar files, and shards of WebDataset, read in place."""

@@ -1,0 +1,120 @@
+"""Archives as sources: zip and tar files that hold what a folder would, and shards of WebDataset."""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from arraystore._sources.class_names import check_meant, order_note
+from arraystore._sources.entries import has_image_suffix, is_system_folder, starts_an_image, tells_nothing
+from arraystore._sources.kinds.archives.members import Index, Members
+from arraystore._sources.kinds.archives.tar import tar_index
+from arraystore._sources.kinds.archives.webdataset import is_webdataset, webdataset_of
+from arraystore._sources.kinds.archives.zipped import zip_index
+from arraystore._sources.kinds.found import Found
+from arraystore._sources.scan import shown_suffix
+from arraystore.errors import DecodeError, Kind, ManifestError, Option
+
+ARCHIVE_SUFFIXES = (".zip", ".tar")
+Chosen = list[tuple[int, int]]
+
+
+def from_archives(
+    source: str | Sequence[str], *, labels: Any = None, targets: Sequence[str] | None = None, classes: Any = None
+) -> Found:
+    """Return the images of zip and tar files.
+
+    Shards of WebDataset keep their order, and give their labels. One other archive gives what its folder would if it
+    were unpacked: images in folders are in classes. A folder around everything else in it is no class.
+
+    Args:
+        source: the path of an archive, or several.
+        labels: of the caller, which replace those of the archive.
+        targets: the members of a sample that become targets, if these are shards of WebDataset; None for its class and
+            its text.
+        classes: of the caller; if given, folders of any name are classes.
+
+    Raises:
+        ManifestError: an archive cannot be listed, there are no images, or images lie beside class folders.
+    """
+    paths = [str(Path(path).absolute()) for path in ([source] if isinstance(source, str) else source)]
+    archives = [zip_index(path) if path.lower().endswith(".zip") else tar_index(path) for path in paths]
+    if is_webdataset(archives):
+        found = webdataset_of(archives, targets, is_labeled=labels is not None)
+    elif targets is not None:
+        raise ManifestError(
+            f"{paths[0]}: has no members beside its images that could become targets",
+            source=paths[0],
+            kind=Kind.INVALID,
+            advice="pass arrays of your own as {0}",
+            options=[Option("targets", {"name": "…"})],
+        )
+    else:
+        found = _tree_of(archives, is_labeled=labels is not None, is_meant=classes is not None)
+    for archive in archives:
+        found.notes += archive.notes
+        if archive.outside:
+            found.notes.append(f"{archive.path}: {archive.outside:,} members have names that lead outside; left out")
+    if not len(found.sources):
+        raise ManifestError(f"{paths[0]}: there are no images in this archive", source=paths[0], kind=Kind.MISSING)
+    found.place = paths[0]
+    return found
+
+
+def _tree_of(archives: Sequence[Index], *, is_labeled: bool, is_meant: bool) -> Found:
+    """Return the images of archives in the order of a folder of them, with the class of each if they need one."""
+    chosen, left_out = _images_of(archives)
+    parts = [archives[file].names[member].split(b"/") for file, member in chosen]
+    order = sorted(range(len(chosen)), key=lambda i: (chosen[i][0], parts[i]))
+    chosen, parts = [chosen[i] for i in order], [parts[i] for i in order]
+    found = Found(Members(archives, chosen), left_out=left_out)
+    top = 0
+    while (
+        parts and len(parts[0]) > top + 1 and all(each[top] == parts[0][top] and len(each) > top + 1 for each in parts)
+    ):
+        top += 1
+    folders = {each[top] for each in parts if len(each) > top + 1}
+    if is_labeled or not folders:
+        return found
+    path = archives[0].path
+    loose = next((each for each in parts if len(each) == top + 1), None)
+    if loose is not None:
+        raise ManifestError(
+            f"{path}: has images (such as {os.fsdecode(loose[-1])!r}) beside class folders "
+            f"(such as {os.fsdecode(min(folders))!r})",
+            source=path,
+            kind=Kind.INVALID,
+            advice="pass {0}, or unpack it and pass a list of paths",
+            options=[Option("labels", ["…"])],
+        )
+    if not is_meant:
+        check_meant(path, sorted(map(os.fsdecode, folders)))
+    found.add_classes([os.fsdecode(each[top]) for each in parts])
+    note = order_note(found.classes["labels"]) if not is_meant else None
+    found.notes += [f"{path}: {note}"] if note else []
+    return found
+
+
+def _images_of(archives: Sequence[Index]) -> tuple[Chosen, Counter[str]]:
+    """Return the members that are images, by their names or by their first bytes, and the suffixes of the others."""
+    chosen, left_out = [], Counter[str]()
+    for file, archive in enumerate(archives):
+        for member, raw in enumerate(archive.names):
+            *folders, name = raw.split(b"/")
+            if raw.startswith(b".") or b"/." in raw or any(map(is_system_folder, folders)):
+                continue
+            if has_image_suffix(name) or (tells_nothing(name) and _begins_like_an_image(archive, member)):
+                chosen.append((file, member))
+            else:
+                left_out[shown_suffix(name)] += 1
+    return chosen, left_out
+
+
+def _begins_like_an_image(archive: Index, member: int) -> bool:
+    if member in archive.faults:
+        return False
+    try:
+        return starts_an_image(archive.part(member).read_start())
+    except (DecodeError, OSError):
+        return False

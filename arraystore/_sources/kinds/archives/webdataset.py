@@ -1,0 +1,187 @@
+"""Shards of WebDataset: tar files in which members that share a key are one sample, such as 7.jpg, 7.cls and 7.json."""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from arraystore._sources.entries import has_image_suffix
+from arraystore._sources.kinds.archives.members import Index, Members
+from arraystore._sources.kinds.found import Found
+from arraystore._sources.targets import TargetColumns
+from arraystore.errors import DecodeError, Kind, ManifestError, Option
+
+_LABELS = (b"cls", b"label", b"labels", b"class")
+_TEXTS = (b"txt", b"caption", b"text")
+_BESIDE_IMAGES = frozenset((*_LABELS, *_TEXTS, b"json"))
+_CHECKED_MEMBERS = 1000
+_SIDE_LIMIT_BYTES = 1 << 20
+Sample = dict[bytes, int]  # extension → member of its archive
+
+
+def is_webdataset(archives: Sequence[Index]) -> bool:
+    """Return whether these are tar files in which members with the same key as an image say what it shows."""
+    names = archives[0].names[:_CHECKED_MEMBERS]
+    if not all(archive.path.lower().endswith(".tar") for archive in archives):
+        return False
+    keys = [_key_of(name) for name in names]
+    images = {key for key, extension in keys if _is_image(extension)}
+    return any(key in images and extension in _BESIDE_IMAGES for key, extension in keys)
+
+
+def webdataset_of(archives: Sequence[Index], targets: Sequence[str] | None, *, is_labeled: bool) -> Found:
+    """Return the samples of shards, in the order of the shards, that have an image.
+
+    ``.cls`` gives the labels, or where there is none a ``label`` in ``.json``; ``.txt`` is kept as a text. ``targets``
+    names extensions, or members of the objects in ``.json``. With ``is_labeled`` the caller has other labels.
+
+    Raises:
+        ManifestError: a sample lacks what others have, or it cannot be read.
+    """
+    left_out = Counter[str]()
+    samples: list[tuple[int, Sample]] = []
+    chosen: list[tuple[int, int]] = []
+    for file, archive in enumerate(archives):
+        for sample in _samples_of(archive).values():
+            images = [extension for extension in sample if _is_image(extension)]
+            plain = [extension for extension in images if b"." not in extension]
+            if not plain:
+                left_out.update("." + os.fsdecode(extension) for extension in sample)
+                continue
+            # A mask such as 7.seg.png is beside the image 7.jpg, not an image of the set.
+            left_out.update("." + os.fsdecode(extension) for extension in images if extension != plain[0])
+            samples.append((file, sample))
+            chosen.append((file, sample[plain[0]]))
+    found = Found(Members(archives, chosen), left_out=left_out)
+    reader = _Reader(archives, samples)
+    columns = _usual_targets(reader, is_labeled=is_labeled) if targets is None else _chosen_targets(reader, targets)
+    found.targets, found.classes, found.texts = columns.targets, columns.classes, columns.texts
+    return found
+
+
+def _usual_targets(reader: "_Reader", *, is_labeled: bool) -> TargetColumns:
+    columns = TargetColumns(None, None)
+    label = next((each for each in _LABELS if reader.has(each)), None)
+    if is_labeled:
+        pass
+    elif label is not None:
+        columns.add("labels", _labels(reader.texts(label)))
+    elif reader.has(b"json") and any("label" in each for each in reader.objects()[:1]):
+        columns.add("labels", reader.values("label"))
+    for extension in _TEXTS:
+        if reader.has(extension):
+            columns.texts[extension.decode()] = reader.texts(extension)
+    return columns
+
+
+def _chosen_targets(reader: "_Reader", targets: Sequence[str]) -> TargetColumns:
+    columns = TargetColumns(None, None)
+    for name in targets:
+        extension = os.fsencode(name)
+        values = reader.texts(extension) if reader.has(extension) else reader.values(name)
+        as_label = extension in _LABELS and "labels" not in columns.targets
+        if extension in _TEXTS:
+            columns.texts[name] = [str(value) for value in values]
+        else:
+            columns.add("labels" if as_label else name, _labels(values))
+    return columns
+
+
+class _Reader:
+    """Reads what lies beside the images, a column at a time."""
+
+    def __init__(self, archives: Sequence[Index], samples: Sequence[tuple[int, Sample]]) -> None:
+        self._archives = archives
+        self._samples = samples
+        self._objects: list[dict[str, Any]] = []
+
+    def has(self, extension: bytes) -> bool:
+        """Return whether a sample has a member with this extension."""
+        return any(extension in sample for _, sample in self._samples)
+
+    def texts(self, extension: bytes) -> list[str]:
+        """Return the text of each sample's member with this extension."""
+        return [self._text(file, sample, extension) for file, sample in self._samples]
+
+    def objects(self) -> list[dict[str, Any]]:
+        """Return the object in each sample's ``.json``."""
+        if not self._objects:
+            self._objects = [self._object(file, sample) for file, sample in self._samples]
+        return self._objects
+
+    def values(self, name: str) -> list[Any]:
+        """Return one member of each sample's object."""
+        if not self.has(b"json"):
+            raise self._refusal(0, f"has no member .{name} beside its images", [Option("targets", ["…"])])
+        for row, each in enumerate(self.objects()):
+            if not isinstance(each.get(name), str | int | float | list):
+                raise self._refusal(row, f"has no {name!r} that is a target in its .json", [Option("targets", ["…"])])
+        return [each[name] for each in self.objects()]
+
+    def _text(self, file: int, sample: Sample, extension: bytes) -> str:
+        if extension not in sample:
+            row = self._samples.index((file, sample))
+            raise self._refusal(row, f"has no member .{os.fsdecode(extension)}, as others have")
+        part = self._archives[file].part(sample[extension])
+        try:
+            return part.read(_SIDE_LIMIT_BYTES).decode().strip()
+        except (DecodeError, UnicodeDecodeError, OSError) as error:
+            row = self._samples.index((file, sample))
+            raise self._refusal(row, f"has a member .{os.fsdecode(extension)} that cannot be read: {error}") from error
+
+    def _object(self, file: int, sample: Sample) -> dict[str, Any]:
+        text = self._text(file, sample, b"json")
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            row = self._samples.index((file, sample))
+            raise self._refusal(row, f"has a member .json that cannot be read: {error}") from error
+        return value if isinstance(value, dict) else {}
+
+    def _refusal(self, row: int, reason: str, options: Sequence[Option] = ()) -> ManifestError:
+        file, sample = self._samples[row]
+        archive = self._archives[file]
+        name = os.fsdecode(archive.names[next(iter(sample.values()))])
+        return ManifestError(
+            f"{archive.path}: the sample of {name!r} {reason}",
+            slot=row,
+            source=archive.path,
+            reason=reason,
+            kind=Kind.INVALID,
+            advice="choose what becomes a target with {0}" if options else "complete it, or leave the sample out",
+            options=options,
+        )
+
+
+def _samples_of(archive: Index) -> dict[bytes, Sample]:
+    """Return the samples of one shard by their keys, in the order of their first members."""
+    samples: dict[bytes, Sample] = {}
+    for member, name in enumerate(archive.names):
+        file = name.rpartition(b"/")[2]
+        if file.startswith(b"."):
+            continue
+        key, extension = _key_of(name)
+        samples.setdefault(key, {})[extension] = member
+    return samples
+
+
+def _key_of(name: bytes) -> tuple[bytes, bytes]:
+    """Return the key and the extension of a member: its name up to the first dot behind the folders, and the rest."""
+    folder, _, file = name.rpartition(b"/")
+    stem, _, extension = file.partition(b".")
+    return folder + b"/" + stem, extension.lower()
+
+
+def _is_image(extension: bytes) -> bool:
+    return has_image_suffix(b"x." + extension)
+
+
+def _labels(values: Iterable[Any]) -> Any:
+    """Return labels as int64 where all of them are whole numbers written as text."""
+    values = list(values)
+    if all(isinstance(value, str) and value.lstrip("+-").isdecimal() and len(value) < 19 for value in values):
+        return np.array([int(value) for value in values], np.int64)
+    return values

@@ -1,0 +1,208 @@
+"""Images that lie in a column of a table, as bytes or as a struct of bytes and path, as Hugging Face writes them."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from arraystore._common.lazy import lazy
+from arraystore._common.ragged import Ragged
+from arraystore._sources.columns import Table
+from arraystore._sources.given import raw_paths
+from arraystore._sources.kinds.found import SourceList
+from arraystore._sources.tables import PATH_COLUMNS
+from arraystore._sources.text_list import TextList
+from arraystore.errors import DecodeError, Kind, ManifestError, Option
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+else:
+    pa, pc = lazy("pyarrow"), lazy("pyarrow.compute")
+
+_IMAGE_COLUMNS = ("image", "img", "images", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes", "photo", "picture")
+
+
+def image_column(place: str, schema: Any, wanted: str | None) -> str | None:
+    """Return the column whose cells are images; None if the table has a column of paths instead, or none of images.
+
+    Args:
+        place: the name of the table, for messages.
+        schema: of pyarrow.
+        wanted: the option ``path_column``.
+
+    Raises:
+        ManifestError: several columns hold images.
+    """
+    names = [field.name for field in schema if _holds_images(field.type)]
+    if wanted is not None:
+        return wanted if wanted in names else None
+    known = [name for name in (*_IMAGE_COLUMNS, *PATH_COLUMNS) if name in names]
+    if known or len(names) == 1:
+        return (known or names)[0]
+    if names:
+        raise ManifestError(
+            f"{place}: the columns {', '.join(map(repr, names))} hold images, or other bytes",
+            source=place,
+            kind=Kind.INVALID,
+            advice="choose the one of the images with {0}",
+            options=[Option("path_column", names[0])],
+        )
+    return None
+
+
+def check_targets(place: str, schema: Any, images: str, targets: Any, conditions: Mapping[str, str]) -> list[str]:
+    """Return the columns that are needed beside that of the images, before any of them is read.
+
+    Raises:
+        ManifestError: one of them holds bytes or structs, which are no target, and was not chosen.
+    """
+    if targets is not None:
+        return [name for name in schema.names if name in {*targets, *conditions} and name != images]
+    for field in schema:
+        if field.name not in (images, *conditions) and (_is_binary(field.type) or pa.types.is_nested(field.type)):
+            if _is_list_of_numbers(field.type):
+                continue
+            others = [each.name for each in schema if each.name not in (images, field.name)]
+            raise ManifestError(
+                f"{place}: column {field.name!r} holds {field.type}, which is no target",
+                source=place,
+                kind=Kind.INVALID,
+                advice="choose other columns with {0}",
+                options=[Option("targets", others)],
+            )
+    return [name for name in schema.names if name != images]
+
+
+def class_names(schema: Any) -> dict[str, tuple[str, ...]]:
+    """Return the names of the codes of columns, which a Hugging Face data set has in the metadata of its tables."""
+    try:
+        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
+        found = {name: kind["names"] for name, kind in features.items() if kind.get("_type") == "ClassLabel"}
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return {}  # it is written by others, and names are a convenience
+    return {
+        name: tuple(names)
+        for name, names in found.items()
+        if isinstance(names, list) and all(isinstance(each, str) for each in names)
+    }
+
+
+def add_class_names(
+    result: Table, place: str, target_of: Mapping[str, str], names: Mapping[str, Sequence[str]]
+) -> None:
+    """Give targets of codes the names of their classes. A code of -1 has no class.
+
+    Raises:
+        ManifestError: a code has no name.
+    """
+    for column, classes in names.items():
+        target = target_of.get(column, "")
+        given = result.targets.get(target)
+        codes = given.values if isinstance(given, Ragged) else given
+        if codes is None or codes.dtype.kind not in "iu" or codes.ndim != 1 or target in result.classes:
+            continue
+        odd = np.flatnonzero((codes < -1) | (codes >= len(classes)))
+        if len(odd):
+            row, code = int(odd[0]), codes[odd[0]]
+            row = given.row_of(row) if isinstance(given, Ragged) else row
+            message = f"{place}: column {column!r}: row {row} (counted from 0): {code} is none of the classes"
+            raise ManifestError(f"{message}, which are {len(classes):,}", slot=row, source=place, kind=Kind.INVALID)
+        result.classes[target] = tuple(classes)
+
+
+def paths_in(columns: Iterable[Any]) -> TextList | None:
+    """Return the paths of cells that have no bytes, which are files as in any other list; None if a cell is not so.
+
+    Args:
+        columns: the cells, in one or more arrays of pyarrow; no further one is asked for once a cell has bytes.
+    """
+    paths: list[str] = []
+    for column in columns:
+        if not pa.types.is_struct(column.type) or {"bytes", "path"} - {field.name for field in column.type}:
+            return None
+        found = pc.struct_field(column, "path")
+        if pc.struct_field(column, "bytes").null_count < len(column) or found.null_count:
+            return None
+        paths += found.to_pylist()
+    return TextList.from_raw(raw_paths(paths))
+
+
+def image_of(cell: Any, name: str) -> bytes | str:
+    """Return the bytes in a cell, or its path if it has no bytes.
+
+    Raises:
+        DecodeError: it has neither.
+    """
+    data = cell.get("bytes") if isinstance(cell, Mapping) else cell
+    if isinstance(data, bytes):
+        return data
+    path = cell.get("path") if isinstance(cell, Mapping) else None
+    if isinstance(path, str) and path:
+        return path
+    raise DecodeError(f"{name}: the cell has neither bytes nor a path", source=name, kind=Kind.MISSING)
+
+
+class ColumnImages(SourceList):
+    """The cells of a column in memory.
+
+    Args:
+        column: a ChunkedArray of pyarrow, of bytes or structs.
+        root: the folder that the paths of cells without bytes start from, with a slash at its end.
+    """
+
+    noun: ClassVar[str] = "images in a table"
+    may_name_files: ClassVar[bool] = True
+
+    def __init__(self, column: Any, root: str) -> None:
+        self._column = column
+        self._root = root
+
+    def __len__(self) -> int:
+        return len(self._column)
+
+    def __getitem__(self, slot: Any) -> Any:
+        image = image_of(self._column[slot].as_py(), self.name(slot))
+        return image if isinstance(image, bytes) else os.path.join(self._root, image)
+
+    def name(self, slot: int) -> str:
+        return (self._part("path", slot).as_py() if self._has("path") else None) or f"row {slot}"
+
+    def identity(self) -> Iterator[tuple[list[Any], Sequence[npt.NDArray[Any]]]]:
+        hashes = np.zeros((len(self), 2), np.uint64)
+        for slot in range(len(self)):
+            data = self._part("bytes", slot).as_buffer() if self._has("bytes") else self._column[slot].as_buffer()
+            if data is not None:
+                hashes[slot] = len(data), xxhash.xxh3_64_intdigest(data)
+        names = pc.struct_field(self._column, "path").to_pylist() if self._has("path") else []
+        yield ["rows", names], (hashes,)
+
+    def _has(self, part: str) -> bool:
+        kind = self._column.type
+        return bool(pa.types.is_struct(kind)) and any(field.name == part for field in kind)
+
+    def _part(self, part: str, slot: int) -> Any:
+        cell = self._column[slot]
+        return cell[part] if cell.is_valid else pa.scalar(None, pa.binary())
+
+
+def _is_binary(kind: Any) -> bool:
+    types = pa.types
+    return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind))
+
+
+def _holds_images(kind: Any) -> bool:
+    if not pa.types.is_struct(kind):
+        return _is_binary(kind)
+    # Where no cell has bytes, their type is that of nothing.
+    return any(field.name == "bytes" and (_is_binary(field.type) or pa.types.is_null(field.type)) for field in kind)
+
+
+def _is_list_of_numbers(kind: Any) -> bool:
+    types = pa.types
+    is_list = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+    return bool(is_list and types.is_primitive(kind.value_type))

@@ -1,0 +1,167 @@
+"""Data sets that give pairs of an image and a label, as those of torchvision do, and lists of pairs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import Subset, TensorDataset
+
+from arraystore import BadImagesError, Manifest, ManifestError
+from tests.support.images import photo
+from tests.support.photo_folder import CLASSES, built, photo_folder
+from tests.support.torchvision_data import datasets as vision
+
+LABELS = [3, 1, 2, 1]
+
+
+class Pairs:
+    """A data set of pairs, as people write it."""
+
+    def __init__(self, labels: list[Any], **attributes: Any) -> None:
+        self.labels = labels
+        self.asked: list[int] = []
+        self.__dict__.update(attributes)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, slot: int) -> tuple[Any, Any]:
+        if slot >= len(self.labels):
+            raise IndexError(slot)
+        self.asked.append(slot)
+        return photo(20, 24, seed=slot), self.labels[slot]
+
+
+def pixels_of(source: Any, **options: Any) -> Any:
+    return built(source, **options).images
+
+
+def test_an_image_folder_of_torchvision_is_its_folder(tmp_path: Path) -> None:
+    folder = photo_folder(tmp_path / "photos")
+    for data in (
+        vision.ImageFolder(folder),
+        vision.DatasetFolder(folder, vision.folder.default_loader, ("jpg", "png")),
+    ):
+        found, wanted = Manifest.of(data), Manifest.of(folder)
+        assert (list(found.sources), found.root, found.classes) == (list(wanted.sources), wanted.root, wanted.classes)
+        assert found.digest == wanted.digest
+
+
+def test_a_subset_of_an_image_folder_takes_its_rows(tmp_path: Path) -> None:
+    data = vision.ImageFolder(photo_folder(tmp_path / "photos"))
+    found = Manifest.of(Subset(Subset(data, [8, 4, 0]), [2, 0]))
+    assert list(found.sources) == ["ant/0.jpg", "cat/2.png"]
+    assert (found.targets["labels"].tolist(), found.classes) == ([0, 2], {"labels": CLASSES})
+    with pytest.raises(ManifestError, match="the data set has no images"):
+        Manifest.of(Subset(data, []))
+
+
+def test_transforms_of_an_image_folder_are_said_not_to_apply(tmp_path: Path) -> None:
+    folder = photo_folder(tmp_path / "photos")
+    data = vision.ImageFolder(folder, transform=lambda image: image, target_transform=lambda code: code + 5)
+    found = Manifest.of(data)
+    assert found.notes == ("the transform of the data set is not applied: slots hold the images of its files",)
+    assert sorted(set(found.targets["labels"].tolist())) == [5, 6, 7]
+
+
+def test_an_image_folder_with_a_loader_of_its_own_gives_its_own_images(tmp_path: Path) -> None:
+    folder = photo_folder(tmp_path / "photos")
+    data = vision.ImageFolder(folder, loader=lambda path: Image.new("RGB", (8, 8), (len(path) % 7, 1, 2)))
+    store = built(data)
+    assert {tuple(slot[:, 0, 0].tolist())[1:] for slot in store.images} == {(1, 2)}
+    assert (store.categories, store.targets["labels"].tolist()) == ({"labels": CLASSES}, [0, 0, 0, 1, 1, 1, 2, 2, 2])
+
+
+def test_fake_data_and_tensors_give_images_and_labels() -> None:
+    data = vision.FakeData(5, (3, 12, 10), num_classes=4)
+    store = built(data)
+    images = [data[slot][0] for slot in range(5)]
+    assert np.array_equal(store.images, pixels_of(images))
+    assert store.targets["labels"].tolist() == [int(data[slot][1]) for slot in range(5)]
+    pixels = torch.from_numpy(np.stack([photo(8, 8, seed=slot) for slot in range(3)]))
+    tensors = TensorDataset(pixels, torch.tensor([2, 0, 1]))
+    assert built(tensors).targets["labels"].tolist() == [2, 0, 1]
+    assert np.array_equal(pixels_of(tensors), pixels_of(pixels.numpy()))
+
+
+def test_labels_are_taken_from_targets_and_compared_as_images_are_read() -> None:
+    data = Pairs(LABELS, targets=LABELS, classes=["a", "b", "c", "d"])
+    found = Manifest.of(data)
+    assert set(data.asked) == {0}  # only to see what it gives
+    assert (found.targets["labels"].tolist(), found.classes) == (LABELS, {"labels": ("a", "b", "c", "d")})
+    store = built(data)
+    assert np.array_equal(store.images, pixels_of([photo(20, 24, seed=slot) for slot in range(4)]))
+    wrong = Pairs(LABELS, targets=[3, 1, 0, 1])
+    with pytest.raises(ManifestError, match="item 2 of the data set has the label 2, but the data set lists 0"):
+        built(wrong)
+
+
+def test_without_targets_each_item_is_asked_for_its_label() -> None:
+    assert built(Pairs(["x", "z", "y", "x"])).categories == {"labels": ("x", "y", "z")}
+    data = Pairs(LABELS)
+    assert Manifest.of(data, labels=[0, 0, 1, 1]).targets["labels"].tolist() == [0, 0, 1, 1]
+    assert set(data.asked) == {0}
+    vectors = Pairs([np.array([1.0, 2.0]), np.array([3.0, 4.0])])
+    assert built(vectors).targets["labels"].tolist() == [[1.0, 2.0], [3.0, 4.0]]
+
+
+def test_an_item_that_fails_is_told() -> None:
+    class Failing(Pairs):
+        def __getitem__(self, slot: int) -> tuple[Any, Any]:
+            if slot == 2:
+                raise RuntimeError("no such photo")
+            return super().__getitem__(slot)
+
+    message = "item 2: the data set gave RuntimeError: no such photo, so its label is not known; leave the item out"
+    with pytest.raises(ManifestError, match=message):
+        Manifest.of(Failing(LABELS))
+    store = built(Failing(LABELS), labels=LABELS, bad="keep")
+    assert [(bad.slot, bad.reason) for bad in store.bad()] == [(2, "the source gave RuntimeError: no such photo")]
+
+
+def test_lists_of_pairs_are_paths_or_images_with_labels(tmp_path: Path) -> None:
+    folder = photo_folder(tmp_path / "photos")
+    paths = [str(folder / name / "0.jpg") for name in CLASSES]
+    found = Manifest.of(list(zip(paths, "bca", strict=True)))
+    assert (list(found.sources), found.targets["labels"].tolist()) == (paths, [1, 2, 0])
+    images = [photo(9, 9, seed=slot) for slot in range(3)]
+    store = built([(image, slot) for slot, image in enumerate(images)])
+    assert np.array_equal(store.images, pixels_of(images))
+    assert store.targets["labels"].tolist() == [0, 1, 2]
+    with pytest.raises(ManifestError, match="an item of the data set is a ndarray, not a pair of an image and a label"):
+        Manifest.of([(images[0], 1), images[1]])
+
+
+def test_a_resumed_build_compares_what_a_data_set_gives(tmp_path: Path) -> None:
+    class Changing(Pairs):
+        seed = 0
+
+        def __getitem__(self, slot: int) -> tuple[Any, Any]:
+            image, label = super().__getitem__(slot)
+            image = photo(20, 24, seed=slot + self.seed) if slot == 1 else image
+            return (image if slot < 3 else np.zeros(3)), label
+
+    data = Changing(LABELS)
+    with pytest.raises(BadImagesError):
+        built(data, target=tmp_path / "x.store")
+    data.seed = 9
+    store = built(data, target=tmp_path / "x.store", bad="keep")
+    assert np.array_equal(store.images[1], pixels_of([photo(20, 24, seed=10)])[0])
+
+
+def tuples() -> Iterator[Any]:
+    yield [(1, 2), (3, 4)]
+    yield np.zeros((2, 2), object)
+
+
+@pytest.mark.parametrize("source", list(tuples()))
+def test_what_is_no_pair_of_an_image_is_refused(source: Any) -> None:
+    with pytest.raises((ManifestError, BadImagesError), match=re.compile("array|image|object")):
+        built(source)
