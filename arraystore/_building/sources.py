@@ -1,9 +1,12 @@
-"""The manifest of a call of `arraystore.build`, `plan` or `compare`."""
+"""The manifest of a call of `arraystore.build`, `plan` or `compare`, and the digests of its parts."""
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from arraystore._common.options import picked
 from arraystore._sources.manifest import Manifest
@@ -23,3 +26,20 @@ def manifest_for(source: Any, labels: Any, targets: Any, options: Mapping[str, A
     if isinstance(classes, str | os.PathLike):
         chosen["classes"] = open_store(Path(classes).expanduser()).description.classes
     return Manifest.of(source, labels=labels, targets=targets, **chosen)
+
+
+def part_digests(manifest: Manifest) -> dict[str, str]:
+    """Return the digest of each part of a manifest, by the part's name in messages, to tell what differs."""
+    bare: dict[str, Any] = {"targets": {}, "classes": {}, "texts": {}}
+    digests = {"sources": replace(manifest, **bare).digest}
+    # Sources whose digest takes no time, because the parts below are digested one by one. Classes have no rows.
+    blank = np.broadcast_to(np.uint8(0), (len(manifest), 1, 1))
+    alone = replace(manifest, sources=blank, root=None, **bare)
+    for kind, words, rows in (
+        ("targets", "the target", alone),
+        ("classes", "the classes of", replace(alone, sources=blank[:1])),
+        ("texts", "the text", alone),
+    ):
+        for name, values in getattr(manifest, kind).items():
+            digests[f"{words} {name!r}"] = replace(rows, **{kind: {name: values}}).digest
+    return digests

@@ -7,11 +7,11 @@ drafts than a small subclass of `arraystore._stores.disk_draft.DiskDraft`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -71,30 +71,6 @@ class Opened:
     def identity(self) -> str:
         """See `SlotArray`."""
         return self.array.identity
-
-
-@dataclass(frozen=True, slots=True)
-class BuildKey:
-    """The store that a build makes. Two calls with equal keys continue each other's work.
-
-    The versions of the decoders are not compared, but images that failed with other versions are tried again.
-    """
-
-    count: int
-    spec: ImageSpec
-    manifest_digest: str
-    targets: tuple[str, ...] = ()
-    decoders: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the members of plan.json."""
-        return asdict(self) | {"spec": self.spec.to_dict(), "targets": list(self.targets)}
-
-    def differences(self, other: Mapping[str, Any]) -> list[str]:
-        """Return how the members of another plan.json differ from this key, a phrase for each."""
-        mine = self.to_json()
-        del mine["decoders"]
-        return [f"{key} was {other.get(key)!r}, is now {mine[key]!r}" for key in mine if other.get(key) != mine[key]]
 
 
 def needed_bytes(count: int, spec: ImageSpec) -> int:

@@ -20,10 +20,12 @@ from arraystore._format.ledger import claimed_rows, read_ledger
 from arraystore._format.slot_file import SlotFile
 from arraystore._format.specification import EMPTY
 from arraystore._format.verification import ReplacedError, Verification, verify_contents
+from arraystore._sources.manifest import Manifest
 from arraystore._stores import media
+from arraystore._stores.build_key import BuildKey, Salvage
 from arraystore._stores.media import medium_at, medium_of
-from arraystore._stores.medium import BuildKey, Draft, Medium, Opened
-from arraystore._stores.partial import PartialFolder, Salvage
+from arraystore._stores.medium import Draft, Medium, Opened
+from arraystore._stores.partial import PartialFolder
 from arraystore._stores.publishing import (
     LEDGER,
     PLAN,
@@ -67,7 +69,12 @@ def hold(
 
 
 def draft_in(
-    folder: PartialFolder | None, key: BuildKey, *, fresh: bool = False, salvage: Salvage | None = None
+    folder: PartialFolder | None,
+    key: BuildKey,
+    *,
+    fresh: bool = False,
+    salvage: Salvage | None = None,
+    manifest: Manifest | None = None,
 ) -> Draft:
     """Begin a store: reserve its slots, or take up the unfinished build that an earlier call left.
 
@@ -76,11 +83,12 @@ def draft_in(
         key: of the build.
         fresh: see `PartialFolder.begin`.
         salvage: see `PartialFolder.begin`.
+        manifest: see `PartialFolder.begin`.
     """
     if folder is None:
         return MemoryDraft(key)
     try:
-        folder.begin(key, fresh=fresh, salvage=salvage)
+        folder.begin(key, fresh=fresh, salvage=salvage, manifest=manifest)
         return folder.medium.draft(folder, key)
     except BaseException:
         folder.abandon()

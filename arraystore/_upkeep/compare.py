@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
@@ -285,14 +285,24 @@ def _check_alike(old: Manifest, new: Manifest) -> None:
     was, now = form(old), form(new)
     if was != now:
         raise ManifestError(
-            f"the store has the targets {_listed(was)}, but the source has {_listed(now)}",
+            f"the source does not have the targets of the store: {'; '.join(_differing(was, now))}",
             advice="pass the source that the store was built from, with the same labels and targets",
         )
 
 
-def _listed(form: Mapping[str, Any]) -> str:
-    texts = {name: kind if isinstance(kind, str) else f"{kind[0]} {kind[1]}" for name, kind in form.items()}
-    return ", ".join(f"{name} ({text})" for name, text in sorted(texts.items())) or "none"
+def _differing(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a phrase for each target that the store and the source do not both have in the same form."""
+
+    def told(form: Any) -> str:
+        return form if isinstance(form, str) else f"{form[0]} {form[1]}"
+
+    for name in sorted(was.keys() | now.keys()):
+        if name not in now:
+            yield f"{name} ({told(was[name])}) is only in the store"
+        elif name not in was:
+            yield f"{name} ({told(now[name])}) is only in the source"
+        elif was[name] != now[name]:
+            yield f"{name} is {told(was[name])} in the store, and {told(now[name])} in the source"
 
 
 def _raw(sources: Sequence[Any], row: int) -> bytes:

@@ -282,8 +282,8 @@ def test_a_list_of_paths(folder: Path, target: Path) -> None:
     with pytest.raises(ManifestError) as caught:
         update(target, paths)
     assert str(caught.value) == (
-        "the store has the targets labels (<i8 ()), but the source has none: pass the source that the store was built "
-        "from, with the same labels and targets"
+        "the source does not have the targets of the store: labels (<i8 ()) is only in the store; pass the source that "
+        "the store was built from, with the same labels and targets"
     )
     store = update(target, paths[1:], labels=[1, 2, 3, 4, 5, 6, 7])
     assert store.labels is not None
