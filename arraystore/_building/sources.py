@@ -30,16 +30,15 @@ def manifest_for(source: Any, labels: Any, targets: Any, options: Mapping[str, A
 
 def part_digests(manifest: Manifest) -> dict[str, str]:
     """Return the digest of each part of a manifest, by the part's name in messages, to tell what differs."""
-    bare: dict[str, Any] = {"targets": {}, "classes": {}, "texts": {}}
-    digests = {"sources": replace(manifest, **bare).digest}
+    bare = replace(manifest, targets={}, classes={}, texts={})
+    digests = {"sources": bare.digest}
     # Sources whose digest takes no time, because the parts below are digested one by one. Classes have no rows.
-    blank = np.broadcast_to(np.uint8(0), (len(manifest), 1, 1))
-    alone = replace(manifest, sources=blank, root=None, **bare)
-    for kind, words, rows in (
-        ("targets", "the target", alone),
-        ("classes", "the classes of", replace(alone, sources=blank[:1])),
-        ("texts", "the text", alone),
-    ):
-        for name, values in getattr(manifest, kind).items():
-            digests[f"{words} {name!r}"] = replace(rows, **{kind: {name: values}}).digest
+    blank: Any = np.broadcast_to(np.uint8(0), (len(manifest), 1, 1))
+    alone, classes = replace(bare, sources=blank, root=None), replace(bare, sources=blank[:1], root=None)
+    for name, values in manifest.targets.items():
+        digests[f"the target {name!r}"] = replace(alone, targets={name: values}).digest
+    for name, names in manifest.classes.items():
+        digests[f"the classes of {name!r}"] = replace(classes, classes={name: names}).digest
+    for name, texts in manifest.texts.items():
+        digests[f"the text {name!r}"] = replace(alone, texts={name: texts}).digest
     return digests

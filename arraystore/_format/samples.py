@@ -64,18 +64,26 @@ def manifest_of(
 
     The sources must be paths, no row dropped, and no text may have had the name of one of the table's own columns.
     """
-    first = os.fsdecode(samples["source"][0].as_py())
     own = {"source", "reason", "note"} | ({"label"} if "labels" in classes else set())
     kinds = zip(samples.schema.names, samples.schema.types, strict=True)
     texts = [name for name, kind in kinds if (pa.types.is_string(kind) or pa.types.is_binary(kind)) and name not in own]
     renamed = any(name.removesuffix("_text") in samples.schema.names for name in texts if name.endswith("_text"))
-    if renamed or first in ("bytes 0", "array 0"):
+    if renamed or not has_files(samples):
         return None
     return Manifest(
         text_list(samples["source"]),
         targets=targets,
         classes={name: tuple(names) for name, names in classes.items()},
         texts={name: text_list(samples[name]) for name in texts},
+    )
+
+
+def has_files(samples: pa.Table | None) -> bool:
+    """Return whether there are sources, and they are files, not bytes or arrays that lay in memory."""
+    return (
+        samples is not None
+        and len(samples) > 0
+        and os.fsdecode(samples["source"][0].as_py()) not in ("bytes 0", "array 0")
     )
 
 

@@ -27,7 +27,7 @@ from arraystore._format.checksums import Checksums, wrong_slots
 from arraystore._format.contents import COLUMNS, Contents, SlotPixels
 from arraystore._format.description import Description, text_digest
 from arraystore._format.files import keep_os_error
-from arraystore._format.samples import manifest_of
+from arraystore._format.samples import has_files, manifest_of
 from arraystore._format.specification import FAILED, STORED
 from arraystore.errors import BadImage, Fault, FormatError, Kind, ManifestError
 
@@ -51,6 +51,7 @@ class Verification:
         faults: the damage to all other contents.
         notes: facts that are worth knowing but are not damage.
         identity: the digest of store.json, which tells which store was checked; empty if it cannot be read.
+        repairable: whether `arraystore.repair` can mend it: only pixels are damaged, and the sources are files.
     """
 
     slots: int
@@ -61,6 +62,7 @@ class Verification:
     faults: tuple[Fault, ...] = ()
     notes: tuple[str, ...] = ()
     identity: str = ""
+    repairable: bool = False
 
     @property
     def ok(self) -> bool:
@@ -151,7 +153,14 @@ class _Check:
             faults=tuple(self._faults),
             notes=tuple(self._notes),
             identity=self._identity,
+            repairable=self._is_repairable(),
         )
+
+    def _is_repairable(self) -> bool:
+        damage = [fault.repairable for fault in self._faults] or self._damaged
+        with suppress(FormatError):
+            return bool(damage) and all(damage) and has_files(self._contents.table("samples", ["source"]))
+        return False
 
     def run(self, contents: Contents, workers: int) -> None:
         self._contents = contents
@@ -163,7 +172,7 @@ class _Check:
         with self.finding():
             slots, messages = contents.slots(None if description is None else (description.count, *description.shape))
             for message in messages:
-                self.fault(Fault(message, _ADVICE))
+                self.fault(Fault(message, "a repair of the store makes the file anew", repairable=True))
         if description is not None:
             count = description.count
         elif slots is not None:

@@ -123,7 +123,7 @@ def sources_told(manifest: Manifest, rows: npt.NDArray[np.void]) -> str | None:
     if manifest.is_paths:
         column, sources = "name", (name_hash(str(manifest.load(row))) for row in range(len(manifest)))
     elif isinstance(manifest.sources, tuple) and isinstance(manifest.sources[0], bytes):
-        column, sources = "hash", map(xxhash.xxh3_64_intdigest, manifest.sources)
+        column, sources = "hash", (xxhash.xxh3_64_intdigest(data) for data in manifest.sources)
     else:
         return None
     now = np.fromiter(sources, np.uint64, len(manifest))

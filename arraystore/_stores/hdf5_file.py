@@ -88,7 +88,14 @@ def h5_file(path: Path, opened: FileIO | None = None) -> Iterator[h5py.File]:
         file = h5py.File(path, "r", locking=False) if opened is None else h5py.File(opened, "r")
     except OSError as error:
         keep_os_error(error)
-        raise FormatError(f"{path} is not an HDF5 file that can be read: {error}", source=str(path)) from error
+        # What follows the pixels is lost: the sources, and the checksums of the slots that are left.
+        advice = (
+            "restore it from a copy, or write it again: what is left cannot be repaired"
+            if "truncated" in str(error)
+            else ""
+        )
+        message = f"{path} is not an HDF5 file that can be read: {error}"
+        raise FormatError(message, source=str(path), advice=advice) from error
     with file:
         yield file
 

@@ -43,6 +43,9 @@ class Medium:
     head_bytes: int = 0  # before the slots in their file
     text_bytes: int = 0  # of a text in a table, besides its letters
     open: Callable[[Medium, Path], Opened]  # raises FormatError if there is no store, or if it is damaged
+    # As `open`, but does not look at the file of the slots, which may be damaged; the array has no slots. None if
+    # everything else lies in that file too.
+    open_rest: Callable[[Medium, Path], Opened] | None = None
     contents: Callable[[Path], Contents]
     slot_file: Callable[[Path], SlotFile]  # raises FormatError if the slots cannot be mapped
     draft: Callable[..., Draft]  # of (folder, key): begins a build in a `PartialFolder`, or takes one up

@@ -17,7 +17,6 @@ from arraystore._format.contents import Contents
 from arraystore._format.description import Description
 from arraystore._format.files import keep_os_error, read_json
 from arraystore._format.ledger import claimed_rows, read_ledger
-from arraystore._format.slot_file import SlotFile
 from arraystore._format.specification import EMPTY
 from arraystore._format.verification import ReplacedError, Verification, verify_contents
 from arraystore._sources.manifest import Manifest
@@ -115,12 +114,6 @@ def _may_have_leftovers(path: Path) -> bool:
     return os.path.lexists(path / PLAN) or os.path.lexists(partial_of(path)) or os.path.lexists(aside_of(path))
 
 
-def slot_file_of(path: Path) -> SlotFile:
-    """Return where the slots of a published store lie."""
-    medium = _medium_at(path)
-    return medium.slot_file(medium.pixel_file(path))
-
-
 def contents_of(store: Opened | Path) -> Contents:
     """Return the contents of a store in memory, or of the store at a path, for `arraystore.verify`.
 
@@ -160,10 +153,11 @@ def verify_store(
     raise FormatError(f"{path} is replaced again and again: verify it when that has ended", source=str(path))
 
 
-def open_store(path: str | os.PathLike[str], *, unfinished: bool = False) -> Opened:
+def open_store(path: str | os.PathLike[str], *, unfinished: bool = False, without_slots: bool = False) -> Opened:
     """Open a store for `arraystore.open`: its description is read, and its arrays are mapped.
 
-    ``unfinished`` is the option ``partial``.
+    ``unfinished`` is the option ``partial``. ``without_slots`` opens a store whose file of pixels may be damaged, for a
+    repair; see `Medium.open_rest`.
 
     Raises:
         FormatError: there is no store at the path, or it is damaged, cut short, or newer than this arraystore.
@@ -177,7 +171,7 @@ def open_store(path: str | os.PathLike[str], *, unfinished: bool = False) -> Ope
     for _ in range(_OPEN_TRIES):
         before = file_identity(path)
         try:
-            opened = open_published(_medium_at(path), path)
+            opened = open_published(_medium_at(path), path, without_slots=without_slots)
         except (FormatError, OSError):
             if file_identity(path) == before and not is_being_replaced(real_target(path)):
                 raise

@@ -67,13 +67,14 @@ def store_identity(medium: Medium, path: Path) -> str:
     return digest_of([medium.contents(path).text()])
 
 
-def open_published(medium: Medium, path: Path) -> Opened:
-    """Open the store at a path, with its identity.
+def open_published(medium: Medium, path: Path, *, without_slots: bool = False) -> Opened:
+    """Open the store at a path, with its identity; see `Medium.open_rest` for ``without_slots``.
 
     Raises:
         FormatError: there is no store at the path, or it is damaged.
     """
-    opened = medium.open(medium, path)
+    open_it = medium.open_rest if without_slots and medium.open_rest is not None else medium.open
+    opened = open_it(medium, path)
     return replace(opened, array=replace(opened.array, identity=store_identity(medium, path)))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
@@ -21,6 +21,7 @@ from arraystore._sources.options import SourceOptions
 from arraystore._sources.stamps import STAMP, file_hashes, file_stamps
 from arraystore._sources.text_list import TextList
 from arraystore._stores.opening import open_store
+from arraystore._upkeep.moved import is_elsewhere
 from arraystore._upkeep.reuse import manifest_in
 from arraystore.errors import ManifestError, SpecError, StoreError
 
@@ -51,6 +52,8 @@ class Changes:
         dropped: the table of the sources that stay dropped, or None.
         keeps_removed: whether the rows of removed sources are kept.
         identity: the digest of the store's store.json, which tells whose slots ``slots`` are.
+        moved: the folder or table of the sources, if the store records another one; otherwise None. An update records
+            it.
     """
 
     added: Sequence[str]
@@ -67,11 +70,13 @@ class Changes:
     dropped: pa.Table | None
     keeps_removed: bool
     identity: str
+    moved: str | None = None
 
     def __bool__(self) -> bool:
         """Whether an update would change anything."""
         gone = self.removed and not self.keeps_removed
-        return bool(self.added or self.changed or self.retried or self.renamed or gone or self.relabeled)
+        rows = self.added or self.changed or self.retried or self.renamed or gone or self.relabeled
+        return bool(rows or self.moved)
 
     def __repr__(self) -> str:
         return f"<arraystore.Changes: {self}>"
@@ -87,7 +92,8 @@ class Changes:
             "left out because they are still bad": self.still_bad,
         }
         parts = [f"{count:,} {what}" for what, count in counts.items() if count or what == "unchanged"]
-        return ", ".join([*parts, "targets changed"] if self.relabeled else parts)
+        parts += ["targets changed"] if self.relabeled else []
+        return ", ".join([*parts, f"moved to {self.moved}"] if self.moved else parts)
 
 
 @public
@@ -104,7 +110,8 @@ def compare(
 ) -> Changes:
     """Find how the sources of a store have changed since it was built. Nothing is written.
 
-    A source is found by its path. It is unchanged if the size and the time of change of its file are.
+    A source is found by its path. It is unchanged if the size and the time of change of its file are. In another folder
+    than the recorded one, a file that has the same name, size and time may be another one, so its contents decide.
 
     Args:
         path: the store.
@@ -137,8 +144,11 @@ def compare(
         old = manifest_in(store)
         new = manifest_for(source, labels, targets, complete("compare", SourceOptions, options))
         _check_alike(old, new)
-        comparison = _Comparison(store, old, new, content=content)
-        return comparison.changes(keep=removed == "keep", identity=opened.identity)
+        apart = is_elsewhere(old.root, new.root)
+        moved = apart or (new.origin is not None and is_elsewhere(old.origin, new.origin))
+        comparison = _Comparison(store, old, new, content=content or apart)
+        changes = comparison.changes(keep=removed == "keep", identity=opened.identity)
+        return replace(changes, moved=new.origin or new.root or "the paths as given") if moved else changes
 
 
 class _Comparison:
