@@ -3,7 +3,6 @@
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ def manifest_for(source: Any, labels: Any, targets: Any, options: Mapping[str, A
     chosen = picked(SourceOptions, options)
     classes = chosen.get("classes")
     if isinstance(classes, str | os.PathLike):
-        chosen["classes"] = open_store(Path(classes).expanduser()).description.classes
+        chosen["classes"] = open_store(classes).description.classes
     return Manifest.of(source, labels=labels, targets=targets, **chosen)
 
 

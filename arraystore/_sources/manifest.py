@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from arraystore._common.checks import expanded
 from arraystore._common.lazy import cached
 from arraystore._common.options import complete, shows_options
 from arraystore._common.public import public
@@ -222,7 +223,7 @@ class Manifest:
                 raise ManifestError("a Manifest has its targets already: pass labels and targets when you make it")
             return source.with_classes(for_source("a Manifest", every)["classes"])
         if isinstance(source, str | os.PathLike):
-            return cls._of_path(str(Path(source).expanduser()), labels, targets, every)
+            return cls._of_path(str(expanded(source)), labels, targets, every)
         check_sized("the source", source)
         if getattr(source, "ndim", None) == 1 and hasattr(source, "tolist"):
             source = source.tolist()  # a column of a data frame, or an array of texts
@@ -303,7 +304,7 @@ class Manifest:
             ManifestError: the folder is not there, cannot be listed or has no images; images lie beside class folders;
                 or a class folder has no images.
         """
-        root = str(Path(folder).expanduser().absolute())
+        root = str(expanded(folder).absolute())
         if not Path(root).is_dir():
             raise ManifestError(_not_a_folder(root), source=root, kind=Kind.MISSING)
         scan = Scan(os.fsencode(root))
@@ -425,7 +426,7 @@ class Manifest:
         Raises:
             ManifestError: the table cannot be read, a column does not fit, or a target is given twice.
         """
-        path = str(Path(path).expanduser())
+        path = str(expanded(path))
         chosen, extra = _chosen_columns(targets)
         rows: dict[str, Any] = {"suffix": suffix, "separator": separator, "where": where}
         table = read_table(path, path_column=path_column, targets=chosen, **rows)
@@ -493,7 +494,7 @@ def _not_a_folder(path: str) -> str:
 def _checked_root(root: str | os.PathLike[str] | None) -> str | None:
     if root is None:
         return None
-    path = str(Path(root).expanduser().absolute())
+    path = str(expanded(root).absolute())
     if not Path(path).is_dir():
         message = f"{path}: root is not a folder: pass the folder that relative paths start from"
         raise ManifestError(message, source=path)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from arraystore._format.verification import ReplacedError, Verification, verify_
 from arraystore._sources.manifest import Manifest
 from arraystore._stores import media
 from arraystore._stores.build_key import BuildKey, Salvage
-from arraystore._stores.media import medium_at, medium_of
+from arraystore._stores.media import medium_at, medium_of, store_path
 from arraystore._stores.medium import Draft, Medium, Opened
 from arraystore._stores.partial import PartialFolder
 from arraystore._stores.publishing import (
@@ -128,16 +128,16 @@ def contents_of(store: Opened | Path) -> Contents:
 
 
 def verify_store(
-    store: Opened | Path, *, workers: int | None, progress: bool | Callable[[Progress], None]
+    store: Opened | str | os.PathLike[str], *, workers: int | None, progress: bool | Callable[[Progress], None]
 ) -> Verification:
     """Check a store in memory, or the store at a path; see `arraystore.verify`.
 
     Raises:
-        FormatError: the store is replaced again and again.
+        FormatError: the store is replaced again and again, or the path is a URL.
     """
-    path = store.path if isinstance(store, Opened) else store.absolute()
+    path = store.path if isinstance(store, Opened) else store_path(store)
     if path is None:
-        return verify_contents(partial(contents_of, store), workers=workers, progress=progress)
+        return verify_contents(partial(contents_of, cast("Opened", store)), workers=workers, progress=progress)
     finish_earlier(path)
     for _ in range(_VERIFY_TRIES):
         before = file_identity(path)
@@ -163,7 +163,7 @@ def open_store(path: str | os.PathLike[str], *, unfinished: bool = False, withou
         FormatError: there is no store at the path, or it is damaged, cut short, or newer than this arraystore.
         OSError: the store cannot be read.
     """
-    path = Path(path).absolute()
+    path = store_path(path)
     finish_earlier(path)
     folder = partial_of(real_target(path))
     if unfinished and folder.is_dir():

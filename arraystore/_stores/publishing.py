@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from arraystore._common.checks import expanded
 from arraystore._common.digests import digest_of
 from arraystore._format import renaming
 from arraystore._format.contents import JSON_ENTRY
@@ -54,7 +55,7 @@ def is_being_replaced(target: Path) -> bool:
 
 def real_target(path: str | os.PathLike[str]) -> Path:
     """Return the path at which a store lies that is named by a link: the store is replaced, and the link stays."""
-    absolute = Path(path).absolute()  # a relative path must not move with the working folder
+    absolute = expanded(path).absolute()  # a relative path must not move with the working folder
     return Path(os.path.realpath(absolute)) if absolute.is_symlink() else absolute
 
 

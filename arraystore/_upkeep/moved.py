@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from arraystore._common.checks import expanded
 from arraystore._common.wording import many
 from arraystore._format.samples import hashes_of
 from arraystore._reading.store import Store
@@ -26,7 +27,7 @@ def sources_of(store: Store, folder: str | os.PathLike[str] | None) -> Manifest:
     manifest = manifest_in(store)
     if folder is None:
         return manifest
-    root = Path(folder).expanduser().absolute()
+    root = expanded(folder).absolute()
     if not root.is_dir():
         raise ManifestError(
             f"{root} is no folder",

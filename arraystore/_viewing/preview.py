@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from arraystore._common.checks import expanded
 from arraystore._format.specification import EMPTY, FAILED, STORED
 from arraystore._reading.store import Store
 from arraystore.errors import SpecError
@@ -59,7 +60,7 @@ def draw_preview(
         SpecError: an option is invalid.
         OSError: the file cannot be written.
     """
-    target = Path(path)
+    target = expanded(path)
     if target.suffix.lower() != ".png":
         raise SpecError(f"a preview is a PNG, so its name must end in .png, not {target.name!r}")
     cells = [_draw_cell(store, slot) for slot in _choose(len(store), slots, count, seed)]

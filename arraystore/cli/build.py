@@ -11,6 +11,7 @@ import typer
 
 import arraystore
 from arraystore import BadImage, Progress, Store
+from arraystore._common.checks import expanded
 from arraystore._common.limits import disk_bytes
 from arraystore._common.options import picked, shows_options
 from arraystore._common.progress import reporting
@@ -30,7 +31,13 @@ GOES_ON = "interrupted: run the same command again to go on from here"
 def _plan(
     source: options.Source,
     target: Annotated[
-        Path | None, typer.Argument(metavar="TARGET", help="Where the store would be.", show_default=False)
+        Path | None,
+        typer.Argument(
+            parser=expanded,
+            metavar="TARGET",
+            help="Where the store would be.",
+            show_default=False,
+        ),
     ] = None,
     *,
     size: options.Size,
@@ -62,7 +69,11 @@ def _build(
     source: options.Source,
     target: Annotated[
         Path,
-        typer.Argument(metavar="TARGET", help="The store to make: HDF5 if it ends in .h5 or .hdf5, else a folder."),
+        typer.Argument(
+            parser=expanded,
+            metavar="TARGET",
+            help="The store to make: HDF5 if it ends in .h5 or .hdf5, else a folder.",
+        ),
     ],
     *,
     size: options.Size,

@@ -11,6 +11,7 @@ import typer
 
 import arraystore
 from arraystore import Changes
+from arraystore._common.checks import expanded
 from arraystore._common.options import picked, shows_options
 from arraystore._common.progress import reporting
 from arraystore._common.wording import flat, many
@@ -57,7 +58,10 @@ def _repair(
     source: Annotated[
         Path | None,
         typer.Argument(
-            metavar="FOLDER", help="Where the images have moved to.", show_default="where they were at the build"
+            parser=expanded,
+            metavar="FOLDER",
+            help="Where the images have moved to.",
+            show_default="where they were at the build",
         ),
     ] = None,
     *,

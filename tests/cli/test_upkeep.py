@@ -93,8 +93,8 @@ class TestRepair:
         arraystore.build(np.full((3, 8, 8, 3), 7, np.uint8), tmp_path / "x", size=16, progress=False).close()
         damage(tmp_path / "x", 1)
         assert run("verify", tmp_path / "x").stderr.splitlines()[0] == (
-            f"arraystore: {tmp_path / 'x'} is damaged: 1 of 3 slots; its sources are not files: restore it from a copy, "
-            "or build the store again"
+            f"arraystore: {tmp_path / 'x'} is damaged: 1 of 3 slots; its sources are not files: restore it from a "
+            "copy, or build the store again"
         )
 
 
