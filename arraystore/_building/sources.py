@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 
 from arraystore._common.options import picked
+from arraystore._sources.given import SOURCES
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.options import SourceOptions
 from arraystore._stores.opening import open_store
+from arraystore.errors import ArraystoreError, Kind, ManifestError
 
 
 def manifest_for(source: Any, labels: Any, targets: Any, options: Mapping[str, Any]) -> Manifest:
@@ -24,7 +26,16 @@ def manifest_for(source: Any, labels: Any, targets: Any, options: Mapping[str, A
     classes = chosen.get("classes")
     if isinstance(classes, str | os.PathLike):
         chosen["classes"] = open_store(classes).description.classes
-    return Manifest.of(source, labels=labels, targets=targets, **chosen)
+    try:
+        return Manifest.of(source, labels=labels, targets=targets, **chosen)
+    except (ArraystoreError, OSError, MemoryError):
+        raise
+    except Exception as error:  # an object of the caller may raise anything
+        raise ManifestError(
+            f"the sources cannot be listed: {type(error).__name__}: {error}",
+            kind=Kind.INVALID,
+            advice=f"{SOURCES}; labels and targets are lists or arrays",
+        ) from error
 
 
 def part_digests(manifest: Manifest) -> dict[str, str]:

@@ -24,7 +24,7 @@ from arraystore._common.public import public
 from arraystore._common.wording import left_out_text, many
 from arraystore._sources.class_names import check_meant, order_note, recoded
 from arraystore._sources.entries import has_image_suffix
-from arraystore._sources.given import SOURCES, Stream, checked_arrays, checked_bytes, is_pil_image, raw_paths
+from arraystore._sources.given import SOURCES, Stream, checked_arrays, checked_bytes, is_pil_image, path_of, raw_paths
 from arraystore._sources.options import SourceOptions, fixed_classes, for_source
 from arraystore._sources.scan import METADATA, Scan, with_slash
 from arraystore._sources.tables import TABLE_SUFFIXES, column_names, read_table
@@ -223,7 +223,7 @@ class Manifest:
                 raise ManifestError("a Manifest has its targets already: pass labels and targets when you make it")
             return source.with_classes(for_source("a Manifest", every)["classes"])
         if isinstance(source, str | os.PathLike):
-            return cls._of_path(str(expanded(source)), labels, targets, every)
+            return cls._of_path(path_of(source), labels, targets, every)
         check_sized("the source", source)
         if getattr(source, "ndim", None) == 1 and hasattr(source, "tolist"):
             source = source.tolist()  # a column of a data frame, or an array of texts
@@ -494,7 +494,7 @@ def _not_a_folder(path: str) -> str:
 def _checked_root(root: str | os.PathLike[str] | None) -> str | None:
     if root is None:
         return None
-    path = str(expanded(root).absolute())
+    path = str(Path(path_of(root, "root")).absolute())
     if not Path(path).is_dir():
         message = f"{path}: root is not a folder: pass the folder that relative paths start from"
         raise ManifestError(message, source=path)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._common.formats import IMAGE_SUFFIXES
+from arraystore._common.wording import a
 from arraystore._sources.scan import Scan
 from arraystore._sources.text_list import CATEGORY_LIMIT, TextList
 from arraystore.errors import Kind, ManifestError, Option
@@ -35,11 +36,15 @@ class TargetColumns:
     def add(self, name: str, values: Any) -> None:
         """Add one target."""
         check_sized(f"target {name!r}", values)
+        if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+            raise ManifestError(f"target {name!r} has masked values: pass a plain array, with NaN where one is missing")
         texts = _as_texts(name, values)
         if texts is None:
             self.targets[name] = _as_numbers(name, values)
             return
         names = sorted(set(texts))
+        for each in names:
+            _check_text(name, each)
         # The caller has said that labels are classes, so they have no limit.
         if len(names) > CATEGORY_LIMIT and name != "labels":
             self.texts[name] = TextList.from_texts(texts)
@@ -85,8 +90,11 @@ def given_targets(labels: Any, targets: Any) -> dict[str, Any]:
         ManifestError: the labels are given twice, or the targets are no mapping.
     """
     if targets is not None and not isinstance(targets, Mapping):
-        message = f"targets must be a mapping of names to arrays, not a {type(targets).__name__}"
-        raise ManifestError(f"{message}; names of columns are for tables")
+        raise ManifestError(
+            f"targets must be a mapping of names to arrays, not {a(type(targets).__name__)}",
+            advice="pass {0}; names of columns are for tables",
+            options=[Option("targets", {"score": ["…"]})],
+        )
     if labels is not None and "labels" in (targets or {}):
         raise ManifestError("labels are given twice: by labels= and in targets; leave one out")
     return ({} if labels is None else {"labels": labels}) | dict(targets or {})
@@ -102,11 +110,12 @@ def check_sized(what: str, value: Any) -> None:
     if isinstance(value, str | bytes | bytearray | memoryview | os.PathLike):
         raise ManifestError(f"{what} must have a row for each image, but is one {kind}: pass a list")
     if isinstance(value, AbstractSet | Mapping):
-        raise ManifestError(f"{what} is a {kind}, whose order does not say which row is which: pass a list")
+        raise ManifestError(f"{what} is {a(kind)}, whose order does not say which row is which: pass a list")
     try:
         len(value)
-    except TypeError:
-        raise ManifestError(f"{what} is a {kind}, which has no length: pass a list, such as list(…) of it") from None
+    except Exception as error:  # an object of the caller may raise anything
+        message = f"{what} is {a(kind)}, which has no length: pass a list, such as list(…) of it"
+        raise ManifestError(message) from error
 
 
 def check_name(name: object, names: Sequence[object]) -> None:
@@ -137,7 +146,7 @@ def _as_texts(name: str, values: Any) -> list[str] | None:
     Each item is checked, because np.asarray turns [1, "a"] into texts.
     """
     if not isinstance(values, list | tuple):
-        values = np.asarray(values)
+        values = _as_array(name, values)
         if values.dtype.kind not in "OUT" or values.ndim != 1:
             return None
         values = values.tolist()
@@ -152,11 +161,23 @@ def _as_texts(name: str, values: Any) -> list[str] | None:
     return None
 
 
-def _as_numbers(name: str, values: Any) -> npt.NDArray[Any]:
+def _check_text(name: str, text: str) -> None:
     try:
-        numbers = np.asarray(values)
-    except (ValueError, TypeError) as error:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        message = f"target {name!r} holds the text {text!a}, which cannot be written as UTF-8: correct it"
+        raise ManifestError(message, kind=Kind.INVALID) from error
+
+
+def _as_array(name: str, values: Any) -> npt.NDArray[Any]:
+    try:
+        return np.asarray(values)
+    except Exception as error:  # an object of the caller may raise anything
         raise ManifestError(f"target {name!r}: the rows make no array: {error}; give rows of one shape") from error
+
+
+def _as_numbers(name: str, values: Any) -> npt.NDArray[Any]:
+    numbers = _as_array(name, values)
     if numbers.dtype.kind not in "biuf":
         raise ManifestError(f"target {name!r} has dtype {numbers.dtype}: give numbers or texts, without missing values")
     if name == "labels" and numbers.dtype.kind in "iu":

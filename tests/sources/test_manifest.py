@@ -520,7 +520,7 @@ def test_given_classes_fix_the_codes_of_every_kind_of_source(tmp_path: Path) -> 
 def test_classes_that_cannot_be_are_refused() -> None:
     said("classes has 'x' twice: leave one out", Manifest.of, ["a"], labels=["x"], classes=["x", "x"])
     said(
-        "classes must be a list of names or a store, not a str",
+        "classes must be a list of names or a store, not a str: pass the names as texts, classes=['cat', 'dog']",
         Manifest.of,
         ["a"],
         labels=["x"],

@@ -313,7 +313,7 @@ def test_columns_that_are_not_there_are_named(tmp_path: Path) -> None:
     cannot = "cannot be a target:"
     said(path, f"column 'x' {cannot} there is no such column; {there}", path_column="url", targets=["x"])
     said(path, f"column 'url' {cannot} it is the column of paths; {there}", path_column="url", targets=["url"])
-    with pytest.raises(ManifestError, match=re.escape("not one text: pass targets=['label']")):
+    with pytest.raises(ManifestError, match=re.escape("not a str: pass targets=['label']")):
         read_table(path, path_column="url", targets="label")
 
 
