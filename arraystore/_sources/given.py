@@ -65,7 +65,12 @@ class Stream:
                 item = next(self.iterator)
             except StopIteration:
                 message = f"the source ended at row {self.next_slot}, before the length that it gives"
-                raise ManifestError(message, slot=self.next_slot, source=f"array {self.next_slot}") from None
+                raise ManifestError(
+                    message,
+                    slot=self.next_slot,
+                    source=f"array {self.next_slot}",
+                    advice="pass a list of its items, or mend its length",
+                ) from None
             self.next_slot += 1
         return item
 

@@ -870,7 +870,10 @@ def test_targets_that_cannot_be_are_refused() -> None:
     said(f"target 'labels' holds {2**64 - 1}, which does not fit int64", of, np.array([0, 2**64 - 1], np.uint64))
     with pytest.raises(ManifestError, match=r"target 'labels': the rows make no array: .*; give rows of one shape"):
         of([[1], [1, 2]])
-    mapping = "targets must be a mapping of names to arrays, not a list; names of columns are for tables"
+    mapping = (
+        "targets must be a mapping of names to arrays, not a list: pass targets={'score': ['…']}; names of columns are "
+        "for tables"
+    )
     said(mapping, Manifest.of, ["a", "b"], targets=["score"])
     twice = "labels are given twice: by labels= and in targets; leave one out"
     said(twice, Manifest.of, ["a"], labels=[1], targets={"labels": [1]})
