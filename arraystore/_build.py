@@ -64,7 +64,10 @@ def build(
             of another class is an error. None numbers the sorted names.
         labels: one per source, if ``source`` is a list: numbers, or names of classes.
         targets: other arrays, name → one row per source; or the names of the table's columns to take; or a mapping of
-            columns to ``"number"`` (float64, a missing one is NaN), ``"category"`` (int64 codes) or ``"text"``.
+            columns to ``"number"`` (float64, a missing one is NaN), ``"category"`` (int64 codes), ``"multi-label"``
+            (several names in a cell, or a list of them: uint8, (N, names), a 1 for each name that a row has; the names
+            are in ``categories``; they are separated by ``|``, ``;``, commas or spaces, which is found or said, as
+            ``"multi-label:;"``) or ``"text"``.
         bad: what to do about sources that cannot be stored, after every good slot is filled: ``"raise"`` an error that
             lists them, ``"keep"`` their slots as zeros with status 2, so that rows stay aligned with the caller's own
             labels, or ``"drop"`` their rows by moving the last good ones into the holes.

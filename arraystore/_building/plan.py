@@ -38,6 +38,7 @@ from arraystore._decoding.icc import profile_of
 from arraystore._format.ledger import ledger_dtype
 from arraystore._format.specification import EMPTY, FAILED, STORED
 from arraystore._sources.manifest import Manifest
+from arraystore._sources.multi_label import names_in
 from arraystore._sources.targets import count_classes
 from arraystore._stores.media import MEDIA, medium_of, target_path
 from arraystore._stores.medium import FilledRun, Medium
@@ -212,10 +213,16 @@ def _finished_bytes(manifest: Manifest, spec: ImageSpec, medium: Medium, rng: np
     names = manifest.classes.get("labels")
     if names is not None:
         codes = manifest.targets["labels"]
-        texts.append([names[codes[row]] if codes[row] >= 0 else "" for row in rows])
+        texts.append([_label_text(codes[row], names) for row in rows])
     letters = sum(len(os.fsencode(text)) for column in texts for text in column) / len(rows)
     per_row = spec.slot_bytes + _SLOT_BYTES + _ROW_BYTES + round(letters) + len(texts) * medium.text_bytes
     return medium.head_bytes + len(manifest) * per_row + sum(array.nbytes for array in manifest.targets.values())
+
+
+def _label_text(code: Any, names: Sequence[str]) -> str:
+    if np.ndim(code):
+        return "|".join(names_in(code, names))
+    return names[code] if code >= 0 else ""
 
 
 @dataclass(slots=True)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from arraystore._common.digests import digest_of
 from arraystore._format.specification import FORMAT_VERSION
@@ -137,6 +140,23 @@ _OPTIONAL: dict[str, Callable[[Any], bool]] = {
     "origin": lambda value: value is None or isinstance(value, str),
     "left_out": lambda value: isinstance(value, dict) and all(map(_is_count, value.values())),
 }
+
+
+def check_codes(where: str, codes: npt.NDArray[Any], names: Sequence[str]) -> None:
+    """Check that every class code has a name, or that there is a column of zeros and ones for each name.
+
+    Raises:
+        FormatError: they do not fit.
+    """
+    if codes.ndim == 2 and codes.dtype == np.uint8:
+        if codes.shape[1] != len(names) or codes.max(initial=0) > 1:
+            raise FormatError(f"{where} should hold 0 or 1 for each of {len(names):,} classes")
+        return
+    if codes.dtype.kind not in "iu" or codes.ndim != 1:
+        raise FormatError(f"{where} should hold one code per slot, but it holds {codes.dtype}")
+    odd = np.flatnonzero((codes < 0) | (codes >= len(names)))
+    if len(odd):
+        raise FormatError(f"{where} gives slot {odd[0]} the code {codes[odd[0]]}, but there are {len(names):,} classes")
 
 
 def text_digest(text: bytes, digest: str) -> str:

@@ -15,6 +15,7 @@ from arraystore._format.files import keep_os_error
 from arraystore._format.specification import FAILED
 from arraystore._sources.columns import text_list
 from arraystore._sources.manifest import Manifest
+from arraystore._sources.multi_label import names_in
 from arraystore.errors import FormatError
 
 if TYPE_CHECKING:
@@ -40,7 +41,10 @@ def samples_table(
     names = manifest.classes.get("labels")
     if names is not None:
         codes = manifest.targets["labels"] if kept is None else manifest.targets["labels"][kept]
-        columns["label"] = pa.DictionaryArray.from_arrays(_numbers(codes), _texts(list(names))).dictionary_decode()
+        if codes.ndim == 2:
+            columns["label"] = _texts(["|".join(names_in(row, names)) for row in codes])
+        else:
+            columns["label"] = pa.DictionaryArray.from_arrays(_numbers(codes), _texts(list(names))).dictionary_decode()
     for name in ("height", "width", "bytes"):
         columns[name] = _numbers(chosen[name])
     columns["mtime"] = _times(chosen["mtime"])

@@ -25,7 +25,7 @@ from arraystore._common.progress import Progress, reporting
 from arraystore._common.public import public
 from arraystore._format.checksums import Checksums, wrong_slots
 from arraystore._format.contents import COLUMNS, Contents, SlotPixels
-from arraystore._format.description import Description, text_digest
+from arraystore._format.description import Description, check_codes, text_digest
 from arraystore._format.files import keep_os_error
 from arraystore._format.samples import has_files, manifest_of
 from arraystore._format.specification import FAILED, STORED
@@ -312,17 +312,7 @@ class _Check:
             with self.finding(part):
                 if name not in description.targets:
                     raise FormatError(f"store.json names the classes of {name!r}, which is not a target")
-                codes = self._contents.array(part)
-                if codes.dtype.kind not in "iu" or codes.ndim != 1:
-                    raise FormatError(
-                        f"{self._contents.where(part)} should hold one code per slot, but it holds {codes.dtype}"
-                    )
-                odd = np.flatnonzero((codes < 0) | (codes >= len(names)))
-                if len(odd):
-                    raise FormatError(
-                        f"{self._contents.where(part)} gives slot {odd[0]} the code {codes[odd[0]]}, but there are "
-                        f"{len(names):,} classes"
-                    )
+                check_codes(self._contents.where(part), self._contents.array(part), names)
 
     def _check_samples(self, count: int, status: Status) -> None:
         """Check that samples has all columns, one row per slot, and a reason for exactly the slots that failed."""

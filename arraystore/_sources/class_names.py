@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._common.wording import flat
+from arraystore._sources.multi_label import reordered
 from arraystore.errors import Kind, ManifestError, Option
 
 _PARTS = r"(?:[ _.-]?(?:set|split|data|dataset|images?|imgs?|photos|\d+))*"
@@ -52,14 +53,14 @@ def check_meant(root: str, names: Sequence[str]) -> None:
     )
 
 
-def recoded(
-    target: str, codes: npt.NDArray[Any], names: Sequence[str], classes: Sequence[str]
-) -> npt.NDArray[np.int64]:
+def recoded(target: str, codes: npt.NDArray[Any], names: Sequence[str], classes: Sequence[str]) -> npt.NDArray[Any]:
     """Return codes of ``names`` as codes of ``classes``, which may have more names.
 
     Raises:
         ManifestError: a name that has rows is not among the classes.
     """
+    if codes.ndim == 2:
+        return reordered(target, codes, names, classes)
     code_of = {name: code for code, name in enumerate(classes)}
     used = np.bincount(codes[codes >= 0], minlength=len(names)) > 0  # a negative code has no class
     for code, name in enumerate(names):

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from arraystore._common.lazy import lazy
 from arraystore._sources.class_names import order_note
 from arraystore._sources.entries import has_image_suffix
+from arraystore._sources.multi_label import KIND, indicators
 from arraystore._sources.options import KINDS
 from arraystore._sources.text_list import CATEGORY_LIMIT, TextList
 from arraystore.errors import Kind, ManifestError, Option
@@ -157,15 +158,13 @@ def add_target(result: Table, target: str, column: Column, kind: str | None) -> 
         result: gets the target.
         target: its name.
         column: its values.
-        kind: ``"number"``, ``"category"`` or ``"text"``; None and ``"auto"`` decide by the type of the column.
+        kind: ``"number"``, ``"category"``, ``"multi-label"`` (with its separator, as ``"multi-label:;"``, where that
+            cannot be found) or ``"text"``; None and ``"auto"`` decide by the type of the column.
 
     Raises:
         ManifestError: a value is missing, or is not of the kind.
     """
-    kind = None if kind == "auto" else kind
-    if kind is not None and kind not in KINDS:
-        known = ", ".join(map(repr, KINDS))
-        raise column.refuse(None, f"cannot become a {kind!r}: the kinds are {known}")
+    kind, separator = _kind_of(column, kind)
     types, arrow = pa.types, column.data.type
     if types.is_binary(arrow) or types.is_large_binary(arrow):
         raise column.refuse(None, "holds bytes that are not UTF-8: save the table as UTF-8")
@@ -173,6 +172,9 @@ def add_target(result: Table, target: str, column: Column, kind: str | None) -> 
         result.targets[target] = _parsed(column)
         return
     row = _first(column.data.is_null())
+    if kind == KIND:
+        _add_names(result, target, column, separator)
+        return
     if row is not None and kind == "number" and types.is_integer(arrow):
         result.targets[target] = column.data.cast(pa.float64()).to_numpy()
         return
@@ -188,6 +190,29 @@ def add_target(result: Table, target: str, column: Column, kind: str | None) -> 
         result.targets[target] = _vectors(column)
     else:
         result.targets[target] = _numbers(column, column.data, per_row=1)
+
+
+def _kind_of(column: Column, text: str | None) -> tuple[str | None, str]:
+    """Return the kind that an option names, None to decide by the column, and the separator after it."""
+    kind, _, separator = (text or "auto").partition(":")
+    if kind not in (*KINDS, "auto") or (separator and kind != KIND):
+        known = ", ".join(map(repr, KINDS))
+        raise column.refuse(None, f"cannot become a {text!r}: the kinds are {known}")
+    return None if kind == "auto" else kind, separator
+
+
+def _add_names(result: Table, target: str, column: Column, separator: str) -> None:
+    types, arrow = pa.types, column.data.type
+    lists = types.is_list(arrow) or types.is_large_list(arrow)
+    values = arrow.value_type if lists else arrow
+    if not (_is_text(values) or (lists and types.is_integer(values))):
+        raise column.refuse(None, f"holds {arrow}, not names", "choose another kind in {0}", CHOSEN_TARGETS)
+    row = _first(column.data.is_null())
+    if row is not None:
+        raise column.missing(row)
+    made, names, notes = indicators(column.name, column.data, separator, column.refuse)
+    result.targets[target], result.classes[target] = made, names
+    result.notes.extend(f"{column.path}: {note}" for note in notes)
 
 
 def _parsed(column: Column) -> npt.NDArray[np.float64]:
@@ -252,7 +277,12 @@ def _numbers(column: Column, data: Any, *, per_row: int) -> npt.NDArray[Any]:
     """Return pyarrow numbers as an array. Messages need ``per_row``, how many of them make a row."""
     types = pa.types
     if not (types.is_floating(data.type) or types.is_integer(data.type) or types.is_boolean(data.type)):
-        raise column.refuse(None, f"holds {column.data.type}, which is no target", "choose other columns with {0}")
+        several = Option("targets", {column.name: KIND})
+        is_list_of_texts = _is_text(data.type) and data is not column.data
+        option, advice = (several, ", or take its names by {0}") if is_list_of_texts else (CHOSEN_TARGETS, " with {0}")
+        raise column.refuse(
+            None, f"holds {column.data.type}, which is no target", f"choose other columns{advice}", option
+        )
     place = None if types.is_floating(data.type) else _first(data.is_null())
     if place is not None:
         raise column.missing(place // per_row)

@@ -211,7 +211,7 @@ class Manifest:
             labels: N numbers, or N texts (they become int64 codes of their sorted names). They replace the classes of
                 a folder.
             targets: a mapping of further names to arrays, axis 0 = N; for a table also a list of its columns, or a
-                mapping of columns to ``"number"``, ``"category"`` or ``"text"``.
+                mapping of columns to ``"number"``, ``"category"``, ``"multi-label"`` or ``"text"``.
             options: see `arraystore.build`, from ``root`` to ``classes``.
 
         Raises:
@@ -415,8 +415,8 @@ class Manifest:
             path_column: the column of paths; None takes the first that exists of file_name, path, source, filename,
                 file, image and image_path.
             labels: N numbers or texts, where the table has no labels.
-            targets: the columns that become targets; a mapping of columns to ``"number"``, ``"category"`` or
-                ``"text"``; or a mapping of further names to arrays, axis 0 = N.
+            targets: the columns that become targets; a mapping of columns to ``"number"``, ``"category"``,
+                ``"multi-label"`` or ``"text"``; or a mapping of further names to arrays, axis 0 = N.
             root: the folder that relative paths start from; None is the folder of the table.
             suffix: is added to every path that does not end in it, such as ``".jpg"`` for a column of ids.
             separator: of the cells of a CSV; None is a comma.

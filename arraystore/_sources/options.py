@@ -8,7 +8,7 @@ from arraystore._common.options import Default
 from arraystore._common.wording import a
 from arraystore.errors import ManifestError, Option
 
-KINDS = ("number", "category", "text")
+KINDS = ("number", "category", "multi-label", "text")
 
 
 class SourceOptions(TypedDict, total=False):

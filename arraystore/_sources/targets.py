@@ -191,5 +191,7 @@ def count_classes(codes: npt.NDArray[Any], names: Sequence[str]) -> dict[str, in
     """Return the number of ``codes`` of each class, name → number; a negative code has no class."""
     if not names:
         return {}
+    if codes.ndim == 2:  # a column for each name
+        return {name: int(count) for name, count in zip(names, codes.sum(axis=0, dtype=np.int64), strict=True)}
     counts = np.bincount(codes[codes >= 0], minlength=len(names))
     return {name: int(count) for name, count in zip(names, counts, strict=True)}

@@ -17,6 +17,7 @@ from arraystore._format.samples import hashes_of, mtimes_us
 from arraystore._format.specification import STORED
 from arraystore._reading.store import Store
 from arraystore._sources.manifest import Manifest
+from arraystore._sources.multi_label import reordered
 from arraystore._sources.options import SourceOptions
 from arraystore._sources.stamps import STAMP, file_hashes, file_stamps
 from arraystore._sources.text_list import TextList
@@ -287,7 +288,9 @@ def _check_alike(old: Manifest, new: Manifest) -> None:
 
     def form(manifest: Manifest) -> dict[str, Any]:
         arrays = {
-            name: "classes" if name in manifest.classes else (values.dtype.str, values.shape[1:])
+            name: ("classes" if values.ndim == 1 else "multi-label")
+            if name in manifest.classes
+            else (values.dtype.str, values.shape[1:])
             for name, values in manifest.targets.items()
         }
         return arrays | dict.fromkeys(manifest.texts, "text")
@@ -349,8 +352,10 @@ def _merged(old: Manifest, new: Manifest, slots: Rows, rows: Rows) -> tuple[Mani
         fresh = _recoded(values, new.classes[name], classes[name]) if name in classes else np.asarray(values)
         column = np.empty((len(rows), *fresh.shape[1:]), fresh.dtype)
         column[known] = fresh[rows[known]]
-        column[~known] = old.targets[name][slots[~known]]
-        was, is_float = old.targets[name][slots[ours]], column.dtype.kind == "f"
+        before = old.targets[name]
+        before = _recoded(before, old.classes[name], classes[name]) if name in classes else before
+        column[~known] = before[slots[~known]]
+        was, is_float = before[slots[ours]], column.dtype.kind == "f"
         relabeled |= not np.array_equal(column[ours], was, equal_nan=is_float)
         targets[name] = column
     pairs = list(zip(slots.tolist(), rows.tolist(), strict=True))
@@ -372,6 +377,8 @@ def _joined(old: Sequence[str], new: Sequence[str]) -> tuple[str, ...]:
 
 
 def _recoded(codes: npt.NDArray[Any], names: Sequence[str], joined: Sequence[str]) -> npt.NDArray[Any]:
+    if codes.ndim == 2:
+        return reordered("", codes, names, joined)
     code_of = {name: code for code, name in enumerate(joined)}
     table = np.array([code_of[name] for name in names], codes.dtype)
     return np.where(codes >= 0, table[codes], codes)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from arraystore._common.checks import expanded
 from arraystore._format.specification import EMPTY, FAILED, STORED
 from arraystore._reading.store import Store
+from arraystore._sources.multi_label import names_in
 from arraystore.errors import SpecError
 
 _Pixels: TypeAlias = npt.NDArray[np.uint8]
@@ -139,6 +140,8 @@ def _label(store: Store, slot: int) -> str:
     if store.labels is None:
         return ""
     label = store.labels[slot]
+    if store.classes and np.ndim(label):
+        return ", ".join(names_in(label, store.classes))
     if not (store.classes and 0 <= label < len(store.classes)):
         return f"{label:.6g}" if isinstance(label, np.floating) else str(label)
     name = store.classes[label]

@@ -145,7 +145,7 @@ class Sources(TypedDict):
         str | None,
         typer.Option(
             metavar="COLUMN[=KIND],…",
-            help="The columns to take; a kind is number, category or text.",
+            help="The columns to take; a kind is number, category, multi-label or text.",
             show_default="all columns",
         ),
         Default(None),

@@ -446,7 +446,9 @@ def test_a_column_of_other_images_is_refused(tmp_path: Path) -> None:
     ):
         read_table(path)
     assert list(read_table(path, targets={"mask": "text"}).texts["mask"]) == ["m/a.png", "m/b.png"]
-    with pytest.raises(ManifestError, match=r"cannot become a 'mask': the kinds are 'number', 'category', 'text'"):
+    with pytest.raises(
+        ManifestError, match=r"cannot become a 'mask': the kinds are 'number', 'category', 'multi-label', 'text'"
+    ):
         read_table(path, targets={"mask": "mask"})
 
 
