@@ -118,10 +118,10 @@ def test_two_separators_are_not_guessed(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("cells", "message"),
     [
-        ([1, 2, 3], "holds int64, not names: choose another kind in targets"),
-        ([1.5, 2.5, 3.5], "holds double, not names: choose another kind in targets"),
-        (["a", None, "b"], "row 1 (counted from 0): the value is missing: fill it in"),
-        ([["a"], None, ["b"]], "row 1 (counted from 0): the value is missing: fill it in"),
+        ([1, 2, 3], "holds int64, not names; choose another kind in targets"),
+        ([1.5, 2.5, 3.5], "holds double, not names; choose another kind in targets"),
+        (["a", None, "b"], "row 1 (counted from 0): the value is missing; fill it in"),
+        ([["a"], None, ["b"]], "row 1 (counted from 0): the value is missing; fill it in"),
         ([["a"], ["b", None], []], "row 1 (counted from 0): a name is missing: leave it out of the list"),
         (["", "", ""], "has 0 names, but should have 1 to 10,000: is it the right column?"),
         ([[1.5], [2.5], []], "holds list<element: double>, not names"),
@@ -207,7 +207,7 @@ def test_an_update_brings_new_names_and_rows(folder: Path, tmp_path: Path, name:
         arraystore.update(tmp_path / name, table(folder, "y.csv", ["a", "b"]), **(options | {"targets": ["tags"]}))
 
 
-def test_verify_sees_values_that_are_neither(folder: Path, tmp_path: Path) -> None:
+def test_verify_sees_values_that_are_neither(folder: Path) -> None:
     path = table(folder, "x.jsonl", TAGS)
     store = arraystore.build(path, None, size=8, progress=False, targets=KIND)
     values = store.targets["tags"].copy()

@@ -275,7 +275,8 @@ def test_other_types_are_refused(tmp_path: Path) -> None:
     said(dates, f"column 'day': holds date32[day], {advice}")
     assert list(read_table(dates, targets=[]).paths) == ["a"]
     said(columns(tmp_path / "s.parquet", x=[{"a": 1}]), f"column 'x': holds struct<a: int64>, {advice}")
-    said(columns(tmp_path / "l.parquet", x=[["a"]]), f"column 'x': holds list<element: string>, {advice}")
+    names = "which is no target; choose other columns, or take its names by targets={'x': 'multi-label'}"
+    said(columns(tmp_path / "l.parquet", x=[["a"]]), f"column 'x': holds list<element: string>, {names}")
 
 
 def test_an_integer_that_does_not_fit_is_refused(tmp_path: Path) -> None:
