@@ -86,6 +86,7 @@ def build(
             one that would take more than all of it is a bad image.
         decoders: functions for formats that are not decoded otherwise, by the suffix of a file (``".dcm"``) or by its
             first bytes (``b"SIMPLE"``): each takes the bytes of a file and returns a uint8 array (H, W) or (H, W, 3).
+            Files of a folder that have such a suffix, or begin so and have no known suffix, are images.
             Worker processes need functions that can be pickled.
         executor: runs the decoding instead of threads of this process, such as a ProcessPoolExecutor; its workers
             must see the same files. It is not shut down, and its workers are not killed. If it breaks, or finishes no

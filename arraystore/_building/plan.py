@@ -34,6 +34,7 @@ from arraystore._common.options import complete, shows_options
 from arraystore._common.progress import Progress, reporting
 from arraystore._common.public import public
 from arraystore._common.wording import left_out_text, many
+from arraystore._decoding.hooks import Decoders, check_decoders
 from arraystore._decoding.icc import profile_of
 from arraystore._format.ledger import ledger_dtype
 from arraystore._format.specification import EMPTY, FAILED, STORED
@@ -84,7 +85,7 @@ def plan(
         sample: how many images to decode; 0 decodes none, and the time is not estimated.
         seed: of the random choice of the sample, 0 or more.
         progress: True draws a bar, False is silent, a function is called with a `Progress` of the sample.
-        options: from ``size`` to ``classes``, see `build`.
+        options: from ``size`` to ``decoders``, see `build`.
 
     Returns:
         The forecast. It is not an error if the store would not fit, or if images of the sample are bad.
@@ -94,6 +95,7 @@ def plan(
         ManifestError: the sources cannot be listed, or labels do not fit them.
     """
     every = complete("plan", PlanOptions, options)
+    check_decoders(every["decoders"])
     target = None if target is None else target_path(target)
     spec = spec_of(every)
     if workers is not None:
@@ -110,7 +112,7 @@ def plan(
     why_not = _why_no_sample(manifest, spec, workers, memory, sample)
     if why_not is None:
         rows = _spread(len(manifest), sample, rng)
-        seen = _decode_sample(manifest, spec, rows, workers, memory, progress)
+        seen = _decode_sample(manifest, spec, rows, workers, memory, progress, every["decoders"])
         notes += _profile_notes(manifest, spec, rows)
     else:
         notes.append(why_not)
@@ -273,6 +275,7 @@ def _decode_sample(
     workers: int,
     memory: int | None,
     progress: bool | Callable[[Progress], None],
+    decoders: Decoders | None,
 ) -> _Sample:
     """Decode rows in parallel, a bounded number at a time, and time each."""
     scratch = _SCRATCH_BYTES if memory is None else min(_SCRATCH_BYTES, memory // 4)
@@ -287,7 +290,7 @@ def _decode_sample(
         # With fewer slots than rows, two rows may use one slot at the same time; the pixels are not read.
         at = number % len(slots)
         start_s = time.perf_counter()
-        filled = fill_slots(Job(row, [source], spec, None, most / workers, most), slots[at : at + 1], stop)
+        filled = fill_slots(Job(row, [source], spec, None, most / workers, most, decoders), slots[at : at + 1], stop)
         return filled, time.perf_counter() - start_s
 
     def settle() -> None:

@@ -27,7 +27,7 @@ def manifest_for(source: Any, labels: Any, targets: Any, options: Mapping[str, A
     if isinstance(classes, str | os.PathLike):
         chosen["classes"] = open_store(classes).description.classes
     try:
-        return Manifest.of(source, labels=labels, targets=targets, **chosen)
+        return Manifest.of(source, labels=labels, targets=targets, decoders=options.get("decoders"), **chosen)
     except (ArraystoreError, OSError, MemoryError):
         raise
     except Exception as error:  # an object of the caller may raise anything

@@ -7,7 +7,7 @@ import logging
 import operator
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -201,7 +201,15 @@ class Manifest:
 
     @classmethod
     @shows_options(SourceOptions)
-    def of(cls, source: Any, *, labels: Any = None, targets: Any = None, **options: Unpack[SourceOptions]) -> Manifest:
+    def of(
+        cls,
+        source: Any,
+        *,
+        labels: Any = None,
+        targets: Any = None,
+        decoders: Iterable[str | bytes] | None = None,
+        **options: Unpack[SourceOptions],
+    ) -> Manifest:
         """Return the manifest of a source of any kind.
 
         Args:
@@ -212,6 +220,7 @@ class Manifest:
                 a folder.
             targets: a mapping of further names to arrays, axis 0 = N; for a table also a list of its columns, or a
                 mapping of columns to ``"number"``, ``"category"``, ``"multi-label"`` or ``"text"``.
+            decoders: see `from_folder`.
             options: see `arraystore.build`, from ``root`` to ``classes``.
 
         Raises:
@@ -223,7 +232,7 @@ class Manifest:
                 raise ManifestError("a Manifest has its targets already: pass labels and targets when you make it")
             return source.with_classes(for_source("a Manifest", every)["classes"])
         if isinstance(source, str | os.PathLike):
-            return cls._of_path(path_of(source), labels, targets, every)
+            return cls._of_path(path_of(source), labels, targets, every, decoders)
         check_sized("the source", source)
         if getattr(source, "ndim", None) == 1 and hasattr(source, "tolist"):
             source = source.tolist()  # a column of a data frame, or an array of texts
@@ -258,7 +267,7 @@ class Manifest:
         return replace(self, targets=targets, classes=names, origin=None)
 
     @classmethod
-    def _of_path(cls, path: str, labels: Any, targets: Any, options: SourceOptions) -> Manifest:
+    def _of_path(cls, path: str, labels: Any, targets: Any, options: SourceOptions, decoders: Any) -> Manifest:
         if Path(path).is_dir():
             tables = [table for table in (Path(path) / name for name in METADATA) if table.is_file()]
             tables = [table for table in tables if "file_name" in column_names(table)]
@@ -271,7 +280,8 @@ class Manifest:
                 return cls.from_table(tables[0], labels=labels, targets=targets, **own)
         elif path.lower().endswith(TABLE_SUFFIXES):
             return cls.from_table(path, labels=labels, targets=targets, **for_source("a table", options))
-        return cls.from_folder(path, labels=labels, targets=targets, **for_source("a folder", options))
+        own = for_source("a folder", options)
+        return cls.from_folder(path, labels=labels, targets=targets, decoders=decoders, **own)
 
     @classmethod
     def from_folder(
@@ -282,6 +292,7 @@ class Manifest:
         targets: Mapping[str, Any] | None = None,
         allow_empty: bool = False,
         classes: Any = None,
+        decoders: Iterable[str | bytes] | None = None,
     ) -> Manifest:
         """Return the images of a folder tree, depth first, each folder's entries sorted by code point.
 
@@ -299,6 +310,8 @@ class Manifest:
             targets: further arrays in that order, axis 0 = N.
             allow_empty: True accepts class folders without images, and keeps their classes.
             classes: the names of the codes, see `with_classes`. Folders of any name are taken as classes.
+            decoders: suffixes (``".dcm"``) or first bytes (``b"SIMPLE"``) of further files that are images, such as the
+                option ``decoders`` of `arraystore.build`.
 
         Raises:
             ManifestError: the folder is not there, cannot be listed or has no images; images lie beside class folders;
@@ -307,7 +320,7 @@ class Manifest:
         root = str(expanded(folder).absolute())
         if not Path(root).is_dir():
             raise ManifestError(_not_a_folder(root), source=root, kind=Kind.MISSING)
-        scan = Scan(os.fsencode(root))
+        scan = Scan(os.fsencode(root), decoders or ())
         sources = TextList.from_raw(scan.images())
         left_out = f"; {left_out_text(scan.left_out)}" if scan.left_out else ""
         _logger.info("%s: %s%s", root, many(len(sources), "image"), left_out)

@@ -34,7 +34,11 @@ class TargetColumns:
             self.add(name, values)
 
     def add(self, name: str, values: Any) -> None:
-        """Add one target."""
+        """Add one target.
+
+        Raises:
+            ManifestError: the values are not one number or text a row, or some are missing.
+        """
         check_sized(f"target {name!r}", values)
         if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
             raise ManifestError(f"target {name!r} has masked values: pass a plain array, with NaN where one is missing")

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack
 import numpy as np
 import numpy.typing as npt
 
+from arraystore._building.options import CompareOptions
 from arraystore._building.sources import manifest_for
 from arraystore._common.options import complete, shows_options
 from arraystore._common.public import public
+from arraystore._decoding.hooks import check_decoders
 from arraystore._format.samples import hashes_of, mtimes_us
 from arraystore._format.specification import STORED
 from arraystore._reading.store import Store
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.multi_label import reordered
-from arraystore._sources.options import SourceOptions
 from arraystore._sources.stamps import STAMP, file_hashes, file_stamps
 from arraystore._sources.text_list import TextList
 from arraystore._stores.opening import open_store
@@ -98,7 +99,7 @@ class Changes:
 
 
 @public
-@shows_options(SourceOptions)
+@shows_options(CompareOptions)
 def compare(
     path: str | os.PathLike[str],
     source: Any = None,
@@ -107,7 +108,7 @@ def compare(
     content: bool = False,
     labels: Any = None,
     targets: Any = None,
-    **options: Unpack[SourceOptions],
+    **options: Unpack[CompareOptions],
 ) -> Changes:
     """Find how the sources of a store have changed since it was built. Nothing is written.
 
@@ -122,11 +123,11 @@ def compare(
         content: True reads every file whose size is the same, and compares its contents instead of the time of change.
         labels: see `arraystore.build`.
         targets: see `arraystore.build`.
-        options: from ``root`` to ``classes``, see `arraystore.build`. Where the build had any, pass them and
+        options: from ``root`` to ``decoders``, see `arraystore.build`. Where the build had any, pass them and
             the source.
 
     Raises:
-        SpecError: ``removed`` is invalid.
+        SpecError: ``removed`` or ``decoders`` is invalid.
         FormatError: there is no store at the path, or it is damaged.
         StoreError: ``source`` is None and the store does not record its source; or its sources are not files.
         ManifestError: the sources cannot be listed, or have other targets than the store.
@@ -134,6 +135,8 @@ def compare(
     """
     if removed not in ("drop", "keep"):
         raise SpecError(f"removed must be 'drop' or 'keep', not {removed!r}")
+    every = complete("compare", CompareOptions, options)
+    check_decoders(every["decoders"])
     opened = open_store(path)
     with Store(opened) as store:
         if source is None:
@@ -143,7 +146,7 @@ def compare(
                 f"{path} does not record what it was built from", source=os.fspath(path), advice="pass the source"
             )
         old = manifest_in(store)
-        new = manifest_for(source, labels, targets, complete("compare", SourceOptions, options))
+        new = manifest_for(source, labels, targets, every)
         _check_alike(old, new)
         apart = is_elsewhere(old.root, new.root)
         moved = apart or (new.origin is not None and is_elsewhere(old.origin, new.origin))
