@@ -18,7 +18,7 @@ from typing import Any, Unpack
 import numpy as np
 import numpy.typing as npt
 
-from arraystore._building.fill import Job, fill_slots, loaded, read_source
+from arraystore._building.fill import Job, fill_slots, loaded
 from arraystore._building.forecast import Forecast, Room
 from arraystore._building.options import PlanOptions
 from arraystore._building.sources import manifest_for
@@ -113,7 +113,7 @@ def plan(
     if why_not is None:
         rows = _spread(len(manifest), sample, rng)
         seen = _decode_sample(manifest, spec, rows, workers, memory, progress, every["decoders"])
-        notes += _profile_notes(manifest, spec, rows)
+        notes += _profile_notes(manifest, spec, seen)
     else:
         notes.append(why_not)
     noted = [note for run in seen.filled for note in run.notes.values()]
@@ -184,22 +184,6 @@ def _why_no_sample(manifest: Manifest, spec: ImageSpec, workers: int, memory: in
     return None
 
 
-def _profile_notes(manifest: Manifest, spec: ImageSpec, rows: Sequence[int]) -> Iterator[str]:
-    """Yield a note if images of the sample have color profiles that the build would ignore."""
-    if spec.icc != "ignore" or find_spec("PIL") is None:
-        return
-    found = 0
-    for row in rows:
-        with suppress(DecodeError, OSError):
-            data, _, _ = read_source(loaded(manifest.load, row), spec.max_pixels)
-            found += isinstance(data, bytes) and profile_of(data) is not None
-    if found:
-        yield (
-            f"{many(found, 'image')} of the sample with a color profile that is not sRGB: their pixels are taken "
-            'as they are; icc="srgb" converts them'
-        )
-
-
 def _spread(count: int, wanted: int, rng: np.random.Generator) -> list[int]:
     """Return one random row of each of ``wanted`` equal stretches of the manifest, or every row if there are fewer."""
     stretches = min(count, wanted)
@@ -266,6 +250,23 @@ class _Sample:
             if run.rows["status"][0] == FAILED
         )
         return facts
+
+
+def _profile_notes(manifest: Manifest, spec: ImageSpec, seen: _Sample) -> Iterator[str]:
+    """Yield a note if images of the sample have color profiles that the build would ignore."""
+    if spec.icc != "ignore" or find_spec("PIL") is None:
+        return
+    found = 0
+    for run in seen.filled:
+        if run.rows["status"][0] == STORED:  # so it is a regular file, of which Pillow reads the head
+            source = loaded(manifest.load, run.start)
+            with suppress(DecodeError):
+                found += isinstance(source, str | bytes) and profile_of(source) is not None
+    if found:
+        yield (
+            f"{many(found, 'image')} of the sample with a color profile that is not sRGB: their pixels are taken "
+            'as they are; icc="srgb" converts them'
+        )
 
 
 def _decode_sample(

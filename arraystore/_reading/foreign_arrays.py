@@ -104,7 +104,7 @@ def _open(
         if dataset is not None:
             raise SpecError(f"{file_path} is a .npy file, which has one array and no names: leave dataset out")
         return _slots(str(file_path), _map_npy(file_path), None, given_targets(labels, targets), layout)
-    with hdf5_file.h5_file(file_path) as file:
+    with hdf5_file.h5_file(file_path, is_foreign=True) as file:
         if dataset is None:
             raise SpecError(
                 f"{file_path} is an HDF5 file: pass dataset= with the name of the dataset that holds the slots; "

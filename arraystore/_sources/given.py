@@ -25,6 +25,11 @@ def is_pil_image(value: object) -> bool:
     return kind is not None and isinstance(value, kind)
 
 
+def pillow_reason(error: Exception) -> str:
+    """Return why an image of Pillow cannot be stored, from the error of its plugin."""
+    return f"Pillow cannot load it: {error}"
+
+
 def path_of(value: object, what: str = "the source") -> str:
     """Return the path of a folder or a table, with ``~`` expanded.
 

@@ -37,6 +37,7 @@ from arraystore._stores.hdf5_file import (
     hdf5_slots,
     map_dataset,
     read_hdf5_table,
+    without_lock,
     write_table,
 )
 from arraystore._stores.medium import Medium, Opened
@@ -281,7 +282,7 @@ class _Contents:
 
     @contextmanager
     def _file(self) -> Iterator[h5py.File]:
-        with reading(str(self._path)), h5py.File(self._path, "r", locking=False) as file:
+        with reading(str(self._path)), without_lock(self._path) as file:
             yield file
 
     @contextmanager

@@ -1,6 +1,7 @@
 """The commands that plan and build."""
 
 import json
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -53,6 +54,7 @@ def _plan(
     """Estimate how many bytes and how much time a build would take. Nothing is written."""
     image, sources = options.image_options(size, shared), options.source_options(shared)
     with errors_reported(debug=debug):
+        logging.getLogger("arraystore").setLevel(logging.ERROR)  # the notes of the log are rows of the table
         bar = sys.stderr.isatty()
         forecast = arraystore.plan(
             source, target, workers=workers, sample=sample, seed=seed, progress=bar, **image, **sources
