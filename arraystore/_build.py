@@ -68,8 +68,11 @@ def build(
         labels: one per source, if ``source`` is a list: numbers, or names of classes.
         targets: other arrays, name → one row per source; lists or arrays of different lengths, such as the boxes of
             each image, become a `Ragged`; or the names of the table's columns to take; or a mapping of columns to
-            ``"number"`` (float64, a missing one is NaN), ``"category"`` (int64 codes), ``"text"``, or ``"mask"`` or
-            ``"mask16"`` (paths of masks, see `MaskFiles`); or name → `MaskFiles`.
+            ``"number"`` (float64, a missing one is NaN), ``"category"`` (int64 codes), ``"multi-label"`` (several names
+            in a cell, or a list of them: uint8, (N, names), a 1 for each name that a row has; the names are in
+            ``categories``; they are separated by ``|``, ``;``, commas or spaces, which is found or said, as
+            ``"multi-label:;"``), ``"text"``, or ``"mask"`` or ``"mask16"`` (paths of masks, see `MaskFiles`); or name →
+            `MaskFiles`.
         bad: what to do about sources that cannot be stored, after every good slot is filled: ``"raise"`` an error that
             lists them, ``"keep"`` their slots as zeros with status 2, so that rows stay aligned with the caller's own
             labels, or ``"drop"`` their rows by moving the last good ones into the holes.
@@ -88,6 +91,7 @@ def build(
             one that would take more than all of it is a bad image.
         decoders: functions for formats that are not decoded otherwise, by the suffix of a file (``".dcm"``) or by its
             first bytes (``b"SIMPLE"``): each takes the bytes of a file and returns a uint8 array (H, W) or (H, W, 3).
+            Files of a folder that have such a suffix, or begin so and have no known suffix, are images.
             Worker processes need functions that can be pickled.
         executor: runs the decoding instead of threads of this process, such as a ProcessPoolExecutor; its workers
             must see the same files. It is not shut down, and its workers are not killed. If it breaks, or finishes no

@@ -1,11 +1,11 @@
 """`arraystore.open`."""
 
 import os
-from pathlib import Path
 
 from arraystore._common.public import public
 from arraystore._reading.foreign_arrays import is_npy
 from arraystore._reading.store import Store
+from arraystore._stores.media import store_path
 from arraystore._stores.opening import open_store
 from arraystore.errors import FormatError
 
@@ -31,7 +31,7 @@ def open(path: str | os.PathLike[str], *, partial: bool = False) -> Store:
         FormatError: there is no store at the path, or it is damaged, truncated, or newer than this arraystore.
         OSError: it cannot be read.
     """
-    file_path = Path(path).expanduser().absolute()
+    file_path = store_path(path)
     if is_npy(file_path):
         raise FormatError(
             f"{file_path} is an array, not a store: open it with arraystore.open_array", source=str(file_path)

@@ -189,12 +189,14 @@ class Fault:
         advice: what to do now; ``{0}`` and ``{1}`` stand for options.
         options: the options that the advice names.
         kind: the damage for programs; None where no kind fits.
+        repairable: whether `arraystore.repair` mends it, as it mends slots.
     """
 
     message: str
     advice: str
     options: tuple[Option, ...] = ()
     kind: Kind | None = None
+    repairable: bool = False
 
     def text(self, spell: Callable[[Option], str] = str) -> str:
         """Return message and advice; see `ArraystoreError.text`."""

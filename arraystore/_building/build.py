@@ -26,6 +26,7 @@ from arraystore._building.masks import MaskJob
 from arraystore._building.options import RunOptions
 from arraystore._building.pool import WorkerPool, worker_pool
 from arraystore._building.runs import cut_runs, slots_to_fill
+from arraystore._building.sources import part_digests
 from arraystore._common.lazy import lazy
 from arraystore._common.limits import memory_for_images
 from arraystore._common.progress import Progress, reporting
@@ -38,9 +39,10 @@ from arraystore._format.target_forms import forms_of
 from arraystore._sources.kinds.found import SourceList
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.stamps import file_stamps
-from arraystore._stores.medium import BuildKey, Draft, FilledRun, Opened
+from arraystore._stores.build_key import BuildKey, Salvage
+from arraystore._stores.medium import Draft, FilledRun, Opened
 from arraystore._stores.opening import draft_in, finish_earlier, hold, open_store
-from arraystore._stores.partial import PartialFolder, Salvage
+from arraystore._stores.partial import PartialFolder
 from arraystore._version import __version__
 from arraystore.errors import Kind, ManifestError, Option
 from arraystore.spec import ImageSpec
@@ -70,7 +72,7 @@ def build_manifest(
     folder = None
     if target is not None:
         earlier = finish_earlier(target)
-        if earlier is not None and not options["fresh"] and not key.differences(earlier):
+        if earlier is not None and not options["fresh"] and key.fits(earlier):
             # A call like this one was killed after it gave the store its name, so it has nothing left to do.
             store = open_store(target)
             if store.description.root == manifest.root and (not overwrite or _is_up_to_date(store, manifest)):
@@ -100,9 +102,16 @@ def _check_masks(manifest: Manifest, spec: ImageSpec) -> None:
 
 def build_key(manifest: Manifest, spec: ImageSpec) -> BuildKey:
     """Return the key of a build."""
-    masks = tuple((name, each.dtype.str) for name, each in manifest.masks.items())
-    targets = tuple(sorted([*split_targets(manifest.targets), *manifest.masks]))
-    return BuildKey(len(manifest), spec, manifest.digest, targets, _decoders(), masks)
+    return BuildKey(
+        len(manifest),
+        spec,
+        manifest.digest,
+        targets=tuple(sorted([*split_targets(manifest.targets), *manifest.masks])),
+        decoders=_decoders(),
+        root=manifest.root,
+        parts=part_digests(manifest),
+        masks=tuple((name, each.dtype.str) for name, each in manifest.masks.items()),
+    )
 
 
 def _is_up_to_date(store: Opened, manifest: Manifest) -> bool:
@@ -145,7 +154,7 @@ def build_in(
         content: see `slots_to_fill`.
     """
     spec = key.spec
-    draft = draft_in(folder, key, fresh=options["fresh"], salvage=salvage)
+    draft = draft_in(folder, key, fresh=options["fresh"], salvage=salvage, manifest=manifest)
 
     in_ram = 0 if folder is not None else key.count * (spec.slot_bytes + key.mask_bytes)
     most = memory_for_images(options["max_memory"], in_ram)

@@ -24,7 +24,7 @@ from arraystore._decoding.memory import MemoryNeededError
 from arraystore._format.ledger import MASK_FIELDS, ledger_dtype, name_hash
 from arraystore._format.slot_file import SlotFile
 from arraystore._format.specification import FAILED, STORED
-from arraystore._sources.given import is_pil_image
+from arraystore._sources.given import is_pil_image, pillow_reason
 from arraystore._sources.kinds.archives.members import PartOfFile
 from arraystore._sources.kinds.slots import KeptSlot
 from arraystore._sources.stamps import masks_stamp, stamp_of
@@ -95,7 +95,7 @@ class PillowImage:
         try:
             self.image.load()
         except Exception as error:  # noqa: BLE001 - its plugins raise errors of any class
-            return Unloaded, (f"Pillow cannot load it: {error}",)
+            return Unloaded, (pillow_reason(error),)
         return PillowImage, (self.image,)
 
 
@@ -146,7 +146,7 @@ def loaded(load: Callable[[int], Source], slot: int) -> Source:
     except ManifestError:
         raise
     except DecodeError as error:
-        return Unloaded(str(error))
+        return Unloaded(_reason_of(error))
     except Exception as error:
         _logger.info("slot %d: the source failed", slot, exc_info=error)
         return Unloaded(f"the source gave {type(error).__name__}: {error}")
@@ -238,7 +238,7 @@ def _fill_slot(job: Job, i: int, slot: Pixels, row: np.void, filled: FilledRun) 
         if error.needed_bytes <= job.most_memory_bytes:
             return  # its row is as if untouched: it is filled later, alone
         most = f"{job.most_memory_bytes / 1e9:.2f} GB"
-        reason = f"{error}, more than the {most} that images may take: if there is as much, raise max_memory"
+        reason = f"{error}, more than the {most} that images may take (max_memory)"
     except (DecodeError, OSError, MemoryError) as error:
         reason = _reason_of(error)
     except Exception as error:  # noqa: BLE001 - a fault of a decoder, or of this package
@@ -321,7 +321,8 @@ def _reason_of(error: DecodeError | OSError | MemoryError) -> str:
         return f"cannot be read: {error.strerror or error}"
     if isinstance(error, MemoryError):
         return "there is not enough memory to decode it"
-    return str(error)
+    # A store keeps the reason. An option is written in one way in Python and in another in the command.
+    return error.message if error.options else str(error)
 
 
 def _file_name_of(source: Source) -> str:

@@ -30,7 +30,13 @@ class RunOptions(TypedDict, total=False):
     fresh: Annotated[bool, Default(False)]
 
 
-class PlanOptions(ImageOptions, SourceOptions, total=False):
+class CompareOptions(SourceOptions, total=False):
+    """The options of a comparison that it shares with a build."""
+
+    decoders: Annotated[Decoders | None, Default(None)]
+
+
+class PlanOptions(ImageOptions, CompareOptions, total=False):
     """The options of a plan that it shares with a build."""
 
 

@@ -18,7 +18,7 @@ from typing import Any, Unpack
 import numpy as np
 import numpy.typing as npt
 
-from arraystore._building.fill import Job, fill_slots, loaded, read_source
+from arraystore._building.fill import Job, fill_slots, loaded
 from arraystore._building.forecast import Forecast, Room
 from arraystore._building.masks import MaskJob
 from arraystore._building.options import PlanOptions
@@ -36,10 +36,12 @@ from arraystore._common.progress import Progress, reporting
 from arraystore._common.public import public
 from arraystore._common.ragged import Ragged
 from arraystore._common.wording import left_out_text, many
+from arraystore._decoding.hooks import Decoders, check_decoders
 from arraystore._decoding.icc import profile_of
 from arraystore._format.ledger import ledger_dtype
 from arraystore._format.specification import EMPTY, FAILED, STORED
 from arraystore._sources.manifest import Manifest
+from arraystore._sources.multi_label import names_in
 from arraystore._sources.targets import count_classes
 from arraystore._stores.media import MEDIA, medium_of, target_path
 from arraystore._stores.medium import FilledRun, Medium
@@ -86,7 +88,7 @@ def plan(
         sample: how many images to decode; 0 decodes none, and the time is not estimated.
         seed: of the random choice of the sample, 0 or more.
         progress: True draws a bar, False is silent, a function is called with a `Progress` of the sample.
-        options: from ``size`` to ``classes``, see `build`.
+        options: from ``size`` to ``decoders``, see `build`.
 
     Returns:
         The forecast. It is not an error if the store would not fit, or if images of the sample are bad.
@@ -96,6 +98,7 @@ def plan(
         ManifestError: the sources cannot be listed, or labels do not fit them.
     """
     every = complete("plan", PlanOptions, options)
+    check_decoders(every["decoders"])
     target = None if target is None else target_path(target)
     spec = spec_for(source, every, options)
     if workers is not None:
@@ -112,8 +115,8 @@ def plan(
     why_not = _why_no_sample(manifest, spec, workers, memory, sample)
     if why_not is None:
         rows = _spread(len(manifest), sample, rng)
-        seen = _decode_sample(manifest, spec, rows, workers, memory, progress)
-        notes += _profile_notes(manifest, spec, rows)
+        seen = _decode_sample(manifest, spec, rows, workers, memory, progress, every["decoders"])
+        notes += _profile_notes(manifest, spec, seen)
     else:
         notes.append(why_not)
     noted = [note for run in seen.filled for note in run.notes.values()]
@@ -186,22 +189,6 @@ def _why_no_sample(manifest: Manifest, spec: ImageSpec, workers: int, memory: in
     return None
 
 
-def _profile_notes(manifest: Manifest, spec: ImageSpec, rows: Sequence[int]) -> Iterator[str]:
-    """Yield a note if images of the sample have color profiles that the build would ignore."""
-    if spec.icc != "ignore" or find_spec("PIL") is None:
-        return
-    found = 0
-    for row in rows:
-        with suppress(DecodeError, OSError):
-            data, _, _ = read_source(loaded(manifest.load, row), spec.max_pixels)
-            found += isinstance(data, bytes) and profile_of(data) is not None
-    if found:
-        yield (
-            f"{many(found, 'image')} of the sample with a color profile that is not sRGB: their pixels are taken "
-            'as they are; icc="srgb" converts them'
-        )
-
-
 def _spread(count: int, wanted: int, rng: np.random.Generator) -> list[int]:
     """Return one random row of each of ``wanted`` equal stretches of the manifest, or every row if there are fewer."""
     stretches = min(count, wanted)
@@ -218,7 +205,7 @@ def _finished_bytes(manifest: Manifest, spec: ImageSpec, medium: Medium, rng: np
     names = manifest.classes.get("labels")
     codes = manifest.targets.get("labels")
     if names is not None and codes is not None and not isinstance(codes, Ragged):
-        texts.append([names[codes[row]] if codes[row] >= 0 else "" for row in rows])
+        texts.append([_label_text(codes[row], names) for row in rows])
     letters = sum(len(os.fsencode(text)) for column in texts for text in column) / len(rows)
     per_row = spec.slot_bytes + _SLOT_BYTES + _ROW_BYTES + round(letters) + len(texts) * medium.text_bytes
     per_row += _MASK_ROW_BYTES if manifest.masks else 0
@@ -228,6 +215,12 @@ def _finished_bytes(manifest: Manifest, spec: ImageSpec, medium: Medium, rng: np
 
 def _mask_bytes(manifest: Manifest, spec: ImageSpec) -> int:
     return len(manifest) * spec.height * spec.width * sum(masks.dtype.itemsize for masks in manifest.masks.values())
+
+
+def _label_text(code: Any, names: Sequence[str]) -> str:
+    if np.ndim(code):
+        return "|".join(names_in(code, names))
+    return names[code] if code >= 0 else ""
 
 
 @dataclass(slots=True)
@@ -271,6 +264,23 @@ class _Sample:
         return facts
 
 
+def _profile_notes(manifest: Manifest, spec: ImageSpec, seen: _Sample) -> Iterator[str]:
+    """Yield a note if images of the sample have color profiles that the build would ignore."""
+    if spec.icc != "ignore" or find_spec("PIL") is None:
+        return
+    found = 0
+    for run in seen.filled:
+        if run.rows["status"][0] == STORED:  # so it is a regular file, of which Pillow reads the head
+            source = loaded(manifest.load, run.start)
+            with suppress(DecodeError):
+                found += isinstance(source, str | bytes) and profile_of(source) is not None
+    if found:
+        yield (
+            f"{many(found, 'image')} of the sample with a color profile that is not sRGB: their pixels are taken "
+            'as they are; icc="srgb" converts them'
+        )
+
+
 def _decode_sample(
     manifest: Manifest,
     spec: ImageSpec,
@@ -278,6 +288,7 @@ def _decode_sample(
     workers: int,
     memory: int | None,
     progress: bool | Callable[[Progress], None],
+    decoders: Decoders | None,
 ) -> _Sample:
     """Decode rows in parallel, a bounded number at a time, and time each."""
     scratch = _SCRATCH_BYTES if memory is None else min(_SCRATCH_BYTES, memory // 4)
@@ -292,7 +303,7 @@ def _decode_sample(
         # With fewer slots than rows, two rows may use one slot at the same time; the pixels are not read.
         at = number % len(slots)
         start_s = time.perf_counter()
-        job = Job(row, [source], spec, None, most / workers, most, masks=MaskJob.of(manifest, [row]))
+        job = Job(row, [source], spec, None, most / workers, most, decoders, MaskJob.of(manifest, [row]))
         filled = fill_slots(job, slots[at : at + 1], stop)
         return filled, time.perf_counter() - start_s
 

@@ -314,10 +314,7 @@ class WorkerProcesses:
             self._waiting.appendleft(task)
             return []
         if late:
-            reason = (
-                f"reading and decoding it took longer than {self._timeout_s:g} s, twice; if that is right, raise "
-                "timeout_s"
-            )
+            reason = f"reading and decoding it took longer than {self._timeout_s:g} s (timeout_s), twice"
         else:
             reason = f"the worker process that decoded it died twice ({ending(status)})"
         return [fail_slot(job, reason)]

@@ -1,15 +1,19 @@
-"""The manifest of a call of `arraystore.build`, `plan` or `compare`."""
+"""The manifest of a call of `arraystore.build`, `plan` or `compare`, and the digests of its parts."""
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from arraystore._common.options import picked
+from arraystore._sources.given import SOURCES
 from arraystore._sources.kinds.slots import has_slots, spec_in
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.options import SourceOptions
 from arraystore._stores.opening import open_store
+from arraystore.errors import ArraystoreError, Kind, ManifestError
 from arraystore.spec import ImageOptions, ImageSpec, spec_of
 
 
@@ -23,8 +27,17 @@ def manifest_for(source: Any, labels: Any, targets: Any, options: Mapping[str, A
     chosen = picked(SourceOptions, options)
     classes = chosen.get("classes")
     if isinstance(classes, str | os.PathLike):
-        chosen["classes"] = open_store(Path(classes).expanduser()).description.classes
-    return Manifest.of(source, labels=labels, targets=targets, **chosen)
+        chosen["classes"] = open_store(classes).description.classes
+    try:
+        return Manifest.of(source, labels=labels, targets=targets, decoders=options.get("decoders"), **chosen)
+    except (ArraystoreError, OSError, MemoryError):
+        raise
+    except Exception as error:  # an object of the caller may raise anything
+        raise ManifestError(
+            f"the sources cannot be listed: {type(error).__name__}: {error}",
+            kind=Kind.INVALID,
+            advice=f"{SOURCES}; labels and targets are lists or arrays",
+        ) from error
 
 
 def spec_for(source: Any, options: ImageOptions, given: Mapping[str, Any]) -> ImageSpec:
@@ -43,3 +56,21 @@ def spec_for(source: Any, options: ImageOptions, given: Mapping[str, Any]) -> Im
         return spec_of(options)
     changed = {name: value for name, value in picked(ImageOptions, given).items() if name not in ("size", "spec")}
     return ImageSpec.from_dict(spec_in(source).to_dict() | changed)
+
+
+def part_digests(manifest: Manifest) -> dict[str, str]:
+    """Return the digest of each part of a manifest, by the part's name in messages, to tell what differs."""
+    bare = replace(manifest, targets={}, classes={}, texts={}, masks={}, mask_fills={}, source_pixels={})
+    digests = {"sources": bare.digest}
+    # Sources whose digest takes no time, because the parts below are digested one by one. Classes have no rows.
+    blank: Any = np.broadcast_to(np.uint8(0), (len(manifest), 1, 1))
+    alone, classes = replace(bare, sources=blank, root=None), replace(bare, sources=blank[:1], root=None)
+    for name, values in manifest.targets.items():
+        digests[f"the target {name!r}"] = replace(alone, targets={name: values}).digest
+    for name, names in manifest.classes.items():
+        digests[f"the classes of {name!r}"] = replace(classes, classes={name: names}).digest
+    for name, texts in manifest.texts.items():
+        digests[f"the text {name!r}"] = replace(alone, texts={name: texts}).digest
+    for name, masks in manifest.masks.items():
+        digests[f"the masks {name!r}"] = replace(alone, masks={name: masks}).digest
+    return digests

@@ -2,7 +2,10 @@
 
 import math
 import operator
+import os
 import re
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +15,13 @@ from arraystore.errors import SpecError
 
 _LARGEST_SIDE_PX = 65_535
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """Return a path with ``~`` at its start expanded; as it is where there is no such user, so that it is not found."""
+    with suppress(RuntimeError):
+        return Path(path).expanduser()
+    return Path(path)
 
 
 def is_whole(value: Any) -> bool:

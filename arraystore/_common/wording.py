@@ -34,6 +34,11 @@ def left_out_text(left_out: Mapping[str, int]) -> str:
     return f"{many(total, 'other file')} {'was' if total == 1 else 'were'} left out: {', '.join(shown)}"
 
 
+def a(noun: str) -> str:
+    """Return a noun with its article."""
+    return f"an {noun}" if noun[:1].lower() in "aeio" else f"a {noun}"
+
+
 def readable(size_bytes: float) -> str:
     """Return a size in decimal units: 1 kB is 1,000 bytes."""
     for unit in ("bytes", "kB", "MB", "GB"):

@@ -44,8 +44,8 @@ def _levels(pixels: npt.NDArray[Any], spec: ImageSpec) -> int:
     largest = int(pixels.max(initial=0))
     if 0 < largest < _SMALL_SAMPLE:
         notice(
-            f"its largest sample is {largest:,} of 65,535, so it is nearly black; if its samples have fewer bits, pass "
-            f"levels={(1 << largest.bit_length()) - 1}"
+            f"its largest sample is {largest:,} of 65,535, so it is nearly black, unless levels is "
+            f"{(1 << largest.bit_length()) - 1}"
         )
     return _FULL_SAMPLE
 

@@ -19,8 +19,8 @@ _SPACES = {2: "GRAY", 3: "RGB "}  # as profiles name them, likewise
 _of_thread = threading.local()  # a transform must not be used by two threads at once
 
 
-def profile_of(data: Data) -> bytes | None:
-    """Return the color profile of an encoded image, or None if it has none or is sRGB itself.
+def profile_of(data: Data | str) -> bytes | None:
+    """Return the color profile of an encoded image or of a file, or None if it has none or is sRGB itself.
 
     Raises:
         DecodeError: Pillow is not installed.
@@ -34,7 +34,7 @@ def profile_of(data: Data) -> bytes | None:
             advice="pip install 'arraystore[formats]'",
         ) from None
     try:
-        with warnings_ignored, Image.open(io.BytesIO(data)) as image:
+        with warnings_ignored, Image.open(data if isinstance(data, str) else io.BytesIO(data)) as image:
             profile = image.info.get("icc_profile")
         if not profile or len(profile) > _LONGEST_PROFILE_BYTES:
             return None

@@ -8,6 +8,7 @@ from arraystore._decoding.codecs import pillow_samples
 from arraystore._decoding.eight_bits import finish
 from arraystore._decoding.header import Pixels
 from arraystore._decoding.memory import check_pixels
+from arraystore._sources.given import pillow_reason
 from arraystore.errors import DecodeError, Kind
 from arraystore.spec import ImageSpec
 
@@ -28,5 +29,5 @@ def pixels_of(image: Any, spec: ImageSpec) -> Pixels:
     except (DecodeError, MemoryError):
         raise
     except Exception as error:  # plugins raise errors of any class
-        raise DecodeError(f"Pillow cannot load it: {error}", kind=Kind.DAMAGED) from error
+        raise DecodeError(pillow_reason(error), kind=Kind.DAMAGED) from error
     return np.ascontiguousarray(finish(samples, spec))

@@ -79,19 +79,6 @@ class Contents(Protocol):
         """Return where the pixels lie, and the faults of the file around them; store.json, if whole, says ``shape``."""
 
 
-def check_codes(codes: npt.NDArray[Any], classes: int, where: str, what: str) -> None:
-    """Check that every class code has a name.
-
-    Raises:
-        FormatError: one has none.
-    """
-    if codes.dtype.kind not in "iu" or codes.ndim != 1:
-        raise FormatError(f"{where} should hold one code per {what}, but it holds {codes.dtype}")
-    odd = np.flatnonzero((codes < 0) | (codes >= classes))
-    if len(odd):
-        raise FormatError(f"{where} gives {what} {odd[0]} the code {codes[odd[0]]}, but there are {classes:,} classes")
-
-
 @contextmanager
 def reading(place: str) -> Iterator[None]:
     """Turn any error that a library raises on damage into one that names the place.

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from arraystore._common.digests import digest_of
 from arraystore._format.specification import FORMAT_VERSION
@@ -160,6 +163,31 @@ _OPTIONAL: dict[str, Callable[[Any], bool]] = {
     "from_files": lambda value: isinstance(value, bool),
     "resized": lambda value: isinstance(value, bool),
 }
+
+
+def check_codes(where: str, codes: npt.NDArray[Any], names: Sequence[str], what: str) -> None:
+    """Check that every class code has a name, or that there is a column of zeros and ones for each name.
+
+    Args:
+        where: the file or dataset of the codes.
+        codes: one for each slot, or for each item of a ragged target.
+        names: of the classes.
+        what: "slot" or "item".
+
+    Raises:
+        FormatError: they do not fit.
+    """
+    if codes.ndim == 2 and codes.dtype == np.uint8:
+        if codes.shape[1] != len(names) or codes.max(initial=0) > 1:
+            raise FormatError(f"{where} should hold 0 or 1 for each of {len(names):,} classes")
+        return
+    if codes.dtype.kind not in "iu" or codes.ndim != 1:
+        raise FormatError(f"{where} should hold one code per {what}, but it holds {codes.dtype}")
+    odd = np.flatnonzero((codes < 0) | (codes >= len(names)))
+    if len(odd):
+        raise FormatError(
+            f"{where} gives {what} {odd[0]} the code {codes[odd[0]]}, but there are {len(names):,} classes"
+        )
 
 
 def text_digest(text: bytes, digest: str) -> str:

@@ -19,6 +19,7 @@ from arraystore._format.specification import FAILED
 from arraystore._sources.columns import text_list
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.masks import MaskFiles
+from arraystore._sources.multi_label import names_in
 from arraystore.errors import FormatError
 
 if TYPE_CHECKING:
@@ -46,7 +47,10 @@ def samples_table(
     names, labels = manifest.classes.get("labels"), manifest.targets.get("labels")
     if names is not None and labels is not None and not isinstance(labels, Ragged):
         codes = labels if kept is None else labels[kept]
-        columns["label"] = pa.DictionaryArray.from_arrays(_numbers(codes), _texts(list(names))).dictionary_decode()
+        if codes.ndim == 2:
+            columns["label"] = _texts(["|".join(names_in(row, names)) for row in codes])
+        else:
+            columns["label"] = pa.DictionaryArray.from_arrays(_numbers(codes), _texts(list(names))).dictionary_decode()
     for name in ("height", "width", "bytes"):
         columns[name] = _numbers(chosen[name])
     columns["mtime"] = _times(chosen["mtime"])
@@ -77,14 +81,13 @@ def manifest_of(
     The sources must be paths, no row dropped, and no text may have had the name of one of the table's own columns.
     Of ``masks``, the names and what they are filled with, ``targets`` may have the arrays too.
     """
-    first = os.fsdecode(samples["source"][0].as_py())
     own = {"source", "reason", "note"}
     if "labels" in classes and not isinstance(targets.get("labels"), Ragged):
         own.add("label")
     kinds = zip(samples.schema.names, samples.schema.types, strict=True)
     texts = [name for name, kind in kinds if (pa.types.is_string(kind) or pa.types.is_binary(kind)) and name not in own]
     renamed = any(name.removesuffix("_text") in samples.schema.names for name in texts if name.endswith("_text"))
-    if renamed or first in ("bytes 0", "array 0"):
+    if renamed or not has_files(samples):
         return None
     of_files = file_masks(masks, texts)
     return Manifest(
@@ -108,6 +111,15 @@ def mask_fields(samples: pa.Table) -> dict[str, npt.NDArray[np.uint64]]:
     return {
         name: samples[name].to_numpy() if name in known else np.zeros(len(samples), np.uint64) for name in MASK_FIELDS
     }
+
+
+def has_files(samples: pa.Table | None) -> bool:
+    """Return whether there are sources, and they are files, not bytes or arrays that lay in memory."""
+    return (
+        samples is not None
+        and len(samples) > 0
+        and os.fsdecode(samples["source"][0].as_py()) not in ("bytes 0", "array 0")
+    )
 
 
 def dropped_table(

@@ -68,7 +68,7 @@ class SlotFile:
     def map(self, *, writable: bool = False, start: int = 0, count: int | None = None) -> npt.NDArray[np.uint8]:
         """Map ``count`` slots from ``start``, or all; uint8, (count, *slot_shape); the mapping ends with the array."""
         shape = (self.shape[0] - start if count is None else count, *self.shape[1:])
-        advice = "build the store again"
+        advice = "repair the store, or build it again"
         return map_array(Path(self.path), _UINT8, self.byte_of(start), shape, writable=writable, advice=advice)
 
 

@@ -32,7 +32,8 @@ that it does not know and MUST ignore members that it does not know:
     shape             [C, H, W], or [H, W, C] where `layout` is NHWC: the shape of one slot
     spec              how images became slots: the fields of ImageSpec
     targets           name → {"dtype", "shape"}; of a ragged target, of its values, and "ragged": true
-    classes           name of a target → names of its codes, code 0 first
+    classes           name of a target → names of its codes, code 0 first; or of its columns, where it is uint8 of
+                      shape [N, names], with 1 where a row has a name
     mean, std         a number for each channel, 0 to 255, over all stored slots
     manifest_digest   xxh3_128, hexadecimal, of the manifest that was built, before any row was dropped
     root              the folder that relative sources start from, or null

@@ -25,10 +25,10 @@ from arraystore._common.progress import Progress, reporting
 from arraystore._common.public import public
 from arraystore._common.ragged import VALUES
 from arraystore._format.checksums import Checksums, wrong_masks, wrong_slots
-from arraystore._format.contents import COLUMNS, Contents, SlotPixels, check_codes
-from arraystore._format.description import Description, text_digest
+from arraystore._format.contents import COLUMNS, Contents, SlotPixels
+from arraystore._format.description import Description, check_codes, text_digest
 from arraystore._format.files import keep_os_error
-from arraystore._format.samples import file_masks, manifest_of
+from arraystore._format.samples import file_masks, has_files, manifest_of
 from arraystore._format.specification import FAILED, STORED
 from arraystore._format.target_forms import array_forms, check_offsets, is_ragged, item_totals, targets_in
 from arraystore.errors import BadImage, Fault, FormatError, Kind, ManifestError
@@ -53,6 +53,7 @@ class Verification:
         faults: the damage to all other contents.
         notes: facts that are worth knowing but are not damage.
         identity: the digest of store.json, which tells which store was checked; empty if it cannot be read.
+        repairable: whether `arraystore.repair` can mend it: only pixels are damaged, and the sources are files.
     """
 
     slots: int
@@ -63,6 +64,7 @@ class Verification:
     faults: tuple[Fault, ...] = ()
     notes: tuple[str, ...] = ()
     identity: str = ""
+    repairable: bool = False
 
     @property
     def ok(self) -> bool:
@@ -152,7 +154,14 @@ class _Check:
             faults=tuple(self._faults),
             notes=tuple(self._notes),
             identity=self._identity,
+            repairable=self._is_repairable(),
         )
+
+    def _is_repairable(self) -> bool:
+        damage = [fault.repairable for fault in self._faults] or self._damaged
+        with suppress(FormatError):
+            return bool(damage) and all(damage) and has_files(self._contents.table("samples", ["source"]))
+        return False
 
     def run(self, contents: Contents, workers: int) -> None:
         self._contents = contents
@@ -164,7 +173,7 @@ class _Check:
         with self.finding():
             slots, messages = contents.slots(None if description is None else (description.count, *description.shape))
             for message in messages:
-                self.fault(Fault(message, _ADVICE))
+                self.fault(Fault(message, "a repair of the store makes the file anew", repairable=True))
         if description is not None:
             count = description.count
         elif slots is not None:
@@ -311,7 +320,7 @@ class _Check:
             with self.finding(part):
                 if name not in description.targets:
                     raise FormatError(f"store.json names the classes of {name!r}, which is not a target")
-                check_codes(self._contents.array(part), len(names), self._contents.where(part), what)
+                check_codes(self._contents.where(part), self._contents.array(part), names, what)
 
     def _check_samples(self, count: int, status: Status) -> None:
         """Check that samples has all columns, one row per slot, and a reason for exactly the slots that failed."""

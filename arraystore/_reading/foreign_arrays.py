@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import numpy as np
 import numpy.typing as npt
 
-from arraystore._common.checks import choice_of
+from arraystore._common.checks import choice_of, expanded
 from arraystore._common.lazy import lazy
 from arraystore._common.public import public
 from arraystore._format.slot_file import map_array, npy_form
@@ -19,6 +19,7 @@ from arraystore._reading.slot_arrays import SlotArrays
 from arraystore._reading.slots import Slots
 from arraystore._sources.targets import TargetColumns, given_targets
 from arraystore._sources.text_list import CATEGORY_LIMIT
+from arraystore._stores.media import store_path
 from arraystore._stores.slot_array import SlotArray, file_identity
 from arraystore.errors import FormatError, ManifestError, SpecError
 from arraystore.spec import Layout
@@ -72,7 +73,7 @@ def open_array(
         ManifestError: labels or targets are neither numbers nor texts, or have another number of rows.
         OSError: the file cannot be read.
     """
-    file_path = Path(path).absolute()
+    file_path = store_path(path)
     for _ in range(_OPEN_TRIES):
         before = file_identity(file_path)
         try:
@@ -103,7 +104,7 @@ def _open(
         if dataset is not None:
             raise SpecError(f"{file_path} is a .npy file, which has one array and no names: leave dataset out")
         return _slots(str(file_path), _map_npy(file_path), None, given_targets(labels, targets), layout)
-    with hdf5_file.h5_file(file_path) as file:
+    with hdf5_file.h5_file(file_path, is_foreign=True) as file:
         if dataset is None:
             raise SpecError(
                 f"{file_path} is an HDF5 file: pass dataset= with the name of the dataset that holds the slots; "
@@ -169,7 +170,7 @@ def _values(name: str, value: Any, file: h5py.File | None) -> Any:
     if isinstance(value, str) and file is not None and value in file:
         return _read(_dataset(file, value, f"target {name!r}"))
     if isinstance(value, os.PathLike) or (isinstance(value, str) and value.endswith(".npy")):
-        path = Path(value).absolute()
+        path = expanded(value).absolute()
         if not path.is_file():
             raise SpecError(f"target {name!r}: there is no .npy file at {path}")
         return _native(_map_npy(path))

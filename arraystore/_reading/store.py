@@ -38,17 +38,13 @@ class Store(Slots):
     """Preallocated slots with their status, samples and targets, on one medium.
 
     `arraystore.build` and `arraystore.open` make it; do not make one directly. It is a context manager: leaving it
-    closes the store.
+    closes the store. A closed store still says what it is (its length, path, spec, description, classes, mean and std);
+    whatever would give its contents raises a `StoreError`.
 
     Attributes:
         medium: ``"ram"``, ``"npy"`` or ``"hdf5"``.
         path: the folder or file; None in RAM.
         spec: how images became slots.
-        images: uint8, (N, C, H, W), or (N, H, W, C) if ``spec.layout`` is NHWC. A read-only np.memmap, or the RAM
-            array. The store owns it; views of it stay valid after the store is closed.
-        status: uint8, (N,): 1 stored, 2 failed (the slot is zeros).
-        checksums: uint64, (N,): xxh3_64 of each slot's bytes.
-        targets: name → array with one row per slot, or `Ragged`.
         categories: name of a target → the names of its codes.
         layout: the same as ``spec.layout``.
         mean: each channel's mean over all stored slots, 0 to 255.
@@ -75,16 +71,39 @@ class Store(Slots):
         self.path: Path | None = opened.path
         self.description: Description = description
         self.spec: ImageSpec = description.spec
-        self.images: Pixels = array.images
-        self.targets: Mapping[str, Any] = array.targets
-        # Every medium of a store has both; only arrays from other programs lack them.
-        self.status: Pixels = cast("Pixels", array.status)
-        self.checksums: npt.NDArray[np.uint64] = cast("npt.NDArray[np.uint64]", array.checksums)
         self._samples: pa.Table | None = None
 
     def __reduce__(self) -> tuple[Callable[..., Store], tuple[Any, ...]]:
+        return Store, (replace(self._opened, array=self._array),)
+
+    @property
+    def _array(self) -> SlotArray:
         (array,) = self.__slot_arrays__.arrays  # raises if the store was closed
-        return Store, (replace(self._opened, array=array),)
+        return array
+
+    @property
+    def images(self) -> Pixels:
+        """The pixels: uint8, (N, C, H, W), or (N, H, W, C) if ``spec.layout`` is NHWC.
+
+        They are a read-only np.memmap, or the RAM array. The store owns it; views of it stay valid after the store is
+        closed.
+        """
+        return self._array.images
+
+    @property
+    def targets(self) -> Mapping[str, Any]:
+        """The targets: name → array with one row per slot, or `Ragged`."""
+        return self._array.targets
+
+    @property
+    def status(self) -> Pixels:
+        """The status of each slot, uint8, (N,): 1 stored, 2 failed (the slot is zeros)."""
+        return cast("Pixels", self._array.status)  # only arrays from other programs have none
+
+    @property
+    def checksums(self) -> npt.NDArray[np.uint64]:
+        """The xxh3_64 of each slot's bytes: uint64, (N,)."""
+        return cast("npt.NDArray[np.uint64]", self._array.checksums)
 
     @property
     def samples(self) -> pa.Table:
@@ -93,6 +112,7 @@ class Store(Slots):
         Columns: source, label (if there are classes), height, width, bytes, mtime, hash, reason, note (if an image has
         one), the manifest's texts, and the paths of masks with what tells whether they have changed.
         """
+        _ = self._array  # raises if the store was closed
         if self._samples is None:
             self._samples = self._opened.load_table("samples")
         return self._samples
@@ -113,6 +133,7 @@ class Store(Slots):
     @property
     def dropped_samples(self) -> pa.Table | None:
         """The table of dropped sources: row, source, bytes, mtime and reason; None if no source was dropped."""
+        _ = self._array  # raises if the store was closed
         return self._opened.load_table("dropped")
 
     def dropped(self) -> list[BadImage]:
@@ -173,11 +194,13 @@ class Store(Slots):
         return verify_store(self._opened, workers=workers, progress=progress)
 
     def close(self) -> None:
-        """Drop the arrays; each mapping ends when nothing else refers to it."""
-        self._slots = None
-        self.images, self.targets = np.empty((0, *self.spec.slot_shape), np.uint8), {}
-        self.status, self.checksums = np.empty(0, np.uint8), np.empty(0, np.uint64)
-        self._opened = replace(self._opened, array=SlotArray(self.images))
+        """Drop the arrays; each mapping ends when nothing else refers to it.
+
+        Arrays, loaders and choices of slots that were made of the store before stay readable.
+        """
+        self._slots = self._samples = None
+        nothing = np.empty((0, *self.spec.slot_shape), np.uint8)
+        self._opened = replace(self._opened, array=SlotArray(nothing), load_table=_no_table)
 
     def __len__(self) -> int:
         return self.description.count
@@ -194,6 +217,10 @@ class Store(Slots):
         shape = " x ".join(map(str, (len(self), *self.spec.slot_shape)))
         path = "" if self.path is None else f" at {str(self.path)!r}"
         return f"<arraystore.Store {shape} uint8 {self.spec.layout}, {self.medium}{path}>"
+
+
+def _no_table(name: str) -> None:
+    del name
 
 
 def _bad_images(table: pa.Table, slots: list[int]) -> list[BadImage]:

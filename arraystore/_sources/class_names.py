@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from arraystore._common.ragged import Ragged, Target
 from arraystore._common.wording import flat
+from arraystore._sources.multi_label import reordered
 from arraystore.errors import Kind, ManifestError, Option
 
 _PARTS = r"(?:[ _.-]?(?:set|split|data|dataset|images?|imgs?|photos|\d+))*"
@@ -70,6 +71,8 @@ def recoded(target: str, codes: Target, names: Sequence[str], classes: Sequence[
     Raises:
         ManifestError: a name that has rows is not among the classes.
     """
+    if not isinstance(codes, Ragged) and codes.ndim == 2:
+        return reordered(target, codes, names, classes)
     every = codes.values if isinstance(codes, Ragged) else codes
     code_of = {name: code for code, name in enumerate(classes)}
     used = np.bincount(every[every >= 0], minlength=len(names)) > 0  # a negative code has no class

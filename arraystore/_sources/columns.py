@@ -16,6 +16,7 @@ from arraystore._common.ragged import Ragged, Target, offsets_of
 from arraystore._sources.class_names import order_note
 from arraystore._sources.entries import has_image_suffix
 from arraystore._sources.masks import BITS, MaskFiles
+from arraystore._sources.multi_label import KIND, indicators
 from arraystore._sources.options import KINDS
 from arraystore._sources.text_list import CATEGORY_LIMIT, TextList
 from arraystore.errors import Kind, ManifestError, Option
@@ -170,22 +171,22 @@ def add_target(result: Table, target: str, column: Column, kind: str | None) -> 
         result: gets the target.
         target: its name.
         column: its values.
-        kind: ``"number"``, ``"category"``, ``"text"``, ``"mask"`` or ``"mask16"``; None and ``"auto"`` decide by the
-            type of the column, and never take paths as those of masks.
+        kind: ``"number"``, ``"category"``, ``"multi-label"`` (with its separator, as ``"multi-label:;"``, where that
+            cannot be found), ``"text"``, ``"mask"`` or ``"mask16"``; None and ``"auto"`` decide by the type of the
+            column, and never take paths as those of masks.
 
     Raises:
         ManifestError: a value is missing, or is not of the kind.
     """
-    kind = None if kind == "auto" else kind
-    if kind is not None and kind not in KINDS:
-        known = ", ".join(map(repr, KINDS))
-        raise column.refuse(None, f"cannot become a {kind!r}: the kinds are {known}")
+    kind, separator = _kind_of(column, kind)
     if pa.types.is_binary(column.data.type) or pa.types.is_large_binary(column.data.type):
         raise column.refuse(None, "holds bytes that are not UTF-8: save the table as UTF-8")
     if kind in BITS:
         if not _is_text(column.data.type):
             raise column.refuse(None, f"holds {column.data.type}, not the paths of masks", "leave it out with {0}")
         result.masks[target] = MaskFiles(paths_of(column), bits=BITS[kind])
+    elif kind == KIND:
+        _add_names(result, target, column, separator)
     else:
         _add_values(result, target, column, kind)
 
@@ -211,6 +212,29 @@ def _add_values(result: Table, target: str, column: Column, kind: str | None) ->
         _add_categories(result, target, column, chosen=kind is not None)
     else:
         result.targets[target] = _numbers(column, column.data, per_row=1)
+
+
+def _kind_of(column: Column, text: str | None) -> tuple[str | None, str]:
+    """Return the kind that an option names, None to decide by the column, and the separator after it."""
+    kind, _, separator = (text or "auto").partition(":")
+    if kind not in (*KINDS, "auto") or (separator and kind != KIND):
+        known = ", ".join(map(repr, KINDS))
+        raise column.refuse(None, f"cannot become a {text!r}: the kinds are {known}")
+    return None if kind == "auto" else kind, separator
+
+
+def _add_names(result: Table, target: str, column: Column, separator: str) -> None:
+    types, arrow = pa.types, column.data.type
+    lists = types.is_list(arrow) or types.is_large_list(arrow)
+    values = arrow.value_type if lists else arrow
+    if not (_is_text(values) or (lists and types.is_integer(values))):
+        raise column.refuse(None, f"holds {arrow}, not names", "choose another kind in {0}", CHOSEN_TARGETS)
+    row = _first(column.data.is_null())
+    if row is not None:
+        raise column.missing(row)
+    made, names, notes = indicators(column.name, column.data, separator, column.refuse)
+    result.targets[target], result.classes[target] = made, names
+    result.notes.extend(f"{column.path}: {note}" for note in notes)
 
 
 def _parsed(column: Column) -> npt.NDArray[np.float64]:
@@ -285,7 +309,12 @@ def _numbers(column: Column, data: Any, *, per_row: int) -> npt.NDArray[Any]:
     """Return pyarrow numbers as an array. Messages need ``per_row``, how many of them make a place of the column."""
     types = pa.types
     if not (types.is_floating(data.type) or types.is_integer(data.type) or types.is_boolean(data.type)):
-        raise column.refuse(None, f"holds {data.type}, which is no target", "choose other columns with {0}")
+        several = Option("targets", {column.name: KIND})
+        is_list_of_texts = _is_text(data.type) and data is not column.data
+        option, advice = (several, ", or take its names by {0}") if is_list_of_texts else (CHOSEN_TARGETS, " with {0}")
+        raise column.refuse(
+            None, f"holds {column.data.type}, which is no target", f"choose other columns{advice}", option
+        )
     place = None if types.is_floating(data.type) else _first(data.is_null())
     if place is not None:
         raise column.missing(place // max(per_row, 1))

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from arraystore._common.checks import whole_number
+from arraystore._common.checks import expanded, whole_number
 from arraystore.errors import Kind, MissingExtraError, StoreExistsError
 
 _Pixels: TypeAlias = npt.NDArray[np.uint8]
@@ -66,7 +66,7 @@ def write_sample(folder: str | os.PathLike[str], *, count: int = 200, seed: int 
     """
     whole_number("count", count, 1)
     whole_number("seed", seed, 0)
-    root = Path(folder)
+    root = expanded(folder)
     if os.path.lexists(root) and not (root.is_dir() and not any(root.iterdir())):
         raise StoreExistsError(f"{root} is not an empty folder; give a new folder, or an empty one", kind=Kind.EXISTS)
     photographs = _load_photographs()

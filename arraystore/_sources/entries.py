@@ -69,14 +69,17 @@ def tells_nothing(name: bytes) -> bool:
     return suffix not in _OTHER_SUFFIXES and not suffix.endswith(b"~") and suffix not in _IMAGE_SUFFIXES
 
 
-def begins_like_an_image(path: bytes) -> bool:
-    """Return whether a file begins like an image of a known format; False where it cannot be read."""
+def begins_like_an_image(path: bytes, more: tuple[bytes, ...] = ()) -> bool:
+    """Return whether a file begins like an image of a known format, or with one of ``more``.
+
+    It is False where the file cannot be read.
+    """
     try:
         with FileIO(os.fsdecode(path)) as file:
-            start = file.read(SNIFFED_BYTES)
+            start = file.read(max(SNIFFED_BYTES, *map(len, more)) if more else SNIFFED_BYTES)
     except OSError:
         return False
-    return starts_an_image(start)
+    return start.startswith(more) or starts_an_image(start)
 
 
 def starts_an_image(start: bytes) -> bool:

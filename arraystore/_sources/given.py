@@ -1,14 +1,18 @@
 """Sources that a caller passes in memory: lists of paths, lists of bytes, and arrays."""
 
+import errno
 import os
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from arraystore._common.checks import expanded
+from arraystore._common.wording import a
 from arraystore.errors import ManifestError
 
 SOURCES = "pass a folder, a table, a list of paths or of bytes, or an array (N, H, W, 3)"
@@ -19,6 +23,29 @@ def is_pil_image(value: object) -> bool:
     # While another thread imports the module, its class may be missing; then there are no images of it yet.
     kind = getattr(sys.modules.get("PIL.Image"), "Image", None)
     return kind is not None and isinstance(value, kind)
+
+
+def pillow_reason(error: Exception) -> str:
+    """Return why an image of Pillow cannot be stored, from the error of its plugin."""
+    return f"Pillow cannot load it: {error}"
+
+
+def path_of(value: object, what: str = "the source") -> str:
+    """Return the path of a folder or a table, with ``~`` expanded.
+
+    Raises:
+        ManifestError: it can be no path.
+    """
+    try:
+        path = str(expanded(cast("str", value)))
+        Path(path).is_dir()  # asks the system, which refuses names that are too long
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise ManifestError(f"{what} is a text of {len(str(value)):,} letters, no path: {SOURCES}") from error
+    except Exception as error:  # an object of the caller may raise anything
+        raise ManifestError(f"{what} is {a(type(value).__name__)} that gives no path: {SOURCES}") from error
+    return path
 
 
 class Stream:
@@ -43,7 +70,12 @@ class Stream:
                 item = next(self.iterator)
             except StopIteration:
                 message = f"the source ended at row {self.next_slot}, before the length that it gives"
-                raise ManifestError(message, slot=self.next_slot, source=f"array {self.next_slot}") from None
+                raise ManifestError(
+                    message,
+                    slot=self.next_slot,
+                    source=f"array {self.next_slot}",
+                    advice="pass a list of its items, or mend its length",
+                ) from None
             self.next_slot += 1
         return item
 
@@ -55,7 +87,10 @@ def raw_paths(paths: Iterable[object]) -> Iterator[bytes]:
         ManifestError: an item is not a path, is empty, or cannot be the name of a file.
     """
     for row, item in enumerate(paths):
-        path = os.fspath(item) if isinstance(item, os.PathLike) else item
+        try:
+            path = os.fspath(item) if isinstance(item, os.PathLike) else item
+        except Exception as error:  # an object of the caller may raise anything
+            raise _odd_row(row, item, "a path") from error
         if not isinstance(path, str):
             raise _odd_row(row, item, "a path")
         try:
@@ -87,6 +122,8 @@ def checked_arrays(arrays: Any) -> Any:
         ManifestError: one array has another shape or dtype, an item of a list is no array, or the value is no source.
     """
     if isinstance(arrays, np.ndarray):
+        if np.ma.is_masked(arrays):
+            raise ManifestError("the array has masked values, which have no pixels: pass arrays.filled(0)")
         _check_stack(arrays)
     elif isinstance(arrays, list | tuple):
         for row, item in enumerate(arrays):
@@ -95,12 +132,12 @@ def checked_arrays(arrays: Any) -> Any:
                 raise _odd_row(row, item, "an array")
         return tuple(arrays)
     elif not (hasattr(arrays, "__getitem__") or hasattr(arrays, "__iter__")):
-        raise ManifestError(f"a {type(arrays).__name__} is no source: {SOURCES}")
+        raise ManifestError(f"{a(type(arrays).__name__)} is no source: {SOURCES}")
     return arrays
 
 
 def _odd_row(row: int, item: object, wanted: str) -> ManifestError:
-    reason = f"expected {wanted}, found a {type(item).__name__}"
+    reason = f"expected {wanted}, found {a(type(item).__name__)}"
     return ManifestError(f"row {row}: {reason}: sources must all be of one kind", slot=row, reason=reason)
 
 

@@ -7,7 +7,7 @@ import logging
 import operator
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -22,7 +22,7 @@ from arraystore._common.options import complete, shows_options
 from arraystore._common.public import public
 from arraystore._common.ragged import Ragged, Target
 from arraystore._sources.class_names import recoded
-from arraystore._sources.given import Stream, checked_arrays, checked_bytes, is_pil_image
+from arraystore._sources.given import Stream, checked_arrays, checked_bytes, is_pil_image, path_of
 from arraystore._sources.kinds.folders import from_folder
 from arraystore._sources.kinds.found import Found, SourceList
 from arraystore._sources.kinds.lists import from_paths
@@ -267,7 +267,15 @@ class Manifest:
 
     @classmethod
     @shows_options(SourceOptions)
-    def of(cls, source: Any, *, labels: Any = None, targets: Any = None, **options: Unpack[SourceOptions]) -> Manifest:
+    def of(
+        cls,
+        source: Any,
+        *,
+        labels: Any = None,
+        targets: Any = None,
+        decoders: Iterable[str | bytes] | None = None,
+        **options: Unpack[SourceOptions],
+    ) -> Manifest:
         """Return the manifest of a source of any kind.
 
         Args:
@@ -277,8 +285,9 @@ class Manifest:
             labels: N numbers, or N texts (they become int64 codes of their sorted names). They replace the classes of
                 a folder.
             targets: a mapping of further names to arrays, axis 0 = N, or to `MaskFiles`; for a table also a list of its
-                columns, or a mapping of columns to kinds: ``"number"``, ``"category"``, ``"text"``, ``"mask"`` or
-                ``"mask16"``.
+                columns, or a mapping of columns to kinds: ``"number"``, ``"category"``, ``"multi-label"``, ``"text"``,
+                ``"mask"`` or ``"mask16"``.
+            decoders: see `from_folder`.
             options: see `arraystore.build`, from ``root`` to ``classes``.
 
         Raises:
@@ -289,10 +298,10 @@ class Manifest:
             if labels is not None or targets is not None:
                 raise ManifestError("a Manifest has its targets already: pass labels and targets when you make it")
             return source.with_classes(for_source("a Manifest", every)["classes"])
-        if isinstance(source, os.PathLike):
-            source = os.fspath(source)
+        if isinstance(source, str | os.PathLike):
+            source = path_of(source)
         columns, extra = chosen_columns(targets)
-        found = found_in(source, labels, columns, every)
+        found = found_in(source, labels, columns, every, decoders)
         return cls._of_found(found, labels, extra).with_classes(every["classes"])
 
     @classmethod
@@ -351,6 +360,7 @@ class Manifest:
         targets: Mapping[str, Any] | None = None,
         allow_empty: bool = False,
         classes: Any = None,
+        decoders: Iterable[str | bytes] | None = None,
     ) -> Manifest:
         """Return the images of a folder tree, depth first, each folder's entries sorted by code point.
 
@@ -368,12 +378,14 @@ class Manifest:
             targets: further arrays in that order, axis 0 = N.
             allow_empty: True accepts class folders without images, and keeps their classes.
             classes: the names of the codes, see `with_classes`. Folders of any name are taken as classes.
+            decoders: suffixes (``".dcm"``) or first bytes (``b"SIMPLE"``) of further files that are images, such as the
+                option ``decoders`` of `arraystore.build`.
 
         Raises:
             ManifestError: the folder is not there, cannot be listed or has no images; images lie beside class folders;
                 or a class folder has no images.
         """
-        found = from_folder(folder, labels=labels, allow_empty=allow_empty, classes=classes)
+        found = from_folder(folder, labels=labels, allow_empty=allow_empty, classes=classes, decoders=decoders)
         return cls._of_found(found, labels, targets).with_classes(classes)
 
     @classmethod
@@ -453,8 +465,9 @@ class Manifest:
             path_column: the column of paths; None takes the first that exists of file_name, path, source, filename,
                 file, image and image_path.
             labels: N numbers or texts, where the table has no labels.
-            targets: the columns that become targets; a mapping of columns to ``"number"``, ``"category"``, ``"text"``,
-                ``"mask"`` or ``"mask16"``; or a mapping of further names to arrays, axis 0 = N, or to `MaskFiles`.
+            targets: the columns that become targets; a mapping of columns to ``"number"``, ``"category"``,
+                ``"multi-label"``, ``"text"``, ``"mask"`` or ``"mask16"``; or a mapping of further names to arrays,
+                axis 0 = N, or to `MaskFiles`.
             root: the folder that relative paths start from; None is the folder of the table.
             suffix: is added to every path that does not end in it, such as ``".jpg"`` for a column of ids.
             separator: of the cells of a CSV; None is a comma.

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypedDict
 
 from arraystore._common.options import Default
+from arraystore._common.wording import a
 from arraystore.errors import ManifestError, Option
 
-KINDS = ("number", "category", "text", "mask", "mask16")
+KINDS = ("number", "category", "multi-label", "text", "mask", "mask16")
 
 
 class SourceOptions(TypedDict, total=False):
@@ -75,7 +76,11 @@ def fixed_classes(classes: Any) -> dict[str, tuple[str, ...]]:
             or not isinstance(names, Sequence)
             or not all(isinstance(each, str) for each in names)
         ):
-            raise ManifestError(f"classes must be a list of names or a store, not a {type(names).__name__}")
+            raise ManifestError(
+                f"classes must be a list of names or a store, not {a(type(names).__name__)}",
+                advice="pass the names as texts, {0}",
+                options=[Option("classes", ["cat", "dog"])],
+            )
         repeated = [name for name in names if names.count(name) > 1] if len(set(names)) < len(names) else []
         if repeated:
             raise ManifestError(f"classes has {repeated[0]!r} twice: leave one out")

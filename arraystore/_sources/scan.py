@@ -4,7 +4,7 @@ import logging
 import os
 import stat
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from arraystore._sources.entries import (
@@ -35,10 +35,16 @@ class Scan:
     trips on a network volume. Stores, unfinished stores and folders of the system are passed over. Only the names of
     the folders on the path of the walk are held as objects, so the peak of memory is about 70 bytes an image of the
     widest folder.
+
+    ``decoders`` are the suffixes or first bytes of files that the caller's own functions decode.
     """
 
-    def __init__(self, root: bytes) -> None:
+    def __init__(self, root: bytes, decoders: Iterable[str | bytes] = ()) -> None:
         self.root = with_slash(root)
+        keys = [*decoders]
+        # Of files that are images because the caller can decode them: how they end, and how they begin.
+        self._ends = tuple(f".{key.lstrip('.')}".lower().encode() for key in keys if isinstance(key, str))
+        self._begins = tuple(key for key in keys if isinstance(key, bytes))
         self.counts: dict[bytes, int] = {}  # the number of images in each folder directly in the root, in order
         self.loose: bytes | None = None  # the name of an image directly in the root
         self.left_out: Counter[str] = Counter()  # suffix, with its dot or "", → files that are no images
@@ -107,7 +113,7 @@ class Scan:
                         continue
                     folders[name] = is_link
                     names.append(name)
-                elif _is_image(entry, path, is_link=is_link):
+                elif self._is_image(entry, path, is_link=is_link):
                     names.append(name)
                 else:
                     others[shown_suffix(name)] += 1
@@ -124,6 +130,15 @@ class Scan:
         names.sort()
         return prefix, iter(names), folders
 
+    def _is_image(self, entry: os.DirEntry[bytes], folder: bytes, *, is_link: bool) -> bool:
+        named = has_image_suffix(entry.name) or entry.name.lower().endswith(self._ends)
+        if not named and not tells_nothing(entry.name):
+            return False
+        # A link to nothing is a source if its name is that of an image.
+        if not entry.is_file(follow_symlinks=False) and not (is_link and _leads_to(entry, stat.S_ISREG, missing=named)):
+            return False
+        return named or begins_like_an_image(folder + entry.name, self._begins)
+
     def _is_loop(self, relative: bytes, prefixes: list[bytes]) -> bool:
         """Return whether the linked folder ``relative`` is one of the folders on the path of the walk."""
         place = Path(os.fsdecode(self.root + relative))
@@ -131,16 +146,6 @@ class Scan:
             return False
         _logger.warning("%s: links back to a folder around it; not followed", place)
         return True
-
-
-def _is_image(entry: os.DirEntry[bytes], folder: bytes, *, is_link: bool) -> bool:
-    named = has_image_suffix(entry.name)
-    if not named and not tells_nothing(entry.name):
-        return False
-    # A link to nothing is a source if its name is that of an image.
-    if not entry.is_file(follow_symlinks=False) and not (is_link and _leads_to(entry, stat.S_ISREG, missing=named)):
-        return False
-    return named or begins_like_an_image(folder + entry.name)
 
 
 def shown_suffix(name: bytes) -> str:

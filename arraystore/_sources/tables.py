@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from arraystore._common.lazy import lazy
+from arraystore._common.wording import a
 from arraystore._sources.columns import CHOOSE_PATHS, Column, Table, add_target, chosen_rows, paths_of
 from arraystore._sources.masks import BITS
 from arraystore._sources.text_list import TextList
@@ -73,9 +74,12 @@ def read_table(
             names the file, the column and the row, counted from 0.
     """
     path = _checked_path(path)
-    if isinstance(targets, str):
-        message = "targets must be a list of column names, not one text"
-        raise ManifestError(message, advice="pass {0}", options=[Option("targets", [targets])])
+    if targets is not None and (isinstance(targets, str) or not isinstance(targets, Sequence | Mapping)):
+        meant = [targets] if isinstance(targets, str) else ["…"]
+        message = f"targets must be a list of column names, not {a(type(targets).__name__)}"
+        raise ManifestError(message, advice="pass {0}", options=[Option("targets", meant)])
+    if not isinstance(suffix or "", str):
+        raise ManifestError(f"suffix must be a text such as '.jpg', not {suffix!r}")
     with reading_table(path):
         _check_separator(path, separator)
         names = column_names(path, separator)
@@ -149,11 +153,13 @@ def reading_table(path: str) -> Iterator[None]:
         yield
     except ManifestError:
         raise
-    except (UnicodeError, OSError, ValueError, pa.ArrowException) as error:
-        message = f"{path}: the table cannot be read: {error}"
+    except (UnicodeError, OSError, ValueError, TypeError, RecursionError, pa.ArrowException) as error:
+        message, advice = f"{path}: the table cannot be read: {error}", "correct the file, or write it again"
         if isinstance(error, UnicodeError) or "invalid UTF8" in str(error):
-            message = f"{path}: the table cannot be read: invalid UTF8 data, and no byte order mark: save it as UTF-8"
-        raise ManifestError(message, source=path, reason=str(error), kind=Kind.UNREADABLE) from error
+            message = f"{path}: the table cannot be read: invalid UTF8 data, and no byte order mark"
+            advice = "save it as UTF-8"
+        reason = str(error)
+        raise ManifestError(message, source=path, reason=reason, kind=Kind.UNREADABLE, advice=advice) from error
 
 
 def _checked_path(path: str | os.PathLike[str]) -> str:
@@ -198,6 +204,12 @@ def conditions_of(where: str | Mapping[str, Any] | None) -> dict[str, str]:
     """
     if where is None:
         return {}
+    if not isinstance(where, str | Mapping):
+        raise ManifestError(
+            f"where must be a text or a mapping of columns to values, not {a(type(where).__name__)}",
+            advice="pass {0}",
+            options=[Option("where", "split=train")],
+        )
     if isinstance(where, str):
         name, equals, value = where.partition("=")
         if not (name and equals):
@@ -213,7 +225,7 @@ def conditions_of(where: str | Mapping[str, Any] | None) -> dict[str, str]:
 def _check_separator(path: str, separator: str | None) -> None:
     """Refuse a CSV whose cells another character separates, by its first line."""
     if separator is not None:
-        if len(separator) != 1 or not separator.isascii() or separator in '"\r\n':
+        if not isinstance(separator, str) or len(separator) != 1 or not separator.isascii() or separator in '"\r\n':
             raise ManifestError(f"separator must be one character, such as ';', not {separator!r}")
         return
     if _suffix(path) not in (".csv", ".tsv"):
@@ -237,11 +249,15 @@ def _known_separator(path: str) -> str:
 
 
 def encoding_of(path: str) -> str:
-    """Return the encoding of a text file by its byte order mark; UTF-8 where it has none."""
+    """Return the encoding of a text file by its byte order mark, or by zeros between ASCII letters; else UTF-8."""
     with Path(path).open("rb") as file:
         start = file.read(4)
     if start in (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE):
         return "utf-32"
+    if len(start) == 4 and (start[1], start[3]) == (0, 0) and start[0] and start[2]:
+        return "utf-16-le"
+    if len(start) == 4 and (start[0], start[2]) == (0, 0) and start[1] and start[3]:
+        return "utf-16-be"
     return "utf-16" if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
 
 

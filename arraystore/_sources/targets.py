@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from arraystore._common.formats import IMAGE_SUFFIXES
 from arraystore._common.ragged import Ragged, Target, offsets_of
+from arraystore._common.wording import a
 from arraystore._sources.masks import MaskFiles
 from arraystore._sources.scan import Scan
 from arraystore._sources.text_list import CATEGORY_LIMIT, TextList
@@ -37,11 +38,17 @@ class TargetColumns:
             self.add(name, values)
 
     def add(self, name: str, values: Any) -> None:
-        """Add one target."""
+        """Add one target.
+
+        Raises:
+            ManifestError: the values are not one number or text a row, or some are missing.
+        """
         if isinstance(values, MaskFiles):
             self.masks[name] = values
             return
         check_sized(f"target {name!r}", values)
+        if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+            raise ManifestError(f"target {name!r} has masked values: pass a plain array, with NaN where one is missing")
         values = _without_objects(values)
         if isinstance(values, Ragged):
             self.targets[name] = Ragged(_as_numbers(name, values.values), values.offsets)
@@ -51,6 +58,8 @@ class TargetColumns:
             self.targets[name] = _as_numbers(name, values)
         elif len(set(texts)) > CATEGORY_LIMIT and name != "labels":
             # The caller has said that labels are classes, so they have no limit.
+            for each in set(texts):
+                _check_text(name, each)
             self.texts[name] = TextList.from_texts(texts)
         else:
             self.targets[name] = self._codes(name, texts)
@@ -74,6 +83,8 @@ class TargetColumns:
     def _codes(self, name: str, texts: Sequence[str]) -> npt.NDArray[np.int64]:
         """Return the codes of the names of categories, which become the classes of a target."""
         names = sorted(set(texts))
+        for each in names:
+            _check_text(name, each)
         codes = {text: code for code, text in enumerate(names)}
         self.classes[name] = tuple(names)
         return np.fromiter((codes[text] for text in texts), np.int64, len(texts))
@@ -115,8 +126,11 @@ def given_targets(labels: Any, targets: Any) -> dict[str, Any]:
         ManifestError: the labels are given twice, or the targets are no mapping.
     """
     if targets is not None and not isinstance(targets, Mapping):
-        message = f"targets must be a mapping of names to arrays, not a {type(targets).__name__}"
-        raise ManifestError(f"{message}; names of columns are for tables")
+        raise ManifestError(
+            f"targets must be a mapping of names to arrays, not {a(type(targets).__name__)}",
+            advice="pass {0}; names of columns are for tables",
+            options=[Option("targets", {"score": ["…"]})],
+        )
     if labels is not None and "labels" in (targets or {}):
         raise ManifestError("labels are given twice: by labels= and in targets; leave one out")
     return ({} if labels is None else {"labels": labels}) | dict(targets or {})
@@ -162,11 +176,12 @@ def check_sized(what: str, value: Any) -> None:
     if isinstance(value, str | bytes | bytearray | memoryview | os.PathLike):
         raise ManifestError(f"{what} must have a row for each image, but is one {kind}: pass a list")
     if isinstance(value, AbstractSet | Mapping):
-        raise ManifestError(f"{what} is a {kind}, whose order does not say which row is which: pass a list")
+        raise ManifestError(f"{what} is {a(kind)}, whose order does not say which row is which: pass a list")
     try:
         len(value)
-    except TypeError:
-        raise ManifestError(f"{what} is a {kind}, which has no length: pass a list, such as list(…) of it") from None
+    except Exception as error:  # an object of the caller may raise anything
+        message = f"{what} is {a(kind)}, which has no length: pass a list, such as list(…) of it"
+        raise ManifestError(message) from error
 
 
 def check_name(name: object, names: Sequence[object]) -> None:
@@ -209,7 +224,7 @@ def _as_texts(name: str, values: Any) -> list[str] | None:
     Each item is checked, because np.asarray turns [1, "a"] into texts.
     """
     if not isinstance(values, list | tuple):
-        values = np.asarray(values)
+        values = _as_array(name, values)
         if values.dtype.kind not in "OUT" or values.ndim != 1:
             return None
         values = values.tolist()
@@ -224,11 +239,23 @@ def _as_texts(name: str, values: Any) -> list[str] | None:
     return None
 
 
-def _as_numbers(name: str, values: Any) -> npt.NDArray[Any]:
+def _check_text(name: str, text: str) -> None:
     try:
-        numbers = np.asarray(values)
-    except (ValueError, TypeError) as error:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        message = f"target {name!r} holds the text {text!a}, which cannot be written as UTF-8: correct it"
+        raise ManifestError(message, kind=Kind.INVALID) from error
+
+
+def _as_array(name: str, values: Any) -> npt.NDArray[Any]:
+    try:
+        return np.asarray(values)
+    except Exception as error:  # an object of the caller may raise anything
         raise ManifestError(f"target {name!r}: the rows make no array: {error}; give rows of one shape") from error
+
+
+def _as_numbers(name: str, values: Any) -> npt.NDArray[Any]:
+    numbers = _as_array(name, values)
     if numbers.dtype.kind not in "biuf":
         raise ManifestError(f"target {name!r} has dtype {numbers.dtype}: give numbers or texts, without missing values")
     if name == "labels" and numbers.dtype.kind in "iu":
@@ -243,5 +270,7 @@ def count_classes(codes: Target, names: Sequence[str]) -> dict[str, int]:
     if not names:
         return {}
     codes = codes.values if isinstance(codes, Ragged) else codes
+    if codes.ndim == 2:  # a column for each name
+        return {name: int(count) for name, count in zip(names, codes.sum(axis=0, dtype=np.int64), strict=True)}
     counts = np.bincount(codes[codes >= 0], minlength=len(names))
     return {name: int(count) for name, count in zip(names, counts, strict=True)}

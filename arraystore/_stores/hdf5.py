@@ -41,6 +41,7 @@ from arraystore._stores.hdf5_file import (
     map_dataset,
     npy_values,
     read_hdf5_table,
+    without_lock,
     write_table,
 )
 from arraystore._stores.medium import Medium, Opened
@@ -349,7 +350,7 @@ class _Contents:
 
     @contextmanager
     def _file(self) -> Iterator[h5py.File]:
-        with reading(str(self._path)), h5py.File(self._path, "r", locking=False) as file:
+        with reading(str(self._path)), without_lock(self._path) as file:
             yield file
 
     @contextmanager

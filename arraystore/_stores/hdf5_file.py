@@ -18,7 +18,7 @@ from arraystore._common.digests import BLOCK_BYTES
 from arraystore._common.lazy import lazy
 from arraystore._format.files import keep_os_error
 from arraystore._format.slot_file import SlotFile, map_array, npy_form
-from arraystore.errors import FormatError
+from arraystore.errors import FormatError, Kind
 
 if TYPE_CHECKING:
     import h5py
@@ -91,21 +91,60 @@ def unmappable(dataset: h5py.Dataset) -> str | None:
 
 
 @contextmanager
-def h5_file(path: Path, opened: FileIO | None = None) -> Iterator[h5py.File]:
+def h5_file(path: Path, opened: FileIO | None = None, *, is_foreign: bool = False) -> Iterator[h5py.File]:
     """Open an HDF5 file to read; if it is ``opened`` already, the path is only its name.
 
+    ``is_foreign`` says that other programs may be writing to the file.
+
     Raises:
-        FormatError: it is no HDF5 file that can be read.
+        FormatError: it is no HDF5 file that can be read; or a foreign one is being written.
         OSError: the system does not let this process read it, which says nothing about the file.
     """
+    if is_foreign:
+        _check_not_written(path)
     try:
-        # Without a lock: nobody writes to a published store, and some volumes refuse every lock.
-        file = h5py.File(path, "r", locking=False) if opened is None else h5py.File(opened, "r")
+        file = without_lock(path) if opened is None else h5py.File(opened, "r")
     except OSError as error:
         keep_os_error(error)
-        raise FormatError(f"{path} is not an HDF5 file that can be read: {error}", source=str(path)) from error
+        # What follows the pixels is lost: the sources, and the checksums of the slots that are left.
+        advice = (
+            "restore it from a copy, or write it again: what is left cannot be repaired"
+            if "truncated" in str(error)
+            else ""
+        )
+        message = f"{path} is not an HDF5 file that can be read: {error}"
+        raise FormatError(message, source=str(path), advice=advice) from error
     with file:
         yield file
+
+
+def without_lock(path: Path) -> h5py.File:
+    """Open an HDF5 file to read: nobody writes to a published store, and some volumes refuse every lock."""
+    try:
+        return h5py.File(path, "r", locking=False)
+    except OSError as error:
+        if "locking flag" not in str(error):
+            raise
+    return h5py.File(path, "r")  # this process has it open with a lock, and the library wants all of one kind
+
+
+def _check_not_written(path: Path) -> None:
+    """Refuse a file that a program has opened to write: HDF5 locks it, if the volume has locks.
+
+    Raises:
+        FormatError: it is being written.
+    """
+    try:
+        h5py.File(path, "r", locking="best-effort").close()
+    except BlockingIOError as error:
+        raise FormatError(
+            f"{path} is being written by a program",
+            source=str(path),
+            kind=Kind.BUSY,
+            advice="close it there first: what is read now may be half of it",
+        ) from error
+    except OSError:
+        return  # it cannot be locked, or not be read, which `h5_file` tells
 
 
 def hdf5_slots(path: Path) -> SlotFile:

@@ -4,10 +4,11 @@ import os
 import re
 from pathlib import Path
 
+from arraystore._common.checks import expanded
 from arraystore._stores.hdf5 import HDF5
 from arraystore._stores.medium import Medium
 from arraystore._stores.npy import NPY
-from arraystore.errors import SpecError
+from arraystore.errors import FormatError, Kind, SpecError
 
 # The first medium must be a folder: it serves targets and folders that no other medium recognizes.
 MEDIA: tuple[Medium, ...] = (NPY, HDF5)
@@ -47,6 +48,23 @@ _OTHERS = {
 _URL = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
+def store_path(path: str | os.PathLike[str]) -> Path:
+    """Return the absolute path of a store, with ``~`` expanded.
+
+    Raises:
+        FormatError: it is a URL.
+    """
+    text = os.fspath(path)
+    if _URL.match(text) and not os.path.lexists(text):
+        raise FormatError(
+            f"{text} is a URL, and stores are opened from local paths",
+            source=text,
+            kind=Kind.UNSUPPORTED,
+            advice="copy the store to this machine first",
+        )
+    return expanded(text).absolute()
+
+
 def target_path(target: str | os.PathLike[str]) -> Path:
     """Return the path of a target, with ``~`` expanded.
 
@@ -56,7 +74,9 @@ def target_path(target: str | os.PathLike[str]) -> Path:
     text = os.fspath(target)
     if _URL.match(text):
         raise SpecError(f"{text} is a URL: build into a local folder, and copy the store when it is finished")
-    path = Path(text).expanduser()
+    path = expanded(text)
+    if text.startswith("~") and path == Path(text):
+        raise SpecError(f"{text} is in the home folder of no user: write the whole path, or ./{text}")
     meant = _OTHERS.get(path.suffix.lower())
     if meant is not None:
         raise SpecError(f"the target {text} cannot be a {path.suffix}: {meant}")

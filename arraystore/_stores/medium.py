@@ -7,9 +7,9 @@ drafts than a small subclass of `arraystore._stores.disk_draft.DiskDraft`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,7 +20,7 @@ from arraystore._format.contents import Contents
 from arraystore._format.description import Description
 from arraystore._format.ledger import ledger_dtype
 from arraystore._format.publication import Publication
-from arraystore._format.slot_file import PAGE_BYTES, PIXELS_OFFSET, SlotFile
+from arraystore._format.slot_file import PAGE_BYTES, SlotFile
 from arraystore._stores.slot_array import SlotArray
 from arraystore.spec import ImageSpec
 
@@ -43,6 +43,9 @@ class Medium:
     head_bytes: int = 0  # before the slots in their file
     text_bytes: int = 0  # of a text in a table, besides its letters
     open: Callable[[Medium, Path], Opened]  # raises FormatError if there is no store, or if it is damaged
+    # As `open`, but does not look at the file of the slots, which may be damaged; the array has no slots. None if
+    # everything else lies in that file too.
+    open_rest: Callable[[Medium, Path], Opened] | None = None
     contents: Callable[[Path], Contents]
     slot_file: Callable[[Path], SlotFile]  # raises FormatError if the slots cannot be mapped
     draft: Callable[..., Draft]  # of (folder, key): begins a build in a `PartialFolder`, or takes one up
@@ -71,51 +74,6 @@ class Opened:
     def identity(self) -> str:
         """See `SlotArray`."""
         return self.array.identity
-
-
-@dataclass(frozen=True, slots=True)
-class BuildKey:
-    """The store that a build makes. Two calls with equal keys continue each other's work.
-
-    The versions of the decoders are not compared, but images that failed with other versions are tried again.
-    """
-
-    count: int
-    spec: ImageSpec
-    manifest_digest: str
-    targets: tuple[str, ...] = ()
-    decoders: str = ""
-    masks: tuple[tuple[str, str], ...] = ()  # the targets that are masks, and their types as NumPy writes them
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the members of plan.json."""
-        members = asdict(self) | {"spec": self.spec.to_dict(), "targets": list(self.targets), "masks": dict(self.masks)}
-        return {name: value for name, value in members.items() if value or name != "masks"}
-
-    @property
-    def mask_bytes(self) -> int:
-        """The bytes of all masks of a slot."""
-        return sum(file.slot_bytes for file in self.mask_files(Path()))
-
-    def needed_bytes(self, medium: Medium) -> int:
-        """Return the bytes on disk that a build takes: see `needed_bytes`."""
-        # A store that is one file gets a copy of the masks, which a folder keeps as they are.
-        copies = 1 if medium.is_folder else 2
-        return needed_bytes(self.count, self.spec, copies * self.mask_bytes)
-
-    def mask_files(self, folder: Path) -> list[SlotFile]:
-        """Return where the masks of each target lie in the folder of a build; the bytes of a slot are one axis."""
-        pixels = self.spec.height * self.spec.width
-        return [
-            SlotFile(str(folder / f"{name}.npy"), PIXELS_OFFSET, (self.count, pixels * np.dtype(kind).itemsize))
-            for name, kind in self.masks
-        ]
-
-    def differences(self, other: Mapping[str, Any]) -> list[str]:
-        """Return how the members of another plan.json differ from this key, a phrase for each."""
-        mine = self.to_json()
-        del mine["decoders"]
-        return [f"{key} was {other.get(key)!r}, is now {mine[key]!r}" for key in mine if other.get(key) != mine[key]]
 
 
 def needed_bytes(count: int, spec: ImageSpec, mask_bytes: int = 0) -> int:

@@ -80,20 +80,38 @@ def open_folder(medium: Medium, path: Path) -> Opened:
     Raises:
         FormatError: it is no store, or is damaged.
     """
-    if not (path / JSON_ENTRY).is_file():
-        raise FormatError(f"{path} is not a store: it has no {JSON_ENTRY}", source=str(path))
-    description = Description.from_json(read_json(path / JSON_ENTRY), str(path / JSON_ENTRY))
+    description = _described(path)
     slots = medium.slot_file(path / medium.pixels)
     expected = (description.count, *description.shape)
     if slots.shape != expected:
         raise FormatError(
             f"{path / medium.pixels} has shape {slots.shape}, store.json says {expected}", source=str(path)
         )
+    return _opened(medium, path, description, slots.map())
+
+
+def open_rest(medium: Medium, path: Path) -> Opened:
+    """Open a store folder as `open_folder` does, but without its slots.
+
+    Raises:
+        FormatError: it is no store, or more than the pixels is damaged.
+    """
+    description = _described(path)
+    return _opened(medium, path, description, np.empty((0, *description.shape), np.uint8))
+
+
+def _described(path: Path) -> Description:
+    if not (path / JSON_ENTRY).is_file():
+        raise FormatError(f"{path} is not a store: it has no {JSON_ENTRY}", source=str(path))
+    return Description.from_json(read_json(path / JSON_ENTRY), str(path / JSON_ENTRY))
+
+
+def _opened(medium: Medium, path: Path, description: Description, images: npt.NDArray[np.uint8]) -> Opened:
     rows = description.count
     lengths = array_lengths(description.targets, rows)
     arrays = {key: read_npy(path / file_name(key), length) for key, length in lengths.items()}
     array = SlotArray(
-        slots.map(),
+        images,
         read_npy(path / "status.npy", rows),
         read_npy(path / "checksums.npy", rows),
         targets_in(arrays, str(path)),
@@ -230,6 +248,7 @@ NPY = Medium(
     head_bytes=PIXELS_OFFSET,
     text_bytes=4,
     open=open_folder,
+    open_rest=open_rest,
     contents=FolderContents,
     slot_file=npy_slots,
     draft=_Draft,

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -17,13 +17,14 @@ from arraystore._format.contents import Contents
 from arraystore._format.description import Description
 from arraystore._format.files import keep_os_error, read_json
 from arraystore._format.ledger import claimed_rows, read_ledger
-from arraystore._format.slot_file import SlotFile
 from arraystore._format.specification import EMPTY
 from arraystore._format.verification import ReplacedError, Verification, verify_contents
+from arraystore._sources.manifest import Manifest
 from arraystore._stores import media
-from arraystore._stores.media import medium_at, medium_of
-from arraystore._stores.medium import BuildKey, Draft, Medium, Opened
-from arraystore._stores.partial import PartialFolder, Salvage
+from arraystore._stores.build_key import BuildKey, Salvage
+from arraystore._stores.media import medium_at, medium_of, store_path
+from arraystore._stores.medium import Draft, Medium, Opened
+from arraystore._stores.partial import PartialFolder
 from arraystore._stores.publishing import (
     LEDGER,
     PLAN,
@@ -68,7 +69,12 @@ def hold(
 
 
 def draft_in(
-    folder: PartialFolder | None, key: BuildKey, *, fresh: bool = False, salvage: Salvage | None = None
+    folder: PartialFolder | None,
+    key: BuildKey,
+    *,
+    fresh: bool = False,
+    salvage: Salvage | None = None,
+    manifest: Manifest | None = None,
 ) -> Draft:
     """Begin a store: reserve its slots, or take up the unfinished build that an earlier call left.
 
@@ -77,11 +83,12 @@ def draft_in(
         key: of the build.
         fresh: see `PartialFolder.begin`.
         salvage: see `PartialFolder.begin`.
+        manifest: see `PartialFolder.begin`.
     """
     if folder is None:
         return MemoryDraft(key)
     try:
-        folder.begin(key, fresh=fresh, salvage=salvage)
+        folder.begin(key, fresh=fresh, salvage=salvage, manifest=manifest)
         return folder.medium.draft(folder, key)
     except BaseException:
         folder.abandon()
@@ -108,12 +115,6 @@ def _may_have_leftovers(path: Path) -> bool:
     return os.path.lexists(path / PLAN) or os.path.lexists(partial_of(path)) or os.path.lexists(aside_of(path))
 
 
-def slot_file_of(path: Path) -> SlotFile:
-    """Return where the slots of a published store lie."""
-    medium = _medium_at(path)
-    return medium.slot_file(medium.pixel_file(path))
-
-
 def contents_of(store: Opened | Path) -> Contents:
     """Return the contents of a store in memory, or of the store at a path, for `arraystore.verify`.
 
@@ -128,16 +129,16 @@ def contents_of(store: Opened | Path) -> Contents:
 
 
 def verify_store(
-    store: Opened | Path, *, workers: int | None, progress: bool | Callable[[Progress], None]
+    store: Opened | str | os.PathLike[str], *, workers: int | None, progress: bool | Callable[[Progress], None]
 ) -> Verification:
     """Check a store in memory, or the store at a path; see `arraystore.verify`.
 
     Raises:
-        FormatError: the store is replaced again and again.
+        FormatError: the store is replaced again and again, or the path is a URL.
     """
-    path = store.path if isinstance(store, Opened) else store.absolute()
+    path = store.path if isinstance(store, Opened) else store_path(store)
     if path is None:
-        return verify_contents(partial(contents_of, store), workers=workers, progress=progress)
+        return verify_contents(partial(contents_of, cast("Opened", store)), workers=workers, progress=progress)
     finish_earlier(path)
     for _ in range(_VERIFY_TRIES):
         before = file_identity(path)
@@ -153,16 +154,17 @@ def verify_store(
     raise FormatError(f"{path} is replaced again and again: verify it when that has ended", source=str(path))
 
 
-def open_store(path: str | os.PathLike[str], *, unfinished: bool = False) -> Opened:
+def open_store(path: str | os.PathLike[str], *, unfinished: bool = False, without_slots: bool = False) -> Opened:
     """Open a store for `arraystore.open`: its description is read, and its arrays are mapped.
 
-    ``unfinished`` is the option ``partial``.
+    ``unfinished`` is the option ``partial``. ``without_slots`` opens a store whose file of pixels may be damaged, for a
+    repair; see `Medium.open_rest`.
 
     Raises:
         FormatError: there is no store at the path, or it is damaged, cut short, or newer than this arraystore.
         OSError: the store cannot be read.
     """
-    path = Path(path).absolute()
+    path = store_path(path)
     finish_earlier(path)
     folder = partial_of(real_target(path))
     if unfinished and folder.is_dir():
@@ -170,7 +172,7 @@ def open_store(path: str | os.PathLike[str], *, unfinished: bool = False) -> Ope
     for _ in range(_OPEN_TRIES):
         before = file_identity(path)
         try:
-            opened = open_published(_medium_at(path), path)
+            opened = open_published(_medium_at(path), path, without_slots=without_slots)
         except (FormatError, OSError):
             if file_identity(path) == before and not is_being_replaced(real_target(path)):
                 raise

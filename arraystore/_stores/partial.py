@@ -21,9 +21,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +36,11 @@ from arraystore._format.ledger import Ledger, claimed_rows, noted_key, read_ledg
 from arraystore._format.renaming import Identity, identity_at
 from arraystore._format.slot_file import SlotFile
 from arraystore._format.specification import FAILED, STORED
+from arraystore._sources.manifest import Manifest
 from arraystore._stores import publishing
+from arraystore._stores.build_key import BuildKey, Salvage
 from arraystore._stores.build_lock import Lock
-from arraystore._stores.medium import BuildKey, FilledRun, Medium
+from arraystore._stores.medium import FilledRun, Medium
 from arraystore._stores.publishing import (
     LEDGER,
     LOCK,
@@ -52,23 +53,10 @@ from arraystore._stores.publishing import (
     partial_of,
     remove_partial,
 )
-from arraystore.errors import FormatError, Option, SpecError, StoreError, StoreExistsError
+from arraystore.errors import FormatError, Option, StoreError, StoreExistsError
 from arraystore.spec import ImageSpec
 
 _ENTER_TRIES = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Salvage:
-    """What a build can use of an unfinished build that had other rows.
-
-    Attributes:
-        names: returns the `name_hash` of each row's source: uint64, (N,).
-        decoded: whether a row has to be decoded, unless its slot is taken from the unfinished build: bool, (N,).
-    """
-
-    names: Callable[[], npt.NDArray[np.uint64]]
-    decoded: npt.NDArray[np.bool_]
 
 
 class PartialFolder:
@@ -124,13 +112,21 @@ class PartialFolder:
             self.abandon()
             raise
 
-    def begin(self, key: BuildKey, *, fresh: bool = False, salvage: Salvage | None = None) -> None:
+    def begin(
+        self,
+        key: BuildKey,
+        *,
+        fresh: bool = False,
+        salvage: Salvage | None = None,
+        manifest: Manifest | None = None,
+    ) -> None:
         """Make the ledger, or take up the one of an earlier call.
 
         Args:
             key: of the build.
             fresh: True discards the work of an earlier call.
             salvage: what can be used of the work of a call with other rows; None if there can be no such work.
+            manifest: of the build, to tell how the work of another one differs.
 
         Raises:
             StoreError: the work is that of another build.
@@ -138,13 +134,12 @@ class PartialFolder:
         self._needed_bytes = key.needed_bytes(self.medium)
         self._key = key
         was = None if fresh else self._earlier_plan()
-        if was is not None and key.differences(was) and self._stored_nothing(was):
+        if was is not None and not key.fits(was) and self._stored_nothing(was):
             was = None  # nothing is lost
         self._resumed = was is not None
         if was is not None:
-            differing = key.differences(was)
-            if differing:
-                self._take_over(was, differing, salvage)
+            if not key.fits(was):
+                self._take_over(was, salvage, manifest)
             self.same_decoders = was.get("decoders") == key.decoders
             self.reasons, self._noted = read_reasons(self.path / REASONS)
             # A call that was killed while it published left files of a store. They are written anew: that call may
@@ -301,14 +296,18 @@ class PartialFolder:
 
     def _stored_nothing(self, was: dict[str, Any]) -> bool:
         """Return whether an earlier call with this plan has claimed no slot with pixels."""
+        rows = self._earlier_rows(was)
+        return rows is not None and not np.any(claimed_rows(rows) & (rows["status"] == STORED))
+
+    def _earlier_rows(self, was: dict[str, Any]) -> npt.NDArray[np.void] | None:
+        """Return the ledger of an earlier call with this plan; None if the plan is damaged."""
         try:
             count, spec = int(was["count"]), ImageSpec.from_dict(was["spec"])
-        except (KeyError, TypeError, ValueError, OverflowError, SpecError):
-            return False
+        except (KeyError, TypeError, ValueError, OverflowError):
+            return None
         if not 0 <= count <= (self.path / LEDGER).stat().st_size:
-            return False  # a plan that is damaged
-        rows = read_ledger(self.path / LEDGER, count, spec.channels, masked=bool(was.get("masks")))
-        return not np.any(claimed_rows(rows) & (rows["status"] == STORED))
+            return None
+        return read_ledger(self.path / LEDGER, count, spec.channels, masked=bool(was.get("masks")))
 
     def _sync_slots(self) -> None:
         for descriptor in self._descriptors:
@@ -319,7 +318,7 @@ class PartialFolder:
         pixels = SlotFile(str(self._pixels), self.medium.head_bytes, (0, *self._key.spec.slot_shape))
         return min(file.stored for file in (pixels, *self._key.mask_files(self.path)))
 
-    def _take_over(self, was: dict[str, Any], differing: list[str], salvage: Salvage | None) -> None:
+    def _take_over(self, was: dict[str, Any], salvage: Salvage | None, manifest: Manifest | None) -> None:
         """Keep the claims of a build of other rows that this build can use, and withdraw all others.
 
         A claim is kept if its slot is to have the same source. The pixels of other slots are copied aside if they
@@ -332,11 +331,7 @@ class PartialFolder:
         count = was.get("count")
         alike = all(was.get(name) == key.to_json().get(name) for name in ("spec", "masks"))
         if salvage is None or not alike or not isinstance(count, int) or count < 0:
-            raise StoreError(
-                f"{self.path} holds an unfinished build of something else: {'; '.join(differing)}",
-                advice="finish it with the call that began it, or discard it with {0}",
-                options=[Option("fresh")],
-            )
+            raise self._of_another(was, manifest)
         count = min(count, self._slots_in_files())  # they may have been truncated
         masked = bool(key.masks)
         rows = read_ledger(self.path / LEDGER, count, key.spec.channels, masked=masked)
@@ -366,6 +361,15 @@ class PartialFolder:
         finally:
             ledger.close()
         publishing.write_plan(self.path, key.to_json())
+
+    def _of_another(self, was: dict[str, Any], manifest: Manifest | None) -> StoreError:
+        """Return the error that the folder holds the work of another build, and how that differs."""
+        differing = self._key.differences(was, manifest, self._earlier_rows(was))
+        return StoreError(
+            f"{self.path} holds an unfinished build of something else: {'; '.join(differing)}",
+            advice="finish it with the call that began it, or discard it with {0}",
+            options=[Option("fresh")],
+        )
 
     def _moved_file(self) -> SlotFile:
         shape = (len(self._moved), *self._key.spec.slot_shape)

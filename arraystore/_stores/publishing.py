@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from arraystore._common.checks import expanded
 from arraystore._common.digests import digest_of
 from arraystore._format import renaming
 from arraystore._format.contents import JSON_ENTRY
@@ -55,7 +56,7 @@ def is_being_replaced(target: Path) -> bool:
 
 def real_target(path: str | os.PathLike[str]) -> Path:
     """Return the path at which a store lies that is named by a link: the store is replaced, and the link stays."""
-    absolute = Path(path).absolute()  # a relative path must not move with the working folder
+    absolute = expanded(path).absolute()  # a relative path must not move with the working folder
     return Path(os.path.realpath(absolute)) if absolute.is_symlink() else absolute
 
 
@@ -68,13 +69,14 @@ def store_identity(medium: Medium, path: Path) -> str:
     return digest_of([medium.contents(path).text()])
 
 
-def open_published(medium: Medium, path: Path) -> Opened:
-    """Open the store at a path, with its identity.
+def open_published(medium: Medium, path: Path, *, without_slots: bool = False) -> Opened:
+    """Open the store at a path, with its identity; see `Medium.open_rest` for ``without_slots``.
 
     Raises:
         FormatError: there is no store at the path, or it is damaged.
     """
-    opened = medium.open(medium, path)
+    open_it = medium.open_rest if without_slots and medium.open_rest is not None else medium.open
+    opened = open_it(medium, path)
     return replace(opened, array=replace(opened.array, identity=store_identity(medium, path)))
 
 

@@ -15,7 +15,8 @@ from arraystore._format.contents import SlotPixels
 from arraystore._format.ledger import ledger_dtype
 from arraystore._format.publication import Publication
 from arraystore._format.slot_file import SlotFile
-from arraystore._stores.medium import BuildKey, FilledRun, Opened
+from arraystore._stores.build_key import BuildKey
+from arraystore._stores.medium import FilledRun, Opened
 from arraystore._stores.slot_array import SlotArray
 from arraystore.errors import FormatError, SpaceError
 

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
+from arraystore._building.options import CompareOptions
 from arraystore._building.sources import manifest_for
 from arraystore._common.options import complete, shows_options
 from arraystore._common.public import public
 from arraystore._common.ragged import Ragged, Target, offsets_of
+from arraystore._decoding.hooks import check_decoders
 from arraystore._format.samples import hashes_of, mask_fields, mtimes_us
 from arraystore._format.specification import STORED
 from arraystore._reading.store import Store
 from arraystore._sources.manifest import Manifest
-from arraystore._sources.options import SourceOptions
 from arraystore._sources.stamps import STAMP, file_hash, file_hashes, file_stamps
 from arraystore._stores.opening import open_store
 from arraystore._upkeep.merging import merged, raw_path
+from arraystore._upkeep.moved import is_elsewhere
 from arraystore._upkeep.reuse import manifest_in
 from arraystore.errors import ManifestError, SpecError, StoreError
 
@@ -53,6 +55,8 @@ class Changes:
         dropped: the table of the sources that stay dropped, or None.
         keeps_removed: whether the rows of removed sources are kept.
         identity: the digest of the store's store.json, which tells whose slots ``slots`` are.
+        moved: the folder or table of the sources, if the store records another one; otherwise None. An update records
+            it.
     """
 
     added: Sequence[str]
@@ -69,11 +73,13 @@ class Changes:
     dropped: pa.Table | None
     keeps_removed: bool
     identity: str
+    moved: str | None = None
 
     def __bool__(self) -> bool:
         """Whether an update would change anything."""
         gone = self.removed and not self.keeps_removed
-        return bool(self.added or self.changed or self.retried or self.renamed or gone or self.relabeled)
+        rows = self.added or self.changed or self.retried or self.renamed or gone or self.relabeled
+        return bool(rows or self.moved)
 
     def __repr__(self) -> str:
         return f"<arraystore.Changes: {self}>"
@@ -89,11 +95,12 @@ class Changes:
             "left out because they are still bad": self.still_bad,
         }
         parts = [f"{count:,} {what}" for what, count in counts.items() if count or what == "unchanged"]
-        return ", ".join([*parts, "targets changed"] if self.relabeled else parts)
+        parts += ["targets changed"] if self.relabeled else []
+        return ", ".join([*parts, f"moved to {self.moved}"] if self.moved else parts)
 
 
 @public
-@shows_options(SourceOptions)
+@shows_options(CompareOptions)
 def compare(
     path: str | os.PathLike[str],
     source: Any = None,
@@ -102,11 +109,12 @@ def compare(
     content: bool = False,
     labels: Any = None,
     targets: Any = None,
-    **options: Unpack[SourceOptions],
+    **options: Unpack[CompareOptions],
 ) -> Changes:
     """Find how the sources of a store have changed since it was built. Nothing is written.
 
-    A source is found by its path. It is unchanged if the size and the time of change of its file are.
+    A source is found by its path. It is unchanged if the size and the time of change of its file are. In another folder
+    than the recorded one, a file that has the same name, size and time may be another one, so its contents decide.
 
     Args:
         path: the store.
@@ -116,11 +124,11 @@ def compare(
         content: True reads every file whose size is the same, and compares its contents instead of the time of change.
         labels: see `arraystore.build`.
         targets: see `arraystore.build`.
-        options: from ``root`` to ``classes``, see `arraystore.build`. Where the build had any, pass them and
+        options: from ``root`` to ``decoders``, see `arraystore.build`. Where the build had any, pass them and
             the source.
 
     Raises:
-        SpecError: ``removed`` is invalid.
+        SpecError: ``removed`` or ``decoders`` is invalid.
         FormatError: there is no store at the path, or it is damaged.
         StoreError: ``source`` is None and the store does not record its source; or its sources are not files.
         ManifestError: the sources cannot be listed, or have other targets than the store.
@@ -128,6 +136,8 @@ def compare(
     """
     if removed not in ("drop", "keep"):
         raise SpecError(f"removed must be 'drop' or 'keep', not {removed!r}")
+    every = complete("compare", CompareOptions, options)
+    check_decoders(every["decoders"])
     opened = open_store(path)
     with Store(opened) as store:
         if source is None:
@@ -137,11 +147,14 @@ def compare(
                 f"{path} does not record what it was built from", source=os.fspath(path), advice="pass the source"
             )
         old = manifest_in(store)
-        new = manifest_for(source, labels, targets, complete("compare", SourceOptions, options))
+        new = manifest_for(source, labels, targets, every)
         new = _as_ragged(old, new)
         _check_alike(old, new)
-        comparison = _Comparison(store, old, new, content=content)
-        return comparison.changes(keep=removed == "keep", identity=opened.identity)
+        apart = is_elsewhere(old.root, new.root)
+        moved = apart or (new.origin is not None and is_elsewhere(old.origin, new.origin))
+        comparison = _Comparison(store, old, new, content=content or apart)
+        changes = comparison.changes(keep=removed == "keep", identity=opened.identity)
+        return replace(changes, moved=new.origin or new.root or "the paths as given") if moved else changes
 
 
 class _Comparison:
@@ -319,7 +332,7 @@ def _check_alike(old: Manifest, new: Manifest) -> None:
     was, now = form(old) | _mask_forms(old), form(new) | _mask_forms(new)
     if was != now:
         raise ManifestError(
-            f"the store has the targets {_listed(was)}, but the source has {_listed(now)}",
+            f"the source does not have the targets of the store: {'; '.join(_differing(was, now))}",
             advice="pass the source that the store was built from, with the same labels and targets",
         )
 
@@ -332,12 +345,24 @@ def _form(target: Target, *, has_classes: bool) -> Any:
     """Return what must be the same in both manifests: a text, or dtype and shape."""
     if isinstance(target, Ragged):
         return "ragged classes" if has_classes else f"ragged {target.dtype.str} {target.item_shape}"
-    return "classes" if has_classes else (target.dtype.str, target.shape[1:])
+    if has_classes:
+        return "classes" if target.ndim == 1 else "multi-label"
+    return target.dtype.str, target.shape[1:]
 
 
-def _listed(form: Mapping[str, Any]) -> str:
-    texts = {name: kind if isinstance(kind, str) else f"{kind[0]} {kind[1]}" for name, kind in form.items()}
-    return ", ".join(f"{name} ({text})" for name, text in sorted(texts.items())) or "none"
+def _differing(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a phrase for each target that the store and the source do not both have in the same form."""
+
+    def told(form: Any) -> str:
+        return form if isinstance(form, str) else f"{form[0]} {form[1]}"
+
+    for name in sorted(was.keys() | now.keys()):
+        if name not in now:
+            yield f"{name} ({told(was[name])}) is only in the store"
+        elif name not in was:
+            yield f"{name} ({told(now[name])}) is only in the source"
+        elif was[name] != now[name]:
+            yield f"{name} is {told(was[name])} in the store, and {told(now[name])} in the source"
 
 
 def _matches(old: Sequence[Any], new: Sequence[Any]) -> Rows:

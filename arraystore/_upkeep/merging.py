@@ -9,6 +9,7 @@ import numpy.typing as npt
 from arraystore._common.ragged import Ragged, Target, merged_rows, same_rows
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.masks import MaskFiles
+from arraystore._sources.multi_label import reordered
 from arraystore._sources.text_list import TextList
 
 Rows = npt.NDArray[np.int64]
@@ -33,8 +34,10 @@ def merged(old: Manifest, new: Manifest, slots: Rows, rows: Rows) -> tuple[Manif
     targets, relabeled = {}, any(classes[name] != old.classes[name] for name in classes)
     for name, values in new.targets.items():
         fresh = _recoded(values, new.classes[name], classes[name]) if name in classes else values
-        targets[name] = merged_rows(fresh, rows, old.targets[name], slots)
-        relabeled |= not same_rows(targets[name][ours], old.targets[name][slots[ours]])
+        before = old.targets[name]
+        before = _recoded(before, old.classes[name], classes[name]) if name in classes else before
+        targets[name] = merged_rows(fresh, rows, before, slots)
+        relabeled |= not same_rows(targets[name][ours], before[slots[ours]])
     pairs = list(zip(slots.tolist(), rows.tolist(), strict=True))
     texts = {}
     for name in new.texts:
@@ -68,6 +71,8 @@ def _joined(old: Sequence[str], new: Sequence[str]) -> tuple[str, ...]:
 def _recoded(codes: Target, names: Sequence[str], joined: Sequence[str]) -> Target:
     if isinstance(codes, Ragged):
         return Ragged(np.asarray(_recoded(codes.values, names, joined)), codes.offsets)
+    if codes.ndim == 2:
+        return reordered("", codes, names, joined)
     code_of = {name: code for code, name in enumerate(joined)}
     table = np.array([code_of[name] for name in names] or [0], codes.dtype)
     return np.where(codes >= 0, table[codes], codes)

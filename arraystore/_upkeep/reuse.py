@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ from arraystore._reading.store import Store
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.stamps import STAMP
 from arraystore._stores.media import medium_at
-from arraystore._stores.opening import contents_of, hold, slot_file_of
+from arraystore._stores.opening import contents_of, hold
 from arraystore._stores.partial import PartialFolder
 from arraystore._stores.publishing import real_target
 from arraystore.errors import StoreError
@@ -67,7 +68,9 @@ class Takeover:
         self._load = load
         self._is_of = is_of
         self._slots = slots
-        self._file: SlotFile = slot_file_of(store.path)
+        # Not by the header of the file, which may be damaged.
+        place, _ = contents_of(store.path).slots((len(store), *store.spec.slot_shape))
+        self._file = cast("SlotFile", place)
         self._checksums = np.asarray(store.checksums)
         self._reasons = {bad.slot: bad.reason for bad in store.bad()}
         samples = store.samples

@@ -11,17 +11,17 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._building.build import build_in, build_key
-from arraystore._building.options import RunOptions, UpdateOptions, checked
+from arraystore._building.options import CompareOptions, RunOptions, UpdateOptions, checked
 from arraystore._common.options import picked, shows_options
 from arraystore._common.public import public
 from arraystore._format.ledger import name_hash
 from arraystore._format.publication import Publication
 from arraystore._format.samples import join_dropped
 from arraystore._reading.store import Store
-from arraystore._sources.options import SourceOptions
+from arraystore._stores.build_key import Salvage
 from arraystore._stores.medium import Opened
 from arraystore._stores.opening import open_store
-from arraystore._stores.partial import PartialFolder, Salvage
+from arraystore._stores.partial import PartialFolder
 from arraystore._upkeep.compare import Changes, compare
 from arraystore._upkeep.reuse import Takeover, hold_store, manifest_in
 from arraystore.errors import StoreError
@@ -77,7 +77,7 @@ def update(
     every = checked("update", UpdateOptions, options, bad or "raise", max_bad)
 
     def compared() -> Changes:
-        chosen = picked(SourceOptions, every)
+        chosen = picked(CompareOptions, every)
         return compare(path, source, removed=removed, content=content, labels=labels, targets=targets, **chosen)
 
     found = changes or compared()

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 from arraystore._common.progress import Progress
 from arraystore._common.public import public
@@ -32,10 +31,10 @@ def verify(
 
     Raises:
         SpecError: workers is less than 1.
-        FormatError: the store is replaced again and again.
+        FormatError: the store is replaced again and again, or the path is a URL.
         OSError: the system does not let this process read the store, which says nothing about the store: no permission,
             too many open files, or too little memory.
     """
     if isinstance(store, Store):
         return store.verify(workers=workers, progress=progress)
-    return verify_store(Path(store), workers=workers, progress=progress)
+    return verify_store(store, workers=workers, progress=progress)

@@ -10,9 +10,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from arraystore._common.checks import expanded
 from arraystore._common.ragged import Ragged
 from arraystore._format.specification import EMPTY, FAILED, STORED
 from arraystore._reading.store import Store
+from arraystore._sources.multi_label import names_in
 from arraystore.errors import SpecError
 
 _Pixels: TypeAlias = npt.NDArray[np.uint8]
@@ -60,7 +62,7 @@ def draw_preview(
         SpecError: an option is invalid.
         OSError: the file cannot be written.
     """
-    target = Path(path)
+    target = expanded(path)
     if target.suffix.lower() != ".png":
         raise SpecError(f"a preview is a PNG, so its name must end in .png, not {target.name!r}")
     cells = [_draw_cell(store, slot) for slot in _choose(len(store), slots, count, seed)]
@@ -145,6 +147,8 @@ def _label(store: Store, slot: int) -> str:
 
 
 def _named(store: Store, label: Any) -> str:
+    if store.classes and np.ndim(label):
+        return ", ".join(names_in(label, store.classes))
     if not (store.classes and 0 <= label < len(store.classes)):
         return f"{label:.6g}" if isinstance(label, np.floating | float) else str(label)
     name = store.classes[label]

@@ -40,7 +40,11 @@ def damage_lines(verification: Verification, path: Path, spell: Callable[[Option
         counts.append(many(len(verification.faults), "fault"))
     if verification.damaged:
         counts.append(f"{len(verification.damaged):,} of {many(verification.slots, 'slot')}")
-    advice = f"; repair the slots with  arraystore repair {shlex.quote(str(path))}" if verification.damaged else ""
+    advice = ""
+    if verification.repairable:
+        advice = f"; repair it with  arraystore repair {shlex.quote(str(path))}"
+    elif not verification.faults:
+        advice = "; its sources are not files: restore it from a copy, or build the store again"
     yield flat(f"{path} is damaged: {' and '.join(counts)}{advice}")
     for fault in verification.faults:
         yield f"  {flat(fault.text(spell))}"

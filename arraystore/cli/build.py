@@ -1,6 +1,7 @@
 """The commands that plan and build."""
 
 import json
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,7 @@ import typer
 
 import arraystore
 from arraystore import BadImage, Progress, Ragged, Store
+from arraystore._common.checks import expanded
 from arraystore._common.limits import disk_bytes
 from arraystore._common.options import picked, shows_options
 from arraystore._common.progress import reporting
@@ -30,7 +32,13 @@ GOES_ON = "interrupted: run the same command again to go on from here"
 def _plan(
     source: options.Source,
     target: Annotated[
-        Path | None, typer.Argument(metavar="TARGET", help="Where the store would be.", show_default=False)
+        Path | None,
+        typer.Argument(
+            parser=expanded,
+            metavar="TARGET",
+            help="Where the store would be.",
+            show_default=False,
+        ),
     ] = None,
     *,
     size: options.Size,
@@ -46,6 +54,7 @@ def _plan(
     """Estimate how many bytes and how much time a build would take. Nothing is written."""
     image, sources = options.image_options(size, shared), options.source_options(shared)
     with errors_reported(debug=debug):
+        logging.getLogger("arraystore").setLevel(logging.ERROR)  # the notes of the log are rows of the table
         bar = sys.stderr.isatty()
         forecast = arraystore.plan(
             source, target, workers=workers, sample=sample, seed=seed, progress=bar, **image, **sources
@@ -62,7 +71,11 @@ def _build(
     source: options.Source,
     target: Annotated[
         Path,
-        typer.Argument(metavar="TARGET", help="The store to make: HDF5 if it ends in .h5 or .hdf5, else a folder."),
+        typer.Argument(
+            parser=expanded,
+            metavar="TARGET",
+            help="The store to make: HDF5 if it ends in .h5 or .hdf5, else a folder.",
+        ),
     ],
     *,
     size: options.Size,
@@ -163,7 +176,8 @@ def target_lines(store: Store) -> Iterator[str]:
         shown = ", ".join(map(flat, classes[:_SHOWN_CLASSES]))
         more = f" and {len(classes) - _SHOWN_CLASSES:,} more" if len(classes) > _SHOWN_CLASSES else ""
         noun = "class" if len(classes) == 1 else "classes"
-        yield f"{flat(name)}: {len(classes):,} {noun}: {shown}{more}"
+        several = ", several in a row" if target.ndim == 2 else ""
+        yield f"{flat(name)}: {len(classes):,} {noun}{several}: {shown}{more}"
     for name in store.samples.column_names:
         if name not in OWN_COLUMNS and name not in masks:
             yield f"{flat(name)}: text, in the table of samples"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from arraystore._common.checks import expanded
 from arraystore._common.lazy import lazy
 from arraystore._common.wording import many
 from arraystore._reading.store import Store
@@ -45,7 +46,14 @@ def _info(
 @app.command("preview")
 def _preview(
     path: options.Store,
-    out: Annotated[Path, typer.Argument(metavar="OUT.png", help="The picture to write.")],
+    out: Annotated[
+        Path,
+        typer.Argument(
+            parser=expanded,
+            metavar="OUT.png",
+            help="The picture to write.",
+        ),
+    ],
     *,
     slots: Annotated[
         str | None, typer.Option(help="Which slots to draw, as 0,5,10-20.", show_default="random slots")
@@ -65,7 +73,14 @@ def _preview(
 
 @app.command("sample")
 def _sample(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new or empty folder.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            parser=expanded,
+            metavar="FOLDER",
+            help="A new or empty folder.",
+        ),
+    ],
     *,
     count: Annotated[int, typer.Option(min=1, help="How many images to write.")] = 200,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the random choices.")] = 0,

@@ -9,6 +9,7 @@ import typer
 
 from arraystore import spec
 from arraystore._building.options import TIMEOUT_S
+from arraystore._common.checks import expanded
 from arraystore._common.options import Default, picked
 
 _NAMED_BACKGROUNDS = {"white": (255, 255, 255), "black": (0, 0, 0), "gray": (128, 128, 128)}
@@ -32,7 +33,7 @@ Size = Annotated[str, typer.Option(metavar="PIXELS|HxW", help="Size of a slot: 2
 Workers = Annotated[
     int | None, typer.Option(min=1, help="How many images are decoded at once.", show_default="one per core")
 ]
-Store = Annotated[Path, typer.Argument(metavar="STORE", help="A store: a folder or an HDF5 file.")]
+Store = Annotated[Path, typer.Argument(parser=expanded, metavar="STORE", help="A store: a folder or an HDF5 file.")]
 MaxBad = Annotated[
     str | None,
     typer.Option(
@@ -117,7 +118,12 @@ class Sources(TypedDict):
 
     root: Annotated[
         Path | None,
-        typer.Option(help="The folder that relative paths start from.", show_default="the folder of the table"),
+        typer.Option(
+            parser=expanded,
+            metavar="FOLDER",
+            help="The folder that relative paths start from.",
+            show_default="the folder of the table",
+        ),
         Default(None),
     ]
     path_column: Annotated[
@@ -140,7 +146,7 @@ class Sources(TypedDict):
         str | None,
         typer.Option(
             metavar="COLUMN[=KIND],…",
-            help="The columns to take; a kind is number, category, text, mask or mask16.",
+            help="The columns to take; a kind is number, category, multi-label, text, mask or mask16.",
             show_default="all columns",
         ),
         Default(None),
@@ -187,7 +193,7 @@ def source_options(options: Mapping[str, Any]) -> dict[str, Any]:
     parsed: dict[str, Any] = dict(picked(Sources, options))
     if parsed["targets"] is not None:
         parsed["targets"] = _parse_targets(parsed["targets"])
-    if parsed["classes"] is not None and not Path(parsed["classes"]).expanduser().exists():
+    if parsed["classes"] is not None and not expanded(parsed["classes"]).exists():
         parsed["classes"] = [name.strip() for name in parsed["classes"].split(",")]
     return parsed
 

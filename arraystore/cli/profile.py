@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from arraystore._common.checks import expanded
 from arraystore._common.lazy import framework
 from arraystore.cli import options
 from arraystore.cli.app import Debug, app, errors_reported
@@ -53,12 +54,38 @@ def _profile(
         float,
         typer.Option(metavar="SECONDS", callback=options.check_seconds, help="Kill a way that takes longer."),
     ] = TIMEOUT_S,
-    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the curves: .png, .svg or .pdf.")] = None,
-    json: Annotated[Path | None, typer.Option(metavar="FILE", help="Write all readings as JSON.")] = None,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the whole report as one page.")] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            parser=expanded,
+            metavar="FILE",
+            help="Draw the curves: .png, .svg or .pdf.",
+        ),
+    ] = None,
+    json: Annotated[
+        Path | None,
+        typer.Option(
+            parser=expanded,
+            metavar="FILE",
+            help="Write all readings as JSON.",
+        ),
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            parser=expanded,
+            metavar="FILE",
+            help="Write the whole report as one page.",
+        ),
+    ] = None,
     scratch: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Where to write temporary files.", show_default="the system's"),
+        typer.Option(
+            parser=expanded,
+            metavar="FOLDER",
+            help="Where to write temporary files.",
+            show_default="the system's",
+        ),
     ] = None,
     debug: Debug = False,
 ) -> None:

@@ -4,12 +4,14 @@ import json
 import sys
 from collections.abc import Iterator
 from itertools import chain, islice
+from pathlib import Path
 from typing import Annotated, Literal, Unpack
 
 import typer
 
 import arraystore
 from arraystore import Changes
+from arraystore._common.checks import expanded
 from arraystore._common.options import picked, shows_options
 from arraystore._common.progress import reporting
 from arraystore._common.wording import flat, many
@@ -53,6 +55,15 @@ def _verify(
 @shows_options(options.Run)
 def _repair(
     path: options.Store,
+    source: Annotated[
+        Path | None,
+        typer.Argument(
+            parser=expanded,
+            metavar="FOLDER",
+            help="Where the images have moved to.",
+            show_default="where they were at the build",
+        ),
+    ] = None,
     *,
     bad: Annotated[
         Literal["raise", "keep"], typer.Option(help="For sources that can no longer be stored: fail, or store zeros.")
@@ -71,10 +82,11 @@ def _repair(
             return
         with reporting(bar) as report:
             watch = Watch(report)
-            store = arraystore.repair(path, bad=bad, progress=watch, verification=found, **run)
+            store = arraystore.repair(path, source, bad=bad, progress=watch, verification=found, **run)
         with store:
             if not quiet:
-                typer.echo(f"{flat(str(path))}: {many(len(found.damaged), 'slot')} repaired")
+                also = ", and the file of pixels was made anew" if found.faults else ""
+                typer.echo(f"{flat(str(path))}: {many(len(found.damaged), 'slot')} repaired{also}")
                 for image in found.damaged:
                     typer.echo(f"  slot {image.slot}  {flat(image.source)}")
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from arraystore._common.checks import expanded
 from arraystore._common.public import public
 from arraystore.memory.measurement import ReportData
 from arraystore.memory.showing.page import page
@@ -30,7 +31,7 @@ class MemoryReport(ReportData):
             SpecError: the suffix names another format.
             OSError: the file cannot be written.
         """
-        draw(self, Path(path))
+        draw(self, expanded(path))
 
     def to_html(self) -> str:
         """Return a page of HTML that needs no other file: the curves, the table, the machine, and the command.

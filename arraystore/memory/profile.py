@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from arraystore._building.fill import read_source
-from arraystore._common.checks import is_whole, parse_bytes
+from arraystore._common.checks import expanded, is_whole, parse_bytes
 from arraystore._common.limits import available_memory_bytes, free_disk_bytes
 from arraystore._common.public import public
 from arraystore._common.wording import flat, many, readable
@@ -82,7 +82,7 @@ def profile(
         raise SpecError(f"timeout_s must be a number of seconds greater than 0, not {timeout_s!r}")
     limit_bytes = None if limit is None else parse_bytes(limit)
     check_options(interval_s, limit_bytes)  # before the images are read
-    parent = Path(tempfile.gettempdir() if scratch is None else scratch)
+    parent = expanded(tempfile.gettempdir() if scratch is None else scratch)
     if not parent.is_dir():
         raise SpecError(f"scratch must be an existing folder, and {str(parent)!r} is not one: make it, or pass another")
     sources, told = _pick(Manifest.of(source), count)

@@ -287,7 +287,7 @@ def test_a_later_call_tries_again_what_no_worker_could_fill(first: Callable[[str
 @pytest.mark.parametrize(("mark", "count"), [(b"#hang", 3), (b"#stop", 200)])
 def test_an_image_that_takes_too_long_is_a_bad_one(tmp_path: Path, mark: bytes, count: int) -> None:
     slot = count // 2
-    reason = "reading and decoding it took longer than 3 s, twice; if that is right, raise timeout_s"
+    reason = "reading and decoding it took longer than 3 s (timeout_s), twice"
     check(data(count, {slot: mark}), tmp_path / "x", {slot: reason}, timeout_s=3)
     assert (tmp_path / "flag").read_bytes() == b"..", "it was not tried twice"
 

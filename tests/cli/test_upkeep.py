@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -63,8 +64,48 @@ class TestRepair:
         message = one_line(run("repair", target))
         assert f"{target} cannot be repaired, because more than pixels is damaged: " in message
 
+    def test_photos_that_moved(self, folder: Path, target: Path, tmp_path: Path) -> None:
+        before = (target / "images.npy").read_bytes()
+        damage(target, 3)
+        folder.rename(tmp_path / "moved")
+        assert run("repair", target).returncode == 1
+        result = run("repair", target, tmp_path / "moved")
+        assert (result.returncode, result.stderr) == (0, "")
+        assert (target / "images.npy").read_bytes() == before
+        damage(target, 3)
+        message = one_line(run("repair", target, tmp_path / "nowhere"))
+        assert message.endswith("nowhere is no folder: pass the folder that the sources have moved to\n")
+
+    def test_a_file_cut_short(self, target: Path) -> None:
+        before = (target / "images.npy").read_bytes()
+        os.truncate(target / "images.npy", 4096 + 6 * 3 * 16 * 16)
+        result = run("verify", target)
+        assert result.returncode == 1
+        assert result.stderr.splitlines()[0] == (
+            f"arraystore: {target} is damaged: 1 fault and 2 of 8 slots; repair it with  arraystore repair {target}"
+        )
+        result = run("repair", target)
+        assert (result.returncode, result.stderr) == (0, "")
+        assert result.stdout.startswith(f"{target}: 2 slots repaired, and the file of pixels was made anew\n  slot 6  ")
+        assert (target / "images.npy").read_bytes() == before
+
+    def test_where_repair_would_refuse_it_is_not_advised(self, tmp_path: Path) -> None:
+        arraystore.build(np.full((3, 8, 8, 3), 7, np.uint8), tmp_path / "x", size=16, progress=False).close()
+        damage(tmp_path / "x", 1)
+        assert run("verify", tmp_path / "x").stderr.splitlines()[0] == (
+            f"arraystore: {tmp_path / 'x'} is damaged: 1 of 3 slots; its sources are not files: restore it from a "
+            "copy, or build the store again"
+        )
+
 
 class TestUpdate:
+    def test_photos_that_moved(self, folder: Path, target: Path, tmp_path: Path) -> None:
+        folder.rename(tmp_path / "moved")
+        result = run("update", target, tmp_path / "moved")
+        assert (result.returncode, result.stderr) == (0, "")
+        assert result.stdout.splitlines()[0] == f"{target}: 8 unchanged, moved to {tmp_path / 'moved'}"
+        assert run("update", target).stdout == f"{target}: 8 unchanged\n"
+
     def test_a_dry_run_writes_nothing(self, folder: Path, target: Path, tmp_path: Path) -> None:
         files = sorted(folder.rglob("*.*"))
         files[0].unlink()

@@ -152,8 +152,7 @@ def test_what_does_not_fit_is_refused_and_tried_again_with_more(tmp_path: Path, 
     (bad,) = caught.value.bad
     assert bad.slot == 1
     assert bad.reason == (
-        "decoding its 4000 x 3000 pixels would take 0.11 GB, more than the 0.10 GB that images may take: if there is "
-        "as much, raise max_memory"
+        "decoding its 4000 x 3000 pixels would take 0.11 GB, more than the 0.10 GB that images may take (max_memory)"
     )
     with arraystore.build(sources, tmp_path / "x", size=8, progress=False, max_memory="200 MB") as store:
         assert store.status.tolist() == [1, 1, 1]

@@ -154,7 +154,7 @@ def test_a_part_of_the_slots_can_be_mapped(tmp_path: Path) -> None:
         file.map(start=3, count=3)
     assert str(caught.value) == (
         f"{tmp_path / 'x'} is 33 bytes long, but uint8 of shape (3, 2, 3) needs 39: the file was cut short; "
-        "build the store again"
+        "repair the store, or build it again"
     )
     assert caught.value.source == str(tmp_path / "x")
 

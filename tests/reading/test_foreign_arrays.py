@@ -592,3 +592,31 @@ def test_a_file_that_is_replaced_while_it_is_opened(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(foreign_arrays, "map_array", always)
     with pytest.raises(FormatError, match="is replaced again and again: open it when that has ended"):
         arraystore.open_array(path, **options)
+
+
+def test_a_file_that_a_program_is_writing_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.h5"
+    code = (
+        "import h5py, sys, numpy\n"
+        "file = h5py.File(sys.argv[1], 'w')\n"
+        "file['images'] = numpy.zeros((3, 4, 4, 3), 'u1')\n"
+        "file.flush()\n"
+        "print('written', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as writer:
+        assert writer.stdout is not None
+        assert writer.stdin is not None
+        assert writer.stdout.readline() == "written\n"
+        with pytest.raises(FormatError) as caught:
+            arraystore.open_array(path, dataset="images")
+        writer.stdin.close()
+    assert str(caught.value) == (
+        f"{path} is being written by a program: close it there first: what is read now may be half of it"
+    )
+    assert caught.value.kind is arraystore.Kind.BUSY
+    assert len(arraystore.open_array(path, dataset="images")) == 3
+    with h5py.File(path, "r"):
+        assert len(arraystore.open_array(path, dataset="images")) == 3, "other readers do not matter"

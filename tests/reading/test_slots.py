@@ -405,6 +405,22 @@ CLOSED: list[Callable[[Store], object]] = [
     lambda store: store.labels,
     lambda store: next(store.batches(4)),
     lambda store: concatenate([store]),
+    lambda store: store.images,
+    lambda store: store.status,
+    lambda store: store.checksums,
+    lambda store: store.targets,
+    lambda store: store.samples,
+    lambda store: store.dropped_samples,
+    lambda store: store.slot_shape,
+    lambda store: store.dtype,
+    lambda store: store.target_names,
+    lambda store: iter(store.loader(2)),
+    lambda store: next(iter(store)),
+    lambda store: store[np.arange(19) < 3],
+    lambda store: store.cached("1 MB"),
+    Store.bad,
+    Store.noted,
+    Store.dropped,
     Store.unreadable,
     Store.loader,
     Store.load,
@@ -420,6 +436,9 @@ def test_a_closed_store_says_so(photos: Path, tmp_path: Path) -> None:
         store.close()
         for use in CLOSED:
             said(StoreError, message, use, store)
+        assert (len(store), store.classes, store.path) == (19, ("ash", "größe 日本", "oak"), target)
+        assert store.spec.size == (16, 24)
+        assert len(store.mean) == len(store.std) == store.description.shape[0] == 3
         assert repr(store).startswith("<arraystore.Store 19 x 3 x 16 x 24")
         # What was made of it before goes on.
         assert kept.take([0]).any()

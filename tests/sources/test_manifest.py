@@ -526,7 +526,7 @@ def test_given_classes_fix_the_codes_of_every_kind_of_source(tmp_path: Path) -> 
 def test_classes_that_cannot_be_are_refused() -> None:
     said("classes has 'x' twice: leave one out", Manifest.of, ["a"], labels=["x"], classes=["x", "x"])
     said(
-        "classes must be a list of names or a store, not a str",
+        "classes must be a list of names or a store, not a str: pass the names as texts, classes=['cat', 'dog']",
         Manifest.of,
         ["a"],
         labels=["x"],
@@ -876,7 +876,10 @@ def test_targets_that_cannot_be_are_refused() -> None:
     said(f"target 'labels' holds {2**64 - 1}, which does not fit int64", of, np.array([0, 2**64 - 1], np.uint64))
     with pytest.raises(ManifestError, match=r"target 'labels': the rows make no array: .*; give rows of one shape"):
         of([[[1], [1, 2]], [[3], [4]]])
-    mapping = "targets must be a mapping of names to arrays, not a list; names of columns are for tables"
+    mapping = (
+        "targets must be a mapping of names to arrays, not a list: pass targets={'score': ['…']}; names of columns are "
+        "for tables"
+    )
     said(mapping, Manifest.of, ["a", "b"], targets=["score"])
     twice = "labels are given twice: by labels= and in targets; leave one out"
     said(twice, Manifest.of, ["a"], labels=[1], targets={"labels": [1]})

@@ -88,7 +88,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda at: cut(at / "images.npy"),
         (
             "{at}/images.npy is 25,983 bytes long, but uint8 of shape (19, 3, 16, 24) needs 25,984: the file "
-            "was cut short; build the store again"
+            "was cut short; repair the store, or build it again"
         ),
     ),
     "no pixels": (lambda at: (at / "images.npy").unlink(), "{at}/images.npy "),

@@ -31,10 +31,7 @@ BAD = [2, 3, 7, 11]  # of the fixture `mixed`
 REASONS = {
     2: "not an image in a known format (starts with b'this is no image')",
     3: "the file is empty",
-    11: (
-        "its header says 60000 x 60000 pixels, more than max_pixels = 178,000,000: "
-        "if that is right, pass max_pixels=3600000000"
-    ),
+    11: "its header says 60000 x 60000 pixels, more than max_pixels = 178,000,000",
 }
 
 
@@ -236,9 +233,8 @@ class StoreContract(PublicStoreContract):
         with store as entered:
             assert entered is store
         store.close()
-        assert store.images.shape == (0, 3, 16, 24)
-        assert len(store.status) == len(store.checksums) == 0
-        assert store.targets == {}
+        with pytest.raises(StoreError, match=r"^the store was closed: open it again to read it$"):
+            _ = store.images
         np.testing.assert_array_equal(view, copy)
 
     def test_the_store_says_what_it_is(self, photos: Path, tmp_path: Path) -> None:
@@ -434,11 +430,10 @@ class DiskContract(StoreContract, PublicDiskContract):
             build(photos, target)
         message = str(caught.value)
         assert message.startswith(
-            f"{target}.partial holds an unfinished build of something else: count was 12, is now 19"
+            f"{target}.partial holds an unfinished build of something else: it had 12 sources, now there are 19"
         )
-        assert "manifest_digest was '" in message
         assert message.endswith("; finish it with the call that began it, or discard it with fresh=True")
-        with pytest.raises(StoreError, match=r"something else: spec was \{.*'size': \[16, 24\].*is now \{.*\[9, 9\]"):
+        with pytest.raises(StoreError, match=r"something else: size was \(16, 24\), is now \(9, 9\); finish"):
             build(mixed, target, size=9)
         assert_equal(build(photos), build(photos, target, fresh=True))
 

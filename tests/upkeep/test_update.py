@@ -282,8 +282,8 @@ def test_a_list_of_paths(folder: Path, target: Path) -> None:
     with pytest.raises(ManifestError) as caught:
         update(target, paths)
     assert str(caught.value) == (
-        "the store has the targets labels (<i8 ()), but the source has none: pass the source that the store was built "
-        "from, with the same labels and targets"
+        "the source does not have the targets of the store: labels (<i8 ()) is only in the store; pass the source that "
+        "the store was built from, with the same labels and targets"
     )
     store = update(target, paths[1:], labels=[1, 2, 3, 4, 5, 6, 7])
     assert store.labels is not None
@@ -295,7 +295,8 @@ def test_a_folder_that_moved_is_the_same(folder: Path, target: Path, tmp_path: P
     folder.rename(tmp_path / "moved")
     with pytest.raises(ManifestError, match="there is no such file or folder"):
         update(target)
-    assert not arraystore.compare(target, tmp_path / "moved")
+    found = arraystore.compare(target, tmp_path / "moved")
+    assert (found.unchanged, found.moved) == (8, str(tmp_path / "moved")), "the update records the new place"
 
 
 def test_what_cannot_be_updated_is_said(folder: Path, target: Path, tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 import logging
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from arraystore._common.checks import expanded
 from arraystore._common.wording import left_out_text, many
 from arraystore._sources.class_names import check_meant, order_note
 from arraystore._sources.entries import has_image_suffix
@@ -35,7 +37,12 @@ def metadata_in(folder: str) -> str | None:
 
 
 def from_folder(
-    folder: str | os.PathLike[str], *, labels: Any = None, allow_empty: bool = False, classes: Any = None
+    folder: str | os.PathLike[str],
+    *,
+    labels: Any = None,
+    allow_empty: bool = False,
+    classes: Any = None,
+    decoders: Iterable[str | bytes] | None = None,
 ) -> Found:
     """Return the images of a folder tree; see `arraystore.Manifest.from_folder`.
 
@@ -44,15 +51,16 @@ def from_folder(
         labels: of the caller, which replace the classes.
         allow_empty: True accepts class folders without images.
         classes: of the caller; if given, folders of any name are classes.
+        decoders: suffixes or first bytes of further files that are images.
 
     Raises:
         ManifestError: the folder is not there, cannot be listed or has no images; images lie beside class folders;
             or a class folder has no images.
     """
-    root = str(Path(folder).expanduser().absolute())
+    root = str(expanded(folder).absolute())
     if not Path(root).is_dir():
         raise ManifestError(_not_a_folder(root), source=root, kind=Kind.MISSING)
-    scan = Scan(os.fsencode(root))
+    scan = Scan(os.fsencode(root), decoders or ())
     sources = TextList.from_raw(scan.images())
     left_out = f"; {left_out_text(scan.left_out)}" if scan.left_out else ""
     _logger.info("%s: %s%s", root, many(len(sources), "image"), left_out)

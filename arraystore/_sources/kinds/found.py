@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._common.ragged import Target
+from arraystore._sources.given import path_of
 from arraystore._sources.masks import MaskFiles
 from arraystore.errors import ManifestError
 from arraystore.spec import ImageSpec
@@ -95,7 +96,7 @@ def checked_root(root: str | os.PathLike[str] | None) -> str | None:
     """
     if root is None:
         return None
-    path = str(Path(root).expanduser().absolute())
+    path = str(Path(path_of(root, "root")).absolute())
     if not Path(path).is_dir():
         message = f"{path}: root is not a folder: pass the folder that relative paths start from"
         raise ManifestError(message, source=path)

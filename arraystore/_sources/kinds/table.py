@@ -31,7 +31,8 @@ class SourceKind(NamedTuple):
         is_of: tells whether a source is of this kind; the first kind that says so counts.
         find: lists the sources and their targets.
         takes: what ``find`` takes beside the source and the options of the kind: ``labels``, which replace its own,
-            ``targets`` (the columns that become targets, or None), and ``classes``, which it need not check then.
+            ``targets`` (the columns that become targets, or None), ``classes``, which it need not check then, and
+            ``decoders``.
     """
 
     name: str
@@ -73,7 +74,7 @@ SOURCE_KINDS = (
     SourceKind("a pattern of paths", lambda source: isinstance(source, PathList), from_pattern),
     SourceKind("a table", _is_folder_with_table, from_metadata, ("targets",)),
     SourceKind("a table", _is_file(*TABLE_SUFFIXES), from_table, ("targets",)),
-    SourceKind("a folder", lambda source: isinstance(source, str), from_folder, ("labels", "classes")),
+    SourceKind("a folder", lambda source: isinstance(source, str), from_folder, ("labels", "classes", "decoders")),
     SourceKind("an ImageFolder", is_image_folder, from_image_folder, ("labels",)),
     SourceKind("a data set of pairs", gives_pairs, from_pairs, ("labels",)),
     SourceKind("a list of paths", are_paths, from_paths),
@@ -81,7 +82,7 @@ SOURCE_KINDS = (
 )
 
 
-def found_in(source: Any, labels: Any, targets: Any, options: Mapping[str, Any]) -> Found:
+def found_in(source: Any, labels: Any, targets: Any, options: Mapping[str, Any], decoders: Any = None) -> Found:
     """Return what a source of any kind holds.
 
     Args:
@@ -89,12 +90,12 @@ def found_in(source: Any, labels: Any, targets: Any, options: Mapping[str, Any])
         labels: of the caller, or None.
         targets: the columns that become targets, or None.
         options: all of `SourceOptions`.
+        decoders: suffixes or first bytes of further files that are images.
 
     Raises:
         ManifestError: the source is of no kind or cannot be listed, or an option has no meaning for its kind.
     """
     if isinstance(source, str):
-        source = str(Path(source).expanduser())
         source = PathList(paths_like(source)) if is_pattern(source) else source
     elif not is_hugging_face(source):
         check_sized("the source", source)
@@ -114,7 +115,7 @@ def found_in(source: Any, labels: Any, targets: Any, options: Mapping[str, Any])
             advice="pass arrays of your own as {0}",
             options=[Option("targets", {"name": "…"})],
         )
-    given = {"labels": labels, "targets": targets}
+    given = {"labels": labels, "targets": targets, "decoders": decoders}
     return kind.find(source, **own, **{name: given[name] for name in kind.takes if name in given})
 
 

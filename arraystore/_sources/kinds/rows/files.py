@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from arraystore._common.checks import expanded
 from arraystore._sources.kinds.folders import metadata_in
 from arraystore._sources.kinds.found import Found, checked_root
 from arraystore._sources.tables import read_table
@@ -34,7 +35,7 @@ def from_table(
     Raises:
         ManifestError: the table cannot be read, or a column does not fit.
     """
-    path = str(Path(path).expanduser())
+    path = str(expanded(path))
     rows: dict[str, Any] = {"suffix": suffix, "separator": separator, "where": where}
     table = read_table(path, path_column=path_column, targets=targets, **rows)
     absolute = Path(path).absolute()
