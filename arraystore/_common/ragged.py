@@ -306,7 +306,7 @@ def _odd_row(rows: Sequence[Any], shape: tuple[int, ...]) -> SpecError:
     """Return the error that names the first row which is no array of numbers, or has items of another shape."""
     for number, row in enumerate(rows):
         if not hasattr(row, "__len__") or isinstance(row, str | bytes):
-            found = f"a {type(row).__name__}, not a row of numbers"
+            found = f"a {type(row).__name__}, not a row of numbers: a row without items is an empty list"
         elif not _is_regular(row):
             found = "something else than numbers, or lists of different lengths"
         elif np.shape(row)[1:] == shape or (not len(row) and np.ndim(row) == 1):

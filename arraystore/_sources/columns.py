@@ -29,6 +29,7 @@ else:
 CHOOSE_PATHS = "choose the column of paths with {0}"
 CHOSEN_TARGETS = Option("targets", ["…"])
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+_LISTED_NUMBERS = r"[\[(][-+.,;0-9eE\s\[\]()]*[\])]"
 _DECIMAL_COMMA = r"[+-]?\d+,\d+"
 _CHECKED_NAMES = 1000
 _MANY_NAMES = 20
@@ -234,6 +235,11 @@ def _check_categories(column: Column, names: Sequence[str]) -> None:
         reason = f"holds the paths of images, such as {some[0]!r}, which would become {len(names):,} categories"
         advice = "if they are masks, pass {0} and the other columns; {1} keeps them as text; or leave them out"
         raise column.refuse(None, reason, advice, Option("targets", {column.name: "mask"}), as_texts)
+    if 2 * sum(re.fullmatch(_LISTED_NUMBERS, name.strip()) is not None for name in some) > len(some):
+        reason = f"holds lists of numbers as texts, such as {some[0][:40]!r}, which would become categories"
+        raise column.refuse(
+            None, f"{reason}; save the table as JSONL or Parquet", "or keep it as text with {0}", as_texts
+        )
     numeric = [re.fullmatch(_NUMBER, name.strip()) is not None for name in names]
     commas = [re.fullmatch(_DECIMAL_COMMA, name.strip()) is not None for name in names]
     if len(names) > 2 and 2 * (sum(numeric) + sum(commas)) > len(names) and not all(numeric):
@@ -293,6 +299,16 @@ def _numbers(column: Column, data: Any, *, per_row: int) -> npt.NDArray[Any]:
 
 def _is_list(kind: Any) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def is_list_of_items(kind: Any) -> bool:
+    """Return whether a type of pyarrow is of lists that may become a target: of numbers, of lists of them, of names."""
+    if not _is_list(kind):
+        return False
+    item = kind.value_type
+    while _is_list(item):
+        item = item.value_type
+    return bool(pa.types.is_primitive(item)) or _is_text(kind.value_type)
 
 
 def _add_lists(result: Table, target: str, column: Column, kind: str | None) -> None:

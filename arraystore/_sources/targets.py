@@ -57,10 +57,13 @@ class TargetColumns:
 
     def _add_rows(self, name: str, rows: Sequence[Any]) -> None:
         """Add a ragged target, given row by row: numbers, or names of categories."""
-        items = list(chain.from_iterable(rows)) if isinstance(_first_item(rows), str) else []
+        are_names = isinstance(_first_item(rows), str) and all(
+            isinstance(row, list | tuple | np.ndarray) for row in rows
+        )
+        items = list(chain.from_iterable(rows)) if are_names else []
         if items and all(isinstance(item, str) for item in items):
             lengths = np.fromiter(map(len, rows), np.int64, len(rows))
-            self.targets[name] = Ragged(self._codes(name, items), offsets_of(lengths))
+            self.targets[name] = Ragged(self._codes(name, list(map(str, items))), offsets_of(lengths))
             return
         try:
             ragged = Ragged.from_rows(rows)
@@ -128,11 +131,15 @@ def _without_objects(values: Any) -> Any:
 
 
 def _is_ragged(values: Any) -> bool:
-    """Return whether a target is given as lists or arrays of different lengths, or as lists of names of categories."""
-    if not isinstance(values, list | tuple) or not values:
+    """Return whether a target is given as lists or arrays of different lengths, or as lists of names of categories.
+
+    If only some rows are lists, it is meant so too, and the first of the others is named as a fault.
+    """
+    if not isinstance(values, list | tuple):
         return False
-    if any(isinstance(row, str | bytes) or not hasattr(row, "__len__") for row in values):
-        return False
+    are_lists = {hasattr(row, "__len__") and not isinstance(row, str | bytes) for row in values}
+    if are_lists != {True}:
+        return True in are_lists
     try:
         lengths = set(map(len, values))
     except TypeError:  # arrays of a single number
@@ -141,9 +148,8 @@ def _is_ragged(values: Any) -> bool:
 
 
 def _first_item(rows: Sequence[Any]) -> Any:
-    """Return the first item of the first row that has any; None if all rows are empty, or are no sequences."""
-    row = next((row for row in rows if len(row)), ())
-    return row[0] if isinstance(row, Sequence | np.ndarray) and len(row) else None
+    """Return the first item of the rows that are lists or arrays; None if there is none."""
+    return next((row[0] for row in rows if isinstance(row, list | tuple | np.ndarray) and len(row)), None)
 
 
 def check_sized(what: str, value: Any) -> None:

@@ -17,6 +17,7 @@ from arraystore import Ragged, SpecError
 from arraystore._common.ragged import joined_targets, merged_rows, own_rows, same_rows, split_targets
 
 Rows = list[npt.NDArray[Any]]
+NO_ROW = "not a row of numbers: a row without items is an empty list"
 NO_NUMBERS = "(counted from 0) holds something else than numbers, or lists of different lengths"
 DTYPES = ["float32", "float64", "int64", "uint8", "bool", ">f4"]
 
@@ -145,8 +146,9 @@ def test_rows_that_do_not_exist_are_errors(chosen: Any) -> None:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([[1, 2], 3], "row 1 (counted from 0) holds a int, not a row of numbers"),
-        (["ab", "c"], "row 0 (counted from 0) holds a str, not a row of numbers"),
+        ([[1, 2], 3], f"row 1 (counted from 0) holds a int, {NO_ROW}"),
+        ([[1, 2], None], f"row 1 (counted from 0) holds a NoneType, {NO_ROW}"),
+        (["ab", "c"], f"row 0 (counted from 0) holds a str, {NO_ROW}"),
         ([[1], ["a"]], f"row 1 {NO_NUMBERS}"),
         ([[1], [None, 1]], f"row 1 {NO_NUMBERS}"),
         ([[1], [[1, 2], [3]]], f"row 1 {NO_NUMBERS}"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import zipfile
@@ -53,6 +54,15 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "ids.csv").write_text("id,label\nant/0,x\nbee/1,y\n")
     (root / "semicolon.csv").write_text("path;label\nphotos/ant/0.jpg;x\n")
     (root / "split.csv").write_text("path,label,split\nphotos/ant/0.jpg,x,train\nphotos/ant/1.jpg,x,val\n")
+    listed = [{"id": code, "file_name": f"{name}/0.jpg"} for code, name in enumerate(CLASSES)]
+    kinds = [{"id": 1, "name": "wing"}, {"id": 2, "name": "leg"}]
+    boxes = [{"image_id": 0, "category_id": 2, "bbox": [1, 2, 3, 4]}]
+    (root / "instances.json").write_text(json.dumps({"images": listed, "categories": kinds, "annotations": boxes}))
+    lines = [
+        {"path": images[0], "boxes": [[0, 0, 9, 9]], "labels": ["wing"]},
+        {"path": images[1], "boxes": [], "labels": []},
+    ]
+    (root / "boxes.jsonl").write_text("\n".join(map(json.dumps, lines)))
     with zipfile.ZipFile(root / "photos.zip", "w") as archive:
         for file in sorted(photos.rglob("*.*")):
             archive.write(file, file.relative_to(root))

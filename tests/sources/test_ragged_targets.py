@@ -90,7 +90,12 @@ def test_numbers_of_labels_are_int64() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ([[1, 2], [], 3], "target 'boxes': the rows make no array"),
+        ([[1, 2], [], 3], "target 'boxes': row 2 (counted from 0) holds a int, not a row of numbers"),
+        (
+            [[1], None, []],
+            "target 'boxes': row 1 (counted from 0) holds a NoneType, not a row of numbers: a row without",
+        ),
+        (["a", ["a", "b"], []], "target 'boxes': row 0 (counted from 0) holds a str, not a row of numbers"),
         ([[1], ["a", "b"], []], "target 'boxes': row 1 (counted from 0) holds something else than numbers"),
         ([["a", 1], ["b"], []], "target 'boxes': row 0 (counted from 0) holds something else than numbers"),
         ([[[1, 2]], [], [[1, 2, 3]] * 2], "target 'boxes': row 2 (counted from 0) holds items of shape (3,)"),
@@ -197,6 +202,20 @@ def test_lists_of_one_length_stay_an_array(tmp_path: Path) -> None:
 )
 def test_items_that_make_no_target_are_named(tmp_path: Path, values: Any, message: str) -> None:
     said(message, read_table, table(tmp_path, ".parquet", {"x": values}))
+
+
+def test_lists_as_texts_of_a_csv_are_no_categories(tmp_path: Path) -> None:
+    """As pandas writes a column of lists."""
+    path = tmp_path / "t.csv"
+    pd.DataFrame({"path": PATHS, "boxes": COLUMNS["boxes"]}).to_csv(path, index=False)
+    message = (
+        "column 'boxes': holds lists of numbers as texts, such as '[[1.5, 2, 3, 4]]', which would become categories"
+    )
+    error = said(message, read_table, path)
+    assert str(error).endswith("save the table as JSONL or Parquet; or keep it as text with targets={'boxes': 'text'}")
+    assert read_table(path, targets={"boxes": "text"}).texts["boxes"][1] == "[]"
+    path.write_text("path,kind\na.jpg,(none)\nb.jpg,[x]\nc.jpg,5\n")
+    assert read_table(path).classes["kind"] == ("(none)", "5", "[x]")
 
 
 def test_kinds_of_lists(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from arraystore import BadImagesError, Manifest, ManifestError, Ragged, Store
 from arraystore._sources.text_list import TextList
 from arraystore._viewing.describe import describe, fact_rows
 from arraystore._viewing.preview import draw_preview
+from arraystore.cli.build import target_lines
 
 NAMES = [f"{number:02}.jpg" for number in range(10)]
 
@@ -198,6 +199,8 @@ def test_info_and_preview(folder: Path, tmp_path: Path) -> None:
         assert rows["target boxes"] == "int64 (3, 0 to 1, 2), 1 items in all"
         draw_preview(store, tmp_path / "x.png", slots=[0, 1, 2])
         assert "label" not in store.samples.column_names
+        boxes = "boxes: int64, 2 an item, any number of items a row"
+        assert sorted(target_lines(store)) == [boxes, "labels: 2 classes: ash, elm"]
     forecast = arraystore.plan(source, size=8, progress=False)
     assert dict(forecast.classes) == {"ash": 1, "elm": 3}
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from itertools import chain
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from arraystore._common.ragged import Ragged, offsets_of
 from arraystore._sources.given import raw_paths
@@ -26,7 +27,7 @@ _LOOKED_FOR = 20  # files, before a folder counts as the wrong one
 _MOST_PX = 1 << 24  # beyond it, float32 has no whole pixels
 # Polygons are nine tenths of a file, and no target needs them: parsing their numbers would take most of the time. What
 # is matched is a whole value of a member with this name, since quotes inside a text have a backslash before them.
-_POLYGONS = re.compile(rb'"(segmentation|counts)"\s*:\s*\[[-+.,0-9eE\s\[\]]*\]')
+_POLYGONS = re.compile(rb'"segmentation"\s*:\s*\[[-+.,0-9eE\s\[\]]*\]')
 _NOTE = (
     "the boxes are left, top, right, bottom in pixels of the source images, not of the slots: "
     "store.in_slot_pixels() gives those of the slots"
@@ -106,7 +107,7 @@ def _parsed(path: str) -> dict[str, Any]:
         size = Path(path).stat().st_size
         if size > _LIMIT_BYTES:
             raise _refused(path, f"is larger than {_LIMIT_BYTES:,} bytes")
-        text = _POLYGONS.sub(rb'"\1":null', Path(path).read_bytes())
+        text = _POLYGONS.sub(b'"segmentation":null', Path(path).read_bytes())
         parsed = json.loads(text, object_hook=_kept)
     except ManifestError:
         raise
@@ -171,42 +172,53 @@ def _columns(path: str, annotations: Any, row_of: Mapping[Any, int], code_of: Ma
     """Return the targets."""
     if not isinstance(annotations, list):
         raise _refused(path, "has no list 'annotations'")
-    count = len(annotations)
-    rows, codes = np.empty(count, np.int64), np.empty(count, np.int64)
-    sides, crowds = np.empty((count, 4)), np.empty(count, np.uint8)
-    for number, each in enumerate(annotations):
-        reason = _fault(each, row_of, code_of)
-        if reason:
-            raise _refused(path, f"annotation {number} (counted from 0) {reason}")
-        rows[number], codes[number] = row_of[each.image], code_of[each.category]
-        sides[number], crowds[number] = each.box, each.iscrowd
-    odd = np.flatnonzero(~np.isfinite(sides).all(axis=1) | (sides[:, 2:] < 0).any(axis=1))
-    if len(odd):
-        box = sides[odd[0]].tolist()
-        raise _refused(path, f"annotation {odd[0]} (counted from 0) has the box {box}, whose sides are no lengths")
+    # A million of them: one by one they are looked at only to name the first that has a fault.
+    count, fits = len(annotations), False
+    with suppress(KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        images, categories, boxes, crowds = (list(map(attrgetter(name), annotations)) for name in _Annotation._fields)
+        rows = np.fromiter(map(row_of.__getitem__, images), np.int64, count)
+        codes = np.fromiter(map(code_of.__getitem__, categories), np.int64, count)
+        sides = np.array(boxes or np.empty((0, 4)), np.float64)
+        fits = sides.shape == (count, 4) and set(crowds) <= {0, 1} and set(map(type, chain(*boxes))) <= {int, float}
+    if not fits:
+        number, reason = _first_fault(annotations, row_of, code_of)
+        raise _refused(path, f"annotation {number} (counted from 0) {reason}")
+    inside = (np.abs(sides) <= _MOST_PX).all(axis=1) & (sides[:, 2:] >= 0).all(axis=1)  # NaN is neither
+    if not inside.all():
+        number = int(np.argmin(inside))
+        raise _refused(path, f"annotation {number} (counted from 0) {_no_box(boxes[number])}")
     sides[:, 2:] += sides[:, :2]
     order = np.argsort(rows, kind="stable")
     offsets = offsets_of(np.bincount(rows, minlength=len(row_of)))
-    every: dict[str, npt.NDArray[Any]] = {"boxes": sides.astype(np.float32), "labels": codes, "iscrowd": crowds}
+    every: dict[str, Any] = {"boxes": sides.astype(np.float32), "labels": codes, "iscrowd": np.array(crowds, np.uint8)}
     return {name: Ragged(values[order], offsets) for name, values in every.items()}
 
 
-def _fault(each: Any, row_of: Mapping[Any, int], code_of: Mapping[Any, int]) -> str:
-    """Return what is wrong with an annotation; empty if nothing is."""
-    if not isinstance(each, _Annotation):
-        return "has no 'image_id'"
-    if not _is_id(each.image) or each.image not in row_of:
-        return f"is of the image {each.image!r}, which is not among the images"
-    if each.box is None:
-        return "has no 'bbox': only the files of instances can be read"
-    if not _is_id(each.category) or each.category not in code_of:
-        return f"is of the category {each.category!r}, which is not among the categories"
-    box = each.box
-    if not isinstance(box, list) or len(box) != 4 or not all(type(side) in (int, float) for side in box):
-        return f"has the bbox {box!r:.100}, which is not four numbers: left, top, width, height"
-    if max(map(abs, box)) > _MOST_PX and all(map(math.isfinite, box)):
-        return f"has the bbox {box!r:.100}, which no image is large enough for"
-    return "" if each.iscrowd in (0, 1) else f"has 'iscrowd' {each.iscrowd!r:.100}, which is neither 0 nor 1"
+def _first_fault(annotations: Any, row_of: Mapping[Any, int], code_of: Mapping[Any, int]) -> tuple[int, str]:
+    """Return which annotation has a fault, and what it is."""
+    for number, each in enumerate(annotations):
+        if not isinstance(each, _Annotation):
+            return number, "has no 'image_id'"
+        if not _is_in(each.image, row_of):
+            return number, f"is of the image {each.image!r:.100}, which is not among the images"
+        if each.box is None:
+            return number, "has no 'bbox': only the files of instances can be read"
+        if not _is_in(each.category, code_of):
+            return number, f"is of the category {each.category!r:.100}, which is not among the categories"
+        numbers = each.box if isinstance(each.box, list) else []
+        if len(numbers) != 4 or not set(map(type, numbers)) <= {int, float} or max(map(abs, numbers)) > _MOST_PX:
+            return number, _no_box(each.box)
+        if each.iscrowd not in (0, 1):
+            return number, f"has 'iscrowd' {each.iscrowd!r:.100}, which is neither 0 nor 1"
+    return 0, "or another one cannot be read"
+
+
+def _no_box(box: Any) -> str:
+    return f"has the bbox {box!r:.100}, which is not left, top, width and height in pixels"
+
+
+def _is_in(key: Any, known: Mapping[Any, int]) -> bool:
+    return not isinstance(key, list | dict) and key in known
 
 
 def _check_folder(path: str, folder: str, names: Sequence[str]) -> None:

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import xxhash
 
 from arraystore._common.lazy import lazy
-from arraystore._common.ragged import Ragged
-from arraystore._sources.columns import Table
+from arraystore._common.ragged import Ragged, offsets_of
+from arraystore._sources.columns import Table, is_list_of_items
 from arraystore._sources.given import raw_paths
 from arraystore._sources.kinds.found import SourceList
 from arraystore._sources.tables import PATH_COLUMNS
@@ -65,7 +65,7 @@ def check_targets(place: str, schema: Any, images: str, targets: Any, conditions
         return [name for name in schema.names if name in {*targets, *conditions} and name != images]
     for field in schema:
         if field.name not in (images, *conditions) and (_is_binary(field.type) or pa.types.is_nested(field.type)):
-            if _is_list_of_numbers(field.type):
+            if is_list_of_items(field.type):
                 continue
             others = [each.name for each in schema if each.name not in (images, field.name)]
             raise ManifestError(
@@ -82,7 +82,8 @@ def class_names(schema: Any) -> dict[str, tuple[str, ...]]:
     """Return the names of the codes of columns, which a Hugging Face data set has in the metadata of its tables."""
     try:
         features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
-        found = {name: kind["names"] for name, kind in features.items() if kind.get("_type") == "ClassLabel"}
+        kinds = {name: kind.get("feature", kind) for name, kind in features.items()}  # of the items of lists
+        found = {name: kind["names"] for name, kind in kinds.items() if kind.get("_type") == "ClassLabel"}
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return {}  # it is written by others, and names are a convenience
     return {
@@ -103,6 +104,8 @@ def add_class_names(
     for column, classes in names.items():
         target = target_of.get(column, "")
         given = result.targets.get(target)
+        if isinstance(given, np.ndarray) and given.ndim == 2:  # lists that happen to have one length
+            given = Ragged(given.reshape(-1), offsets_of(np.full(len(given), given.shape[1], np.int64)))
         codes = given.values if isinstance(given, Ragged) else given
         if codes is None or codes.dtype.kind not in "iu" or codes.ndim != 1 or target in result.classes:
             continue
@@ -113,6 +116,8 @@ def add_class_names(
             message = f"{place}: column {column!r}: row {row} (counted from 0): {code} is none of the classes"
             raise ManifestError(f"{message}, which are {len(classes):,}", slot=row, source=place, kind=Kind.INVALID)
         result.classes[target] = tuple(classes)
+        if given is not None:
+            result.targets[target] = given
 
 
 def paths_in(columns: Iterable[Any]) -> TextList | None:
@@ -200,9 +205,3 @@ def _holds_images(kind: Any) -> bool:
         return _is_binary(kind)
     # Where no cell has bytes, their type is that of nothing.
     return any(field.name == "bytes" and (_is_binary(field.type) or pa.types.is_null(field.type)) for field in kind)
-
-
-def _is_list_of_numbers(kind: Any) -> bool:
-    types = pa.types
-    is_list = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
-    return bool(is_list and types.is_primitive(kind.value_type))

@@ -123,4 +123,5 @@ def from_hugging_face(
 
 
 def _class_names(features: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    return {name: tuple(kind.names) for name, kind in features.items() if type(kind).__name__ == "ClassLabel"}
+    kinds = {name: getattr(kind, "feature", kind) for name, kind in features.items()}  # of the items of lists
+    return {name: tuple(kind.names) for name, kind in kinds.items() if type(kind).__name__ == "ClassLabel"}
