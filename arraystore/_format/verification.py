@@ -187,8 +187,8 @@ class _Check:
         if description is not None:
             self._check_codes(description)
             self._check_samples(count, status)
-            self._check_manifest(description)
             self._check_masks(description)
+            self._check_manifest(description)
         if slots is None or checksums is None:
             self._notes.append("no slot could be checked")
             return

@@ -21,7 +21,7 @@ from support.nursery import KilledError, Nursery
 from support.store_contract import build, count_decodes, plain
 
 import arraystore
-from arraystore import BadImagesError, ImageSpec, Manifest, MaskFiles, Store, StoreError
+from arraystore import BadImagesError, ImageSpec, Manifest, ManifestError, MaskFiles, Store, StoreError
 from arraystore._building.fill import Job, fill_parts
 from arraystore._building.masks import MaskJob
 from arraystore._stores import hdf5
@@ -188,6 +188,43 @@ def test_masks_of_an_hdf5_file_take_no_memory_while_it_is_written(
     store = build(source, tmp_path / "x.h5", size=side, color="gray", targets=targets)
     assert store.verify(progress=False).ok
     assert held[0] < 1 << 20 < count * side * side
+
+
+# --- slots with masks as sources -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["x.store", "x.h5"])
+def test_slots_of_a_store_bring_their_masks(table: Path, tmp_path: Path, name: str) -> None:
+    store, wanted = with_masks(table, tmp_path / "all.store"), expected(table)
+    chosen = [7, 3, 11, 2]
+    part = build(store[chosen], tmp_path / name, spec=SPEC)
+    np.testing.assert_array_equal(part.targets["mask"], wanted[chosen])
+    assert dict(part.description.masks) == {"mask": 255}
+    assert part.verify(progress=False).ok
+    ((batch, mask),) = part.loader(4, targets="mask", augment=arraystore.Augment(hflip=1.0), shuffle=False)
+    np.testing.assert_array_equal(mask, wanted[chosen][..., ::-1])
+    np.testing.assert_array_equal(batch, part.images[..., ::-1])
+    again = build(part, tmp_path / f"again {name}", spec=SPEC)  # of masks that have no files any more
+    np.testing.assert_array_equal(again.targets["mask"], wanted[chosen])
+    assert dict(again.description.masks) == {"mask": 255}
+
+
+def test_slots_of_another_size_and_masks_beside_slots_are_refused(table: Path) -> None:
+    store = with_masks(table)
+    with pytest.raises(ManifestError, match=r"the masks 'mask' of the store have 24 x 16 pixels.*with size=\(24, 16\)"):
+        build(store, size=8)
+    with pytest.raises(ManifestError, match="MaskFiles go with images from files"):
+        build(store, spec=SPEC, targets={"other": MaskFiles(["a.png"] * COUNT)})
+
+
+def test_a_changed_mask_without_a_file_is_a_fault(table: Path, tmp_path: Path) -> None:
+    part = build(with_masks(table)[:5], tmp_path / "x.store", spec=SPEC)
+    part.close()
+    data = bytearray((tmp_path / "x.store" / "mask.npy").read_bytes())
+    data[-1] ^= 1
+    (tmp_path / "x.store" / "mask.npy").write_bytes(data)
+    (fault,) = arraystore.verify(tmp_path / "x.store", progress=False).faults
+    assert "mask.npy has changed since it was stored" in fault.message
 
 
 # --- bad masks -------------------------------------------------------------------------------------------------------

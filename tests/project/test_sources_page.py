@@ -24,6 +24,7 @@ from tests.support.torchvision_data import datasets as vision
 PAGE = Path(__file__).resolve().parents[2] / "docs/sources.md"
 ROWS = re.findall(r"^\| (?!You have)([^|]+) \| `([^|]+)` \| ([^|]+) \|$", PAGE.read_text("utf-8"), re.MULTILINE)
 NAMES = {"build": arraystore.build, "concatenate": arraystore.concatenate, "np": np, "pd": pd, "Image": Image}
+NAMES |= {"MaskFiles": arraystore.MaskFiles}
 NAMES |= {"datasets": datasets, "vision": vision, "Path": Path}
 
 datasets.disable_progress_bars()
@@ -40,6 +41,11 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(photos / "ant", root / "meta")
     images = [f"photos/{name}/0.jpg" for name in CLASSES]
     (root / "meta/metadata.csv").write_text("file_name,label,score\n0.jpg,a,1.5\n1.jpg,b,\n2.png,a,2\n")
+    (root / "masks").mkdir()
+    for file in (photos / "ant").iterdir():
+        with Image.open(file) as image:
+            Image.new("P", image.size, 3).save(root / f"masks/{file.stem}.png")
+    (root / "masks.csv").write_text("path,label,mask\nphotos/ant/0.jpg,x,masks/0.png\n")
     (root / "train.txt").write_text("ant/0.jpg 0\nbee/0.jpg 1\n")
     captions = [
         f"{path},{name},{code / 2},one of {code}" for code, (path, name) in enumerate(zip(images, CLASSES, strict=True))

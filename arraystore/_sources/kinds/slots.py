@@ -223,7 +223,8 @@ class _Samples:
         if "note" in table.column_names:
             self.notes = {row: note for row, note in enumerate(table["note"].to_pylist()) if note}
         for name, kind in zip(table.schema.names, table.schema.types, strict=True):
-            if name not in _OWN and str(kind) in ("string", "large_string", "binary", "large_binary"):
+            is_text = name not in _OWN and name not in description.masks
+            if is_text and str(kind) in ("string", "large_string", "binary", "large_binary"):
                 self.texts[name] = [os.fsdecode(text) for text in table[name].to_pylist()]
 
     def name(self, row: int) -> str:
