@@ -68,7 +68,8 @@ def build(
         labels: one per source, if ``source`` is a list: numbers, or names of classes.
         targets: other arrays, name → one row per source; lists or arrays of different lengths, such as the boxes of
             each image, become a `Ragged`; or the names of the table's columns to take; or a mapping of columns to
-            ``"number"`` (float64, a missing one is NaN), ``"category"`` (int64 codes) or ``"text"``.
+            ``"number"`` (float64, a missing one is NaN), ``"category"`` (int64 codes), ``"text"``, or ``"mask"`` or
+            ``"mask16"`` (paths of masks, see `MaskFiles`); or name → `MaskFiles`.
         bad: what to do about sources that cannot be stored, after every good slot is filled: ``"raise"`` an error that
             lists them, ``"keep"`` their slots as zeros with status 2, so that rows stay aligned with the caller's own
             labels, or ``"drop"`` their rows by moving the last good ones into the holes.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -222,7 +223,13 @@ class Augment:
             crop_kernels.write_crops(*arguments, self.crop.fill if isinstance(self.crop, PadAndCrop) else 0)
 
     def follow_geometry(
-        self, targets: Mapping[str, Any], geometry: Geometry, *, slot_shape: Shape, layout: Layout
+        self,
+        targets: Mapping[str, Any],
+        geometry: Geometry,
+        *,
+        slot_shape: Shape,
+        layout: Layout,
+        outside: Mapping[str, int] = MappingProxyType({}),
     ) -> dict[str, Any]:
         """Return the targets of a batch; those named in ``follow`` are moved and mirrored as their images are.
 
@@ -231,6 +238,7 @@ class Augment:
             geometry: (k,), from `sample`.
             slot_shape: the shape of one slot, in the order of ``layout``.
             layout: of the slots.
+            outside: the numbers that masks have outside their slots, by the names of targets; 0 where none is given.
 
         Returns:
             New arrays or `Ragged` of the same types for the targets that follow, and the given ones for the others.
@@ -242,9 +250,9 @@ class Augment:
             if name not in targets:
                 raise SpecError(f"follow names {name!r}, the targets are {', '.join(map(repr, targets)) or 'none'}")
         _, height, width = _sides(slot_shape, layout)
-        sizes = Sizes((height, width), self._size(height, width))
         moved = dict(targets)
         for name, kind in self.follow.items():
+            sizes = Sizes((height, width), self._size(height, width), outside.get(name, 0))
             moved[name] = follow(kind, targets[name], geometry, sizes)
         return moved
 

@@ -31,10 +31,11 @@ Follower = Literal["boxes", "mask", "keypoints"]
 
 
 class Sizes(NamedTuple):
-    """Height and width in pixels, of slots and of images."""
+    """Height and width in pixels, of slots and of images; and what masks have outside their slots."""
 
     slot: Size
     image: Size
+    outside: int = 0
 
 
 def follow_boxes(boxes: Values, geometry: Geometry, sizes: Sizes) -> Values:
@@ -55,7 +56,7 @@ def follow_keypoints(points: Values, geometry: Geometry, sizes: Sizes) -> Values
 
 
 def follow_masks(masks: Values, geometry: Geometry, sizes: Sizes) -> Values:
-    """Return the part of each mask that its image shows; it is resampled like Pillow's NEAREST, and 0 outside the slot.
+    """Return the part of each mask that its image shows; it is resampled like Pillow's NEAREST.
 
     Masks are (n, H, W) or (n, C, H, W), the result is (n, h, w) or (n, C, h, w).
 
@@ -69,7 +70,7 @@ def follow_masks(masks: Values, geometry: Geometry, sizes: Sizes) -> Values:
             f"a mask must have the {height} × {width} pixels of its slot, (N, H, W) or (N, C, H, W), "
             f"the target has shape {masks.shape}: take it out of follow="
         )
-    out = np.zeros((*masks.shape[:-2], *size), masks.dtype)
+    out = np.full((*masks.shape[:-2], *size), sizes.outside, masks.dtype)
     if ((geometry["height"] != size[0]) | (geometry["width"] != size[1])).any():
         rows = geometry["top"][:, None] + resample.nearest(0.0, geometry["height"], size[0], geometry["height"])
         columns = geometry["left"][:, None] + resample.nearest(0.0, geometry["width"], size[1], geometry["width"])

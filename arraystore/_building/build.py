@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import closing, suppress
 from importlib import metadata
 from pathlib import Path
@@ -22,6 +22,7 @@ import numpy.typing as npt
 from arraystore._building.bad import bad_images_error, drop_failed, failures_of, too_many
 from arraystore._building.checkpoint import Checkpoints
 from arraystore._building.fill import Job, Source, loaded
+from arraystore._building.masks import MaskJob
 from arraystore._building.options import RunOptions
 from arraystore._building.pool import WorkerPool, worker_pool
 from arraystore._building.runs import cut_runs, slots_to_fill
@@ -31,16 +32,17 @@ from arraystore._common.progress import Progress, reporting
 from arraystore._common.ragged import Ragged, Target, split_targets
 from arraystore._format.description import Description
 from arraystore._format.publication import Publication
-from arraystore._format.samples import dropped_table, mtimes_us, samples_table
+from arraystore._format.samples import dropped_table, mask_fields, mtimes_us, samples_table
 from arraystore._format.specification import EMPTY, FAILED, STORED
 from arraystore._format.target_forms import forms_of
 from arraystore._sources.kinds.found import SourceList
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.stamps import file_stamps
-from arraystore._stores.medium import BuildKey, Draft, FilledRun, Opened, needed_bytes
+from arraystore._stores.medium import BuildKey, Draft, FilledRun, Opened
 from arraystore._stores.opening import draft_in, finish_earlier, hold, open_store
 from arraystore._stores.partial import PartialFolder, Salvage
 from arraystore._version import __version__
+from arraystore.errors import Kind, ManifestError, Option
 from arraystore.spec import ImageSpec
 
 if TYPE_CHECKING:
@@ -63,6 +65,7 @@ def build_manifest(
     overwrite: bool = False,
 ) -> Opened:
     """Build a manifest, for `build`. All ``options`` are given, and checked."""
+    _check_masks(manifest, spec)
     key = build_key(manifest, spec)
     folder = None
     if target is not None:
@@ -73,13 +76,33 @@ def build_manifest(
             if store.description.root == manifest.root and (not overwrite or _is_up_to_date(store, manifest)):
                 return store
         Path(target).absolute().parent.mkdir(parents=True, exist_ok=True)
-        folder = hold(target, overwrite=overwrite, needed=needed_bytes(key.count, spec))
+        folder = hold(target, key, overwrite=overwrite)
     return build_in(folder, key, manifest, options, bad=bad, max_bad=max_bad)
+
+
+def _check_masks(manifest: Manifest, spec: ImageSpec) -> None:
+    """Check that masks which come with the slots of a store have the size of the new slots.
+
+    Raises:
+        ManifestError: they have another size.
+    """
+    for name in manifest.mask_fills:
+        size = np.asarray(manifest.targets[name]).shape[1:]
+        if size != spec.size:
+            raise ManifestError(
+                f"the masks {name!r} of the store have {size[0]} x {size[1]} pixels, and the slots would have "
+                f"{spec.height} x {spec.width}",
+                kind=Kind.INVALID,
+                advice="leave the slots at the size of the masks with {0}, or build from the files of both",
+                options=[Option("size", size)],
+            )
 
 
 def build_key(manifest: Manifest, spec: ImageSpec) -> BuildKey:
     """Return the key of a build."""
-    return BuildKey(len(manifest), spec, manifest.digest, tuple(sorted(split_targets(manifest.targets))), _decoders())
+    masks = tuple((name, each.dtype.str) for name, each in manifest.masks.items())
+    targets = tuple(sorted([*split_targets(manifest.targets), *manifest.masks]))
+    return BuildKey(len(manifest), spec, manifest.digest, targets, _decoders(), masks)
 
 
 def _is_up_to_date(store: Opened, manifest: Manifest) -> bool:
@@ -87,9 +110,9 @@ def _is_up_to_date(store: Opened, manifest: Manifest) -> bool:
     samples = store.load_table("samples")
     if not manifest.is_paths or samples is None or len(samples) != len(manifest):
         return False
-    now = file_stamps(lambda slot: str(manifest.load(slot)), np.arange(len(manifest)))
+    now = file_stamps(lambda slot: str(manifest.load(slot)), np.arange(len(manifest)), manifest.mask_paths)
     same = (now["bytes"] == samples["bytes"].to_numpy()) & (now["mtime"] // 1000 == mtimes_us(samples))
-    return bool(same.all())
+    return bool((same & (now["masks"] == mask_fields(samples)["mask_stamp"])).all())
 
 
 def build_in(
@@ -124,11 +147,13 @@ def build_in(
     spec = key.spec
     draft = draft_in(folder, key, fresh=options["fresh"], salvage=salvage)
 
-    most = memory_for_images(options["max_memory"], 0 if folder is not None else key.count * spec.slot_bytes)
+    in_ram = 0 if folder is not None else key.count * (spec.slot_bytes + key.mask_bytes)
+    most = memory_for_images(options["max_memory"], in_ram)
 
     def job_of(start: int, stop: int, *, alone: bool = manifest.is_read_once) -> Job:
         sources = [loaded(load or manifest.load, slot) for slot in range(start, stop)]
-        return Job(start, sources, spec, draft.file, most if alone else most / pool.size, most, options["decoders"])
+        share, masks = most if alone else most / pool.size, MaskJob.of(manifest, range(start, stop))
+        return Job(start, sources, spec, draft.file, share, most, options["decoders"], masks)
 
     try:
         pool = worker_pool(
@@ -141,7 +166,8 @@ def build_in(
         # The pool is closed first, and then the last runs are claimed.
         with Checkpoints(draft) as checkpoints, closing(pool), reporting(options["progress"]) as report:
             empty = slots_to_fill(draft, manifest, content=content)
-            _fill(draft, manifest, empty, job_of, max_bad, pool, checkpoints, report)
+            runs = cut_runs(empty, pool.size, key.mask_bytes)
+            _fill(draft, manifest, runs, job_of, max_bad, pool, checkpoints, report)
         failures = failures_of(draft.reasons, manifest)
         unexpected = [failure for failure in failures if failure.slot not in known_bad]
         if (unexpected and bad == "raise") or len(failures) == len(manifest):
@@ -156,20 +182,21 @@ def build_in(
 def _fill(
     draft: Draft,
     manifest: Manifest,
-    empty: npt.NDArray[np.int64],
+    runs: Sequence[tuple[int, int]],
     job_of: Callable[..., Job],
     max_bad: float | None,
     pool: WorkerPool,
     checkpoints: Checkpoints,
     report: Callable[[Progress], None],
 ) -> None:
-    """Fill these slots, with a bounded number of runs in progress; then, one at a time, those that need much memory."""
-    runs = iter(cut_runs(empty, pool.size))
+    """Fill these runs, a bounded number of them at a time; then, one at a time, the slots that need much memory."""
+    waiting = iter(runs)
     large: deque[int] = deque()
-    state = Progress(total=len(manifest), done=len(manifest) - empty.size, bad=len(draft.reasons))
+    left = sum(stop - start for start, stop in runs)
+    state = Progress(total=len(manifest), done=len(manifest) - left, bad=len(draft.reasons))
     report(state)
     while True:
-        while pool.pending < pool.size * _PENDING_RUNS_PER_WORKER and (run := next(runs, None)) is not None:
+        while pool.pending < pool.size * _PENDING_RUNS_PER_WORKER and (run := next(waiting, None)) is not None:
             pool.submit(job_of(*run))
         if not pool.pending:
             if not large:
@@ -192,6 +219,7 @@ def _record(draft: Draft, filled: FilledRun, progress: Progress) -> None:
     """Write the pixels of a finished run where its worker could not, and count its slots."""
     if filled.pixels is not None:
         draft.write(filled.start, filled.pixels)
+    draft.write_masks(filled.start, filled.masks)
     draft.reasons.update(filled.reasons)
     draft.notes.update(filled.notes)
     for trace in filled.traces:
@@ -208,12 +236,15 @@ def _publication(draft: Draft, manifest: Manifest, spec: ImageSpec, kept: npt.ND
         list(_exact_sums(ledger["sums"])), int(np.count_nonzero(stored)) * spec.height * spec.width
     )
     targets = {name: _in_order(target, kept) for name, target in manifest.targets.items()}
+    forms = forms_of(targets)
+    for name, masks in manifest.masks.items():
+        forms[name] = {"dtype": masks.dtype.str, "shape": [len(ledger), *spec.size]}
     files = manifest.as_files(spec)
     description = Description(
         count=len(ledger),
         shape=spec.slot_shape,
         spec=spec,
-        targets=forms_of(targets),
+        targets=forms,
         classes=dict(manifest.classes),
         mean=mean,
         std=std,
@@ -221,6 +252,7 @@ def _publication(draft: Draft, manifest: Manifest, spec: ImageSpec, kept: npt.ND
         root=manifest.root,
         origin=None if files is None else files.origin,
         left_out=dict(manifest.left_out),
+        masks={**manifest.mask_fills, **{name: masks.fill for name, masks in manifest.masks.items()}},
         source_pixels=dict(manifest.source_pixels),
         resized=isinstance(manifest.sources, SourceList) and not manifest.sources.keeps_place(spec),
         from_files=files is not None or not isinstance(manifest.sources, SourceList),

@@ -29,7 +29,7 @@ class Checkpoints:
 
     def __init__(self, draft: Draft) -> None:
         self._draft = draft
-        self._slot_bytes = draft.slots[:1].nbytes
+        self._slot_bytes = draft.slots[:1].nbytes  # masks are smaller
         self._runs: list[FilledRun] = []
         self._bytes = 0
         self._changed = threading.Condition()

@@ -17,22 +17,24 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from arraystore._building.masks import MaskJob, SlotMasks
 from arraystore._common.lazy import lazy
 from arraystore._decoding.hooks import Decoders, decode_by
 from arraystore._decoding.memory import MemoryNeededError
-from arraystore._format.ledger import ledger_dtype, name_hash
+from arraystore._format.ledger import MASK_FIELDS, ledger_dtype, name_hash
 from arraystore._format.slot_file import SlotFile
 from arraystore._format.specification import FAILED, STORED
 from arraystore._sources.given import is_pil_image
 from arraystore._sources.kinds.archives.members import PartOfFile
 from arraystore._sources.kinds.slots import KeptSlot
-from arraystore._sources.stamps import stamp_of
+from arraystore._sources.stamps import masks_stamp, stamp_of
 from arraystore._stores.medium import FilledRun
 from arraystore.errors import DecodeError, ManifestError
 from arraystore.spec import ImageSpec
 
 if TYPE_CHECKING:
     from arraystore._decoding import decode
+    from arraystore._decoding.decode import Decoded
     from arraystore._kernels import sums
 else:  # cv2 and numba take half a second
     decode, sums = lazy("arraystore._decoding.decode"), lazy("arraystore._kernels.sums")
@@ -46,9 +48,9 @@ Pixels = npt.NDArray[np.uint8]
 class StoredSlot:
     """A source that a finished store holds already in a slot of ``file``.
 
-    The slot's pixels are copied, with the facts on the source: fields of a ledger row and their values. If the pixels
-    are damaged, ``source`` is decoded. The reason says why it could not be stored, if it failed; see `FilledRun` for
-    the note.
+    The slot's pixels and masks are copied, with the facts on the source: fields of a ledger row and their values. If
+    they are damaged, ``source`` is decoded. The reason says why it could not be stored, if it failed; see `FilledRun`
+    for the note.
     """
 
     file: SlotFile
@@ -58,18 +60,22 @@ class StoredSlot:
     source: str
     reason: str | None = None
     note: str | None = None
+    masks: tuple[SlotFile, ...] = ()
+    mask_checksum: int = 0
 
-    def read_into(self, slot: Pixels, layout: str) -> bool:
-        """Read the pixels into ``slot``, C-order, and return whether they have their checksum."""
+    def read_into(self, slot: Pixels, masks: SlotMasks) -> bool:
+        """Read the pixels into ``slot``, C-order, and the masks; return whether they have their checksums."""
         try:
             descriptor = os.open(self.file.path, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 read = os.preadv(descriptor, [slot.data.cast("B")], self.file.byte_of(self.slot))
             finally:
                 os.close(descriptor)
+            if read != slot.nbytes or xxhash.xxh3_64_intdigest(slot.data) != self.checksum:
+                return False
+            return not masks.paths or masks.copy(self.masks, self.slot, self.mask_checksum)
         except OSError:
             return False
-        return read == slot.nbytes and xxhash.xxh3_64_intdigest(slot.data) == self.checksum
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +119,19 @@ class Job:
     memory_bytes: float = math.inf
     most_memory_bytes: float = math.inf
     decoders: Decoders | None = None  # of the caller; see `arraystore.build`
+    masks: MaskJob | None = None
+
+    def empty_run(self) -> FilledRun:
+        """Return the result of this job before anything is filled."""
+        masks = () if self.masks is None else self.masks.empty(len(self.sources), self.spec)
+        rows = np.zeros(len(self.sources), ledger_dtype(self.spec.channels, masked=self.masks is not None))
+        return FilledRun(self.start, rows, masks=masks)
+
+    def masks_of(self, slot: int, filled: FilledRun) -> SlotMasks:
+        """Return the masks of a slot, which become part of a result."""
+        if self.masks is None:
+            return SlotMasks()
+        return SlotMasks(self.masks.paths[slot], tuple(array[slot - filled.start] for array in filled.masks))
 
 
 def loaded(load: Callable[[int], Source], slot: int) -> Source:
@@ -160,17 +179,19 @@ def fill_parts(job: Job, every_s: float) -> Iterator[FilledRun]:
         pixels = slots[filled.start - job.start : stop]
         if file is not None and not mapped:
             file.write(filled.start, pixels)
-        rows = filled.rows[: stop - (filled.start - job.start)]
-        return replace(filled, rows=rows, pixels=pixels if file is None else None)
+        size = stop - (filled.start - job.start)
+        masks = tuple(array[:size] for array in filled.masks)
+        return replace(filled, rows=filled.rows[:size], pixels=pixels if file is None else None, masks=masks)
 
-    rows = np.zeros(count, ledger_dtype(job.spec.channels))
-    filled, yielded_s = FilledRun(job.start, rows), time.monotonic()
+    whole = job.empty_run()
+    filled, yielded_s = whole, time.monotonic()
     for i in range(count):
         first = filled.start - job.start
         if i > first and time.monotonic() - yielded_s > every_s:
             yield part(filled, i)
-            filled, yielded_s = FilledRun(job.start + i, rows[i:]), time.monotonic()
-        _fill_slot(job, i, slots[i], rows[i], filled)
+            masks = tuple(array[i:] for array in whole.masks)
+            filled, yielded_s = FilledRun(job.start + i, whole.rows[i:], masks=masks), time.monotonic()
+        _fill_slot(job, i, slots[i], whole.rows[i], filled)
     yield part(filled, count)
 
 
@@ -180,7 +201,7 @@ def fill_slots(job: Job, slots: Pixels, stop: threading.Event | None = None) -> 
     The slot of a source that cannot be stored gets zeros, status 2 and a reason, and the next slot is filled. A slot
     whose image needs more memory than the job allows stays empty too.
     """
-    filled = FilledRun(job.start, np.zeros(len(job.sources), ledger_dtype(job.spec.channels)))
+    filled = job.empty_run()
     for i in range(len(job.sources)):
         if stop is not None and stop.is_set():
             break
@@ -193,11 +214,11 @@ def fail_slot(job: Job, reason: str) -> FilledRun:
 
     Size and time of the source are 0, as if it had not been read, so a later call with more time or memory tries again.
     """
-    rows, pixels = np.zeros(1, ledger_dtype(job.spec.channels)), np.zeros((1, *job.spec.slot_shape), np.uint8)
-    rows["checksum"] = xxhash.xxh3_64_intdigest(pixels.data)
-    rows["status"] = FAILED
-    rows["name"] = _name_of(job.sources[0])
-    return FilledRun(job.start, rows, {job.start: reason}, pixels=pixels)
+    filled, pixels = job.empty_run(), np.zeros((1, *job.spec.slot_shape), np.uint8)
+    masks, row = job.masks_of(job.start, filled), filled.rows[0]
+    row["name"] = _name_of(job.sources[0], masks.paths)
+    _settle(row, FAILED, pixels, masks)
+    return replace(filled, reasons={job.start: reason}, pixels=pixels)
 
 
 def _fill_slot(job: Job, i: int, slot: Pixels, row: np.void, filled: FilledRun) -> None:
@@ -205,11 +226,13 @@ def _fill_slot(job: Job, i: int, slot: Pixels, row: np.void, filled: FilledRun) 
 
     Whatever goes wrong with one image is that image's reason, so that no image can end a build.
     """
-    source = job.sources[i]
+    source, masks = job.sources[i], job.masks_of(job.start + i, filled)
     reason = note = None
-    row["name"] = _name_of(source)
+    row["name"] = _name_of(source, masks.paths)
+    if masks.paths:
+        row["mask_stamp"] = masks_stamp(masks.paths)  # before they are read: what changes meanwhile is tried again
     try:
-        reason, note = _read_into(slot, source, job, row)
+        reason, note = _read_into(slot, masks, source, job, row)
     except MemoryNeededError as error:
         row["name"] = 0
         if error.needed_bytes <= job.most_memory_bytes:
@@ -222,20 +245,32 @@ def _fill_slot(job: Job, i: int, slot: Pixels, row: np.void, filled: FilledRun) 
         reason = f"internal error: {type(error).__name__}: {error}"
         filled.traces.append(f"slot {job.start + i}: {''.join(traceback.format_exception(error))}")
     if reason is not None:
-        slot[...] = 0
         filled.reasons[job.start + i] = reason
     elif note is not None:
         filled.notes[job.start + i] = note
-    row["status"] = STORED if reason is None else FAILED
+    _settle(row, STORED if reason is None else FAILED, slot, masks)
+
+
+def _settle(row: np.void, status: int, slot: Pixels, masks: SlotMasks) -> None:
+    """Write status and checksums of a slot; a failed one is cleared."""
+    row["status"] = status
+    if status == FAILED:
+        slot[...] = 0
+        masks.clear()
     row["checksum"] = xxhash.xxh3_64_intdigest(slot.data)
+    if masks.paths:
+        row["mask_checksum"] = masks.checksum()
 
 
-def _read_into(slot: Pixels, source: Source, job: Job, row: np.void) -> tuple[str | None, str | None]:
-    """Read a source into its slot, write what its row says of the source, and return reason and note."""
+def _read_into(slot: Pixels, masks: SlotMasks, source: Source, job: Job, row: np.void) -> tuple[str | None, str | None]:
+    """Read a source into its slot and masks, write what its row says of the source, and return reason and note."""
     reason = note = None
-    is_taken = isinstance(source, StoredSlot | KeptSlot) and source.read_into(slot, job.spec.layout)
+    if isinstance(source, KeptSlot):
+        is_taken = source.read_into(slot, job.spec.layout)
+    else:
+        is_taken = isinstance(source, StoredSlot) and source.read_into(slot, masks)
     if not is_taken:
-        note = _decode(slot, source, job, row)
+        note = _decode(slot, masks, source, job, row)
     if isinstance(source, KeptSlot) or (isinstance(source, StoredSlot) and is_taken):
         reason, note = source.reason, note or source.note
         for name, value in source.facts.items():
@@ -245,8 +280,8 @@ def _read_into(slot: Pixels, source: Source, job: Job, row: np.void) -> tuple[st
     return reason, note
 
 
-def _decode(slot: Pixels, source: Source, job: Job, row: np.void) -> str | None:
-    """Decode a source into its slot, write what its row says of the source, and return what the decoder noticed."""
+def _decode(slot: Pixels, masks: SlotMasks, source: Source, job: Job, row: np.void) -> str | None:
+    """Decode a source and its masks, write what its row says of them, and return what the decoders noticed."""
     try:
         data, row["bytes"], row["mtime"] = read_source(source, job.spec.max_pixels)
     except _RefusedError as error:
@@ -258,11 +293,27 @@ def _decode(slot: Pixels, source: Source, job: Job, row: np.void) -> str | None:
             pixels = decode_by(job.decoders, _file_name_of(source), data)
             data = data if pixels is None else pixels
     try:
-        row["height"], row["width"], note = decode.decode_into(data, slot, job.spec, memory_bytes=job.memory_bytes)
-    except MemoryError:
-        row["bytes"] = row["mtime"] = row["hash"] = 0  # as if not read: a later call with more memory tries again
+        decoded = decode.decode_into(data, slot, job.spec, memory_bytes=job.memory_bytes)
+        row["height"], row["width"], note = decoded
+        if masks.paths:
+            note = _decode_masks(masks, job, decoded, row)
+    except (MemoryError, OSError):
+        # As if not read: a later call, with more memory or with the rights to read a mask, tries again.
+        for name in ("bytes", "mtime", "hash", *(MASK_FIELDS if masks.paths else ())):
+            row[name] = 0
         raise
     return note
+
+
+def _decode_masks(masks: SlotMasks, job: Job, image: Decoded, row: np.void) -> str | None:
+    """Decode the masks of an image, write what its row says of them, and return the note on both."""
+    row["mask_hash"], note = masks.decode(
+        lambda path: bytes(read_source(path, job.spec.max_pixels)[0]),
+        job.spec,
+        (image.height, image.width),
+        job.memory_bytes,
+    )
+    return "; ".join(each for each in (image.note, note) if each) or None
 
 
 def _reason_of(error: DecodeError | OSError | MemoryError) -> str:
@@ -280,8 +331,8 @@ def _file_name_of(source: Source) -> str:
     return source if isinstance(source, str) else ""
 
 
-def _name_of(source: Source) -> int:
-    return name_hash(source.source if isinstance(source, StoredSlot) else source)
+def _name_of(source: Source, masks: Sequence[str]) -> int:
+    return name_hash(source.source if isinstance(source, StoredSlot) else source, masks)
 
 
 class _RefusedError(DecodeError):

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from arraystore._building.fill import Job, fill_slots, loaded, read_source
 from arraystore._building.forecast import Forecast, Room
+from arraystore._building.masks import MaskJob
 from arraystore._building.options import PlanOptions
 from arraystore._building.sources import manifest_for, spec_for
 from arraystore._common.checks import whole_number
@@ -52,6 +53,7 @@ _RESAMPLES = 1000  # of the sampled times, for the range of the estimate
 _ROWS_FOR_SIZE = 200  # of the manifest; the size of the samples table is estimated from them
 _SLOT_BYTES = 1 + 8  # status and checksum
 _ROW_BYTES = 4 + 4 + 8 + 8 + 8  # height, width, bytes, mtime and hash in the samples table
+_MASK_ROW_BYTES = 3 * 8  # stamp, hash and checksum there
 
 
 @public
@@ -129,8 +131,10 @@ def plan(
     medium = MEDIA[0].name if target is None else medium_of(target).name
     working = workers * seen.largest_bytes(spec.channels)
     finished = {each.name: _finished_bytes(manifest, spec, each, rng) for each in MEDIA}
-    ledger = len(manifest) * ledger_dtype(spec.channels).itemsize
+    ledger = len(manifest) * ledger_dtype(spec.channels, masked=bool(manifest.masks)).itemsize
     media = {"ram": Room(finished[MEDIA[0].name] + ledger + working, memory)}
+    # A store that is one file gets a copy of the masks, which a folder keeps as they are.
+    building = {each.name: ledger + (0 if each.is_folder else _mask_bytes(manifest, spec)) for each in MEDIA}
     codes, names = manifest.targets.get("labels"), manifest.classes.get("labels", ())
     return Forecast(
         count=len(manifest),
@@ -139,7 +143,7 @@ def plan(
         target=None if target is None else os.fspath(target),
         medium=medium,
         volume=str(volume),
-        media=media | {name: Room(size + ledger, free) for name, size in finished.items()},
+        media=media | {name: Room(size + building[name], free) for name, size in finished.items()},
         pixel_bytes=len(manifest) * spec.slot_bytes,
         store_bytes=finished[medium],
         working_bytes=working,
@@ -210,13 +214,20 @@ def _finished_bytes(manifest: Manifest, spec: ImageSpec, medium: Medium, rng: np
     rows = _spread(len(manifest), _ROWS_FOR_SIZE, rng)
     texts = [[manifest.name(row) for row in rows], [""] * len(rows)]  # the reasons are empty
     texts += [[column[row] for row in rows] for column in manifest.texts.values()]
+    texts += [[masks.paths[row] for row in rows] for masks in manifest.masks.values()]
     names = manifest.classes.get("labels")
     codes = manifest.targets.get("labels")
     if names is not None and codes is not None and not isinstance(codes, Ragged):
         texts.append([names[codes[row]] if codes[row] >= 0 else "" for row in rows])
     letters = sum(len(os.fsencode(text)) for column in texts for text in column) / len(rows)
     per_row = spec.slot_bytes + _SLOT_BYTES + _ROW_BYTES + round(letters) + len(texts) * medium.text_bytes
-    return medium.head_bytes + len(manifest) * per_row + sum(array.nbytes for array in manifest.targets.values())
+    per_row += _MASK_ROW_BYTES if manifest.masks else 0
+    targets = sum(array.nbytes for array in manifest.targets.values()) + _mask_bytes(manifest, spec)
+    return medium.head_bytes + len(manifest) * per_row + targets
+
+
+def _mask_bytes(manifest: Manifest, spec: ImageSpec) -> int:
+    return len(manifest) * spec.height * spec.width * sum(masks.dtype.itemsize for masks in manifest.masks.values())
 
 
 @dataclass(slots=True)
@@ -281,7 +292,8 @@ def _decode_sample(
         # With fewer slots than rows, two rows may use one slot at the same time; the pixels are not read.
         at = number % len(slots)
         start_s = time.perf_counter()
-        filled = fill_slots(Job(row, [source], spec, None, most / workers, most), slots[at : at + 1], stop)
+        job = Job(row, [source], spec, None, most / workers, most, masks=MaskJob.of(manifest, [row]))
+        filled = fill_slots(job, slots[at : at + 1], stop)
         return filled, time.perf_counter() - start_s
 
     def settle() -> None:

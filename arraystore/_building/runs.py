@@ -10,11 +10,12 @@ from arraystore._building.fill import Source, loaded
 from arraystore._format.ledger import name_hash
 from arraystore._format.specification import FAILED
 from arraystore._sources.manifest import Manifest
-from arraystore._sources.stamps import file_hashes, file_stamp, file_stamps
+from arraystore._sources.stamps import file_hashes, file_stamp, file_stamps, masks_stamp
 from arraystore._stores.medium import Draft
 
 # Long enough that handing out a run costs nothing; short enough that Ctrl-C and progress wait a second at most.
 _LONGEST_RUN_SLOTS = 16
+_HELD_BYTES = 8 << 20
 
 
 def slots_to_fill(draft: Draft, manifest: Manifest, *, content: bool = False) -> npt.NDArray[np.int64]:
@@ -33,7 +34,11 @@ def slots_to_fill(draft: Draft, manifest: Manifest, *, content: bool = False) ->
     content |= _is_elsewhere(manifest, draft.ledger, settled)
     if content and settled.size:
         same = settled[~again]
-        again[~again] = file_hashes(lambda slot: str(manifest.load(slot)), same) != draft.ledger["hash"][same]
+        changed = file_hashes(lambda slot: str(manifest.load(slot)), same) != draft.ledger["hash"][same]
+        if manifest.masks:
+            known = draft.ledger["mask_hash"][same]
+            changed |= (known != 0) & (file_hashes(manifest.mask_paths, same) != known)
+        again[~again] = changed
     if not draft.same_decoders:
         again |= draft.ledger["status"][settled] == FAILED
     draft.withdraw(settled[again])
@@ -47,9 +52,19 @@ def slots_to_fill(draft: Draft, manifest: Manifest, *, content: bool = False) ->
 
 
 def _changed(manifest: Manifest, ledger: npt.NDArray[np.void], slots: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Return for each slot whether its source differs from when it was read."""
+    """Return for each slot whether its source or a mask differs from when it was read."""
     if not slots.size:
         return np.zeros(0, bool)
+    changed = _image_changed(manifest, ledger, slots)
+    if manifest.masks:
+        now = np.fromiter((masks_stamp(manifest.mask_paths(slot)) for slot in slots.tolist()), np.uint64, len(slots))
+        changed |= now != ledger["mask_stamp"][slots]
+    return changed
+
+
+def _image_changed(
+    manifest: Manifest, ledger: npt.NDArray[np.void], slots: npt.NDArray[np.int64]
+) -> npt.NDArray[np.bool_]:
     if manifest.is_read_once:
         return np.ones(len(slots), bool)  # the arrays may be other ones than before
     if manifest.is_fixed:
@@ -63,7 +78,10 @@ def _changed(manifest: Manifest, ledger: npt.NDArray[np.void], slots: npt.NDArra
     if not manifest.is_paths:
         # The digest does not cover the values of arrays. What has no hash, such as an image of Pillow, may be another.
         names = zip(slots.tolist(), ledger["name"][slots].tolist(), strict=True)
-        unlike = (not name or name_hash(loaded(manifest.load, slot)) != name for slot, name in names)
+        unlike = (
+            not name or name_hash(loaded(manifest.load, slot), manifest.mask_paths(slot)) != name
+            for slot, name in names
+        )
         return np.fromiter(unlike, bool, len(slots))
     now = file_stamps(lambda slot: str(manifest.load(slot)), slots)
     differs: npt.NDArray[np.bool_] = (now["bytes"] != ledger["bytes"][slots]) | (now["mtime"] != ledger["mtime"][slots])
@@ -82,15 +100,20 @@ def _is_elsewhere(manifest: Manifest, ledger: npt.NDArray[np.void], slots: npt.N
     """
     if not manifest.is_paths or not slots.size:
         return False
-    return name_hash(manifest.load(int(slots[0]))) != int(ledger["name"][slots[0]])
+    slot = int(slots[0])
+    return name_hash(manifest.load(slot), manifest.mask_paths(slot)) != int(ledger["name"][slot])
 
 
-def cut_runs(empty: npt.NDArray[np.int64], workers: int) -> list[tuple[int, int]]:
-    """Cut slots in rising order into runs (start, stop) of consecutive slots, which do not overlap."""
+def cut_runs(empty: npt.NDArray[np.int64], workers: int, mask_bytes: int = 0) -> list[tuple[int, int]]:
+    """Cut slots in rising order into runs (start, stop) of consecutive slots, which do not overlap.
+
+    Workers hold the masks of a run, of so many bytes a slot, until it is finished.
+    """
     if empty.size == 0:
         return []
     # Small builds get shorter runs, so that the workers end at about the same time.
-    length = max(1, min(_LONGEST_RUN_SLOTS, empty.size // (8 * workers)))
+    longest = min(_LONGEST_RUN_SLOTS, _HELD_BYTES // mask_bytes) if mask_bytes else _LONGEST_RUN_SLOTS
+    length = max(1, min(longest, empty.size // (8 * workers)))
     edges = np.flatnonzero(np.diff(empty) != 1) + 1
     starts, stops = empty[np.r_[0, edges]], empty[np.r_[edges - 1, -1]] + 1
     return [

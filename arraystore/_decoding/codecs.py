@@ -64,6 +64,35 @@ def damaged(header: Header) -> DecodeError:
     return DecodeError(f"the {header.format} data is damaged or ends early", kind=Kind.DAMAGED)
 
 
+def no_numbers(what: str) -> DecodeError:
+    """Return the error for a mask of a kind whose pixels are no numbers of classes."""
+    return DecodeError(
+        f"its pixels are {what}, not numbers of classes",
+        kind=Kind.UNSUPPORTED,
+        advice="save masks with one number a pixel: a PNG with a palette (mode P) or in gray (mode L)",
+    )
+
+
+def numbers_of(data: Data, header: Header, spec: ImageSpec) -> _Samples:
+    """Return the numbers that lie in a file with one a pixel, as it is stored: uint8 or uint16, (H, W).
+
+    They are indices into the palette, or samples of gray, neither scaled nor replaced by colors.
+
+    Raises:
+        DecodeError: the format has none, the file has colors or alpha, or see `decode_any`.
+    """
+    read = getattr(codec_of(data), "numbers", None)
+    if read is None:
+        raise no_numbers(f"those of a {header.format}, which may be changed by its compression")
+    try:
+        with _logs_silenced:
+            samples: _Samples = read(data, header, spec)
+    except (struct_error, IndexError):
+        raise damaged(header) from None
+    check_size(samples.shape, header)
+    return samples
+
+
 def check_size(shape: tuple[int, ...], header: Header) -> None:
     """Check that an image has the height and width that its header states.
 

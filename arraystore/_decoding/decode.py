@@ -13,7 +13,7 @@ import numpy as np
 
 from arraystore._common.scratch import Buffers
 from arraystore._decoding.codecs import decode_any
-from arraystore._decoding.header import TRANSPOSED, Header, Pixels, read_header
+from arraystore._decoding.header import TRANSPOSED, X_REVERSED, Y_REVERSED, Header, Pixels, read_header
 from arraystore._decoding.icc import to_srgb
 from arraystore._decoding.jpeg import decoder as jpeg
 from arraystore._decoding.memory import check_memory, check_pixels
@@ -36,9 +36,6 @@ class Decoded(NamedTuple):
     note: str | None = None  # what is odd about the file, though its pixels are right, or were asked for
 
 
-# How EXIF orientations 2 to 8 are made upright, beside `TRANSPOSED`: which axes of the upright image run backwards.
-_X_REVERSED = frozenset((2, 3, 6, 7))
-_Y_REVERSED = frozenset((3, 4, 7, 8))
 _FLIP = {(True, True): -1, (True, False): 1, (False, True): 0}
 
 
@@ -129,15 +126,15 @@ def _scaled_box(box: Box, header: Header, factor: int) -> Box:
     """
     left, top, right, bottom = (side / factor for side in box)
     height, width = header.upright
-    shift_x = math.ceil(width / factor) - width / factor if header.orientation in _X_REVERSED else 0.0
-    shift_y = math.ceil(height / factor) - height / factor if header.orientation in _Y_REVERSED else 0.0
+    shift_x = math.ceil(width / factor) - width / factor if header.orientation in X_REVERSED else 0.0
+    shift_y = math.ceil(height / factor) - height / factor if header.orientation in Y_REVERSED else 0.0
     return left + shift_x, top + shift_y, right + shift_x, bottom + shift_y
 
 
 def _upright(image: Pixels, orientation: int) -> Pixels:
     if orientation in TRANSPOSED:
         image = np.ascontiguousarray(cv2.transpose(image), np.uint8)
-    flip = _FLIP.get((orientation in _X_REVERSED, orientation in _Y_REVERSED))
+    flip = _FLIP.get((orientation in X_REVERSED, orientation in Y_REVERSED))
     return image if flip is None else np.ascontiguousarray(cv2.flip(image, flip), np.uint8)
 
 

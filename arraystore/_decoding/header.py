@@ -24,7 +24,10 @@ Data: TypeAlias = bytes | bytearray | memoryview
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 
 
-TRANSPOSED = frozenset((5, 6, 7, 8))  # the orientations that exchange rows and columns
+# EXIF orientations, by how they are made upright: rows and columns are exchanged, and then an axis is reversed.
+TRANSPOSED = frozenset((5, 6, 7, 8))
+X_REVERSED = frozenset((2, 3, 6, 7))
+Y_REVERSED = frozenset((3, 4, 7, 8))
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,9 @@ import numpy.typing as npt
 import xxhash
 
 from arraystore._common.digests import BLOCK_BYTES
+from arraystore._format.contents import Contents
+from arraystore._format.description import Description
+from arraystore._format.samples import file_masks
 from arraystore._format.slot_file import SlotFile
 
 Checksums = npt.NDArray[np.uint64]
@@ -39,6 +42,27 @@ def wrong_slots(
     """
     with _opened(slots) as file:
         return _Pass(file, checksums, claim).run(workers, report)
+
+
+def wrong_masks(contents: Contents, description: Description) -> dict[int, str]:
+    """Return the slots whose masks do not have the checksum of all of them, with the reasons.
+
+    Raises:
+        FormatError: the checksums or the masks cannot be read.
+    """
+    names = sorted(file_masks(description.masks, contents.column_names()))
+    table = contents.table("samples", ["mask_checksum"]) if names else None
+    if table is None:
+        return {}
+    masks = [contents.rows(contents.target(name)) for name in names]
+    wrong = {}
+    for slot, expected in enumerate(table["mask_checksum"].to_pylist()):
+        digest = xxhash.xxh3_64()
+        for each in masks:
+            digest.update(each.read(slot) if isinstance(each, SlotFile) else each[slot].tobytes())
+        if digest.intdigest() != expected:
+            wrong[slot] = f"its mask has checksum {digest.intdigest():016x}, it was stored with {expected:016x}"
+    return wrong
 
 
 class _SlotsInFile:

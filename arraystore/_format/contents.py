@@ -66,6 +66,9 @@ class Contents(Protocol):
     def array(self, entry: str) -> npt.NDArray[Any]:
         """Return a whole array."""
 
+    def rows(self, entry: str) -> SlotFile | npt.NDArray[Any]:
+        """Return where the rows of an array lie; in a file, the bytes of a row are one axis."""
+
     def table(self, name: str, columns: Sequence[str]) -> pa.Table | None:
         """Return columns of the table ``"samples"`` or ``"dropped"``; None if the store has no such table."""
 
@@ -74,6 +77,19 @@ class Contents(Protocol):
 
     def slots(self, shape: tuple[int, ...] | None) -> tuple[SlotPixels, list[str]]:
         """Return where the pixels lie, and the faults of the file around them; store.json, if whole, says ``shape``."""
+
+
+def check_codes(codes: npt.NDArray[Any], classes: int, where: str, what: str) -> None:
+    """Check that every class code has a name.
+
+    Raises:
+        FormatError: one has none.
+    """
+    if codes.dtype.kind not in "iu" or codes.ndim != 1:
+        raise FormatError(f"{where} should hold one code per {what}, but it holds {codes.dtype}")
+    odd = np.flatnonzero((codes < 0) | (codes >= classes))
+    if len(odd):
+        raise FormatError(f"{where} gives {what} {odd[0]} the code {codes[odd[0]]}, but there are {classes:,} classes")
 
 
 @contextmanager

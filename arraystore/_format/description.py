@@ -14,7 +14,7 @@ from arraystore.spec import ImageSpec
 
 DIGITS = 32
 _BLANK = "0" * DIGITS
-_IF_ANY = ("left_out", "source_pixels")  # members that are left out where they are empty
+_IF_ANY = ("left_out", "masks", "source_pixels")  # members that are left out where they are empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,7 @@ class Description:
     origin: str | None = None
     digests: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, int] = field(default_factory=dict)
+    masks: Mapping[str, int] = field(default_factory=dict)
     source_pixels: Mapping[str, str] = field(default_factory=dict)
     from_files: bool = True
     resized: bool = False
@@ -87,6 +88,9 @@ class Description:
         known |= {name: tuple(members[name]) for name in ("shape", "mean", "std")}
         known["classes"] = {key: tuple(names) for key, names in members["classes"].items()}
         description = cls(**known | {"spec": spec})
+        for name in description.masks:
+            if description.targets.get(name, {}).get("shape") != [description.count, *spec.size]:
+                raise _damaged(source, f"the target {name!r} has not the height and width of its slots")
         if description.shape != spec.slot_shape:
             raise _damaged(source, f"shape {description.shape} is not that of the spec's slots, {spec.slot_shape}")
         return description
@@ -150,6 +154,7 @@ _OPTIONAL: dict[str, Callable[[Any], bool]] = {
     "digests": lambda value: isinstance(value, dict) and bool(value) and all(map(_is_digest, value.values())),
     "digest": _is_digest,
     "origin": lambda value: value is None or isinstance(value, str),
+    "masks": lambda value: isinstance(value, dict) and _are_counts(value.values()),
     "source_pixels": lambda value: isinstance(value, dict) and all(each in _COORDINATES for each in value.values()),
     "left_out": lambda value: isinstance(value, dict) and _are_counts(value.values()),
     "from_files": lambda value: isinstance(value, bool),

@@ -7,7 +7,7 @@ process, and written by system calls, because a write to a mapping of a full vol
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from arraystore._format.files import reserve_file, write_at
 from arraystore._format.slot_file import PAGE_BYTES, cannot_map, npy_header
 from arraystore._format.specification import EMPTY
 
+MASK_FIELDS = ("mask_stamp", "mask_hash", "mask_checksum")
 _CHECK_BYTES = 8  # the first field of a row
 _BLOCK_ROWS = 1 << 16
 
@@ -31,8 +32,8 @@ class Ledger:
     mapping, or a copy in memory where the volume shares no mappings.
     """
 
-    def __init__(self, path: Path, count: int, channels: int) -> None:
-        dtype = ledger_dtype(channels)
+    def __init__(self, path: Path, count: int, channels: int, *, masked: bool = False) -> None:
+        dtype = ledger_dtype(channels, masked=masked)
         header = npy_header((count,), dtype)
         self._start = len(header)
         self._row_bytes = dtype.itemsize
@@ -85,9 +86,9 @@ def _rows_of(
     return rows, copy
 
 
-def read_ledger(path: Path, count: int, channels: int) -> npt.NDArray[np.void]:
+def read_ledger(path: Path, count: int, channels: int, *, masked: bool = False) -> npt.NDArray[np.void]:
     """Return a copy of a ledger's rows for ``count`` slots; rows that are missing claim nothing."""
-    rows = np.zeros(count, ledger_dtype(channels))
+    rows = np.zeros(count, ledger_dtype(channels, masked=masked))
     data = path.read_bytes()[PAGE_BYTES:][: rows.nbytes]
     rows.view(np.uint8)[: len(data)] = np.frombuffer(data, np.uint8)
     return rows
@@ -122,17 +123,23 @@ def _checks(rows: npt.NDArray[np.void], slots: range | list[int]) -> npt.NDArray
     return np.array(checks, np.uint64)
 
 
-def name_hash(source: object) -> int:
+def name_hash(source: object, masks: Sequence[str] = ()) -> int:
     """Return a hash that tells from which source a slot was filled.
 
-    It is that of the path of a file, or of the values of an array. It is 0 for encoded bytes, which the digest of the
-    manifest covers, and for what no slot can be filled from.
+    It is that of the path of a file, or of the values of an array, with the paths of its masks. It is 0 for encoded
+    bytes, which the digest of the manifest covers, and for what no slot can be filled from.
     """
+    data: bytes | memoryview
     if isinstance(source, str):
-        return xxhash.xxh3_64_intdigest(os.fsencode(source)) or 1
-    if isinstance(source, np.ndarray) and source.dtype.kind in "biuf":
-        return xxhash.xxh3_64_intdigest(np.ascontiguousarray(source).data) or 1
-    return 0
+        data = os.fsencode(source)
+    elif isinstance(source, np.ndarray) and source.dtype.kind in "biuf":
+        data = np.ascontiguousarray(source).data
+    else:
+        return 0
+    digest = xxhash.xxh3_64(data)
+    for path in masks:
+        digest.update(b"\0" + os.fsencode(path))
+    return digest.intdigest() or 1
 
 
 def reason_lines(
@@ -166,13 +173,15 @@ def noted_key(row: np.void) -> tuple[int, int]:
     return int(row["name"]), int(row["checksum"])
 
 
-def ledger_dtype(channels: int) -> np.dtype[np.void]:
+def ledger_dtype(channels: int, *, masked: bool = False) -> np.dtype[np.void]:
     """Return the type of the row that a build keeps for each slot until the store is published.
 
     Its fields: check (see `arraystore._format.specification`), status, checksum, height and width of the upright image,
     bytes, mtime (ns) and hash of the source, its `name_hash`, and for each channel the sum of the
-    slot's pixels and of their squares.
+    slot's pixels and of their squares. Where images have masks, there follow for all masks of the slot together their
+    `masks_stamp`, the hash of their files, one after the other, and the checksum of their numbers.
     """
+    masks = [(name, "<u8") for name in MASK_FIELDS] if masked else []
     return np.dtype(
         [
             ("check", "<u8"),
@@ -185,5 +194,6 @@ def ledger_dtype(channels: int) -> np.dtype[np.void]:
             ("hash", "<u8"),
             ("name", "<u8"),
             ("sums", "<u8", (channels, 2)),
+            *masks,
         ]
     )

@@ -26,3 +26,7 @@ class Publication:
     targets: Mapping[str, Target]
     samples: pa.Table
     dropped: pa.Table | None = None
+
+    def masks_in_place(self) -> list[str]:
+        """Return the names of the masks that a build has written already, so that they are not among the targets."""
+        return [name for name in self.description.masks if name not in self.targets]

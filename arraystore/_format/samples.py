@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,9 +14,11 @@ import numpy.typing as npt
 from arraystore._common.lazy import lazy
 from arraystore._common.ragged import Ragged, Target
 from arraystore._format.files import keep_os_error
+from arraystore._format.ledger import MASK_FIELDS
 from arraystore._format.specification import FAILED
 from arraystore._sources.columns import text_list
 from arraystore._sources.manifest import Manifest
+from arraystore._sources.masks import MaskFiles
 from arraystore.errors import FormatError
 
 if TYPE_CHECKING:
@@ -24,7 +27,9 @@ if TYPE_CHECKING:
 else:
     pa, pq = lazy("pyarrow"), lazy("pyarrow.parquet")  # a quarter of a second
 
-OWN_COLUMNS = frozenset(("source", "label", "height", "width", "bytes", "mtime", "hash", "reason", "note"))
+OWN_COLUMNS = frozenset(
+    ("source", "label", "height", "width", "bytes", "mtime", "hash", "reason", "note", *MASK_FIELDS)
+)
 
 
 def samples_table(
@@ -53,17 +58,24 @@ def samples_table(
     noted = np.fromiter((row in notes for row in rows), bool, len(rows))
     if noted.any():
         columns["note"] = _texts([notes.get(row, "") for row in rows], noted)
-    for name, texts in manifest.texts.items():
+    if manifest.masks:
+        columns |= {name: _numbers(chosen[name]) for name in MASK_FIELDS}
+    paths = {name: masks.paths for name, masks in manifest.masks.items()}
+    for name, texts in {**manifest.texts, **paths}.items():
         columns[f"{name}_text" if name in columns else name] = _texts([texts[row] for row in rows])
     return pa.table(columns)
 
 
 def manifest_of(
-    samples: pa.Table, targets: Mapping[str, Target], classes: Mapping[str, Sequence[str]]
+    samples: pa.Table,
+    targets: Mapping[str, Target],
+    classes: Mapping[str, Sequence[str]],
+    masks: Mapping[str, int] = MappingProxyType({}),
 ) -> Manifest | None:
     """Return the manifest that `samples_table` was given, or None if the table does not say all of it.
 
     The sources must be paths, no row dropped, and no text may have had the name of one of the table's own columns.
+    Of ``masks``, the names and what they are filled with, ``targets`` may have the arrays too.
     """
     first = os.fsdecode(samples["source"][0].as_py())
     own = {"source", "reason", "note"}
@@ -74,27 +86,42 @@ def manifest_of(
     renamed = any(name.removesuffix("_text") in samples.schema.names for name in texts if name.endswith("_text"))
     if renamed or first in ("bytes 0", "array 0"):
         return None
+    of_files = file_masks(masks, texts)
     return Manifest(
         text_list(samples["source"]),
-        targets=targets,
+        targets={name: array for name, array in targets.items() if name not in of_files},
         classes={name: tuple(names) for name, names in classes.items()},
-        texts={name: text_list(samples[name]) for name in texts},
+        texts={name: text_list(samples[name]) for name in texts if name not in of_files},
+        masks={name: MaskFiles(text_list(samples[name]), bits=fill.bit_length()) for name, fill in of_files.items()},
+        mask_fills={name: fill for name, fill in masks.items() if name not in of_files},
     )
+
+
+def file_masks(masks: Mapping[str, int], columns: Container[str]) -> dict[str, int]:
+    """Return those of the masks of a store that have files; those that came with slots of another store have none."""
+    return {name: fill for name, fill in masks.items() if name in columns}
+
+
+def mask_fields(samples: pa.Table) -> dict[str, npt.NDArray[np.uint64]]:
+    """Return what a table says of the masks of each row, by the fields of a ledger; zeros where it lacks one."""
+    known = samples.column_names
+    return {
+        name: samples[name].to_numpy() if name in known else np.zeros(len(samples), np.uint64) for name in MASK_FIELDS
+    }
 
 
 def dropped_table(
     manifest: Manifest, ledger: npt.NDArray[np.void], reasons: Mapping[int, str], rows: Sequence[int]
 ) -> pa.Table:
     """Return the rows of the manifest that were dropped, with sources and reasons."""
-    return pa.table(
-        {
-            "row": _numbers(np.asarray(rows, np.int64)),
-            "source": _texts([manifest.name(row) for row in rows]),
-            "bytes": _numbers(ledger["bytes"][rows]),
-            "mtime": _times(ledger["mtime"][rows]),
-            "reason": _texts([reasons.get(row, "") for row in rows]),
-        }
-    )
+    columns = {
+        "row": _numbers(np.asarray(rows, np.int64)),
+        "source": _texts([manifest.name(row) for row in rows]),
+        "bytes": _numbers(ledger["bytes"][rows]),
+        "mtime": _times(ledger["mtime"][rows]),
+        "reason": _texts([reasons.get(row, "") for row in rows]),
+    }
+    return pa.table(columns | ({"mask_stamp": _numbers(ledger["mask_stamp"][rows])} if manifest.masks else {}))
 
 
 def join_dropped(one: pa.Table | None, other: pa.Table | None) -> pa.Table | None:

@@ -38,6 +38,12 @@ class SlotFile:
     def slot_bytes(self) -> int:
         return math.prod(self.shape[1:])
 
+    @property
+    def stored(self) -> int:
+        """How many slots the file has room for as it is; 0 if it does not exist."""
+        path = Path(self.path)
+        return max(path.stat().st_size - self.offset, 0) // self.slot_bytes if path.is_file() else 0
+
     def write(self, start: int, pixels: npt.NDArray[np.uint8]) -> None:
         """Write C-order ``pixels`` into the slots from ``start`` on."""
         descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
@@ -89,7 +95,7 @@ def npy_form(path: Path) -> tuple[np.dtype[Any], tuple[int, ...], bool, int]:
             return dtype, tuple(shape), bool(fortran), file.tell()
     except Exception as error:  # NumPy parses the header as Python, so damage can raise any error of Python's parser
         keep_os_error(error)
-        raise FormatError(f"{path} is not a .npy file that can be read: {error}", source=str(path)) from error
+        raise FormatError(f"{path} is not a .npy file that can be read: {error!s:.200}", source=str(path)) from error
 
 
 def npy_slots(path: Path) -> SlotFile:
@@ -102,6 +108,16 @@ def npy_slots(path: Path) -> SlotFile:
     if fortran or dtype != np.uint8:
         raise FormatError(f"{path} should hold uint8 in C order, it holds {dtype}", source=str(path))
     return SlotFile(str(path), offset, shape)
+
+
+def byte_rows(path: Path) -> SlotFile:
+    """Return where the rows of a .npy file in C order lie; the bytes of a row are one axis.
+
+    Raises:
+        FormatError: this is no .npy file.
+    """
+    dtype, (count, *sides), _, offset = npy_form(path)
+    return SlotFile(str(path), offset, (count, math.prod(sides) * dtype.itemsize))
 
 
 def map_array(
@@ -191,7 +207,7 @@ def read_npy(path: Path, rows: int) -> npt.NDArray[Any]:
         array = _load_npy(path, mapped=rows > 0)
     except Exception as error:  # see npy_form
         keep_os_error(error)
-        raise FormatError(f"{path} cannot be read: {error}", source=str(path)) from error
+        raise FormatError(f"{path} cannot be read: {error!s:.200}", source=str(path)) from error
     if array.ndim == 0 or array.shape[0] != rows:
         raise FormatError(f"{path} should have {rows:,} rows, its shape is {array.shape}", source=str(path))
     return array

@@ -39,6 +39,7 @@ that it does not know and MUST ignore members that it does not know:
     failed            how many slots have status 2
     origin            the folder or table from which the whole manifest was made, or null; optional
     left_out          suffix, with its dot or "" → how many files of the folder were no images; optional
+    masks             name of a target that is a mask of each image → the number where there is no image; optional
     source_pixels     name of a target → "boxes" (left, top, right, bottom) or "keypoints" (x, y), where these are in
                       pixels of the upright source image and not of the slot; optional
     from_files        false where the sources are no files under `root` that `spec` makes the same pixels of: members of
@@ -67,7 +68,16 @@ labels have classes), `height` and `width` (uint32, of the upright image, 0 if i
 encoded source), `mtime` (timestamp in µs, UTC; null if the source is not a file), `hash` (uint64, xxh3_64 of the
 encoded source; null if it was an array or could not be read), `reason` (string, null unless the slot failed), `note`
 (string, null unless the decoder noticed something in an image that is stored; the column is left out where no image has
-one), and then one column for each text of the manifest.
+one). Where images have masks, for all masks of an image, in the order of the names of their targets: `mask_stamp`
+(uint64, xxh3_64 of two int64 for each mask, the bytes of its file and the time of its last change in µs), `mask_hash`
+(uint64, xxh3_64 of the files, one after the other; 0 if one was not read) and `mask_checksum` (uint64, xxh3_64 of the
+numbers). Then follows one column for each text of the manifest, and one for each target of masks with the paths of
+their files. `dropped.parquet` has a column `mask_stamp` too.
+
+**Masks** are targets of shape (N, H, W), uint8 or uint16, with the height and width of slots: the number of each pixel
+in the file of the mask, moved as the pixels of its image are. Where there is no image, beside a padded one or in a slot
+of status 2, they have the number in `masks`. In a folder, TARGET.npy of a mask has a header as that of images.npy. In
+HDF5, its dataset MUST be contiguous.
 
 **Under construction** a store lies in `TARGET.partial/`, together with these files, which are deleted when it is
 published:
@@ -80,13 +90,14 @@ published:
                       number, "note": text} for a slot that is stored although its decoder noticed something; name and
                       checksum are those of its row of the ledger
     lock              locked (flock) by the build that is running: {"host", "pid", "began", "system"}
+    TARGET.npy        the masks of a target, written as the pixels are; for HDF5 it is copied at the end
     moved.npy         pixels of slots that an earlier update has filled, on their way to other slots
 
 A row of the ledger *claims* its slot if its `check` is the xxh3_64 of the row's other bytes, with the slot's number as
 the seed. Rows may be torn or lost at any byte: a row that is not whole claims nothing, and every whole row can be read
 by itself. The order of writing is fixed:
 
-1. pixels of finished runs, then fsync of their file;
+1. pixels and masks of finished runs, then fsync of their files;
 2. lines of `reasons.jsonl`, then fsync;
 3. rows of the ledger, then fsync;
 4. when every slot is claimed, all other files, each with fsync, then fsync of the folder;

@@ -24,11 +24,11 @@ from arraystore._common.limits import usable_cpus
 from arraystore._common.progress import Progress, reporting
 from arraystore._common.public import public
 from arraystore._common.ragged import VALUES
-from arraystore._format.checksums import Checksums, wrong_slots
-from arraystore._format.contents import COLUMNS, Contents, SlotPixels
+from arraystore._format.checksums import Checksums, wrong_masks, wrong_slots
+from arraystore._format.contents import COLUMNS, Contents, SlotPixels, check_codes
 from arraystore._format.description import Description, text_digest
 from arraystore._format.files import keep_os_error
-from arraystore._format.samples import manifest_of
+from arraystore._format.samples import file_masks, manifest_of
 from arraystore._format.specification import FAILED, STORED
 from arraystore._format.target_forms import array_forms, check_offsets, is_ragged, item_totals, targets_in
 from arraystore.errors import BadImage, Fault, FormatError, Kind, ManifestError
@@ -127,16 +127,15 @@ class _Check:
     """One check of one store, with its findings so far."""
 
     def __init__(self, report: Callable[[Progress], None], is_current: Callable[[], bool]) -> None:
-        self._report = report
-        self._is_current = is_current
+        self._report, self._is_current = report, is_current
         self._progress = Progress(total=0, unit="B")
-        self._bytes = 0
-        self._slots = 0
-        self._failed = 0
+        self._bytes = self._slots = self._failed = 0
         self._faults: list[Fault] = []
         self._notes: list[str] = []
         self._damaged: tuple[BadImage, ...] = ()
+        self._wrong_masks: dict[int, str] = {}
         self._faulty: set[str] = set()  # the names of parts with a fault
+        self._changed_masks: dict[str, str] = {}  # the name of a part → the message of a fault
         self._identity = ""
         self._contents: Contents  # set by `run`
 
@@ -180,6 +179,7 @@ class _Check:
             self._check_codes(description)
             self._check_samples(count, status)
             self._check_manifest(description)
+            self._check_masks(description)
         if slots is None or checksums is None:
             self._notes.append("no slot could be checked")
             return
@@ -235,6 +235,7 @@ class _Check:
         forms = {contents.target(key): form for key, form in of_targets.items()}
         forms |= {contents.status: ("|u1", (count,)), contents.checksums: ("<u8", (count,))}
         totals = {contents.target(key): total for key, total in item_totals(targets).items()}
+        masks = {contents.target(name) for name in (description.masks if description else ())}
         ours = {*contents.needed(of_targets), *digests, *filter(contents.is_ours, present)}
         for part in sorted(ours & set(present)):
             with self.finding(part):
@@ -251,20 +252,22 @@ class _Check:
                             f"{expected[1]}"
                         )
                 if digests:
-                    self._check_digest(part, digests)
+                    self._check_digest(part, digests, masks)
                 if part in totals:
                     check_offsets(contents.array(part), totals[part], contents.where(part))
         others = sorted(set(present) - ours)
         if others and description is not None:
             self._notes.append(f"{contents.place} also holds other files or datasets: {', '.join(others)}")
 
-    def _check_digest(self, part: str, digests: Any) -> None:
+    def _check_digest(self, part: str, digests: Any, masks: set[str]) -> None:
         where = self._contents.where(part)
         if part not in digests:
             raise FormatError(f"{where} has no digest in store.json, so it cannot be checked")
-        found = digest_of(self._tallied(self._contents.blocks(part)))
-        if found != digests[part]:
-            raise FormatError(f"{where} has changed since it was stored: its digest is {found}, it was {digests[part]}")
+        if (found := digest_of(self._tallied(self._contents.blocks(part)))) != digests[part]:
+            message = f"{where} has changed since it was stored: its digest is {found}, it was {digests[part]}"
+            if part not in masks:
+                raise FormatError(message)
+            self._changed_masks[part] = message  # `_check_masks` finds the slots
 
     def _tallied(self, blocks: Iterator[bytes | memoryview]) -> Iterator[bytes | memoryview]:
         for block in blocks:
@@ -308,17 +311,7 @@ class _Check:
             with self.finding(part):
                 if name not in description.targets:
                     raise FormatError(f"store.json names the classes of {name!r}, which is not a target")
-                codes = self._contents.array(part)
-                if codes.dtype.kind not in "iu" or codes.ndim != 1:
-                    raise FormatError(
-                        f"{self._contents.where(part)} should hold one code per {what}, but it holds {codes.dtype}"
-                    )
-                odd = np.flatnonzero((codes < 0) | (codes >= len(names)))
-                if len(odd):
-                    raise FormatError(
-                        f"{self._contents.where(part)} gives {what} {odd[0]} the code {codes[odd[0]]}, but there are "
-                        f"{len(names):,} classes"
-                    )
+                check_codes(self._contents.array(part), len(names), self._contents.where(part), what)
 
     def _check_samples(self, count: int, status: Status) -> None:
         """Check that samples has all columns, one row per slot, and a reason for exactly the slots that failed."""
@@ -348,14 +341,15 @@ class _Check:
         contents = self._contents
         if self._faults or not description.from_files or contents.table("dropped", []) is not None:
             return
-        keys = list(array_forms(description.targets, description.count))
+        with_files = file_masks(description.masks, contents.column_names())
+        keys = [key for key in array_forms(description.targets, description.count) if key not in with_files]
         if sum(map(contents.size, contents.needed(keys))) > _MANIFEST_LIMIT_BYTES:
             return
         with self.finding():
             samples = contents.table("samples", contents.column_names())
             targets = targets_in({key: contents.array(contents.target(key)) for key in keys}, contents.place)
             try:
-                manifest = manifest_of(samples, targets, description.classes)
+                manifest = manifest_of(samples, targets, description.classes, description.masks)
             except ManifestError as error:
                 raise FormatError(f"the parts of {contents.place} do not fit together: {error.message}") from error
             if manifest is not None and manifest.digest != description.manifest_digest:
@@ -363,6 +357,14 @@ class _Check:
                     f"the sources, targets and texts of {contents.place} are not those of the build: their digest is "
                     f"{manifest.digest}, it was {description.manifest_digest}"
                 )
+
+    def _check_masks(self, description: Description) -> None:
+        """Find the slots whose masks have changed; a change outside them is a fault."""
+        if self._changed_masks:
+            with self.finding():
+                self._wrong_masks = wrong_masks(self._contents, description)
+        for part, message in {} if self._wrong_masks else self._changed_masks.items():
+            self.fault(Fault(message, _ADVICE), part)
 
     def _check_slots(self, slots: SlotPixels, status: Status, checksums: Checksums, workers: int) -> None:
         claim = "they were stored with"
@@ -383,6 +385,7 @@ class _Check:
             zeros = xxhash.xxh3_64_intdigest(np.zeros(slots.shape[1:], np.uint8).data) if len(failed) else 0
             for slot in failed[checksums[failed] != zeros].tolist():
                 wrong.setdefault(slot, "it failed, so its pixels should be zeros")
+        wrong = {slot: why for slot, why in self._wrong_masks.items() if slot < len(checksums)} | wrong
         self._slots = len(checksums)
         self._damaged = tuple(self._named(dict(sorted(wrong.items()))))
 

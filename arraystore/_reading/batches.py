@@ -308,7 +308,11 @@ class ImageBatch(Batch):
                 values[name] = np.empty((stop - start, *shape), dtype)
                 self._gather_target(name, start, stop, values[name])
         moved = augment.follow_geometry(
-            values, self._geometry[start:stop], slot_shape=maker.slots.slot_shape, layout=maker.layout
+            values,
+            self._geometry[start:stop],
+            slot_shape=maker.slots.slot_shape,
+            layout=maker.layout,
+            outside=maker.slots.masks,
         )
         return {name: own_rows(rows) if isinstance(rows, Ragged) else rows for name, rows in moved.items()}
 

@@ -6,12 +6,14 @@ import mmap
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from typing import Any, Generic, TypeVar, Unpack, overload
 
 import numpy as np
 import numpy.typing as npt
 
+from arraystore._augmenting.followers import Follower
 from arraystore._common.checks import whole_number
 from arraystore._common.limits import available_memory_bytes, usable_cpus
 from arraystore._common.options import complete, shows_options
@@ -65,10 +67,10 @@ class Loader(Generic[B_co]):
         last: what to do with a last batch that is not full: ``"keep"`` it shorter, ``"drop"`` it, or ``"pad"`` it with
             the first slots of the epoch. Ranks that must stay in step need ``"drop"`` or ``"pad"``.
         targets: the name of a target, several names, or ``()`` for none; None for the labels.
-        augment: changes the images; see `Augment`.
+        augment: changes the images; see `Augment`. Targets that are masks (see `MaskFiles`) follow the images.
         transform: a function of one image, (H, W, C), its own copy, that returns an array; all results must have one
             shape and dtype. If it has a parameter ``rng``, it gets a generator of its own for each image, seeded by
-            seed, epoch and slot.
+            seed, epoch and slot. Masks are not changed with the image: leave crops and flips to ``augment``.
         batch_transform: a function of a whole batch; the loader yields its result.
         weights: (n,): how often each slot is drawn, in proportion.
         balance: True draws each class of the labels equally often.
@@ -142,6 +144,9 @@ class Loader(Generic[B_co]):
                     "the loader of store.in_slot_pixels()"
                 )
         only_copies = augment is None and transform is None and every["batch_transform"] is None
+        followed: dict[str, Follower] = {name: "mask" for name in names if name in arrays.masks}
+        if augment is not None and followed:
+            augment = replace(augment, follow={**followed, **augment.follow})
         rank, world_size = ranks(every["rank"], every["world_size"])
         self._slots = arrays if every["cache"] is None else arrays.cached(every["cache"])
         self.order: Order = order

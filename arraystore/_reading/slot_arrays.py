@@ -50,6 +50,7 @@ class SlotArrays:
         categories: name of a target → the names of its codes.
         mean: each channel's mean, 0 to 255; empty if unknown. A choice keeps the mean of all slots.
         std: each channel's standard deviation; empty if unknown.
+        masks: the targets that are masks → what their pixels have where there is no image.
         source_pixels: the targets in pixels of the source images → ``"boxes"`` or ``"keypoints"``.
         cache: keeps images in RAM, or None.
         records: for each array the store that it is of, or None; empty where none is known.
@@ -61,6 +62,7 @@ class SlotArrays:
     categories: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    masks: Mapping[str, int] = field(default_factory=dict)
     source_pixels: Mapping[str, str] = field(default_factory=dict)
     cache: Cache | None = None
     records: tuple[Opened | None, ...] = ()

@@ -239,6 +239,7 @@ def concatenate(stores: Sequence[HasSlots]) -> Slots:
             ("layout", first.layout, other.layout),
             ("targets", sorted(first.target_names), sorted(other.target_names)),
             ("categories", dict(first.categories), dict(other.categories)),
+            ("masks", sorted(first.masks), sorted(other.masks)),
             ("targets in pixels of sources", dict(first.source_pixels), dict(other.source_pixels)),
             *((f"{name} of", *(_row_of(slots, name) for slots in (first, other))) for name in first.target_names),
         ):
@@ -262,6 +263,7 @@ def concatenate(stores: Sequence[HasSlots]) -> Slots:
             categories=first.categories,
             mean=mean,
             std=std,
+            masks=first.masks,
             source_pixels=first.source_pixels,
             records=tuple(record for other in every for record in other.records or (None,) * len(other.arrays)),
         )

@@ -65,6 +65,7 @@ class Store(Slots):
                 categories=description.classes,
                 mean=description.mean,
                 std=description.std,
+                masks=description.masks,
                 source_pixels=description.source_pixels,
                 records=(opened,),
             )
@@ -90,7 +91,7 @@ class Store(Slots):
         """The samples as a pyarrow.Table (``.to_pandas()`` if pandas is installed), read when first asked for.
 
         Columns: source, label (if there are classes), height, width, bytes, mtime, hash, reason, note (if an image has
-        one), and the manifest's texts.
+        one), the manifest's texts, and the paths of masks with what tells whether they have changed.
         """
         if self._samples is None:
             self._samples = self._opened.load_table("samples")

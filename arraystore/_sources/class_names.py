@@ -22,6 +22,7 @@ _KIND = re.compile(
     r"ground[ _-]?truth)(?:[ _-]?(?:dir|files|data|\d+))*",
     re.IGNORECASE,
 )
+_MASKS = re.compile(r"(?:jpe?g|png)?_?(?:masks?|labels?|annotations?|segm|gt|ground)", re.IGNORECASE)
 _NUMBER = re.compile(r"(\d+)")
 
 
@@ -42,14 +43,25 @@ def check_meant(root: str, names: Sequence[str]) -> None:
     else:
         return
     shown = ", ".join(repr(flat(name)) for name in found[:4])
+    folder = _with_masks(root, kinds) if found is kinds else f"{root}/{flat(found[0])}"
     raise ManifestError(
         f"{root}: the folders {shown} look like {what}, and each would become a class",
         source=root,
         reason=f"folders look like {what}",
         kind=Kind.INVALID,
-        advice=f"build each folder of its own, such as {root}/{flat(found[0])}; if they are classes, pass {{0}}",
+        advice=f"build each folder of its own, such as {folder}; if they are classes, pass {{0}}",
         options=[Option("classes", sorted(names)[:10])],
     )
+
+
+def _with_masks(root: str, names: Sequence[str]) -> str:
+    """Return the folder to build, and where others seem to have its masks, how they are given."""
+    masks = [name for name in names if _MASKS.match(name)]
+    images = [name for name in names if name not in masks]
+    if not (masks and images):
+        return f"{root}/{flat(names[0])}"
+    folder = f"{root}/{flat(masks[0])}"
+    return f"{root}/{flat(images[0])}, with targets={{'mask': MaskFiles({folder!r})}} if those are its masks"
 
 
 def recoded(target: str, codes: Target, names: Sequence[str], classes: Sequence[str]) -> Target:

@@ -15,6 +15,7 @@ from arraystore._common.lazy import lazy
 from arraystore._common.ragged import Ragged, Target, offsets_of
 from arraystore._sources.class_names import order_note
 from arraystore._sources.entries import has_image_suffix
+from arraystore._sources.masks import BITS, MaskFiles
 from arraystore._sources.options import KINDS
 from arraystore._sources.text_list import CATEGORY_LIMIT, TextList
 from arraystore.errors import Kind, ManifestError, Option
@@ -42,6 +43,7 @@ class Table:
     targets: dict[str, Target] = field(default_factory=dict)
     classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     texts: dict[str, TextList] = field(default_factory=dict)
+    masks: dict[str, MaskFiles] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -58,9 +60,7 @@ class Column:
     data: Any
     offsets: npt.NDArray[np.int64] | None = None
 
-    def refuse(
-        self, place: int | None, reason: str, advice: str = "", option: Option = CHOSEN_TARGETS
-    ) -> ManifestError:
+    def refuse(self, place: int | None, reason: str, advice: str = "", *options: Option) -> ManifestError:
         row = place
         if place is not None and self.offsets is not None:
             row = int(np.searchsorted(self.offsets, place, "right")) - 1
@@ -72,7 +72,7 @@ class Column:
             reason=reason,
             kind=Kind.INVALID,
             advice=advice,
-            options=[option] if advice else [],
+            options=(options or [CHOSEN_TARGETS]) if advice else [],
         )
 
     def missing(self, place: int) -> ManifestError:
@@ -170,7 +170,8 @@ def add_target(result: Table, target: str, column: Column, kind: str | None) -> 
         result: gets the target.
         target: its name.
         column: its values.
-        kind: ``"number"``, ``"category"`` or ``"text"``; None and ``"auto"`` decide by the type of the column.
+        kind: ``"number"``, ``"category"``, ``"text"``, ``"mask"`` or ``"mask16"``; None and ``"auto"`` decide by the
+            type of the column, and never take paths as those of masks.
 
     Raises:
         ManifestError: a value is missing, or is not of the kind.
@@ -179,9 +180,18 @@ def add_target(result: Table, target: str, column: Column, kind: str | None) -> 
     if kind is not None and kind not in KINDS:
         known = ", ".join(map(repr, KINDS))
         raise column.refuse(None, f"cannot become a {kind!r}: the kinds are {known}")
-    types, arrow = pa.types, column.data.type
-    if types.is_binary(arrow) or types.is_large_binary(arrow):
+    if pa.types.is_binary(column.data.type) or pa.types.is_large_binary(column.data.type):
         raise column.refuse(None, "holds bytes that are not UTF-8: save the table as UTF-8")
+    if kind in BITS:
+        if not _is_text(column.data.type):
+            raise column.refuse(None, f"holds {column.data.type}, not the paths of masks", "leave it out with {0}")
+        result.masks[target] = MaskFiles(paths_of(column), bits=BITS[kind])
+    else:
+        _add_values(result, target, column, kind)
+
+
+def _add_values(result: Table, target: str, column: Column, kind: str | None) -> None:
+    types, arrow = pa.types, column.data.type
     if kind == "number" and _is_text(arrow):
         result.targets[target] = _parsed(column)
         return
@@ -223,7 +233,8 @@ def _check_categories(column: Column, names: Sequence[str]) -> None:
     as_texts, as_labels = Option("targets", {column.name: "text"}), Option("targets", {column.name: "category"})
     if len(some) > 1 and 2 * sum(has_image_suffix(os.fsencode(name)) for name in some) > len(some):
         reason = f"holds the paths of images, such as {some[0]!r}, which would become {len(names):,} categories"
-        raise column.refuse(None, reason, "leave it out of the targets, or keep it as text with {0}", as_texts)
+        advice = "if they are masks, pass {0} and the other columns; {1} keeps them as text; or leave them out"
+        raise column.refuse(None, reason, advice, Option("targets", {column.name: "mask"}), as_texts)
     if 2 * sum(re.fullmatch(_LISTED_NUMBERS, name.strip()) is not None for name in some) > len(some):
         reason = f"holds lists of numbers as texts, such as {some[0][:40]!r}, which would become categories"
         raise column.refuse(

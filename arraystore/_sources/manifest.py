@@ -27,7 +27,9 @@ from arraystore._sources.kinds.folders import from_folder
 from arraystore._sources.kinds.found import Found, SourceList
 from arraystore._sources.kinds.lists import from_paths
 from arraystore._sources.kinds.rows.files import from_table
+from arraystore._sources.kinds.slots import StoreSlots
 from arraystore._sources.kinds.table import chosen_columns, found_in
+from arraystore._sources.masks import MaskFiles
 from arraystore._sources.options import SourceOptions, fixed_classes, for_source
 from arraystore._sources.scan import with_slash
 from arraystore._sources.targets import TargetColumns, check_files, check_name, check_sized
@@ -62,6 +64,9 @@ class Manifest:
             log too. Not part of the digest.
         source_pixels: targets whose coordinates are in pixels of the upright source images → ``"boxes"`` or
             ``"keypoints"``. Not part of the digest.
+        masks: targets that are a second image file for each image; relative paths start where those of the images do.
+        mask_fills: the names of ``targets`` that are masks of slots of another store → their `MaskFiles.fill`. Not part
+            of the digest.
 
     Raises:
         ManifestError: there are no sources, a target has another length, or the name of a target is no file name.
@@ -76,6 +81,8 @@ class Manifest:
     left_out: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     source_pixels: Mapping[str, str] = field(default_factory=dict)
+    masks: Mapping[str, MaskFiles] = field(default_factory=dict)
+    mask_fills: Mapping[str, int] = field(default_factory=dict)
     _base: bytes = field(init=False, default=b"")
     _stream: Stream | None = field(init=False, default=None)
 
@@ -85,29 +92,35 @@ class Manifest:
             raise ManifestError("there are no sources: pass at least one image")
         if isinstance(self.sources, list | tuple) and isinstance(self.sources[0], str | os.PathLike):
             raise ManifestError("a Manifest keeps paths in a form of its own: make it with Manifest.from_paths")
-        names = [*self.targets, *self.texts]
+        set_field = object.__setattr__
+        masks = {name: masks.of_images(self.sources, self.root) for name, masks in sorted(self.masks.items())}
+        set_field(self, "masks", MappingProxyType(masks))
+        columns: dict[str, Any] = {**self.targets, **self.texts, **self.masks}
+        names = [*self.targets, *self.texts, *self.masks]
         for name in names:
             check_name(name, names)
             if isinstance(self.targets.get(name), Ragged):
                 check_files(name, names)
-            rows = len(self.targets[name] if name in self.targets else self.texts[name])
+            rows = len(columns[name])
             if rows != count:
                 message = f"target {name!r} has {rows:,} rows, but there are {count:,} sources: give one row a source"
                 raise ManifestError(message)
-        set_field = object.__setattr__
         set_field(self, "targets", MappingProxyType({key: _read_only(value) for key, value in self.targets.items()}))
         set_field(self, "classes", MappingProxyType({key: tuple(value) for key, value in self.classes.items()}))
         set_field(self, "texts", MappingProxyType(dict(self.texts)))
         set_field(self, "left_out", MappingProxyType(dict(self.left_out)))
         set_field(self, "source_pixels", MappingProxyType(dict(self.source_pixels)))
+        set_field(self, "mask_fills", MappingProxyType(dict(self.mask_fills)))
         # A later chdir must not change the meaning of relative paths.
-        set_field(self, "_base", with_slash(os.fsencode(self.root or Path.cwd())) if self.is_paths else b"")
+        has_paths = self.is_paths or self.masks
+        set_field(self, "_base", with_slash(os.fsencode(self.root or Path.cwd())) if has_paths else b"")
         set_field(self, "_stream", None if hasattr(self.sources, "__getitem__") else Stream(self.sources))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Read-only mappings do not pickle, and worker processes need a copy of the manifest.
         mappings = (dict(self.targets), dict(self.classes), dict(self.texts))
-        rest = (self.origin, dict(self.left_out), self.notes, dict(self.source_pixels))
+        kinds = (dict(self.source_pixels), dict(self.masks), dict(self.mask_fills))
+        rest = (self.origin, dict(self.left_out), self.notes, *kinds)
         parts = (self.sources, self.root, *mappings, *rest)
         return _restore, (parts, self._base)
 
@@ -118,7 +131,7 @@ class Manifest:
         kind = "paths" if self.is_paths else self.name(0).partition(" ")[0]
         kind = self.sources.noun if isinstance(self.sources, SourceList) else kind
         under = f" under {self.root!r}" if self.root else ""
-        named = ", ".join([*self.targets, *self.texts]) or "none"
+        named = ", ".join([*self.targets, *self.texts, *self.masks]) or "none"
         return f"<Manifest of {len(self):,} {kind}{under}; targets: {named}>"
 
     @property
@@ -163,9 +176,7 @@ class Manifest:
         """
         slot = self._checked_slot(slot)
         if isinstance(self.sources, TextList):
-            raw = self.sources.raw(slot)
-            # The path stays bytes until here, so that the file system gets its own bytes back in any locale.
-            return os.fsdecode(raw if raw.startswith(b"/") or _URL.match(raw) else self._base + raw)
+            return self._path(self.sources.raw(slot))
         item = self.sources[slot] if self._stream is None else self._stream.take(slot)
         if isinstance(self.sources, SourceList):
             return item
@@ -179,6 +190,19 @@ class Manifest:
             return np.asarray(item)
         except (TypeError, ValueError) as error:
             raise self._not_an_array(slot, item, str(error)) from error
+
+    def mask_paths(self, slot: int) -> tuple[str, ...]:
+        """Return the absolute path of each mask of ``slot``, in the order of `masks`; empty where there are none.
+
+        Raises:
+            IndexError: there is no such slot.
+        """
+        slot = self._checked_slot(slot)
+        return tuple(self._path(masks.paths.raw(slot)) for masks in self.masks.values())
+
+    def _path(self, raw: bytes) -> str:
+        # The path stays bytes until here, so that the file system gets its own bytes back in any locale.
+        return os.fsdecode(raw if raw.startswith(b"/") or _URL.match(raw) else self._base + raw)
 
     def _not_an_array(self, slot: int, item: object, reason: str) -> DecodeError:
         name = self.name(slot)
@@ -231,6 +255,8 @@ class Manifest:
         for name, texts in sorted(self.texts.items()):
             column = texts if isinstance(texts, TextList) else TextList.from_texts(texts)
             _feed(digest, ["texts", name], column.offsets, column.blob)
+        for name, masks in self.masks.items():
+            _feed(digest, ["masks", name, masks.bits], masks.paths.offsets, masks.paths.blob)
         return str(digest.hexdigest())
 
     def _checked_slot(self, slot: int) -> int:
@@ -250,8 +276,9 @@ class Manifest:
                 of paths or of bytes; an array (N, H, W) or (N, H, W, 3); or anything with a length that gives arrays.
             labels: N numbers, or N texts (they become int64 codes of their sorted names). They replace the classes of
                 a folder.
-            targets: a mapping of further names to arrays, axis 0 = N; for a table also a list of its columns, or a
-                mapping of columns to ``"number"``, ``"category"`` or ``"text"``.
+            targets: a mapping of further names to arrays, axis 0 = N, or to `MaskFiles`; for a table also a list of its
+                columns, or a mapping of columns to kinds: ``"number"``, ``"category"``, ``"text"``, ``"mask"`` or
+                ``"mask16"``.
             options: see `arraystore.build`, from ``root`` to ``classes``.
 
         Raises:
@@ -272,9 +299,12 @@ class Manifest:
     def _of_found(cls, found: Found, labels: Any, targets: Any) -> Manifest:
         """Return the manifest of what a kind of source has found, with what the caller gives beside it."""
         columns = TargetColumns(labels, targets)
-        for name in {*columns.targets, *columns.texts} & {*found.targets, *found.texts}:
+        given, read = ({*each.targets, *each.texts, *each.masks} for each in (columns, found))
+        for name in sorted(given & read):
             message = f"{found.place}: {name!r} is a column of the table and given beside it: leave one out"
             raise ManifestError(message)
+        if columns.masks and isinstance(found.sources, StoreSlots):
+            raise ManifestError("MaskFiles go with images from files, and not with the slots of a store")
         for note in found.notes:
             _logger.warning("%s", note)
         return cls(
@@ -287,6 +317,8 @@ class Manifest:
             left_out=found.left_out,
             notes=tuple(found.notes),
             source_pixels=found.source_pixels,
+            masks=found.masks | columns.masks,
+            mask_fills=found.mask_fills,
         )
 
     def with_classes(self, classes: Any) -> Manifest:
@@ -421,8 +453,8 @@ class Manifest:
             path_column: the column of paths; None takes the first that exists of file_name, path, source, filename,
                 file, image and image_path.
             labels: N numbers or texts, where the table has no labels.
-            targets: the columns that become targets; a mapping of columns to ``"number"``, ``"category"`` or
-                ``"text"``; or a mapping of further names to arrays, axis 0 = N.
+            targets: the columns that become targets; a mapping of columns to ``"number"``, ``"category"``, ``"text"``,
+                ``"mask"`` or ``"mask16"``; or a mapping of further names to arrays, axis 0 = N, or to `MaskFiles`.
             root: the folder that relative paths start from; None is the folder of the table.
             suffix: is added to every path that does not end in it, such as ``".jpg"`` for a column of ids.
             separator: of the cells of a CSV; None is a comma.

@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypedDict
 from arraystore._common.options import Default
 from arraystore.errors import ManifestError, Option
 
-KINDS = ("number", "category", "text")
+KINDS = ("number", "category", "text", "mask", "mask16")
 
 
 class SourceOptions(TypedDict, total=False):

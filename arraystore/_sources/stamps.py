@@ -3,7 +3,7 @@
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import FileIO
 from itertools import chain
@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-STAMP = np.dtype([("bytes", "<u8"), ("mtime", "<i8")])  # as in the ledger; nanoseconds
+# Of an image as in the ledger, the time in nanoseconds; and the `masks_stamp` of its masks, 0 where it has none.
+STAMP = np.dtype([("bytes", "<u8"), ("mtime", "<i8"), ("masks", "<u8")])
 _FILES_A_CHUNK = 1024
 _READ_BYTES = 1 << 20
 _SLOW_STAT_S = 1e-4  # a slower stat is a round trip to another machine
@@ -35,39 +36,61 @@ def file_stamp(path: str) -> tuple[int, int]:
     return stamp_of(info) if stat.S_ISREG(info.st_mode) else (0, 0)
 
 
-def file_stamps(path_of: Callable[[int], str], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.void]:
-    """Return the stamp of each row's file: dtype `STAMP`, one a row; several threads call ``path_of``."""
+def masks_stamp(paths: Sequence[str]) -> int:
+    """Return a number that tells other sizes or times of the masks of an image; 0 where it has none.
 
-    def look(chunk: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
-        return [file_stamp(path_of(row)) for row in chunk.tolist()]
+    Times count in microseconds, as in the samples of a store.
+    """
+    if not paths:
+        return 0
+    stamps = [file_stamp(path) for path in paths]
+    values = np.array([(size, time_ns // 1000) for size, time_ns in stamps], "<i8")
+    return xxhash.xxh3_64_intdigest(values.tobytes())
+
+
+def file_stamps(
+    path_of: Callable[[int], str],
+    rows: npt.NDArray[np.int64],
+    masks_of: Callable[[int], Sequence[str]] = lambda _row: (),
+) -> npt.NDArray[np.void]:
+    """Return the stamp of each row's file and masks: dtype `STAMP`, one a row; several threads call the functions."""
+
+    def look(chunk: npt.NDArray[np.int64]) -> list[tuple[int, int, int]]:
+        return [(*file_stamp(path_of(row)), masks_stamp(masks_of(row))) for row in chunk.tolist()]
 
     chunks = [rows[at : at + _FILES_A_CHUNK] for at in range(0, len(rows), _FILES_A_CHUNK)]
     began_s = time.perf_counter()
     first = look(chunks[0]) if chunks else []
     # Many threads pay on a network file system; on a local one they would only slow each other down.
-    rest: Iterable[list[tuple[int, int]]] = map(look, chunks[1:])
+    rest: Iterable[list[tuple[int, int, int]]] = map(look, chunks[1:])
     if time.perf_counter() - began_s > len(first) * _SLOW_STAT_S:
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="arraystore-stat") as pool:
             rest = list(pool.map(look, chunks[1:]))
     return np.fromiter(chain(first, *rest), STAMP, len(rows))
 
 
-def file_hash(path: str) -> int:
-    """Return the xxh3_64 of the bytes of a regular file; 0 where it cannot be read."""
-    if file_stamp(path) == (0, 0):  # reading a FIFO might never end
-        return 0
+def file_hash(*paths: str) -> int:
+    """Return the xxh3_64 of the bytes of regular files, one after the other; 0 where one cannot be read."""
     digest = xxhash.xxh3_64()
-    try:
-        with FileIO(path) as file:
-            while data := file.read(_READ_BYTES):
-                digest.update(data)
-    except OSError:
-        return 0
-    return int(digest.intdigest())
+    for path in paths:
+        if file_stamp(path) == (0, 0):  # reading a FIFO might never end
+            return 0
+        try:
+            with FileIO(path) as file:
+                while data := file.read(_READ_BYTES):
+                    digest.update(data)
+        except OSError:
+            return 0
+    return int(digest.intdigest()) if paths else 0
 
 
-def file_hashes(path_of: Callable[[int], str], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
-    """Return the `file_hash` of each row's file: uint64, one a row; several files are read at once."""
+def file_hashes(path_of: Callable[[int], str | Sequence[str]], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+    """Return the `file_hash` of each row's file, or files: uint64, one a row; several are read at once."""
+
+    def look(row: int) -> int:
+        paths = path_of(row)
+        return file_hash(paths) if isinstance(paths, str) else file_hash(*paths)
+
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="arraystore-hash") as pool:
-        hashes = pool.map(lambda row: file_hash(path_of(row)), rows.tolist())
+        hashes = pool.map(look, rows.tolist())
         return np.fromiter(hashes, np.uint64, len(rows))

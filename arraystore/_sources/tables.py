@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from arraystore._common.lazy import lazy
 from arraystore._sources.columns import CHOOSE_PATHS, Column, Table, add_target, chosen_rows, paths_of
+from arraystore._sources.masks import BITS
 from arraystore._sources.text_list import TextList
 from arraystore.errors import Kind, ManifestError, Option
 
@@ -130,7 +131,7 @@ def add_targets(
             detail = f"it is the column of {what}" if name == image_column else "there is no such column"
             columns = _listed([*names, *(column for column in present if column not in names)])
             raise ManifestError(f"{place}: column {name!r} cannot be a target: {detail}; the columns are {columns}")
-    main = next((name for name in _LABEL_COLUMNS if name in wanted), None)
+    main = next((name for name in _LABEL_COLUMNS if name in wanted and kinds.get(name) not in BITS), None)
     target_of = {name: "labels" if name == main else name for name in wanted}
     for name, target in target_of.items():
         add_target(result, target, Column(place, name, table.column(name)), kinds.get(name))

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from arraystore._common.formats import IMAGE_SUFFIXES
 from arraystore._common.ragged import Ragged, Target, offsets_of
+from arraystore._sources.masks import MaskFiles
 from arraystore._sources.scan import Scan
 from arraystore._sources.text_list import CATEGORY_LIMIT, TextList
 from arraystore.errors import Kind, ManifestError, Option, SpecError
@@ -31,11 +32,15 @@ class TargetColumns:
         self.targets: dict[str, Target] = {}
         self.classes: dict[str, tuple[str, ...]] = {}
         self.texts: dict[str, Sequence[str]] = {}
+        self.masks: dict[str, MaskFiles] = {}
         for name, values in given_targets(labels, targets).items():
             self.add(name, values)
 
     def add(self, name: str, values: Any) -> None:
         """Add one target."""
+        if isinstance(values, MaskFiles):
+            self.masks[name] = values
+            return
         check_sized(f"target {name!r}", values)
         values = _without_objects(values)
         if isinstance(values, Ragged):

@@ -1,17 +1,22 @@
-"""The base of drafts on disk: their slots lie in one file of the partial folder, and are mapped from there."""
+"""The base of drafts on disk: their slots lie in one file of the partial folder, and are mapped from there.
+
+Masks lie in a .npy file of each target, which a store that is a folder keeps.
+"""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from arraystore._format.files import fsync_path
+from arraystore._format.files import fsync_path, reserve_file
 from arraystore._format.publication import Publication
-from arraystore._format.slot_file import SlotFile, cannot_map
+from arraystore._format.slot_file import SlotFile, cannot_map, npy_header
 from arraystore._format.specification import STORED
 from arraystore._stores.medium import BuildKey, FilledRun, Opened
 from arraystore._stores.partial import PartialFolder
@@ -23,7 +28,7 @@ class DiskDraft(ABC):
     """A `Draft` whose slots lie in a file of ``TARGET.partial/``. A medium adds how its files are made."""
 
     def __init__(self, folder: PartialFolder, key: BuildKey) -> None:
-        self._slot_shape = key.spec.slot_shape
+        self._key = key
         self._folder = folder
         self.medium = folder.medium
         self._is_proven = False
@@ -40,7 +45,7 @@ class DiskDraft(ABC):
 
     @abstractmethod
     def _write_rest(self, folder: Path, publication: Publication) -> None:
-        """Write everything but the pixels, each file with fsync. The pixels are durable by now."""
+        """Write everything but pixels and masks, each file with fsync. These two are durable by now."""
 
     @property
     def ledger(self) -> npt.NDArray[np.void]:
@@ -53,6 +58,16 @@ class DiskDraft(ABC):
     def write(self, start: int, pixels: npt.NDArray[np.uint8]) -> None:
         with self._folder.writing():
             self.file.write(start, pixels)
+
+    def write_masks(self, start: int, masks: Sequence[npt.NDArray[Any]]) -> None:
+        with self._folder.writing():
+            for file, values in zip(self._masks, masks, strict=True):
+                file.write(start, values)
+
+    def move_masks(self, slot: int, to: int) -> None:
+        with self._folder.writing():
+            for file in self._masks:
+                file.write(to, np.frombuffer(file.read(slot), np.uint8))
 
     def claim(self, runs: list[FilledRun]) -> None:
         if self.file.reserved and not self._is_proven:
@@ -88,13 +103,15 @@ class DiskDraft(ABC):
 
     def publish(self, publication: Publication) -> Opened:
         with self._folder.writing():
-            fsync_path(Path(self.file.path))  # dropping rows moves pixels, which nothing has synced yet
+            for file in (self.file, *self._masks):
+                fsync_path(Path(file.path))  # dropping rows moves pixels, which nothing has synced yet
             self._write_rest(self._folder.path, publication)
             self._folder.publish()
             return open_published(self.medium, self._folder.target)
 
     def shrink(self, count: int) -> None:
-        self.file = self._make_file(self._folder.path / self.medium.pixels, (count, *self._slot_shape))
+        self.file = self._make_file(self._folder.path / self.medium.pixels, (count, *self._key.spec.slot_shape))
+        self._masks = self._mask_files(count)
         try:
             self.slots = self.file.map(writable=True).view(np.ndarray)
         except OSError as error:
@@ -102,3 +119,12 @@ class DiskDraft(ABC):
                 raise
             self.file = replace(self.file, reserved=False)  # workers write the slots by system calls
             self.slots = self.file.map().view(np.ndarray)
+
+    def _mask_files(self, count: int) -> list[SlotFile]:
+        """Make the files of so many masks, or give existing ones this length; masks in both stay as they are."""
+        key = replace(self._key, count=count)
+        files = key.mask_files(self._folder.path)
+        for file, (_, kind) in zip(files, key.masks, strict=True):
+            header = npy_header((count, *key.spec.size), np.dtype(kind))
+            reserve_file(Path(file.path), file.byte_of(count), header=header)
+        return files

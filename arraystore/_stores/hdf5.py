@@ -9,7 +9,8 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -38,6 +39,7 @@ from arraystore._stores.hdf5_file import (
     h5_file,
     hdf5_slots,
     map_dataset,
+    npy_values,
     read_hdf5_table,
     write_table,
 )
@@ -52,6 +54,7 @@ else:
     h5py = lazy("h5py")  # a tenth of a second
 
 _HEAD_BYTES = 3 * PAGE_BYTES  # of a file made by `_make_pixels`
+_TAIL_BLOCK_BYTES = 1 << 16
 # The file format of HDF5 1.8: every object header has a checksum of its own.
 _LIBVER = ("v108", "v108")
 
@@ -71,10 +74,15 @@ class _Draft(DiskDraft):
         # Without fsync: `PartialFolder.publish` syncs this file, which is the store, before it renames it.
         with (folder / self.medium.pixels).open("r+b", buffering=0) as pixels:
             ends = _Ends(pixels.read(_HEAD_BYTES), self.file.byte_of(self.file.shape[0]))
-            with h5py.File(ends, "r+", libver=_LIBVER) as file:
-                _write_all(file, publication)
-            write_at(pixels.fileno(), memoryview(ends.tail), ends.end)
-            write_at(pixels.fileno(), memoryview(ends.head), 0)
+            masks = {name: folder / f"{name}.npy" for name in publication.masks_in_place()}
+            # Masks begin with a page, so that they are mapped at the borders of their numbers.
+            layout = {"alignment_threshold": PAGE_BYTES, "alignment_interval": PAGE_BYTES} if masks else {}
+            with h5py.File(ends, "r+", libver=_LIBVER, **layout) as file:
+                _write_all(file, publication, masks)
+                places = {path: file[f"targets/{name}"].id.get_offset() for name, path in masks.items()}
+            ends.write_into(pixels.fileno())
+            for path, offset in places.items():
+                _copy_values(path, pixels.fileno(), offset)
 
 
 def _open(medium: Medium, path: Path) -> Opened:
@@ -136,43 +144,65 @@ class _Ends(io.RawIOBase):
 
     The HDF5 library writes to this object, and system calls then copy its bytes into the file. If a write of the
     library itself failed, as on a full volume, it could neither close the file nor open it again, and would end the
-    process. ``head`` has the bytes before the pixels, and ``tail`` those from offset ``end`` on, after the pixels.
+    process. ``head`` has the bytes before the pixels; those from offset ``end`` on, after the pixels, are kept in
+    blocks. What the library leaves out, the values of masks, takes no memory.
     """
 
     def __init__(self, head: bytes, end: int) -> None:
         super().__init__()
-        self.head, self.end, self.tail = bytearray(head), end, bytearray()
+        self.head, self.end = bytearray(head), end
+        self._tail: dict[int, bytearray] = {}  # number of a block after the end → its bytes
+        self._tail_bytes = 0
         self._at = 0
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        size = self.end + len(self.tail) if self.head else 0
+        size = self.end + self._tail_bytes if self.head else 0
         self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: size}[whence]
         return self._at
 
     def readinto(self, buffer: Any) -> int:
-        part, at = self._part()
         view = memoryview(buffer).cast("B")
-        data = part[at : at + len(view)]
-        view[:] = bytes(data).ljust(len(view), b"\0")  # the library reads beyond the end, and then ignores it
+        for block, at, part in self._parts(view, make=False):
+            # The library reads beyond the end, and then ignores it.
+            part[:] = bytes(block[at : at + len(part)]).ljust(len(part), b"\0")
         self._at += len(view)
         return len(view)
 
     def write(self, data: Any) -> int:
-        part, at = self._part()
         view = memoryview(data).cast("B")
-        part.extend(bytes(max(at - len(part), 0)))
-        part[at : at + len(view)] = view
+        for block, at, part in self._parts(view, make=True):
+            block.extend(bytes(max(at - len(block), 0)))
+            block[at : at + len(part)] = part
         self._at += len(view)
+        self._tail_bytes = max(self._tail_bytes, self._at - self.end)
         return len(view)
 
     def truncate(self, size: int | None = None) -> int:
         size = self._at if size is None else size
-        del self.tail[max(size - self.end, 0) :]
-        self.tail.extend(bytes(max(size - self.end - len(self.tail), 0)))
+        self._tail_bytes = max(size - self.end, 0)
         return size
 
-    def _part(self) -> tuple[bytearray, int]:
-        return (self.head, self._at) if self._at < self.end else (self.tail, self._at - self.end)
+    def write_into(self, descriptor: int) -> None:
+        """Write everything into the file that has the pixels."""
+        os.ftruncate(descriptor, self.end + self._tail_bytes)
+        for number, block in sorted(self._tail.items()):
+            at = number * _TAIL_BLOCK_BYTES
+            write_at(descriptor, memoryview(block)[: max(self._tail_bytes - at, 0)], self.end + at)
+        write_at(descriptor, memoryview(self.head), 0)
+
+    def _parts(self, view: memoryview, *, make: bool) -> Iterator[tuple[bytearray, int, memoryview]]:
+        """Yield the blocks in which a view at the present place lies, where it begins in each, and its part there."""
+        if self._at < self.end:
+            yield self.head, self._at, view
+            return
+        start = self._at - self.end
+        done = 0
+        while done < len(view):
+            number, at = divmod(start + done, _TAIL_BLOCK_BYTES)
+            block = self._tail.setdefault(number, bytearray()) if make else self._tail.get(number, bytearray())
+            part = view[done : done + _TAIL_BLOCK_BYTES - at]
+            yield block, at, part
+            done += len(part)
 
 
 def _make_pixels(ends: _Ends, shape: tuple[int, ...]) -> None:
@@ -181,18 +211,31 @@ def _make_pixels(ends: _Ends, shape: tuple[int, ...]) -> None:
     In the file format of HDF5 1.8 the link to a dataset lies in the header of its group, so nothing has to follow the
     pixels. Each part has its own page, so the pixels start with the fourth page, whatever their number.
     """
+    layout = {"libver": _LIBVER, "alignment_threshold": 1, "alignment_interval": PAGE_BYTES}
+    with h5py.File(ends, "w", **layout) as file:
+        _make_dataset(file, "images", shape, np.dtype(np.uint8))
+
+
+def _make_dataset(group: h5py.Group, name: str, shape: Sequence[int], dtype: np.dtype[Any]) -> None:
+    """Make a contiguous dataset whose values are not written by the library."""
     create = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     create.set_layout(h5py.h5d.CONTIGUOUS)
     create.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     create.set_fill_time(h5py.h5d.FILL_TIME_NEVER)  # a reserved file is zeros already
     create.set_obj_track_times(False)  # two builds of the same images are the same bytes
-    layout = {"libver": _LIBVER, "alignment_threshold": 1, "alignment_interval": PAGE_BYTES}
-    with h5py.File(ends, "w", **layout) as file:
-        space = h5py.h5s.create_simple(shape)
-        h5py.h5d.create(file.id, b"images", h5py.h5t.NATIVE_UINT8, space, create)
+    space, kind = h5py.h5s.create_simple(tuple(shape)), h5py.h5t.py_create(dtype)
+    h5py.h5d.create(group.id, name.encode(), kind, space, create)
 
 
-def _write_all(file: h5py.File, publication: Publication) -> None:
+def _copy_values(path: Path, descriptor: int, offset: int) -> None:
+    """Copy the values of a .npy file to an offset of another file."""
+    for block in npy_values(path):
+        write_at(descriptor, memoryview(block), offset)
+        offset += len(block)
+
+
+def _write_all(file: h5py.File, publication: Publication, masks: Mapping[str, Path]) -> None:
+    """Write everything but the pixels and the values of masks, which lie in .npy files, by the names of targets."""
     description = publication.description
     # The attributes are for people with an HDF5 browser. Readers use store.json.
     file.attrs["format"], file.attrs["layout"] = "arraystore", description.spec.layout
@@ -202,11 +245,15 @@ def _write_all(file: h5py.File, publication: Publication) -> None:
     targets = file.create_group("targets")
     for key, array in split_targets(publication.targets).items():
         targets.create_dataset(key, data=array)
+    for name in masks:
+        form = description.targets[name]
+        _make_dataset(targets, name, form["shape"], np.dtype(form["dtype"]))
     write_table(file, "samples", publication.samples)
     if publication.dropped is not None:
         write_table(file, "dropped", publication.dropped)
     parts = {name: file[name] for name in dataset_names(file) if name != "images"}
-    digests = {name: digest_of(dataset_blocks(dataset)) for name, dataset in parts.items()}
+    values = {f"targets/{name}": npy_values(path) for name, path in masks.items()}
+    digests = {name: digest_of(dataset_blocks(dataset, values.get(name))) for name, dataset in parts.items()}
     text = replace(description, digests=digests).to_text()
     file.create_dataset(JSON_ENTRY, data=text, dtype=h5py.string_dtype())
 
@@ -233,7 +280,7 @@ class _Contents:
 
     def present(self) -> list[str]:
         with reading(self.place):
-            check_heaps(self._path, hdf5_slots(self._path))
+            check_heaps(self._path)
         with self._file() as file:
             return [name for name in dataset_names(file) if name not in (JSON_ENTRY, "images")]
 
@@ -264,6 +311,11 @@ class _Contents:
     def array(self, entry: str) -> npt.NDArray[Any]:
         with self._dataset(entry) as dataset:
             return np.asarray(dataset[...])
+
+    def rows(self, entry: str) -> SlotFile:
+        with self._dataset(entry) as dataset:
+            row_bytes = dataset.nbytes // max(1, len(dataset))
+            return SlotFile(str(self._path), dataset.id.get_offset(), (len(dataset), row_bytes))
 
     def table(self, name: str, columns: Sequence[str]) -> pa.Table | None:
         with reading(self.where(name)):

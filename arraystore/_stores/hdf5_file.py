@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import struct
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,7 @@ import numpy.typing as npt
 from arraystore._common.digests import BLOCK_BYTES
 from arraystore._common.lazy import lazy
 from arraystore._format.files import keep_os_error
-from arraystore._format.slot_file import SlotFile, map_array
+from arraystore._format.slot_file import SlotFile, map_array, npy_form
 from arraystore.errors import FormatError
 
 if TYPE_CHECKING:
@@ -33,8 +32,12 @@ _HEAP_START = b"GCOL\x01"
 _HEAP_OBJECT = struct.Struct("<HHIQ")  # index, references, reserved, size
 
 
-def dataset_blocks(dataset: h5py.Dataset) -> Iterator[bytes | memoryview]:
+def dataset_blocks(
+    dataset: h5py.Dataset, values: Iterator[bytes | memoryview] | None = None
+) -> Iterator[bytes | memoryview]:
     """Yield the bytes that the digest of an HDF5 dataset is made of: its values, independent of how HDF5 stores them.
+
+    Values that are not in the dataset yet are given.
 
     Raises:
         FormatError: the dataset holds neither numbers nor strings.
@@ -43,11 +46,23 @@ def dataset_blocks(dataset: h5py.Dataset) -> Iterator[bytes | memoryview]:
     if not texts and dataset.dtype.kind not in "biuf":
         raise FormatError(f"the dataset {dataset.name} holds {dataset.dtype}, neither numbers nor strings")
     yield json.dumps(["string" if texts else dataset.dtype.str, dataset.shape]).encode() + b"\n"
+    if values is not None:
+        yield from values
+        return
     row_bytes = dataset.nbytes // max(1, len(dataset))
     step = _BLOCK_TEXTS if texts else max(1, BLOCK_BYTES // max(1, row_bytes))
     for start in range(0, len(dataset), step):
-        values = dataset[start : start + step]
-        yield b"".join(len(text).to_bytes(8, "little") + text for text in values) if texts else values.tobytes()
+        part = dataset[start : start + step]
+        yield b"".join(len(text).to_bytes(8, "little") + text for text in part) if texts else part.tobytes()
+
+
+def npy_values(path: Path) -> Iterator[bytes | memoryview]:
+    """Yield the bytes of the values of a .npy file."""
+    _, _, _, offset = npy_form(path)
+    with path.open("rb", buffering=0) as file:
+        file.seek(offset)
+        while block := file.read(BLOCK_BYTES):
+            yield block
 
 
 def map_dataset(path: Path, dataset: h5py.Dataset) -> npt.NDArray[Any]:
@@ -173,17 +188,26 @@ def _texts(dataset: h5py.Dataset, *, nullable: bool) -> pa.ChunkedArray:
         return texts
 
 
-def check_heaps(path: Path, slots: SlotFile) -> None:
-    """Check every global heap, in which HDF5 keeps strings, before and after the pixels.
+def _values(file: h5py.File) -> list[tuple[int, int]]:
+    """Return where the values of contiguous datasets begin and end, in rising order."""
+    datasets = [file[name] for name in dataset_names(file)]
+    places = [(dataset.id.get_offset(), dataset.id.get_storage_size()) for dataset in datasets]
+    return sorted((offset, offset + size) for offset, size in places if offset is not None)
+
+
+def check_heaps(path: Path) -> None:
+    """Check every global heap, in which HDF5 keeps strings: they lie between the values of datasets.
 
     Raises:
         FormatError: a heap is damaged.
         OSError: the file cannot be read.
     """
-    pixels_end = slots.offset + math.prod(slots.shape)
+    with h5_file(path) as opened:
+        values = _values(opened)
     with path.open("rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
-        for begin, end in ((0, slots.offset), (pixels_end, size)):
+        begins, ends = [0, *(end for _, end in values)], [*(begin for begin, _ in values), size]
+        for begin, end in zip(begins, ends, strict=True):
             at = begin
             while (at := _find(file.fileno(), at, end)) >= 0:
                 length = int.from_bytes(os.pread(file.fileno(), 16, at)[8:], "little")

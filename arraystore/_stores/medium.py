@@ -7,7 +7,7 @@ drafts than a small subclass of `arraystore._stores.disk_draft.DiskDraft`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ from arraystore._format.contents import Contents
 from arraystore._format.description import Description
 from arraystore._format.ledger import ledger_dtype
 from arraystore._format.publication import Publication
-from arraystore._format.slot_file import PAGE_BYTES, SlotFile
+from arraystore._format.slot_file import PAGE_BYTES, PIXELS_OFFSET, SlotFile
 from arraystore._stores.slot_array import SlotArray
 from arraystore.spec import ImageSpec
 
@@ -85,10 +85,31 @@ class BuildKey:
     manifest_digest: str
     targets: tuple[str, ...] = ()
     decoders: str = ""
+    masks: tuple[tuple[str, str], ...] = ()  # the targets that are masks, and their types as NumPy writes them
 
     def to_json(self) -> dict[str, Any]:
         """Return the members of plan.json."""
-        return asdict(self) | {"spec": self.spec.to_dict(), "targets": list(self.targets)}
+        members = asdict(self) | {"spec": self.spec.to_dict(), "targets": list(self.targets), "masks": dict(self.masks)}
+        return {name: value for name, value in members.items() if value or name != "masks"}
+
+    @property
+    def mask_bytes(self) -> int:
+        """The bytes of all masks of a slot."""
+        return sum(file.slot_bytes for file in self.mask_files(Path()))
+
+    def needed_bytes(self, medium: Medium) -> int:
+        """Return the bytes on disk that a build takes: see `needed_bytes`."""
+        # A store that is one file gets a copy of the masks, which a folder keeps as they are.
+        copies = 1 if medium.is_folder else 2
+        return needed_bytes(self.count, self.spec, copies * self.mask_bytes)
+
+    def mask_files(self, folder: Path) -> list[SlotFile]:
+        """Return where the masks of each target lie in the folder of a build; the bytes of a slot are one axis."""
+        pixels = self.spec.height * self.spec.width
+        return [
+            SlotFile(str(folder / f"{name}.npy"), PIXELS_OFFSET, (self.count, pixels * np.dtype(kind).itemsize))
+            for name, kind in self.masks
+        ]
 
     def differences(self, other: Mapping[str, Any]) -> list[str]:
         """Return how the members of another plan.json differ from this key, a phrase for each."""
@@ -97,9 +118,10 @@ class BuildKey:
         return [f"{key} was {other.get(key)!r}, is now {mine[key]!r}" for key in mine if other.get(key) != mine[key]]
 
 
-def needed_bytes(count: int, spec: ImageSpec) -> int:
-    """Return the bytes on disk that pixels, status, checksums and the build's ledger take."""
-    return 3 * PAGE_BYTES + count * (spec.slot_bytes + 9 + ledger_dtype(spec.channels).itemsize)
+def needed_bytes(count: int, spec: ImageSpec, mask_bytes: int = 0) -> int:
+    """Return the bytes on disk that pixels, masks, status, checksums and the build's ledger take."""
+    row_bytes = ledger_dtype(spec.channels, masked=mask_bytes > 0).itemsize
+    return 3 * PAGE_BYTES + count * (spec.slot_bytes + mask_bytes + 9 + row_bytes)
 
 
 class Draft(Protocol):
@@ -124,6 +146,12 @@ class Draft(Protocol):
 
     def write(self, start: int, pixels: Pixels) -> None:
         """Copy pixels into the slots from ``start`` on."""
+
+    def write_masks(self, start: int, masks: Sequence[npt.NDArray[Any]]) -> None:
+        """Copy masks into the slots from ``start`` on: for each target one array, in the order of `BuildKey.masks`."""
+
+    def move_masks(self, slot: int, to: int) -> None:
+        """Copy the masks of a slot into another one."""
 
     def claim(self, runs: list[FilledRun]) -> None:
         """Make the pixels of finished runs durable, and then the ledger rows that claim them."""
@@ -152,3 +180,4 @@ class FilledRun:
     notes: dict[int, str] = field(default_factory=dict)  # slot → what its decoder noticed, though it is stored
     traces: list[str] = field(default_factory=list)  # of errors that are faults of this package, for the log
     pixels: Pixels | None = None
+    masks: tuple[npt.NDArray[Any], ...] = ()  # of each target of masks, one a slot

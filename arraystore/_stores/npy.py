@@ -24,6 +24,7 @@ from arraystore._format.samples import read_parquet, write_parquet
 from arraystore._format.slot_file import (
     PIXELS_OFFSET,
     SlotFile,
+    byte_rows,
     npy_form,
     npy_header,
     npy_slots,
@@ -55,7 +56,7 @@ class _Draft(DiskDraft):
 
 
 def write_folder(folder: Path, publication: Publication, *others: str) -> None:
-    """Write the files of a store folder beside the one of its pixels, store.json last, each with fsync.
+    """Write the files of a store folder beside those of its pixels and masks, store.json last, each with fsync.
 
     ``others`` are the names of further files in the folder that store.json shall have digests of.
     """
@@ -67,7 +68,8 @@ def write_folder(folder: Path, publication: Publication, *others: str) -> None:
     tables = {name: table for name, table in tables.items() if table is not None}
     for name, table in tables.items():
         write_parquet(folder / f"{name}.parquet", table)
-    files = [*map(file_name, arrays), *(f"{name}.parquet" for name in tables), *others]
+    names = [*map(file_name, arrays), *map(file_name, publication.masks_in_place())]
+    files = [*names, *(f"{name}.parquet" for name in tables), *others]
     digests = {name: digest_of(file_blocks(folder / name)) for name in files}
     write_text(folder / JSON_ENTRY, replace(publication.description, digests=digests).to_text())
 
@@ -186,6 +188,9 @@ class FolderContents:
         with reading(self.where(entry)), (self._path / entry).open("rb") as file:
             array: npt.NDArray[Any] = np.load(file, allow_pickle=False)
             return array
+
+    def rows(self, entry: str) -> SlotFile:
+        return byte_rows(self._path / entry)
 
     def table(self, name: str, columns: Sequence[str]) -> pa.Table | None:
         path = self._path / f"{name}.parquet"

@@ -48,22 +48,23 @@ _VERIFY_TRIES = 20
 
 
 def hold(
-    target: str | os.PathLike[str], *, overwrite: bool, needed: int, medium: Medium | None = None
+    target: str | os.PathLike[str], key: BuildKey, *, overwrite: bool, medium: Medium | None = None
 ) -> PartialFolder:
     """Lock the folder in which a store is built; the caller releases it.
 
     Args:
         target: where the store will be.
+        key: of the build, which says how much room there must be.
         overwrite: True replaces the store that is there now. If the target is a link, the store that it leads to is
             replaced.
-        needed: bytes that the store takes.
         medium: of the store; None for the one that its suffix asks for.
 
     Raises:
         StoreError: see `PartialFolder`.
     """
     path = real_target(target) if overwrite else Path(target).absolute()
-    return PartialFolder(path, medium or medium_of(path), overwrite=overwrite, needed=needed)
+    medium = medium or medium_of(path)
+    return PartialFolder(path, medium, overwrite=overwrite, needed=key.needed_bytes(medium))
 
 
 def draft_in(
@@ -187,7 +188,7 @@ def _open_unfinished(folder: Path, medium: Medium) -> Opened:
         key = read_json(folder / PLAN)
         count, spec = int(key["count"]), ImageSpec.from_dict(key["spec"])
         slots = medium.slot_file(folder / medium.pixels)
-        ledger = read_ledger(folder / LEDGER, count, spec.channels)
+        ledger = read_ledger(folder / LEDGER, count, spec.channels, masked=bool(key.get("masks")))
         images = slots.map()
     except (OSError, KeyError, TypeError, ValueError, SpecError) as error:
         keep_os_error(error)

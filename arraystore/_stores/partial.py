@@ -39,7 +39,7 @@ from arraystore._format.slot_file import SlotFile
 from arraystore._format.specification import FAILED, STORED
 from arraystore._stores import publishing
 from arraystore._stores.build_lock import Lock
-from arraystore._stores.medium import BuildKey, FilledRun, Medium, needed_bytes
+from arraystore._stores.medium import BuildKey, FilledRun, Medium
 from arraystore._stores.publishing import (
     LEDGER,
     LOCK,
@@ -135,7 +135,7 @@ class PartialFolder:
         Raises:
             StoreError: the work is that of another build.
         """
-        self._needed_bytes = needed_bytes(key.count, key.spec)
+        self._needed_bytes = key.needed_bytes(self.medium)
         self._key = key
         was = None if fresh else self._earlier_plan()
         if was is not None and key.differences(was) and self._stored_nothing(was):
@@ -149,16 +149,17 @@ class PartialFolder:
             self.reasons, self._noted = read_reasons(self.path / REASONS)
             # A call that was killed while it published left files of a store. They are written anew: that call may
             # have dropped rows, or have seen other slots fail.
-            clear(self.path, names_of(self.path, self.medium) - {*WORKING, self.medium.pixels})
+            masks = (f"{name}.npy" for name, _ in key.masks)
+            clear(self.path, names_of(self.path, self.medium) - {*WORKING, self.medium.pixels, *masks})
         else:
             # The plan goes first: without it, the files that are left count as no work.
             clear(self.path, (PLAN, *(names_of(self.path, self.medium) - {LOCK})))
         with self.writing():
-            self._ledger = Ledger(self.path / LEDGER, key.count, key.spec.channels)
+            self._ledger = Ledger(self.path / LEDGER, key.count, key.spec.channels, masked=bool(key.masks))
         self._held.callback(self._ledger.close)
         if self._resumed:
-            # The file of pixels may have been truncated, and it is extended again after this.
-            left = self._slots_in_file(key.spec.slot_bytes)
+            # The files of pixels and masks may have been truncated, and they are extended again after this.
+            left = self._slots_in_files()
             self._ledger.withdraw(left + np.flatnonzero(claimed_rows(self._ledger.rows)[left:]))
 
     @property
@@ -172,11 +173,13 @@ class PartialFolder:
         The file of the pixels must exist. Returned are the slots that an earlier call has claimed: bool, (N,).
         """
         with self.writing():
-            # It stays open, because the system reports a failed write only to descriptors that were open at that time.
-            descriptor = OwnDescriptor(self._pixels, os.O_RDWR)
-            self._held.callback(descriptor.close)
-            self._pixels_descriptor = descriptor
-            os.fsync(descriptor.number)
+            # They stay open, because the system reports a failed write only to descriptors that were open at that time.
+            self._descriptors = []
+            for path in [str(self._pixels), *(file.path for file in self._key.mask_files(self.path))]:
+                descriptor = OwnDescriptor(path, os.O_RDWR)
+                self._held.callback(descriptor.close)
+                self._descriptors.append(descriptor)
+                os.fsync(descriptor.number)
             with (self.path / REASONS).open("ab") as file_of_reasons:
                 if file_of_reasons.tell():
                     file_of_reasons.write(b"\n")  # the last line may have been cut short, and must not take in the next
@@ -195,7 +198,7 @@ class PartialFolder:
     def claim(self, runs: list[FilledRun]) -> None:
         """See `Draft`, as for the other methods of a draft."""
         with self.writing():
-            os.fdatasync(self._pixels_descriptor.number)
+            self._sync_slots()
             lines = [line for run in runs for line in reason_lines(run.start, run.rows, run.reasons, run.notes)]
             if lines:
                 with (self.path / REASONS).open("ab") as file:
@@ -304,11 +307,17 @@ class PartialFolder:
             return False
         if not 0 <= count <= (self.path / LEDGER).stat().st_size:
             return False  # a plan that is damaged
-        rows = read_ledger(self.path / LEDGER, count, spec.channels)
+        rows = read_ledger(self.path / LEDGER, count, spec.channels, masked=bool(was.get("masks")))
         return not np.any(claimed_rows(rows) & (rows["status"] == STORED))
 
-    def _slots_in_file(self, slot_bytes: int) -> int:
-        return max(self._pixels.stat().st_size - self.medium.head_bytes, 0) // slot_bytes
+    def _sync_slots(self) -> None:
+        for descriptor in self._descriptors:
+            os.fdatasync(descriptor.number)
+
+    def _slots_in_files(self) -> int:
+        """Return how many slots lie in the file of pixels and in those of masks."""
+        pixels = SlotFile(str(self._pixels), self.medium.head_bytes, (0, *self._key.spec.slot_shape))
+        return min(file.stored for file in (pixels, *self._key.mask_files(self.path)))
 
     def _take_over(self, was: dict[str, Any], differing: list[str], salvage: Salvage | None) -> None:
         """Keep the claims of a build of other rows that this build can use, and withdraw all others.
@@ -321,14 +330,16 @@ class PartialFolder:
         """
         key = self._key
         count = was.get("count")
-        if salvage is None or was.get("spec") != key.to_json()["spec"] or not isinstance(count, int) or count < 0:
+        alike = all(was.get(name) == key.to_json().get(name) for name in ("spec", "masks"))
+        if salvage is None or not alike or not isinstance(count, int) or count < 0:
             raise StoreError(
                 f"{self.path} holds an unfinished build of something else: {'; '.join(differing)}",
                 advice="finish it with the call that began it, or discard it with {0}",
                 options=[Option("fresh")],
             )
-        count = min(count, self._slots_in_file(key.spec.slot_bytes))  # the file may have been truncated
-        rows = read_ledger(self.path / LEDGER, count, key.spec.channels)
+        count = min(count, self._slots_in_files())  # they may have been truncated
+        masked = bool(key.masks)
+        rows = read_ledger(self.path / LEDGER, count, key.spec.channels, masked=masked)
         claimed = np.flatnonzero(claimed_rows(rows))
         names, wanted_names = rows["name"][claimed], salvage.names()
         inside = claimed < key.count
@@ -341,14 +352,15 @@ class PartialFolder:
             for name, slot in zip(names[~stays].tolist(), claimed[~stays].tolist(), strict=True)
             if name in row_of and rows["status"][slot] == STORED
         ]
-        if len(apart) * key.spec.slot_bytes < free_disk_bytes(self.path) // 2:
+        # Slots with masks are not moved: they are decoded again.
+        if not masked and len(apart) * key.spec.slot_bytes < free_disk_bytes(self.path) // 2:
             self._moved = [(row, rows[slot : slot + 1]) for row, slot in apart]
             with self.writing():
                 earlier = self.medium.slot_file(self._pixels).map()
                 file = self._moved_file()
                 for number, (_, slot) in enumerate(apart):
                     file.write(number, earlier[slot : slot + 1])
-        ledger = Ledger(self.path / LEDGER, count, key.spec.channels)
+        ledger = Ledger(self.path / LEDGER, count, key.spec.channels, masked=masked)
         try:
             ledger.withdraw(claimed[~stays])
         finally:
@@ -366,7 +378,7 @@ class PartialFolder:
             pixels, file = self._moved_file().map(), self.medium.slot_file(self._pixels)
             for number, (row, _) in enumerate(self._moved):
                 file.write(row, pixels[number : number + 1])
-            os.fdatasync(self._pixels_descriptor.number)
+            self._sync_slots()
             for row, ledger_row in self._moved:
                 self._ledger.claim(row, ledger_row)
             self._ledger.sync()

@@ -31,7 +31,7 @@ class MemoryDraft:
     """
 
     def __init__(self, key: BuildKey) -> None:
-        needed = key.count * key.spec.slot_bytes
+        needed = key.count * (key.spec.slot_bytes + key.mask_bytes)
         available = available_memory_bytes()
         if available is not None and needed > available:
             raise SpaceError(
@@ -42,7 +42,8 @@ class MemoryDraft:
             )
         # For zeros the system hands out fresh pages without writing to them: a slot takes no memory until it is filled.
         self.slots = np.zeros((key.count, *key.spec.slot_shape), np.uint8)
-        self.ledger = np.zeros(key.count, ledger_dtype(key.spec.channels))
+        self._masks = {name: np.zeros((key.count, *key.spec.size), np.dtype(kind)) for name, kind in key.masks}
+        self.ledger = np.zeros(key.count, ledger_dtype(key.spec.channels, masked=bool(key.masks)))
         self.settled = np.zeros(key.count, bool)
         self.reasons: dict[int, str] = {}
         self.notes: dict[int, str] = {}
@@ -55,6 +56,14 @@ class MemoryDraft:
     def write(self, start: int, pixels: npt.NDArray[np.uint8]) -> None:
         self.slots[start : start + len(pixels)] = pixels
 
+    def write_masks(self, start: int, masks: Sequence[npt.NDArray[Any]]) -> None:
+        for array, values in zip(self._masks.values(), masks, strict=True):
+            array[start : start + len(values)] = values
+
+    def move_masks(self, slot: int, to: int) -> None:
+        for array in self._masks.values():
+            array[to] = array[slot]
+
     def claim(self, runs: list[FilledRun]) -> None:
         for run in runs:
             self.ledger[run.start : run.start + len(run.rows)] = run.rows
@@ -64,13 +73,17 @@ class MemoryDraft:
 
     def shrink(self, count: int) -> None:
         self.slots = self.slots[:count]
+        self._masks = {name: array[:count] for name, array in self._masks.items()}
 
     def publish(self, publication: Publication) -> Opened:
         self.slots.flags.writeable = False
+        for mask in self._masks.values():
+            mask.flags.writeable = False
+        targets = {**publication.targets, **self._masks}
         return Opened(
             medium="ram",
             path=None,
-            array=SlotArray(self.slots, publication.status, publication.checksums, publication.targets),
+            array=SlotArray(self.slots, publication.status, publication.checksums, targets),
             description=publication.description,
             load_table={"samples": publication.samples, "dropped": publication.dropped}.get,
         )
@@ -124,6 +137,9 @@ class MemoryContents:
         return self._arrays[entry].dtype.str, self._arrays[entry].shape
 
     def array(self, entry: str) -> npt.NDArray[Any]:
+        return self._arrays[entry]
+
+    def rows(self, entry: str) -> npt.NDArray[Any]:
         return self._arrays[entry]
 
     def table(self, name: str, columns: Sequence[str]) -> pa.Table | None:

@@ -13,15 +13,15 @@ import numpy.typing as npt
 from arraystore._building.sources import manifest_for
 from arraystore._common.options import complete, shows_options
 from arraystore._common.public import public
-from arraystore._common.ragged import Ragged, Target, merged_rows, offsets_of, same_rows
-from arraystore._format.samples import hashes_of, mtimes_us
+from arraystore._common.ragged import Ragged, Target, offsets_of
+from arraystore._format.samples import hashes_of, mask_fields, mtimes_us
 from arraystore._format.specification import STORED
 from arraystore._reading.store import Store
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.options import SourceOptions
-from arraystore._sources.stamps import STAMP, file_hashes, file_stamps
-from arraystore._sources.text_list import TextList
+from arraystore._sources.stamps import STAMP, file_hash, file_hashes, file_stamps
 from arraystore._stores.opening import open_store
+from arraystore._upkeep.merging import merged, raw_path
 from arraystore._upkeep.reuse import manifest_in
 from arraystore.errors import ManifestError, SpecError, StoreError
 
@@ -38,7 +38,7 @@ class Changes:
 
     Attributes:
         added: sources that are not in the store.
-        changed: sources whose file has changed.
+        changed: sources whose file or mask has changed.
         retried: sources whose file has not changed, but which failed for a cause that may have passed: an error of the
             volume, too little memory, or too little time. An update tries them again.
         renamed: sources that are in the store under another name: old name and new name.
@@ -48,7 +48,8 @@ class Changes:
         relabeled: whether a target, class or text of a source in the store has changed.
         manifest: the rows of the updated store.
         slots: for each row of ``manifest`` the slot of the store that can be copied, or -1; int64, (N,).
-        stamps: size and time of each row's file (`arraystore._sources.stamps.STAMP`, (N,)); zeros for removed sources.
+        stamps: size and time of each row's file, and a number for those of its masks
+            (`arraystore._sources.stamps.STAMP`, (N,)); zeros for removed sources.
         dropped: the table of the sources that stay dropped, or None.
         keeps_removed: whether the rows of removed sources are kept.
         identity: the digest of the store's store.json, which tells whose slots ``slots`` are.
@@ -152,10 +153,11 @@ class _Comparison:
         self._bytes = samples["bytes"].to_numpy()
         self._mtime_us = mtimes_us(samples)
         self._hash = hashes_of(samples)
+        self._masks = mask_fields(samples)
         self._stored = np.asarray(store.status) == STORED
         self.dropped = store.dropped_samples
         self.slot_of = _matches(old.sources, new.sources)  # row of the new manifest → slot, or -1
-        self.stamps = file_stamps(self._path, np.arange(len(new)))
+        self.stamps = file_stamps(self._path, np.arange(len(new)), new.mask_paths)
         self._dropped_stamps = self._stamps_of_dropped()
         self.passing = self._passing()
         self.same = self._same(content=content)
@@ -166,9 +168,11 @@ class _Comparison:
         return str(self.new.load(row))
 
     def _same(self, *, content: bool) -> npt.NDArray[np.bool_]:
-        """Return whether the file of each row is unchanged."""
+        """Return whether the file and the masks of each row are unchanged."""
         slot = self.slot_of
         same: npt.NDArray[np.bool_] = (slot >= 0) & (self.stamps["bytes"] == self._bytes[slot])
+        for row in np.flatnonzero(same).tolist() if self.new.masks else ():
+            same[row] = self._masks_are_same(row, content=content)
         if not content:
             same &= self.stamps["mtime"] // 1000 == self._mtime_us[slot]
             return same
@@ -176,6 +180,18 @@ class _Comparison:
         hashes = file_hashes(self._path, rows)
         same[rows] = (hashes != 0) & (hashes == self._hash[slot[rows]])
         return same
+
+    def _masks_are_same(self, row: int, *, content: bool) -> bool:
+        """Return whether the masks of a row have the names that they had in its slot, and have not changed."""
+        slot = int(self.slot_of[row])
+        if any(masks.paths.raw(row) != self.old.masks[name].paths.raw(slot) for name, masks in self.new.masks.items()):
+            return False
+        if content and self._masks["mask_hash"][slot] != 0:
+            return self._masks_have_contents_of(row, slot)
+        return bool(self.stamps["masks"][row] == self._masks["mask_stamp"][slot])
+
+    def _masks_have_contents_of(self, row: int, slot: int) -> bool:
+        return not self.new.masks or file_hash(*self.new.mask_paths(row)) == int(self._masks["mask_hash"][slot])
 
     def _renamed(self) -> Rows:
         """Return the rows of the new manifest whose file has the contents of a removed source, and match them."""
@@ -187,7 +203,7 @@ class _Comparison:
         found = []
         for row, digest in zip(rows.tolist(), file_hashes(self._path, rows).tolist(), strict=True):
             slots = waiting.get((int(self.stamps["bytes"][row]), digest))
-            if slots:
+            if slots and self._masks_have_contents_of(row, slots[-1]):
                 self.slot_of[row] = slots.pop()
                 self.same[row] = True
                 found.append(row)
@@ -201,27 +217,29 @@ class _Comparison:
         slot = self.slot_of
         failed = (slot >= 0) & ~self._stored[slot] & (self._bytes[slot] == 0) & (self._mtime_us[slot] == 0)
         for row in np.flatnonzero(slot < 0).tolist() if self._dropped_stamps else ():
-            failed[row] = self._dropped_stamps.get(_raw(self.new.sources, row)) == (0, 0)
+            failed[row] = self._dropped_stamps.get(raw_path(self.new.sources, row), (1,))[:2] == (0, 0)
         for row in np.flatnonzero(failed).tolist():
             if not os.access(self._path(row), os.R_OK):
                 self.stamps[row] = 0
         passing: npt.NDArray[np.bool_] = failed & (self.stamps != np.zeros((), STAMP))
         return passing
 
-    def _stamps_of_dropped(self) -> dict[bytes, tuple[int, int]]:
-        """Return size and time in microseconds of each dropped source."""
+    def _stamps_of_dropped(self) -> dict[bytes, tuple[int, ...]]:
+        """Return size and time in microseconds of each dropped source, and the stamp of its masks."""
         if self.dropped is None or "mtime" not in self.dropped.column_names:
             return {}
         sources = [os.fsencode(source) for source in self.dropped["source"].to_pylist()]
-        stamps = zip(self.dropped["bytes"].to_pylist(), mtimes_us(self.dropped).tolist(), strict=True)
+        masks = mask_fields(self.dropped)["mask_stamp"].tolist()
+        stamps = zip(self.dropped["bytes"].to_pylist(), mtimes_us(self.dropped).tolist(), masks, strict=True)
         return dict(zip(sources, stamps, strict=True))
 
     def _still_bad(self) -> npt.NDArray[np.bool_]:
         """Return whether each row is a dropped source whose file has not changed since."""
         skipped = np.zeros(len(self.new), bool)
         for row in np.flatnonzero(self.slot_of < 0).tolist() if self._dropped_stamps else ():
-            stamp = (int(self.stamps["bytes"][row]), int(self.stamps["mtime"][row]) // 1000)
-            skipped[row] = self._dropped_stamps.get(_raw(self.new.sources, row)) == stamp
+            size, time_ns, masks = self.stamps[row].tolist()
+            stamp = (size, time_ns // 1000, masks)
+            skipped[row] = self._dropped_stamps.get(raw_path(self.new.sources, row)) == stamp
         return skipped
 
     def changes(self, *, keep: bool, identity: str) -> Changes:
@@ -243,7 +261,7 @@ class _Comparison:
         is_retried = (rows >= 0) & self.passing[rows]
         still = len(matched) - int(np.count_nonzero(is_retried & (slots >= 0)))
         changed = np.flatnonzero((slots >= 0) & ~is_same & ~is_retried)
-        manifest, relabeled = _merged(self.old, self.new, slots, rows)
+        manifest, relabeled = merged(self.old, self.new, slots, rows)
         return Changes(
             added=[self.new.name(row) for row in added[~self.passing[added]].tolist()],
             changed=[self.new.name(row) for row in rows[changed].tolist()],
@@ -268,7 +286,7 @@ class _Comparison:
         """Return the rows of the dropped table whose sources stay dropped."""
         if self.dropped is None:
             return None
-        still = {_raw(self.new.sources, row) for row in np.flatnonzero(self.skipped).tolist()}
+        still = {raw_path(self.new.sources, row) for row in np.flatnonzero(self.skipped).tolist()}
         held = [os.fsencode(source) in still for source in self.dropped["source"].to_pylist()]
         return self.dropped.take(np.flatnonzero(held)) if any(held) else None
 
@@ -298,12 +316,16 @@ def _check_alike(old: Manifest, new: Manifest) -> None:
         }
         return arrays | dict.fromkeys(manifest.texts, "text")
 
-    was, now = form(old), form(new)
+    was, now = form(old) | _mask_forms(old), form(new) | _mask_forms(new)
     if was != now:
         raise ManifestError(
             f"the store has the targets {_listed(was)}, but the source has {_listed(now)}",
             advice="pass the source that the store was built from, with the same labels and targets",
         )
+
+
+def _mask_forms(manifest: Manifest) -> dict[str, str]:
+    return {name: f"masks of {masks.bits} bits" for name, masks in manifest.masks.items()}
 
 
 def _form(target: Target, *, has_classes: bool) -> Any:
@@ -318,63 +340,14 @@ def _listed(form: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} ({text})" for name, text in sorted(texts.items())) or "none"
 
 
-def _raw(sources: Sequence[Any], row: int) -> bytes:
-    """Return the bytes of a path; the sources are paths, as `_check_alike` has checked."""
-    return sources.raw(row) if isinstance(sources, TextList) else b""
-
-
 def _matches(old: Sequence[Any], new: Sequence[Any]) -> Rows:
     """Return for each path of ``new`` its index in ``old``, or -1; equal paths are matched in order."""
     waiting: dict[bytes, list[int]] = {}
     for slot in reversed(range(len(old))):
-        waiting.setdefault(_raw(old, slot), []).append(slot)
+        waiting.setdefault(raw_path(old, slot), []).append(slot)
     found = np.full(len(new), -1)
     for row in range(len(new)):
-        slots = waiting.get(_raw(new, row))
+        slots = waiting.get(raw_path(new, row))
         if slots:
             found[row] = slots.pop()
     return found
-
-
-def _merged(old: Manifest, new: Manifest, slots: Rows, rows: Rows) -> tuple[Manifest, bool]:
-    """Return the manifest of the updated store, and whether a target of an old row has changed.
-
-    Args:
-        old: the manifest of the store.
-        new: the manifest of the source.
-        slots: for each row of the result its row in ``old``, or -1.
-        rows: for each row of the result its row in ``new``, or -1; where it has one, its targets come from there.
-    """
-    classes = {name: _joined(old.classes[name], names) for name, names in new.classes.items()}
-    ours = (rows >= 0) & (slots >= 0)
-    targets, relabeled = {}, any(classes[name] != old.classes[name] for name in classes)
-    for name, values in new.targets.items():
-        fresh = _recoded(values, new.classes[name], classes[name]) if name in classes else values
-        targets[name] = merged_rows(fresh, rows, old.targets[name], slots)
-        relabeled |= not same_rows(targets[name][ours], old.targets[name][slots[ours]])
-    pairs = list(zip(slots.tolist(), rows.tolist(), strict=True))
-    texts = {}
-    for name in new.texts:
-        texts[name] = TextList.from_texts(
-            new.texts[name][row] if row >= 0 else old.texts[name][slot] for slot, row in pairs
-        )
-        relabeled |= any(
-            texts[name][i] != old.texts[name][slot] for i, (slot, row) in enumerate(pairs) if slot >= 0 and row >= 0
-        )
-    sources = TextList.from_raw(_raw(new.sources, row) if row >= 0 else _raw(old.sources, slot) for slot, row in pairs)
-    pixels = {name: kind for name, kind in {**old.source_pixels, **new.source_pixels}.items() if name in targets}
-    parts = (sources, new.root, targets, classes, texts, new.origin, new.left_out)
-    return Manifest(*parts, source_pixels=pixels), relabeled
-
-
-def _joined(old: Sequence[str], new: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of both: old names keep their codes, new names follow."""
-    return (*old, *sorted(set(new) - set(old)))
-
-
-def _recoded(codes: Target, names: Sequence[str], joined: Sequence[str]) -> Target:
-    if isinstance(codes, Ragged):
-        return Ragged(np.asarray(_recoded(codes.values, names, joined)), codes.offsets)
-    code_of = {name: code for code, name in enumerate(joined)}
-    table = np.array([code_of[name] for name in names] or [0], codes.dtype)
-    return np.where(codes >= 0, table[codes], codes)

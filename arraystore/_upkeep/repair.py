@@ -78,8 +78,7 @@ def repair(
     found = verification or verified()
     if not found.damaged and found.identity == opened.identity:
         return store
-    manifest_in(store)  # raises if the sources are not files
-    folder = hold_store(path, len(store), store.spec)
+    folder = hold_store(path, manifest_in(store), store.spec)
     try:
         # From here on no other call of arraystore replaces the store.
         store = Store(opened := open_store(path))

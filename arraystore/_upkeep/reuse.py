@@ -7,16 +7,16 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from arraystore._building.build import build_key
 from arraystore._building.fill import Source, StoredSlot
-from arraystore._format.samples import hashes_of, manifest_of, mtimes_us, notes_of
+from arraystore._format.samples import file_masks, hashes_of, manifest_of, mask_fields, mtimes_us, notes_of
 from arraystore._format.slot_file import SlotFile
 from arraystore._format.specification import FAILED
 from arraystore._reading.store import Store
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.stamps import STAMP
 from arraystore._stores.media import medium_at
-from arraystore._stores.medium import needed_bytes
-from arraystore._stores.opening import hold, slot_file_of
+from arraystore._stores.opening import contents_of, hold, slot_file_of
 from arraystore._stores.partial import PartialFolder
 from arraystore._stores.publishing import real_target
 from arraystore.errors import StoreError
@@ -29,7 +29,7 @@ def manifest_in(store: Store) -> Manifest:
     Raises:
         StoreError: the sources are not files.
     """
-    manifest = manifest_of(store.samples, store.targets, store.categories)
+    manifest = manifest_of(store.samples, store.targets, store.categories, store.description.masks)
     if manifest is None or not store.description.from_files:
         path = str(store.path)
         raise StoreError(f"the sources of {path} are not files", source=path, advice="build it again")
@@ -37,10 +37,9 @@ def manifest_in(store: Store) -> Manifest:
     return replace(manifest, root=described.root, origin=described.origin, source_pixels=described.source_pixels)
 
 
-def hold_store(path: str | os.PathLike[str], count: int, spec: ImageSpec) -> PartialFolder:
-    """Lock the folder in which the successor of a store is built, of so many slots, on the same medium; see `hold`."""
-    medium = medium_at(real_target(path))
-    return hold(path, overwrite=True, needed=needed_bytes(count, spec), medium=medium)
+def hold_store(path: str | os.PathLike[str], manifest: Manifest, spec: ImageSpec) -> PartialFolder:
+    """Lock the folder in which the successor of a store is built, of such rows, on the same medium; see `hold`."""
+    return hold(path, build_key(manifest, spec), overwrite=True, medium=medium_at(real_target(path)))
 
 
 class Takeover:
@@ -75,9 +74,17 @@ class Takeover:
         self._notes = notes_of(samples)
         self._sides = {name: samples[name].to_numpy() for name in ("height", "width")}
         self._hashes = hashes_of(samples)
+        self._mask_fields = mask_fields(samples)
+        contents = contents_of(store.path)
+        rows = [
+            contents.rows(contents.target(name))
+            for name in sorted(file_masks(store.description.masks, samples.column_names))
+        ]
+        self._masks = tuple(file for file in rows if isinstance(file, SlotFile))
         known = np.zeros(len(store), STAMP)
         known["bytes"], known["mtime"] = samples["bytes"].to_numpy(), mtimes_us(samples) * 1000
         self._stamps = np.where(stamps["bytes"] == 0, known[slots], stamps)
+        self._stamps["masks"] = np.where(stamps["masks"] == 0, self._mask_fields["mask_stamp"][slots], stamps["masks"])
         taken = np.flatnonzero(slots >= 0)
         failed = np.asarray(store.status)[slots[taken]] == FAILED
         self.failed: frozenset[int] = frozenset(taken[failed].tolist())
@@ -98,8 +105,16 @@ class Takeover:
                 "bytes": int(self._stamps["bytes"][row]),
                 "mtime": int(self._stamps["mtime"][row]),
                 "hash": int(self._hashes[slot]),
-            },
+            }
+            | self._facts_of_masks(slot, row),
             source=source,
             reason=self._reasons.get(slot),
             note=self._notes.get(slot),
+            masks=self._masks,
+            mask_checksum=int(self._mask_fields["mask_checksum"][slot]),
         )
+
+    def _facts_of_masks(self, slot: int, row: int) -> dict[str, int]:
+        if not self._masks:
+            return {}
+        return {"mask_stamp": int(self._stamps["masks"][row]), "mask_hash": int(self._mask_fields["mask_hash"][slot])}

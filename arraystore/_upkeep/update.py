@@ -86,7 +86,7 @@ def update(
         raise _changed_since(path)
     if not found and found.identity == opened.identity:
         return store
-    folder = hold_store(path, len(found.manifest), store.spec)
+    folder = hold_store(path, found.manifest, store.spec)
     try:
         # From here on no other call of arraystore replaces the store.
         store = Store(opened := open_store(path))
@@ -119,7 +119,8 @@ def _update(
         return before == now or (before, now) in renamed
 
     def names() -> npt.NDArray[np.uint64]:
-        return np.fromiter((name_hash(str(manifest.load(row))) for row in range(len(manifest))), np.uint64)
+        rows = range(len(manifest))
+        return np.fromiter((name_hash(str(manifest.load(row)), manifest.mask_paths(row)) for row in rows), np.uint64)
 
     def with_dropped(publication: Publication) -> Publication:
         return replace(publication, dropped=join_dropped(changes.dropped, publication.dropped))

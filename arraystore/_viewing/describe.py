@@ -37,6 +37,7 @@ def describe(store: Store, path: Path) -> dict[str, Any]:
         "noted": len(store.noted()),
         "classes": {} if store.labels is None else count_classes(store.labels[stored], store.classes),
         "targets": {name: _form(target) for name, target in store.targets.items()},
+        **({"masks": dict(store.description.masks)} if store.description.masks else {}),
         "left_out": dict(store.description.left_out),
         "mean": [float(value) for value in store.mean],
         "std": [float(value) for value in store.std],
@@ -84,6 +85,7 @@ def fact_rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "mean", ", ".join(f"{value:.2f}" for value in facts["mean"])
     yield "std", ", ".join(f"{value:.2f}" for value in facts["std"])
     for name, target in facts["targets"].items():
-        yield f"target {flat(name)}", _form_text(target)
+        masks = ", masks" if name in facts.get("masks", {}) else ""
+        yield f"target {flat(name)}", _form_text(target) + masks
     yield from class_rows(facts["classes"])
     yield "format", f"version {facts['format_version']}, written by {flat(facts['writer'])}"

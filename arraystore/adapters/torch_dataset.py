@@ -40,8 +40,8 @@ class StoreDataset(Dataset[Any]):
     Args:
         slots: a store, or a choice of stores. Slots without an image are left out.
         transform: a function of one image, a tensor with the shape of the slot that it may change; its result takes
-            the place of the image. It must seed its own random numbers, as in any dataset. (The ``transform`` of a
-            `Loader` gets an array, (H, W, C), instead.)
+            the place of the image. It must seed its own random numbers, as in any dataset. Masks are not changed with
+            the image. (The ``transform`` of a `Loader` gets an array, (H, W, C), instead.)
         targets: the name of a target, several names, or ``()`` for none; None for the labels.
 
     Attributes:

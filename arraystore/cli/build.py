@@ -153,17 +153,19 @@ def print_summary(store: Store, target: Path, watch: Watch) -> None:
 
 def target_lines(store: Store) -> Iterator[str]:
     """Yield a line for each target of a store: its type, and the first of its classes."""
+    masks = store.description.masks
     for name, target in store.targets.items():
         classes = store.categories.get(name, ())
         if not classes:
-            yield f"{flat(name)}: {target.dtype}{_row_text(target)}"
+            kind = "masks of " if name in masks else ""
+            yield f"{flat(name)}: {kind}{target.dtype}{_row_text(target)}"
             continue
         shown = ", ".join(map(flat, classes[:_SHOWN_CLASSES]))
         more = f" and {len(classes) - _SHOWN_CLASSES:,} more" if len(classes) > _SHOWN_CLASSES else ""
         noun = "class" if len(classes) == 1 else "classes"
         yield f"{flat(name)}: {len(classes):,} {noun}: {shown}{more}"
     for name in store.samples.column_names:
-        if name not in OWN_COLUMNS:
+        if name not in OWN_COLUMNS and name not in masks:
             yield f"{flat(name)}: text, in the table of samples"
 
 

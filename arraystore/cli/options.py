@@ -140,7 +140,7 @@ class Sources(TypedDict):
         str | None,
         typer.Option(
             metavar="COLUMN[=KIND],…",
-            help="The columns to take; a kind is number, category or text.",
+            help="The columns to take; a kind is number, category, text, mask or mask16.",
             show_default="all columns",
         ),
         Default(None),

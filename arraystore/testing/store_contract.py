@@ -14,6 +14,7 @@ import xxhash
 
 import arraystore
 from arraystore import Progress, Ragged, Store
+from arraystore._format.specification import FAILED
 from arraystore._stores.media import medium_at, medium_of
 from arraystore._stores.publishing import partial_of
 from arraystore.errors import BadImagesError, FormatError, StoreExistsError
@@ -164,6 +165,23 @@ class StoreContract:
             if name != "split":
                 _same_array(store.targets[name], values, name)
         _same((store.classes, store.categories["split"]), (("a", "b", "ü"), ("x", "y")), "the classes")
+
+    @pytest.mark.parametrize("bad", ["keep", "drop"])
+    def test_masks_equal_ram(self, tmp_path: Path, bad: str) -> None:
+        """Masks are targets, also where bad rows are kept or dropped."""
+        rng = np.random.default_rng(0)
+        paths = []
+        for slot in range(9):
+            paths.append(tmp_path / f"{slot}.png")
+            cv2.imwrite(str(paths[-1]), rng.integers(0, 21, (5, 4), np.uint8))
+        paths[2].write_bytes(b"this is no mask")
+        source = rng.integers(0, 256, (9, 5, 4, 3), np.uint8)
+        store = self.check(
+            source, tmp_path, bad=bad, targets={"mask": arraystore.MaskFiles(paths), "row": np.arange(9)}
+        )
+        failed = np.asarray(store.status) == FAILED
+        _same(int(failed.sum()), 1 if bad == "keep" else 0, "how many slots failed")
+        _same(int(np.asarray(store.targets["mask"])[failed].min(initial=255)), 255, "the masks of failed slots")
 
     def test_ragged_targets_keep_their_types_and_values(self, tmp_path: Path) -> None:
         """Any number of items in a row, also none; rows that are dropped go with their items."""

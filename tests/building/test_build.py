@@ -560,6 +560,8 @@ def test_runs_cover_each_empty_slot_exactly_once(slots: set[int], workers: int) 
     empty = np.array(sorted(slots), np.int64)
     runs = cut_runs(empty, workers)
     assert all(0 < stop - start <= 16 for start, stop in runs)
+    for mask_bytes, most in ((1 << 21, 4), (1 << 24, 1)):
+        assert all(0 < stop - start <= most for start, stop in cut_runs(empty, workers, mask_bytes))
     assert [slot for start, stop in runs for slot in range(start, stop)] == empty.tolist()
 
 

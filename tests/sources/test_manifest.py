@@ -436,8 +436,14 @@ def test_splits_are_no_classes(tmp_path: Path, names: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("names", [("images", "masks"), ("images", "labels"), ("imgs",), ("JPEGImages", "gt")])
 def test_kinds_of_files_are_no_classes(tmp_path: Path, names: tuple[str, ...]) -> None:
     touch(tmp_path, *(f"{name}/1.jpg" for name in names))
-    with pytest.raises(ManifestError, match="look like kinds of files, and each would become a class; build each"):
+    with pytest.raises(ManifestError, match="look like kinds of files, and each would become a class; build each") as e:
         Manifest.of(tmp_path)
+    masks = re.search(
+        r"such as (.+), with targets=\{'mask': MaskFiles\('(.+)'\)\} if those are its masks; if", str(e.value)
+    )
+    assert (None if masks is None else masks.groups()) == (
+        (f"{tmp_path}/{names[0]}", f"{tmp_path}/{names[1]}") if len(names) > 1 else None
+    )
 
 
 @pytest.mark.parametrize("names", [("train", "bus"), ("car", "trainer"), ("test tube", "beaker"), ("mask", "hat")])

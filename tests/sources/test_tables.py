@@ -442,8 +442,27 @@ def test_a_column_of_other_images_is_refused(tmp_path: Path) -> None:
     ):
         read_table(path)
     assert list(read_table(path, targets={"mask": "text"}).texts["mask"]) == ["m/a.png", "m/b.png"]
-    with pytest.raises(ManifestError, match=r"cannot become a 'mask': the kinds are 'number', 'category', 'text'"):
-        read_table(path, targets={"mask": "mask"})
+    with pytest.raises(ManifestError, match=r"cannot become a 'masks': the kinds are 'number', .* 'mask', 'mask16'"):
+        read_table(path, targets={"mask": "masks"})
+
+
+def test_a_column_of_masks(tmp_path: Path) -> None:
+    path = written(tmp_path / "t.parquet", path=["a.jpg", "b.jpg"], mask=["m/a.png", "m/b.png"], label=[1, 2])
+    with pytest.raises(
+        ManifestError, match=r"if they are masks, pass targets=\{'mask': 'mask'\} and the other columns"
+    ):
+        read_table(path)
+    for kind, bits in (("mask", 8), ("mask16", 16)):
+        table = read_table(path, targets={"mask": kind, "label": "auto"})
+        assert (list(table.masks["mask"].paths), table.masks["mask"].bits) == (["m/a.png", "m/b.png"], bits)
+        assert ([*table.targets], [*table.classes], [*table.texts]) == (["labels"], [], [])
+    # A column called label that has masks is no label.
+    path = written(tmp_path / "u.parquet", path=["a.jpg", "b.jpg"], label=["m/a.png", "m/b.png"])
+    assert [*read_table(path, targets={"label": "mask"}).masks] == ["label"]
+    with pytest.raises(ManifestError, match="column 'size': holds int64, not the paths of masks; leave it out"):
+        read_table(written(tmp_path / "v.parquet", path=["a"], size=[3]), targets={"size": "mask"})
+    with pytest.raises(ManifestError, match=r"row 1 \(counted from 0\): the path is empty: fill it in"):
+        read_table(written(tmp_path / "w.parquet", path=["a", "b"], mask=["c", ""]), targets={"mask": "mask"})
 
 
 def test_numbers_as_categories_are_sorted_as_numbers(tmp_path: Path) -> None:

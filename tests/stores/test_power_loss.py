@@ -19,11 +19,20 @@ from support.power_loss import Disk, record, states, write
 from support.store_contract import build as build_small
 
 import arraystore
-from arraystore import FormatError, Store, StoreExistsError
+from arraystore import FormatError, MaskFiles, Store, StoreExistsError
 
 # A slot is a page, so that each may be lost by itself.
 SOURCE: list[Any] = [images.noise(64, 64, 1, seed=i) for i in range(8)]
 SOURCE[2] = SOURCE[6] = np.zeros((4, 4), np.float32)  # cannot be stored
+
+
+@pytest.fixture(scope="module")
+def masked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Options of a build with masks, each of which is a page too; one is missing."""
+    folder = tmp_path_factory.mktemp("masks")
+    for i in (0, 1, 2, 3, 5, 6, 7):
+        (folder / f"{i}.png").write_bytes(images.png(images.noise(64, 64, 1, seed=100 + i)))
+    return {"targets": {"mask": MaskFiles([folder / f"{i}.png" for i in range(8)])}}
 
 
 def build(target: Path | None, **options: Any) -> Store:
@@ -93,7 +102,8 @@ def trace_of(
         recorder.look("end")
     new = contents(folder / "new")
     assert contents(folder / "recorded") == new
-    return Trace(name, options, recorder.disks, old, new, build(None, bad="keep"))
+    ram = build(None, bad="keep", targets=options.get("targets"))
+    return Trace(name, options, recorder.disks, old, new, ram)
 
 
 def lose_power(trace: Trace, folder: Path, *, randoms: int, finishes: int, seed: int) -> list[str]:
@@ -135,6 +145,30 @@ def test_a_power_loss_loses_nothing_that_was_claimed(
     trace = trace_of(monkeypatch, tmp_path, name, **options)
     assert len(trace.disks) > 40
     assert lose_power(trace, tmp_path, randoms=4, finishes=70, seed=random.randrange(10**6)) == []
+
+
+@pytest.mark.parametrize(("name", "bad"), [("x.store", "keep"), ("x.store", "drop"), ("x.h5", "drop")])
+def test_a_power_loss_loses_no_mask(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, bad: str, masked: dict[str, Any]
+) -> None:
+    trace = trace_of(monkeypatch, tmp_path, name, bad=bad, **masked)
+    assert lose_power(trace, tmp_path, randoms=4, finishes=70, seed=random.randrange(10**6)) == []
+
+
+@pytest.mark.parametrize(("bad", "call"), [("keep", "fdatasync"), ("drop", "fsync")])
+def test_the_model_finds_masks_that_are_not_synced(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bad: str, call: str, masked: dict[str, Any]
+) -> None:
+    """Before the rows that claim them, and where rows were dropped, before they are published."""
+    trace = trace_of(
+        monkeypatch,
+        tmp_path,
+        "x.store",
+        bad=bad,
+        forgotten=lambda done, file: done == call and file == "mask.npy",
+        **masked,
+    )
+    assert lose_power(trace, tmp_path, randoms=6, finishes=100, seed=1)
 
 
 @pytest.mark.long

@@ -128,8 +128,14 @@ def wrong_claims(target: Path, oracle: Store) -> list[int]:
         return []
     assert plan["count"] == len(oracle)
     data, start, size = file.read_bytes(), PIXELS[file.name], oracle.spec.slot_bytes
-    rows = read_ledger(folder / "ledger.npy", len(oracle), oracle.spec.channels)
-    wrong = []
+    masks = plan.get("masks", {})
+    rows = read_ledger(folder / "ledger.npy", len(oracle), oracle.spec.channels, masked=bool(masks))
+    wrong = [
+        slot
+        for name in masks
+        for slot in np.flatnonzero(claimed_rows(rows)).tolist()
+        if not has_mask(folder / f"{name}.npy", slot, oracle.targets[name][slot])
+    ]
     for slot in np.flatnonzero(claimed_rows(rows)).tolist():
         found = data[start + slot * size : start + (slot + 1) * size]
         whole = xxhash.xxh3_64_intdigest(found) == rows["checksum"][slot] and found == oracle.images[slot].tobytes()
@@ -137,6 +143,12 @@ def wrong_claims(target: Path, oracle: Store) -> list[int]:
         if len(found) == size and not (whole and rows["status"][slot] == oracle.status[slot]):
             wrong.append(slot)
     return wrong
+
+
+def has_mask(file: Path, slot: int, mask: Any) -> bool:
+    """Whether a file of an unfinished build has this mask, or ends before it."""
+    found = file.read_bytes()[4096 + slot * mask.nbytes :][: mask.nbytes] if file.exists() else b""
+    return len(found) < mask.nbytes or found == mask.tobytes()
 
 
 def check_store(store: Store) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._common.lazy import lazy
-from arraystore._decoding.codecs import damaged
+from arraystore._decoding.codecs import damaged, no_numbers
 from arraystore._decoding.eight_bits import eight_bits, finish
 from arraystore._decoding.header import Data, Header, Pixels
 from arraystore.errors import DecodeError, Kind
@@ -110,9 +110,7 @@ def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
     """
     data = _whole(data)
     bmp = _header(data)
-    if bmp.bits not in _DEPTHS.get(bmp.compression, ()):
-        reason = f"the bmp has compression {bmp.compression} with {bmp.bits} bits a pixel, which cannot be decoded"
-        raise DecodeError(reason, kind=Kind.UNSUPPORTED)
+    _check_depth(bmp)
     packed = np.frombuffer(data, np.uint8)[_start(data, bmp) :]
     if bmp.bits <= 8:
         palette = _palette(data, bmp)
@@ -124,6 +122,27 @@ def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
         return finish(np.ascontiguousarray(pixels), spec)
     words = rows.view(f"<u{bmp.bits // 8}")[:, : bmp.width]
     return finish(_masked(words, _masks(data, bmp)), spec)
+
+
+def numbers(data: Data, header: Header, spec: ImageSpec) -> Pixels:
+    """Return the indices into the palette of a BMP: (H, W).
+
+    Raises:
+        DecodeError: it has no palette, or see `decode`.
+    """
+    del spec
+    data = _whole(data)
+    bmp = _header(data)
+    _check_depth(bmp)
+    if bmp.bits > 8:
+        raise no_numbers("RGB")
+    return _indices(np.frombuffer(data, np.uint8)[_start(data, bmp) :], bmp, header)
+
+
+def _check_depth(bmp: _Bmp) -> None:
+    if bmp.bits not in _DEPTHS.get(bmp.compression, ()):
+        reason = f"the bmp has compression {bmp.compression} with {bmp.bits} bits a pixel, which cannot be decoded"
+        raise DecodeError(reason, kind=Kind.UNSUPPORTED)
 
 
 def _start(data: Data, bmp: _Bmp) -> int:

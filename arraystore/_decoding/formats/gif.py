@@ -18,6 +18,8 @@ _EXTENSION, _IMAGE, _TRAILER = 0x21, 0x2C, b";"
 _GRAPHIC_CONTROL = 0xF9
 # The flags of the screen at byte 10, which a palette follows at byte 13.
 _SCREEN_FLAGS_AT, _SCREEN_END = 10, 13
+_256_COLORS = 0xF7  # flags of a screen with a palette of 256 colors
+_INTERLACED = 0x40  # in the flags of a frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +88,10 @@ def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
     screen_flags, flags = data[_SCREEN_FLAGS_AT], data[frame.flags_at]
     if not (screen_flags | flags) & 0x80:
         raise DecodeError("the gif has no table of colors", kind=Kind.DAMAGED)
-    # The pixels follow the frame's own palette and one byte, the size of a code.
-    end = _after_blocks(data, frame.flags_at + 1 + _palette_bytes(flags) + 1)
     # A file of this frame alone: OpenCV fails at a damaged later frame, or one beyond the screen, and paints around it.
     palette = data[_SCREEN_END : _SCREEN_END + _palette_bytes(screen_flags)]
-    screen = b"GIF89a" + pack("<HHBBB", frame.width, frame.height, screen_flags, 0, 0)
-    place = pack("<BHHHH", _IMAGE, 0, 0, frame.width, frame.height)
-    alone = b"".join([screen, palette, frame.control, place, data[frame.flags_at : end], _TRAILER])
+    own = data[frame.flags_at + 1 : frame.flags_at + 1 + _palette_bytes(flags)]
+    alone = _alone(data, frame, screen_flags, bytes(palette) + frame.control, bytes([flags]) + own)
     pixels = finish(opencv_or_fail(alone, header), spec)
     if pixels.shape[:2] == (header.height, header.width):
         return pixels
@@ -102,3 +101,39 @@ def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
     rows, columns = slice(frame.top, frame.top + frame.height), slice(frame.left, frame.left + frame.width)
     canvas[rows, columns] = pixels if pixels.ndim == 3 else pixels[..., None]
     return canvas
+
+
+def numbers(data: Data, header: Header, spec: ImageSpec) -> Pixels:
+    """Return the indices into the palette of the first frame of a GIF: (H, W).
+
+    Raises:
+        DecodeError: the frame is smaller than its screen, is damaged, or ends early.
+    """
+    del spec
+    frame = _first_frame(data)
+    if (frame.height, frame.width) != (header.height, header.width):
+        raise DecodeError("the gif's first frame does not cover its screen", kind=Kind.UNSUPPORTED)
+    # With a palette whose color i is gray of level i, and nothing transparent, the colors are the indices.
+    grays = bytes(level for level in range(256) for _ in range(3))
+    pixels = opencv_or_fail(
+        _alone(data, frame, _256_COLORS, grays, bytes([data[frame.flags_at] & _INTERLACED])), header
+    )
+    return np.ascontiguousarray(pixels[..., 0] if pixels.ndim == 3 else pixels)
+
+
+def _alone(data: Data, frame: _Frame, screen_flags: int, before: bytes, flags: bytes) -> bytes:
+    """Return a GIF of one frame.
+
+    Args:
+        data: of the whole GIF.
+        frame: of it.
+        screen_flags: of the screen.
+        before: what stands between the screen and the frame.
+        flags: of the frame, with its palette.
+    """
+    # The pixels follow the frame's own palette and one byte, the size of a code.
+    start = frame.flags_at + 1 + _palette_bytes(data[frame.flags_at])
+    end = _after_blocks(data, start + 1)
+    screen = b"GIF89a" + pack("<HHBBB", frame.width, frame.height, screen_flags, 0, 0)
+    place = pack("<BHHHH", _IMAGE, 0, 0, frame.width, frame.height)
+    return b"".join([screen, before, place, flags, data[start:end], _TRAILER])

@@ -2,12 +2,13 @@
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from arraystore._common.lazy import lazy
-from arraystore._decoding.codecs import damaged
+from arraystore._decoding.codecs import damaged, no_numbers
 from arraystore._decoding.eight_bits import finish
 from arraystore._decoding.header import Data, Header, Pixels
 from arraystore.errors import DecodeError, Kind
@@ -79,14 +80,32 @@ def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
         DecodeError: it has too few samples, or too many a pixel.
     """
     netpbm = _netpbm_header(data)
+    return finish(_samples(data, header, netpbm), spec, maximum=netpbm.maximum)
+
+
+def numbers(data: Data, header: Header, spec: ImageSpec) -> npt.NDArray[Any]:
+    """Return the samples of a netpbm image of one sample a pixel, (H, W); of bits, 1 is white, as Pillow has it.
+
+    Raises:
+        DecodeError: it has several samples a pixel, or too few in all.
+    """
+    del spec
+    netpbm = _netpbm_header(data)
+    if netpbm.depth != 1:
+        raise no_numbers(f"{netpbm.depth} samples each")
+    return _samples(data, header, netpbm)[..., 0]
+
+
+def _samples(data: Data, header: Header, netpbm: _Netpbm) -> npt.NDArray[Any]:
+    """Return the samples (H, W, depth), not scaled; those of bits are 1 where it is white."""
     if netpbm.kind in _TEXT_KINDS:
-        return _decode_text(data, header, netpbm, spec)
+        return _samples_of_text(data, header, netpbm)
     if netpbm.kind == _BIT_KIND:
         row_bytes = (netpbm.width + 7) // 8
         if netpbm.at + netpbm.height * row_bytes > len(data):
             raise damaged(header)
         rows = np.frombuffer(data, np.uint8, netpbm.height * row_bytes, netpbm.at).reshape(netpbm.height, row_bytes)
-        return finish((1 - np.unpackbits(rows, axis=1, count=netpbm.width)) * np.uint8(255), spec)
+        return 1 - np.unpackbits(rows, axis=1, count=netpbm.width)[..., None]
     if netpbm.depth > 4:
         reason = f"the netpbm image has {netpbm.depth} samples a pixel; 1 to 4 can be decoded"
         raise DecodeError(reason, kind=Kind.UNSUPPORTED)
@@ -95,11 +114,10 @@ def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
     if netpbm.at + count * kind.itemsize > len(data):
         raise damaged(header)
     samples = np.frombuffer(data, kind, count, netpbm.at).reshape(netpbm.height, netpbm.width, netpbm.depth)
-    pixels = samples.astype(kind.newbyteorder("="))  # copied, so that the result does not hold the file
-    return finish(pixels, spec, maximum=netpbm.maximum)
+    return samples.astype(kind.newbyteorder("="))  # copied, so that the result does not hold the file
 
 
-def _decode_text(data: Data, header: Header, netpbm: _Netpbm, spec: ImageSpec) -> Pixels:
+def _samples_of_text(data: Data, header: Header, netpbm: _Netpbm) -> npt.NDArray[Any]:
     samples = np.empty(netpbm.height * netpbm.width * netpbm.depth, np.uint16)
     text = np.frombuffer(data, np.uint8)[netpbm.at :]
     found = texts.numbers(text, samples, netpbm.maximum, netpbm.kind == _BIT_TEXT_KIND)
@@ -107,5 +125,4 @@ def _decode_text(data: Data, header: Header, netpbm: _Netpbm, spec: ImageSpec) -
         raise damaged(header)
     if netpbm.kind == _BIT_TEXT_KIND:
         samples = 1 - samples
-    pixels = samples.reshape(netpbm.height, netpbm.width, netpbm.depth)
-    return finish(pixels, spec, maximum=netpbm.maximum)
+    return samples.reshape(netpbm.height, netpbm.width, netpbm.depth)

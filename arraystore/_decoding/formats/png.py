@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from struct import unpack_from
+from typing import Any
 from zlib import crc32, decompressobj
 from zlib import error as zlib_error
 
 import numpy as np
+import numpy.typing as npt
 
-from arraystore._decoding.codecs import damaged, opencv_or_fail
+from arraystore._decoding.codecs import damaged, no_numbers, opencv_or_fail
 from arraystore._decoding.eight_bits import composite, finish
 from arraystore._decoding.header import Data, Header, Pixels
 from arraystore._decoding.orientation import orientation_of
@@ -17,7 +19,9 @@ from arraystore.spec import ImageSpec
 _SIGNATURE_BYTES = 8
 # The IHDR chunk comes first, so the bit depth and the color type stand at fixed bytes.
 _DEPTH_AT, _COLOR_TYPE_AT = 24, 25
-_GRAY = 0
+_GRAY, _PALETTE = 0, 3
+_HEADER_END = 29  # of IHDR, before its checksum
+_MODES = {2: "RGB", 4: "gray with alpha", 6: "RGBA"}  # of the color types that are no numbers
 _SAMPLES_A_PIXEL = {_GRAY: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by color type
 _DEPTHS = {_GRAY: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}  # in bits, by color type
 _END_CHUNK = b"\0\0\0\0IEND\xaeB`\x82"
@@ -32,8 +36,10 @@ _MOST_CHUNKS = 262_144
 # Small images may pack to more than twice their size, because of interlacing and the packing's own tables.
 _SPARE_PACKED_BYTES = 65_536
 
+Chunk = tuple[bytes, int, int]  # type, first byte and end of its body
 
-def _chunks(data: Data) -> Iterator[tuple[bytes, int, int]]:
+
+def _chunks(data: Data) -> Iterator[Chunk]:
     """Yield type, first byte and end of each chunk's body, up to and with IEND.
 
     The last one may end beyond the data: the caller compares. Bytes that are no chunk's type end the walk.
@@ -111,6 +117,51 @@ def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
     Raises:
         DecodeError: the data is damaged, ends early or holds more packed pixels than the image can have.
     """
+    whole, ended = _checked(data, header)
+    key = _gray_key(data, whole)
+    # OpenCV would give the first frame of an animation. Texts and profiles may inflate to gigabytes, without use.
+    # It does not apply a transparent level of gray, and warns of some.
+    kept_too = b"" if key is not None else b"tRNS"
+    needed = [(kind, start, end) for kind, start, end in whole if kind[:1].isupper() or kind == kept_too]
+    _check_sums(data, needed)
+    if not ended or len(needed) < len(whole):
+        # With an IEND added, OpenCV refuses the file only if pixels are missing.
+        data = b"".join([data[:_SIGNATURE_BYTES], *_bytes_of(data, needed), _END_CHUNK])
+    pixels = opencv_or_fail(data, header)
+    if key is None or pixels.ndim != 2:
+        return finish(pixels, spec)
+    opaque = np.where(pixels == key, np.uint8(0), np.uint8(255))
+    return composite(finish(pixels, spec)[..., None], opaque[..., None], spec.background)
+
+
+def numbers(data: Data, header: Header, spec: ImageSpec) -> npt.NDArray[Any]:
+    """Return the indices into the palette of a PNG, or its samples of gray, as they lie in the file: (H, W).
+
+    Raises:
+        DecodeError: it has colors or alpha, is damaged, or ends early.
+    """
+    del spec
+    whole, _ = _checked(data, header)
+    color_type, depth = data[_COLOR_TYPE_AT], data[_DEPTH_AT]
+    if color_type not in (_GRAY, _PALETTE):
+        raise no_numbers(_MODES[color_type])
+    needed = [chunk for chunk in whole if chunk[0] in (b"IHDR", b"IDAT")]
+    _check_sums(data, [chunk for chunk in whole if chunk[0][:1].isupper()])
+    # As a gray PNG, whose samples no palette replaces.
+    head = bytearray(data[_SIGNATURE_BYTES + 4 : _HEADER_END])
+    head[_COLOR_TYPE_AT - _SIGNATURE_BYTES - 4] = _GRAY
+    parts = [data[: _SIGNATURE_BYTES + 4], head, crc32(head).to_bytes(4, "big"), *_bytes_of(data, needed[1:])]
+    samples = opencv_or_fail(b"".join([*parts, _END_CHUNK]), header)
+    # OpenCV stretches those of less than 8 bits to 255.
+    return samples if depth >= 8 else samples // np.uint8(255 // ((1 << depth) - 1))
+
+
+def _checked(data: Data, header: Header) -> tuple[list[Chunk], bool]:
+    """Return the chunks of a PNG but its last one, all of them whole, and whether that has its end.
+
+    Raises:
+        DecodeError: there is no such PNG, a chunk ends early, or there are more packed pixels than it can have.
+    """
     color_type, depth = data[_COLOR_TYPE_AT], data[_DEPTH_AT]
     if depth not in _DEPTHS.get(color_type, ()):
         reason = f"the png header says color type {color_type} with {depth} bits a sample, which no png has"
@@ -120,25 +171,20 @@ def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
     ended = chunks[-1][0] == b"IEND"
     if len(whole) + ended < len(chunks):
         raise damaged(header)
-    key = _gray_key(data, whole)
     _check_packed(header, data, sum(end - start for kind, start, end in whole if kind == b"IDAT"))
-    # OpenCV would give the first frame of an animation. Texts and profiles may inflate to gigabytes, without use.
-    # It does not apply a transparent level of gray, and warns of some.
-    kept_too = b"" if key is not None else b"tRNS"
-    needed = [(kind, start, end) for kind, start, end in whole if kind[:1].isupper() or kind == kept_too]
-    for kind, start, end in needed:
+    return whole, ended and chunks[-1][2] + 4 <= len(data)
+
+
+def _check_sums(data: Data, chunks: list[Chunk]) -> None:
+    for kind, start, end in chunks:
         if crc32(data[start - 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
             reason = f"the png is damaged: the checksum of its {kind.decode('latin-1')} chunk is wrong"
             raise DecodeError(reason, kind=Kind.DAMAGED)
-    if not (ended and chunks[-1][2] + 4 <= len(data)) or len(needed) < len(whole):
-        kept = [data[start - 8 : end + 4] for _, start, end in needed]
-        # With an IEND added, OpenCV refuses the file only if pixels are missing.
-        data = b"".join([data[:_SIGNATURE_BYTES], *kept, _END_CHUNK])
-    pixels = opencv_or_fail(data, header)
-    if key is None or pixels.ndim != 2:
-        return finish(pixels, spec)
-    opaque = np.where(pixels == key, np.uint8(0), np.uint8(255))
-    return composite(finish(pixels, spec)[..., None], opaque[..., None], spec.background)
+
+
+def _bytes_of(data: Data, chunks: list[Chunk]) -> list[Data]:
+    """Return whole chunks, with their lengths and checksums."""
+    return [data[start - 8 : end + 4] for _, start, end in chunks]
 
 
 def _check_packed(header: Header, data: Data, packed_bytes: int) -> None:
@@ -150,7 +196,7 @@ def _check_packed(header: Header, data: Data, packed_bytes: int) -> None:
         raise DecodeError(reason, kind=Kind.TOO_LARGE)
 
 
-def _gray_key(data: Data, chunks: list[tuple[bytes, int, int]]) -> int | None:
+def _gray_key(data: Data, chunks: list[Chunk]) -> int | None:
     """Return the gray level whose transparency OpenCV ignores, in 16 bits or stretched to 8, or None."""
     depth = data[_DEPTH_AT]
     found = [start for kind, start, end in chunks if kind == b"tRNS" and end - start == 2]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from arraystore._decoding.codecs import pillow
+from arraystore._decoding.codecs import no_numbers, pillow
 from arraystore._decoding.eight_bits import eight_bits, finish, from_inks
 from arraystore._decoding.header import Data, Header, Pixels
 from arraystore._decoding.orientation import orientation_of
@@ -39,6 +39,8 @@ _LEAST_TILE_LIMIT_PX = 1024 * 1024  # the tile of a small image may be larger th
 _OF_PILLOW = frozenset((6, 32809))
 # The meanings whose colors keep the bits of their samples; the others become 8 bits.
 _AS_STORED = frozenset((Photometric.WHITE_IS_ZERO, Photometric.BLACK_IS_ZERO, Photometric.RGB))
+# The meanings of samples that may be numbers of classes.
+_NUMBERS = frozenset((Photometric.WHITE_IS_ZERO, Photometric.BLACK_IS_ZERO, Photometric.PALETTE))
 _COLORS = {  # the samples that make a color, without those beside them
     Photometric.WHITE_IS_ZERO: 1,
     Photometric.BLACK_IS_ZERO: 1,
@@ -81,6 +83,25 @@ def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
     for _ in pieces(form, directory, data):
         pass  # Pillow does not say that one is missing
     return finish(pillow(_unturned(data, header, directory), header, "Tiff"), spec)
+
+
+def numbers(data: Data, header: Header, spec: ImageSpec) -> _Samples:
+    """Return the indices into the palette of a TIFF, or its samples of gray, reversed where white is 0: (H, W).
+
+    Raises:
+        DecodeError: it has several samples a pixel, or see `decode`.
+    """
+    del header
+    directory = read_directory(data)
+    _check_kind(directory, spec)
+    form = read_form(directory)
+    if form.samples != 1 or form.photometric not in _NUMBERS:
+        raise no_numbers("RGB" if form.photometric == Photometric.RGB else "colors, or samples with others beside them")
+    if form.compression == Compression.JPEG or not can_unpack(form, directory):
+        raise no_numbers("packed in a way that may change them, or that cannot be unpacked")
+    samples: _Samples = read_samples(form, directory, data)[..., 0]
+    full = samples.dtype.type((1 << form.bits) - 1)
+    return full - samples if form.photometric == Photometric.WHITE_IS_ZERO else samples
 
 
 def _check_kind(directory: Directory, spec: ImageSpec) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._common.ragged import Target
+from arraystore._sources.masks import MaskFiles
 from arraystore.errors import ManifestError
 from arraystore.spec import ImageSpec
 
@@ -63,7 +64,7 @@ class Found:
     Attributes:
         place: the name of the source, for messages.
         origin: the path that gives all of this again, if it does without any option.
-        source_pixels: see `Manifest`.
+        source_pixels: see `Manifest`, as for ``mask_fills``.
     """
 
     sources: Any
@@ -71,11 +72,13 @@ class Found:
     targets: dict[str, Target] = field(default_factory=dict)
     classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     texts: dict[str, Sequence[str]] = field(default_factory=dict)
+    masks: dict[str, MaskFiles] = field(default_factory=dict)
     left_out: Mapping[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     place: str = "the source"
     origin: str | None = None
     source_pixels: Mapping[str, str] = field(default_factory=dict)
+    mask_fills: Mapping[str, int] = field(default_factory=dict)
 
     def add_classes(self, names: Sequence[str]) -> None:
         """Make the target ``"labels"`` of the name of each source's class; the codes are those of the sorted names."""

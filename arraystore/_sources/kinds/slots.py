@@ -145,6 +145,7 @@ def from_slots(source: Any, *, labels: Any = None) -> Found:
             target = slots.target(name)
             found.targets[name] = target if isinstance(target, Ragged) else np.array(target)
     found.source_pixels = {name: kind for name, kind in slots.source_pixels.items() if name in found.targets}
+    found.mask_fills = {name: fill for name, fill in slots.masks.items() if name in found.targets}
     found.classes = {name: tuple(classes) for name, classes in slots.categories.items() if name in found.targets}
     return found
 

@@ -45,6 +45,7 @@ def from_table(
         table.targets,
         table.classes,
         dict(table.texts),
+        table.masks,
         notes=table.notes,
         place=path,
         origin=str(absolute) if is_plain else None,

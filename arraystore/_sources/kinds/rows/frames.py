@@ -82,7 +82,9 @@ def _found(table: Any, path_column: Any, targets: Any, root: Any, suffix: str, c
     result = Table(sources)
     target_of = add_targets(result, PLACE, table, column, targets, conditions, names)
     add_class_names(result, PLACE, target_of, class_names(table.schema))
-    return Found(sources, base, result.targets, result.classes, dict(result.texts), notes=result.notes, place=PLACE)
+    return Found(
+        sources, base, result.targets, result.classes, dict(result.texts), result.masks, notes=result.notes, place=PLACE
+    )
 
 
 def _arrow(frame: Any) -> Any:

@@ -111,7 +111,14 @@ def from_hugging_face(
             target_of = add_targets(result, _PLACE, table, column, targets, conditions, data.column_names)
             add_class_names(result, _PLACE, target_of, _class_names(data.features))
     return Found(
-        result.paths, None, result.targets, result.classes, dict(result.texts), notes=result.notes, place=_PLACE
+        result.paths,
+        None,
+        result.targets,
+        result.classes,
+        dict(result.texts),
+        result.masks,
+        notes=result.notes,
+        place=_PLACE,
     )
 
 

@@ -220,7 +220,16 @@ def from_parquet(
     add_class_names(result, paths[0], target_of, class_names(schema))
     root = str(Path(paths[0]).parent)
     notes += result.notes
-    return Found(result.paths, root, result.targets, result.classes, dict(result.texts), notes=notes, place=paths[0])
+    return Found(
+        result.paths,
+        root,
+        result.targets,
+        result.classes,
+        dict(result.texts),
+        result.masks,
+        notes=notes,
+        place=paths[0],
+    )
 
 
 def _holds_no_bytes(metadata: Any, column: str) -> bool:
