@@ -148,6 +148,22 @@ def test_the_file_of_a_test_set_has_no_annotations(folder: Path) -> None:
     assert Manifest.of(written(folder, none)).classes["labels"] == ("person", "dog", "toothbrush")
 
 
+def test_items_keep_the_order_of_the_file(folder: Path) -> None:
+    """A thousand annotations of three images, in turn and at random."""
+    rng = np.random.default_rng(0)
+    ids, kinds = [42, 7, 9], [1, 18, 90]
+    listed = [
+        {"image_id": int(rng.choice(ids)), "category_id": int(rng.choice(kinds)), "bbox": [number, 1, 2, 3]}
+        for number in range(1000)
+    ]
+    manifest = Manifest.of(written(folder, INSTANCES | {"annotations": listed}))
+    for row, key in enumerate(ids):
+        own = [each for each in listed if each["image_id"] == key]
+        boxes = [[each["bbox"][0], 1, each["bbox"][0] + 2, 4] for each in own]
+        assert lists(manifest.targets["boxes"])[row] == boxes
+        assert lists(manifest.targets["labels"])[row] == [kinds.index(each["category_id"]) for each in own]
+
+
 def test_ids_may_be_texts(folder: Path) -> None:
     members = copy.deepcopy(INSTANCES)
     for image in members["images"]:
