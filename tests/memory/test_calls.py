@@ -166,8 +166,9 @@ def test_functions_are_compared(tmp_path: Path) -> None:
 
 
 def test_what_children_hold_counts() -> None:
-    (measured,) = profile_memory({"child": partial(profiled.have_child, 0.5)}).measurements
+    (measured,) = profile_memory({"child": partial(profiled.have_child, 60)}).measurements
     assert measured.processes == 2
+    assert measured.curve.anonymous[-1] - measured.start_bytes == pytest.approx(65 * MB, abs=10 * MB)
     assert measured.kernel_peak_bytes is None
 
 

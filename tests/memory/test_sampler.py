@@ -189,11 +189,9 @@ step("own")
     with Puppet(code) as puppet:
         watch = Watch(puppet.pid)
         puppet.go_on()
-        time.sleep(1)
         shared = latest(watch)
         watch = Watch(puppet.pid)
         puppet.go_on()
-        time.sleep(1)
         own = latest(watch, kill=True)
     assert shared["processes"] == own["processes"] == 4
     assert shared["anonymous"] < 100 * MB
