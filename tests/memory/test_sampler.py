@@ -200,6 +200,13 @@ step("own")
     assert own["kernel_peak_bytes"] > 0
 
 
+def test_a_search_that_a_busy_machine_delays_does_not_make_searches_rare(monkeypatch: pytest.MonkeyPatch) -> None:
+    for tree in (sampler.ProcTree(os.getpid()), sampler.PsutilTree(os.getpid())):
+        monkeypatch.setattr(tree, "scan", lambda: time.sleep(0.02))
+        tree.read()
+        assert tree._next_scan < time.monotonic() + 1
+
+
 def test_what_goes_between_two_readings_is_not_taken_for_shared() -> None:
     code = """
 held.append(bytearray(b"1") * 80_000_000)
