@@ -409,7 +409,7 @@ def test_a_suffix_that_names_no_format(name: str, tmp_path: Path) -> None:
 def subprocess_output(code: str) -> str:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     result = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, timeout=400
     )
     return result.stdout
 

@@ -78,5 +78,5 @@ def have_child(megabytes: int) -> subprocess.Popen[bytes]:
 def read_file(path: str) -> int:
     with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         found = sum(mapped[::4096])
-        time.sleep(0.3)
+        time.sleep(1)
         return found

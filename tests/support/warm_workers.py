@@ -49,9 +49,11 @@ def _fork(path: Sequence[str], stdin: int) -> int:
         try:
             socket.send_fds(_server(), [b"!"], [theirs.fileno(), stdin, 1, 2])
             ours.sendall(len(asked).to_bytes(8, "little") + asked)
-            return int.from_bytes(ours.recv(8, socket.MSG_WAITALL), "little")
+            said = ours.recv(8, socket.MSG_WAITALL)
         finally:
             _prctl(_SET_SUBREAPER, 0)
+    assert said, "the server of warm workers has ended"
+    return int.from_bytes(said, "little")
 
 
 def _prctl(what: int, *values: Any) -> None:
