@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,3 +57,11 @@ def nursery() -> Iterator[Nursery]:
     nursery = Nursery()
     yield nursery
     nursery.close()
+
+
+@pytest.fixture
+def warm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Worker processes of builds are forks that have all loaded."""
+    from support import warm_workers
+
+    monkeypatch.setattr(subprocess, "Popen", warm_workers.WarmPopen)

@@ -9,7 +9,8 @@ On Linux a reading is one ``/proc/PID/status`` for each process, about 10 µs. O
 are shared, and the system walks through all pages for it: 0.2 ms for 2 GB in huge pages, 30 times as much in small
 ones. The sampler spends 0.1 % of a core on that file, and reads it soon after a process has come or gone. In between,
 the sizes move with those of ``status``. It looks for new processes four times a second, so it may miss one that ends
-sooner. Systems without /proc are read by psutil, an installed package: there the sampler is started without ``-S``.
+sooner. The last reading does both once more. Systems without /proc are read by psutil, an installed package: there the
+sampler is started without ``-S``.
 
 With 30 µs for waking up, a reading every 10 ms costs about 0.6 % of a core. The cost stays below 0.85 %, after 4 ms at
 the beginning: readings become rarer where the tree is large or the machine slow, except near a limit.
@@ -33,7 +34,7 @@ _KEPT_READINGS = 4096  # at most twice as many: 40 s in full, or hours with neig
 _CPU_SHARE, _CPU_GRACE_S = 0.0075, 0.002  # of a core, after that much at the beginning
 _LONGEST_PAUSE = 5  # times the interval, unless one reading alone takes more than its share
 _SCAN_INTERVAL_S = 0.25  # between two searches for new processes, at least
-_SCAN_PAUSE = 1000  # times the duration of a search
+_SCAN_PAUSE = 1000  # times the processor time of a search
 _ROLLUP_INTERVAL_S = 0.2  # between two readings of smaps_rollup, at least
 _ROLLUP_SHARE, _ROLLUP_GRACE_S = 0.001, 0.01  # of a core, after that much where several processes may share pages
 _FASTEST_BYTES_PER_S = 4e9  # how fast a process can take memory
@@ -223,19 +224,24 @@ class ProcTree:
         """The peak of the first process's resident set, as the system kept it."""
         return self._root.status.get(b"VmHWM", 0)
 
-    def read(self) -> tuple[float, ...] | None:
-        """Return a row of `COLUMNS`; None when the first process has ended."""
+    def read(self, *, last: bool = False) -> tuple[float, ...] | None:
+        """Return a row of `COLUMNS`; None when the first process has ended.
+
+        Args:
+            last: also look for new processes and shared pages, even if neither is due: no later row makes up for it.
+        """
         now = time.monotonic()
-        if now >= self._next_scan:
+        if last or now >= self._next_scan:
+            before_s = time.thread_time()  # on a busy machine a search may last much longer than what it costs
             self.scan()
-            self._next_scan = now + max(_SCAN_INTERVAL_S, (time.monotonic() - now) * _SCAN_PAUSE)
+            self._next_scan = now + max(_SCAN_INTERVAL_S, (time.thread_time() - before_s) * _SCAN_PAUSE)
         for process in [each for each in self._members.values() if not each.read()]:
             if process is self._root:
                 return None
             del self._members[process.pid]
             process.close()
             self._changed = True
-        self._read_shared()
+        self._read_shared(last=last)
         now = time.monotonic()
         anonymous = file_backed = shmem = rss = 0
         for process in self._members.values():
@@ -244,14 +250,16 @@ class ProcTree:
             rss += process.status[b"VmRSS"]
         return now, anonymous, file_backed, shmem, anonymous + file_backed + shmem, rss
 
-    def _read_shared(self) -> None:
+    def _read_shared(self, *, last: bool) -> None:
         """Read how much is shared, if that is due and its share of processor time allows it: it delays the readings."""
         now = time.monotonic()
-        if not (self._changed or now >= self._next_rollup):
+        anyhow = last and len(self._members) > 1
+        if not (anyhow or self._changed or now >= self._next_rollup):
             return
         held = sum(process.status[b"VmRSS"] for process in self._members.values())
         allowed_s = _ROLLUP_SHARE * (now - self._began) + (_ROLLUP_GRACE_S if len(self._members) > 1 else 0)
-        if self._rollup_s_per_byte and self.rollup_s + self._rollup_s_per_byte * held > allowed_s:
+        expected_s = self.rollup_s + self._rollup_s_per_byte * held
+        if not anyhow and self._rollup_s_per_byte and expected_s > allowed_s:
             return
         start = time.thread_time()
         known = [process.read_shared() for process in self._members.values()]
@@ -317,12 +325,13 @@ class PsutilTree:
             anonymous = "private bytes count as anonymous, the rest of the resident set as file-backed"
         self.method: str = f"psutil {self._psutil.__version__}: {anonymous}"
 
-    def read(self) -> tuple[float, ...] | None:
-        """Return a row of `COLUMNS`; None when the first process has ended."""
+    def read(self, *, last: bool = False) -> tuple[float, ...] | None:
+        """Return a row of `COLUMNS`; None when the first process has ended. For ``last`` see `ProcTree.read`."""
         now = time.monotonic()
-        if now >= self._next_scan:
+        if last or now >= self._next_scan:
+            before_s = time.thread_time()
             self.scan()
-            self._next_scan = now + max(_SCAN_INTERVAL_S, (time.monotonic() - now) * _SCAN_PAUSE)
+            self._next_scan = now + max(_SCAN_INTERVAL_S, (time.thread_time() - before_s) * _SCAN_PAUSE)
         anonymous = rss = 0
         for pid, process in list(self._members.items()):
             try:
@@ -407,10 +416,9 @@ def sample(pid: int, interval_s: float, limit_bytes: int, method: str, *, owned:
             pause_s = min(pause_s, max((limit_bytes - anonymous - shmem) / _FASTEST_BYTES_PER_S, _SHORTEST_PAUSE_S))
         listener.join(max(pause_s, 0.0))
         if orders:
-            row = tree.read()
+            row = tree.read(last=True)
             if row is not None:
                 columns.add(row)
-                tree.scan()
             if orders[0] == b"kill" or (owned and not orders[0]):
                 tree.kill()
             break

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support import images
+from support.command import COMMAND, environment, run
 from support.store_contract import build
 
 import arraystore
@@ -36,21 +37,8 @@ def plan(source: Any, target: Any = None, **options: Any) -> Forecast:
     return arraystore.plan(source, target, **{"size": 16, "workers": 2, "progress": False, **options})
 
 
-def environment(**extra: object) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name not in ("FORCE_COLOR", "COLUMNS")}
-    return kept | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"} | {key: str(v) for key, v in extra.items()}
-
-
 def command(*arguments: object, cwd: Path | None = None, **extra: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "arraystore", "plan", *map(str, arguments)],
-        cwd=cwd,
-        env=environment(**extra),
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-    )
+    return run("plan", *arguments, cwd=cwd, extra={name: str(value) for name, value in extra.items()})
 
 
 def planning_threads() -> list[str]:
@@ -502,9 +490,9 @@ def snapshot(folder: Path) -> dict[str, tuple[Any, ...]]:
     }
 
 
+@pytest.mark.usefixtures("compiled_already")
 @pytest.mark.parametrize("target", ["places/target/x.store", "places/target/x.h5", None])
 def test_the_command_writes_nothing_anywhere(photos: Path, tmp_path: Path, target: str | None) -> None:
-    command("--help")  # byte code and compiled kernels lie in the package, whoever made them
     places = {name: tmp_path / "places" / name for name in ("target", "cwd", "home", "tmp")}
     for place in places.values():
         place.mkdir(parents=True)
@@ -516,6 +504,12 @@ def test_the_command_writes_nothing_anywhere(photos: Path, tmp_path: Path, targe
     result = command(photos, *where, "--size", "16", cwd=places["cwd"], **extra)
     assert (result.returncode, result.stderr) == (0, "")
     assert (snapshot(tmp_path), snapshot(photos)) == before
+
+
+@pytest.fixture(scope="module")
+def compiled_already() -> None:
+    """Byte code and compiled kernels lie in the package, whoever made them."""
+    subprocess.run([*COMMAND, "plan", "--help"], env=environment(), capture_output=True, check=True)
 
 
 AUDITED = """

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import images
+from support import images, warm_workers
 from support.store_contract import assert_equal, build
 
 import arraystore
@@ -121,11 +121,13 @@ def workers(parent: int | None = None) -> list[int]:
     found = []
     for path in Path("/proc").glob("[0-9]*"):
         try:
-            state, ppid = (path / "stat").read_text().rpartition(")")[2].split()[:2]
+            name, _, fields = (path / "stat").read_text().rpartition(")")
+            state, ppid = fields.split()[:2]
             command = (path / "cmdline").read_bytes()
         except OSError:
             continue
-        if int(ppid) == (parent or os.getpid()) and (b"arraystore._building.worker" in command or state == "Z"):
+        is_worker = b"arraystore._building.worker" in command or name.endswith(f"({warm_workers.NAME}")
+        if int(ppid) == (parent or os.getpid()) and (is_worker or state == "Z"):
             found.append(int(path.name))
     return found
 
@@ -162,8 +164,10 @@ def check(source: Any, target: Any, bad: dict[int, str], **options: Any) -> Stor
 
 @pytest.mark.parametrize("name", ["x.store", "x.h5", None])
 def test_the_result_is_that_of_threads(
-    mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str | None
+    mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, name: str | None
 ) -> None:
+    if name != "x.store":  # one with workers as they are
+        request.getfixturevalue("warm")
     (tmp_path / "tmp").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     monkeypatch.setattr(tempfile, "tempdir", None)
@@ -174,6 +178,7 @@ def test_the_result_is_that_of_threads(
     assert {path.name for path in tmp_path.iterdir()} <= {"tmp", "mixed", name}
 
 
+@pytest.mark.usefixtures("warm")
 def test_large_jobs_and_large_results_cross_each_other() -> None:
     """Megabytes both ways at once fill every buffer: neither end may wait for the other."""
     arrays = images.noise(40 * 300, 500).reshape(40, 300, 500, 3)
@@ -218,9 +223,16 @@ def test_a_script_needs_no_guard_and_any_thread_may_build(photos: Path, tmp_path
     ],
 )
 def test_a_worker_that_is_hit_costs_nothing_but_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, done: int, name: str | None
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    number: signal.Signals,
+    done: int,
+    name: str | None,
 ) -> None:
     source = data(300)
+    if done:
+        request.getfixturevalue("warm")
     if number == signal.SIGSTOP and not done:  # a worker that has not started yet is only replaced after this limit
         began_s = time.monotonic()
         build(source[:2], processes=True)
@@ -245,6 +257,7 @@ def test_a_worker_that_is_hit_costs_nothing_but_time(
     assert_equal(build(source), store)
 
 
+@pytest.mark.usefixtures("warm")
 def test_many_deaths_are_survived(tmp_path: Path) -> None:
     source = data(400)
     killed: list[int] = []
@@ -260,7 +273,7 @@ def test_many_deaths_are_survived(tmp_path: Path) -> None:
     assert_equal(build(source), store)
 
 
-@pytest.mark.usefixtures("harmful")
+@pytest.mark.usefixtures("harmful", "warm")
 @pytest.mark.parametrize(
     ("name", "marks"), [("x.store", {3: b"#kill", 4: b"#starve"}), (None, {39: b"#exit"})], ids=["npy", "ram"]
 )
@@ -270,6 +283,7 @@ def test_an_image_that_kills_its_worker_is_a_bad_one(tmp_path: Path, name: str |
     check(data(40, marks), name and tmp_path / name, bad)
 
 
+@pytest.mark.usefixtures("warm")
 def test_a_later_call_tries_again_what_no_worker_could_fill(first: Callable[[str], None], tmp_path: Path) -> None:
     paths = [tmp_path / f"{i}.jpg" for i in range(9)]
     for path, content in zip(paths, data(9, {4: b"#crash"}), strict=True):
@@ -283,7 +297,7 @@ def test_a_later_call_tries_again_what_no_worker_could_fill(first: Callable[[str
     assert_equal(build(paths), build(paths, tmp_path / "x", processes=True, workers=1))
 
 
-@pytest.mark.usefixtures("harmful")
+@pytest.mark.usefixtures("harmful", "warm")
 @pytest.mark.parametrize(("mark", "count"), [(b"#hang", 3), (b"#stop", 200)])
 def test_an_image_that_takes_too_long_is_a_bad_one(tmp_path: Path, mark: bytes, count: int) -> None:
     slot = count // 2
@@ -292,20 +306,21 @@ def test_an_image_that_takes_too_long_is_a_bad_one(tmp_path: Path, mark: bytes, 
     assert (tmp_path / "flag").read_bytes() == b"..", "it was not tried twice"
 
 
-@pytest.mark.usefixtures("harmful")
+@pytest.mark.usefixtures("harmful", "warm")
 @pytest.mark.parametrize(("mark", "count"), [(b"#die once", 200), (b"#hang once", 2)])
 def test_what_goes_well_at_the_second_try_is_a_good_image(tmp_path: Path, mark: bytes, count: int) -> None:
     check(data(count, {1: mark}), tmp_path / "x", {}, timeout_s=3)
     assert (tmp_path / "flag").exists()
 
 
-@pytest.mark.usefixtures("harmful")
+@pytest.mark.usefixtures("harmful", "warm")
 def test_slow_images_are_not_late_together(tmp_path: Path) -> None:
     """A run of 8 takes longer than the limit, each of its images does not."""
     check(data(128, dict.fromkeys(range(12), b"#slower")), tmp_path / "x", {}, timeout_s=3)
     assert (tmp_path / "flag").read_bytes() == b"." * 12, "one was tried twice"
 
 
+@pytest.mark.usefixtures("warm")
 @pytest.mark.parametrize("last", [signal.SIGKILL, signal.SIGSTOP], ids=lambda number: number.name)
 def test_a_message_that_is_half_sent_holds_nobody_up(first: Callable[[str], None], last: signal.Signals) -> None:
     first(
@@ -327,7 +342,7 @@ def test_a_message_that_is_half_sent_holds_nobody_up(first: Callable[[str], None
     assert_equal(build(source, size=200), build(source, size=200, processes=True, timeout_s=2))
 
 
-@pytest.mark.usefixtures("harmful")
+@pytest.mark.usefixtures("harmful", "warm")
 def test_a_volume_that_fails_is_not_the_images_fault(tmp_path: Path) -> None:
     source = data(8, {5: b"#bus"})
     with pytest.raises(StoreError) as caught:
@@ -386,7 +401,7 @@ def test_a_build_that_is_stopped_as_a_whole_blames_no_worker(tmp_path: Path) -> 
 # --- errors ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("harmful")
+@pytest.mark.usefixtures("harmful", "warm")
 def test_no_error_of_one_image_ends_a_build(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "arraystore")
     bad = {3: "internal error: Sealed: surprise", 17: "internal error: ZeroDivisionError: surprise"}
@@ -410,6 +425,7 @@ module._fill_slot = fill
 """
 
 
+@pytest.mark.usefixtures("warm")
 def test_an_error_of_a_worker_itself_arrives_as_it_is(tmp_path: Path, first: Callable[[str], None]) -> None:
     first(BROKEN.replace("ERROR", "ZeroDivisionError"))
     with pytest.raises(ZeroDivisionError, match="surprise") as caught:
@@ -418,6 +434,7 @@ def test_an_error_of_a_worker_itself_arrives_as_it_is(tmp_path: Path, first: Cal
     assert "in fill" in str(caught.value.__cause__)
 
 
+@pytest.mark.usefixtures("warm")
 def test_an_error_that_cannot_travel_is_told(tmp_path: Path, first: Callable[[str], None]) -> None:
     first(BROKEN.replace("ERROR", "Sealed"))
     with pytest.raises(StoreError) as caught:
@@ -426,6 +443,7 @@ def test_an_error_that_cannot_travel_is_told(tmp_path: Path, first: Callable[[st
     assert caught.value.__notes__ == ["noted"]
 
 
+@pytest.mark.usefixtures("warm")
 def test_a_file_that_is_cut_short_is_told(tmp_path: Path) -> None:
     def cut(now: Progress) -> None:
         if not now.done:
@@ -435,6 +453,7 @@ def test_a_file_that_is_cut_short_is_told(tmp_path: Path) -> None:
         build(data(30), tmp_path / "x", processes=True, progress=cut)
 
 
+@pytest.mark.usefixtures("warm")
 def test_sources_that_cannot_be_sent_are_told(tmp_path: Path) -> None:
     source = [np.array([[lambda: None]], object) for _ in range(4)]
     with pytest.raises(StoreError, match=r"the sources of slots 0 to 0 cannot be sent to a worker process: .*; build "):
@@ -565,6 +584,7 @@ INSTEAD = (
 )
 
 
+@pytest.mark.usefixtures("warm")
 def test_an_executor_that_stalls_is_an_error_and_its_processes_are_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ import sys
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any
 
 import cv2
@@ -233,14 +234,19 @@ def test_a_header_of_another_size_than_the_pixels_is_an_error(name: str) -> None
         decode_any(data, other, WHITE)
 
 
+@cache
+def small(name: str) -> bytes:
+    kind, options, modes = WRITERS[name]
+    return encode(MODES[modes.split()[0]].resize((12, 9)), kind, **options)
+
+
 @pytest.mark.parametrize("name", [name for name in WRITERS if name not in ("bigtiff", "tiff jpeg", "gif with a hole")])
 @given(changes=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=6), cut=st.floats(0.5, 1))
 @settings(max_examples=100, deadline=None)
 def test_damage_gives_pixels_of_the_stated_size_or_a_reason(
     name: str, changes: list[tuple[float, int]], cut: float
 ) -> None:
-    kind, options, modes = WRITERS[name]
-    data = bytearray(encode(MODES[modes.split()[0]].resize((12, 9)), kind, **options))
+    data = bytearray(small(name))
     for place, value in changes:
         data[int(place * (len(data) - 1))] = value
     data = data if cut > 0.9 else data[: int(len(data) * cut)]

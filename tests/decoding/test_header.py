@@ -284,29 +284,32 @@ def test_a_cut_at_any_byte_gives_a_header_or_a_reason(name: str) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 @given(changes=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=8))
-@settings(max_examples=100, deadline=1000)
+@settings(max_examples=100)
 def test_damage_gives_a_header_or_a_reason(name: str, changes: list[tuple[float, int]]) -> None:
     data = bytearray(CASES[name][0])
     for place, value in changes:
         data[int(place * (min(len(data), 400) - 1))] = value
+    header = header_or_none(data)
+    assert header is None or (header.height > 0 and header.width > 0 and 1 <= header.orientation <= 8)
+
+
+def header_or_none(data: bytes | bytearray) -> Header | None:
+    """Read a header in bounded time; None if it has no size to give."""
+    began = time.process_time()
     try:
-        header = read_header(data)
+        return read_header(data)
     except DecodeError:
-        return
-    assert header.height > 0
-    assert header.width > 0
-    assert 1 <= header.orientation <= 8
+        return None
+    finally:
+        assert time.process_time() - began < 5
 
 
 @pytest.mark.parametrize("start", [b"\xff\xd8\xff", b"II*\0", b"P6 ", b"GIF89a", CASES["avif"][0][:32]])
 @given(rest=st.binary(max_size=300))
-@settings(max_examples=100, deadline=1000)
+@settings(max_examples=100)
 def test_noise_after_a_signature_gives_a_header_or_a_reason(start: bytes, rest: bytes) -> None:
-    try:
-        header = read_header(start + rest)
-    except DecodeError:
-        return
-    assert header.height > 0
+    header = header_or_none(start + rest)
+    assert header is None or header.height > 0
 
 
 def test_a_directory_that_repeats_a_long_list_is_read_once() -> None:

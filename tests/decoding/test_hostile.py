@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support import hostile, images
+from support.command import run
 from support.store_contract import build, plain
 
 import arraystore
@@ -96,6 +97,7 @@ def test_there_are_many_kinds() -> None:
     assert len(hostile.GOOD) >= 25
 
 
+@pytest.mark.usefixtures("warm")
 def test_good_images_are_stored_right_among_bad_ones(mixed_folder: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
     check_mixed(mixed_folder[0], tmp_path, mixed_folder[1])
 
@@ -263,17 +265,6 @@ _OWN_LINE = re.compile(r"arraystore: |  slot \d+  |  and \d+ more$|\d+ bad image
 _DECODERS_LINE = re.compile(r"libpng (warning|error): ")
 
 
-def command(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "arraystore", *map(str, words)],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=400,
-    )
-
-
 def lines_of(text: str) -> Iterator[str]:
     for line in text.removesuffix("\n").split("\n"):
         assert line.isprintable(), repr(line)
@@ -284,7 +275,7 @@ def lines_of(text: str) -> Iterator[str]:
 
 def test_the_command_says_one_line_an_error(mixed_folder: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
     folder, reasons = mixed_folder
-    result = command("build", folder, tmp_path / "x.store", "--size", SIZE)
+    result = run("build", folder, tmp_path / "x.store", "--size", SIZE)
     assert result.returncode == 1
     head, *rest = lines_of(result.stderr)
     total = len(list(folder.iterdir()))
@@ -293,7 +284,7 @@ def test_the_command_says_one_line_an_error(mixed_folder: tuple[Path, dict[str, 
     assert rest[-1] == f"  and {len(reasons) - 10} more"
     assert not (tmp_path / "x.store").exists()
 
-    result = command("build", folder, tmp_path / "x.store", "--size", SIZE, "--bad", "keep")
+    result = run("build", folder, tmp_path / "x.store", "--size", SIZE, "--bad", "keep")
     assert result.returncode == 0
     head, *rest = lines_of(result.stderr)
     assert head.startswith(f"{len(reasons)} bad images")
@@ -305,7 +296,7 @@ def test_the_command_escapes_names_and_contents(tmp_path: Path) -> None:
     folder.mkdir()
     for name in ("a\nb.jpg", "\x1b[2Ja.jpg", os.fsdecode(b"\xff.jpg"), "[bold]%d.jpg", "-x \u202e.jpg"):
         (folder / name).write_bytes(b"\x1b]0;title\x07\n\xff")
-    result = command("build", folder, tmp_path / "x.store", "--size", SIZE)
+    result = run("build", folder, tmp_path / "x.store", "--size", SIZE)
     assert result.returncode == 1
     assert len(list(lines_of(result.stderr))) == 6
     assert result.stderr.count("[bold]%d.jpg: not an image in a known format") == 1

@@ -7,6 +7,7 @@ import struct
 import time
 import warnings
 import zlib
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -96,6 +97,7 @@ PACKET = b"XML:com.adobe.xmp"
 RAW = b"Raw profile type exif"
 
 
+@cache
 def cases(turn: int) -> dict[str, bytes]:
     """Files that state an orientation in every place, alone or with others that disagree."""
     other = turn % 8 + 1

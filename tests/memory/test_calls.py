@@ -35,7 +35,7 @@ def children() -> list[psutil.Process]:
 def nothing_is_left() -> object:
     before = {each.pid for each in children()}
     yield
-    end = time.monotonic() + 100
+    end = time.monotonic() + 400
     while any(each.pid not in before for each in children()):
         assert time.monotonic() < end, children()
         time.sleep(0.01)
@@ -51,7 +51,7 @@ from arraystore import MemoryReport, MemoryTrace
 with MemoryTrace("ones", interval_s=0.005) as trace:
     trace.mark("make")
     ones = np.ones(100_000_000, np.uint8)
-    time.sleep(0.1)
+    time.sleep(0.5)
     trace.mark("let go")
     del ones
     time.sleep(0.1)
@@ -67,7 +67,7 @@ def test_a_trace_of_a_block() -> None:
     assert measured.peak() - measured.start_bytes == pytest.approx(100 * MB, rel=0.03)
     assert measured.curve.anonymous[-1] - measured.start_bytes < 20 * MB
     assert [each.label for each in measured.marks] == ["make", "let go"]
-    assert 0.2 <= measured.wall_s < 20
+    assert 0.6 <= measured.wall_s < 200
     assert measured.marks[0].seconds < measured.marks[1].seconds < measured.wall_s
     assert list(measured.curve.seconds) == sorted(measured.curve.seconds)
     assert measured.curve.seconds[0] >= 0
@@ -166,8 +166,9 @@ def test_functions_are_compared(tmp_path: Path) -> None:
 
 
 def test_what_children_hold_counts() -> None:
-    (measured,) = profile_memory({"child": partial(profiled.have_child, 0.5)}).measurements
+    (measured,) = profile_memory({"child": partial(profiled.have_child, 60)}).measurements
     assert measured.processes == 2
+    assert measured.curve.anonymous[-1] - measured.start_bytes == pytest.approx(65 * MB, abs=10 * MB)
     assert measured.kernel_peak_bytes is None
 
 
@@ -180,7 +181,7 @@ mine = np.ones(50_000_000, np.uint8)
 def more():
     mark("more")
     held = np.ones(30_000_000, np.uint8)
-    time.sleep(0.5)
+    time.sleep(1)
     return int(held[-1] + mine[-1])
 print(profile_memory({"closure": lambda: more()}).to_json())
 """
@@ -217,9 +218,9 @@ def test_beyond_the_limit_it_is_killed_and_where_is_told() -> None:
 
 
 def test_what_takes_too_long_is_killed() -> None:
-    (measured,) = profile_memory({"sleep": partial(profiled.sleep, 60)}, timeout_s=0.5).measurements
-    assert (measured.outcome, measured.reason) == ("killed", 'killed: it took longer than 0.5 s, in "sleep"')
-    assert 0.4 <= measured.wall_s < 50  # up to the last reading
+    (measured,) = profile_memory({"sleep": partial(profiled.sleep, 300)}, timeout_s=3).measurements
+    assert (measured.outcome, measured.reason) == ("killed", 'killed: it took longer than 3 s, in "sleep"')
+    assert 2 <= measured.wall_s < 300  # up to the last reading
 
 
 def test_what_the_system_kills_is_told() -> None:

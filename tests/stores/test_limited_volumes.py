@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import resource
 import shutil
 import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import pytest
 from support import images
+from support.nursery import Nursery
 from support.store_contract import build
 
 import arraystore
 from arraystore._format.slot_file import map_file
 
-if TYPE_CHECKING:
-    from support.nursery import Nursery
-
 NAMES = ["x.store", "x.h5"]
 
-# What the calls do for files whose path has the text of VOLUME in it.
+# What the calls do for files whose path has the text of VOLUME in it: LOCKS is the error of locks, MAP that of
+# mappings, or what is done to them.
 SHIM = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -32,59 +33,65 @@ SHIM = r"""
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 static int ours(int fd) {
     char name[40], path[4096];
+    if (!getenv("VOLUME")) return 0;
     sprintf(name, "/proc/self/fd/%d", fd);
     ssize_t length = readlink(name, path, sizeof path - 1);
     if (length < 0) return 0;
     path[length] = 0;
     return strstr(path, getenv("VOLUME")) != NULL;
 }
-#ifdef LOCKS
-int flock(int fd, int how) { if (!ours(fd)) return 0; errno = LOCKS; return -1; }
-#endif
-#ifdef MAP
-static void *(*real)(void *, size_t, int, int, int, off_t);
+int flock(int fd, int how) {
+    static int (*real)(int, int);
+    if (!real) real = dlsym(RTLD_NEXT, "flock");
+    if (!getenv("LOCKS") || !ours(fd)) return real(fd, how);
+    errno = atoi(getenv("LOCKS"));
+    return -1;
+}
 void *mmap(void *at, size_t size, int rights, int flags, int fd, off_t offset) {
+    static void *(*real)(void *, size_t, int, int, int, off_t);
     if (!real) real = dlsym(RTLD_NEXT, "mmap");
-    if (fd >= 0 && ours(fd)) { MAP }
+    const char *map = getenv("MAP");
+    if (map && fd >= 0 && ours(fd)) {
+        int lost = !strcmp(map, "lost"), shared = flags & MAP_SHARED;
+        if (lost && rights & PROT_WRITE) flags = (flags & ~MAP_SHARED) | MAP_PRIVATE;
+        if (!lost && (shared || getenv("MAP_NOTHING"))) { errno = atoi(map); return MAP_FAILED; }
+    }
     return real(at, size, rights, flags, fd, offset);
 }
 void *mmap64(void *at, size_t size, int rights, int flags, int fd, off_t offset) {
     return mmap(at, size, rights, flags, fd, offset);
 }
-#endif
 """
-NO_SHARED = "if (flags & MAP_SHARED) { errno = NUMBER; return MAP_FAILED; }"
-NO_MAPS = "errno = NUMBER; return MAP_FAILED;"
-LOST = "if (rights & PROT_WRITE) flags = (flags & ~MAP_SHARED) | MAP_PRIVATE;"
 
 
-def run(folder: Path, program: str, *defines: str) -> subprocess.CompletedProcess[str]:
-    """Run a Python program on a volume that is limited by macros of the library."""
+@pytest.fixture(scope="module")
+def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    """A process that forks builds with the library before the system's calls."""
+    folder = tmp_path_factory.mktemp("limited")
     (folder / "shim.c").write_text(SHIM)
-    library = folder / "shim.so"
-    flags = [f"-D{define}" for define in defines]
-    subprocess.run(["gcc", "-shared", "-fPIC", *flags, "-o", library, folder / "shim.c", "-ldl"], check=True)
-    environment = os.environ | {"LD_PRELOAD": str(library), "VOLUME": str(folder / "volume")}
-    (folder / "volume").mkdir(exist_ok=True)
-    call = [sys.executable, "-c", program, str(folder / "photos"), str(folder / "volume")]
-    return subprocess.run(call, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    command = ["gcc", "-shared", "-fPIC", "-o", str(folder / "shim.so"), str(folder / "shim.c"), "-ldl"]
+    subprocess.run(command, check=True)
+    nursery = Nursery("env", f"LD_PRELOAD={folder / 'shim.so'}")
+    yield nursery
+    nursery.close()
 
 
-BUILD = """
-import sys, arraystore, numpy as np
-photos, volume = sys.argv[1:]
-for name in ("x.store", "x.h5"):
-    target = volume + "/" + name
-    store = arraystore.build(photos, target, size=(16, 24), progress=False, bad="drop", processes=PROCESSES, workers=2)
-    assert store.verify(progress=False).ok
-    arraystore.update(target, progress=False)
-    with arraystore.open(target) as opened:
-        assert not opened.images.flags.writeable
-        list(opened.loader(4, seed=0))
-"""
+def build_and_read(photos: Path, volume: Path, limits: dict[str, Any], **options: Any) -> None:
+    """Build stores of each medium on a volume with limits, and verify, update and read them."""
+    os.environ |= {"VOLUME": str(volume)} | {name: str(value) for name, value in limits.items()}
+    volume.mkdir()
+    for name in NAMES:
+        target = volume / name
+        store = build(photos, target, bad="drop", **options)
+        assert store.verify(progress=False).ok
+        arraystore.update(target, progress=False)
+        with arraystore.open(target) as opened:
+            assert not opened.images.flags.writeable
+            list(opened.loader(4, seed=0))
 
 
 @pytest.fixture
@@ -102,37 +109,37 @@ def assert_stores_are_whole(tmp_path: Path, photos: Path) -> None:
             assert store.verify(progress=False).ok
 
 
-@pytest.mark.parametrize("number", ["ENOLCK", "EOPNOTSUPP", "ENOSYS"])
-def test_a_volume_without_locks_has_stores_of_each_medium(tmp_path: Path, photos: Path, number: str) -> None:
-    done = run(tmp_path, BUILD.replace("PROCESSES", "False"), f"LOCKS={number}")
-    assert done.returncode == 0, done.stderr
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_volume_without_locks_has_stores_of_each_medium(
+    limited: Nursery, tmp_path: Path, photos: Path, number: int
+) -> None:
+    limited.run(build_and_read, photos, tmp_path / "volume", {"LOCKS": number})
     assert_stores_are_whole(tmp_path, photos)
 
 
-@pytest.mark.parametrize("number", ["ENODEV", "EINVAL"])
+@pytest.mark.parametrize("number", [errno.ENODEV, errno.EINVAL])
 @pytest.mark.parametrize("processes", [False, True])
 def test_a_volume_that_shares_no_mappings_is_written_by_calls(
-    tmp_path: Path, photos: Path, number: str, *, processes: bool
+    limited: Nursery, tmp_path: Path, photos: Path, number: int, *, processes: bool
 ) -> None:
-    done = run(tmp_path, BUILD.replace("PROCESSES", str(processes)), f"MAP={NO_SHARED}", f"NUMBER={number}")
-    assert done.returncode == 0, done.stderr
+    limited.run(build_and_read, photos, tmp_path / "volume", {"MAP": number}, processes=processes, workers=1)
     assert_stores_are_whole(tmp_path, photos)
 
 
-@pytest.mark.usefixtures("photos")
-def test_a_volume_that_cannot_map_at_all_says_so(tmp_path: Path) -> None:
-    done = run(tmp_path, BUILD.replace("PROCESSES", "False"), f"MAP={NO_MAPS}", "NUMBER=ENODEV")
-    assert done.returncode == 1
-    assert "its volume cannot map files into memory, which arraystore needs: copy or build it on another" in done.stderr
+def test_a_volume_that_cannot_map_at_all_says_so(limited: Nursery, tmp_path: Path, photos: Path) -> None:
+    text = "its volume cannot map files into memory, which arraystore needs: copy or build it on another"
+    with pytest.raises(OSError, match=text):
+        limited.run(build_and_read, photos, tmp_path / "volume", {"MAP": errno.ENODEV, "MAP_NOTHING": 1})
     assert list((tmp_path / "volume").iterdir()) == []
 
 
-@pytest.mark.usefixtures("photos")
-def test_mapped_writes_that_are_lost_end_the_build_before_a_claim(tmp_path: Path) -> None:
-    done = run(tmp_path, BUILD.replace("PROCESSES", "False"), f"MAP={LOST}")
-    assert done.returncode == 1
+def test_mapped_writes_that_are_lost_end_the_build_before_a_claim(
+    limited: Nursery, tmp_path: Path, photos: Path
+) -> None:
     volume = tmp_path / "volume"
-    assert f"StoreError: the volume of {volume} loses what is written to mapped files: slot " in done.stderr
+    text = f"the volume of {volume} loses what is written to mapped files: slot "
+    with pytest.raises(arraystore.StoreError, match=re.escape(text)):
+        limited.run(build_and_read, photos, volume, {"MAP": "lost"})
     with arraystore.open(volume / "x.store", partial=True) as begun:
         assert 1 not in np.asarray(begun.status)  # a bad image has zeros, which nothing can lose
     shutil.rmtree(volume / "x.store.partial")

@@ -54,8 +54,19 @@ def run(
         )
     with tempfile.TemporaryDirectory() as folder:
         code = _nursery().run(_command, words, cwd or Path.cwd(), Path(folder))
-        printed = [Path(folder, name).read_text(errors="surrogateescape") for name in ("stdout", "stderr")]
-    return subprocess.CompletedProcess(words, code, *printed)
+        return printed(words, code, Path(folder))
+
+
+def printed(words: list[str], code: int, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Return what a fork has printed that began with `print_to`."""
+    texts = [Path(folder, name).read_text(errors="surrogateescape") for name in ("stdout", "stderr")]
+    return subprocess.CompletedProcess(words, code, *texts)
+
+
+def print_to(folder: Path) -> None:
+    """Let what this process prints go to files of a folder."""
+    for number, name in enumerate(("stdout", "stderr"), start=1):
+        os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT), number)
 
 
 @cache
@@ -66,8 +77,7 @@ def _nursery() -> Nursery:
 
 
 def _command(words: list[str], cwd: Path, folder: Path) -> int:
-    for number, name in enumerate(("stdout", "stderr"), start=1):
-        os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT), number)
+    print_to(folder)
     os.chdir(cwd)
     warnings.simplefilter("error")
     sys.argv = ["arraystore", *words]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,11 @@ SIZES = [(37, 53), (53, 37), (64, 64), (120, 40), (17, 200), (5, 5), (90, 91), (
 
 def photo(height: int, width: int, *, seed: int = 0) -> Pixels:
     """A smooth picture, (H, W, 3): waves whose period is a fraction of its size, as in a photo that was taken well."""
+    return _waves(height, width, seed).copy()
+
+
+@lru_cache(64)  # a large one takes a quarter of a second
+def _waves(height: int, width: int, seed: int) -> Pixels:
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[0:height, 0:width]
     planes = []

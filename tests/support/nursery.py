@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import importlib
 import os
 import pickle
@@ -121,15 +122,24 @@ def serve(modules: Sequence[str]) -> None:
     """Fork for each descriptor that arrives; what the nursery runs."""
     for name in (
         *modules,
+        "arraystore._build",
+        "arraystore._building.build",
         "arraystore._decoding.decode",
+        "arraystore._decoding.formats",
         "arraystore._kernels.sums",
+        "arraystore._upkeep.repair",
+        "arraystore._upkeep.update",
+        "arraystore._upkeep.verify",
         "h5py",
+        "pyarrow.compute",
         "pyarrow.parquet",
         "pytest",
         "support.faults",
         "support.images",
     ):
         importlib.import_module(name)
+    importlib.import_module("pyarrow").array([1])  # loads pandas, where it is installed: this takes a second
+    gc.freeze()  # a collection in a fork would copy all pages
     become_subreaper = 36  # orphans of a fork come to this process, where nobody has to wait for them
     assert ctypes.CDLL(None).prctl(become_subreaper, 1, 0, 0, 0) == 0
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)

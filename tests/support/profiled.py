@@ -66,12 +66,17 @@ def burn(seconds: float) -> None:
         pass
 
 
-def have_child(seconds: float) -> None:
-    subprocess.run([sys.executable, "-c", f"import time; time.sleep({seconds})"], check=True)
+def have_child(megabytes: int) -> subprocess.Popen[bytes]:
+    """Start a process that holds memory, and ends when this process does."""
+    code = f"import sys; held = bytearray(b'1') * {megabytes * MB}; print('ready', flush=True); sys.stdin.read()"
+    child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"ready\n"
+    return child
 
 
 def read_file(path: str) -> int:
     with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         found = sum(mapped[::4096])
-        time.sleep(0.3)
+        time.sleep(1)
         return found

@@ -23,7 +23,7 @@ import pytest
 import xxhash
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from support import images
+from support import command, images
 from support.store_contract import assert_equal, build
 
 import arraystore
@@ -729,15 +729,7 @@ def test_an_interruption_leaves_no_thread(tmp_path: Path) -> None:
 
 
 def run(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "arraystore", "verify", *map(str, arguments)],
-        cwd=cwd,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", "NO_COLOR": "1"},
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-    )
+    return command.run("verify", *arguments, cwd=cwd)
 
 
 def test_the_command_says_that_a_store_is_whole(store: Path) -> None:
