@@ -24,9 +24,9 @@ from arraystore._building.checkpoint import Checkpoints
 from arraystore._building.fill import Job, Source, loaded
 from arraystore._building.masks import MaskJob
 from arraystore._building.options import RunOptions
-from arraystore._building.pool import WorkerPool, worker_pool
 from arraystore._building.runs import cut_runs, slots_to_fill
 from arraystore._building.sources import part_digests
+from arraystore._building.workers.pool import WorkerPool, worker_pool
 from arraystore._common.lazy import lazy
 from arraystore._common.limits import memory_for_images
 from arraystore._common.progress import Progress, reporting
@@ -39,10 +39,10 @@ from arraystore._format.target_forms import forms_of
 from arraystore._sources.kinds.found import SourceList
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.stamps import file_stamps
-from arraystore._stores.build_key import BuildKey, Salvage
 from arraystore._stores.medium import Draft, FilledRun, Opened
 from arraystore._stores.opening import draft_in, finish_earlier, hold, open_store
-from arraystore._stores.partial import PartialFolder
+from arraystore._stores.unfinished.build_key import BuildKey, Salvage
+from arraystore._stores.unfinished.partial import PartialFolder
 from arraystore._version import __version__
 from arraystore.errors import Kind, ManifestError, Option
 from arraystore.spec import ImageSpec

@@ -41,8 +41,8 @@ from arraystore._decoding.icc import profile_of
 from arraystore._format.ledger import ledger_dtype
 from arraystore._format.specification import EMPTY, FAILED, STORED
 from arraystore._sources.manifest import Manifest
-from arraystore._sources.multi_label import names_in
-from arraystore._sources.targets import count_classes
+from arraystore._sources.targets.given import count_classes
+from arraystore._sources.targets.multi_label import names_in
 from arraystore._stores.media import MEDIA, medium_of, target_path
 from arraystore._stores.medium import FilledRun, Medium
 from arraystore._stores.publishing import partial_of

@@ -1,6 +1,6 @@
 """From the bytes of an image to its slot: `decode_into`.
 
-bytes → header → pixels (by the module of the format: `arraystore._common.formats`) → upright → resampled → slot.
+bytes → header → pixels (by the module of the format: `arraystore._sources.formats`) → upright → resampled → slot.
 No step keeps a list or a second copy. Each thread has its own scratch memory and uses it again for the next image.
 """
 

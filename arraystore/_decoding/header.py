@@ -17,7 +17,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from arraystore._common.formats import FORMATS
+from arraystore._sources.formats import FORMATS
 from arraystore.errors import DecodeError, Kind
 
 Data: TypeAlias = bytes | bytearray | memoryview

@@ -16,10 +16,10 @@ from arraystore._common.ragged import Ragged, Target
 from arraystore._format.files import keep_os_error
 from arraystore._format.ledger import MASK_FIELDS
 from arraystore._format.specification import FAILED
-from arraystore._sources.columns import text_list
 from arraystore._sources.manifest import Manifest
-from arraystore._sources.masks import MaskFiles
-from arraystore._sources.multi_label import names_in
+from arraystore._sources.targets.columns import text_list
+from arraystore._sources.targets.masks import MaskFiles
+from arraystore._sources.targets.multi_label import names_in
 from arraystore.errors import FormatError
 
 if TYPE_CHECKING:

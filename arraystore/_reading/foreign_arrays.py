@@ -17,7 +17,7 @@ from arraystore._common.public import public
 from arraystore._format.slot_file import map_array, npy_form
 from arraystore._reading.slot_arrays import SlotArrays
 from arraystore._reading.slots import Slots
-from arraystore._sources.targets import TargetColumns, given_targets
+from arraystore._sources.targets.given import TargetColumns, given_targets
 from arraystore._sources.text_list import CATEGORY_LIMIT
 from arraystore._stores.media import store_path
 from arraystore._stores.slot_array import SlotArray, file_identity

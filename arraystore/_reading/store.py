@@ -14,10 +14,10 @@ import numpy.typing as npt
 
 from arraystore._common.progress import Progress
 from arraystore._common.public import public
+from arraystore._format.checking.result import Verification
 from arraystore._format.description import Description
 from arraystore._format.samples import notes_of
 from arraystore._format.specification import FAILED
-from arraystore._format.verification import Verification
 from arraystore._reading.slot_arrays import SlotArrays
 from arraystore._reading.slot_pixels import Coordinates, in_slot_pixels
 from arraystore._reading.slots import Slots

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from io import FileIO
 from pathlib import Path
 
-from arraystore._common.formats import FORMATS, IMAGE_SUFFIXES
+from arraystore._sources.formats import FORMATS, IMAGE_SUFFIXES
 
 _IMAGE_SUFFIXES = frozenset(suffix.encode() for suffix in IMAGE_SUFFIXES)
 

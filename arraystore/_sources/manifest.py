@@ -21,7 +21,6 @@ from arraystore._common.lazy import cached
 from arraystore._common.options import complete, shows_options
 from arraystore._common.public import public
 from arraystore._common.ragged import Ragged, Target
-from arraystore._sources.class_names import recoded
 from arraystore._sources.given import Stream, checked_arrays, checked_bytes, is_pil_image, path_of
 from arraystore._sources.kinds.folders import from_folder
 from arraystore._sources.kinds.found import Found, SourceList
@@ -29,10 +28,11 @@ from arraystore._sources.kinds.lists import from_paths
 from arraystore._sources.kinds.rows.files import from_table
 from arraystore._sources.kinds.slots import StoreSlots
 from arraystore._sources.kinds.table import chosen_columns, found_in
-from arraystore._sources.masks import MaskFiles
 from arraystore._sources.options import SourceOptions, fixed_classes, for_source
 from arraystore._sources.scan import with_slash
-from arraystore._sources.targets import TargetColumns, check_files, check_name, check_sized
+from arraystore._sources.targets.class_names import recoded
+from arraystore._sources.targets.given import TargetColumns, check_files, check_name, check_sized
+from arraystore._sources.targets.masks import MaskFiles
 from arraystore._sources.text_list import TextList
 from arraystore.errors import DecodeError, Kind, ManifestError
 from arraystore.spec import ImageSpec
@@ -366,7 +366,7 @@ class Manifest:
 
         The folders directly in ``folder`` are classes; an image at any depth belongs to its class. Without such
         folders there are no labels. Names that start with a dot are skipped. Images are recognized by suffix
-        (`arraystore._common.formats`, in any case); a file whose suffix says nothing is recognized by its first bytes.
+        (`arraystore._sources.formats`, in any case); a file whose suffix says nothing is recognized by its first bytes.
         Other files are counted in ``left_out``. Stores, unfinished stores and folders of systems (such as
         ``@eaDir``) are passed over. Symbolic links are followed,
         but not a link that leads back to a folder around it. A link to nothing is a source, and the build reports it:

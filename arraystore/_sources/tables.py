@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from arraystore._common.lazy import lazy
 from arraystore._common.wording import a
-from arraystore._sources.columns import CHOOSE_PATHS, Column, Table, add_target, chosen_rows, paths_of
-from arraystore._sources.masks import BITS
+from arraystore._sources.targets.columns import CHOOSE_PATHS, Column, Table, add_target, chosen_rows, paths_of
+from arraystore._sources.targets.masks import BITS
 from arraystore._sources.text_list import TextList
 from arraystore.errors import Kind, ManifestError, Option
 

@@ -30,7 +30,6 @@ from arraystore._format.held_file import HeldFile
 from arraystore._format.publication import Publication
 from arraystore._format.slot_file import PAGE_BYTES, SlotFile
 from arraystore._format.target_forms import array_lengths, targets_in
-from arraystore._stores.disk_draft import DiskDraft
 from arraystore._stores.hdf5_file import (
     check_heaps,
     dataset_blocks,
@@ -46,6 +45,7 @@ from arraystore._stores.hdf5_file import (
 )
 from arraystore._stores.medium import Medium, Opened
 from arraystore._stores.slot_array import SlotArray
+from arraystore._stores.unfinished.disk_draft import DiskDraft
 from arraystore.errors import FormatError
 
 if TYPE_CHECKING:

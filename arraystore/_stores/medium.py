@@ -2,7 +2,7 @@
 
 To add a medium, write one module that makes a `Medium`, and name it in the table of `arraystore._stores.media`.
 `arraystore.testing` has the tests that it must pass. A medium whose slots lie in one local file needs no more for its
-drafts than a small subclass of `arraystore._stores.disk_draft.DiskDraft`.
+drafts than a small subclass of `arraystore._stores.unfinished.disk_draft.DiskDraft`.
 """
 
 from __future__ import annotations

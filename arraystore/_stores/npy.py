@@ -32,9 +32,9 @@ from arraystore._format.slot_file import (
     write_npy,
 )
 from arraystore._format.target_forms import array_lengths, file_name, targets_in
-from arraystore._stores.disk_draft import DiskDraft
 from arraystore._stores.medium import Medium, Opened
 from arraystore._stores.slot_array import SlotArray
+from arraystore._stores.unfinished.disk_draft import DiskDraft
 from arraystore.errors import FormatError
 
 if TYPE_CHECKING:

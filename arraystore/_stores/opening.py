@@ -13,18 +13,17 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from arraystore._common.progress import Progress
+from arraystore._format.checking.result import ReplacedError, Verification
+from arraystore._format.checking.verification import verify_contents
 from arraystore._format.contents import Contents
 from arraystore._format.description import Description
 from arraystore._format.files import keep_os_error, read_json
 from arraystore._format.ledger import claimed_rows, read_ledger
 from arraystore._format.specification import EMPTY
-from arraystore._format.verification import ReplacedError, Verification, verify_contents
 from arraystore._sources.manifest import Manifest
 from arraystore._stores import media
-from arraystore._stores.build_key import BuildKey, Salvage
 from arraystore._stores.media import medium_at, medium_of, store_path
 from arraystore._stores.medium import Draft, Medium, Opened
-from arraystore._stores.partial import PartialFolder
 from arraystore._stores.publishing import (
     LEDGER,
     PLAN,
@@ -37,6 +36,8 @@ from arraystore._stores.publishing import (
 )
 from arraystore._stores.ram import MemoryContents, MemoryDraft
 from arraystore._stores.slot_array import SlotArray, file_identity
+from arraystore._stores.unfinished.build_key import BuildKey, Salvage
+from arraystore._stores.unfinished.partial import PartialFolder
 from arraystore.errors import FormatError, Kind, SpecError, StoreError
 from arraystore.spec import ImageSpec
 

@@ -28,8 +28,8 @@ from arraystore._format.contents import JSON_ENTRY
 from arraystore._format.files import fsync_path, read_json, write_json
 from arraystore._format.renaming import Identity, TakenError, copy_mode, copy_rights, identity_at, rename_new
 from arraystore._format.target_forms import array_keys, file_name
-from arraystore._stores.build_lock import Lock
 from arraystore._stores.medium import Medium, Opened
+from arraystore._stores.unfinished.build_lock import Lock
 from arraystore.errors import FormatError, StoreError, StoreExistsError
 
 LEDGER, PLAN, REASONS, LOCK, MOVED = "ledger.npy", "plan.json", "reasons.jsonl", "lock", "moved.npy"

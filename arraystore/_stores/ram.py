@@ -15,9 +15,9 @@ from arraystore._format.contents import SlotPixels
 from arraystore._format.ledger import ledger_dtype
 from arraystore._format.publication import Publication
 from arraystore._format.slot_file import SlotFile
-from arraystore._stores.build_key import BuildKey
 from arraystore._stores.medium import FilledRun, Opened
 from arraystore._stores.slot_array import SlotArray
+from arraystore._stores.unfinished.build_key import BuildKey
 from arraystore.errors import FormatError, SpaceError
 
 if TYPE_CHECKING:

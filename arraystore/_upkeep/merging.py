@@ -8,8 +8,8 @@ import numpy.typing as npt
 
 from arraystore._common.ragged import Ragged, Target, merged_rows, same_rows
 from arraystore._sources.manifest import Manifest
-from arraystore._sources.masks import MaskFiles
-from arraystore._sources.multi_label import reordered
+from arraystore._sources.targets.masks import MaskFiles
+from arraystore._sources.targets.multi_label import reordered
 from arraystore._sources.text_list import TextList
 
 Rows = npt.NDArray[np.int64]

@@ -13,15 +13,15 @@ from arraystore._building.fill import Source, Unloaded
 from arraystore._building.options import RunOptions, checked
 from arraystore._common.options import shows_options
 from arraystore._common.public import public
+from arraystore._format.checking.result import Verification
 from arraystore._format.publication import Publication
 from arraystore._format.samples import mtimes_us
 from arraystore._format.specification import FAILED
-from arraystore._format.verification import Verification
 from arraystore._reading.store import Store
 from arraystore._sources.stamps import STAMP, file_stamps
 from arraystore._stores.medium import Opened
 from arraystore._stores.opening import open_store
-from arraystore._stores.partial import PartialFolder
+from arraystore._stores.unfinished.partial import PartialFolder
 from arraystore._upkeep.moved import other_contents, sources_of
 from arraystore._upkeep.reuse import Takeover, hold_store
 from arraystore._upkeep.verify import verify

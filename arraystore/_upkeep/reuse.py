@@ -18,8 +18,8 @@ from arraystore._sources.manifest import Manifest
 from arraystore._sources.stamps import STAMP
 from arraystore._stores.media import medium_at
 from arraystore._stores.opening import contents_of, hold
-from arraystore._stores.partial import PartialFolder
 from arraystore._stores.publishing import real_target
+from arraystore._stores.unfinished.partial import PartialFolder
 from arraystore.errors import StoreError
 from arraystore.spec import ImageSpec
 

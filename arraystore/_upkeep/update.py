@@ -18,10 +18,10 @@ from arraystore._format.ledger import name_hash
 from arraystore._format.publication import Publication
 from arraystore._format.samples import join_dropped
 from arraystore._reading.store import Store
-from arraystore._stores.build_key import Salvage
 from arraystore._stores.medium import Opened
 from arraystore._stores.opening import open_store
-from arraystore._stores.partial import PartialFolder
+from arraystore._stores.unfinished.build_key import Salvage
+from arraystore._stores.unfinished.partial import PartialFolder
 from arraystore._upkeep.compare import Changes, compare
 from arraystore._upkeep.reuse import Takeover, hold_store, manifest_in
 from arraystore.errors import StoreError

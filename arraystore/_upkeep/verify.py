@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from arraystore._common.progress import Progress
 from arraystore._common.public import public
-from arraystore._format.verification import Verification
+from arraystore._format.checking.result import Verification
 from arraystore._reading.store import Store
 from arraystore._stores.opening import verify_store
 

@@ -11,7 +11,7 @@ from arraystore._common.ragged import Ragged, Target
 from arraystore._common.wording import flat, left_out_text, readable
 from arraystore._format.specification import FAILED, FORMAT_VERSION, STORED
 from arraystore._reading.store import Store
-from arraystore._sources.targets import count_classes
+from arraystore._sources.targets.given import count_classes
 from arraystore._viewing.tables import class_rows
 
 

@@ -14,7 +14,7 @@ from arraystore._common.checks import expanded
 from arraystore._common.ragged import Ragged
 from arraystore._format.specification import EMPTY, FAILED, STORED
 from arraystore._reading.store import Store
-from arraystore._sources.multi_label import names_in
+from arraystore._sources.targets.multi_label import names_in
 from arraystore.errors import SpecError
 
 _Pixels: TypeAlias = npt.NDArray[np.uint8]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from arraystore._common.wording import flat, many, readable
-from arraystore._format.verification import Verification
+from arraystore._format.checking.result import Verification
 from arraystore.errors import Option
 
 

@@ -23,8 +23,8 @@ from support.store_contract import assert_equal, build
 
 import arraystore
 from arraystore import BadImage, BadImagesError, Progress, Store, StoreError
-from arraystore._building import pool as pool_module
-from arraystore._building import processes as processes_module
+from arraystore._building.workers import pool as pool_module
+from arraystore._building.workers import processes as processes_module
 from arraystore.errors import Kind, Option
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -126,7 +126,7 @@ def workers(parent: int | None = None) -> list[int]:
             command = (path / "cmdline").read_bytes()
         except OSError:
             continue
-        is_worker = b"arraystore._building.worker" in command or name.endswith(f"({warm_workers.NAME}")
+        is_worker = b"arraystore._building.workers.worker" in command or name.endswith(f"({warm_workers.NAME}")
         if int(ppid) == (parent or os.getpid()) and (is_worker or state == "Z"):
             found.append(int(path.name))
     return found
@@ -324,7 +324,7 @@ def test_slow_images_are_not_late_together(tmp_path: Path) -> None:
 @pytest.mark.parametrize("last", [signal.SIGKILL, signal.SIGSTOP], ids=lambda number: number.name)
 def test_a_message_that_is_half_sent_holds_nobody_up(first: Callable[[str], None], last: signal.Signals) -> None:
     first(
-        "import os, arraystore._building.worker as module\n"
+        "import os, arraystore._building.workers.worker as module\n"
         "def half(channel, message, original=module._send):\n"
         "    if message is not None:\n"
         "        try:\n"
@@ -571,7 +571,7 @@ def test_workers_end_with_a_parent_that_is_killed(photos: Path, tmp_path: Path) 
 
 def is_worker(pid: int) -> bool:
     try:
-        return b"arraystore._building.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return b"arraystore._building.workers.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
 

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from arraystore._common.formats import FORMATS, IMAGE_SUFFIXES
 from arraystore._decoding.formats.isobmff import avif_depth
 from arraystore._decoding.header import Header, codec_of, read_header
+from arraystore._sources.formats import FORMATS, IMAGE_SUFFIXES
 from arraystore.errors import DecodeError, Kind
 
 HEIGHT, WIDTH = 21, 34

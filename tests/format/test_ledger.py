@@ -20,7 +20,7 @@ from arraystore import BadImagesError, Store, StoreError
 from arraystore._format.ledger import Ledger, claimed_rows, ledger_dtype, read_ledger, read_reasons, with_checks
 from arraystore._format.slot_file import PAGE_BYTES
 from arraystore._format.specification import EMPTY
-from arraystore._stores import partial
+from arraystore._stores.unfinished import partial
 
 COUNT = 12
 DTYPE = ledger_dtype(3)

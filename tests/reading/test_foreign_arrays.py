@@ -505,7 +505,7 @@ def test_targets_that_do_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     said(SpecError, message, path, labels="y")
     message = "target 'd' has dtype datetime64[s]: give numbers or texts, without missing values"
     said(ManifestError, message, path, targets={"d": saved(tmp_path, Y.astype("M8[s]"), "d.npy")})
-    monkeypatch.setattr("arraystore._sources.targets.CATEGORY_LIMIT", 2)
+    monkeypatch.setattr("arraystore._sources.targets.given.CATEGORY_LIMIT", 2)
     monkeypatch.setattr("arraystore._reading.foreign_arrays.CATEGORY_LIMIT", 2)
     message = "target 't' has more than 2 different texts, which are no categories: leave it out"
     said(ManifestError, message, path, targets={"t": list("abcabc")})

@@ -26,9 +26,10 @@ from PIL import Image
 from pyarrow import parquet
 
 import arraystore
-from arraystore._common.formats import IMAGE_SUFFIXES
-from arraystore._sources import manifest, scan, targets
+from arraystore._sources import manifest, scan
+from arraystore._sources.formats import IMAGE_SUFFIXES
 from arraystore._sources.manifest import Manifest
+from arraystore._sources.targets import given as targets
 from arraystore.errors import BadImagesError, DecodeError, ManifestError
 
 SUFFIXES = f"images are recognized by the suffixes {', '.join(sorted(IMAGE_SUFFIXES))}"

@@ -134,7 +134,7 @@ def test_what_has_no_names_is_refused(folder: Path, cells: list[Any], message: s
 
 
 def test_too_many_names(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("arraystore._sources.multi_label._MOST_NAMES", 2)
+    monkeypatch.setattr("arraystore._sources.targets.multi_label._MOST_NAMES", 2)
     with pytest.raises(ManifestError, match=r"has 3 names, but should have 1 to 2: is it the right column\?"):
         Manifest.of(table(folder, "x.jsonl", TAGS), targets=KIND)
 

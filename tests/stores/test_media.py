@@ -13,9 +13,9 @@ from arraystore._format.files import reserve_file, write_json
 from arraystore._format.publication import Publication
 from arraystore._format.slot_file import SlotFile
 from arraystore._stores import media
-from arraystore._stores.disk_draft import DiskDraft
 from arraystore._stores.medium import Medium
 from arraystore._stores.npy import FolderContents, open_folder, write_folder
+from arraystore._stores.unfinished.disk_draft import DiskDraft
 from arraystore.errors import FormatError
 from arraystore.testing import DiskContract
 

@@ -26,9 +26,9 @@ from support.store_contract import count_decodes
 
 import arraystore
 from arraystore import Progress, SpaceError, StoreError
-from arraystore._stores.build_lock import Lock, _Holder
-from arraystore._stores.partial import PartialFolder
 from arraystore._stores.publishing import partial_of
+from arraystore._stores.unfinished.build_lock import Lock, _Holder
+from arraystore._stores.unfinished.partial import PartialFolder
 
 RESERVE = os.posix_fallocate
 NAMES = ["x.store", "x.h5"]
@@ -330,7 +330,7 @@ def test_without_locks_a_lock_that_names_nobody_holds_nobody_up(tmp_path: Path, 
 
 @pytest.mark.usefixtures("no_locks")
 def test_without_locks_a_build_shows_that_it_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("arraystore._stores.build_lock._SIGN_EVERY_S", 0.01)
+    monkeypatch.setattr("arraystore._stores.unfinished.build_lock._SIGN_EVERY_S", 0.01)
     lock, seen = tmp_path / "x.store.partial" / "lock", list[float]()
 
     def look(_now: Progress) -> None:

@@ -90,7 +90,7 @@ class StoreContract(PublicStoreContract):
     def test_texts_that_are_no_categories_stand_in_the_samples(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("arraystore._sources.targets.CATEGORY_LIMIT", 2)
+        monkeypatch.setattr("arraystore._sources.targets.given.CATEGORY_LIMIT", 2)
         captions = ["ein Baum", "日本", "", "line\nbreak"]
         source = [images.noise(4, 4, seed=i) for i in range(4)]
         # A text with the name of one of the samples' own columns must take nobody's place.

@@ -22,7 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
-from arraystore._building import processes, worker
+from arraystore._building.workers import processes, worker
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "warm worker"  # as /proc/PID/comm says it

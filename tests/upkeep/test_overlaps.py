@@ -223,7 +223,7 @@ def kill_after(nursery: Nursery, target: Path, slots: int, **options: Any) -> No
 
 def update_and_die(target: Path, slots: int, **options: Any) -> None:
     from arraystore._building import checkpoint
-    from arraystore._stores.partial import PartialFolder
+    from arraystore._stores.unfinished.partial import PartialFolder
 
     checkpoint._CLAIM_EVERY_S = 0.0
     original, claimed = PartialFolder.claim, []

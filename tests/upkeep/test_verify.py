@@ -29,7 +29,7 @@ from support.store_contract import assert_equal, build
 import arraystore
 from arraystore import BadImage, Progress, SpecError, Verification
 from arraystore._common.digests import digest_of, file_blocks
-from arraystore._format import checksums as checksums_module
+from arraystore._format.checking import checksums as checksums_module
 from arraystore._format.description import Description
 from arraystore._format.files import read_json
 from arraystore._format.samples import write_parquet
@@ -147,7 +147,7 @@ def test_a_store_is_whole(sources: Path, tmp_path: Path, name: str | None, bad: 
 def test_any_source_makes_a_whole_store(
     tmp_path: Path, name: str | None, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("arraystore._sources.targets.CATEGORY_LIMIT", 2)
+    monkeypatch.setattr("arraystore._sources.targets.given.CATEGORY_LIMIT", 2)
     arrays = [images.noise(4, 4, seed=i) for i in range(5)]
     source: Any = arrays
     options: dict[str, Any] = {"size": 4}

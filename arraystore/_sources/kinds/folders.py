@@ -8,13 +8,13 @@ from typing import Any
 
 from arraystore._common.checks import expanded
 from arraystore._common.wording import left_out_text, many
-from arraystore._sources.class_names import check_meant, order_note
 from arraystore._sources.entries import has_image_suffix
 from arraystore._sources.given import SOURCES
 from arraystore._sources.kinds.found import Found
 from arraystore._sources.scan import METADATA, Scan
 from arraystore._sources.tables import TABLE_SUFFIXES, column_names
-from arraystore._sources.targets import KNOWN_SUFFIXES, TargetColumns
+from arraystore._sources.targets.class_names import check_meant, order_note
+from arraystore._sources.targets.given import KNOWN_SUFFIXES, TargetColumns
 from arraystore._sources.text_list import TextList
 from arraystore.errors import Kind, ManifestError, Option
 

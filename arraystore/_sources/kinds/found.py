@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from arraystore._common.ragged import Target
 from arraystore._sources.given import path_of
-from arraystore._sources.masks import MaskFiles
+from arraystore._sources.targets.masks import MaskFiles
 from arraystore.errors import ManifestError
 from arraystore.spec import ImageSpec
 

@@ -11,7 +11,7 @@ from arraystore._sources.entries import has_image_suffix
 from arraystore._sources.given import raw_paths
 from arraystore._sources.kinds.found import Found, checked_root
 from arraystore._sources.tables import encoding_of
-from arraystore._sources.targets import TargetColumns
+from arraystore._sources.targets.given import TargetColumns
 from arraystore._sources.text_list import TextList
 from arraystore.errors import Kind, ManifestError
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from arraystore._sources.given import checked_arrays, checked_bytes, raw_paths
 from arraystore._sources.kinds.found import Found, checked_root
-from arraystore._sources.targets import check_sized
+from arraystore._sources.targets.given import check_sized
 from arraystore._sources.text_list import TextList
 
 

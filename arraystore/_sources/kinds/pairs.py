@@ -11,7 +11,7 @@ import numpy.typing as npt
 from arraystore._sources.given import is_pil_image, raw_paths
 from arraystore._sources.kinds.found import Found, SourceList
 from arraystore._sources.kinds.lists import are_paths, from_memory, from_paths
-from arraystore._sources.targets import TargetColumns
+from arraystore._sources.targets.given import TargetColumns
 from arraystore._sources.text_list import TextList
 from arraystore.errors import Kind, ManifestError, Option
 

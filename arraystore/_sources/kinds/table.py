@@ -19,7 +19,7 @@ from arraystore._sources.kinds.rows.parquet import from_parquet, has_images
 from arraystore._sources.kinds.slots import from_slots, has_slots
 from arraystore._sources.options import for_source
 from arraystore._sources.tables import TABLE_SUFFIXES
-from arraystore._sources.targets import check_sized, given_targets
+from arraystore._sources.targets.given import check_sized, given_targets
 from arraystore.errors import Kind, ManifestError, Option
 
 

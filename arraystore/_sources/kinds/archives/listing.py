@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from arraystore._sources.class_names import check_meant, order_note
 from arraystore._sources.entries import has_image_suffix, is_system_folder, starts_an_image, tells_nothing
 from arraystore._sources.kinds.archives.members import Index, Members
 from arraystore._sources.kinds.archives.tar import tar_index
@@ -14,6 +13,7 @@ from arraystore._sources.kinds.archives.webdataset import is_webdataset, webdata
 from arraystore._sources.kinds.archives.zipped import zip_index
 from arraystore._sources.kinds.found import Found
 from arraystore._sources.scan import shown_suffix
+from arraystore._sources.targets.class_names import check_meant, order_note
 from arraystore.errors import DecodeError, Kind, ManifestError, Option
 
 ARCHIVE_SUFFIXES = (".zip", ".tar")

@@ -11,7 +11,7 @@ import numpy as np
 from arraystore._sources.entries import has_image_suffix
 from arraystore._sources.kinds.archives.members import Index, Members
 from arraystore._sources.kinds.found import Found
-from arraystore._sources.targets import TargetColumns
+from arraystore._sources.targets.given import TargetColumns
 from arraystore.errors import DecodeError, Kind, ManifestError, Option
 
 _LABELS = (b"cls", b"label", b"labels", b"class")

@@ -11,10 +11,10 @@ import xxhash
 
 from arraystore._common.lazy import lazy
 from arraystore._common.ragged import Ragged, offsets_of
-from arraystore._sources.columns import Table, is_list_of_items
 from arraystore._sources.given import raw_paths
 from arraystore._sources.kinds.found import SourceList
 from arraystore._sources.tables import PATH_COLUMNS
+from arraystore._sources.targets.columns import Table, is_list_of_items
 from arraystore._sources.text_list import TextList
 from arraystore.errors import DecodeError, Kind, ManifestError, Option
 

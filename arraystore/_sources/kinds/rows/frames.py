@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from arraystore._common.lazy import lazy
-from arraystore._sources.columns import Column, Table, chosen_rows, paths_of
 from arraystore._sources.kinds.found import Found, checked_root
 from arraystore._sources.kinds.rows.cells import (
     ColumnImages,
@@ -18,6 +17,7 @@ from arraystore._sources.kinds.rows.cells import (
     paths_in,
 )
 from arraystore._sources.tables import add_targets, conditions_of, path_column_of, reading_table
+from arraystore._sources.targets.columns import Column, Table, chosen_rows, paths_of
 from arraystore.errors import Kind, ManifestError
 
 if TYPE_CHECKING:

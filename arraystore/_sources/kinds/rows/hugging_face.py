@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 import numpy.typing as npt
 
-from arraystore._sources.columns import Table, chosen_rows
 from arraystore._sources.kinds.found import Found, SourceList
 from arraystore._sources.kinds.rows.cells import add_class_names, check_targets, image_column, image_of, paths_in
 from arraystore._sources.kinds.rows.frames import from_frame
 from arraystore._sources.tables import add_targets, conditions_of, reading_table
+from arraystore._sources.targets.columns import Table, chosen_rows
 from arraystore.errors import Kind, ManifestError
 
 _ROWS_A_READ = 16

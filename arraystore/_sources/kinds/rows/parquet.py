@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._common.lazy import lazy
-from arraystore._sources.columns import Table, chosen_rows, text_list
 from arraystore._sources.kinds.found import Found, SourceList
 from arraystore._sources.kinds.rows.cells import add_class_names, check_targets, class_names, image_column, image_of
 from arraystore._sources.stamps import file_stamp
 from arraystore._sources.tables import add_targets, conditions_of, reading_table
+from arraystore._sources.targets.columns import Table, chosen_rows, text_list
 from arraystore._sources.text_list import TextList
 from arraystore.errors import DecodeError, Kind, ManifestError
 

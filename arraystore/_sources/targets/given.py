@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from arraystore._common.formats import IMAGE_SUFFIXES
 from arraystore._common.ragged import Ragged, Target, offsets_of
 from arraystore._common.wording import a
-from arraystore._sources.masks import MaskFiles
+from arraystore._sources.formats import IMAGE_SUFFIXES
 from arraystore._sources.scan import Scan
+from arraystore._sources.targets.masks import MaskFiles
 from arraystore._sources.text_list import CATEGORY_LIMIT, TextList
 from arraystore.errors import Kind, ManifestError, Option, SpecError
 

@@ -13,11 +13,11 @@ import numpy.typing as npt
 
 from arraystore._common.lazy import lazy
 from arraystore._common.ragged import Ragged, Target, offsets_of
-from arraystore._sources.class_names import order_note
 from arraystore._sources.entries import has_image_suffix
-from arraystore._sources.masks import BITS, MaskFiles
-from arraystore._sources.multi_label import KIND, indicators
 from arraystore._sources.options import KINDS
+from arraystore._sources.targets.class_names import order_note
+from arraystore._sources.targets.masks import BITS, MaskFiles
+from arraystore._sources.targets.multi_label import KIND, indicators
 from arraystore._sources.text_list import CATEGORY_LIMIT, TextList
 from arraystore.errors import Kind, ManifestError, Option
 

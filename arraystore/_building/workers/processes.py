@@ -1,9 +1,9 @@
 """Worker processes that are watched, so that an image that crashes or hangs its worker cannot stop a build.
 
-Each worker is a new interpreter that runs `arraystore._building.worker`, and one socket connects it to this process.
-The sockets do not block, so a worker that dies, stops or hangs, even in the middle of a message, is merely silent. A
-silent worker is killed and replaced. The slots that it had not reported are filled again, one slot a job, so that it is
-known which image is to blame.
+Each worker is a new interpreter that runs `arraystore._building.workers.worker`, and one socket connects it to this
+process. The sockets do not block, so a worker that dies, stops or hangs, even in the middle of a message, is merely
+silent. A silent worker is killed and replaced. The slots that it had not reported are filled again, one slot a job, so
+that it is known which image is to blame.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from arraystore._building.fill import Job, fail_slot
-from arraystore._building.worker import LENGTH_BYTES, REPORT_EVERY_S, Raised, pack, unpack
+from arraystore._building.workers.worker import LENGTH_BYTES, REPORT_EVERY_S, Raised, pack, unpack
 from arraystore._stores.medium import FilledRun
 from arraystore.errors import StoreError
 
@@ -35,7 +35,7 @@ _JOBS_PER_WORKER = 2  # the one in progress and the next, so that no worker wait
 _WAIT_LIMIT_S = 0.25
 _KILL_LIMIT_S = 10.0
 _RECEIVE_LIMIT_BYTES = 1 << 20
-_WORKER_CODE = "import sys; sys.path[:] = sys.argv[1:]; from arraystore._building.worker import work; work()"
+_WORKER_CODE = "import sys; sys.path[:] = sys.argv[1:]; from arraystore._building.workers.worker import work; work()"
 
 
 @dataclass(slots=True)

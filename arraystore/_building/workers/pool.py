@@ -6,7 +6,7 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future
 from typing import Protocol
 
 from arraystore._building.fill import Job, fill_run, fill_slots
-from arraystore._building.processes import START_LIMIT_S, WorkerProcesses
+from arraystore._building.workers.processes import START_LIMIT_S, WorkerProcesses
 from arraystore._common.limits import usable_cpus
 from arraystore._stores.medium import FilledRun, Pixels
 from arraystore.errors import Kind, Option, StoreError

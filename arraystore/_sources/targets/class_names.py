@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from arraystore._common.ragged import Ragged, Target
 from arraystore._common.wording import flat
-from arraystore._sources.multi_label import reordered
+from arraystore._sources.targets.multi_label import reordered
 from arraystore.errors import Kind, ManifestError, Option
 
 _PARTS = r"(?:[ _.-]?(?:set|split|data|dataset|images?|imgs?|photos|\d+))*"

@@ -22,9 +22,9 @@ from arraystore._common.checks import whole_number
 from arraystore._common.digests import digest_of
 from arraystore._common.limits import usable_cpus
 from arraystore._common.progress import Progress, reporting
-from arraystore._common.public import public
 from arraystore._common.ragged import VALUES
-from arraystore._format.checksums import Checksums, wrong_masks, wrong_slots
+from arraystore._format.checking.checksums import Checksums, wrong_masks, wrong_slots
+from arraystore._format.checking.result import ReplacedError, Verification
 from arraystore._format.contents import COLUMNS, Contents, SlotPixels
 from arraystore._format.description import Description, check_codes, text_digest
 from arraystore._format.files import keep_os_error
@@ -37,43 +37,6 @@ _LEAST_WORKERS = 4  # also on fewer processors, because threads that wait for a 
 _ADVICE = "restore it from a copy, or build the store again"
 _MANIFEST_LIMIT_BYTES = 256 << 20  # the manifest is hashed as a whole in memory; a larger one is not checked
 Status = npt.NDArray[np.uint8] | None
-
-
-@public
-@dataclass(frozen=True, slots=True)
-class Verification:
-    """The result of a check of a store.
-
-    Attributes:
-        slots: how many slots were checked; 0 where other damage makes that impossible.
-        failed: how many of them have status 2, which is not damage.
-        bytes: how many bytes were read.
-        seconds: how long the check took.
-        damaged: the slots whose pixels cannot be read or have changed, with reasons.
-        faults: the damage to all other contents.
-        notes: facts that are worth knowing but are not damage.
-        identity: the digest of store.json, which tells which store was checked; empty if it cannot be read.
-        repairable: whether `arraystore.repair` can mend it: only pixels are damaged, and the sources are files.
-    """
-
-    slots: int
-    failed: int
-    bytes: int
-    seconds: float
-    damaged: tuple[BadImage, ...] = ()
-    faults: tuple[Fault, ...] = ()
-    notes: tuple[str, ...] = ()
-    identity: str = ""
-    repairable: bool = False
-
-    @property
-    def ok(self) -> bool:
-        """Whether the store is whole."""
-        return not self.damaged and not self.faults
-
-
-class ReplacedError(Exception):
-    """Another store has taken the name of the one that is being checked."""
 
 
 def verify_contents(

@@ -18,10 +18,10 @@ from arraystore._format.files import fsync_path, reserve_file
 from arraystore._format.publication import Publication
 from arraystore._format.slot_file import SlotFile, cannot_map, npy_header
 from arraystore._format.specification import STORED
-from arraystore._stores.build_key import BuildKey
 from arraystore._stores.medium import FilledRun, Opened
-from arraystore._stores.partial import PartialFolder
 from arraystore._stores.publishing import open_published
+from arraystore._stores.unfinished.build_key import BuildKey
+from arraystore._stores.unfinished.partial import PartialFolder
 from arraystore.errors import Kind, StoreError
 
 

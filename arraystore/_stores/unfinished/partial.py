@@ -38,8 +38,6 @@ from arraystore._format.slot_file import SlotFile
 from arraystore._format.specification import FAILED, STORED
 from arraystore._sources.manifest import Manifest
 from arraystore._stores import publishing
-from arraystore._stores.build_key import BuildKey, Salvage
-from arraystore._stores.build_lock import Lock
 from arraystore._stores.medium import FilledRun, Medium
 from arraystore._stores.publishing import (
     LEDGER,
@@ -53,6 +51,8 @@ from arraystore._stores.publishing import (
     partial_of,
     remove_partial,
 )
+from arraystore._stores.unfinished.build_key import BuildKey, Salvage
+from arraystore._stores.unfinished.build_lock import Lock
 from arraystore.errors import FormatError, Option, StoreError, StoreExistsError
 from arraystore.spec import ImageSpec
 

@@ -1,0 +1,1 @@
+"""The threads and processes that fill slots."""

@@ -1,0 +1,1 @@
+"""What comes with each image: labels and other targets, and the columns that become them."""

@@ -1,0 +1,1 @@
+"""Builds in progress: their folder with its lock, key and ledger."""
