@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from arraystore._common.lazy import lazy
 from arraystore._common.wording import a
-from arraystore._sources.targets.columns import CHOOSE_PATHS, Column, Table, add_target, chosen_rows, paths_of
+from arraystore._sources.kinds.found import Found
+from arraystore._sources.targets.columns import CHOOSE_PATHS, Column, add_target, chosen_rows, paths_of
 from arraystore._sources.targets.masks import BITS
 from arraystore._sources.text_list import TextList
 from arraystore.errors import Kind, ManifestError, Option
@@ -60,7 +61,7 @@ def read_table(
     suffix: str = "",
     separator: str | None = None,
     where: str | Mapping[str, Any] | None = None,
-) -> Table:
+) -> Found:
     """Read a table whose rows are images: one column of paths, every other column a target.
 
     Integers become int64; booleans and floats keep their type; lists of one length become (N, D). A missing float is
@@ -94,14 +95,13 @@ def read_table(
         table = chosen_rows(path, _read(path, chosen, read, separator), conditions)
         if not len(table):
             raise ManifestError(f"{path}: the table has no rows")
-        result = Table(paths_of(Column(path, chosen, table.column(chosen)), suffix))
-        add_targets(result, path, table, chosen, targets, conditions, names)
-    return result
+        found = Found(paths_of(Column(path, chosen, table.column(chosen)), suffix), place=path)
+        add_targets(found, table, chosen, targets, conditions, names)
+    return found
 
 
 def add_targets(
-    result: Table,
-    place: str,
+    found: Found,
     table: Any,
     image_column: str,
     targets: Sequence[str] | Mapping[str, str] | None,
@@ -111,8 +111,7 @@ def add_targets(
     """Add the columns of a table of pyarrow that become targets.
 
     Args:
-        result: gets them.
-        place: the name of the table, for messages.
+        found: gets them.
         table: its rows that were chosen by ``conditions``.
         image_column: the column of the images, which is no target.
         targets: the columns, or what each becomes; None for all but the columns of ``conditions``.
@@ -131,14 +130,16 @@ def add_targets(
     kinds = targets if isinstance(targets, Mapping) else {}
     for name in wanted:
         if name == image_column or name not in present:
-            what = "paths" if isinstance(result.paths, TextList) else "images"
+            what = "paths" if isinstance(found.sources, TextList) else "images"
             detail = f"it is the column of {what}" if name == image_column else "there is no such column"
             columns = _listed([*names, *(column for column in present if column not in names)])
-            raise ManifestError(f"{place}: column {name!r} cannot be a target: {detail}; the columns are {columns}")
+            raise ManifestError(
+                f"{found.place}: column {name!r} cannot be a target: {detail}; the columns are {columns}"
+            )
     main = next((name for name in _LABEL_COLUMNS if name in wanted and kinds.get(name) not in BITS), None)
     target_of = {name: "labels" if name == main else name for name in wanted}
     for name, target in target_of.items():
-        add_target(result, target, Column(place, name, table.column(name)), kinds.get(name))
+        add_target(found, target, Column(found.place, name, table.column(name)), kinds.get(name))
     return target_of
 
 

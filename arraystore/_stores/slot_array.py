@@ -64,7 +64,10 @@ class SlotArray:
 
     def _sendable(self, array: Array | None) -> Any:
         if not _is_mapping(array):
-            return array
+            if array is None or array.dtype.isnative:
+                return array
+            # NumPy's pickles turn numbers into the byte order of the machine.
+            return _OtherOrder(array.view(array.dtype.newbyteorder("=")), array.dtype)
         path = str(array.filename)
         order: Literal["C", "F"] = "C" if array.flags.c_contiguous else "F"
         return _Mapping(path, array.dtype, array.offset, array.shape, order, self._files[path])
@@ -92,8 +95,19 @@ class _Mapping:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _OtherOrder:
+    array: Array
+    dtype: np.dtype[Any]
+
+    def map(self) -> Array:
+        return self.array.view(self.dtype)
+
+
 def _receive(keys: tuple[str, ...], sent: list[Any], identity: str) -> SlotArray:
-    images, status, checksums, *arrays = [each.map() if isinstance(each, _Mapping) else each for each in sent]
+    images, status, checksums, *arrays = [
+        each.map() if isinstance(each, _Mapping | _OtherOrder) else each for each in sent
+    ]
     targets = joined_targets(dict(zip(keys, arrays, strict=True)))
     return SlotArray(images, status, checksums, targets, identity)
 

@@ -176,7 +176,7 @@ def target_lines(store: Store) -> Iterator[str]:
         shown = ", ".join(map(flat, classes[:_SHOWN_CLASSES]))
         more = f" and {len(classes) - _SHOWN_CLASSES:,} more" if len(classes) > _SHOWN_CLASSES else ""
         noun = "class" if len(classes) == 1 else "classes"
-        several = ", several in a row" if target.ndim == 2 else ""
+        several = "" if isinstance(target, Ragged) or target.ndim < 2 else ", several in a row"
         yield f"{flat(name)}: {len(classes):,} {noun}{several}: {shown}{more}"
     for name in store.samples.column_names:
         if name not in OWN_COLUMNS and name not in masks:

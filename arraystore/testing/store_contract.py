@@ -153,7 +153,7 @@ class StoreContract:
             "vector": np.linspace(0, 1, 24, dtype=np.float32).reshape(6, 4),
             "flag": np.array([True, False, True, True, False, True]),
             "small": np.arange(6, dtype=np.int8) - 3,
-            "swapped": np.arange(6, dtype=">f8") / 7,
+            "swapped": np.arange(6, dtype=">f8"),
             "special": np.array([0.5, np.nan, np.inf, -np.inf, -0.0, 1e-300]),
             "large": np.array([0, 2**64 - 1, 1, 2, 3, 4], np.uint64),
             "turned": np.arange(12, dtype=np.float16).reshape(2, 6).T,

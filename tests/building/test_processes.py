@@ -268,7 +268,11 @@ def test_many_deaths_are_survived(tmp_path: Path) -> None:
             killed.append(victim)
             os.kill(victim, signal.SIGKILL)
 
-    store = build(source, tmp_path / "x", processes=True, workers=3, progress=strike)
+    try:
+        store = build(source, tmp_path / "x", processes=True, workers=3, progress=strike)
+    except BadImagesError as error:  # on a busy machine one slot may have been struck twice
+        assert all("died twice" in bad.reason for bad in error.bad)
+        store = build(source, tmp_path / "x", processes=True, workers=3)
     assert len(killed) >= 5
     assert_equal(build(source), store)
 

@@ -347,7 +347,8 @@ def test_only_files_whose_names_say_nothing_are_opened(tmp_path: Path, monkeypat
     touch(tmp_path, "a/1.jpg", "a/2.HEIC", "a/1.txt", "a/1.json", "a/x", "a/1.odd")
     opened = []
 
-    def begins(path: bytes) -> bool:
+    def begins(path: bytes, more: tuple[bytes, ...]) -> bool:
+        assert more == ()
         opened.append(Path(os.fsdecode(path)).name)
         return False
 
@@ -789,7 +790,8 @@ def test_an_iterable_is_consumed_in_rising_order() -> None:
         "array 2 was asked for after array 2, but the source can only be read once, in order: pass a list or an array"
     )
     assert said(message, found.load, 2).slot == 2
-    assert said("the source ended at row 4, before the length that it gives", found.load, 5).slot == 4
+    ended = "the source ended at row 4, before the length that it gives: pass a list of its items, or mend its length"
+    assert said(ended, found.load, 5).slot == 4
 
 
 @pytest.mark.parametrize("slot", [-1, 2, 10**12])

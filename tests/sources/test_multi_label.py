@@ -139,11 +139,12 @@ def test_too_many_names(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         Manifest.of(table(folder, "x.jsonl", TAGS), targets=KIND)
 
 
-def test_other_kinds_have_no_separator_and_lists_of_texts_are_no_vectors(folder: Path) -> None:
+def test_other_kinds_have_no_separator_and_lists_of_texts_are_ragged_codes(folder: Path) -> None:
     with pytest.raises(ManifestError, match="cannot become a 'category:;': the kinds are"):
         Manifest.of(table(folder, "x.jsonl", TAGS), targets={"tags": "category:;"})
-    with pytest.raises(ManifestError, match=r"take its names by targets=\{'tags': 'multi-label'\}$"):
-        Manifest.of(table(folder, "x.jsonl", [["a", "b"], ["c", "d"]]))
+    found = Manifest.of(table(folder, "x.jsonl", TAGS))
+    assert [row.tolist() for row in found.targets["tags"]] == [[1, 0], [0], [], [2, 1]]
+    assert found.classes["tags"] == NAMES
 
 
 @pytest.mark.parametrize("target", [None, "x.store", "x.h5"])
@@ -213,9 +214,9 @@ def test_verify_sees_values_that_are_neither(folder: Path) -> None:
     values = store.targets["tags"].copy()
     values[1, 1] = 2
     with pytest.raises(arraystore.FormatError, match="should hold 0 or 1 for each of 3 classes"):
-        check_codes("tags.npy", values, NAMES)
+        check_codes("tags.npy", values, NAMES, "slot")
     with pytest.raises(arraystore.FormatError, match="should hold 0 or 1 for each of 2 classes"):
-        check_codes("tags.npy", store.targets["tags"], NAMES[:2])
+        check_codes("tags.npy", store.targets["tags"], NAMES[:2], "slot")
 
 
 def test_the_command(folder: Path, tmp_path: Path) -> None:

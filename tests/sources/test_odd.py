@@ -63,7 +63,7 @@ ODD: dict[str, Any] = {
     "list that begins with None": [None, "a", "b", "c"],
     "mixed": ["a", 1, "b", "c"],
     "mixed the other way": [1, "a", "b", "c"],
-    "nested": [["a"], ["b", "c"], ["d"], []],
+    "nested": [[[1], [1, 2]], [[3]], [[4]], [[5]]],
     "a list in itself": CYCLE * 4,
     "0-d number": np.array(5),
     "0-d text": np.array("x"),

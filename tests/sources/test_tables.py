@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from arraystore._sources.tables import Table, column_names, read_table
+from arraystore._sources.kinds.found import Found
+from arraystore._sources.tables import column_names, read_table
 from arraystore._sources.text_list import CATEGORY_LIMIT, TextList
 from arraystore.errors import ManifestError
 
@@ -93,7 +94,7 @@ def said(path: Path, message: str, **options: Any) -> ManifestError:
 def test_every_format_gives_the_same(tmp_path: Path, suffix: str) -> None:
     path = write(tmp_path / f"t{suffix}", ROWS)
     table = read_table(path)
-    assert list(table.paths) == ["b/2.jpg", "a/1.jpg", "../0.jpg"]
+    assert list(table.sources) == ["b/2.jpg", "a/1.jpg", "../0.jpg"]
     expected = {
         "labels": np.array([1, 0, 1]),
         "score": np.array([0.5, 1.5, 2.0]),
@@ -118,14 +119,14 @@ def test_targets_chooses_columns_in_its_order(tmp_path: Path, suffix: str) -> No
 
 def test_the_first_known_column_of_paths_is_taken_unless_another_is_named(tmp_path: Path) -> None:
     path = text(tmp_path / "t.csv", "image,path,mask\na,b,c\n")
-    assert list(read_table(path).paths) == ["b"]
-    assert list(read_table(path, path_column="mask").paths) == ["c"]
+    assert list(read_table(path).sources) == ["b"]
+    assert list(read_table(path, path_column="mask").sources) == ["c"]
 
 
 @pytest.mark.parametrize("cell", ["0012", "2020-01-01", "1.50", "true", "NA", "2020-01-01 00:00:00"])
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
 def test_paths_stay_text_whatever_they_look_like(tmp_path: Path, suffix: str, cell: str) -> None:
-    assert list(read_table(write(tmp_path / f"t{suffix}", [{"path": cell}])).paths) == [cell]
+    assert list(read_table(write(tmp_path / f"t{suffix}", [{"path": cell}])).sources) == [cell]
 
 
 @pytest.mark.parametrize(
@@ -145,7 +146,7 @@ def test_captions_may_hold_commas_quotes_and_line_ends(tmp_path: Path) -> None:
     path = text(tmp_path / "t.csv", '\ufeffpath,caption\na.jpg,"one, ""two""\nthree"\n"b\nc.jpg",x\n')
     table = read_table(path)
     assert table.classes["caption"] == ('one, "two"\nthree', "x")
-    assert table.paths[1] == "b\nc.jpg"
+    assert table.sources[1] == "b\nc.jpg"
 
 
 def test_more_texts_than_the_limit_stay_text(tmp_path: Path) -> None:
@@ -174,7 +175,7 @@ def test_every_kind_of_text_column_is_read(tmp_path: Path, kind: pa.DataType) ->
     schema = pa.array(["x.jpg", "y.jpg"]).cast(kind)
     parquet.write_table(pa.table({"path": schema, "label": pa.array(["x", "y"]).cast(kind)}), path)
     table = read_table(path)
-    assert list(table.paths) == ["x.jpg", "y.jpg"]
+    assert list(table.sources) == ["x.jpg", "y.jpg"]
     assert table.classes["labels"] == ("x", "y")
 
 
@@ -227,7 +228,7 @@ def test_several_blocks_are_one_column(tmp_path: Path) -> None:
     path = tmp_path / "t.parquet"
     parquet.write_table(pa.table({"path": list("abcdef"), "label": list("xyxzyx")}), path, row_group_size=2)
     table = read_table(path)
-    assert "".join(table.paths) == "abcdef"
+    assert "".join(table.sources) == "abcdef"
     assert table.targets["labels"].tolist() == [0, 1, 0, 2, 1, 0]
 
 
@@ -256,7 +257,7 @@ def test_a_missing_value_in_parquet_is_named(tmp_path: Path, values: list[Any]) 
 def test_a_key_that_a_row_of_jsonl_lacks_is_a_missing_value(tmp_path: Path) -> None:
     path = text(tmp_path / "t.jsonl", '{"path": "a"}\n{"path": "b", "n": 1}\n')
     said(path, f"column 'n': row 0 (counted from 0): {MISSING}")
-    assert list(read_table(path, targets=[]).paths) == ["a", "b"]
+    assert list(read_table(path, targets=[]).sources) == ["a", "b"]
 
 
 def test_an_empty_text_in_parquet_is_a_value(tmp_path: Path) -> None:
@@ -268,10 +269,10 @@ def test_other_types_are_refused(tmp_path: Path) -> None:
     advice = "which is no target; choose other columns with targets=['…']"
     dates = text(tmp_path / "t.csv", "path,day\na,2020-01-01\n")
     said(dates, f"column 'day': holds date32[day], {advice}")
-    assert list(read_table(dates, targets=[]).paths) == ["a"]
+    assert list(read_table(dates, targets=[]).sources) == ["a"]
     said(columns(tmp_path / "s.parquet", x=[{"a": 1}]), f"column 'x': holds struct<a: int64>, {advice}")
     dates_of_rows = columns(tmp_path / "l.parquet", x=pa.array([[0]], pa.list_(pa.date32())))
-    said(dates_of_rows, f"column 'x': holds list<element: date32[day]>, {advice}")
+    said(dates_of_rows, f"column 'x': holds date32[day], {advice}")
 
 
 def test_an_integer_that_does_not_fit_is_refused(tmp_path: Path) -> None:
@@ -357,7 +358,7 @@ def test_files_that_are_no_tables_are_refused(tmp_path: Path) -> None:
 def test_parquet_comes_back_as_it_was_written(tmp_path_factory: pytest.TempPathFactory, rows: list[Any]) -> None:
     names, floats, flags = (list(column) for column in zip(*rows, strict=True))
     path = columns(tmp_path_factory.mktemp("t") / "t.parquet", name=names, x=floats, flag=flags)
-    table: Table = read_table(path)
+    table: Found = read_table(path)
     assert [table.classes["name"][code] for code in table.targets["name"]] == names
     assert table.classes["name"] == tuple(sorted(set(names)))
     np.testing.assert_array_equal(table.targets["x"], floats)
@@ -385,7 +386,7 @@ def test_a_table_of_ids_with_semicolons(tmp_path: Path) -> None:
         where="split=train",
         targets={"age": "number", "tag": "text"},
     )
-    assert list(table.paths) == ["01.png", "02.png"]
+    assert list(table.sources) == ["01.png", "02.png"]
     np.testing.assert_array_equal(table.targets["age"], [1.0, np.nan])
     assert list(table.texts["tag"]) == ["x", "y"]
     assert list(table.targets) == ["age"]
@@ -396,7 +397,7 @@ def test_rows_are_chosen_by_their_values(tmp_path: Path, where: Any) -> None:
     table = read_table(
         written(tmp_path / "t.parquet", path=["a", "b", "c"], fold=[0, 1, 2], score=[5, 6, 7]), where=where
     )
-    assert list(table.paths) == ["b"]
+    assert list(table.sources) == ["b"]
     assert {name: values.tolist() for name, values in table.targets.items()} == {"score": [6]}
 
 
@@ -498,7 +499,7 @@ def test_byte_order_marks_tell_the_encoding(tmp_path: Path, encoding: str, name:
     path.write_bytes(text.encode(encoding))
     assert column_names(path) == ["path", "label"]
     table = read_table(path)
-    assert list(table.paths) == ["é.jpg", "日.jpg"]
+    assert list(table.sources) == ["é.jpg", "日.jpg"]
     assert table.classes["labels"] == ("b", "ü")
 
 

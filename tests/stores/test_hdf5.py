@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -231,6 +232,10 @@ def test_targets_that_are_no_array_as_they_lie_are_read(store: Store, options: d
         twelve_bits.set_offset(4)
         h5py.h5d.create(file.id, b"targets/twelve_bits", twelve_bits, h5py.h5s.create_simple((19,)))
         file["targets/twelve_bits"][...] = np.arange(19) + 1000
+        description = json.loads(file["store.json"].asstr()[()])
+        forms = {"enumerated": "|u1", "never_written": "<f4", "twelve_bits": "<u2"}
+        description["targets"] |= {name: {"dtype": kind, "shape": [19]} for name, kind in forms.items()}
+        file["store.json"][()] = json.dumps(description)
 
     edit(store.path, change)
     again = arraystore.open(store.path)

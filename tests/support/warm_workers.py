@@ -111,7 +111,7 @@ def _begin(middle: int, channel: int, *descriptors: int) -> NoReturn:
         os.environ.update(environment)
         sys.path[:] = path
         os.chdir(folder)
-        first = Path(environment["PYTHONPATH"].partition(":")[0], "sitecustomize.py")
+        first = Path(environment.get("PYTHONPATH", "").partition(":")[0], "sitecustomize.py")
         if first.exists():
             runpy.run_path(str(first))
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)

@@ -102,7 +102,7 @@ def test_an_ordinary_target_does_not_become_ragged(folder: Path, tmp_path: Path)
     target = tmp_path / "x.store"
     source = [folder / name for name in NAMES[:3]]
     build(source, target, targets={"boxes": np.zeros((3, 1, 2))}).close()
-    message = "the store has the targets boxes (<f8 (1, 2)), but the source has boxes (ragged <f8 (2,))"
+    message = "boxes is <f8 (1, 2) in the store, and ragged <f8 (2,) in the source"
     with pytest.raises(ManifestError, match=re.escape(message)):
         arraystore.compare(target, source, targets={"boxes": [[[1.0, 2]], [], [[3, 4]]]})
 

@@ -4,7 +4,7 @@ import math
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._common.lazy import lazy
-from arraystore._common.ragged import Ragged, Target, offsets_of
+from arraystore._common.ragged import Ragged, offsets_of
 from arraystore._sources.entries import has_image_suffix
+from arraystore._sources.kinds.found import Found
 from arraystore._sources.options import KINDS
 from arraystore._sources.targets.class_names import order_note
 from arraystore._sources.targets.masks import BITS, MaskFiles
@@ -34,18 +35,6 @@ _LISTED_NUMBERS = r"[\[(][-+.,;0-9eE\s\[\]()]*[\])]"
 _DECIMAL_COMMA = r"[+-]?\d+,\d+"
 _CHECKED_NAMES = 1000
 _MANY_NAMES = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """The sources and targets of N rows that `read_table` gives; the names are of targets, not of columns."""
-
-    paths: Sequence[Any]  # or other sources
-    targets: dict[str, Target] = field(default_factory=dict)
-    classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    texts: dict[str, TextList] = field(default_factory=dict)
-    masks: dict[str, MaskFiles] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,11 +153,11 @@ def chosen_rows(path: str, table: Any, conditions: Mapping[str, str]) -> Any:
     return table
 
 
-def add_target(result: Table, target: str, column: Column, kind: str | None) -> None:
-    """Add a column to ``result`` under the name of its target.
+def add_target(found: Found, target: str, column: Column, kind: str | None) -> None:
+    """Add a column to ``found`` under the name of its target.
 
     Args:
-        result: gets the target.
+        found: gets the target.
         target: its name.
         column: its values.
         kind: ``"number"``, ``"category"``, ``"multi-label"`` (with its separator, as ``"multi-label:;"``, where that
@@ -184,34 +173,34 @@ def add_target(result: Table, target: str, column: Column, kind: str | None) -> 
     if kind in BITS:
         if not _is_text(column.data.type):
             raise column.refuse(None, f"holds {column.data.type}, not the paths of masks", "leave it out with {0}")
-        result.masks[target] = MaskFiles(paths_of(column), bits=BITS[kind])
+        found.masks[target] = MaskFiles(paths_of(column), bits=BITS[kind])
     elif kind == KIND:
-        _add_names(result, target, column, separator)
+        _add_names(found, target, column, separator)
     else:
-        _add_values(result, target, column, kind)
+        _add_values(found, target, column, kind)
 
 
-def _add_values(result: Table, target: str, column: Column, kind: str | None) -> None:
+def _add_values(found: Found, target: str, column: Column, kind: str | None) -> None:
     types, arrow = pa.types, column.data.type
     if kind == "number" and _is_text(arrow):
-        result.targets[target] = _parsed(column)
+        found.targets[target] = _parsed(column)
         return
     row = _first(column.data.is_null())
     if row is not None and kind == "number" and types.is_integer(arrow):
-        result.targets[target] = column.data.cast(pa.float64()).to_numpy()
+        found.targets[target] = column.data.cast(pa.float64()).to_numpy()
         return
     if row is not None and not types.is_floating(arrow):
         raise column.missing(row)
     if _is_list(arrow):
-        _add_lists(result, target, column, kind)
+        _add_lists(found, target, column, kind)
     elif kind == "text":
-        result.texts[target] = text_list(column.data.cast(pa.string()))
+        found.texts[target] = text_list(column.data.cast(pa.string()))
     elif kind == "category" and types.is_floating(arrow) and row is not None:
         raise column.missing(row)
     elif kind == "category" or (kind is None and _is_text(arrow)):
-        _add_categories(result, target, column, chosen=kind is not None)
+        _add_categories(found, target, column, chosen=kind is not None)
     else:
-        result.targets[target] = _numbers(column, column.data, per_row=1)
+        found.targets[target] = _numbers(column, column.data, per_row=1)
 
 
 def _kind_of(column: Column, text: str | None) -> tuple[str | None, str]:
@@ -223,7 +212,7 @@ def _kind_of(column: Column, text: str | None) -> tuple[str | None, str]:
     return None if kind == "auto" else kind, separator
 
 
-def _add_names(result: Table, target: str, column: Column, separator: str) -> None:
+def _add_names(found: Found, target: str, column: Column, separator: str) -> None:
     types, arrow = pa.types, column.data.type
     lists = types.is_list(arrow) or types.is_large_list(arrow)
     values = arrow.value_type if lists else arrow
@@ -233,8 +222,8 @@ def _add_names(result: Table, target: str, column: Column, separator: str) -> No
     if row is not None:
         raise column.missing(row)
     made, names, notes = indicators(column.name, column.data, separator, column.refuse)
-    result.targets[target], result.classes[target] = made, names
-    result.notes.extend(f"{column.path}: {note}" for note in notes)
+    found.targets[target], found.classes[target] = made, names
+    found.notes.extend(f"{column.path}: {note}" for note in notes)
 
 
 def _parsed(column: Column) -> npt.NDArray[np.float64]:
@@ -275,7 +264,7 @@ def _check_categories(column: Column, names: Sequence[str]) -> None:
         )
 
 
-def _add_categories(result: Table, target: str, column: Column, *, chosen: bool) -> None:
+def _add_categories(found: Found, target: str, column: Column, *, chosen: bool) -> None:
     data = column.data if _is_text(column.data.type) else column.data.cast(pa.string())
     encoded = _text_array(data).dictionary_encode()
     names = encoded.dictionary.to_pylist()
@@ -287,22 +276,22 @@ def _add_categories(result: Table, target: str, column: Column, *, chosen: bool)
                 raise column.refuse(
                     None, f"has {len(names):,} different texts in its lists", "leave the column out with {0}"
                 )
-            result.texts[target] = text_list(column.data)
+            found.texts[target] = text_list(column.data)
             return
     codes = encoded.indices.to_numpy()
     if "" in names and Path(column.path).suffix.lower() in {".csv", ".tsv"}:
         raise column.missing(int(np.argmax(codes == names.index(""))))
     if not chosen and not is_label and len(names) == len(codes) and len(names) >= _MANY_NAMES:
-        result.notes.append(f"{column.path}: column {column.name!r} has {len(names):,} categories, one for each row")
+        found.notes.append(f"{column.path}: column {column.name!r} has {len(names):,} categories, one for each row")
     numbers = not _is_text(column.data.type)
     order = sorted(range(len(names)), key=lambda i: (float(names[i]), "") if numbers else (0.0, names[i]))
     ranks = np.empty(len(names), np.int64)
     ranks[order] = np.arange(len(names))
-    result.targets[target] = ranks[codes]
-    result.classes[target] = tuple(names[i] for i in order)
-    note = order_note(result.classes[target]) if not numbers else None
+    found.targets[target] = ranks[codes]
+    found.classes[target] = tuple(names[i] for i in order)
+    note = order_note(found.classes[target]) if not numbers else None
     if note:
-        result.notes.append(f"{column.path}: column {column.name!r}: {note}")
+        found.notes.append(f"{column.path}: column {column.name!r}: {note}")
 
 
 def _numbers(column: Column, data: Any, *, per_row: int) -> npt.NDArray[Any]:
@@ -340,7 +329,7 @@ def is_list_of_items(kind: Any) -> bool:
     return bool(pa.types.is_primitive(item)) or _is_text(kind.value_type)
 
 
-def _add_lists(result: Table, target: str, column: Column, kind: str | None) -> None:
+def _add_lists(found: Found, target: str, column: Column, kind: str | None) -> None:
     """Add a column of lists: ragged if the lists differ in length, or are the names of categories.
 
     Raises:
@@ -355,8 +344,8 @@ def _add_lists(result: Table, target: str, column: Column, kind: str | None) -> 
         missing = _first(items.data.is_null())
         if missing is not None:
             raise items.missing(missing)
-        _add_categories(result, target, items, chosen=kind is not None)
-        result.targets[target] = Ragged(np.asarray(result.targets[target]), offsets)
+        _add_categories(found, target, items, chosen=kind is not None)
+        found.targets[target] = Ragged(np.asarray(found.targets[target]), offsets)
         return
     data = items.data
     shape: tuple[int, ...] = ()
@@ -365,9 +354,9 @@ def _add_lists(result: Table, target: str, column: Column, kind: str | None) -> 
         shape = (*shape, width)
     values = _numbers(items, data, per_row=math.prod(shape)).reshape(int(offsets[-1]), *shape)
     if len(set(lengths.tolist())) > 1:
-        result.targets[target] = Ragged(values, offsets)
+        found.targets[target] = Ragged(values, offsets)
     else:
-        result.targets[target] = values.reshape(len(lengths), int(lengths[0]), *shape)
+        found.targets[target] = values.reshape(len(lengths), int(lengths[0]), *shape)
 
 
 def _flattened(items: Column, data: Any, per_item: int) -> tuple[Any, int]:

@@ -49,10 +49,14 @@ class TargetColumns:
         check_sized(f"target {name!r}", values)
         if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
             raise ManifestError(f"target {name!r} has masked values: pass a plain array, with NaN where one is missing")
-        values = _without_objects(values)
+        try:
+            values = _without_objects(values)
+            is_ragged = _is_ragged(values)
+        except Exception as error:  # an object of the caller may raise anything
+            raise ManifestError(f"target {name!r}: the rows make no array: {error}; give rows of one shape") from error
         if isinstance(values, Ragged):
             self.targets[name] = Ragged(_as_numbers(name, values.values), values.offsets)
-        elif _is_ragged(values):
+        elif is_ragged:
             self._add_rows(name, values)
         elif (texts := _as_texts(name, values)) is None:
             self.targets[name] = _as_numbers(name, values)

@@ -12,9 +12,9 @@ import xxhash
 from arraystore._common.lazy import lazy
 from arraystore._common.ragged import Ragged, offsets_of
 from arraystore._sources.given import raw_paths
-from arraystore._sources.kinds.found import SourceList
+from arraystore._sources.kinds.found import Found, SourceList
 from arraystore._sources.tables import PATH_COLUMNS
-from arraystore._sources.targets.columns import Table, is_list_of_items
+from arraystore._sources.targets.columns import is_list_of_items
 from arraystore._sources.text_list import TextList
 from arraystore.errors import DecodeError, Kind, ManifestError, Option
 
@@ -93,9 +93,7 @@ def class_names(schema: Any) -> dict[str, tuple[str, ...]]:
     }
 
 
-def add_class_names(
-    result: Table, place: str, target_of: Mapping[str, str], names: Mapping[str, Sequence[str]]
-) -> None:
+def add_class_names(found: Found, target_of: Mapping[str, str], names: Mapping[str, Sequence[str]]) -> None:
     """Give targets of codes the names of their classes. A code of -1 has no class.
 
     Raises:
@@ -103,21 +101,23 @@ def add_class_names(
     """
     for column, classes in names.items():
         target = target_of.get(column, "")
-        given = result.targets.get(target)
+        given = found.targets.get(target)
         if isinstance(given, np.ndarray) and given.ndim == 2:  # lists that happen to have one length
             given = Ragged(given.reshape(-1), offsets_of(np.full(len(given), given.shape[1], np.int64)))
         codes = given.values if isinstance(given, Ragged) else given
-        if codes is None or codes.dtype.kind not in "iu" or codes.ndim != 1 or target in result.classes:
+        if codes is None or codes.dtype.kind not in "iu" or codes.ndim != 1 or target in found.classes:
             continue
         odd = np.flatnonzero((codes < -1) | (codes >= len(classes)))
         if len(odd):
             row, code = int(odd[0]), codes[odd[0]]
             row = given.row_of(row) if isinstance(given, Ragged) else row
-            message = f"{place}: column {column!r}: row {row} (counted from 0): {code} is none of the classes"
-            raise ManifestError(f"{message}, which are {len(classes):,}", slot=row, source=place, kind=Kind.INVALID)
-        result.classes[target] = tuple(classes)
+            message = f"{found.place}: column {column!r}: row {row} (counted from 0): {code} is none of the classes"
+            raise ManifestError(
+                f"{message}, which are {len(classes):,}", slot=row, source=found.place, kind=Kind.INVALID
+            )
+        found.classes[target] = tuple(classes)
         if given is not None:
-            result.targets[target] = given
+            found.targets[target] = given
 
 
 def paths_in(columns: Iterable[Any]) -> TextList | None:

@@ -37,20 +37,12 @@ def from_table(
     """
     path = str(expanded(path))
     rows: dict[str, Any] = {"suffix": suffix, "separator": separator, "where": where}
-    table = read_table(path, path_column=path_column, targets=targets, **rows)
+    found = read_table(path, path_column=path_column, targets=targets, **rows)
     absolute = Path(path).absolute()
     is_plain = targets is None and root is None and path_column in (None, "file_name") and not any(rows.values())
-    return Found(
-        table.paths,
-        checked_root(root) or str(absolute.parent),
-        table.targets,
-        table.classes,
-        dict(table.texts),
-        table.masks,
-        notes=table.notes,
-        place=path,
-        origin=str(absolute) if is_plain else None,
-    )
+    found.root = checked_root(root) or str(absolute.parent)
+    found.origin = str(absolute) if is_plain else None
+    return found
 
 
 def from_metadata(folder: str, *, path_column: str | None = None, **options: Any) -> Found:

@@ -17,7 +17,7 @@ from arraystore._sources.kinds.rows.cells import (
     paths_in,
 )
 from arraystore._sources.tables import add_targets, conditions_of, path_column_of, reading_table
-from arraystore._sources.targets.columns import Column, Table, chosen_rows, paths_of
+from arraystore._sources.targets.columns import Column, chosen_rows, paths_of
 from arraystore.errors import Kind, ManifestError
 
 if TYPE_CHECKING:
@@ -79,12 +79,10 @@ def _found(table: Any, path_column: Any, targets: Any, root: Any, suffix: str, c
         sources: Any = paths_of(Column(PLACE, column, cells), suffix)
     else:
         sources = paths_in([cells]) or ColumnImages(cells, os.path.join(base or Path.cwd(), ""))
-    result = Table(sources)
-    target_of = add_targets(result, PLACE, table, column, targets, conditions, names)
-    add_class_names(result, PLACE, target_of, class_names(table.schema))
-    return Found(
-        sources, base, result.targets, result.classes, dict(result.texts), result.masks, notes=result.notes, place=PLACE
-    )
+    found = Found(sources, base, place=PLACE)
+    target_of = add_targets(found, table, column, targets, conditions, names)
+    add_class_names(found, target_of, class_names(table.schema))
+    return found
 
 
 def _arrow(frame: Any) -> Any:

@@ -12,7 +12,7 @@ from arraystore._sources.kinds.found import Found, SourceList
 from arraystore._sources.kinds.rows.cells import add_class_names, check_targets, image_column, image_of, paths_in
 from arraystore._sources.kinds.rows.frames import from_frame
 from arraystore._sources.tables import add_targets, conditions_of, reading_table
-from arraystore._sources.targets.columns import Table, chosen_rows
+from arraystore._sources.targets.columns import chosen_rows
 from arraystore.errors import Kind, ManifestError
 
 _ROWS_A_READ = 16
@@ -106,20 +106,11 @@ def from_hugging_face(
             raise ManifestError(f"{_PLACE} has no rows", kind=Kind.MISSING)
         rows = rows.with_format("arrow")
         cells = (rows[at : at + _ROWS_A_LOOK].column(column) for at in range(0, len(rows), _ROWS_A_LOOK))
-        result = Table(paths_in(cells) or DatasetImages(rows, column))
+        found = Found(paths_in(cells) or DatasetImages(rows, column), place=_PLACE)
         if table is not None:
-            target_of = add_targets(result, _PLACE, table, column, targets, conditions, data.column_names)
-            add_class_names(result, _PLACE, target_of, _class_names(data.features))
-    return Found(
-        result.paths,
-        None,
-        result.targets,
-        result.classes,
-        dict(result.texts),
-        result.masks,
-        notes=result.notes,
-        place=_PLACE,
-    )
+            target_of = add_targets(found, table, column, targets, conditions, data.column_names)
+            add_class_names(found, target_of, _class_names(data.features))
+    return found
 
 
 def _class_names(features: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:

@@ -16,7 +16,7 @@ from arraystore._sources.kinds.found import Found, SourceList
 from arraystore._sources.kinds.rows.cells import add_class_names, check_targets, class_names, image_column, image_of
 from arraystore._sources.stamps import file_stamp
 from arraystore._sources.tables import add_targets, conditions_of, reading_table
-from arraystore._sources.targets.columns import Table, chosen_rows, text_list
+from arraystore._sources.targets.columns import chosen_rows, text_list
 from arraystore._sources.text_list import TextList
 from arraystore.errors import DecodeError, Kind, ManifestError
 
@@ -214,22 +214,11 @@ def from_parquet(
             sources: Any = paths_in  # these are files as in any other list
         else:
             sources = ParquetImages(paths, column, rows, paths_in)
-        result = Table(sources)
+        found = Found(sources, str(Path(paths[0]).parent), notes=notes, place=paths[0])
         table = table.drop_columns([_ROW])
-        target_of = add_targets(result, paths[0], table, column, targets, conditions, schema.names)
-    add_class_names(result, paths[0], target_of, class_names(schema))
-    root = str(Path(paths[0]).parent)
-    notes += result.notes
-    return Found(
-        result.paths,
-        root,
-        result.targets,
-        result.classes,
-        dict(result.texts),
-        result.masks,
-        notes=notes,
-        place=paths[0],
-    )
+        target_of = add_targets(found, table, column, targets, conditions, schema.names)
+    add_class_names(found, target_of, class_names(schema))
+    return found
 
 
 def _holds_no_bytes(metadata: Any, column: str) -> bool:
