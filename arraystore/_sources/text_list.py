@@ -29,8 +29,8 @@ class TextList(Sequence[str]):
     __slots__ = ("blob", "offsets")
 
     def __init__(self, blob: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> None:
-        self.blob = blob.view()
-        self.offsets = offsets.view()
+        self.blob: npt.NDArray[np.uint8] = blob.view()
+        self.offsets: npt.NDArray[np.int64] = offsets.view()
         self.blob.flags.writeable = False
         self.offsets.flags.writeable = False
 
