@@ -51,6 +51,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         f"{path},{name},{code / 2},one of {code}" for code, (path, name) in enumerate(zip(images, CLASSES, strict=True))
     ]
     (root / "t.csv").write_text("\n".join(["path,label,score,caption", *captions]))
+    (root / "tags.csv").write_text("path,tags\nphotos/ant/0.jpg,sun;sea\nphotos/ant/1.jpg,sea\n")
     (root / "ids.csv").write_text("id,label\nant/0,x\nbee/1,y\n")
     (root / "semicolon.csv").write_text("path;label\nphotos/ant/0.jpg;x\n")
     (root / "split.csv").write_text("path,label,split\nphotos/ant/0.jpg,x,train\nphotos/ant/1.jpg,x,val\n")
