@@ -25,7 +25,6 @@ from arraystore._building.fill import Job, Source, loaded
 from arraystore._building.masks import MaskJob
 from arraystore._building.options import RunOptions
 from arraystore._building.runs import cut_runs, slots_to_fill
-from arraystore._building.sources import part_digests
 from arraystore._building.workers.pool import WorkerPool, worker_pool
 from arraystore._common.lazy import lazy
 from arraystore._common.limits import memory_for_images
@@ -109,7 +108,7 @@ def build_key(manifest: Manifest, spec: ImageSpec) -> BuildKey:
         targets=tuple(sorted([*split_targets(manifest.targets), *manifest.masks])),
         decoders=_decoders(),
         root=manifest.root,
-        parts=part_digests(manifest),
+        parts=manifest.part_digests,
         masks=tuple((name, each.dtype.str) for name, each in manifest.masks.items()),
     )
 

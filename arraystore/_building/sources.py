@@ -2,10 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
-
-import numpy as np
 
 from arraystore._common.options import picked
 from arraystore._sources.given import SOURCES
@@ -56,21 +53,3 @@ def spec_for(source: Any, options: ImageOptions, given: Mapping[str, Any]) -> Im
         return spec_of(options)
     changed = {name: value for name, value in picked(ImageOptions, given).items() if name not in ("size", "spec")}
     return ImageSpec.from_dict(spec_in(source).to_dict() | changed)
-
-
-def part_digests(manifest: Manifest) -> dict[str, str]:
-    """Return the digest of each part of a manifest, by the part's name in messages, to tell what differs."""
-    bare = replace(manifest, targets={}, classes={}, texts={}, masks={}, mask_fills={}, source_pixels={})
-    digests = {"sources": bare.digest}
-    # Sources whose digest takes no time, because the parts below are digested one by one. Classes have no rows.
-    blank: Any = np.broadcast_to(np.uint8(0), (len(manifest), 1, 1))
-    alone, classes = replace(bare, sources=blank, root=None), replace(bare, sources=blank[:1], root=None)
-    for name, values in manifest.targets.items():
-        digests[f"the target {name!r}"] = replace(alone, targets={name: values}).digest
-    for name, names in manifest.classes.items():
-        digests[f"the classes of {name!r}"] = replace(classes, classes={name: names}).digest
-    for name, texts in manifest.texts.items():
-        digests[f"the text {name!r}"] = replace(alone, texts={name: texts}).digest
-    for name, masks in manifest.masks.items():
-        digests[f"the masks {name!r}"] = replace(alone, masks={name: masks}).digest
-    return digests

@@ -183,6 +183,12 @@ def offsets_of(lengths: Index) -> Index:
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
 
 
+def rows_of_one_length(array: Array) -> Ragged:
+    """Return an array (rows, items, ...) as rows that happen to have as many items each."""
+    rows, items = array.shape[:2]
+    return Ragged(array.reshape(rows * items, *array.shape[2:]), np.arange(rows + 1, dtype=np.int64) * items)
+
+
 def one_after_another(parts: Sequence[Ragged]) -> Ragged:
     """Return the rows of several, one after another; dtypes and shapes of items are alike."""
     lengths = np.concatenate([part.lengths for part in parts])

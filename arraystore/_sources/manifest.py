@@ -7,7 +7,7 @@ import logging
 import operator
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -222,7 +222,7 @@ class Manifest:
             return self.sources.name(slot)
         return f"bytes {slot}" if _is_bytes(self.sources) else f"array {slot}"
 
-    @cached
+    @property
     def digest(self) -> str:
         """The xxh3_128 of the manifest, in 32 hexadecimal digits.
 
@@ -230,34 +230,51 @@ class Manifest:
         ``root``, so that a folder may move, and the content of files. Of arrays it covers the number, and of one
         ndarray also shape and dtype, but no pixels: they may be readable only once, or be larger than memory.
         """
-        digest = xxhash.xxh3_128()
-        # Each part begins with a line of JSON that states its length, so that no two manifests give the same bytes.
+        return self._digests[0]
+
+    @property
+    def part_digests(self) -> Mapping[str, str]:
+        """The digest of each part, by the part's name in messages, to tell what differs between two manifests."""
+        return self._digests[1]
+
+    @cached
+    def _digests(self) -> tuple[str, dict[str, str]]:
+        """The digests of the whole and of each part, of one pass: the parts may be larger than memory."""
+        whole = xxhash.xxh3_128()
+        parts: dict[str, Any] = {}
+        for name, header, columns in self._parts():
+            _feed((whole, parts.setdefault(name, xxhash.xxh3_128())), header, *columns)
+        return whole.hexdigest(), {name: part.hexdigest() for name, part in parts.items()}
+
+    def _parts(self) -> Iterator[tuple[str, list[Any], Sequence[npt.NDArray[Any]]]]:
+        """Yield the name, a header and the columns of what the digest covers; a name may come more than once."""
         sources: Any = self.sources
         if isinstance(sources, TextList):
-            _feed(digest, ["paths", len(self)], sources.offsets, sources.blob)
+            yield "sources", ["paths", len(self)], (sources.offsets, sources.blob)
         elif isinstance(sources, SourceList):
             for header, columns in sources.identity():
-                _feed(digest, [*header, len(self)], *columns)
+                yield "sources", [*header, len(self)], columns
         elif _is_bytes(sources):
             hashes = [(len(data), xxhash.xxh3_64_intdigest(data)) for data in sources]
-            _feed(digest, ["bytes", len(self)], np.array(hashes, np.uint64))
+            yield "sources", ["bytes", len(self)], (np.array(hashes, np.uint64),)
         else:
             # Another array-like may have a shape too, but asking for it may be slow.
             shape: list[Any] = [*sources.shape, sources.dtype.str] if isinstance(sources, np.ndarray) else []
-            _feed(digest, ["arrays", len(self), shape])
+            yield "sources", ["arrays", len(self), shape], ()
         for name, values in sorted(self.targets.items()):
+            part = f"the target {name!r}"
             if isinstance(values, Ragged):
-                _feed(digest, ["ragged", name, values.dtype.str, values.values.shape], values.offsets, values.values)
+                header = ["ragged", name, values.dtype.str, values.values.shape]
+                yield part, header, (values.offsets, values.values)
             else:
-                _feed(digest, ["target", name, values.dtype.str, values.shape], values)
+                yield part, ["target", name, values.dtype.str, values.shape], (values,)
         for name, classes in sorted(self.classes.items()):
-            _feed(digest, ["classes", name, classes])
+            yield f"the classes of {name!r}", ["classes", name, classes], ()
         for name, texts in sorted(self.texts.items()):
             column = texts if isinstance(texts, TextList) else TextList.from_texts(texts)
-            _feed(digest, ["texts", name], column.offsets, column.blob)
+            yield f"the text {name!r}", ["texts", name], (column.offsets, column.blob)
         for name, masks in self.masks.items():
-            _feed(digest, ["masks", name, masks.bits], masks.paths.offsets, masks.paths.blob)
-        return str(digest.hexdigest())
+            yield f"the masks {name!r}", ["masks", name, masks.bits], (masks.paths.offsets, masks.paths.blob)
 
     def _checked_slot(self, slot: int) -> int:
         slot = operator.index(slot)
@@ -495,13 +512,18 @@ def _read_only(values: Any) -> Target:
     return view
 
 
-def _feed(digest: Any, header: list[Any], *columns: npt.NDArray[Any]) -> None:
-    digest.update(json.dumps([*header, [column.nbytes for column in columns]]).encode() + b"\n")
+def _feed(digests: Sequence[Any], header: list[Any], *columns: npt.NDArray[Any]) -> None:
+    # Each part begins with a line of JSON that states its length, so that no two manifests give the same bytes.
+    line = json.dumps([*header, [column.nbytes for column in columns]]).encode() + b"\n"
+    for digest in digests:
+        digest.update(line)
     for column in columns:
         # A strided target is copied, in blocks because it may be larger than memory.
         step = max(1, _HASH_BLOCK_BYTES * len(column) // max(1, column.nbytes))
         for start in range(0, len(column), step):
-            digest.update(np.ascontiguousarray(column[start : start + step]).data)
+            block = np.ascontiguousarray(column[start : start + step]).data
+            for digest in digests:
+                digest.update(block)
 
 
 def _restore(parts: tuple[Any, ...], base: bytes) -> Manifest:

@@ -14,7 +14,7 @@ from arraystore._building.options import CompareOptions
 from arraystore._building.sources import manifest_for
 from arraystore._common.options import complete, shows_options
 from arraystore._common.public import public
-from arraystore._common.ragged import Ragged, Target, offsets_of
+from arraystore._common.ragged import Ragged, Target, rows_of_one_length
 from arraystore._decoding.hooks import check_decoders
 from arraystore._format.samples import hashes_of, mask_fields, mtimes_us
 from arraystore._format.specification import STORED
@@ -311,11 +311,9 @@ def _as_ragged(old: Manifest, new: Manifest) -> Manifest:
         was = old.targets.get(name)
         if not isinstance(was, Ragged) or isinstance(target, Ragged) or target.ndim < 2:
             continue
-        offsets = offsets_of(np.full(len(target), target.shape[1], np.int64))
-        if target.size:
-            targets[name] = Ragged(target.reshape(int(offsets[-1]), *target.shape[2:]), offsets)
-        else:  # empty lists alone do not tell the type of their items
-            targets[name] = Ragged(was.values[:0], offsets)
+        rows = rows_of_one_length(target)
+        # Empty lists alone do not tell the type of their items.
+        targets[name] = rows if target.size else Ragged(was.values[:0], rows.offsets)
     return replace(new, targets=targets)
 
 

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from arraystore._common.ragged import Ragged, Target, merged_rows, same_rows
+from arraystore._common.ragged import merged_rows, same_rows
 from arraystore._sources.manifest import Manifest
+from arraystore._sources.targets.class_names import recoded
 from arraystore._sources.targets.masks import MaskFiles
-from arraystore._sources.targets.multi_label import reordered
 from arraystore._sources.text_list import TextList
 
 Rows = npt.NDArray[np.int64]
@@ -33,9 +33,9 @@ def merged(old: Manifest, new: Manifest, slots: Rows, rows: Rows) -> tuple[Manif
     ours = (rows >= 0) & (slots >= 0)
     targets, relabeled = {}, any(classes[name] != old.classes[name] for name in classes)
     for name, values in new.targets.items():
-        fresh = _recoded(values, new.classes[name], classes[name]) if name in classes else values
+        fresh = recoded(name, values, new.classes[name], classes[name]) if name in classes else values
         before = old.targets[name]
-        before = _recoded(before, old.classes[name], classes[name]) if name in classes else before
+        before = recoded(name, before, old.classes[name], classes[name]) if name in classes else before
         targets[name] = merged_rows(fresh, rows, before, slots)
         relabeled |= not same_rows(targets[name][ours], before[slots[ours]])
     pairs = list(zip(slots.tolist(), rows.tolist(), strict=True))
@@ -66,13 +66,3 @@ def _paths(old: Sequence[Any], new: Sequence[Any], pairs: Sequence[tuple[int, in
 def _joined(old: Sequence[str], new: Sequence[str]) -> tuple[str, ...]:
     """Return the names of both: old names keep their codes, new names follow."""
     return (*old, *sorted(set(new) - set(old)))
-
-
-def _recoded(codes: Target, names: Sequence[str], joined: Sequence[str]) -> Target:
-    if isinstance(codes, Ragged):
-        return Ragged(np.asarray(_recoded(codes.values, names, joined)), codes.offsets)
-    if codes.ndim == 2:
-        return reordered("", codes, names, joined)
-    code_of = {name: code for code, name in enumerate(joined)}
-    table = np.array([code_of[name] for name in names] or [0], codes.dtype)
-    return np.where(codes >= 0, table[codes], codes)

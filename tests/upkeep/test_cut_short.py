@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import images
 from support.store_contract import build, count_decodes, plain
 
 import arraystore
@@ -17,11 +16,6 @@ from arraystore import BadImagesError, FormatError, SpaceError, StoreError
 from arraystore._stores import publishing
 
 SLOT_BYTES = 3 * 16 * 24
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return images.write_tree(tmp_path / "photos", {"ash": 5, "oak": 3})
 
 
 def everything(target: Path) -> dict[str, bytes]:

@@ -31,11 +31,6 @@ from arraystore._upkeep import compare as compare_module
 from arraystore._upkeep import update as update_module
 
 
-@pytest.fixture(params=["x.store", "x.h5"])
-def target(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
-    return tmp_path / str(request.param)
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Six images in one class, that a test may change."""

@@ -8,30 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from support import images
+from support.damage import damage
 from support.store_contract import assert_equal, build, count_decodes, plain
 
 import arraystore
 from arraystore import BadImagesError, SpecError, StoreError
-
-SLOT_BYTES = 3 * 16 * 24
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return images.write_tree(tmp_path / "photos", {"ash": 5, "oak": 3})
-
-
-@pytest.fixture(params=["x.store", "x.h5"])
-def target(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
-    return tmp_path / str(request.param)
-
-
-def damage(target: Path, *slots: int) -> None:
-    file, start = (target / "images.npy", 4096) if target.is_dir() else (target, 12288)
-    with file.open("r+b") as pixels:
-        for slot in slots:
-            pixels.seek(start + slot * SLOT_BYTES + 11)
-            pixels.write(b"damaged")
 
 
 def repair(target: Path, **options: Any) -> arraystore.Store:

@@ -24,17 +24,6 @@ from arraystore._decoding import decode
 from arraystore._sources.stamps import STAMP, stamp_of
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Eight good images in two classes, that a test may change."""
-    return images.write_tree(tmp_path / "photos", {"ash": 5, "oak": 3})
-
-
-@pytest.fixture(params=["x.store", "x.h5"])
-def target(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
-    return tmp_path / str(request.param)
-
-
 def files_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*.*") if path.is_file())
 

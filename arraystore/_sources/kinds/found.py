@@ -24,13 +24,10 @@ class SourceList(Sequence[Any], ABC):
 
     Attributes:
         noun: what the sources are, in the plural.
-        is_fixed: whether `identity` covers what every source holds that is no file, so that an unfinished build of the
-            same identity needs no source again.
         may_name_files: whether some sources may be paths of files, whose content `identity` cannot cover.
     """
 
     noun: ClassVar[str] = "images"
-    is_fixed: bool = True
     may_name_files: ClassVar[bool] = False
 
     @abstractmethod
@@ -48,6 +45,14 @@ class SourceList(Sequence[Any], ABC):
     @abstractmethod
     def identity(self) -> Iterator[tuple[list[Any], Sequence[npt.NDArray[Any]]]]:
         """Yield what tells these sources from others: values of JSON, and arrays."""
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether `identity` covers what every source holds that is no file.
+
+        Then an unfinished build of the same identity needs no source again.
+        """
+        return True
 
     def keeps_place(self, spec: ImageSpec) -> bool:
         """Return whether ``spec`` says which part of the image whose size is recorded a slot shows."""

@@ -5,13 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from arraystore._sources.entries import has_image_suffix
 from arraystore._sources.given import raw_paths
 from arraystore._sources.kinds.found import Found, checked_root
 from arraystore._sources.tables import encoding_of
-from arraystore._sources.targets.given import TargetColumns
+from arraystore._sources.targets.given import TargetColumns, whole_numbers
 from arraystore._sources.text_list import TextList
 from arraystore.errors import Kind, ManifestError
 
@@ -50,13 +48,6 @@ def from_lines(path: str, *, labels: Any = None, root: str | os.PathLike[str] | 
         columns = TargetColumns(whole_numbers(listed), None)
         found.targets, found.classes, found.texts = columns.targets, columns.classes, columns.texts
     return found
-
-
-def whole_numbers(texts: list[str]) -> list[str] | np.ndarray:
-    """Return texts as int64 if all of them are whole numbers, else as they are."""
-    if all(text.lstrip("+-").isdecimal() and len(text) < 19 for text in texts):
-        return np.array([int(text) for text in texts], np.int64)
-    return texts
 
 
 def _lines(path: str) -> Iterator[tuple[int, str]]:

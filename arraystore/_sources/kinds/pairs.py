@@ -25,7 +25,6 @@ class PairImages(SourceList):
     """
 
     noun: ClassVar[str] = "items of a data set"
-    is_fixed = False
 
     def __init__(self, data: Any, labels: Sequence[Any] | None) -> None:
         self._data = data
@@ -47,6 +46,10 @@ class PairImages(SourceList):
         if is_pil_image(image):
             return image
         return image if isinstance(image, bytes | str) else np.asarray(image)
+
+    @property
+    def is_fixed(self) -> bool:
+        return False
 
     def name(self, slot: int) -> str:
         return f"item {slot}"

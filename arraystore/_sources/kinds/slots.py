@@ -105,7 +105,7 @@ class StoreSlots(SourceList):
         yield ["slots", self._slots.identity, list(self._slots.slot_shape)], ()
 
     @property
-    def is_fixed(self) -> bool:  # type: ignore[override]
+    def is_fixed(self) -> bool:
         """Whether all slots have checksums."""
         return all(array.checksums is not None for array in self._slots.arrays)
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from arraystore._common.ragged import Ragged, Target
 from arraystore._common.wording import flat
-from arraystore._sources.targets.multi_label import reordered
+from arraystore._sources.targets.multi_label import not_given, reordered
 from arraystore.errors import Kind, ManifestError, Option
 
 _PARTS = r"(?:[ _.-]?(?:set|split|data|dataset|images?|imgs?|photos|\d+))*"
@@ -80,15 +80,7 @@ def recoded(target: str, codes: Target, names: Sequence[str], classes: Sequence[
         if used[code] and name not in code_of:
             first = int(np.argmax(every == code))
             row = codes.row_of(first) if isinstance(codes, Ragged) else first
-            raise ManifestError(
-                f"target {target!r}: row {row} (counted from 0) has the class {flat(name)!r}, which is not among the "
-                f"{len(classes):,} given ones",
-                slot=row,
-                reason=f"unknown class {name!r}",
-                kind=Kind.INVALID,
-                advice="add it at the end of {0}, or leave its images out",
-                options=[Option("classes", None)],
-            )
+            raise not_given(target, row, "class", name, len(classes))
     table: npt.NDArray[np.int64] = np.array([code_of.get(name, -1) for name in names] or [-1], np.int64)
     found = np.where(every < 0, every, np.take(table, np.maximum(every, 0)))
     return Ragged(found, codes.offsets) if isinstance(codes, Ragged) else found

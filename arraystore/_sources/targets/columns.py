@@ -33,6 +33,7 @@ CHOSEN_TARGETS = Option("targets", ["…"])
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _LISTED_NUMBERS = r"[\[(][-+.,;0-9eE\s\[\]()]*[\])]"
 _DECIMAL_COMMA = r"[+-]?\d+,\d+"
+_ROW = "\0row"  # no column has this name
 _CHECKED_NAMES = 1000
 _MANY_NAMES = 20
 
@@ -151,6 +152,16 @@ def chosen_rows(path: str, table: Any, conditions: Mapping[str, str]) -> Any:
             )
         table = chosen
     return table
+
+
+def numbered_rows(path: str, table: Any, conditions: Mapping[str, str]) -> tuple[Any, npt.NDArray[np.int64]]:
+    """Return the rows of a table as `chosen_rows` does, and their numbers in it.
+
+    Raises:
+        ManifestError: see `chosen_rows`.
+    """
+    chosen = chosen_rows(path, table.append_column(_ROW, pa.array(np.arange(len(table)))), conditions)
+    return chosen.drop_columns([_ROW]), chosen.column(_ROW).to_numpy()
 
 
 def add_target(found: Found, target: str, column: Column, kind: str | None) -> None:
@@ -298,12 +309,7 @@ def _numbers(column: Column, data: Any, *, per_row: int) -> npt.NDArray[Any]:
     """Return pyarrow numbers as an array. Messages need ``per_row``, how many of them make a place of the column."""
     types = pa.types
     if not (types.is_floating(data.type) or types.is_integer(data.type) or types.is_boolean(data.type)):
-        several = Option("targets", {column.name: KIND})
-        is_list_of_texts = _is_text(data.type) and data is not column.data
-        option, advice = (several, ", or take its names by {0}") if is_list_of_texts else (CHOSEN_TARGETS, " with {0}")
-        raise column.refuse(
-            None, f"holds {column.data.type}, which is no target", f"choose other columns{advice}", option
-        )
+        raise column.refuse(None, f"holds {column.data.type}, which is no target", "choose other columns with {0}")
     place = None if types.is_floating(data.type) else _first(data.is_null())
     if place is not None:
         raise column.missing(place // max(per_row, 1))

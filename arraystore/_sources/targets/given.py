@@ -269,6 +269,13 @@ def _as_numbers(name: str, values: Any) -> npt.NDArray[Any]:
     return numbers
 
 
+def whole_numbers(values: Sequence[Any]) -> Any:
+    """Return labels as int64 if all of them are whole numbers written as text, else as they are."""
+    if all(isinstance(value, str) and value.lstrip("+-").isdecimal() and len(value) < 19 for value in values):
+        return np.array([int(value) for value in values], np.int64)
+    return values
+
+
 def count_classes(codes: Target, names: Sequence[str]) -> dict[str, int]:
     """Return the number of ``codes`` of each class, name → number; a negative code has no class."""
     if not names:

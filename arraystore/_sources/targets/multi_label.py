@@ -106,14 +106,18 @@ def reordered(
         if name in column_of:
             result[:, column_of[name]] = made[:, at]
         elif made[:, at].any():
-            row = int(np.argmax(made[:, at]))
-            raise ManifestError(
-                f"target {target!r}: row {row} (counted from 0) has the name {flat(name)!r}, which is not among the "
-                f"{len(classes):,} given ones",
-                slot=row,
-                reason=f"unknown name {name!r}",
-                kind=Kind.INVALID,
-                advice="add it at the end of {0}, or leave its images out",
-                options=[Option("classes", None)],
-            )
+            raise not_given(target, int(np.argmax(made[:, at])), "name", name, len(classes))
     return result
+
+
+def not_given(target: str, row: int, noun: str, name: str, count: int) -> ManifestError:
+    """Return the error that a row has a name, or is of a class, that is not among ``count`` given ones."""
+    return ManifestError(
+        f"target {target!r}: row {row} (counted from 0) has the {noun} {flat(name)!r}, which is not among the "
+        f"{count:,} given ones",
+        slot=row,
+        reason=f"unknown {noun} {name!r}",
+        kind=Kind.INVALID,
+        advice="add it at the end of {0}, or leave its images out",
+        options=[Option("classes", None)],
+    )

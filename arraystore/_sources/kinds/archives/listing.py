@@ -53,9 +53,7 @@ def from_archives(
     else:
         found = _tree_of(archives, is_labeled=labels is not None, is_meant=classes is not None)
     for archive in archives:
-        found.notes += archive.notes
-        if archive.outside:
-            found.notes.append(f"{archive.path}: {archive.outside:,} members have names that lead outside; left out")
+        found.notes += archive.notes()
     if not len(found.sources):
         raise ManifestError(f"{paths[0]}: there are no images in this archive", source=paths[0], kind=Kind.MISSING)
     found.place = paths[0]

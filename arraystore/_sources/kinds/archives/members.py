@@ -125,8 +125,43 @@ class Index:
     names: list[bytes] = field(default_factory=list)  # with single slashes, none at either end
     places: list[tuple[int, int, int, int, int]] = field(default_factory=list)  # fields of `PartOfFile`, start to crc
     faults: dict[int, str] = field(default_factory=dict)  # member → why it cannot be read
+    member_of: dict[bytes, int] = field(default_factory=dict)  # name → member
+    replaced: int = 0  # members that a later one of the same name has replaced
     outside: int = 0  # members whose names lead out of the archive; they are left out
-    notes: list[str] = field(default_factory=list)
+    is_cut: bool = False  # whether the archive has no mark at its end
+
+    def add(self, raw: bytes, place: tuple[int, int, int, int, int]) -> int | None:
+        """Add a member, which replaces an earlier one of the same name; None if the name leads out of the archive.
+
+        Args:
+            raw: its name in the archive.
+            place: the fields of `PartOfFile` from start to crc.
+
+        Returns:
+            Its number.
+        """
+        name = inner_name(raw)
+        if name is None:
+            self.outside += 1
+            return None
+        member = self.member_of.setdefault(name, len(self.names))
+        if member == len(self.names):
+            self.names.append(name)
+            self.places.append(place)
+        else:
+            self.replaced += 1
+            self.places[member] = place
+            self.faults.pop(member, None)
+        return member
+
+    def notes(self) -> Iterator[str]:
+        """Yield what a caller should know of the archive."""
+        if self.is_cut:
+            yield f"{self.path}: has no mark at its end; if it was cut there, members are missing"
+        if self.replaced:
+            yield f"{self.path}: {self.replaced:,} members have the name of an earlier one, which they replace"
+        if self.outside:
+            yield f"{self.path}: {self.outside:,} members have names that lead outside; left out"
 
     def part(self, member: int) -> PartOfFile:
         """Return one member as a source.

@@ -55,30 +55,18 @@ def tar_index(path: str) -> Index:
     """
     with closing(OpenArchive(path)) as archive:
         index = Index(path, archive.stamp)
-        at: dict[bytes, int] = {}  # name → its member
         links: dict[int, _Header] = {}
-        again = 0
         for header in _headers(archive, index):
-            name = inner_name(header.name)
-            if name is None:
-                index.outside += 1
+            member = index.add(header.name, (header.data, header.size, header.size, PLAIN, 0))
+            if member is None:
                 continue
-            member = at.setdefault(name, len(index.names))
-            place = (header.data, header.size, header.size, PLAIN, 0)
-            if member < len(index.names):
-                again += 1
-                index.places[member] = place
-                index.faults.pop(member, None)
-                links.pop(member, None)
-            else:
-                index.names.append(name)
-                index.places.append(place)
+            links.pop(member, None)
             if header.is_sparse:
                 index.faults[member] = "a sparse member, which cannot be read in place: unpack the archive"
             elif header.kind in (_HARD_LINK, _SYMBOLIC_LINK):
                 links[member] = header
     for member, header in links.items():
-        target = _end_of(member, links, at, index.names)
+        target = _end_of(member, links, index)
         if target is None:
             reason = f"a link to {os.fsdecode(header.link)!r}, which is no file of the archive"
         else:
@@ -86,12 +74,10 @@ def tar_index(path: str) -> Index:
             reason = index.faults.get(target, "")
         if reason:
             index.faults[member] = reason
-    if again:
-        index.notes.append(f"{path}: {again:,} members have the name of an earlier one, which they replace")
     return index
 
 
-def _end_of(member: int, links: dict[int, _Header], at: dict[bytes, int], names: list[bytes]) -> int | None:
+def _end_of(member: int, links: dict[int, _Header], index: Index) -> int | None:
     """Return the member that a link leads to, at last; None if it leads out of the archive, or back to itself."""
     seen: set[int] = set()
     while member in links:
@@ -100,9 +86,9 @@ def _end_of(member: int, links: dict[int, _Header], at: dict[bytes, int], names:
         if header.kind == _SYMBOLIC_LINK:
             if path.startswith(b"/"):
                 return None
-            path = posixpath.normpath(posixpath.join(posixpath.dirname(names[member]), path))
+            path = posixpath.normpath(posixpath.join(posixpath.dirname(index.names[member]), path))
         name = inner_name(path)
-        target = None if name is None else at.get(name)
+        target = None if name is None else index.member_of.get(name)
         if target is None or target in seen:
             return None
         seen.add(target)
@@ -137,7 +123,7 @@ def _headers(archive: OpenArchive, index: Index) -> Iterator[_Header]:
         is_folder = kind == b"\0" and header.name.endswith(b"/")
         if kind not in _ABOUT_OTHERS and not is_folder:
             yield header
-    index.notes.append(f"{index.path}: has no mark at its end; if it was cut there, members are missing")
+    index.is_cut = True
 
 
 def _header_of(block: bytes, told: _Told, size: int, data: int) -> _Header | None:

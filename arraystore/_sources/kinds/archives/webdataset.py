@@ -3,15 +3,13 @@
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
 
 from arraystore._sources.entries import has_image_suffix
 from arraystore._sources.kinds.archives.members import Index, Members
 from arraystore._sources.kinds.found import Found
-from arraystore._sources.targets.given import TargetColumns
+from arraystore._sources.targets.given import TargetColumns, whole_numbers
 from arraystore.errors import DecodeError, Kind, ManifestError, Option
 
 _LABELS = (b"cls", b"label", b"labels", b"class")
@@ -68,7 +66,7 @@ def _usual_targets(reader: "_Reader", *, is_labeled: bool) -> TargetColumns:
     if is_labeled:
         pass
     elif label is not None:
-        columns.add("labels", _labels(reader.texts(label)))
+        columns.add("labels", whole_numbers(reader.texts(label)))
     elif reader.has(b"json") and any("label" in each for each in reader.objects()[:1]):
         columns.add("labels", reader.values("label"))
     for extension in _TEXTS:
@@ -86,7 +84,7 @@ def _chosen_targets(reader: "_Reader", targets: Sequence[str]) -> TargetColumns:
         if extension in _TEXTS:
             columns.texts[name] = [str(value) for value in values]
         else:
-            columns.add("labels" if as_label else name, _labels(values))
+            columns.add("labels" if as_label else name, whole_numbers(values))
     return columns
 
 
@@ -177,11 +175,3 @@ def _key_of(name: bytes) -> tuple[bytes, bytes]:
 
 def _is_image(extension: bytes) -> bool:
     return has_image_suffix(b"x." + extension)
-
-
-def _labels(values: Iterable[Any]) -> Any:
-    """Return labels as int64 where all of them are whole numbers written as text."""
-    values = list(values)
-    if all(isinstance(value, str) and value.lstrip("+-").isdecimal() and len(value) < 19 for value in values):
-        return np.array([int(value) for value in values], np.int64)
-    return values

@@ -5,7 +5,7 @@ import zipfile
 import zlib
 from contextlib import closing
 
-from arraystore._sources.kinds.archives.members import DEFLATED_IN_ZIP, STORED_IN_ZIP, Index, OpenArchive, inner_name
+from arraystore._sources.kinds.archives.members import DEFLATED_IN_ZIP, STORED_IN_ZIP, Index, OpenArchive
 from arraystore.errors import Kind, ManifestError
 
 _METHODS = {zipfile.ZIP_STORED: STORED_IN_ZIP, zipfile.ZIP_DEFLATED: DEFLATED_IN_ZIP}
@@ -29,30 +29,14 @@ def zip_index(path: str) -> Index:
             raise ManifestError(
                 f"{path}: the zip file cannot be listed: {error}", source=path, reason=str(error), kind=Kind.DAMAGED
             ) from error
-    at: dict[bytes, int] = {}
-    again = 0
     for info in members:
         raw = os.fsencode(info.filename)
-        name = inner_name(raw)
         if raw.endswith(b"/"):
             continue
-        if name is None:
-            index.outside += 1
-            continue
-        member = at.setdefault(name, len(index.names))
         place = (info.header_offset, info.compress_size, info.file_size, _METHODS.get(info.compress_type, 0), info.CRC)
-        if member < len(index.names):
-            again += 1
-            index.places[member] = place
-            index.faults.pop(member, None)
-        else:
-            index.names.append(name)
-            index.places.append(place)
-        reason = _fault(info)
-        if reason:
+        member, reason = index.add(raw, place), _fault(info)
+        if member is not None and reason:
             index.faults[member] = reason
-    if again:
-        index.notes.append(f"{path}: {again:,} members have the name of an earlier one, which they replace")
     return index
 
 

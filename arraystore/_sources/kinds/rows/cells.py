@@ -10,7 +10,7 @@ import numpy.typing as npt
 import xxhash
 
 from arraystore._common.lazy import lazy
-from arraystore._common.ragged import Ragged, offsets_of
+from arraystore._common.ragged import Ragged, rows_of_one_length
 from arraystore._sources.given import raw_paths
 from arraystore._sources.kinds.found import Found, SourceList
 from arraystore._sources.tables import PATH_COLUMNS
@@ -103,7 +103,7 @@ def add_class_names(found: Found, target_of: Mapping[str, str], names: Mapping[s
         target = target_of.get(column, "")
         given = found.targets.get(target)
         if isinstance(given, np.ndarray) and given.ndim == 2:  # lists that happen to have one length
-            given = Ragged(given.reshape(-1), offsets_of(np.full(len(given), given.shape[1], np.int64)))
+            given = rows_of_one_length(given)
         codes = given.values if isinstance(given, Ragged) else given
         if codes is None or codes.dtype.kind not in "iu" or codes.ndim != 1 or target in found.classes:
             continue

@@ -12,7 +12,7 @@ from arraystore._sources.kinds.found import Found, SourceList
 from arraystore._sources.kinds.rows.cells import add_class_names, check_targets, image_column, image_of, paths_in
 from arraystore._sources.kinds.rows.frames import from_frame
 from arraystore._sources.tables import add_targets, conditions_of, reading_table
-from arraystore._sources.targets.columns import chosen_rows
+from arraystore._sources.targets.columns import numbered_rows
 from arraystore.errors import Kind, ManifestError
 
 _ROWS_A_READ = 16
@@ -98,10 +98,8 @@ def from_hugging_face(
         table = arrow.select_columns(needed)[:] if needed else None
         rows = data.select_columns([column])
         if conditions and table is not None:
-            numbers = "\0row"
-            table = chosen_rows(_PLACE, table.append_column(numbers, [range(len(table))]), conditions)
-            rows = rows.select(table.column(numbers).to_pylist())
-            table = table.drop_columns([numbers])
+            table, numbers = numbered_rows(_PLACE, table, conditions)
+            rows = rows.select(numbers.tolist())
         if not len(rows):
             raise ManifestError(f"{_PLACE} has no rows", kind=Kind.MISSING)
         rows = rows.with_format("arrow")

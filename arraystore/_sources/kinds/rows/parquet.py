@@ -16,7 +16,7 @@ from arraystore._sources.kinds.found import Found, SourceList
 from arraystore._sources.kinds.rows.cells import add_class_names, check_targets, class_names, image_column, image_of
 from arraystore._sources.stamps import file_stamp
 from arraystore._sources.tables import add_targets, conditions_of, reading_table
-from arraystore._sources.targets.columns import chosen_rows, text_list
+from arraystore._sources.targets.columns import numbered_rows, text_list
 from arraystore._sources.text_list import TextList
 from arraystore.errors import DecodeError, Kind, ManifestError
 
@@ -28,7 +28,7 @@ else:
 
 _ROWS_A_READ = 16
 _BUFFER_BYTES = 1 << 20
-_ROW = "\0row"  # no column has this name
+_NO_COLUMN = "\0rows"  # no column has this name
 _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.parquet")
 
 
@@ -49,22 +49,28 @@ class ParquetImages(SourceList):
         column: of the images.
         rows: the chosen rows, counted through all files; int64.
         names: the path that each chosen row gives its image, perhaps empty; None if there are none.
+        stamps: of each file before it was listed, see `file_stamp`.
+        counts: of rows, in each group of each file.
     """
 
     noun: ClassVar[str] = "rows of Parquet files"
     may_name_files: ClassVar[bool] = True
 
-    def __init__(self, paths: Sequence[str], column: str, rows: npt.NDArray[np.int64], names: TextList | None) -> None:
+    def __init__(
+        self,
+        paths: Sequence[str],
+        column: str,
+        rows: npt.NDArray[np.int64],
+        names: TextList | None,
+        stamps: Sequence[tuple[int, int]],
+        counts: Sequence[Sequence[int]],
+    ) -> None:
         self._paths = list(paths)
         self._column = column
         self._rows = rows
         self._names = names
-        self._stamps = [file_stamp(path) for path in paths]
-        self._counts: list[list[int]] = []  # of rows, in each group of each file
-        for path in paths:
-            with pa_parquet.ParquetFile(path, pre_buffer=False) as file:
-                groups = range(file.metadata.num_row_groups)
-                self._counts.append([file.metadata.row_group(group).num_rows for group in groups])
+        self._stamps = stamps
+        self._counts = counts
         self._place()
 
     def _place(self) -> None:
@@ -177,8 +183,9 @@ def from_parquet(
     paths = [str(Path(path).absolute()) for path in ([source] if isinstance(source, str) else source)]
     conditions = conditions_of(where)
     notes = _check_shards(paths)
-    tables, names = [], []
+    tables, names, counts = [], [], []
     bytes_are_missing = True
+    stamps = [file_stamp(path) for path in paths]
     with reading_table(paths[0]):
         schema = pa_parquet.read_schema(paths[0])
         column = image_column(paths[0], schema, path_column)
@@ -197,25 +204,23 @@ def from_parquet(
                 cells = file.read(columns=[f"{column}.path"]).column(0).combine_chunks()
                 chunks = cells.chunks if isinstance(cells, pa.ChunkedArray) else [cells]
                 names += [chunk.flatten()[0] for chunk in chunks]
-            count = file.metadata.num_rows
+            groups = range(file.metadata.num_row_groups)
+            counts.append([file.metadata.row_group(group).num_rows for group in groups])
             bytes_are_missing = bytes_are_missing and named and _holds_no_bytes(file.metadata, f"{column}.bytes")
         if tables[-1].num_columns == 0:  # a table without columns has no rows
-            tables[-1] = pa.table({_ROW: np.zeros(count, np.int64)})
+            tables[-1] = pa.table({_NO_COLUMN: np.zeros(sum(counts[-1]), np.int64)})
     with reading_table(paths[0]):
         table = pa.concat_tables(tables, promote_options="permissive")
-        rows = np.arange(len(table))
-        table = table.drop_columns([name for name in table.column_names if name == _ROW])
-        table = chosen_rows(paths[0], table.append_column(_ROW, pa.array(rows)), conditions)
-        if not len(table):
+        table, rows = numbered_rows(paths[0], table, conditions)
+        if not len(rows):
             raise ManifestError(f"{paths[0]}: the table has no rows", source=paths[0], kind=Kind.MISSING)
-        rows = table.column(_ROW).to_numpy()
         paths_in = text_list(pa.chunked_array(names).cast(pa.string()).fill_null("").take(rows)) if named else None
         if bytes_are_missing and paths_in is not None:
             sources: Any = paths_in  # these are files as in any other list
         else:
-            sources = ParquetImages(paths, column, rows, paths_in)
+            sources = ParquetImages(paths, column, rows, paths_in, stamps, counts)
         found = Found(sources, str(Path(paths[0]).parent), notes=notes, place=paths[0])
-        table = table.drop_columns([_ROW])
+        table = table.drop_columns([name for name in table.column_names if name == _NO_COLUMN])
         target_of = add_targets(found, table, column, targets, conditions, schema.names)
     add_class_names(found, target_of, class_names(schema))
     return found

@@ -1,0 +1,19 @@
+"""What most tests of upkeep begin with: a folder of images, and the target of a store on each medium."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support import images
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Eight good images in two classes, that a test may change."""
+    return images.write_tree(tmp_path / "photos", {"ash": 5, "oak": 3})
+
+
+@pytest.fixture(params=["x.store", "x.h5"])
+def target(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    return tmp_path / str(request.param)
