@@ -117,19 +117,19 @@ def no_worker_is_left() -> Iterator[None]:
 
 
 def workers(parent: int | None = None) -> list[int]:
-    """The worker processes of this process, those that wait to be reaped too."""
-    found = []
+    """The worker processes of this process, the oldest first, those that wait to be reaped too."""
+    found: list[tuple[int, int]] = []
     for path in Path("/proc").glob("[0-9]*"):
         try:
             name, _, fields = (path / "stat").read_text().rpartition(")")
-            state, ppid = fields.split()[:2]
+            state, ppid, *others = fields.split()
             command = (path / "cmdline").read_bytes()
         except OSError:
             continue
         is_worker = b"arraystore._building.workers.worker" in command or name.endswith(f"({warm_workers.NAME}")
         if int(ppid) == (parent or os.getpid()) and (is_worker or state == "Z"):
-            found.append(int(path.name))
-    return found
+            found.append((int(others[17]), int(path.name)))  # the time of its start: numbers of processes begin anew
+    return [number for _, number in sorted(found)]
 
 
 def data(count: int, marks: dict[int, bytes] | None = None) -> list[bytes]:
@@ -264,7 +264,7 @@ def test_many_deaths_are_survived(tmp_path: Path) -> None:
 
     def strike(now: Progress) -> None:
         if now.done >= 60 * (len(killed) + 1):
-            victim = min(workers())  # the oldest: one that dies before it has begun is no worker
+            victim = workers()[0]
             killed.append(victim)
             os.kill(victim, signal.SIGKILL)
 
@@ -489,9 +489,15 @@ def test_workers_that_cannot_start_are_an_error(
     monkeypatch.setattr(processes_module, "START_LIMIT_S", 0.5 if "0.5" in how else 60)
     with pytest.raises(StoreError) as caught:
         build(data(30), tmp_path / "x", processes=True)
-    expected = f"worker processes cannot start, 3 ended before they began ({how}); see {START}"
-    assert str(caught.value) == expected
+    expected = rf"worker processes cannot start, [34] ended before they began \({re.escape(how)}\); see {START}"
+    assert re.fullmatch(expected, str(caught.value))
     assert ("ModuleNotFoundError" in capfd.readouterr().err) is ("sys.modules" in text)
+
+
+def test_workers_that_work_go_on_alone_if_no_more_can_start(first: Callable[[str], None], tmp_path: Path) -> None:
+    first("import os\ntry: os.close(os.open(FLAG, os.O_CREAT | os.O_EXCL))\nexcept OSError: os._exit(3)")
+    source = data(30)
+    assert_equal(build(source, tmp_path / "x", processes=True, workers=3), build(source))
 
 
 def test_a_program_that_is_no_interpreter_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,7 +131,8 @@ class WorkerProcesses:
     """A `WorkerPool` of processes that fills all jobs, even if processes die or hang.
 
     If a worker dies or is late, its job is handed out again, one slot a job. A slot fails if its worker died twice, or
-    was late twice, while the slot was alone in its job. Processes are started as there are jobs for them.
+    was late twice, while the slot was alone in its job. Processes are started as there are jobs for them. If they end
+    before they are ready, those that work go on alone.
     """
 
     def __init__(self, size: int, timeout_s: float) -> None:
@@ -175,7 +176,7 @@ class WorkerProcesses:
     def _hand_out(self) -> None:
         self._look()
         missing = min(self.size, self.pending) - len(self._workers)
-        if missing > 0:
+        if missing > 0 and self._failed_starts < _FAILED_STARTS_LIMIT:
             with sigint_held():
                 for _ in range(missing):
                     self._start()
@@ -272,12 +273,14 @@ class WorkerProcesses:
         self._selector.unregister(worker.socket)
         worker.socket.close()
         self._workers.remove(worker)
-        if not worker.ready:
+        if worker.ready:
+            self._failed_starts = 0
+        else:
             self._failed_starts += 1
-            if self._failed_starts >= _FAILED_STARTS_LIMIT:
+            if self._failed_starts >= _FAILED_STARTS_LIMIT and not self._workers:
                 how = f"they were not ready in {START_LIMIT_S:g} s" if late else f"the last one: {ending(status)}"
                 raise StoreError(
-                    f"worker processes cannot start, {_FAILED_STARTS_LIMIT} ended before they began ({how}); see what "
+                    f"worker processes cannot start, {self._failed_starts} ended before they began ({how}); see what "
                     "they printed, or build with threads. What was done is kept; the same call continues from there"
                 )
         if not worker.tasks:
