@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from arraystore._augmenting.crops import GEOMETRY, Chance, Crop, Geometry, PadAndCrop, RandomResizedCrop
 from arraystore._augmenting.followers import Follower, Sizes, follow
+from arraystore._augmenting.parts import InParts
 from arraystore._common.checks import choice_of
 from arraystore._common.lazy import lazy
 from arraystore._common.public import public
@@ -174,7 +175,7 @@ class Augment:
 
     def apply(
         self,
-        images: npt.NDArray[np.uint8],
+        images: npt.NDArray[np.uint8] | Any,
         rows: npt.NDArray[np.int64],
         geometry: Geometry,
         out: npt.NDArray[Any],
@@ -187,7 +188,8 @@ class Augment:
         """Write the images of some slots into a batch, in one pass outside the interpreter's lock.
 
         Args:
-            images: uint8, (N, *slot_shape), in C order: the slots, in RAM or mapped from a file; only read.
+            images: uint8, (N, *slot_shape), in C order: the slots, in RAM or mapped from a file; only read. Or images
+                of that shape that are decoded when they are read (`InParts`).
             rows: int64, (k,): which slots.
             geometry: (k,), from `sample`.
             out: (n, *shape) with shape and type from `output`, in C order; written in place. Must not overlap
@@ -208,16 +210,32 @@ class Augment:
         _check_arrays(images, rows, geometry, out, out_rows, shape=shape, dtype=dtype)
         if len(rows) == 0:
             return
-        resized = isinstance(self.crop, RandomResizedCrop)
-        _check_geometry(geometry, (height, width), size, resized=resized)
+        _check_geometry(geometry, (height, width), size, resized=isinstance(self.crop, RandomResizedCrop))
+        form = self._form(channels, size, layout, mean, std)
+        windows = np.ascontiguousarray(geometry).view(np.int32).reshape(-1, 6)
+        target, places = out.reshape(-1).view(np.uint8), np.ascontiguousarray(out_rows)
+        if isinstance(images, InParts):
+            for part in images.parts(rows, windows):
+                these = slice(part.first, part.stop)
+                inside = windows[these].copy()
+                inside[:, :2] -= part.origins
+                self._write(part.source, (channels, 0), part.places, inside, target, places[these], form)
+        else:
+            source = np.asarray(images).reshape(-1)
+            slots = crop_kernels.places_of(rows, channels, height, width)
+            self._write(source, (channels, int(layout == "NCHW")), slots, windows, target, places, form)
+
+    def _form(
+        self, channels: int, size: tuple[int, int], layout: Layout, mean: Statistics | None, std: Statistics | None
+    ) -> Any:
+        """Return the form of the images; see `arraystore._kernels.crop`."""
         scale, bias = self.scale_and_bias(channels, mean, std)
         planar = (self.layout or layout) == "NCHW"
-        form = crop_kernels.form_of(self.dtype, channels, *size, planar=planar, scale=scale, bias=bias)
-        source, target = np.asarray(images).reshape(-1), out.reshape(-1).view(np.uint8)
-        slot = (channels, height, width, int(layout == "NCHW"))
-        windows = np.ascontiguousarray(geometry).view(np.int32).reshape(-1, 6)
-        arguments = (source, slot, np.ascontiguousarray(rows), windows, target, np.ascontiguousarray(out_rows), form)
-        if resized:
+        return crop_kernels.form_of(self.dtype, channels, *size, planar=planar, scale=scale, bias=bias)
+
+    def _write(self, *arguments: Any) -> None:
+        """Call the kernel of the crop."""
+        if isinstance(self.crop, RandomResizedCrop):
             resized_crop_kernels.write_resized_crops(*arguments)
         else:
             crop_kernels.write_crops(*arguments, self.crop.fill if isinstance(self.crop, PadAndCrop) else 0)
@@ -326,7 +344,7 @@ def _statistics(value: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def _check_arrays(
-    images: npt.NDArray[np.uint8],
+    images: Any,
     rows: npt.NDArray[np.int64],
     geometry: Geometry,
     out: npt.NDArray[Any],
@@ -336,7 +354,7 @@ def _check_arrays(
     dtype: np.dtype[Any],
 ) -> None:
     """Check everything that the kernels do not check: with wrong arguments they would read or write other memory."""
-    if images.dtype != np.uint8 or not images.flags.c_contiguous:
+    if not isinstance(images, InParts) and (images.dtype != np.uint8 or not images.flags.c_contiguous):
         raise ValueError(f"slots must be uint8 in C order, not {images.dtype} with strides {images.strides}")
     if out.shape[1:] != shape or out.dtype != dtype or not out.flags.carray:
         raise ValueError(f"the batch must be {dtype}, (n, {shape}), writable in C order, not {out.dtype} {out.shape}")

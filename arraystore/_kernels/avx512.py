@@ -16,17 +16,16 @@ kernel's own file has changed.
 import logging
 import os
 from collections.abc import Callable
-from inspect import Parameter, Signature
 from typing import Any
 
 import llvmlite.binding  # type: ignore[import-untyped]
 import numba
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic, models, register_model
+from numba.extending import models, register_model
 
 from arraystore._kernels.compiled import compiled
+from arraystore._kernels.instructions import call, instruction
 
 _logger = logging.getLogger(__name__)
 
@@ -89,32 +88,6 @@ class _RegisterModel(models.PrimitiveModel):  # type: ignore[misc,unused-ignore]
         super().__init__(manager, of_type, _I32X16)  # type: ignore[no-untyped-call,unused-ignore]
 
 
-def _instruction(result: Any, *arguments: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Make a function that kernels can call of ``emit(builder, *values)``, which appends its instructions."""
-
-    def decorate(emit: Callable[..., Any]) -> Any:
-        def typed(_context: Any, *_arguments: Any) -> Any:
-            def generate(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
-                return emit(builder, *values)
-
-            return result(*arguments), generate
-
-        function: Any = typed
-        function.__name__ = emit.__name__
-        # numba matches a call's arguments with the parameters' names, so there must be a name for each.
-        names = ("context", *(f"argument{i}" for i in range(len(arguments))))
-        function.__signature__ = Signature([Parameter(name, Parameter.POSITIONAL_ONLY) for name in names])
-        return intrinsic(function)
-
-    return decorate
-
-
-def _call(builder: Any, name: str, result: Any, *values: Any) -> Any:
-    kind = ir.FunctionType(result, [value.type for value in values])
-    function = cgutils.get_or_insert_function(builder.module, kind, name)  # type: ignore[no-untyped-call,unused-ignore]
-    return builder.call(function, values)
-
-
 def _tuple(builder: Any, values: list[Any]) -> Any:
     together = ir.Constant(ir.ArrayType(_I32X16, len(values)), ir.Undefined)
     for i, value in enumerate(values):
@@ -139,22 +112,22 @@ def _each(value: int) -> Any:
 def _multiply_add(builder: Any, sums: Any, pixels: Any, weights: Any) -> Any:
     # vpdpbusd: multiply 64 unsigned bytes (pixels) by 64 signed bytes (weights), and add each four neighboring products
     # to one of 16 sums. From LLVM 22 on the operands are declared as bytes; it still accepts this older declaration.
-    return _call(builder, "llvm.x86.avx512.vpdpbusd.512", _I32X16, sums, pixels, weights)
+    return call(builder, "llvm.x86.avx512.vpdpbusd.512", _I32X16, sums, pixels, weights)
 
 
-@_instruction(_register, types.intp)
+@instruction(_register, types.intp)
 def load(builder: Any, address: Any) -> Any:
     """Load a register from memory."""
     return _read(builder, address)
 
 
-@_instruction(_three, types.intp)
+@instruction(_three, types.intp)
 def load_digits(builder: Any, address: Any) -> Any:
     """Load three registers that lie one after the other in memory."""
     return _tuple(builder, [_read(builder, address, 64 * i) for i in range(3)])
 
 
-@_instruction(_three, types.intp)
+@instruction(_three, types.intp)
 def spread_digits(builder: Any, address: Any) -> Any:
     """Load three 32-bit words from memory, and repeat each 16 times to fill a register."""
     words = builder.inttoptr(address, ir.ArrayType(ir.IntType(32), 3).as_pointer())
@@ -162,16 +135,16 @@ def spread_digits(builder: Any, address: Any) -> Any:
     return _tuple(builder, [_splat(builder, builder.extract_value(loaded, i)) for i in range(3)])
 
 
-@_instruction(types.void, types.intp, types.uint64, _register)
+@instruction(types.void, types.intp, types.uint64, _register)
 def store_masked(builder: Any, address: Any, mask: Any, register: Any) -> Any:
     """Store the bytes of a register whose bits are set in the mask; leave the memory of the others alone."""
     pointer = builder.inttoptr(address, _I8X64.as_pointer())
     bits = builder.bitcast(mask, ir.VectorType(ir.IntType(1), 64))
     pixels = builder.bitcast(register, _I8X64)
-    _call(builder, "llvm.masked.store.v64i8.p0", ir.VoidType(), pixels, pointer, ir.IntType(32)(1), bits)
+    call(builder, "llvm.masked.store.v64i8.p0", ir.VoidType(), pixels, pointer, ir.IntType(32)(1), bits)
 
 
-@_instruction(types.void, types.intp, types.intp, _register)
+@instruction(types.void, types.intp, types.intp, _register)
 def store_pieces(builder: Any, address: Any, step: Any, register: Any) -> Any:
     """Store the first three quarters of a register, 16 bytes each, at addresses that are ``step`` bytes apart."""
     for piece in range(3):
@@ -181,14 +154,14 @@ def store_pieces(builder: Any, address: Any, step: Any, register: Any) -> Any:
         address = builder.add(address, step)
 
 
-@_instruction(_register, _register, _register)
+@instruction(_register, _register, _register)
 def permute(builder: Any, index: Any, register: Any) -> Any:
     """Reorder bytes (vpermb): byte i of the result is byte ``index[i]`` of the register."""
     register, index = (builder.bitcast(value, _I8X64) for value in (register, index))
-    return builder.bitcast(_call(builder, "llvm.x86.avx512.permvar.qi.512", _I8X64, register, index), _I32X16)
+    return builder.bitcast(call(builder, "llvm.x86.avx512.permvar.qi.512", _I8X64, register, index), _I32X16)
 
 
-@_instruction(_four, types.intp, types.intp, types.intp, types.intp, types.uint64)
+@instruction(_four, types.intp, types.intp, types.intp, types.intp, types.uint64)
 def load_quads(builder: Any, *rows_and_mask: Any) -> Any:
     """Load 64 bytes from each of four rows, and interleave them: quad i has byte i of each row.
 
@@ -200,7 +173,7 @@ def load_quads(builder: Any, *rows_and_mask: Any) -> Any:
     bits, nothing = builder.bitcast(mask, ir.VectorType(ir.IntType(1), 64)), ir.Constant(_I8X64, [0] * 64)
     pointers = [builder.inttoptr(row, _I8X64.as_pointer()) for row in rows]
     a, b, c, d = (
-        _call(builder, "llvm.masked.load.v64i8.p0", _I8X64, pointer, ir.IntType(32)(1), bits, nothing)
+        call(builder, "llvm.masked.load.v64i8.p0", _I8X64, pointer, ir.IntType(32)(1), bits, nothing)
         for pointer in pointers
     )
 
@@ -217,20 +190,20 @@ def load_quads(builder: Any, *rows_and_mask: Any) -> Any:
     return _tuple(builder, quads)
 
 
-@_instruction(_three, _three, _register, _three)
+@instruction(_three, _three, _register, _three)
 def add_products(builder: Any, sums: Any, quads: Any, weights: Any) -> Any:
     """Add 16 quads, multiplied by the digits of their weights, to the sums of each digit."""
     digits = ((builder.extract_value(sums, i), builder.extract_value(weights, i)) for i in range(3))
     return _tuple(builder, [_multiply_add(builder, total, quads, digit) for total, digit in digits])
 
 
-@_instruction(_three)
+@instruction(_three)
 def no_products(builder: Any) -> Any:
     """Return sums to start from: zero, and in the low digit 2²¹, one half, so that `pixels` rounds to the nearest."""
     return _tuple(builder, [_each(1 << 21), _each(0), _each(0)])
 
 
-@_instruction(_register, _three)
+@instruction(_register, _three)
 def pixels(builder: Any, sums: Any) -> Any:
     """Return 16 pixels, not yet clamped to bytes: (low + 256 × middle + 65536 × high) >> 22."""
     low, middle, high = (builder.extract_value(sums, i) for i in range(3))
@@ -238,7 +211,7 @@ def pixels(builder: Any, sums: Any) -> Any:
     return builder.ashr(builder.add(low, builder.shl(middle, _each(8))), _each(22))
 
 
-@_instruction(_register, _register, _three)
+@instruction(_register, _register, _three)
 def pixels_of_quad(builder: Any, quads: Any, weights: Any) -> Any:
     """Return 16 pixels that are made of one quad each, in fewer instructions than `add_products` and `pixels`.
 
@@ -251,8 +224,8 @@ def pixels_of_quad(builder: Any, quads: Any, weights: Any) -> Any:
     return builder.ashr(total, _each(22))
 
 
-@_instruction(_register, _register, _register, _register, _register)
+@instruction(_register, _register, _register, _register, _register)
 def pack(builder: Any, *pixels: Any) -> Any:
     """Clamp four registers of 16 integers to 0 … 255; each quarter of the result is made of a quarter of each."""
-    pairs = [_call(builder, "llvm.x86.avx512.packssdw.512", _I16X32, *pixels[i : i + 2]) for i in (0, 2)]
-    return builder.bitcast(_call(builder, "llvm.x86.avx512.packuswb.512", _I8X64, *pairs), _I32X16)
+    pairs = [call(builder, "llvm.x86.avx512.packssdw.512", _I16X32, *pixels[i : i + 2]) for i in (0, 2)]
+    return builder.bitcast(call(builder, "llvm.x86.avx512.packuswb.512", _I8X64, *pairs), _I32X16)

@@ -12,6 +12,7 @@ Pixels = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
 Words = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
+Two = tuple[int, int]
 Four = tuple[int, int, int, int]
 # numba's types of pixels, flat and (H, W, C), that a kernel only reads: they accept writable arrays as well.
 READ_ONLY = "Array(uint8, 1, 'C', True, aligned=True)"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from arraystore._kernels.compiled import READ_ONLY, Floats, Four, Integers, Pixels, Words, compiled, inlined
+from arraystore._kernels.compiled import READ_ONLY, Floats, Four, Integers, Pixels, Two, Words, compiled, inlined
 
 Offset = Any  # np.uintp; see `blend_rows` in `arraystore._kernels.resample` for why offsets are unsigned
 
@@ -259,30 +259,38 @@ def write_image(
                 _convert(pixels, scale[i], bias[i], count, out, first, kind)
 
 
-@compiled(f"void({READ_ONLY}, UniTuple(int64, 4), int64[::1], int32[:, ::1], uint8[::1], int64[::1], {FORM}, int64)")
+@compiled(f"void({READ_ONLY}, UniTuple(int64, 2), int64[:, ::1], int32[:, ::1], uint8[::1], int64[::1], {FORM}, int64)")
 def write_crops(
     source: Pixels,
-    shape: Four,
-    slots: Integers,
+    layout: Two,
+    places: Integers,
     windows: Words,
     out: Pixels,
     out_indices: Integers,
     form: Form,
     fill: int,
 ) -> None:
-    """Write the windows of some slots into a batch, outside the interpreter's lock. Arguments are not checked.
+    """Write the windows of some images into a batch, outside the interpreter's lock. Arguments are not checked.
 
     Args:
-        source: uint8, flat: slots one after another; only read.
-        shape: of a slot: channels, height, width, and 1 if channels are planes, else 0.
-        slots: int64, (k,): which slots.
+        source: uint8, flat: images; only read.
+        layout: of the images: how many channels, and 1 if these are planes, else 0.
+        places: int64, (k, 3): the first byte of each image in the source, its height and its width.
         windows: int32, (k, 6): rows of `arraystore._augmenting.crops.GEOMETRY`, with the height and width of ``form``.
         out: uint8, flat: the bytes of a batch.
         out_indices: int64, (k,): which images of the batch are written.
         form: of the images of the batch.
-        fill: the gray level of pixels outside the slot.
+        fill: the gray level of pixels outside the image.
     """
-    slot_bytes = shape[0] * shape[1] * shape[2]
     band = np.empty(form[1].size, np.uint8)
-    for k in range(slots.size):
-        write_image(source, slots[k] * slot_bytes, shape, windows[k], fill, out, out_indices[k], form, band)
+    for k in range(out_indices.size):
+        shape = (layout[0], places[k, 1], places[k, 2], layout[1])
+        write_image(source, places[k, 0], shape, windows[k], fill, out, out_indices[k], form, band)
+
+
+def places_of(slots: Integers, channels: int, height: int, width: int) -> Integers:
+    """Return the places of slots in an array of slots; see `write_crops`."""
+    places = np.empty((slots.size, 3), np.int64)
+    places[:, 0] = slots * (channels * height * width)
+    places[:, 1:] = height, width
+    return places

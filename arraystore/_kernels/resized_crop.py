@@ -9,7 +9,7 @@ import numpy as np
 
 from arraystore._common.scratch import Buffers
 from arraystore._kernels.avx512 import supported
-from arraystore._kernels.compiled import READ_ONLY, Four, Integers, Pixels, Words, compiled
+from arraystore._kernels.compiled import READ_ONLY, Four, Integers, Pixels, Two, Words, compiled
 from arraystore._kernels.crop import FORM, Form, write_image
 from arraystore._kernels.filters import AXIS_WEIGHTS, AxisWeights
 from arraystore._kernels.window import SOURCE_WINDOW, SourceWindow, fill_axis_weights, resample_window, taps_for
@@ -28,16 +28,17 @@ def _room_for(in_size: int, out_size: int) -> _Room:
 
 @compiled(
     f"Tuple(({SOURCE_WINDOW}, {AXIS_WEIGHTS}, {AXIS_WEIGHTS}))"
-    f"(int64, UniTuple(int64, 4), int32[::1], UniTuple(int64, 4), {_ROOM}, {_ROOM})"
+    f"(UniTuple(int64, 2), int64[::1], int32[::1], UniTuple(int64, 4), {_ROOM}, {_ROOM})"
 )
 def _prepare(
-    slot: int, shape: Four, window: Words, sides: Four, across: _Room, down: _Room
+    layout: Two, place: Integers, window: Words, sides: Four, across: _Room, down: _Room
 ) -> tuple[SourceWindow, AxisWeights, AxisWeights]:
     """Return where a window lies in the source, the weights of its columns, and the weights of its rows."""
-    channels, height, width, planar = shape
+    channels, planar = layout
+    height, width = place[1], place[2]
     planes, unit = (channels, 1) if planar else (1, channels)
     top, left, rows, columns = int(window[0]), int(window[1]), int(window[2]), int(window[3])
-    start = slot * channels * height * width + (top * width + left) * unit
+    start = place[0] + (top * width + left) * unit
     return (
         (start, width * unit, height * width, planes, unit, rows, columns),
         fill_axis_weights(columns, sides[1], int(window[4]), across[0], across[1], across[2]),
@@ -46,8 +47,8 @@ def _prepare(
 
 
 _BATCH = (
-    f"{READ_ONLY}, UniTuple(int64, 4), int64[::1], int32[:, ::1], uint8[::1], int64[::1], {FORM}, "
-    "uint8[::1], uint8[::1], uint8[::1]"
+    f"{READ_ONLY}, UniTuple(int64, 2), int64[:, ::1], int32[:, ::1], uint8[::1], int64[::1], {FORM}, "
+    "UniTuple(int64, 2), uint8[::1], uint8[::1], uint8[::1]"
 )
 
 
@@ -56,25 +57,26 @@ _BATCH = (
 @compiled(f"void({_BATCH}, none)", *([f"void({_BATCH}, {TABLES})"] if supported() else []))
 def _write_resized_crops(
     source: Pixels,
-    shape: Four,
-    slots: Integers,
+    layout: Two,
+    places: Integers,
     windows: Words,
     out: Pixels,
     out_indices: Integers,
     form: Form,
+    largest: Two,
     image: Pixels,
     scratch: Pixels,
     other_scratch: Pixels,
     tables: Tables | None,
 ) -> None:
     sides, scale, _ = form
-    across_room, down_room = _room_for(shape[2], sides[1]), _room_for(shape[1], sides[0])
+    across_room, down_room = _room_for(largest[1], sides[1]), _room_for(largest[0], sides[0])
     direct = image.size == 0
-    target, image_bytes = out if direct else image, shape[0] * sides[0] * sides[1]
-    image_shape = (shape[0], sides[0], sides[1], shape[3])
+    target, image_bytes = out if direct else image, layout[0] * sides[0] * sides[1]
+    image_shape = (layout[0], sides[0], sides[1], layout[1])
     whole, band = np.zeros(6, np.int32), np.empty(scale.size, np.uint8)
-    for k in range(slots.size):
-        window, across, down = _prepare(slots[k], shape, windows[k], sides, across_room, down_room)
+    for k in range(out_indices.size):
+        window, across, down = _prepare(layout, places[k], windows[k], sides, across_room, down_room)
         offset = out_indices[k] * image_bytes if direct else 0
         if tables is None or not resample_window_avx512(source, window, across, down, target, offset, scratch, tables):
             resample_window(source, window, across, down, target, offset, scratch, other_scratch)
@@ -87,18 +89,19 @@ _buffers = Buffers()
 
 def write_resized_crops(
     source: Pixels,
-    shape: Four,
-    slots: Integers,
+    layout: Two,
+    places: Integers,
     windows: Words,
     out: Pixels,
     out_indices: Integers,
     form: Form,
 ) -> None:
-    """Write the windows of some slots into a batch, each resampled to the batch's size.
+    """Write the windows of some images into a batch, each resampled to the batch's size.
 
-    See `arraystore._kernels.crop.write_crops`; but each window lies inside its slot, and has any height and width.
+    See `arraystore._kernels.crop.write_crops`; but each window lies inside its image, and has any height and width.
     """
-    channels, height, width, planar = shape
+    channels, planar = layout
+    height, width = places[:, 1:].max(axis=0).tolist()
     rows, columns, planar_out, kind = form[0]
     unit = 1 if planar else channels
     plane = max(height, rows) * max(width, columns) * unit + CHUNK_BYTES
@@ -106,4 +109,4 @@ def write_resized_crops(
     image = _buffers.get("image", 0 if direct else channels * rows * columns)
     scratch = image, _buffers.get("scratch", plane), _buffers.get("other scratch", plane)
     tables = tables_for(height, width, unit, rows, columns) if supported() else None
-    _write_resized_crops(source, shape, slots, windows, out, out_indices, form, *scratch, tables)
+    _write_resized_crops(source, layout, places, windows, out, out_indices, form, (height, width), *scratch, tables)

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.fences import Fenced
 
-from arraystore._kernels.crop import KINDS, form_of, write_crops
+from arraystore._kernels.crop import KINDS, form_of, places_of, write_crops
 
 Pixels = npt.NDArray[np.uint8]
 TYPES = dict(zip(KINDS, (np.uint8, np.float32, np.float16, np.uint16), strict=True))
@@ -78,16 +78,17 @@ def check(case: dict[str, Any], place: Any = None) -> None:
     scale, bias = rng.uniform(-2, 2, channels), rng.uniform(-300, 300, channels)
     slots = rng.integers(0, 256, (6, channels, height, width), np.uint8)
     stored = np.ascontiguousarray(slots if planar else slots.transpose(0, 2, 3, 1))
-    images = (channels, rows, columns) if planar_out else (rows, columns, channels)
+    shape = (channels, rows, columns) if planar_out else (rows, columns, channels)
     dtype = np.dtype(TYPES[kind])
-    out = np.full((count + 2, *images), 77, np.uint8).astype(dtype)
+    out = np.full((count + 2, *shape), 77, np.uint8).astype(dtype)
     source, target = stored.reshape(-1), out.reshape(-1).view(np.uint8)
     if place is not None:
         source, target = place(source, target)
     source.flags.writeable = False
     chosen, places = rng.integers(0, 6, count), rng.permutation(count + 2)[:count]
     form = form_of(kind, channels, int(rows), int(columns), planar=planar_out, scale=scale, bias=bias)
-    write_crops(source, (channels, height, width, int(planar)), chosen, windows, target, places, form, case["fill"])
+    images = places_of(chosen, channels, height, width)
+    write_crops(source, (channels, int(planar)), images, windows, target, places, form, case["fill"])
     out = target.view(dtype).reshape(out.shape)
     for i in range(count):
         expected = converted(slow(slots[chosen[i]], windows[i].tolist(), case["fill"]), kind, scale, bias)
@@ -157,6 +158,8 @@ def test_halves_are_rounded_to_the_nearest_everywhere(kind: str) -> None:
             out = np.empty((1, 1, 256), np.uint16)
             form = form_of(kind, 1, 1, 256, planar=True, scale=[scale], bias=[bias])
             zero = np.zeros(1, np.int64)
-            write_crops(pixels, (1, 1, 256, 1), zero, whole, out.reshape(-1).view(np.uint8), zero, form, 0)
+            write_crops(
+                pixels, (1, 1), places_of(zero, 1, 1, 256), whole, out.reshape(-1).view(np.uint8), zero, form, 0
+            )
             expected = converted(pixels.reshape(1, 1, 256), kind, [scale], [bias])
             np.testing.assert_array_equal(out, expected.view(np.uint16))

@@ -18,7 +18,7 @@ from support import images
 from support.fences import Fenced
 
 from arraystore._kernels import avx512, window_avx512
-from arraystore._kernels.crop import KINDS, form_of, write_crops
+from arraystore._kernels.crop import KINDS, form_of, places_of, write_crops
 from arraystore._kernels.resized_crop import _prepare, _room_for, write_resized_crops
 
 Pixels = npt.NDArray[np.uint8]
@@ -56,8 +56,10 @@ def check(slots: Pixels, windows: Any, size: tuple[int, int], planar: tuple[bool
     source.flags.writeable = False
     chosen, out_indices = np.arange(count)[::-1].copy(), np.arange(1, count + 1)
     form = form_of("uint8", channels, *size, planar=planar[1])
-    shape = (channels, height, width, int(planar[0]))
-    write_resized_crops(source, shape, chosen, np.array(windows, np.int32), target, out_indices, form)
+    places = places_of(chosen, channels, height, width)
+    write_resized_crops(
+        source, (channels, int(planar[0])), places, np.array(windows, np.int32), target, out_indices, form
+    )
     for i in range(count):
         image = out[i + 1] if planar[1] else out[i + 1].transpose(2, 0, 1)
         np.testing.assert_array_equal(image, pillow(slots[chosen[i]], windows[i], size))
@@ -129,13 +131,13 @@ def test_floats_are_the_gray_levels_converted(kind: str, *, planar: bool) -> Non
     windows, places = np.array([(4, 5, 70, 60, 1, 0), (0, 0, 90, 80, 0, 1)], np.int32), np.arange(2)
     whole = np.array([(0, 0, 64, 72, 0, 0)] * 2, np.int32)
     gray = np.empty((2, 3, 64, 72), np.uint8)
-    shape = (3, 90, 80, 1)
     form = form_of("uint8", 3, 64, 72, planar=True)
-    write_resized_crops(slots.reshape(-1), shape, places, windows, gray.reshape(-1), places, form)
+    slot_places = places_of(places, 3, 90, 80)
+    write_resized_crops(slots.reshape(-1), (3, 1), slot_places, windows, gray.reshape(-1), places, form)
     out, expected = (np.empty(gray.size, np.float32 if kind == "float32" else np.uint16) for _ in range(2))
     form = form_of(kind, 3, 64, 72, planar=planar, scale=(0.1, 0.2, 0.3), bias=(1, -2, 3))
-    write_resized_crops(slots.reshape(-1), shape, places, windows, out.view(np.uint8), places, form)
-    write_crops(gray.reshape(-1), (3, 64, 72, 1), places, whole, expected.view(np.uint8), places, form, 0)
+    write_resized_crops(slots.reshape(-1), (3, 1), slot_places, windows, out.view(np.uint8), places, form)
+    write_crops(gray.reshape(-1), (3, 1), places_of(places, 3, 64, 72), whole, expected.view(np.uint8), places, form, 0)
     np.testing.assert_array_equal(out, expected)
 
 
@@ -168,9 +170,10 @@ def test_the_usual_windows_are_not_left_to_the_portable_kernel() -> None:
     target = np.empty(3 * 224 * 224, np.uint8)
 
     def is_done(slot: int, window: tuple[int, ...], size: tuple[int, int], *, planar: bool) -> bool:
-        shape, sides = (3, 256, 256, int(planar)), (*size, int(planar), 0)
+        layout, sides = (3, int(planar)), (*size, int(planar), 0)
         across, down = _room_for(256, size[1]), _room_for(256, size[0])
-        place, columns, rows = _prepare(slot, shape, np.array(window, np.int32), sides, across, down)
+        (at,) = places_of(np.array([slot]), 3, 256, 256)
+        place, columns, rows = _prepare(layout, at, np.array(window, np.int32), sides, across, down)
         tables = window_avx512.tables_for(256, 256, 1 if planar else 3, *size)
         done: bool = window_avx512.resample_window_avx512(source, place, columns, rows, target, 0, scratch, tables)
         return done

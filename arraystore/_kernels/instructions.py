@@ -1,0 +1,70 @@
+"""Instructions of LLVM's intermediate language as functions that kernels can call.
+
+When you change this file, touch the files of the kernels as well: numba's cache on disk recompiles a kernel only if the
+kernel's own file has changed.
+"""
+
+from collections.abc import Callable
+from inspect import Parameter, Signature
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+# 32 bytes: one or two registers of most processors. LLVM makes what others need.
+STEP_BYTES = 32
+_STEP = ir.VectorType(ir.IntType(8), STEP_BYTES)
+_I32 = ir.IntType(32)
+
+
+def instruction(result: Any, *arguments: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Make a function that kernels can call of ``emit(builder, *values)``, which appends its instructions."""
+
+    def decorate(emit: Callable[..., Any]) -> Any:
+        def typed(_context: Any, *_arguments: Any) -> Any:
+            def generate(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
+                return emit(builder, *values)
+
+            return result(*arguments), generate
+
+        function: Any = typed
+        function.__name__ = emit.__name__
+        # numba matches a call's arguments with the parameters' names, so there must be a name for each.
+        names = ("context", *(f"argument{i}" for i in range(len(arguments))))
+        function.__signature__ = Signature([Parameter(name, Parameter.POSITIONAL_ONLY) for name in names])
+        return intrinsic(function)
+
+    return decorate
+
+
+def call(builder: Any, name: str, result: Any, *values: Any) -> Any:
+    """Append a call of one of LLVM's own functions."""
+    kind = ir.FunctionType(result, [value.type for value in values])
+    function = cgutils.get_or_insert_function(builder.module, kind, name)  # type: ignore[no-untyped-call,unused-ignore]
+    return builder.call(function, values)
+
+
+def _load_step(builder: Any, address: Any) -> Any:
+    return builder.load(builder.inttoptr(address, _STEP.as_pointer()), align=1)
+
+
+@instruction(types.uint32, types.intp)
+def ones(builder: Any, address: Any) -> Any:
+    """Return which of `STEP_BYTES` bytes are 0xFF: bit i of the result is that of byte i."""
+    same = builder.icmp_unsigned("==", _load_step(builder, address), ir.Constant(_STEP, [0xFF] * STEP_BYTES))
+    return builder.bitcast(same, _I32)
+
+
+@instruction(types.void, types.intp, types.intp)
+def copy_step(builder: Any, to: Any, address: Any) -> None:
+    """Copy `STEP_BYTES` bytes."""
+    builder.store(_load_step(builder, address), builder.inttoptr(to, _STEP.as_pointer()), align=1)
+
+
+@instruction(types.intp, types.uint32)
+def lowest_bit(builder: Any, bits: Any) -> Any:
+    """Return the number of the lowest bit that is set; there must be one."""
+    lowest = call(builder, "llvm.cttz.i32", _I32, bits, ir.IntType(1)(1))
+    return builder.zext(lowest, ir.IntType(64))
