@@ -33,6 +33,7 @@ class Fork:
         channel.settimeout(LIMIT_S)
         self._messages = channel.makefile("rb")
         self._channel = channel
+        self._over = False
         self.pid: int = pickle.load(self._messages)
 
     def result(self) -> Any:
@@ -42,6 +43,7 @@ class Fork:
         except (EOFError, ConnectionResetError) as error:
             raise KilledError from error
         finally:
+            self._over = True
             self.close()
         if not returned:
             raise value
@@ -59,9 +61,14 @@ class Fork:
         return True
 
     def kill(self, *, alone: bool = False) -> None:
-        """Kill the whole group, as a closed terminal does or a batch system, or the process alone."""
-        with suppress(ProcessLookupError):
-            (os.kill if alone else os.killpg)(self.pid, signal.SIGKILL)
+        """Kill the whole group, as a closed terminal does or a batch system, or the process alone.
+
+        Only once, and not after the result: another process has its number soon, in a long run of tests.
+        """
+        if not self._over:
+            self._over = True
+            with suppress(ProcessLookupError):
+                (os.kill if alone else os.killpg)(self.pid, signal.SIGKILL)
 
     def close(self) -> None:
         self._messages.close()
