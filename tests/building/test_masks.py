@@ -27,6 +27,8 @@ from arraystore._building.masks import MaskJob
 from arraystore._stores import hdf5
 from arraystore._stores.publishing import partial_of
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 COUNT = 19
 SPEC = ImageSpec(size=(24, 16), fit="crop")
 

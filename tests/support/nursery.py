@@ -143,6 +143,7 @@ def serve(modules: Sequence[str]) -> None:
         "pytest",
         "support.faults",
         "support.images",
+        "support.warm_workers",
     ):
         importlib.import_module(name)
     importlib.import_module("pyarrow").array([1])  # loads pandas, where it is installed: this takes a second
@@ -173,6 +174,9 @@ def _run(channel: socket.socket) -> None:
         function = getattr(importlib.import_module(module), name)
         pickle.dump(os.getpid(), messages)
         messages.flush()
+        if options.get("processes"):
+            warm_workers = importlib.import_module("support.warm_workers")
+            warm_workers.fork_server()
         try:
             answer: tuple[bool, Any] = True, function(*args, **options)
         except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
