@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import sys
@@ -123,13 +122,6 @@ def lose_power(trace: Trace, folder: Path, *, randoms: int, finishes: int, seed:
         if violation is not None:
             yield f"{name}, seed {seed}: {violation}"
         shutil.rmtree(folder / "lost")
-
-
-@pytest.fixture(autouse=True)
-def syncs_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No power is lost while the tests run."""
-    for name in ("fsync", "fdatasync"):
-        monkeypatch.setattr(os, name, lambda _descriptor: None)
 
 
 CASES: list[dict[str, Any]] = [{}, {"bad": "drop"}, {"overwrite": True}]

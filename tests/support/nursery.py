@@ -18,6 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from support import disk
+
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 400.0  # no wait is longer, however busy the machine
 
@@ -146,6 +148,7 @@ def serve(modules: Sequence[str]) -> None:
         "support.warm_workers",
     ):
         importlib.import_module(name)
+    disk.skip_syncs()
     importlib.import_module("pyarrow").array([1])  # loads pandas, where it is installed: this takes a second
     gc.freeze()  # a collection in a fork would copy all pages
     become_subreaper = 36  # orphans of a fork come to this process, where nobody has to wait for them
