@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from arraystore._sources.kinds.archives.listing import ARCHIVE_SUFFIXES, from_archives
-from arraystore._sources.kinds.coco import COCO_SUFFIX, from_coco
+from arraystore._sources.kinds.coco.instances import COCO_SUFFIX, from_coco
 from arraystore._sources.kinds.folders import from_folder, metadata_in
 from arraystore._sources.kinds.found import Found
 from arraystore._sources.kinds.lines import LINES_SUFFIX, from_lines

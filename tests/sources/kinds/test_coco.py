@@ -17,7 +17,7 @@ from support.store_contract import build
 
 import arraystore
 from arraystore import Augment, Manifest, ManifestError, Ragged
-from arraystore._sources.kinds.coco import _POLYGONS
+from arraystore._sources.kinds.coco.parsing import POLYGONS
 
 INSTANCES: dict[str, Any] = {
     "info": {"year": 2017},
@@ -289,7 +289,7 @@ def test_polygons_are_passed_over_and_nothing_else(polygons: Any, text: str, ind
         ]
 
     raw = json.dumps(members(polygons), indent=indent).encode()
-    found = json.loads(_POLYGONS.sub(b'"segmentation":null', raw))
+    found = json.loads(POLYGONS.sub(b'"segmentation":null', raw))
     # A key of the name, or one that ends in it after a quote, has lost its value too; nobody reads such a key.
     expected = members([None] * len(polygons))
     for one, other in zip(found, expected, strict=True):
