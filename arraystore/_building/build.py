@@ -24,7 +24,7 @@ from arraystore._building.checkpoint import Checkpoints
 from arraystore._building.fill import Job, Source, loaded
 from arraystore._building.masks import MaskJob
 from arraystore._building.options import RunOptions
-from arraystore._building.runs import cut_runs, slots_to_fill
+from arraystore._building.runs import cut_runs, row_stamps, slots_to_fill
 from arraystore._building.workers.pool import WorkerPool, worker_pool
 from arraystore._common.lazy import lazy
 from arraystore._common.limits import memory_for_images
@@ -37,7 +37,6 @@ from arraystore._format.specification import EMPTY, FAILED, STORED
 from arraystore._format.target_forms import forms_of
 from arraystore._sources.kinds.found import SourceList
 from arraystore._sources.manifest import Manifest
-from arraystore._sources.stamps import file_stamps
 from arraystore._stores.medium import Draft, FilledRun, Opened
 from arraystore._stores.opening import draft_in, finish_earlier, hold, open_store
 from arraystore._stores.unfinished.build_key import BuildKey, Salvage
@@ -118,7 +117,7 @@ def _is_up_to_date(store: Opened, manifest: Manifest) -> bool:
     samples = store.load_table("samples")
     if not manifest.is_paths or samples is None or len(samples) != len(manifest):
         return False
-    now = file_stamps(lambda slot: str(manifest.load(slot)), np.arange(len(manifest)), manifest.mask_paths)
+    now = row_stamps(manifest)
     same = (now["bytes"] == samples["bytes"].to_numpy()) & (now["mtime"] // 1000 == mtimes_us(samples))
     return bool((same & (now["masks"] == mask_fields(samples)["mask_stamp"])).all())
 
@@ -159,9 +158,12 @@ def build_in(
     most = memory_for_images(options["max_memory"], in_ram)
 
     def job_of(start: int, stop: int, *, alone: bool = manifest.is_read_once) -> Job:
-        sources = [loaded(load or manifest.load, slot) for slot in range(start, stop)]
-        share, masks = most if alone else most / pool.size, MaskJob.of(manifest, range(start, stop))
-        return Job(start, sources, spec, draft.file, share, most, options["decoders"], masks)
+        sources, masks = [], {}
+        for slot in range(start, stop):  # an image with its masks, which may lie in the same row of a table
+            sources.append(loaded(load or manifest.load, slot))
+            masks[slot] = manifest.load_masks(slot)
+        share = most if alone else most / pool.size
+        return Job(start, sources, spec, draft.file, share, most, options["decoders"], MaskJob.of(manifest, masks))
 
     try:
         pool = worker_pool(
@@ -263,6 +265,7 @@ def _publication(draft: Draft, manifest: Manifest, spec: ImageSpec, kept: npt.ND
         masks={**manifest.mask_fills, **{name: masks.fill for name, masks in manifest.masks.items()}},
         source_pixels=dict(manifest.source_pixels),
         resized=isinstance(manifest.sources, SourceList) and not manifest.sources.keeps_place(spec),
+        masks_are_files=all(masks.are_files for masks in manifest.masks.values()),
         from_files=files is not None or not isinstance(manifest.sources, SourceList),
         failed=int(np.count_nonzero(ledger["status"] == FAILED)),
         writer=f"arraystore {__version__}",

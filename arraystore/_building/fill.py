@@ -24,10 +24,10 @@ from arraystore._decoding.memory import MemoryNeededError
 from arraystore._format.ledger import MASK_FIELDS, ledger_dtype, name_hash
 from arraystore._format.slot_file import SlotFile
 from arraystore._format.specification import FAILED, STORED
-from arraystore._sources.given import is_pil_image, pillow_reason
+from arraystore._sources.given import PillowImage, Unloaded, is_pil_image, plain_reason
 from arraystore._sources.kinds.archives.members import PartOfFile
 from arraystore._sources.kinds.slots import KeptSlot
-from arraystore._sources.stamps import masks_stamp, stamp_of
+from arraystore._sources.stamps import stamp_of
 from arraystore._stores.medium import FilledRun
 from arraystore.errors import DecodeError, ManifestError
 from arraystore.spec import ImageSpec
@@ -73,30 +73,9 @@ class StoredSlot:
                 os.close(descriptor)
             if read != slot.nbytes or xxhash.xxh3_64_intdigest(slot.data) != self.checksum:
                 return False
-            return not masks.paths or masks.copy(self.masks, self.slot, self.mask_checksum)
+            return not masks.sources or masks.copy(self.masks, self.slot, self.mask_checksum)
         except OSError:
             return False
-
-
-@dataclass(frozen=True, slots=True)
-class Unloaded:
-    """A source that its owner could not give, such as the item of a data set whose own code failed."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class PillowImage:
-    """An image of Pillow. One that cannot be loaded can still be sent to another process, with the reason."""
-
-    image: Any
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        try:
-            self.image.load()
-        except Exception as error:  # noqa: BLE001 - its plugins raise errors of any class
-            return Unloaded, (pillow_reason(error),)
-        return PillowImage, (self.image,)
 
 
 Source = str | bytes | Pixels | StoredSlot | Unloaded | PillowImage | PartOfFile | KeptSlot
@@ -131,7 +110,8 @@ class Job:
         """Return the masks of a slot, which become part of a result."""
         if self.masks is None:
             return SlotMasks()
-        return SlotMasks(self.masks.paths[slot], tuple(array[slot - filled.start] for array in filled.masks))
+        arrays = tuple(array[slot - filled.start] for array in filled.masks)
+        return SlotMasks(tuple(self.masks.dtypes), self.masks.sources[slot], arrays)
 
 
 def loaded(load: Callable[[int], Source], slot: int) -> Source:
@@ -145,11 +125,10 @@ def loaded(load: Callable[[int], Source], slot: int) -> Source:
         return PillowImage(source) if is_pil_image(source) else source
     except ManifestError:
         raise
-    except DecodeError as error:
-        return Unloaded(_reason_of(error))
     except Exception as error:
-        _logger.info("slot %d: the source failed", slot, exc_info=error)
-        return Unloaded(f"the source gave {type(error).__name__}: {error}")
+        if not isinstance(error, DecodeError):
+            _logger.info("slot %d: the source failed", slot, exc_info=error)
+        return Unloaded.of(error)
 
 
 def load_decoders() -> None:
@@ -216,7 +195,7 @@ def fail_slot(job: Job, reason: str) -> FilledRun:
     """
     filled, pixels = job.empty_run(), np.zeros((1, *job.spec.slot_shape), np.uint8)
     masks, row = job.masks_of(job.start, filled), filled.rows[0]
-    row["name"] = _name_of(job.sources[0], masks.paths)
+    row["name"] = _name_of(job.sources[0], masks.sources)
     _settle(row, FAILED, pixels, masks)
     return replace(filled, reasons={job.start: reason}, pixels=pixels)
 
@@ -228,9 +207,9 @@ def _fill_slot(job: Job, i: int, slot: Pixels, row: np.void, filled: FilledRun) 
     """
     source, masks = job.sources[i], job.masks_of(job.start + i, filled)
     reason = note = None
-    row["name"] = _name_of(source, masks.paths)
-    if masks.paths:
-        row["mask_stamp"] = masks_stamp(masks.paths)  # before they are read: what changes meanwhile is tried again
+    row["name"] = _name_of(source, masks.sources)
+    if masks.sources:
+        row["mask_stamp"] = masks.stamp()  # before they are read: what changes meanwhile is tried again
     try:
         reason, note = _read_into(slot, masks, source, job, row)
     except MemoryNeededError as error:
@@ -258,7 +237,7 @@ def _settle(row: np.void, status: int, slot: Pixels, masks: SlotMasks) -> None:
         slot[...] = 0
         masks.clear()
     row["checksum"] = xxhash.xxh3_64_intdigest(slot.data)
-    if masks.paths:
+    if masks.sources:
         row["mask_checksum"] = masks.checksum()
 
 
@@ -295,11 +274,11 @@ def _decode(slot: Pixels, masks: SlotMasks, source: Source, job: Job, row: np.vo
     try:
         decoded = decode.decode_into(data, slot, job.spec, memory_bytes=job.memory_bytes)
         row["height"], row["width"], note = decoded
-        if masks.paths:
+        if masks.sources:
             note = _decode_masks(masks, job, decoded, row)
     except (MemoryError, OSError):
         # As if not read: a later call, with more memory or with the rights to read a mask, tries again.
-        for name in ("bytes", "mtime", "hash", *(MASK_FIELDS if masks.paths else ())):
+        for name in ("bytes", "mtime", "hash", *(MASK_FIELDS if masks.sources else ())):
             row[name] = 0
         raise
     return note
@@ -308,7 +287,7 @@ def _decode(slot: Pixels, masks: SlotMasks, source: Source, job: Job, row: np.vo
 def _decode_masks(masks: SlotMasks, job: Job, image: Decoded, row: np.void) -> str | None:
     """Decode the masks of an image, write what its row says of them, and return the note on both."""
     row["mask_hash"], note = masks.decode(
-        lambda path: bytes(read_source(path, job.spec.max_pixels)[0]),
+        lambda mask: bytes(read_source(mask, job.spec.max_pixels)[0]),
         job.spec,
         (image.height, image.width),
         job.memory_bytes,
@@ -321,8 +300,7 @@ def _reason_of(error: DecodeError | OSError | MemoryError) -> str:
         return f"cannot be read: {error.strerror or error}"
     if isinstance(error, MemoryError):
         return "there is not enough memory to decode it"
-    # A store keeps the reason. An option is written in one way in Python and in another in the command.
-    return error.message if error.options else str(error)
+    return plain_reason(error)
 
 
 def _file_name_of(source: Source) -> str:
@@ -332,7 +310,7 @@ def _file_name_of(source: Source) -> str:
     return source if isinstance(source, str) else ""
 
 
-def _name_of(source: Source, masks: Sequence[str]) -> int:
+def _name_of(source: Source, masks: Sequence[Any]) -> int:
     return name_hash(source.source if isinstance(source, StoredSlot) else source, masks)
 
 

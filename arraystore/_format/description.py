@@ -20,6 +20,9 @@ _BLANK = "0" * DIGITS
 _IF_ANY = ("left_out", "masks", "source_pixels")  # members that are left out where they are empty
 
 
+_USUALLY = {"from_files": True, "resized": False, "masks_are_files": True}  # left out where they are so
+
+
 @dataclass(frozen=True, slots=True)
 class Description:
     """The members of store.json; `arraystore._format.specification` specifies each."""
@@ -42,13 +45,14 @@ class Description:
     source_pixels: Mapping[str, str] = field(default_factory=dict)
     from_files: bool = True
     resized: bool = False
+    masks_are_files: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """Return the members of store.json, except its own digest."""
         head = {"format": "arraystore", "format_version": FORMAT_VERSION, "writer": self.writer}
-        apart = ("writer", "spec", "digests", "from_files", "resized", *_IF_ANY)
+        apart = ("writer", "spec", "digests", *_USUALLY, *_IF_ANY)
         rest = {key: value for key, value in asdict(self).items() if key not in apart}
-        rest |= ({} if self.from_files else {"from_files": False}) | ({"resized": True} if self.resized else {})
+        rest |= {name: not usual for name, usual in _USUALLY.items() if getattr(self, name) != usual}
         rest |= {name: dict(getattr(self, name)) for name in _IF_ANY if getattr(self, name)}
         return head | rest | {"spec": self.spec.to_dict()} | ({"digests": dict(self.digests)} if self.digests else {})
 
@@ -162,6 +166,7 @@ _OPTIONAL: dict[str, Callable[[Any], bool]] = {
     "left_out": lambda value: isinstance(value, dict) and _are_counts(value.values()),
     "from_files": lambda value: isinstance(value, bool),
     "resized": lambda value: isinstance(value, bool),
+    "masks_are_files": lambda value: isinstance(value, bool),
 }
 
 

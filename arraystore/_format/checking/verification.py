@@ -311,7 +311,8 @@ class _Check:
     def _check_manifest(self, description: Description) -> None:
         """Check the digest of the manifest, if the store holds all that it was built from."""
         contents = self._contents
-        if self._faults or not description.from_files or contents.table("dropped", []) is not None:
+        are_files = description.from_files and description.masks_are_files
+        if self._faults or not are_files or contents.table("dropped", []) is not None:
             return
         with_files = file_masks(description.masks, contents.column_names())
         keys = [key for key in array_forms(description.targets, description.count) if key not in with_files]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from arraystore._common.ragged import Target
 from arraystore._sources.given import path_of
-from arraystore._sources.targets.masks import MaskFiles
+from arraystore._sources.targets.masks import Masks
 from arraystore.errors import ManifestError
 from arraystore.spec import ImageSpec
 
@@ -78,7 +78,7 @@ class Found:
     targets: dict[str, Target] = field(default_factory=dict)
     classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     texts: dict[str, Sequence[str]] = field(default_factory=dict)
-    masks: dict[str, MaskFiles] = field(default_factory=dict)
+    masks: dict[str, Masks] = field(default_factory=dict)
     left_out: Mapping[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     place: str = "the source"

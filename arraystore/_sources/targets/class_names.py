@@ -62,7 +62,7 @@ def _with_masks(root: str, names: Sequence[str]) -> str:
     if not (masks and images):
         return f"{root}/{flat(names[0])}"
     folder = f"{root}/{flat(masks[0])}"
-    return f"{root}/{flat(images[0])}, with targets={{'mask': MaskFiles({folder!r})}} if those are its masks"
+    return f"{root}/{flat(images[0])}, with targets={{'mask': Masks({folder!r})}} if those are its masks"
 
 
 def recoded(target: str, codes: Target, names: Sequence[str], classes: Sequence[str]) -> Target:

@@ -14,7 +14,7 @@ from arraystore._common.ragged import Ragged, Target, offsets_of
 from arraystore._common.wording import a
 from arraystore._sources.formats import IMAGE_SUFFIXES
 from arraystore._sources.scan import Scan
-from arraystore._sources.targets.masks import MaskFiles
+from arraystore._sources.targets.masks import Masks
 from arraystore._sources.text_list import CATEGORY_LIMIT, TextList
 from arraystore.errors import Kind, ManifestError, Option, SpecError
 
@@ -33,7 +33,7 @@ class TargetColumns:
         self.targets: dict[str, Target] = {}
         self.classes: dict[str, tuple[str, ...]] = {}
         self.texts: dict[str, Sequence[str]] = {}
-        self.masks: dict[str, MaskFiles] = {}
+        self.masks: dict[str, Masks] = {}
         for name, values in given_targets(labels, targets).items():
             self.add(name, values)
 
@@ -43,7 +43,7 @@ class TargetColumns:
         Raises:
             ManifestError: the values are not one number or text a row, or some are missing.
         """
-        if isinstance(values, MaskFiles):
+        if isinstance(values, Masks):
             self.masks[name] = values
             return
         check_sized(f"target {name!r}", values)
