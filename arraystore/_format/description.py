@@ -195,6 +195,26 @@ def check_codes(where: str, codes: npt.NDArray[Any], names: Sequence[str], what:
         )
 
 
+def check_mask_codes(where: str, masks: npt.NDArray[Any], names: Sequence[str], fill: int) -> None:
+    """Check that every number of masks has a name, or is the one of pixels that have none.
+
+    Args:
+        where: the file or dataset of the masks.
+        masks: (N, H, W), unsigned.
+        names: what the numbers mean, from 0 on.
+        fill: the number of pixels that have none.
+
+    Raises:
+        FormatError: one has not.
+    """
+    for slot, mask in enumerate(masks):
+        odd = mask[(mask >= len(names)) & (mask != fill)]
+        if odd.size:
+            raise FormatError(
+                f"{where} gives a pixel of slot {slot} the number {odd[0]}, but there are {len(names):,} classes"
+            )
+
+
 def text_digest(text: bytes, digest: str) -> str:
     """Return the digest of a text in which the last occurrence of ``digest`` counts as zeros."""
     before, _, after = text.rpartition(digest.encode())

@@ -30,12 +30,12 @@ from arraystore._sources.kinds.slots import StoreSlots
 from arraystore._sources.kinds.table import chosen_columns, found_in
 from arraystore._sources.options import SourceOptions, fixed_classes, for_source
 from arraystore._sources.scan import with_slash
-from arraystore._sources.targets.class_names import recoded
+from arraystore._sources.targets.class_names import mask_classes, recoded
 from arraystore._sources.targets.given import TargetColumns, check_files, check_name, check_sized
 from arraystore._sources.targets.mask_sources import MaskSource
 from arraystore._sources.targets.masks import Masks
 from arraystore._sources.text_list import TextList
-from arraystore.errors import DecodeError, Kind, ManifestError
+from arraystore.errors import DecodeError, Kind, ManifestError, Option
 from arraystore.spec import ImageSpec
 
 _logger = logging.getLogger(__name__)
@@ -56,7 +56,8 @@ class Manifest:
             memory.
         targets: arrays, axis 0 = N, of any memory order, read-only, not copied; or `Ragged` ones. ``"labels"`` is the
             class or main label: int64 for classes.
-        classes: for each target of categories, the names of its codes, sorted by code point.
+        classes: for each target of categories, the names of its codes, sorted by code point; for masks whose numbers
+            are known, what these mean, from 0 on.
         texts: targets that stay text, one text a row.
         origin: the absolute path of the folder or table that gives the whole manifest; None where the caller gave
             more. Not part of the digest.
@@ -381,13 +382,27 @@ class Manifest:
         fixed = fixed_classes(classes)
         if not fixed:
             return self
-        if "labels" in fixed and "labels" not in self.classes:
-            raise ManifestError("classes were given, but there are no labels of classes: leave out classes")
-        targets, names = dict(self.targets), dict(self.classes)
-        for target in fixed.keys() & names.keys():
-            targets[target] = recoded(target, targets[target], names[target], fixed[target])
+        targets, names, masks = dict(self.targets), dict(self.classes), dict(self.masks)
+        of_masks = names.keys() & {*masks, *self.mask_fills}
+        if "labels" in fixed:
+            if "labels" not in names and not of_masks:
+                raise ManifestError("classes were given, but there are no labels of classes: leave out classes")
+            fixed = {name: mask_classes(fixed["labels"]) for name in of_masks} | fixed
+        for target in sorted(fixed.keys() & names.keys()):
+            if target in masks:
+                masks[target] = masks[target].with_classes(target, fixed[target])
+            elif target in self.mask_fills:
+                if names[target] != fixed[target]:
+                    raise ManifestError(
+                        f"the masks {target!r} of these slots have numbers of other classes than those given",
+                        kind=Kind.INVALID,
+                        advice="leave out {0}, or build from the images and their masks",
+                        options=[Option("classes", None)],
+                    )
+            else:
+                targets[target] = recoded(target, targets[target], names[target], fixed[target])
             names[target] = fixed[target]
-        return replace(self, targets=targets, classes=names, origin=None)
+        return replace(self, targets=targets, classes=names, masks=masks, origin=None)
 
     @classmethod
     def from_folder(

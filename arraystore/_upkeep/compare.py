@@ -339,7 +339,8 @@ def _check_alike(old: Manifest, new: Manifest) -> None:
 
 
 def _mask_forms(manifest: Manifest) -> dict[str, str]:
-    return {name: f"masks of {masks.bits} bits" for name, masks in manifest.masks.items()}
+    kinds = {name: " of classes" if name in manifest.classes else "" for name in manifest.masks}
+    return {name: f"masks{kinds[name]} of {masks.bits} bits" for name, masks in manifest.masks.items()}
 
 
 def _form(target: Target, *, has_classes: bool) -> Any:

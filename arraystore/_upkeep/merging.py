@@ -49,9 +49,10 @@ def merged(old: Manifest, new: Manifest, slots: Rows, rows: Rows) -> tuple[Manif
             texts[name][i] != old.texts[name][slot] for i, (slot, row) in enumerate(pairs) if slot >= 0 and row >= 0
         )
     sources = _paths(old.sources, new.sources, pairs)
-    masks = {
-        name: Masks(_merged_masks(old.masks[name], each, pairs), bits=each.bits) for name, each in new.masks.items()
-    }
+    masks = {}
+    for name, each in new.masks.items():
+        fresh_masks = each.with_classes(name, classes[name]) if name in classes else each
+        masks[name] = Masks(_merged_masks(old.masks[name], fresh_masks, pairs), bits=each.bits)
     pixels = {name: kind for name, kind in {**old.source_pixels, **new.source_pixels}.items() if name in targets}
     parts = (sources, new.root, targets, classes, texts, new.origin, new.left_out)
     fills = {name: fill for name, fill in {**old.mask_fills, **new.mask_fills}.items() if name in targets}

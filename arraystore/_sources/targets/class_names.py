@@ -86,6 +86,14 @@ def recoded(target: str, codes: Target, names: Sequence[str], classes: Sequence[
     return Ragged(found, codes.offsets) if isinstance(codes, Ragged) else found
 
 
+def mask_classes(categories: Sequence[str]) -> tuple[str, ...]:
+    """Return what the numbers of a mask mean that has the code of a category and 1, and 0 where there is none."""
+    nothing = "background"
+    while nothing in categories:
+        nothing += " of all"
+    return (nothing, *categories)
+
+
 def order_note(names: Sequence[str]) -> str | None:
     """Return a note where names with numbers are sorted as texts, so that class 10 comes before class 2."""
     by_number = sorted(names, key=_natural)

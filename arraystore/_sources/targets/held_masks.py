@@ -42,6 +42,20 @@ class MaskList(Protocol):
     def identity(self) -> Iterator[tuple[list[Any], Sequence[npt.NDArray[Any]]]]: ...
 
 
+@runtime_checkable
+class ClassMasks(MaskList, Protocol):
+    """Masks that know what their numbers mean.
+
+    Attributes:
+        bits: of a number.
+    """
+
+    @property
+    def bits(self) -> int: ...
+
+    def with_classes(self, target: str, classes: tuple[str, ...]) -> ClassMasks: ...
+
+
 class HeldMasks:
     """Masks that the caller holds, each looked at when its image is loaded.
 

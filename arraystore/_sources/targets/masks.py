@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from arraystore._common.public import public
 from arraystore._sources.given import raw_paths
-from arraystore._sources.targets.held_masks import MaskList, check_listed, held_masks
+from arraystore._sources.targets.held_masks import ClassMasks, MaskList, check_listed, held_masks
 from arraystore._sources.text_list import TextList
 from arraystore.errors import ManifestError
 
@@ -126,6 +126,21 @@ class Masks:
                 )
             taken[path] = image
         return Masks(TextList.from_texts(taken), bits=self.bits)
+
+    def with_classes(self, target: str, classes: tuple[str, ...]) -> Masks:
+        """Return masks whose numbers mean these classes; as they are where nobody has said what theirs mean.
+
+        Args:
+            target: the name of the masks.
+            classes: see `mask_classes`.
+
+        Raises:
+            ManifestError: a mask has a class that is not among these.
+        """
+        if not isinstance(self.sources, ClassMasks):
+            return self
+        sources = self.sources.with_classes(target, classes)
+        return Masks(sources, bits=sources.bits)
 
     @property
     def are_files(self) -> bool:

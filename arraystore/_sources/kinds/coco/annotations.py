@@ -74,9 +74,7 @@ class Annotations:
         """Return one part of each annotation."""
         return list(map(attrgetter(name), self.entries))
 
-    def fault(
-        self, number: int, reason: str, advice: str = "", targets: Sequence[str] | None = None
-    ) -> ManifestError:
+    def fault(self, number: int, reason: str, advice: str = "", targets: Sequence[str] | None = None) -> ManifestError:
         """Return the error that says what is wrong with an annotation, and whether it is of another kind of file.
 
         Args:

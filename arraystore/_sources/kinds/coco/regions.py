@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from arraystore._common.ragged import Ragged
 from arraystore._sources.kinds.coco.annotations import Annotations
 from arraystore._sources.kinds.coco.drawing import MOST_COVERS, draw
 from arraystore._sources.kinds.coco.parsing import refused
-from arraystore._sources.targets.class_names import recoded
+from arraystore._sources.targets.class_names import mask_classes, recoded
 from arraystore._sources.targets.mask_sources import DrawnMask
 from arraystore._sources.text_list import TextList
 from arraystore.errors import DecodeError, Kind, ManifestError, Option
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 else:  # it loads numba
     kernels = lazy("arraystore._kernels.packed.regions")
 
-BACKGROUND = "background"
 _MOST_OF_8_BITS, _MOST_OF_16_BITS = 254, 65_534  # one more is the fill
 
 
@@ -95,13 +94,13 @@ class RegionMasks:
         regions: the JSON of each item's segmentation, image by image; empty where there is none.
         items: ragged int64, (N, items, 3): the number of each item in its mask, 1 for a crowd, and its place in the
             file.
-        classes: what the numbers mean, from 0 on; None for masks of instances.
+        classes: what the numbers mean, from 0 on; empty for masks of instances.
     """
 
     shapes: npt.NDArray[np.int64]
     regions: TextList
     items: Ragged
-    classes: tuple[str, ...] | None
+    classes: tuple[str, ...]
 
     may_name_files = False
     is_fixed = True
@@ -112,7 +111,7 @@ class RegionMasks:
     def __getitem__(self, slot: int) -> DrawnRegions:
         start, stop = self.items.offsets[slot : slot + 2].tolist()
         numbers, crowds, places = self.items.values[start:stop].T
-        if self.classes is not None:
+        if self.classes:
             numbers = np.where(crowds, (1 << self.bits) - 1, numbers)
         height, width = self.shapes[slot].tolist()
         regions = tuple(map(self.regions.raw, range(start, stop)))
@@ -121,7 +120,7 @@ class RegionMasks:
     @property
     def bits(self) -> int:
         """The bits of a number: 8, or 16 where 254 numbers and the fill are not enough."""
-        most = int(self.items.values[:, 0].max(initial=0)) if self.classes is None else len(self.classes) - 1
+        most = int(self.items.values[:, 0].max(initial=0)) if not self.classes else len(self.classes) - 1
         return 8 if most <= _MOST_OF_8_BITS else 16
 
     def name(self, slot: int) -> str:
@@ -132,7 +131,7 @@ class RegionMasks:
         """Yield what tells these masks from others."""
         values = np.ascontiguousarray(self.items.values[:, :2])
         columns = (self.shapes, self.items.offsets, values, self.regions.offsets, self.regions.blob)
-        yield ["regions", self.classes is None], columns
+        yield ["regions", bool(self.classes)], columns
 
     def with_classes(self, target: str, classes: tuple[str, ...]) -> RegionMasks:
         """Return masks with other numbers of their classes.
@@ -144,20 +143,20 @@ class RegionMasks:
         Raises:
             ManifestError: 0 is not the background, or an item has a class that is not among them.
         """
-        if self.classes is None:
+        if not self.classes:
             return self
-        if classes[:1] != (BACKGROUND,):
+        expected = mask_classes(classes[1:])
+        if classes != expected:
             raise ManifestError(
-                f"the classes of {target!r} begin with {classes[:1]}, but number 0 is the background",
+                f"the classes of {target!r} begin with {classes[0] if classes else None!r}, but number 0 of masks is "
+                f"{expected[0]!r}",
                 kind=Kind.INVALID,
-                advice="put it before the names of the categories, {0}",
-                options=[Option("classes", {target: [BACKGROUND, "…"]})],
+                advice="put it before the names of the categories, or give only those, {0}",
+                options=[Option("classes", ["…"])],
             )
         values = self.items.values.copy()
-        numbers = Ragged(
-            np.where(values[:, 1], -1, values[:, 0]), self.items.offsets
-        )  # the class of a crowd is not used
-        known = recoded(target, numbers, self.classes, classes)
+        used = Ragged(np.where(values[:, 1], -1, values[:, 0]), self.items.offsets)  # crowds do not use their number
+        known = cast("Ragged", recoded(target, used, self.classes, classes))
         values[:, 0] = np.maximum(known.values, 0)
         return replace(self, items=Ragged(values, self.items.offsets), classes=classes)
 
@@ -177,7 +176,7 @@ def class_masks(
         ManifestError: a category or a mark of a crowd is not right.
     """
     numbers = annotations.labels()[annotations.order] + 1
-    return RegionMasks(shapes, regions, _items(annotations, numbers), (BACKGROUND, *categories))
+    return RegionMasks(shapes, regions, _items(annotations, numbers), mask_classes(categories))
 
 
 def instance_masks(annotations: Annotations, shapes: npt.NDArray[np.int64], regions: TextList) -> RegionMasks:
@@ -193,7 +192,7 @@ def instance_masks(annotations: Annotations, shapes: npt.NDArray[np.int64], regi
     """
     first = np.repeat(annotations.offsets[:-1], np.diff(annotations.offsets))
     numbers = np.arange(len(first)) - first + 1
-    return RegionMasks(shapes, regions, _items(annotations, numbers), None)
+    return RegionMasks(shapes, regions, _items(annotations, numbers), ())
 
 
 def regions_of(annotations: Annotations) -> TextList:
