@@ -163,7 +163,8 @@ def build_in(
             sources.append(loaded(load or manifest.load, slot))
             masks[slot] = manifest.load_masks(slot)
         share = most if alone else most / pool.size
-        return Job(start, sources, spec, draft.file, share, most, options["decoders"], MaskJob.of(manifest, masks))
+        mask_job, sides = MaskJob.of(manifest, masks), manifest.sides_of(range(start, stop))
+        return Job(start, sources, spec, draft.file, share, most, options["decoders"], mask_job, sides)
 
     try:
         pool = worker_pool(

@@ -10,7 +10,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +29,7 @@ from arraystore._sources.kinds.archives.members import PartOfFile
 from arraystore._sources.kinds.slots import KeptSlot
 from arraystore._sources.stamps import stamp_of
 from arraystore._stores.medium import FilledRun
-from arraystore.errors import DecodeError, ManifestError
+from arraystore.errors import DecodeError, Kind, ManifestError
 from arraystore.spec import ImageSpec
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ else:  # cv2 and numba take half a second
 _logger = logging.getLogger(__name__)
 
 Pixels = npt.NDArray[np.uint8]
+Sides = tuple[int, int]  # height and width
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,7 @@ class Job:
     most_memory_bytes: float = math.inf
     decoders: Decoders | None = None  # of the caller; see `arraystore.build`
     masks: MaskJob | None = None
+    sides: Mapping[int, Sides] = field(default_factory=dict)  # of some slots, also of other runs; see `Manifest`
 
     def empty_run(self) -> FilledRun:
         """Return the result of this job before anything is filled."""
@@ -212,6 +214,8 @@ def _fill_slot(job: Job, i: int, slot: Pixels, row: np.void, filled: FilledRun) 
         row["mask_stamp"] = masks.stamp()  # before they are read: what changes meanwhile is tried again
     try:
         reason, note = _read_into(slot, masks, source, job, row)
+        if reason is None:
+            _check_sides(row, masks, job.sides.get(job.start + i))
     except MemoryNeededError as error:
         row["name"] = 0
         if error.needed_bytes <= job.most_memory_bytes:
@@ -277,11 +281,27 @@ def _decode(slot: Pixels, masks: SlotMasks, source: Source, job: Job, row: np.vo
         if masks.sources:
             note = _decode_masks(masks, job, decoded, row)
     except (MemoryError, OSError):
-        # As if not read: a later call, with more memory or with the rights to read a mask, tries again.
-        for name in ("bytes", "mtime", "hash", *(MASK_FIELDS if masks.sources else ())):
-            row[name] = 0
+        _forget(row, masks)  # a later call, with more memory or with the rights to read a mask, tries again
         raise
     return note
+
+
+def _check_sides(row: np.void, masks: SlotMasks, sides: Sides | None) -> None:
+    """Refuse an image of another size than the one that its coordinates are for."""
+    found = int(row["height"]), int(row["width"])
+    if sides is not None and found != sides:
+        _forget(row, masks)  # the source of the coordinates may be mended, and then a later call tries again
+        raise DecodeError(
+            f"the upright image is {found[1]} x {found[0]} pixels, but its coordinates are for one of "
+            f"{sides[1]} x {sides[0]}, so they would lie elsewhere",
+            kind=Kind.INVALID,
+        )
+
+
+def _forget(row: np.void, masks: SlotMasks) -> None:
+    """Write the row of a source as if it had not been read."""
+    for name in ("bytes", "mtime", "hash", *(MASK_FIELDS if masks.sources else ())):
+        row[name] = 0
 
 
 def _decode_masks(masks: SlotMasks, job: Job, image: Decoded, row: np.void) -> str | None:

@@ -304,7 +304,8 @@ def _decode_sample(
         at = number % len(slots)
         start_s = time.perf_counter()
         source, masks = given
-        job = Job(row, [source], spec, None, most / workers, most, decoders, masks)
+        sides = manifest.sides_of([row])
+        job = Job(row, [source], spec, None, most / workers, most, decoders, masks, sides)
         filled = fill_slots(job, slots[at : at + 1], stop)
         return filled, time.perf_counter() - start_s
 

@@ -70,6 +70,8 @@ class Manifest:
         masks: targets that are a second image for each image; relative paths start where those of the images do.
         mask_fills: the names of ``targets`` that are masks of slots of another store → their `Masks.fill`. Not part
             of the digest.
+        source_sides: (N, 2), height and width of the upright images that ``source_pixels`` are for, 0 where they are
+            not known; None if none is. A source of another size is a bad image. Not part of the digest.
 
     Raises:
         ManifestError: there are no sources, a target has another length, or the name of a target is no file name.
@@ -86,6 +88,7 @@ class Manifest:
     source_pixels: Mapping[str, str] = field(default_factory=dict)
     masks: Mapping[str, Masks] = field(default_factory=dict)
     mask_fills: Mapping[str, int] = field(default_factory=dict)
+    source_sides: npt.NDArray[np.int64] | None = None
     _base: bytes = field(init=False, default=b"")
     _stream: Stream | None = field(init=False, default=None)
 
@@ -122,7 +125,7 @@ class Manifest:
     def __reduce__(self) -> tuple[Any, ...]:
         # Read-only mappings do not pickle, and worker processes need a copy of the manifest.
         mappings = (dict(self.targets), dict(self.classes), dict(self.texts))
-        kinds = (dict(self.source_pixels), dict(self.masks), dict(self.mask_fills))
+        kinds = (dict(self.source_pixels), dict(self.masks), dict(self.mask_fills), self.source_sides)
         rest = (self.origin, dict(self.left_out), self.notes, *kinds)
         parts = (self.sources, self.root, *mappings, *rest)
         return _restore, (parts, self._base)
@@ -217,6 +220,13 @@ class Manifest:
             _logger.info("slot %d: its mask failed", slot, exc_info=error)
             return Unloaded.of(error)
         return mask
+
+    def sides_of(self, slots: Iterable[int]) -> dict[int, tuple[int, int]]:
+        """Return those of `source_sides` that are known, by slot."""
+        if self.source_sides is None:
+            return {}
+        sides = {slot: self.source_sides[slot].tolist() for slot in slots}
+        return {slot: (height, width) for slot, (height, width) in sides.items() if height and width}
 
     def _path(self, raw: bytes) -> str:
         # The path stays bytes until here, so that the file system gets its own bytes back in any locale.
@@ -367,6 +377,7 @@ class Manifest:
             source_pixels=found.source_pixels,
             masks=found.masks | columns.masks,
             mask_fills=found.mask_fills,
+            source_sides=found.source_sides,
         )
 
     def with_classes(self, classes: Any) -> Manifest:

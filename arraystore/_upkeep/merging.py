@@ -56,7 +56,10 @@ def merged(old: Manifest, new: Manifest, slots: Rows, rows: Rows) -> tuple[Manif
     pixels = {name: kind for name, kind in {**old.source_pixels, **new.source_pixels}.items() if name in targets}
     parts = (sources, new.root, targets, classes, texts, new.origin, new.left_out)
     fills = {name: fill for name, fill in {**old.mask_fills, **new.mask_fills}.items() if name in targets}
-    return Manifest(*parts, source_pixels=pixels, masks=masks, mask_fills=fills), relabeled
+    sides = new.source_sides
+    if sides is not None:  # what was stored before has been looked at
+        sides = np.where((rows >= 0)[:, None], sides[rows], 0)
+    return Manifest(*parts, source_pixels=pixels, masks=masks, mask_fills=fills, source_sides=sides), relabeled
 
 
 def _paths(old: Sequence[Any], new: Sequence[Any], pairs: Sequence[tuple[int, int]]) -> TextList:

@@ -74,10 +74,13 @@ def from_coco(
         points, visibility = keypoints_of(annotations, parsed["categories"])
         every = {"keypoints": annotations.ragged(points), "visibility": annotations.ragged(visibility)}
         found.targets |= {name: every[name] for name in _KEYPOINTS if name in chosen}
+    sides = _sides(images)
     if chosen & {*_MASKS}:
-        _add_masks(found, chosen, annotations, categories, _shapes(path, images))
+        _check_sides(path, names, sides)
+        _add_masks(found, chosen, annotations, categories, sides)
     found.source_pixels = {name: name for name in _COORDINATES if name in chosen}
     if found.source_pixels:
+        found.source_sides = sides
         told = " and ".join(f"the {name} ({_COORDINATES[name]})" for name in found.source_pixels)
         found.notes.append(
             f"{path}: {told} are in pixels of the source images, not of the slots: store.in_slot_pixels() gives those "
@@ -116,15 +119,15 @@ def _add_masks(
     chosen: set[str],
     annotations: Annotations,
     categories: tuple[str, ...],
-    shapes: npt.NDArray[np.int64],
+    sides: npt.NDArray[np.int64],
 ) -> None:
     regions = regions_of(annotations)
     if "masks" in chosen:
-        masks = class_masks(annotations, shapes, regions, categories)
+        masks = class_masks(annotations, sides, regions, categories)
         found.masks["masks"] = Masks(masks, bits=masks.bits)
         found.classes["masks"] = masks.classes
     if "instance_masks" in chosen:
-        masks = instance_masks(annotations, shapes, regions)
+        masks = instance_masks(annotations, sides, regions)
         found.masks["instance_masks"] = Masks(masks, bits=masks.bits)
 
 
@@ -171,14 +174,21 @@ def _categories(path: str, categories: Any) -> tuple[tuple[str, ...], dict[Any, 
     return tuple(names[key] for key in ids), {key: code for code, key in enumerate(ids)}
 
 
-def _shapes(path: str, images: Sequence[Any]) -> npt.NDArray[np.int64]:
-    """Return height and width of each image, (N, 2)."""
-    for row, image in enumerate(images):
-        for side in ("height", "width"):
-            if type(image.get(side)) is not int or not 0 < image[side] <= MOST_PX:
-                reason = f"{image['file_name']!r}, has no {side!r} in pixels, which masks need"
-                raise refused(path, f"image {row} (counted from 0), {reason}", row)
-    return np.array([(image["height"], image["width"]) for image in images], np.int64)
+def _sides(images: Sequence[Any]) -> npt.NDArray[np.int64]:
+    """Return height and width of each image, (N, 2): 0 where the file does not say it in whole pixels."""
+
+    def side(value: Any) -> int:
+        return int(value) if type(value) in (int, float) and 0 < value <= MOST_PX and value == int(value) else 0
+
+    return np.array([(side(image.get("height")), side(image.get("width"))) for image in images], np.int64)
+
+
+def _check_sides(path: str, names: Sequence[str], sides: npt.NDArray[np.int64]) -> None:
+    unknown = np.flatnonzero((sides == 0).any(axis=1))
+    if len(unknown):
+        row = int(unknown[0])
+        reason = f"{names[row]!r}, has no 'height' and 'width' in pixels, which masks need"
+        raise refused(path, f"image {row} (counted from 0), {reason}", row)
 
 
 def _check_folder(path: str, folder: str, names: Sequence[str]) -> None:

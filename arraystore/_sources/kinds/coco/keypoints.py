@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from arraystore._common.wording import many
 from arraystore._sources.kinds.coco.annotations import MOST_PX, Annotations
 from arraystore._sources.kinds.coco.parsing import refused
 
@@ -55,7 +56,7 @@ def keypoints_of(
         if len(each) != size:
             raise annotations.fault(
                 number,
-                f"has {len(each) // 3} keypoints, but annotation {first} has {size // 3}",
+                f"has {many(len(each) // 3, 'keypoint')}, but annotation {first} has {size // 3}",
                 "write a file for each number of keypoints, or leave them out, such as with {0}",
                 ["boxes", "labels", "iscrowd"],
             )
