@@ -25,6 +25,7 @@ from arraystore._building.fill import Job, Source, loaded
 from arraystore._building.masks import MaskJob
 from arraystore._building.options import RunOptions
 from arraystore._building.runs import cut_runs, row_stamps, slots_to_fill
+from arraystore._building.sources import with_resized_masks
 from arraystore._building.workers.pool import WorkerPool, worker_pool
 from arraystore._common.lazy import lazy
 from arraystore._common.limits import memory_for_images
@@ -42,7 +43,6 @@ from arraystore._stores.opening import draft_in, finish_earlier, hold, open_stor
 from arraystore._stores.unfinished.build_key import BuildKey, Salvage
 from arraystore._stores.unfinished.partial import PartialFolder
 from arraystore._version import __version__
-from arraystore.errors import Kind, ManifestError, Option
 from arraystore.spec import ImageSpec
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def build_manifest(
     overwrite: bool = False,
 ) -> Opened:
     """Build a manifest, for `build`. All ``options`` are given, and checked."""
-    _check_masks(manifest, spec)
+    manifest = with_resized_masks(manifest, spec)
     key = build_key(manifest, spec)
     folder = None
     if target is not None:
@@ -78,24 +78,6 @@ def build_manifest(
         Path(target).absolute().parent.mkdir(parents=True, exist_ok=True)
         folder = hold(target, key, overwrite=overwrite)
     return build_in(folder, key, manifest, options, bad=bad, max_bad=max_bad)
-
-
-def _check_masks(manifest: Manifest, spec: ImageSpec) -> None:
-    """Check that masks which come with the slots of a store have the size of the new slots.
-
-    Raises:
-        ManifestError: they have another size.
-    """
-    for name in manifest.mask_fills:
-        size = np.asarray(manifest.targets[name]).shape[1:]
-        if size != spec.size:
-            raise ManifestError(
-                f"the masks {name!r} of the store have {size[0]} x {size[1]} pixels, and the slots would have "
-                f"{spec.height} x {spec.width}",
-                kind=Kind.INVALID,
-                advice="leave the slots at the size of the masks with {0}, or build from the files of both",
-                options=[Option("size", size)],
-            )
 
 
 def build_key(manifest: Manifest, spec: ImageSpec) -> BuildKey:

@@ -210,9 +210,9 @@ def _fill_slot(job: Job, i: int, slot: Pixels, row: np.void, filled: FilledRun) 
     source, masks = job.sources[i], job.masks_of(job.start + i, filled)
     reason = note = None
     row["name"] = _name_of(source, masks.sources)
-    if masks.sources:
-        row["mask_stamp"] = masks.stamp()  # before they are read: what changes meanwhile is tried again
     try:
+        if masks.sources:
+            row["mask_stamp"] = masks.stamp()  # before they are read: what changes meanwhile is tried again
         reason, note = _read_into(slot, masks, source, job, row)
         if reason is None:
             _check_sides(row, masks, job.sides.get(job.start + i))

@@ -22,7 +22,7 @@ from arraystore._building.fill import Job, fill_slots, loaded
 from arraystore._building.forecast import Forecast, Room
 from arraystore._building.masks import MaskJob
 from arraystore._building.options import PlanOptions
-from arraystore._building.sources import manifest_for, spec_for
+from arraystore._building.sources import manifest_for, spec_for, with_resized_masks
 from arraystore._common.checks import whole_number
 from arraystore._common.limits import (
     available_memory_bytes,
@@ -106,7 +106,7 @@ def plan(
     for name, value in (("sample", sample), ("seed", seed)):
         if value < 0:
             raise SpecError(f"{name} must be 0 or more, not {value!r}")
-    manifest = manifest_for(source, labels, targets, every)
+    manifest = with_resized_masks(manifest_for(source, labels, targets, every), spec)
     workers = workers or usable_cpus()
     memory = available_memory_bytes()
     rng = np.random.default_rng(seed)

@@ -210,10 +210,40 @@ def test_slots_of_a_store_bring_their_masks(table: Path, tmp_path: Path, name: s
     assert dict(again.description.masks) == {"mask": 255}
 
 
-def test_slots_of_another_size_and_masks_beside_slots_are_refused(table: Path) -> None:
+@pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
+@pytest.mark.parametrize("size", [(12, 8), (48, 40), (24, 17), (9, 30)])
+def test_masks_of_slots_are_resized_with_them(table: Path, tmp_path: Path, size: Any, fit: Any) -> None:
+    store = with_masks(table, tmp_path / "all.store")
+    chosen, spec = [7, 3, 11, 2], ImageSpec(size=size, fit=fit, filter="nearest")
+    part = build(store[chosen], tmp_path / "x.store", spec=spec, processes=fit == "pad", workers=1)
+    np.testing.assert_array_equal(part.targets["mask"], [masks.by_pillow(expected(table)[i], spec) for i in chosen])
+    # Each number lies where the pixel lies that it belongs to, which an image of the numbers themselves shows.
+    numbered = np.repeat(expected(table)[chosen][..., None], 3, axis=3)
+    shown = build(numbered, spec=spec, background=(255, 255, 255) if fit == "pad" else (0, 0, 0))
+    np.testing.assert_array_equal(part.targets["mask"], shown.images[:, 0])
+    assert dict(part.description.masks) == {"mask": 255}
+    assert part.verify(progress=False).ok
+    planned = arraystore.plan(store[chosen], tmp_path / "y.store", spec=spec, progress=False)
+    assert planned.store_bytes > 4 * (3 + 1) * size[0] * size[1]
+    again = build(part, tmp_path / "again.store", spec=SPEC)
+    np.testing.assert_array_equal(again.targets["mask"], [masks.by_pillow(each, SPEC) for each in part.targets["mask"]])
+
+
+def test_masks_of_slots_keep_their_fill_and_their_bits(table: Path) -> None:
+    """Beside a padded image there is no class, also after the slots are padded once more; failed slots have none."""
+    deep = np.full((3, 8, 4), 700, np.uint16)
+    source = [images.noise(8, 4), b"x", images.noise(8, 4)]
+    source[1] = np.zeros((8, 4), np.float32)
+    one = build(source, size=8, fit="pad", bad="keep", targets={"mask": Masks(deep, bits=16)})
+    two = build(one, size=(8, 16), fit="pad", bad="keep")
+    wanted = np.full((3, 8, 16), 65_535, np.uint16)
+    wanted[[0, 2], :, 6:10] = 700
+    np.testing.assert_array_equal(two.targets["mask"], wanted)
+    assert dict(two.description.masks) == {"mask": 65_535}
+
+
+def test_masks_beside_slots_are_refused(table: Path) -> None:
     store = with_masks(table)
-    with pytest.raises(ManifestError, match=r"the masks 'mask' of the store have 24 x 16 pixels.*with size=\(24, 16\)"):
-        build(store, size=8)
     with pytest.raises(ManifestError, match="Masks go with images from files"):
         build(store, spec=SPEC, targets={"other": Masks(["a.png"] * COUNT)})
 

@@ -79,6 +79,11 @@ class PillowMask(DrawnMask):
         return (width, height) if turned else (height, width)
 
     def numbers(self) -> Numbers:
+        """Return its numbers, upright. An image that was opened and not loaded is loaded now.
+
+        Raises:
+            DecodeError: it has colors or alpha, or cannot be loaded.
+        """
         from PIL import ImageOps
 
         mode = self._image.mode
@@ -118,7 +123,8 @@ def plain_numbers(mask: npt.NDArray[Any]) -> Numbers:
             advice="give each pixel one number, the number of its class",
         )
     if mask.dtype == np.bool_:
-        return mask.view(np.uint8)
+        # Not just another view of it: the bytes of Pillow's bools are 0 and 255.
+        return (mask.view(np.uint8) != 0).view(np.uint8)
     if mask.dtype.kind != "u" or mask.dtype.itemsize > 2:
         raise DecodeError(f"its numbers are {mask.dtype}, not uint8 or uint16", kind=Kind.INVALID, advice=CONVERT)
     return mask.astype(mask.dtype.newbyteorder("="), copy=False)
@@ -148,8 +154,8 @@ def _stamp(mask: MaskSource) -> bytes:
     elif not isinstance(mask, Unloaded):
         try:
             second = mask.digest() if not isinstance(mask, np.ndarray) else _digest_of(plain_numbers(mask))
-        except DecodeError:
-            second = 0  # as of a file that is missing
+        except Exception:  # noqa: BLE001 - reading it will say what is wrong
+            second = 0
     return np.array([size, second & 0xFFFF_FFFF_FFFF_FFFF], "<u8").tobytes()
 
 
