@@ -33,7 +33,7 @@ that it does not know and MUST ignore members that it does not know:
     spec              how images became slots: the fields of ImageSpec
     targets           name → {"dtype", "shape"}; of a ragged target, of its values, and "ragged": true
     classes           name of a target → names of its codes, code 0 first; or of its columns, where it is uint8 of
-                      shape [N, names], with 1 where a row has a name
+                      shape [N, names], with 1 where a row has a name; or of the numbers of masks, from 0 on
     mean, std         a number for each channel, 0 to 255, over all stored slots
     manifest_digest   xxh3_128, hexadecimal, of the manifest that was built, before any row was dropped
     root              the folder that relative sources start from, or null

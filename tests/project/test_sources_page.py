@@ -59,6 +59,19 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     kinds = [{"id": 1, "name": "wing"}, {"id": 2, "name": "leg"}]
     boxes = [{"image_id": 0, "category_id": 2, "bbox": [1, 2, 3, 4]}]
     (root / "instances.json").write_text(json.dumps({"images": listed, "categories": kinds, "annotations": boxes}))
+    for image in listed:
+        with Image.open(photos / image["file_name"]) as opened:
+            image["width"], image["height"] = opened.size
+    people = [
+        {
+            "image_id": 0,
+            "category_id": 1,
+            "bbox": [1, 2, 3, 4],
+            "keypoints": [1, 2, 2],
+            "segmentation": [[1, 1, 9, 1, 5, 9]],
+        }
+    ]
+    (root / "persons.json").write_text(json.dumps({"images": listed, "categories": kinds, "annotations": people}))
     lines = [
         {"path": images[0], "boxes": [[0, 0, 9, 9]], "labels": ["wing"]},
         {"path": images[1], "boxes": [], "labels": []},
@@ -95,7 +108,7 @@ def test_a_row_gives_what_it_says(
     monkeypatch.chdir(tmp_path)
     store: arraystore.Store = eval(say, {**NAMES, "__builtins__": {}})  # noqa: S307 - our own page
     assert not store.bad()
-    named = {name for name in re.findall(r"`([a-z]+)`", get) if name != "ClassLabel"}
+    named = {name for name in re.findall(r"`([a-z_]+)`", get) if name != "ClassLabel"}
     assert {*store.targets} | ({"caption", "txt"} & {*store.samples.schema.names}) == named, have
     assert "no targets" in get or named
     assert store.images.shape[1:] == (3, 224, 224)

@@ -52,8 +52,7 @@ def parse_file(path: str, *, regions: bool) -> dict[str, Any]:
         size = Path(path).stat().st_size
         if size > _LIMIT_BYTES:
             raise refused(path, f"is larger than {_LIMIT_BYTES:,} bytes")
-        text = Path(path).read_bytes()
-        parsed = _with_regions(text) if regions else _without_regions(text)
+        parsed = _with_regions(path) if regions else _without_regions(path)
     except ManifestError:
         raise
     except (OSError, ValueError, RecursionError) as error:
@@ -74,15 +73,17 @@ def refused(
     )
 
 
-def _without_regions(text: bytes) -> Any:
-    return json.loads(POLYGONS.sub(b'"segmentation":null', text), object_hook=_hook(None))
+def _without_regions(path: str) -> Any:
+    text = POLYGONS.sub(b'"segmentation":null', Path(path).read_bytes())
+    return json.loads(text, object_hook=_hook(None))
 
 
-def _with_regions(text: bytes) -> Any:
+def _with_regions(path: str) -> Any:
     """Parse a file whose polygons are kept as the bytes that they are: as Python's lists they would take ten times it.
 
     In the text that is parsed, a member with a name that the file does not have says which polygons an annotation has.
     """
+    text = Path(path).read_bytes()
     name = "polygons"
     while name.encode() in text:
         name += "_"
