@@ -124,7 +124,7 @@ def plain_numbers(mask: npt.NDArray[Any]) -> Numbers:
         )
     if mask.dtype == np.bool_:
         # Not just another view of it: the bytes of Pillow's bools are 0 and 255.
-        return (mask.view(np.uint8) != 0).view(np.uint8)
+        return np.not_equal(mask.view(np.uint8), 0).astype(np.uint8)
     if mask.dtype.kind != "u" or mask.dtype.itemsize > 2:
         raise DecodeError(f"its numbers are {mask.dtype}, not uint8 or uint16", kind=Kind.INVALID, advice=CONVERT)
     return mask.astype(mask.dtype.newbyteorder("="), copy=False)
