@@ -52,11 +52,9 @@ def with_resized_masks(manifest: Manifest, spec: ImageSpec) -> Manifest:
         if numbers.shape[1:] != spec.size:
             del targets[name], fills[name]
             masks[name] = Masks(numbers, bits=fill.bit_length())
-    return (
-        replace(manifest, masks=masks, targets=targets, mask_fills=fills)
-        if len(masks) > len(manifest.masks)
-        else manifest
-    )
+    if len(fills) == len(manifest.mask_fills):
+        return manifest
+    return replace(manifest, masks=masks, targets=targets, mask_fills=fills)
 
 
 def spec_for(source: Any, options: ImageOptions, given: Mapping[str, Any]) -> ImageSpec:

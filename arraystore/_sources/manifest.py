@@ -27,7 +27,7 @@ from arraystore._sources.kinds.found import Found, SourceList
 from arraystore._sources.kinds.lists import from_paths
 from arraystore._sources.kinds.rows.files import from_table
 from arraystore._sources.kinds.slots import StoreSlots
-from arraystore._sources.kinds.table import chosen_columns, found_in
+from arraystore._sources.kinds.table import chosen_columns, found_in, masks_in_folders
 from arraystore._sources.options import SourceOptions, fixed_classes, for_source
 from arraystore._sources.scan import with_slash
 from arraystore._sources.targets.class_names import mask_classes, recoded
@@ -350,7 +350,11 @@ class Manifest:
         if isinstance(source, str | os.PathLike):
             source = path_of(source)
         columns, extra = chosen_columns(targets)
-        found = found_in(source, labels, columns, every, decoders)
+        folders = masks_in_folders(labels, extra)
+        found = found_in(source, labels, columns, every, decoders, folders)
+        inside = folders.keys() & found.masks.keys()
+        labels = None if "labels" in inside else labels
+        extra = {name: each for name, each in (extra or {}).items() if name not in inside} or None
         return cls._of_found(found, labels, extra).with_classes(every["classes"])
 
     @classmethod

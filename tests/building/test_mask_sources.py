@@ -267,9 +267,14 @@ def test_images_of_pillow_with_colors_are_refused_by_their_mode(mode: str, optio
     else:
         image = Image.new("P", (8, 8)).convert("RGBA").convert(mode) if mode != "PA" else Image.new("PA", (8, 8))
         reason = f"mask 'mask': its pixels are {mode}, not numbers of classes"
+    good = Image.new("L", (80, 80))
     with pytest.raises(BadImagesError) as caught:
-        build([images.noise(80, 80)], size=8, targets={"mask": Masks([image])}, **options)
+        build([images.noise(80, 80)] * 2, size=8, targets={"mask": Masks([good, image])}, **options)
+    assert [bad.slot for bad in caught.value.bad] == [1]
     assert caught.value.bad[0].reason.startswith(reason)
+    if mode != "damaged":
+        with pytest.raises(ManifestError, match=f"mask 0: its pixels are {mode}, not numbers of classes.*of mode"):
+            Masks([image, good])
     assert mode == "damaged" or 'of mode "P", "L", "I;16" or "1"' in caught.value.bad[0].reason
 
 

@@ -229,7 +229,7 @@ def test_masks_of_slots_are_resized_with_them(table: Path, tmp_path: Path, size:
     np.testing.assert_array_equal(again.targets["mask"], [masks.by_pillow(each, SPEC) for each in part.targets["mask"]])
 
 
-def test_masks_of_slots_keep_their_fill_and_their_bits(table: Path) -> None:
+def test_masks_of_slots_keep_their_fill_and_their_bits() -> None:
     """Beside a padded image there is no class, also after the slots are padded once more; failed slots have none."""
     deep = np.full((3, 8, 4), 700, np.uint16)
     source = [images.noise(8, 4), b"x", images.noise(8, 4)]

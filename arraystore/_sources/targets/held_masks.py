@@ -72,14 +72,7 @@ class HeldMasks:
         return len(self._masks)
 
     def __getitem__(self, slot: int) -> MaskSource:
-        mask = self._masks[slot]
-        if isinstance(mask, bytes):
-            return mask
-        if is_pil_image(mask):
-            return PillowMask(mask)
-        if isinstance(mask, str) or not (hasattr(mask, "__array__") or hasattr(mask, "__array_interface__")):
-            raise DecodeError(f"it is {a(type(mask).__name__)}, no mask as the first one is", kind=Kind.INVALID)
-        return np.asarray(mask)
+        return held_mask(self._masks[slot])
 
     @property
     def is_fixed(self) -> bool:
@@ -98,6 +91,21 @@ class HeldMasks:
             yield ["arrays", list(self._masks.shape), self._masks.dtype.str], ()
         else:
             yield ["arrays"], ()
+
+
+def held_mask(mask: Any) -> MaskSource:
+    """Return one mask that the caller holds, for a worker.
+
+    Raises:
+        DecodeError: it is no mask.
+    """
+    if isinstance(mask, bytes):
+        return mask
+    if is_pil_image(mask):
+        return PillowMask(mask)
+    if isinstance(mask, str) or not (hasattr(mask, "__array__") or hasattr(mask, "__array_interface__")):
+        raise DecodeError(f"it is {a(type(mask).__name__)}, no mask as the first one is", kind=Kind.INVALID)
+    return np.asarray(mask)
 
 
 def held_masks(masks: Any) -> HeldMasks:
@@ -120,8 +128,12 @@ def held_masks(masks: Any) -> HeldMasks:
                 message = f"row {row} of the masks: expected one as in row 0, found {found}: {EACH}"
                 raise ManifestError(message, slot=row, kind=Kind.INVALID)
         masks = tuple(masks)
-    _check_first(masks)
-    return HeldMasks(masks)
+    held = HeldMasks(masks)
+    try:
+        check_first(held[0])
+    except DecodeError as error:
+        raise _odd_first(error) from error
+    return held
 
 
 def check_listed(masks: Any) -> None:
@@ -139,15 +151,25 @@ def check_listed(masks: Any) -> None:
         raise ManifestError(f"masks are a list, one for each image, not {a(kind)}: {EACH}")
 
 
-def _check_first(masks: Any) -> None:
+def check_first(mask: MaskSource) -> None:
+    """Refuse masks of which the first is of a wrong form, because then all will be.
+
+    Raises:
+        ManifestError: it is.
+    """
     try:
-        first = HeldMasks(masks)[0]
-        if isinstance(first, np.ndarray):
-            plain_numbers(first)
+        if isinstance(mask, PillowMask):
+            mask.check_mode()
+        elif isinstance(mask, np.ndarray):
+            plain_numbers(mask)
     except DecodeError as error:
-        raise ManifestError(
-            f"mask 0: {error.message}", slot=0, reason=error.message, kind=error.kind, advice=error.advice or EACH
-        ) from error
+        raise _odd_first(error) from error
+
+
+def _odd_first(error: DecodeError) -> ManifestError:
+    return ManifestError(
+        f"mask 0: {error.message}", slot=0, reason=error.message, kind=error.kind, advice=error.advice or EACH
+    )
 
 
 def _check_stack(masks: Any, shape: tuple[int, ...], dtype: Any) -> None:

@@ -86,13 +86,7 @@ class PillowMask(DrawnMask):
         """
         from PIL import ImageOps
 
-        mode = self._image.mode
-        if mode not in ("P", "L", "1") and not mode.startswith("I;16"):
-            raise DecodeError(
-                f"its pixels are {mode}, not numbers of classes",
-                kind=Kind.UNSUPPORTED,
-                advice='pass images of Pillow with one number a pixel: of mode "P", "L", "I;16" or "1"',
-            )
+        self.check_mode()
         try:
             return plain_numbers(np.asarray(ImageOps.exif_transpose(self._image)))
         except (DecodeError, MemoryError):
@@ -102,6 +96,20 @@ class PillowMask(DrawnMask):
 
     def digest(self) -> int:
         return _digest_of(self.numbers())
+
+    def check_mode(self) -> None:
+        """Check that it has one number a pixel; it is not loaded.
+
+        Raises:
+            DecodeError: it has colors, alpha or numbers of 32 bits.
+        """
+        mode = self._image.mode
+        if mode not in ("P", "L", "1") and not mode.startswith("I;16"):
+            raise DecodeError(
+                f"its pixels are {mode}, not numbers of classes",
+                kind=Kind.UNSUPPORTED,
+                advice='pass images of Pillow with one number a pixel: of mode "P", "L", "I;16" or "1"',
+            )
 
 
 def _as_it_is(numbers: Numbers) -> Numbers:
@@ -124,7 +132,7 @@ def plain_numbers(mask: npt.NDArray[Any]) -> Numbers:
         )
     if mask.dtype == np.bool_:
         # Not just another view of it: the bytes of Pillow's bools are 0 and 255.
-        return (mask.view(np.uint8) != 0).view(np.uint8)
+        return np.not_equal(mask.view(np.uint8), 0).astype(np.uint8)
     if mask.dtype.kind != "u" or mask.dtype.itemsize > 2:
         raise DecodeError(f"its numbers are {mask.dtype}, not uint8 or uint16", kind=Kind.INVALID, advice=CONVERT)
     return mask.astype(mask.dtype.newbyteorder("="), copy=False)

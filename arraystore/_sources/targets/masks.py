@@ -39,7 +39,7 @@ class Masks:
             (H, W) of uint8, uint16 or bool, which is 0 and 1; or images of Pillow, of mode P, L, I;16 or 1, whose
             numbers are those that Pillow has. Or one array (N, H, W). Or a folder, in which the masks have the paths of
             the images from their root on, and another suffix: ``"masks/cat/1.png"`` is that of ``"cat/1.jpg"``. Of an
-            image whose path is absolute, only its name counts.
+            image whose path is absolute, only its name counts. If the images lie in an archive, so does the folder.
         root: the folder that relative paths start from instead.
         suffix: of the masks in a folder: what follows the path of an image without its own suffix, such as
             ``"_mask.gif"``.
@@ -50,6 +50,8 @@ class Masks:
         sources: the masks, one a row; paths as given, or under ``root``; empty for a folder, until a `Manifest` gives
             its paths. Arrays and images are neither copied nor read before their images are.
         folder: the absolute folder; None for a list.
+        inner_folder: the folder as it may be named in the archive of the images; None for a list, and for a folder that
+            is given by a whole path or under ``root``.
         suffix: of the masks in a folder.
         bits: of a number.
 
@@ -65,7 +67,7 @@ class Masks:
         ['../masks/cat/1.png']
     """
 
-    __slots__ = ("bits", "folder", "sources", "suffix")
+    __slots__ = ("bits", "folder", "inner_folder", "sources", "suffix")
 
     def __init__(
         self,
@@ -81,9 +83,12 @@ class Masks:
         self.bits: int = bits
         self.suffix: str = suffix
         self.folder: str | None = None
+        self.inner_folder: str | None = None
         self.sources: TextList | MaskList = TextList.from_raw(())
         if isinstance(masks, str | os.PathLike):
             self.folder = str(base / Path(masks).expanduser())
+            if root is None and not Path(masks).expanduser().is_absolute():
+                self.inner_folder = os.path.normpath(masks)
         elif isinstance(masks, TextList | MaskList):
             self.sources = masks
         else:
@@ -97,7 +102,7 @@ class Masks:
         return f"<arraystore.Masks {which}, {self.bits} bits>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (self.sources, self.folder, self.suffix, self.bits)
+        return _restore, (self.sources, self.folder, self.inner_folder, self.suffix, self.bits)
 
     def of_images(self, images: Sequence[Any], root: str | None) -> Masks:
         """Return the masks of a folder as paths, one for each image; other masks as they are.
@@ -191,5 +196,7 @@ def _listed(masks: Any, root: Path | None) -> TextList | MaskList:
     return held_masks(masks)
 
 
-def _restore(sources: TextList | MaskList, folder: str | None, suffix: str, bits: int) -> Masks:
-    return Masks(sources if folder is None else folder, suffix=suffix, bits=bits)
+def _restore(sources: TextList | MaskList, folder: str | None, inner: str | None, suffix: str, bits: int) -> Masks:
+    masks = Masks(sources if folder is None else folder, suffix=suffix, bits=bits)
+    masks.inner_folder = inner
+    return masks
