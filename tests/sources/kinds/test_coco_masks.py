@@ -17,6 +17,7 @@ from pycocotools.coco import COCO
 from support.coco import CATEGORIES, class_numbers, coco_folder, composed, instance, run_lengths
 
 from arraystore import DecodeError, Manifest, ManifestError
+from arraystore._sources.kinds.coco.regions import DrawnRegions
 from arraystore._sources.targets.mask_sources import DrawnMask
 
 HEIGHT, WIDTH = 30, 40
@@ -108,11 +109,12 @@ def test_any_annotations(tmp_path_factory: pytest.TempPathFactory, data: st.Data
 
 @pytest.mark.parametrize("indent", [None, 1])
 def test_spaces_and_names_inside_the_file_change_nothing(tmp_path: Path, indent: int | None) -> None:
-    path = coco_folder(tmp_path, [(HEIGHT, WIDTH)] * 2, ANNOTATIONS, info={"polygons": 1, "polygons_": "segmentation"})
+    path = coco_folder(tmp_path, [(HEIGHT, WIDTH)] * 2, ANNOTATIONS)
     expected = masks_of(path)
     members = json.loads(Path(path).read_text())
     for annotation in members["annotations"]:
         annotation["more"] = {"segmentation": [[7, 7, 9, 9, 0, 0]], "counts": [1], "size": [1, 1]}
+        annotation |= {"polygons": 0, "polygons_": 0}
     Path(path).write_text(json.dumps(members, indent=indent))
     for name, masks in masks_of(path).items():
         np.testing.assert_array_equal(masks, expected[name])
@@ -178,6 +180,8 @@ def test_what_a_mask_is_made_of_is_part_of_its_digest(tmp_path: Path) -> None:
         manifest = Manifest.of(path, targets=["masks"])
         digests.add((manifest.digest, manifest.load_masks(0)[0].digest()))  # type: ignore[union-attr]
         assert manifest.load_masks(1)[0].digest() == Manifest.of(path, targets=["masks"]).load_masks(1)[0].digest()  # type: ignore[union-attr]
+    one, other = (DrawnRegions(3, 4, texts, (1, 1), (0, 0), (0, 1)) for texts in ((b"", b"[]"), (b"[]", b"")))
+    assert one.digest() != other.digest()
     assert len(digests) == len({one for one, _ in digests}) == len({other for _, other in digests}) == len(changes)
 
 
