@@ -18,6 +18,7 @@ import numpy.typing as npt
 import xxhash
 
 from arraystore._building.masks import MaskJob, SlotMasks
+from arraystore._building.sides import Sides, check_sides, note_on_turn
 from arraystore._common.lazy import lazy
 from arraystore._decoding.hooks import Decoders, decode_by
 from arraystore._decoding.memory import MemoryNeededError
@@ -29,7 +30,7 @@ from arraystore._sources.kinds.archives.members import PartOfFile
 from arraystore._sources.kinds.slots import KeptSlot
 from arraystore._sources.stamps import stamp_of
 from arraystore._stores.medium import FilledRun
-from arraystore.errors import DecodeError, Kind, ManifestError
+from arraystore.errors import DecodeError, ManifestError
 from arraystore.spec import ImageSpec
 
 if TYPE_CHECKING:
@@ -42,7 +43,6 @@ else:  # cv2 and numba take half a second
 _logger = logging.getLogger(__name__)
 
 Pixels = npt.NDArray[np.uint8]
-Sides = tuple[int, int]  # height and width
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,9 +213,7 @@ def _fill_slot(job: Job, i: int, slot: Pixels, row: np.void, filled: FilledRun) 
     try:
         if masks.sources:
             row["mask_stamp"] = masks.stamp()  # before they are read: what changes meanwhile is tried again
-        reason, note = _read_into(slot, masks, source, job, row)
-        if reason is None:
-            _check_sides(row, masks, job.sides.get(job.start + i))
+        reason, note = _read_into(slot, masks, source, job, row, job.sides.get(job.start + i))
     except MemoryNeededError as error:
         row["name"] = 0
         if error.needed_bytes <= job.most_memory_bytes:
@@ -245,7 +243,9 @@ def _settle(row: np.void, status: int, slot: Pixels, masks: SlotMasks) -> None:
         row["mask_checksum"] = masks.checksum()
 
 
-def _read_into(slot: Pixels, masks: SlotMasks, source: Source, job: Job, row: np.void) -> tuple[str | None, str | None]:
+def _read_into(
+    slot: Pixels, masks: SlotMasks, source: Source, job: Job, row: np.void, sides: Sides | None
+) -> tuple[str | None, str | None]:
     """Read a source into its slot and masks, write what its row says of the source, and return reason and note."""
     reason = note = None
     if isinstance(source, KeptSlot):
@@ -253,17 +253,22 @@ def _read_into(slot: Pixels, masks: SlotMasks, source: Source, job: Job, row: np
     else:
         is_taken = isinstance(source, StoredSlot) and source.read_into(slot, masks)
     if not is_taken:
-        note = _decode(slot, masks, source, job, row)
+        note = _decode(slot, masks, source, job, row, sides)
     if isinstance(source, KeptSlot) or (isinstance(source, StoredSlot) and is_taken):
         reason, note = source.reason, note or source.note
         for name, value in source.facts.items():
             row[name] = value
     if reason is None:
+        try:
+            check_sides((int(row["height"]), int(row["width"])), sides)
+        except DecodeError:
+            _forget(row, masks)  # the source of the coordinates may be mended, and then a later call tries again
+            raise
         row["sums"] = sums.channel_sums(slot, job.spec.layout)
     return reason, note
 
 
-def _decode(slot: Pixels, masks: SlotMasks, source: Source, job: Job, row: np.void) -> str | None:
+def _decode(slot: Pixels, masks: SlotMasks, source: Source, job: Job, row: np.void, sides: Sides | None) -> str | None:
     """Decode a source and its masks, write what its row says of them, and return what the decoders noticed."""
     try:
         data, row["bytes"], row["mtime"] = read_source(source, job.spec.max_pixels)
@@ -280,22 +285,11 @@ def _decode(slot: Pixels, masks: SlotMasks, source: Source, job: Job, row: np.vo
         row["height"], row["width"], note = decoded
         if masks.sources:
             note = _decode_masks(masks, job, decoded, row)
+        note = "; ".join(each for each in (note, note_on_turn(data, sides)) if each) or None
     except (MemoryError, OSError):
         _forget(row, masks)  # a later call, with more memory or with the rights to read a mask, tries again
         raise
     return note
-
-
-def _check_sides(row: np.void, masks: SlotMasks, sides: Sides | None) -> None:
-    """Refuse an image of another size than the one that its coordinates are for."""
-    found = int(row["height"]), int(row["width"])
-    if sides is not None and found != sides:
-        _forget(row, masks)  # the source of the coordinates may be mended, and then a later call tries again
-        raise DecodeError(
-            f"the upright image is {found[1]} x {found[0]} pixels, but its coordinates are for one of "
-            f"{sides[1]} x {sides[0]}, so they would lie elsewhere",
-            kind=Kind.INVALID,
-        )
 
 
 def _forget(row: np.void, masks: SlotMasks) -> None:

@@ -147,6 +147,16 @@ def test_coordinates_are_those_of_the_upright_image(tmp_path: Path, orientation:
     store = stored(path)
     assert abs(store.images[0].transpose(1, 2, 0).astype(int) - upright).max() < 8
     np.testing.assert_array_equal(store.targets["masks"][0], expected(0, ANNOTATIONS[:1]))
+    told = [(3, "its orientation is 3, and its coordinates are taken as those of the upright image")]
+    assert [(orientation, noted.reason) for noted in store.noted()] == (told if orientation == 3 else [])
+    assert not stored(path, targets=["labels"]).noted()
+
+
+def test_a_square_image_that_is_turned_is_noted(tmp_path: Path) -> None:
+    path = listed(tmp_path, ANNOTATIONS[:1], [(30, 30)] * 2)
+    turn(path, 1, 8)
+    (noted,) = stored(path, targets=["boxes"]).noted()
+    assert (noted.slot, noted.reason.partition(",")[0]) == (1, "its orientation is 8")
 
 
 def test_a_file_that_is_mended_needs_no_other_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
