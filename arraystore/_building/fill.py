@@ -249,7 +249,7 @@ def _read_into(
     """Read a source into its slot and masks, write what its row says of the source, and return reason and note."""
     reason = note = None
     if isinstance(source, KeptSlot):
-        is_taken = source.read_into(slot, job.spec.layout)
+        is_taken = not masks.sources and source.read_into(slot, job.spec.layout)
     else:
         is_taken = isinstance(source, StoredSlot) and source.read_into(slot, masks)
     if not is_taken:

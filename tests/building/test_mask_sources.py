@@ -12,6 +12,8 @@ from typing import Any
 import h5py
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 from PIL import Image
 from support import images, masks
@@ -132,14 +134,13 @@ def test_one_array_of_all_masks(kind: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(store.targets["mask"], [masks.by_pillow(each, store.spec) for each in numbers])
 
 
-def test_columns_of_pandas_are_lists_whatever_their_index(paths: list[Path], files: list[Path], expected: Any) -> None:
-    for values in (arrays_of(files), list(map(str, files)), [path.read_bytes() for path in files]):
-        column = pd.Series(values, index=range(100, 100 + COUNT))
-        np.testing.assert_array_equal(
-            build(paths, spec=SPEC, targets={"mask": Masks(column)}).targets["mask"], expected
-        )
-    names = np.array(list(map(str, files)))
-    np.testing.assert_array_equal(build(paths, spec=SPEC, targets={"mask": Masks(names)}).targets["mask"], expected)
+def test_columns_are_lists_whatever_their_index(paths: list[Path], files: list[Path], expected: Any) -> None:
+    names, data = list(map(str, files)), [path.read_bytes() for path in files]
+    columns = [pd.Series(values, index=range(100, 100 + COUNT)) for values in (arrays_of(files), names, data)]
+    columns += [pl.Series(names), pa.chunked_array([data[:3], data[3:]]), np.array(names)]
+    for column in columns:
+        store = build(paths, spec=SPEC, targets={"mask": Masks(column)})
+        np.testing.assert_array_equal(store.targets["mask"], expected)
 
 
 def test_arrays_that_are_read_lazily_are_read_one_at_a_time(tmp_path: Path) -> None:

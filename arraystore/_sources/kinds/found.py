@@ -28,7 +28,7 @@ class SourceList(Sequence[Any], ABC):
     """
 
     noun: ClassVar[str] = "images"
-    may_name_files: ClassVar[bool] = False
+    may_name_files: bool = False
 
     @abstractmethod
     def __getitem__(self, slot: Any) -> Any:

@@ -6,7 +6,7 @@ It is a path, the bytes of a file, an array of numbers, a part of an archive, a 
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from arraystore.errors import DecodeError, Kind
 
 Numbers: TypeAlias = npt.NDArray[Any]  # uint8 or uint16, (H, W)
 
-_MOST_BYTES = 1 << 40
+_MOST_BYTES = 1 << 30  # of a part of a file
 _TRANSPOSED = (5, 6, 7, 8)  # orientations of EXIF
 _ORIENTATION = 0x0112
 
@@ -44,7 +44,6 @@ class DrawnMask(ABC):
         """Return a hash, of 64 bits, of everything that the numbers are made of."""
 
 
-@runtime_checkable
 class PartOfData(Protocol):
     """A mask that is a part of a file."""
 

@@ -187,8 +187,10 @@ def _listed(masks: Any, root: Path | None) -> TextList | MaskList:
         ManifestError: these are no masks.
     """
     check_listed(masks)
-    if getattr(masks, "ndim", 1) == 1 and (hasattr(masks, "to_list") or hasattr(masks, "tolist")):
-        masks = masks.to_list() if hasattr(masks, "to_list") else masks.tolist()  # a column, whose index may be any
+    if getattr(masks, "ndim", 1) == 1:
+        # A column of pandas, polars or pyarrow, whose index may be any; or an array of texts or of arrays.
+        listed = (getattr(masks, name, None) for name in ("to_pylist", "to_list", "tolist"))
+        masks = next((function() for function in listed if function is not None), masks)
     if len(masks) and isinstance(masks[0], str | os.PathLike):
         return TextList.from_raw(raw_paths(masks if root is None else [root / path for path in masks]))
     if root is not None:

@@ -134,6 +134,17 @@ def test_folders_that_do_not_fit_are_refused(tmp_path: Path, files: dict[str, An
     assert caught.value.source == str(tmp_path / "x.zip")
 
 
+def test_the_advice_about_folders_of_an_archive_can_be_followed(tmp_path: Path) -> None:
+    path = packed(tmp_path / "x.zip", members("ds/images/{}.jpg", "ds/masks/{}.png"))
+    words = r"kinds of files, .*; pass targets=\{'mask': Masks\('masks'\)\} if those are the masks of its images"
+    with pytest.raises(ManifestError, match=words):
+        Manifest.of(path)
+    check(built(path, targets={"mask": Masks("masks")}))
+    splits = packed(tmp_path / "y.zip", {"train/a/1.jpg": JPEG, "val/a/2.jpg": JPEG})
+    with pytest.raises(ManifestError, match="would become a class; unpack it, and build each folder of its own"):
+        Manifest.of(splits)
+
+
 def test_a_folder_outside_is_none_of_the_archive(tmp_path: Path) -> None:
     path = packed(tmp_path / "x.zip", members())
     for given in (Masks(tmp_path / "masks"), Masks("masks", root=tmp_path)):

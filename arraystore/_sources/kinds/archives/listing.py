@@ -105,7 +105,7 @@ def _tree_of(archives: Sequence[Index], masks: Mapping[str, Masks], *, is_labele
             options=[Option("labels", ["…"])],
         )
     if not is_meant:
-        check_meant(path, sorted(map(os.fsdecode, folders)))
+        check_meant(path, sorted(map(os.fsdecode, folders)), is_archive=True)
     found.add_classes([os.fsdecode(each[top]) for each in parts])
     note = order_note(found.classes["labels"]) if not is_meant else None
     found.notes += [f"{path}: {note}"] if note else []
