@@ -254,6 +254,13 @@ def test_polygons_that_are_no_json_are_found_by_those_who_draw_them(tmp_path: Pa
         mask.numbers()  # type: ignore[union-attr]
 
 
+def test_digits_after_polygons_are_a_fault_of_the_file(tmp_path: Path) -> None:
+    path = Path(coco_folder(tmp_path, [(HEIGHT, WIDTH)], [instance(0, 1, [SQUARE])] * 20))
+    path.write_text(path.read_text().replace("25]]", "25]]0", 2))
+    with pytest.raises(ManifestError, match=r"instances\.json: the JSON cannot be read: Expecting ',' delimiter"):
+        Manifest.of(str(path), targets=["masks"])
+
+
 @pytest.mark.parametrize(
     "member", [{"width": None}, {"height": "30"}, {"height": -30}, {"width": 40.5}, {"width": 1e30}]
 )

@@ -91,11 +91,11 @@ def _with_regions(path: str) -> Any:
 
     def keep(found: re.Match[bytes]) -> bytes:
         kept.append(found[1])
-        return b'"%s":%d' % (name.encode(), len(kept) - 1)
+        return b'"%s":"%d"' % (name.encode(), len(kept) - 1)  # quoted, since digits might follow in a damaged file
 
     def region_of(members: dict[str, Any]) -> bytes | None:
         if name in members:
-            region = kept[members[name]]
+            region = kept[int(members[name])]
             return None if region.translate(None, b" \t\r\n") == b"[]" else region
         region = members.get("segmentation")
         return region if isinstance(region, bytes) or not region else json.dumps(region).encode()
