@@ -61,23 +61,23 @@ class HeldMasks:
 
     Args:
         masks: all of one kind: bytes, images of Pillow, or arrays; or one array of all, (N, H, W).
+
+    Attributes:
+        may_name_files: see `MaskList`.
+        is_fixed: whether `identity` covers what every mask holds, because they are bytes.
     """
 
     may_name_files = False
 
     def __init__(self, masks: Any) -> None:
         self._masks = masks
+        self.is_fixed: bool = isinstance(masks, tuple) and bool(masks) and isinstance(masks[0], bytes)
 
     def __len__(self) -> int:
         return len(self._masks)
 
     def __getitem__(self, slot: int) -> MaskSource:
         return held_mask(self._masks[slot])
-
-    @property
-    def is_fixed(self) -> bool:
-        """Whether `identity` covers what every mask holds."""
-        return isinstance(self._masks, tuple) and all(isinstance(mask, bytes) for mask in self._masks)
 
     def name(self, slot: int) -> str:
         return f"bytes {slot}" if self.is_fixed else f"array {slot}"

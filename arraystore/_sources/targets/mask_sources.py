@@ -18,6 +18,7 @@ from arraystore.errors import DecodeError, Kind
 
 Numbers: TypeAlias = npt.NDArray[Any]  # uint8 or uint16, (H, W)
 
+CONVERT = "convert masks, such as with mask.astype(np.uint8) where no number is negative or above 255"
 _MOST_BYTES = 1 << 30  # of a part of a file
 _TRANSPOSED = (5, 6, 7, 8)  # orientations of EXIF
 _ORIENTATION = 0x0112
@@ -137,9 +138,6 @@ def plain_numbers(mask: npt.NDArray[Any]) -> Numbers:
     return mask.astype(mask.dtype.newbyteorder("="), copy=False)
 
 
-CONVERT = "convert masks, such as with mask.astype(np.uint8) where no number is negative or above 255"
-
-
 def masks_stamp(masks: Sequence[MaskSource]) -> int:
     """Return a number that tells other masks of an image; 0 where it has none.
 
@@ -176,7 +174,7 @@ def masks_hash(masks: Sequence[MaskSource]) -> int:
             continue
         try:
             digest.update(contents_of(mask))
-        except (DecodeError, OSError, MemoryError):
+        except Exception:  # noqa: BLE001 - as of a file that cannot be read
             return 0
     return int(digest.intdigest()) if masks else 0
 
