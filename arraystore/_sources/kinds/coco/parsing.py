@@ -95,8 +95,8 @@ def _with_regions(path: str) -> Any:
 
     def region_of(members: dict[str, Any]) -> bytes | None:
         if name in members:
-            region = kept[int(members[name])]
-            return None if region.translate(None, b" \t\r\n") == b"[]" else region
+            polygons = kept[int(members[name])]
+            return None if polygons.translate(None, b" \t\r\n") == b"[]" else polygons
         region = members.get("segmentation")
         return region if isinstance(region, bytes) or not region else json.dumps(region).encode()
 
