@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from arraystore._reading.slots import concatenate as concatenate
     from arraystore._reading.store import Store as Store
     from arraystore._sources.manifest import Manifest as Manifest
-    from arraystore._sources.targets.masks import MaskFiles as MaskFiles
+    from arraystore._sources.targets.masks import Masks as Masks
     from arraystore._upkeep.compare import Changes as Changes
     from arraystore._upkeep.compare import compare as compare
     from arraystore._upkeep.repair import repair as repair
@@ -74,7 +74,7 @@ _MODULES = {
     "_reading.slots": "Slots concatenate",
     "_reading.store": "Store",
     "_sources.manifest": "Manifest",
-    "_sources.targets.masks": "MaskFiles",
+    "_sources.targets.masks": "Masks",
     "_upkeep.compare": "Changes compare",
     "_upkeep.repair": "repair",
     "_upkeep.update": "update",

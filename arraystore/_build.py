@@ -71,8 +71,8 @@ def build(
             ``"number"`` (float64, a missing one is NaN), ``"category"`` (int64 codes), ``"multi-label"`` (several names
             in a cell, or a list of them: uint8, (N, names), a 1 for each name that a row has; the names are in
             ``categories``; they are separated by ``|``, ``;``, commas or spaces, which is found or said, as
-            ``"multi-label:;"``), ``"text"``, or ``"mask"`` or ``"mask16"`` (paths of masks, see `MaskFiles`); or name →
-            `MaskFiles`.
+            ``"multi-label:;"``), ``"text"``, or ``"mask"`` or ``"mask16"`` (masks or their paths, also in samples of
+            shards, see `Masks`); or name → `Masks`.
         bad: what to do about sources that cannot be stored, after every good slot is filled: ``"raise"`` an error that
             lists them, ``"keep"`` their slots as zeros with status 2, so that rows stay aligned with the caller's own
             labels, or ``"drop"`` their rows by moving the last good ones into the holes.

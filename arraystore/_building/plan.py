@@ -22,7 +22,7 @@ from arraystore._building.fill import Job, fill_slots, loaded
 from arraystore._building.forecast import Forecast, Room
 from arraystore._building.masks import MaskJob
 from arraystore._building.options import PlanOptions
-from arraystore._building.sources import manifest_for, spec_for
+from arraystore._building.sources import manifest_for, spec_for, with_resized_masks
 from arraystore._common.checks import whole_number
 from arraystore._common.limits import (
     available_memory_bytes,
@@ -106,7 +106,7 @@ def plan(
     for name, value in (("sample", sample), ("seed", seed)):
         if value < 0:
             raise SpecError(f"{name} must be 0 or more, not {value!r}")
-    manifest = manifest_for(source, labels, targets, every)
+    manifest = with_resized_masks(manifest_for(source, labels, targets, every), spec)
     workers = workers or usable_cpus()
     memory = available_memory_bytes()
     rng = np.random.default_rng(seed)
@@ -201,7 +201,7 @@ def _finished_bytes(manifest: Manifest, spec: ImageSpec, medium: Medium, rng: np
     rows = _spread(len(manifest), _ROWS_FOR_SIZE, rng)
     texts = [[manifest.name(row) for row in rows], [""] * len(rows)]  # the reasons are empty
     texts += [[column[row] for row in rows] for column in manifest.texts.values()]
-    texts += [[masks.paths[row] for row in rows] for masks in manifest.masks.values()]
+    texts += [[masks.name(row) for row in rows] for masks in manifest.masks.values()]
     names = manifest.classes.get("labels")
     codes = manifest.targets.get("labels")
     if names is not None and codes is not None and not isinstance(codes, Ragged):
@@ -299,13 +299,19 @@ def _decode_sample(
     pending: deque[Future[tuple[FilledRun, float]]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="arraystore-plan")
 
-    def fill(row: int, source: Any, number: int) -> tuple[FilledRun, float]:
+    def fill(row: int, given: tuple[Any, MaskJob | None], number: int) -> tuple[FilledRun, float]:
         # With fewer slots than rows, two rows may use one slot at the same time; the pixels are not read.
         at = number % len(slots)
         start_s = time.perf_counter()
-        job = Job(row, [source], spec, None, most / workers, most, decoders, MaskJob.of(manifest, [row]))
+        source, masks = given
+        sides = manifest.sides_of([row])
+        job = Job(row, [source], spec, None, most / workers, most, decoders, masks, sides)
         filled = fill_slots(job, slots[at : at + 1], stop)
         return filled, time.perf_counter() - start_s
+
+    def load(row: int) -> tuple[Any, MaskJob | None]:
+        source = loaded(manifest.load, row)
+        return source, MaskJob.of(manifest, {row: manifest.load_masks(row)})
 
     def settle() -> None:
         filled, seconds = pending.popleft().result()
@@ -318,14 +324,14 @@ def _decode_sample(
 
     try:
         # The first images load decoders and compiled kernels, which takes a second and would distort the times.
-        for future in [pool.submit(fill, rows[0], loaded(manifest.load, rows[0]), worker) for worker in range(workers)]:
+        for future in [pool.submit(fill, rows[0], load(rows[0]), worker) for worker in range(workers)]:
             future.result()
         state = Progress(total=len(rows))
         with reporting(progress) as report:
             report(state)
             for number, row in enumerate(rows):
                 start_s = time.perf_counter()
-                source = loaded(manifest.load, row)
+                source = load(row)
                 seen.load_s.append(time.perf_counter() - start_s)
                 pending.append(pool.submit(fill, row, source, number))
                 if len(pending) > workers * _ROWS_IN_FLIGHT_PER_WORKER:

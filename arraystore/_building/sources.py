@@ -2,13 +2,17 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from arraystore._common.options import picked
 from arraystore._sources.given import SOURCES
 from arraystore._sources.kinds.slots import has_slots, spec_in
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.options import SourceOptions
+from arraystore._sources.targets.masks import Masks
 from arraystore._stores.opening import open_store
 from arraystore.errors import ArraystoreError, Kind, ManifestError
 from arraystore.spec import ImageOptions, ImageSpec, spec_of
@@ -35,6 +39,22 @@ def manifest_for(source: Any, labels: Any, targets: Any, options: Mapping[str, A
             kind=Kind.INVALID,
             advice=f"{SOURCES}; labels and targets are lists or arrays",
         ) from error
+
+
+def with_resized_masks(manifest: Manifest, spec: ImageSpec) -> Manifest:
+    """Return a manifest whose masks of slots of another store become masks of slots of ``spec``.
+
+    Where these have another size, each mask is that of the image which its old slot is for the new one.
+    """
+    masks, targets, fills = dict(manifest.masks), dict(manifest.targets), dict(manifest.mask_fills)
+    for name, fill in manifest.mask_fills.items():
+        numbers = np.asarray(targets[name])
+        if numbers.shape[1:] != spec.size:
+            del targets[name], fills[name]
+            masks[name] = Masks(numbers, bits=fill.bit_length())
+    if len(fills) == len(manifest.mask_fills):
+        return manifest
+    return replace(manifest, masks=masks, targets=targets, mask_fills=fills)
 
 
 def spec_for(source: Any, options: ImageOptions, given: Mapping[str, Any]) -> ImageSpec:

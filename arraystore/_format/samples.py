@@ -18,7 +18,7 @@ from arraystore._format.ledger import MASK_FIELDS
 from arraystore._format.specification import FAILED
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.targets.columns import text_list
-from arraystore._sources.targets.masks import MaskFiles
+from arraystore._sources.targets.masks import Masks
 from arraystore._sources.targets.multi_label import names_in
 from arraystore.errors import FormatError
 
@@ -64,9 +64,10 @@ def samples_table(
         columns["note"] = _texts([notes.get(row, "") for row in rows], noted)
     if manifest.masks:
         columns |= {name: _numbers(chosen[name]) for name in MASK_FIELDS}
-    paths = {name: masks.paths for name, masks in manifest.masks.items()}
-    for name, texts in {**manifest.texts, **paths}.items():
+    for name, texts in manifest.texts.items():
         columns[f"{name}_text" if name in columns else name] = _texts([texts[row] for row in rows])
+    for name, masks in manifest.masks.items():
+        columns[f"{name}_text" if name in columns else name] = _texts([masks.name(row) for row in rows])
     return pa.table(columns)
 
 
@@ -95,7 +96,7 @@ def manifest_of(
         targets={name: array for name, array in targets.items() if name not in of_files},
         classes={name: tuple(names) for name, names in classes.items()},
         texts={name: text_list(samples[name]) for name in texts if name not in of_files},
-        masks={name: MaskFiles(text_list(samples[name]), bits=fill.bit_length()) for name, fill in of_files.items()},
+        masks={name: Masks(text_list(samples[name]), bits=fill.bit_length()) for name, fill in of_files.items()},
         mask_fills={name: fill for name, fill in masks.items() if name not in of_files},
     )
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._building.options import CompareOptions
+from arraystore._building.runs import row_stamps
 from arraystore._building.sources import manifest_for
 from arraystore._common.options import complete, shows_options
 from arraystore._common.public import public
@@ -20,7 +21,8 @@ from arraystore._format.samples import hashes_of, mask_fields, mtimes_us
 from arraystore._format.specification import STORED
 from arraystore._reading.store import Store
 from arraystore._sources.manifest import Manifest
-from arraystore._sources.stamps import STAMP, file_hash, file_hashes, file_stamps
+from arraystore._sources.stamps import STAMP, file_hashes
+from arraystore._sources.targets.mask_sources import masks_hash
 from arraystore._stores.opening import open_store
 from arraystore._upkeep.merging import merged, raw_path
 from arraystore._upkeep.moved import is_elsewhere
@@ -170,7 +172,7 @@ class _Comparison:
         self._stored = np.asarray(store.status) == STORED
         self.dropped = store.dropped_samples
         self.slot_of = _matches(old.sources, new.sources)  # row of the new manifest → slot, or -1
-        self.stamps = file_stamps(self._path, np.arange(len(new)), new.mask_paths)
+        self.stamps = row_stamps(new)
         self._dropped_stamps = self._stamps_of_dropped()
         self.passing = self._passing()
         self.same = self._same(content=content)
@@ -197,14 +199,15 @@ class _Comparison:
     def _masks_are_same(self, row: int, *, content: bool) -> bool:
         """Return whether the masks of a row have the names that they had in its slot, and have not changed."""
         slot = int(self.slot_of[row])
-        if any(masks.paths.raw(row) != self.old.masks[name].paths.raw(slot) for name, masks in self.new.masks.items()):
-            return False
+        for name, masks in self.new.masks.items():
+            if masks.are_files and masks.name(row) != self.old.masks[name].name(slot):
+                return False
         if content and self._masks["mask_hash"][slot] != 0:
             return self._masks_have_contents_of(row, slot)
         return bool(self.stamps["masks"][row] == self._masks["mask_stamp"][slot])
 
     def _masks_have_contents_of(self, row: int, slot: int) -> bool:
-        return not self.new.masks or file_hash(*self.new.mask_paths(row)) == int(self._masks["mask_hash"][slot])
+        return not self.new.masks or masks_hash(self.new.load_masks(row)) == int(self._masks["mask_hash"][slot])
 
     def _renamed(self) -> Rows:
         """Return the rows of the new manifest whose file has the contents of a removed source, and match them."""
@@ -336,7 +339,8 @@ def _check_alike(old: Manifest, new: Manifest) -> None:
 
 
 def _mask_forms(manifest: Manifest) -> dict[str, str]:
-    return {name: f"masks of {masks.bits} bits" for name, masks in manifest.masks.items()}
+    kinds = {name: " of classes" if name in manifest.classes else "" for name in manifest.masks}
+    return {name: f"masks{kinds[name]} of {masks.bits} bits" for name, masks in manifest.masks.items()}
 
 
 def _form(target: Target, *, has_classes: bool) -> Any:

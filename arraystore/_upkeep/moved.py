@@ -22,9 +22,16 @@ def sources_of(store: Store, folder: str | os.PathLike[str] | None) -> Manifest:
 
     Raises:
         ManifestError: there is no such folder.
-        StoreError: the sources are not files, or their names are no paths below a folder.
+        StoreError: the sources or masks are not files, or their names are no paths below a folder.
     """
     manifest = manifest_in(store)
+    if not store.description.masks_are_files:
+        raise StoreError(
+            f"the masks of {store.path} are no files, so none can be decoded again",
+            source=str(store.path),
+            kind=Kind.INVALID,
+            advice="update or build the store with the masks that it was built with",
+        )
     if folder is None:
         return manifest
     root = expanded(folder).absolute()

@@ -9,7 +9,7 @@ import numpy as np
 
 from arraystore._building.bad import bad_images_error
 from arraystore._building.build import build_in, build_key
-from arraystore._building.fill import Source, Unloaded
+from arraystore._building.fill import Source
 from arraystore._building.options import RunOptions, checked
 from arraystore._common.options import shows_options
 from arraystore._common.public import public
@@ -18,6 +18,7 @@ from arraystore._format.publication import Publication
 from arraystore._format.samples import mtimes_us
 from arraystore._format.specification import FAILED
 from arraystore._reading.store import Store
+from arraystore._sources.given import Unloaded
 from arraystore._sources.stamps import STAMP, file_stamps
 from arraystore._stores.medium import Opened
 from arraystore._stores.opening import open_store

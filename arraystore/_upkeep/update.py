@@ -120,7 +120,7 @@ def _update(
 
     def names() -> npt.NDArray[np.uint64]:
         rows = range(len(manifest))
-        return np.fromiter((name_hash(str(manifest.load(row)), manifest.mask_paths(row)) for row in rows), np.uint64)
+        return np.fromiter((name_hash(str(manifest.load(row)), manifest.load_masks(row)) for row in rows), np.uint64)
 
     def with_dropped(publication: Publication) -> Publication:
         return replace(publication, dropped=join_dropped(changes.dropped, publication.dropped))

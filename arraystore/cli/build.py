@@ -176,6 +176,9 @@ def target_lines(store: Store) -> Iterator[str]:
         shown = ", ".join(map(flat, classes[:_SHOWN_CLASSES]))
         more = f" and {len(classes) - _SHOWN_CLASSES:,} more" if len(classes) > _SHOWN_CLASSES else ""
         noun = "class" if len(classes) == 1 else "classes"
+        if name in masks:
+            yield f"{flat(name)}: masks of {target.dtype}{_row_text(target)}, {len(classes):,} {noun}: {shown}{more}"
+            continue
         several = "" if isinstance(target, Ragged) or target.ndim < 2 else ", several in a row"
         yield f"{flat(name)}: {len(classes):,} {noun}{several}: {shown}{more}"
     for name in store.samples.column_names:

@@ -441,7 +441,7 @@ def test_kinds_of_files_are_no_classes(tmp_path: Path, names: tuple[str, ...]) -
     with pytest.raises(ManifestError, match="look like kinds of files, and each would become a class; build each") as e:
         Manifest.of(tmp_path)
     masks = re.search(
-        r"such as (.+), with targets=\{'mask': MaskFiles\('(.+)'\)\} if those are its masks; if", str(e.value)
+        r"such as (.+), with targets=\{'mask': Masks\('(.+)'\)\} if those are its masks; if", str(e.value)
     )
     assert (None if masks is None else masks.groups()) == (
         (f"{tmp_path}/{names[0]}", f"{tmp_path}/{names[1]}") if len(names) > 1 else None

@@ -15,7 +15,7 @@ from support import images, masks
 from support.store_contract import build, count_decodes, plain
 
 import arraystore
-from arraystore import Changes, ImageSpec, ManifestError, MaskFiles, Store, StoreError
+from arraystore import Changes, ImageSpec, ManifestError, Masks, Store, StoreError
 
 COUNT = 12
 SPEC = ImageSpec(size=(24, 16), fit="pad")
@@ -209,9 +209,9 @@ def test_other_targets_than_those_of_the_store_are_refused(table: Path, target: 
 def test_lists_are_updated_too(table: Path, tmp_path: Path) -> None:
     folder = table.parent
     paths, names = [[folder / f"{kind}/{i:02}.png" for i in range(COUNT)] for kind in "im"]
-    build(paths, tmp_path / "y.store", spec=SPEC, targets={"mask": MaskFiles(names)}).close()
+    build(paths, tmp_path / "y.store", spec=SPEC, targets={"mask": Masks(names)}).close()
     Image.fromarray(masks.numbers(*images.SIZES[4], seed=50)).save(names[4])
-    store = arraystore.update(tmp_path / "y.store", paths, targets={"mask": MaskFiles(names)}, progress=False)
+    store = arraystore.update(tmp_path / "y.store", paths, targets={"mask": Masks(names)}, progress=False)
     np.testing.assert_array_equal(store.targets["mask"], expected(table))
 
 

@@ -4,12 +4,13 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+import xxhash
 
 from arraystore._sources.entries import SNIFFED_BYTES
 from arraystore._sources.kinds.found import SourceList
@@ -59,6 +60,10 @@ class PartOfFile:
             raise DecodeError(f"a member of {max(self.size, self.packed):,} bytes, more than an image can have")
         data = self._packed(self.packed)
         return data if self.method == PLAIN else self._unpacked(data)
+
+    def digest(self) -> int:
+        """Return a hash of its place, its size and the stamp of the file, which tells another part."""
+        return int(xxhash.xxh3_64_intdigest(repr(astuple(self)[1:]).encode()))
 
     def read_start(self) -> bytes:
         """Return the first bytes of the part, which may tell its format.
