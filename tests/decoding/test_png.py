@@ -27,7 +27,7 @@ from support.pngs import (
     wanted,
 )
 
-from arraystore import DecodeError, ImageSpec
+from arraystore import DecodeError, ImageSpec, Kind
 from arraystore._decoding.decode import decode_into
 
 
@@ -118,3 +118,85 @@ def test_colors_beyond_the_end_of_a_palette_are_those_of_pillow() -> None:
     data = png_of(samples_of(PALETTE, 4), PALETTE, 4, before=chunk(b"PLTE", palette_of(4)[:3].tobytes()))
     with Image.open(io.BytesIO(data)) as image:
         assert images.furthest(decoded(data, 21, 30), image.convert("RGB")) == 0
+
+
+def _with_end(data: bytes, *chunks: bytes) -> bytes:
+    return data[:-12] + b"".join(chunks) + data[-12:]
+
+
+def _color(*chunks: bytes) -> bytes:
+    return png_of(samples_of(RGB, 8), RGB, 8, before=b"".join(chunks))
+
+
+def _indexed(*chunks: bytes) -> bytes:
+    return png_of(samples_of(PALETTE, 4), PALETTE, 4, before=b"".join(chunks))
+
+
+def _clear(*values: int) -> bytes:
+    return chunk(b"tRNS", bytes(values))
+
+
+PLTE = chunk(b"PLTE", palette_of(4).tobytes())
+CORNER = samples_of(RGB, 8)[0, 0].tolist()
+ODD_TRANSPARENCY = {
+    "in front of the palette": _indexed(_clear(0, 77), PLTE),
+    "twice": _indexed(PLTE, _clear(0, 77), _clear(255, 0)),
+    "behind the pixels": _with_end(_indexed(PLTE), _clear(0, 77)),
+    "of more colors than there are": _indexed(PLTE, _clear(*range(0, 255, 15))),
+    "of no color": _indexed(PLTE, _clear()),
+    "of an image with alpha": png_of(samples_of(RGB_ALPHA, 8), RGB_ALPHA, 8, before=_clear(*bytes(6))),
+    "of a color, too long": _color(_clear(0, CORNER[0], 0, CORNER[1], 0, CORNER[2], 9, 9)),
+    "of a color beyond its depth": _color(_clear(1, CORNER[0], 1, CORNER[1], 1, CORNER[2])),
+    "of two levels of gray": png_of(samples_of(GRAY, 8), GRAY, 8, before=_clear(0, 1) + _clear(0, 2)),
+    "of gray, too long": png_of(samples_of(GRAY, 8), GRAY, 8, before=_clear(0, 1, 0, 2)),
+}
+
+
+@pytest.mark.parametrize("name", ODD_TRANSPARENCY)
+def test_odd_transparency_is_taken_as_pillow_takes_it(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    data = ODD_TRANSPARENCY[name]
+    with Image.open(io.BytesIO(data)) as image:
+        rgba = image.convert("RGBA")
+    below = Image.new("RGBA", rgba.size, (10, 10, 10, 255))
+    wanted_pixels = np.asarray(Image.alpha_composite(below, rgba).convert("RGB"))
+    assert images.furthest(decoded(data, 21, 30, 10), wanted_pixels) <= 1
+    assert capfd.readouterr().err == ""
+
+
+NO_PNGS = {
+    "no pixels": _color()[:33] + chunk(b"IEND", b""),
+    "no palette before its pixels": _with_end(_indexed(), PLTE),
+    "2 palettes": _indexed(PLTE, PLTE),
+    "a palette of 47 bytes": _indexed(chunk(b"PLTE", bytes(47))),
+    "a palette of 0 bytes": _indexed(chunk(b"PLTE", b"")),
+    "a palette of 771 bytes": _indexed(chunk(b"PLTE", bytes(771))),
+    "a second header": _color(_color()[8:33]),
+    "an unknown chunk ABCD, which it declares to be critical": _color(chunk(b"ABCD", b"")),
+    "its tRNS chunk has 4 of 6 bytes": _color(_clear(0, 1, 0, 2)),
+    "its tRNS chunk has 1 of 2 bytes": png_of(samples_of(GRAY, 8), GRAY, 8, before=_clear(1)),
+    "the checksum of its tRNS chunk is wrong": _color(_clear(*bytes(6))[:-1] + b"\0"),
+}
+
+
+@pytest.mark.parametrize("what", NO_PNGS)
+def test_what_is_missing_or_twice_is_said_here_and_not_by_libpng(what: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(DecodeError, match=what) as caught:
+        decoded(NO_PNGS[what], 21, 30)
+    assert caught.value.kind is Kind.DAMAGED
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("at", "method"), [(26, 1), (27, 1), (28, 2)])
+def test_methods_that_no_png_has_are_errors(at: int, method: int) -> None:
+    data = bytearray(_color())
+    data[at] = method
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    with pytest.raises(DecodeError, match="the png header names the methods"):
+        decoded(bytes(data), 21, 30)
+
+
+def test_a_side_that_no_decoder_takes_is_said_here(capfd: pytest.CaptureFixture[str]) -> None:
+    data = png_of(np.zeros((1, 1_000_001, 1), np.int64), GRAY, 1)
+    with pytest.raises(DecodeError, match="the png has a side of 1,000,001 pixels; 1,000,000 can be decoded"):
+        decoded(data, 1, 9)
+    assert capfd.readouterr().err == ""
