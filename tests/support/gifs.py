@@ -30,7 +30,7 @@ def _codes(indices: bytes, bits: int, *, first_clear: bool, full: str) -> Iterat
             continue
         yield table.get(string, string[0]), width
         string = bytes([value])
-        if free == 1 << width and full == "never":
+        if free == (1 << width) - 1 and full == "never":
             yield clear, width
             table, free = {}, clear + 2
         elif free < _MOST_CODES:
@@ -48,7 +48,7 @@ def _codes(indices: bytes, bits: int, *, first_clear: bool, full: str) -> Iterat
 
 def lzw(indices: Pixels, bits: int = 8, *, first_clear: bool = True, full: str = "clear", end: bool = True) -> bytes:
     """The data of a frame: the width of its indices, and blocks of codes."""
-    codes = list(_codes(indices.tobytes(), bits, first_clear=first_clear, full=full))
+    codes = list(_codes(indices.astype(np.uint8).tobytes(), bits, first_clear=first_clear, full=full))
     value = held = 0
     for code, width in codes if end else codes[:-1]:
         value |= code << held

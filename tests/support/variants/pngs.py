@@ -65,7 +65,12 @@ OTHER_CHUNKS: dict[str, tuple[int, int, bytes]] = {
 
 def files() -> dict[str, File]:
     """Every variant by its name."""
-    made: dict[str, File] = {}
+    made = {name: _made(kind, depth, extra=extra) for name, (kind, depth, extra) in OTHER_CHUNKS.items()}
+    return made | _basic() | _filters_and_pieces() | _small() | _palettes() | _ends() | _by_pillow()
+
+
+def _basic() -> dict[str, File]:
+    made = {}
     for kind, depth in KINDS:
         letters = f"{_LETTERS[kind]}{depth:02}"
         for way, interlaced in (("n", False), ("i", True)):
@@ -73,23 +78,29 @@ def files() -> dict[str, File]:
             if kind in (GRAY, RGB, PALETTE):
                 trns = _transparent(kind, depth)
                 made[f"tb{way}{letters} transparent"] = _made(kind, depth, trns=trns, interlaced=interlaced)
-    for how in range(5):
-        for kind in (GRAY, RGB):
-            made[f"f{how:02}n{_LETTERS[kind]}08"] = _made(kind, 8, filters=(how,))
-    made["f99n0g04"] = _made(GRAY, 4, filters=(4, 0, 3, 1, 2))
-    for side in _SIZES:
-        for way, interlaced in (("n", False), ("i", True)):
-            depth = 1 if side < 5 else 2 if side < 10 else 4
-            sides: dict[str, Any] = {"height": side, "width": side}
-            made[f"s{side:02}{way}3p{depth:02}"] = _made(PALETTE, depth, interlaced=interlaced, **sides)
+    return made
+
+
+def _filters_and_pieces() -> dict[str, File]:
+    made = {"f99n0g04": _made(GRAY, 4, filters=(4, 0, 3, 1, 2))}
     for kind in (GRAY, RGB):
-        for pieces in (1, 2, 4):
-            made[f"oi{pieces}n{_LETTERS[kind]}16"] = _made(kind, 16, pieces=pieces)
-        made[f"oi9n{_LETTERS[kind]}16"] = _made(kind, 16, pieces=3000)  # of a byte each, and some of none
+        letters = _LETTERS[kind]
+        made |= {f"f{how:02}n{letters}08": _made(kind, 8, filters=(how,)) for how in range(5)}
+        made |= {f"oi{pieces}n{letters}16": _made(kind, 16, pieces=pieces) for pieces in (1, 2, 4)}
+        made[f"oi9n{letters}16"] = _made(kind, 16, pieces=3000)  # of a byte each, and some of none
     for level in (0, 3, 6, 9):
         made[f"z{level:02}n2c08"] = File(images.encode(PICTURE, "PNG", compress_level=level), np.asarray(PICTURE))
-    made |= {name: _made(kind, depth, extra=extra) for name, (kind, depth, extra) in OTHER_CHUNKS.items()}
-    return made | _palettes() | _ends() | _by_pillow()
+    return made
+
+
+def _small() -> dict[str, File]:
+    made = {}
+    for side in _SIZES:
+        depth = 1 if side < 5 else 2 if side < 10 else 4
+        for way, interlaced in (("n", False), ("i", True)):
+            data = _made(PALETTE, depth, interlaced=interlaced, height=side, width=side)
+            made[f"s{side:02}{way}3p{depth:02}"] = data
+    return made
 
 
 def _palettes() -> dict[str, File]:
