@@ -6,7 +6,9 @@ from arraystore._kernels.compiled import READ_ONLY, Pixels, compiled
 
 DAMAGED = -1  # returned for codes that no encoder writes
 
-_MOST_INDEX_BITS, _MOST_CODE_BITS = 8, 12
+_MOST_CODE_BITS = 12
+_MOST_INDEX_BITS = 11  # some writers say more than the 8 that an index can have
+_MOST_INDEX = 255
 _TABLE_SIZE = 1 << _MOST_CODE_BITS
 
 
@@ -62,6 +64,8 @@ def gif_codes(data: Pixels, at: int, out: Pixels) -> int:
             if free == 1 << width and width < _MOST_CODE_BITS:
                 width += 1
         if code < clear:
+            if code > _MOST_INDEX:
+                return DAMAGED
             before, before_length = written, 1
             out[written] = code
             written += 1

@@ -112,12 +112,13 @@ def _codes() -> dict[str, File]:
     packed = lzw(INDICES)
     codes = b"".join(packed[at + 1 : at + 1 + packed[at]] for at in range(1, len(packed) - 1, 256))
     made["blocks of a byte"] = File(_whole(frame(INDICES, packed=packed[:1] + blocks(codes, 1))), _PIXELS)
-    for bits in range(2, 9):
-        few = INDICES & (1 << bits) - 1
+    for bits in range(2, 12):
+        few = INDICES & (1 << min(bits, 8)) - 1
         data = _whole(frame(few, packed=lzw(few, bits)), palette=COLORS[: 1 << bits])
         made[f"codes of {bits} bits"] = File(data, COLORS[few])
-        data = _whole(frame(few % 3, packed=lzw(few % 3, bits)), palette=COLORS[:4])
-        made[f"codes of {bits} bits for a palette of 4"] = File(data, COLORS[few % 3])
+        few = few % 3
+        data = _whole(frame(few, packed=lzw(few, bits)), palette=COLORS[:4])
+        made[f"codes of {bits} bits for a palette of 4"] = File(data, COLORS[few])
     beyond = _whole(frame(INDICES % 8), palette=COLORS[:4])
     return made | {"indices outside the palette": File(beyond)}
 
@@ -142,5 +143,7 @@ def damaged() -> dict[str, bytes]:
         "frame of no size": _whole(frame(INDICES[:, :0], packed=lzw(INDICES))),
         "no frame": _whole(),
         "fewer rows than it says": _whole(frame(INDICES, packed=lzw(INDICES[:9]))),
+        "codes of 0 bits": _whole(frame(INDICES, packed=b"\0" + lzw(INDICES)[1:])),
+        "codes of 12 bits": _whole(frame(INDICES, packed=b"\x0c" + lzw(INDICES)[1:])),
         "cut in half": data[: len(data) // 2],
     }
