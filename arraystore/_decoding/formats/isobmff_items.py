@@ -32,7 +32,7 @@ def _metadata_items(data: Data) -> dict[int, bytes]:
     if table is None:
         return {}
     start, end = table
-    found = {}
+    found: dict[int, bytes] = {}
     for kind, first, stop in iso_boxes(data, start + (8 if data[start] else 6), end):
         if kind != b"infe" or data[first] not in (2, 3):
             continue

@@ -17,7 +17,7 @@ RGB = images.photo(HEIGHT, WIDTH, seed=3)
 GRAY = RGB[..., 1].copy()
 ALPHA = ((np.mgrid[0:HEIGHT, 0:WIDTH] * [[[11]], [[7]]]).sum(0) % 256).astype(np.uint8)
 RGBA = np.dstack([RGB, ALPHA])
-DEEP = (RGB.astype(np.uint16) * 257) ^ np.arange(WIDTH, dtype=np.uint16)[:, None]  # of 16 bits: low bytes of their own
+DEEP = (RGB.astype(np.uint16) * 257) ^ (np.arange(WIDTH, dtype=np.uint16)[:, None] * 37 % 256)  # low bytes of their own
 PICTURE = Image.fromarray(RGB)
 BACKGROUND = (200, 13, 90)
 

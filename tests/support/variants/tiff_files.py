@@ -56,6 +56,8 @@ def _over(levels: Pixels) -> Pixels:
 
 
 def _of_bits(bits: int, channels: int = 1) -> Pixels:
+    if bits == 16:
+        return {1: DEEP[..., :1], 3: DEEP, 4: np.dstack([DEEP, ALPHA.astype(np.uint16) * 257 ^ 5])}[channels]
     picture = {1: GRAY[..., None], 3: RGB, 4: RGBA}[channels]
     return np.floor(picture / 255.0 * ((1 << bits) - 1) + 0.5).astype(np.uint8 if bits <= 8 else np.uint16)
 
