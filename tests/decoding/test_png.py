@@ -143,6 +143,12 @@ ODD_TRANSPARENCY = {
     "twice": _indexed(PLTE, _clear(0, 77), _clear(255, 0)),
     "behind the pixels": _with_end(_indexed(PLTE), _clear(0, 77)),
     "of more colors than there are": _indexed(PLTE, _clear(*range(0, 255, 15))),
+    "of more colors than its palette has": png_of(
+        samples_of(PALETTE, 4) % 8,
+        PALETTE,
+        4,
+        before=chunk(b"PLTE", palette_of(4)[:8].tobytes()) + _clear(*range(0, 250, 25)),
+    ),
     "of no color": _indexed(PLTE, _clear()),
     "of an image with alpha": png_of(samples_of(RGB_ALPHA, 8), RGB_ALPHA, 8, before=_clear(*bytes(6))),
     "of a color, too long": _color(_clear(0, CORNER[0], 0, CORNER[1], 0, CORNER[2], 9, 9)),

@@ -93,7 +93,7 @@ def _extensions() -> dict[str, File]:
 
 
 def _codes() -> dict[str, File]:
-    tall = np.random.default_rng(3).integers(0, 256, (120, 100), np.uint8)
+    tall = np.random.default_rng(1).integers(0, 3, (300, 200), np.uint8)  # its codes use all of the table
     made = {
         "codes without a first clear": File(_whole(frame(INDICES, packed=lzw(INDICES, first_clear=False))), _PIXELS),
         "codes without an end": File(_whole(frame(INDICES, packed=lzw(INDICES, end=False))), _PIXELS),
@@ -104,7 +104,7 @@ def _codes() -> dict[str, File]:
         ),
         **{
             f"a full table that is {'emptied' if full == 'clear' else 'kept'}": File(
-                gif(100, 120, frame(tall, packed=lzw(tall, full=full))), COLORS[tall]
+                gif(200, 300, frame(tall, packed=lzw(tall, full=full))), COLORS[tall]
             )
             for full in ("clear", "keep")
         },
