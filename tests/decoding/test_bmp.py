@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -35,13 +36,12 @@ def of_pillow(data: bytes) -> Pixels:
 
 @pytest.mark.parametrize("bits", DEPTHS)
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("width", [1, 5, 8, 13, 32, 33])
-@pytest.mark.parametrize("height", [7, -7])
-@pytest.mark.parametrize("file_header", [True, False])
-def test_depths_and_headers(bits: int, size: int, width: int, height: int, *, file_header: bool) -> None:
-    data = bmp(bits, noise(bits, width, height), width=width, height=height, size=size, file_header=file_header)
-    # Pillow rounds five bits down, where this rounds to the nearest.
-    assert furthest(decode(data), of_pillow(data)) <= (1 if bits == 16 else 0)
+def test_depths_and_headers(bits: int, size: int) -> None:
+    for width, height, file_header in product((1, 5, 8, 13, 32, 33), (7, -7), (True, False)):
+        data = bmp(bits, noise(bits, width, height), width=width, height=height, size=size, file_header=file_header)
+        # Pillow rounds five bits down, where this rounds to the nearest.
+        bound = 1 if bits == 16 else 0
+        assert furthest(decode(data), of_pillow(data)) <= bound, (width, height, file_header)
 
 
 @pytest.mark.parametrize("bits", [1, 4, 8, 24])
