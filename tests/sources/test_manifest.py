@@ -347,12 +347,11 @@ def test_only_files_whose_names_say_nothing_are_opened(tmp_path: Path, monkeypat
     touch(tmp_path, "a/1.jpg", "a/2.HEIC", "a/1.txt", "a/1.json", "a/x", "a/1.odd")
     opened = []
 
-    def begins(path: bytes, more: tuple[bytes, ...]) -> bool:
-        assert more == ()
+    def start_of(path: bytes, _count: int) -> bytes:
         opened.append(Path(os.fsdecode(path)).name)
-        return False
+        return b""
 
-    monkeypatch.setattr(scan, "begins_like_an_image", begins)
+    monkeypatch.setattr(scan, "start_of", start_of)
     Manifest.from_folder(tmp_path)
     assert sorted(opened) == ["1.odd", "x"]
 

@@ -67,11 +67,13 @@ SOURCE_KINDS = (
     SourceKind("slots of a store", has_slots, from_slots, ("labels",)),
     SourceKind("a data set of Hugging Face", is_hugging_face, from_hugging_face, ("targets",)),
     SourceKind("a table in memory", is_frame, from_frame, ("targets",)),
-    SourceKind("an archive", _are_files(*ARCHIVE_SUFFIXES), from_archives, ("labels", "targets", "classes")),
+    SourceKind(
+        "an archive", _are_files(*ARCHIVE_SUFFIXES), from_archives, ("labels", "targets", "classes", "decoders")
+    ),
     SourceKind("Parquet of images", _is_parquet_of_images, from_parquet, ("targets",)),
     SourceKind("a COCO file", _is_file(COCO_SUFFIX), from_coco, ("targets",)),
-    SourceKind("a list of paths in a file", _is_file(LINES_SUFFIX), from_lines, ("labels",)),
-    SourceKind("a pattern of paths", lambda source: isinstance(source, PathList), from_pattern),
+    SourceKind("a list of paths in a file", _is_file(LINES_SUFFIX), from_lines, ("labels", "decoders")),
+    SourceKind("a pattern of paths", lambda source: isinstance(source, PathList), from_pattern, ("decoders",)),
     SourceKind("a table", _is_folder_with_table, from_metadata, ("targets",)),
     SourceKind("a table", _is_file(*TABLE_SUFFIXES), from_table, ("targets",)),
     SourceKind("a folder", lambda source: isinstance(source, str), from_folder, ("labels", "classes", "decoders")),

@@ -2,11 +2,12 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from arraystore._sources.entries import has_image_suffix, is_system_folder, starts_an_image, tells_nothing
+from arraystore._sources.entries import ImageFiles, is_system_folder
 from arraystore._sources.kinds.archives.members import Index, Members
 from arraystore._sources.kinds.archives.tar import tar_index
 from arraystore._sources.kinds.archives.webdataset import is_webdataset, webdataset_of
@@ -14,14 +15,19 @@ from arraystore._sources.kinds.archives.zipped import zip_index
 from arraystore._sources.kinds.found import Found
 from arraystore._sources.scan import shown_suffix
 from arraystore._sources.targets.class_names import check_meant, order_note
-from arraystore.errors import DecodeError, Kind, ManifestError, Option
+from arraystore.errors import Kind, ManifestError, Option
 
 ARCHIVE_SUFFIXES = (".zip", ".tar")
 Chosen = list[tuple[int, int]]
 
 
 def from_archives(
-    source: str | Sequence[str], *, labels: Any = None, targets: Sequence[str] | None = None, classes: Any = None
+    source: str | Sequence[str],
+    *,
+    labels: Any = None,
+    targets: Sequence[str] | None = None,
+    classes: Any = None,
+    decoders: Iterable[str | bytes] | None = None,
 ) -> Found:
     """Return the images of zip and tar files.
 
@@ -34,14 +40,16 @@ def from_archives(
         targets: the members of a sample that become targets, if these are shards of WebDataset; None for its class and
             its text.
         classes: of the caller; if given, folders of any name are classes.
+        decoders: see `ImageFiles`.
 
     Raises:
         ManifestError: an archive cannot be listed, there are no images, or images lie beside class folders.
     """
     paths = [str(Path(path).absolute()) for path in ([source] if isinstance(source, str) else source)]
     archives = [zip_index(path) if path.lower().endswith(".zip") else tar_index(path) for path in paths]
-    if is_webdataset(archives):
-        found = webdataset_of(archives, targets, is_labeled=labels is not None)
+    files = ImageFiles(decoders)
+    if is_webdataset(archives, files):
+        found = webdataset_of(archives, files, targets, is_labeled=labels is not None)
     elif targets is not None:
         raise ManifestError(
             f"{paths[0]}: has no members beside its images that could become targets",
@@ -51,7 +59,7 @@ def from_archives(
             options=[Option("targets", {"name": "…"})],
         )
     else:
-        found = _tree_of(archives, is_labeled=labels is not None, is_meant=classes is not None)
+        found = _tree_of(archives, files, is_labeled=labels is not None, is_meant=classes is not None)
     for archive in archives:
         found.notes += archive.notes()
     if not len(found.sources):
@@ -60,9 +68,9 @@ def from_archives(
     return found
 
 
-def _tree_of(archives: Sequence[Index], *, is_labeled: bool, is_meant: bool) -> Found:
+def _tree_of(archives: Sequence[Index], files: ImageFiles, *, is_labeled: bool, is_meant: bool) -> Found:
     """Return the images of archives in the order of a folder of them, with the class of each if they need one."""
-    chosen, left_out = _images_of(archives)
+    chosen, left_out = _images_of(archives, files)
     parts = [archives[file].names[member].split(b"/") for file, member in chosen]
     order = sorted(range(len(chosen)), key=lambda i: (chosen[i][0], parts[i]))
     chosen, parts = [chosen[i] for i in order], [parts[i] for i in order]
@@ -94,7 +102,7 @@ def _tree_of(archives: Sequence[Index], *, is_labeled: bool, is_meant: bool) -> 
     return found
 
 
-def _images_of(archives: Sequence[Index]) -> tuple[Chosen, Counter[str]]:
+def _images_of(archives: Sequence[Index], files: ImageFiles) -> tuple[Chosen, Counter[str]]:
     """Return the members that are images, by their names or by their first bytes, and the suffixes of the others."""
     chosen, left_out = [], Counter[str]()
     for file, archive in enumerate(archives):
@@ -102,17 +110,8 @@ def _images_of(archives: Sequence[Index]) -> tuple[Chosen, Counter[str]]:
             *folders, name = raw.split(b"/")
             if raw.startswith(b".") or b"/." in raw or any(map(is_system_folder, folders)):
                 continue
-            if has_image_suffix(name) or (tells_nothing(name) and _begins_like_an_image(archive, member)):
+            if files.hold(name, partial(archive.start_of, member)):
                 chosen.append((file, member))
             else:
                 left_out[shown_suffix(name)] += 1
     return chosen, left_out
-
-
-def _begins_like_an_image(archive: Index, member: int) -> bool:
-    if member in archive.faults:
-        return False
-    try:
-        return starts_an_image(archive.part(member).read_start())
-    except (DecodeError, OSError):
-        return False
