@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 from arraystore._common.options import picked
@@ -24,7 +25,7 @@ def manifest_for(source: Any, labels: Any, targets: Any, options: Mapping[str, A
     chosen = picked(SourceOptions, options)
     classes = chosen.get("classes")
     if isinstance(classes, str | os.PathLike):
-        chosen["classes"] = open_store(classes).description.classes
+        chosen["classes"] = SimpleNamespace(categories=open_store(classes).description.classes)
     try:
         return Manifest.of(source, labels=labels, targets=targets, decoders=options.get("decoders"), **chosen)
     except (ArraystoreError, OSError, MemoryError):

@@ -355,15 +355,13 @@ class Manifest:
                 codes are taken; or None, which changes nothing. There may be names without rows.
 
         Raises:
-            ManifestError: a row has a class that is not among the names, or the labels are no categories.
+            ManifestError: a row has a class that is not among the names, or a target that is named has no classes.
         """
-        fixed = fixed_classes(classes)
+        fixed = fixed_classes(classes, self.classes)
         if not fixed:
             return self
-        if "labels" in fixed and "labels" not in self.classes:
-            raise ManifestError("classes were given, but there are no labels of classes: leave out classes")
         targets, names = dict(self.targets), dict(self.classes)
-        for target in fixed.keys() & names.keys():
+        for target in fixed:
             targets[target] = recoded(target, targets[target], names[target], fixed[target])
             names[target] = fixed[target]
         return replace(self, targets=targets, classes=names, origin=None)

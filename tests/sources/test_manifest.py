@@ -537,6 +537,33 @@ def test_classes_that_cannot_be_are_refused() -> None:
     said(none, Manifest.of, ["a"], labels=[1], classes=["x"])
 
 
+def test_classes_of_a_target_that_is_not_there_are_refused() -> None:
+    """A name that is spelled wrong must not leave the codes as they are."""
+    given: dict[str, Any] = {"labels": ["cat", "ant"], "targets": {"tags": ["x", "y"], "score": [1.0, 2.0]}}
+    known = "the targets with classes are 'labels', 'tags': name one of these, or leave out classes"
+    for name in ("label", "typo", "score", 3):
+        message = f"classes names {name!r}, which is no target with classes; {known}"
+        said(message, Manifest.of, ["a", "b"], **given, classes={"labels": ["cat", "ant"], name: ["y", "x"]})
+    made = Manifest.of(["a", "b"], **given, classes={"tags": ["y", "x"]})
+    assert (made.targets["tags"].tolist(), made.classes["labels"]) == ([1, 0], ("ant", "cat"))
+    none = "classes names 'tags', which is no target with classes: leave out classes"
+    said(none, Manifest.of, ["a", "b"], classes={"tags": ["x"]})
+    mine = "classes were given, but there are no labels of classes; the targets with classes are 'tags': "
+    mine += "name one of these, or leave out classes"
+    said(mine, Manifest.of, ["a", "b"], targets={"tags": ["x", "y"]}, classes=["x"])
+
+
+@pytest.mark.parametrize("as_path", [False, True])
+def test_a_store_may_have_classes_of_more_targets(tmp_path: Path, *, as_path: bool) -> None:
+    every: dict[str, Any] = {"labels": ["a", "b", "c"], "targets": {"tags": ["x", "y", "x"]}}
+    store = arraystore.build([IMAGE] * 3, tmp_path / "t.store", **every, size=8, progress=False)
+    classes = str(tmp_path / "t.store") if as_path else store
+    made = arraystore.build([IMAGE], labels=["c"], classes=classes, size=8, progress=False)
+    assert (made.targets["labels"].tolist(), made.categories) == ([2], {"labels": ("a", "b", "c")})
+    with pytest.raises(ManifestError, match="there are no labels of classes; the targets with classes are 'tags'"):
+        arraystore.build([IMAGE], targets={"tags": ["y"]}, classes=classes, size=8, progress=False)
+
+
 def test_options_that_a_source_lacks_are_refused(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg")
     said("where has no meaning for a folder: leave out where", Manifest.of, tmp_path, where="a=b")
