@@ -26,6 +26,7 @@ from arraystore._building.masks import MaskJob
 from arraystore._building.options import RunOptions
 from arraystore._building.runs import cut_runs, slots_to_fill
 from arraystore._building.workers.pool import WorkerPool, worker_pool
+from arraystore._common.arrow import numbers_in
 from arraystore._common.lazy import lazy
 from arraystore._common.limits import memory_for_images
 from arraystore._common.progress import Progress, reporting
@@ -119,7 +120,7 @@ def _is_up_to_date(store: Opened, manifest: Manifest) -> bool:
     if not manifest.is_paths or samples is None or len(samples) != len(manifest):
         return False
     now = file_stamps(lambda slot: str(manifest.load(slot)), np.arange(len(manifest)), manifest.mask_paths)
-    same = (now["bytes"] == samples["bytes"].to_numpy()) & (now["mtime"] // 1000 == mtimes_us(samples))
+    same = (now["bytes"] == numbers_in(samples["bytes"])) & (now["mtime"] // 1000 == mtimes_us(samples))
     return bool((same & (now["masks"] == mask_fields(samples)["mask_stamp"])).all())
 
 

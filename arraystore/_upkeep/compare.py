@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from arraystore._building.options import CompareOptions
 from arraystore._building.sources import manifest_for
+from arraystore._common.arrow import number_column, numbers_in
 from arraystore._common.options import complete, shows_options
 from arraystore._common.public import public
 from arraystore._common.ragged import Ragged, Target, rows_of_one_length
@@ -163,7 +164,7 @@ class _Comparison:
     def __init__(self, store: Store, old: Manifest, new: Manifest, *, content: bool) -> None:
         self.old, self.new = old, new
         samples = store.samples
-        self._bytes = samples["bytes"].to_numpy()
+        self._bytes = numbers_in(samples["bytes"])
         self._mtime_us = mtimes_us(samples)
         self._hash = hashes_of(samples)
         self._masks = mask_fields(samples)
@@ -301,7 +302,7 @@ class _Comparison:
             return None
         still = {raw_path(self.new.sources, row) for row in np.flatnonzero(self.skipped).tolist()}
         held = [os.fsencode(source) in still for source in self.dropped["source"].to_pylist()]
-        return self.dropped.take(np.flatnonzero(held)) if any(held) else None
+        return self.dropped.take(number_column(np.flatnonzero(held))) if any(held) else None
 
 
 def _as_ragged(old: Manifest, new: Manifest) -> Manifest:
