@@ -39,7 +39,7 @@ def manifest_for(source: Any, labels: Any, targets: Any, options: Mapping[str, A
 
 
 def spec_for(source: Any, options: ImageOptions, given: Mapping[str, Any]) -> ImageSpec:
-    """Return the spec of a build: that of `spec_of`, or where a store is the source and no size is given, its own.
+    """Return the spec of a build: that of `spec_of`, or where a store is the source, its own with what is changed.
 
     Args:
         source: of the build.
@@ -50,7 +50,7 @@ def spec_for(source: Any, options: ImageOptions, given: Mapping[str, Any]) -> Im
         SpecError: see `spec_of`.
         ManifestError: the source has slots that are no images.
     """
-    if options.get("spec") is not None or options.get("size") is not None or not has_slots(source):
+    if options.get("spec") is not None or not has_slots(source):
         return spec_of(options)
-    changed = {name: value for name, value in picked(ImageOptions, given).items() if name not in ("size", "spec")}
+    changed = {name: value for name, value in picked(ImageOptions, given).items() if value is not None}
     return ImageSpec.from_dict(spec_in(source).to_dict() | changed)

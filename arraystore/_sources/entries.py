@@ -126,8 +126,11 @@ def is_own_folder(folder: Path, entries: Collection[bytes]) -> bool:
     """Return whether a folder is a store, or what a build left of one, from the names of `OWN_ENTRIES` that it has."""
     if folder.name.endswith((".partial", ".replaced")) and not _PARTIAL_ENTRIES.isdisjoint(entries):
         return True
-    if _DESCRIPTION not in entries:
-        return False
+    return _DESCRIPTION in entries and describes_store(folder)
+
+
+def describes_store(folder: Path) -> bool:
+    """Return whether the store.json of a folder begins like that of a store; False where it has none."""
     try:
         with (folder / "store.json").open("rb") as file:
             start = file.read(_STORE_JSON_START_BYTES)
