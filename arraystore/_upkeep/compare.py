@@ -43,7 +43,9 @@ class Changes:
         added: sources that are not in the store.
         changed: sources whose file or mask has changed.
         retried: sources whose file has not changed, but which failed for a cause that may have passed: an error of the
-            volume, too little memory, or too little time. An update tries them again.
+            volume, too little memory, or too little time. An update tries them again. One that fails again for the same
+            reason counts as unchanged from then on, until its file changes or ``content=True`` is passed, so that
+            updates until nothing changes come to an end.
         renamed: sources that are in the store under another name: old name and new name.
         removed: sources of the store that no longer exist.
         unchanged: how many rows have not changed. Failed rows with an unchanged file count too.
@@ -77,7 +79,7 @@ class Changes:
     moved: str | None = None
 
     def __bool__(self) -> bool:
-        """Whether an update would change anything."""
+        """Whether an update would make a new store: True also if it would only try sources again."""
         gone = self.removed and not self.keeps_removed
         rows = self.added or self.changed or self.retried or self.renamed or gone or self.relabeled
         return bool(rows or self.moved)
@@ -123,6 +125,7 @@ def compare(
             whose path is recorded in the store.
         removed: ``"drop"`` leaves out rows whose source no longer exists, ``"keep"`` keeps them with their pixels.
         content: True reads every file whose size is the same, and compares its contents instead of the time of change.
+            Sources that failed without being read are then tried again, see `Changes.retried`.
         labels: see `arraystore.build`.
         targets: see `arraystore.build`.
         options: from ``root`` to ``decoders``, see `arraystore.build`. Where the build had any, pass them and
@@ -173,7 +176,7 @@ class _Comparison:
         self.slot_of = _matches(old.sources, new.sources)  # row of the new manifest → slot, or -1
         self.stamps = file_stamps(self._path, np.arange(len(new)), new.mask_paths)
         self._dropped_stamps = self._stamps_of_dropped()
-        self.passing = self._passing()
+        self.passing = self._passing(content=content)
         self.same = self._same(content=content)
         self.renamed = self._renamed()
         self.skipped = self._still_bad()
@@ -223,19 +226,21 @@ class _Comparison:
                 found.append(row)
         return np.array(found, np.int64)
 
-    def _passing(self) -> npt.NDArray[np.bool_]:
+    def _passing(self, *, content: bool) -> npt.NDArray[np.bool_]:
         """Return whether each row failed without a stamp: for a cause that lay outside its file, and may have passed.
 
-        A file that may still not be read has not changed, so its stamp stays as it was recorded: zeros.
+        A file that may still not be read has not changed, so its stamp stays as it was recorded: zeros. With
+        ``content``, a row that failed without a hash is one too: its file was not read, or failed again.
         """
         slot = self.slot_of
         failed = (slot >= 0) & ~self._stored[slot] & (self._bytes[slot] == 0) & (self._mtime_us[slot] == 0)
+        again = (slot >= 0) & ~self._stored[slot] & (self._hash[slot] == 0) & ~failed & content
         for row in np.flatnonzero(slot < 0).tolist() if self._dropped_stamps else ():
             failed[row] = self._dropped_stamps.get(raw_path(self.new.sources, row), (1,))[:2] == (0, 0)
         for row in np.flatnonzero(failed).tolist():
             if not os.access(self._path(row), os.R_OK):
                 self.stamps[row] = 0
-        passing: npt.NDArray[np.bool_] = failed & (self.stamps != np.zeros((), STAMP))
+        passing: npt.NDArray[np.bool_] = (failed | again) & (self.stamps != np.zeros((), STAMP))
         return passing
 
     def _stamps_of_dropped(self) -> dict[bytes, tuple[int, ...]]:

@@ -23,6 +23,7 @@ from arraystore._stores.opening import open_store
 from arraystore._stores.unfinished.build_key import Salvage
 from arraystore._stores.unfinished.partial import PartialFolder
 from arraystore._upkeep.compare import Changes, compare
+from arraystore._upkeep.retried import settled
 from arraystore._upkeep.reuse import Takeover, hold_store, manifest_in
 from arraystore.errors import StoreError
 
@@ -62,7 +63,8 @@ def update(
         options: from ``root`` to ``fresh``, see `arraystore.build`.
 
     Returns:
-        The updated store, open; the old one where nothing has changed.
+        The updated store, open; the old one where nothing has changed. A source that is tried again and fails again for
+        the same reason counts as unchanged from then on, see `Changes.retried`.
 
     Raises:
         SpecError: an option is invalid.
@@ -122,10 +124,12 @@ def _update(
         rows = range(len(manifest))
         return np.fromiter((name_hash(str(manifest.load(row)), manifest.mask_paths(row)) for row in rows), np.uint64)
 
-    def with_dropped(publication: Publication) -> Publication:
-        return replace(publication, dropped=join_dropped(changes.dropped, publication.dropped))
+    def amended(publication: Publication) -> Publication:
+        made = settled(publication, changes.stamps, frozenset(changes.retried), reasons)
+        return replace(made, dropped=join_dropped(changes.dropped, made.dropped))
 
     with store:
+        reasons = {image.source: image.reason for image in (*store.dropped(), *store.bad())}
         takeover = Takeover(store, changes.slots, changes.stamps, manifest.load, is_of)
         as_built = "keep" if store.description.failed else "drop" if store.dropped() else "raise"
     return build_in(
@@ -137,7 +141,7 @@ def _update(
         max_bad=max_bad,
         load=takeover.load,
         known_bad=takeover.failed,
-        amend=with_dropped,
+        amend=amended,
         salvage=Salvage(names, changes.slots < 0),
         content=content,
     )
