@@ -263,6 +263,7 @@ def _publication(draft: Draft, manifest: Manifest, spec: ImageSpec, kept: npt.ND
         left_out=dict(manifest.left_out),
         masks={**manifest.mask_fills, **{name: masks.fill for name, masks in manifest.masks.items()}},
         source_pixels=dict(manifest.source_pixels),
+        source_options={} if files is None else dict(files.source_options),
         resized=isinstance(manifest.sources, SourceList) and not manifest.sources.keeps_place(spec),
         from_files=files is not None or not isinstance(manifest.sources, SourceList),
         failed=int(np.count_nonzero(ledger["status"] == FAILED)),

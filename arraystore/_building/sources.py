@@ -3,13 +3,14 @@
 import os
 from collections.abc import Mapping
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 from arraystore._common.options import picked
-from arraystore._sources.given import SOURCES
+from arraystore._sources.given import SOURCES, path_of
 from arraystore._sources.kinds.slots import has_slots, spec_in
+from arraystore._sources.kinds.table import kind_of
 from arraystore._sources.manifest import Manifest
-from arraystore._sources.options import SourceOptions
+from arraystore._sources.options import USED_FOR, SourceOptions
 from arraystore._stores.opening import open_store
 from arraystore.errors import ArraystoreError, Kind, ManifestError
 from arraystore.spec import ImageOptions, ImageSpec, spec_of
@@ -36,6 +37,24 @@ def manifest_for(source: Any, labels: Any, targets: Any, options: Mapping[str, A
             kind=Kind.INVALID,
             advice=f"{SOURCES}; labels and targets are lists or arrays",
         ) from error
+
+
+class ListedKind(NamedTuple):
+    """The options that a source has, by its kind: names of `SourceOptions`, and whether it has columns to choose."""
+
+    options: tuple[str, ...] = ()
+    has_columns: bool = False
+
+
+def source_kind(source: Any) -> ListedKind:
+    """Return the options that a source has; none for a manifest, which was listed before, or for what is no source."""
+    if isinstance(source, Manifest):
+        return ListedKind()
+    try:
+        kind, _ = kind_of(path_of(source) if isinstance(source, str | os.PathLike) else source)
+    except Exception:  # noqa: BLE001 - an object of the caller may raise anything; `manifest_for` says what is wrong
+        return ListedKind()
+    return ListedKind(USED_FOR[kind.name], "targets" in kind.takes)
 
 
 def spec_for(source: Any, options: ImageOptions, given: Mapping[str, Any]) -> ImageSpec:

@@ -29,6 +29,7 @@ from arraystore._sources.kinds.rows.files import from_table
 from arraystore._sources.kinds.slots import StoreSlots
 from arraystore._sources.kinds.table import chosen_columns, found_in
 from arraystore._sources.options import SourceOptions, fixed_classes, for_source
+from arraystore._sources.recorded import recorded_options
 from arraystore._sources.scan import with_slash
 from arraystore._sources.targets.class_names import recoded
 from arraystore._sources.targets.given import TargetColumns, check_files, check_name, check_sized
@@ -56,8 +57,8 @@ class Manifest:
             class or main label: int64 for classes.
         classes: for each target of categories, the names of its codes, sorted by code point.
         texts: targets that stay text, one text a row.
-        origin: the absolute path of the folder or table that gives the whole manifest; None where the caller gave
-            more. Not part of the digest.
+        origin: the absolute path of the folder or table that gives the whole manifest, with ``source_options``; None
+            where the caller gave more. Not part of the digest.
         left_out: the suffixes of the files in the folder that are no images, each with its dot ("" for none) → how
             many there are. Not part of the digest.
         notes: what a caller should know before building, such as an order of classes that surprises. They are in the
@@ -67,6 +68,8 @@ class Manifest:
         masks: targets that are a second image file for each image; relative paths start where those of the images do.
         mask_fills: the names of ``targets`` that are masks of slots of another store → their `MaskFiles.fill`. Not part
             of the digest.
+        source_options: how the sources were listed, as a store records it for its updates; see
+            `arraystore._format.specification`. Not part of the digest.
 
     Raises:
         ManifestError: there are no sources, a target has another length, or the name of a target is no file name.
@@ -83,6 +86,7 @@ class Manifest:
     source_pixels: Mapping[str, str] = field(default_factory=dict)
     masks: Mapping[str, MaskFiles] = field(default_factory=dict)
     mask_fills: Mapping[str, int] = field(default_factory=dict)
+    source_options: Mapping[str, Any] = field(default_factory=dict)
     _base: bytes = field(init=False, default=b"")
     _stream: Stream | None = field(init=False, default=None)
 
@@ -111,6 +115,7 @@ class Manifest:
         set_field(self, "left_out", MappingProxyType(dict(self.left_out)))
         set_field(self, "source_pixels", MappingProxyType(dict(self.source_pixels)))
         set_field(self, "mask_fills", MappingProxyType(dict(self.mask_fills)))
+        set_field(self, "source_options", MappingProxyType(dict(self.source_options)))
         # A later chdir must not change the meaning of relative paths.
         has_paths = self.is_paths or self.masks
         set_field(self, "_base", with_slash(os.fsencode(self.root or Path.cwd())) if has_paths else b"")
@@ -119,7 +124,7 @@ class Manifest:
     def __reduce__(self) -> tuple[Any, ...]:
         # Read-only mappings do not pickle, and worker processes need a copy of the manifest.
         mappings = (dict(self.targets), dict(self.classes), dict(self.texts))
-        kinds = (dict(self.source_pixels), dict(self.masks), dict(self.mask_fills))
+        kinds = (dict(self.source_pixels), dict(self.masks), dict(self.mask_fills), dict(self.source_options))
         rest = (self.origin, dict(self.left_out), self.notes, *kinds)
         parts = (self.sources, self.root, *mappings, *rest)
         return _restore, (parts, self._base)
@@ -319,12 +324,20 @@ class Manifest:
             source = path_of(source)
         columns, extra = chosen_columns(targets)
         found = found_in(source, labels, columns, every, decoders)
-        return cls._of_found(found, labels, extra).with_classes(every["classes"])
+        listed = recorded_options(every, columns, decoders)
+        return cls._of_found(found, labels, extra, listed).with_classes(every["classes"])
 
     @classmethod
-    def _of_found(cls, found: Found, labels: Any, targets: Any) -> Manifest:
-        """Return the manifest of what a kind of source has found, with what the caller gives beside it."""
+    def _of_found(
+        cls, found: Found, labels: Any, targets: Any, listed: Mapping[str, Any] = MappingProxyType({})
+    ) -> Manifest:
+        """Return the manifest of what a kind of source has found, with what the caller gives beside it.
+
+        ``listed`` are the options by which it was found, see `recorded_options`.
+        """
         columns = TargetColumns(labels, targets)
+        beside = sorted({*columns.targets, *columns.texts, *columns.masks, *found.source_options.get("given", ())})
+        listed = {**found.source_options, **listed} | ({"given": beside} if beside else {})
         given, read = ({*each.targets, *each.texts, *each.masks} for each in (columns, found))
         for name in sorted(given & read):
             message = f"{found.place}: {name!r} is a column of the table and given beside it: leave one out"
@@ -345,6 +358,7 @@ class Manifest:
             source_pixels=found.source_pixels,
             masks=found.masks | columns.masks,
             mask_fills=found.mask_fills,
+            source_options=listed,
         )
 
     def with_classes(self, classes: Any) -> Manifest:
@@ -364,7 +378,8 @@ class Manifest:
         for target in fixed:
             targets[target] = recoded(target, targets[target], names[target], fixed[target])
             names[target] = fixed[target]
-        return replace(self, targets=targets, classes=names, origin=None)
+        listed = {**self.source_options, "classes": sorted({*self.source_options.get("classes", ()), *fixed})}
+        return replace(self, targets=targets, classes=names, source_options=listed)
 
     @classmethod
     def from_folder(
@@ -401,7 +416,8 @@ class Manifest:
                 or a class folder has no images.
         """
         found = from_folder(folder, labels=labels, allow_empty=allow_empty, classes=classes, decoders=decoders)
-        return cls._of_found(found, labels, targets).with_classes(classes)
+        listed = recorded_options({"allow_empty": allow_empty}, None, decoders)
+        return cls._of_found(found, labels, targets, listed).with_classes(classes)
 
     @classmethod
     def from_paths(
@@ -423,7 +439,8 @@ class Manifest:
         Raises:
             ManifestError: an item is not a path or is empty, or labels and targets do not fit.
         """
-        return cls._of_found(from_paths(paths, root=root), labels, targets)
+        listed = recorded_options({"root": root}, None, None)
+        return cls._of_found(from_paths(paths, root=root), labels, targets, listed)
 
     @classmethod
     def from_bytes(
@@ -494,8 +511,9 @@ class Manifest:
         """
         columns, extra = chosen_columns(targets)
         rows: dict[str, Any] = {"suffix": suffix, "separator": separator, "where": where}
-        found = from_table(path, path_column=path_column, targets=columns, root=root, **rows)
-        return cls._of_found(found, labels, extra).with_classes(classes)
+        rows |= {"path_column": path_column, "root": root}
+        found = from_table(path, targets=columns, **rows)
+        return cls._of_found(found, labels, extra, recorded_options(rows, columns, None)).with_classes(classes)
 
 
 def _is_bytes(sources: Sequence[Any]) -> bool:

@@ -23,7 +23,7 @@ class SourceOptions(TypedDict, total=False):
     classes: Annotated[Any, Default(None)]
 
 
-_USED_FOR = {
+USED_FOR = {
     "a folder": ("allow_empty", "classes"),
     "a table": ("root", "path_column", "suffix", "separator", "where", "classes"),
     "a list of paths": ("root", "suffix", "classes"),
@@ -51,11 +51,11 @@ def for_source(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
     for name, hint in SourceOptions.__annotations__.items():
         value, default = options[name], hint.__metadata__[-1].value
         given = value is not default and not (isinstance(value, str) and value == default)
-        if name not in _USED_FOR[kind] and given:
+        if name not in USED_FOR[kind] and given:
             raise ManifestError(
                 f"{name} has no meaning for {kind}", advice="leave out {0}", options=[Option(name, None)]
             )
-    return {name: options[name] for name in _USED_FOR[kind]}
+    return {name: options[name] for name in USED_FOR[kind]}
 
 
 def fixed_classes(classes: Any, known: Collection[str]) -> dict[str, tuple[str, ...]]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
 from arraystore._building.options import CompareOptions
-from arraystore._building.sources import manifest_for
 from arraystore._common.arrow import number_column, numbers_in
 from arraystore._common.options import complete, shows_options
 from arraystore._common.public import public
@@ -25,6 +25,7 @@ from arraystore._sources.stamps import STAMP, file_hash, file_hashes, file_stamp
 from arraystore._stores.opening import open_store
 from arraystore._upkeep.merging import merged, raw_path
 from arraystore._upkeep.moved import is_elsewhere
+from arraystore._upkeep.relisted import check_decoders_given, listed_again
 from arraystore._upkeep.reuse import manifest_in
 from arraystore.errors import ManifestError, SpecError, StoreError
 
@@ -127,15 +128,17 @@ def compare(
         content: True reads every file whose size is the same, and compares its contents instead of the time of change.
             Sources that failed without being read are then tried again, see `Changes.retried`.
         labels: see `arraystore.build`.
-        targets: see `arraystore.build`.
-        options: from ``root`` to ``decoders``, see `arraystore.build`. Where the build had any, pass them and
-            the source.
+        targets: see `arraystore.build`. Columns that the build chose are recorded; arrays have to be passed again.
+        options: from ``root`` to ``decoders``, see `arraystore.build`. Those that are not given are as at the build of
+            the store, which records them; only ``decoders`` have to be passed again.
 
     Raises:
         SpecError: ``removed`` or ``decoders`` is invalid.
         FormatError: there is no store at the path, or it is damaged.
-        StoreError: ``source`` is None and the store does not record its source; or its sources are not files.
-        ManifestError: the sources cannot be listed, or have other targets than the store.
+        StoreError: ``source`` is None and the store does not record its source; its sources are not files; or it was
+            built with ``decoders`` that are not given.
+        ManifestError: the sources cannot be listed, or have other targets than the store; or labels or targets that
+            were given at the build are not given.
         OSError: the store cannot be read.
     """
     if removed not in ("drop", "keep"):
@@ -151,7 +154,9 @@ def compare(
                 f"{path} does not record what it was built from", source=os.fspath(path), advice="pass the source"
             )
         old = manifest_in(store)
-        new = manifest_for(source, labels, targets, every)
+        names = map(old.name, range(len(old)))
+        check_decoders_given(store.description, names, every["decoders"], Path(path))
+        new = listed_again(store.description, source, labels, targets, every, options)
         new = _as_ragged(old, new)
         _check_alike(old, new)
         apart = is_elsewhere(old.root, new.root)

@@ -55,7 +55,9 @@ def merged(old: Manifest, new: Manifest, slots: Rows, rows: Rows) -> tuple[Manif
     pixels = {name: kind for name, kind in {**old.source_pixels, **new.source_pixels}.items() if name in targets}
     parts = (sources, new.root, targets, classes, texts, new.origin, new.left_out)
     fills = {name: fill for name, fill in {**old.mask_fills, **new.mask_fills}.items() if name in targets}
-    return Manifest(*parts, source_pixels=pixels, masks=masks, mask_fills=fills), relabeled
+    kept: dict[str, Any] = {"source_pixels": pixels, "masks": masks, "mask_fills": fills}
+    kept["source_options"] = new.source_options
+    return Manifest(*parts, **kept), relabeled
 
 
 def _paths(old: Sequence[Any], new: Sequence[Any], pairs: Sequence[tuple[int, int]]) -> TextList:

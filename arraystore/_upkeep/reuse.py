@@ -36,7 +36,13 @@ def manifest_in(store: Store) -> Manifest:
         path = str(store.path)
         raise StoreError(f"the sources of {path} are not files", source=path, advice="build it again")
     described = store.description
-    return replace(manifest, root=described.root, origin=described.origin, source_pixels=described.source_pixels)
+    return replace(
+        manifest,
+        root=described.root,
+        origin=described.origin,
+        source_pixels=described.source_pixels,
+        source_options=described.source_options,
+    )
 
 
 def hold_store(path: str | os.PathLike[str], manifest: Manifest, spec: ImageSpec) -> PartialFolder:

@@ -79,7 +79,7 @@ def update(
     every = checked("update", UpdateOptions, options, bad or "raise", max_bad)
 
     def compared() -> Changes:
-        chosen = picked(CompareOptions, every)
+        chosen = picked(CompareOptions, options)  # of the others, the store has the ones of its build
         return compare(path, source, removed=removed, content=content, labels=labels, targets=targets, **chosen)
 
     found = changes or compared()

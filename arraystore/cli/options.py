@@ -226,11 +226,14 @@ def image_options(source: str, options: Mapping[str, Any]) -> spec.ImageOptions:
 
 
 def source_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how the sources are listed, as `arraystore.build` takes it, from the options of a command."""
-    parsed: dict[str, Any] = dict(picked(Sources, options))
-    if parsed["targets"] is not None:
+    """Return how the sources are listed, as `arraystore.build` takes it, from those options that were given.
+
+    An update takes the others from the store.
+    """
+    parsed: dict[str, Any] = {name: value for name, value in picked(Sources, options).items() if value}
+    if "targets" in parsed:
         parsed["targets"] = _parse_targets(parsed["targets"])
-    if parsed["classes"] is not None and not expanded(parsed["classes"]).exists():
+    if "classes" in parsed and not expanded(parsed["classes"]).exists():
         parsed["classes"] = [name.strip() for name in parsed["classes"].split(",")]
     return parsed
 

@@ -189,7 +189,8 @@ def test_a_check_that_lasts_for_updates_sees_that_the_store_is_another(
     original, turns = verification._Check._check_samples, iter(range(1, 7))
 
     def check_samples(self: Any, *args: Any) -> None:
-        assert str(target) in {os.readlink(link) for link in Path("/proc/self/fd").iterdir() if os.path.lexists(link)}
+        links = [link for link in Path("/proc/self/fd").iterdir() if os.path.lexists(link)]
+        assert target in {link.readlink() for link in links}
         for turn in turns:
             write(folder / "a" / f"1{turn}.png", turn)
             update(target).close()

@@ -70,7 +70,7 @@ def from_coco(
     folder = checked_root(root) or str(Path(path).absolute().parent)
     _check_folder(path, folder, names)
     found = Found(TextList.from_raw(raw_paths(names)), folder, place=path)
-    found.origin = str(Path(path).absolute()) if root is None and targets is None else None
+    found.origin = str(Path(path).absolute())
     annotations = parsed.get("annotations")
     if annotations is None and targets is None:
         return found  # the file of a test set

@@ -72,7 +72,7 @@ def from_folder(
         packed = next((suffix for suffix in _HOLD_IMAGES if suffix in scan.left_out), None)
         advice = KNOWN_SUFFIXES if packed is None else f"if these hold the images, pass {root}/**/*{packed}"
         raise ManifestError(message, source=root, kind=Kind.MISSING, advice=advice)
-    found = Found(sources, root, left_out=scan.left_out, place=root, origin=None if allow_empty else root)
+    found = Found(sources, root, left_out=scan.left_out, place=root, origin=root)
     if labels is None and any(scan.counts.values()):
         _check_metadata(root, scan)
         if classes is None:

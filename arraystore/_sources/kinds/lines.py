@@ -52,7 +52,7 @@ def from_lines(
         raise ManifestError(f"{path}: has no lines", source=path, kind=Kind.MISSING)
     absolute = Path(path).absolute()
     found = Found(TextList.from_raw(raw_paths(paths)), checked_root(root) or str(absolute.parent), place=path)
-    found.origin = str(absolute) if root is None and not suffix else None
+    found.origin = str(absolute)
     if listed and labels is None:
         columns = TargetColumns(whole_numbers(listed), None)
         found.targets, found.classes, found.texts = columns.targets, columns.classes, columns.texts

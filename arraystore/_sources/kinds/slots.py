@@ -139,6 +139,8 @@ def from_slots(source: Any, *, labels: Any = None) -> Found:
     are_files = all(each.are_files and each.spec == spec for each in samples)
     found = Found(StoreSlots(slots, known, spec, are_files=are_files), root, place="the store")
     found.texts = dict(known.texts)
+    if are_files and len(records) == 1:
+        found.source_options = records[0].description.source_options
     if are_files and len(records) == 1 and slots.chosen is None:
         found.origin = records[0].description.origin
     for name in slots.target_names:

@@ -84,6 +84,23 @@ SOURCE_KINDS = (
 )
 
 
+def kind_of(source: Any) -> tuple[SourceKind, Any]:
+    """Return the kind of a source, and the source in the form that its kind lists.
+
+    Raises:
+        ManifestError: it has no length, or a pattern means no file.
+    """
+    if isinstance(source, str):
+        source = PathList(paths_like(source)) if is_pattern(source) else source
+    elif not is_hugging_face(source):
+        check_sized("the source", source)
+    if is_series(source):
+        source = source.to_pylist() if hasattr(source, "to_pylist") else source.to_list()
+    elif getattr(source, "ndim", None) == 1 and hasattr(source, "tolist"):
+        source = source.tolist()  # a column of pandas, or an array of texts
+    return next(kind for kind in SOURCE_KINDS if kind.is_of(source)), source
+
+
 def found_in(source: Any, labels: Any, targets: Any, options: Mapping[str, Any], decoders: Any = None) -> Found:
     """Return what a source of any kind holds.
 
@@ -97,15 +114,7 @@ def found_in(source: Any, labels: Any, targets: Any, options: Mapping[str, Any],
     Raises:
         ManifestError: the source is of no kind or cannot be listed, or an option has no meaning for its kind.
     """
-    if isinstance(source, str):
-        source = PathList(paths_like(source)) if is_pattern(source) else source
-    elif not is_hugging_face(source):
-        check_sized("the source", source)
-    if is_series(source):
-        source = source.to_pylist() if hasattr(source, "to_pylist") else source.to_list()
-    elif getattr(source, "ndim", None) == 1 and hasattr(source, "tolist"):
-        source = source.tolist()  # a column of pandas, or an array of texts
-    kind = next(kind for kind in SOURCE_KINDS if kind.is_of(source))
+    kind, source = kind_of(source)
     own = for_source(kind.name, options)
     if "classes" not in kind.takes:
         del own["classes"]  # the manifest applies them
