@@ -61,11 +61,16 @@ class TestTables:
         result = run("plan", table, target, "--size", "8", "--json", *options)
         assert json.loads(result.stdout)["count"] == 3
         assert run("build", table, target, "--size", "8", "-q", *options).returncode == 0
-        result = run("update", target, table, "--dry-run", *words(folder, *targets))
+        result = run("update", target, "--dry-run")
         assert (result.returncode, result.stderr) == (0, "")
+        assert "3 unchanged" in result.stdout
+        table.write_text(table.read_text() + "oak/img_000;1;9;train\n")
+        result = run("update", target, table, "--dry-run")
         assert "1 added, 3 unchanged" in result.stdout
         assert "  + oak/img_000.jpg" in result.stdout
-        assert run("update", target, table, "-q", *words(folder, *targets)).returncode == 0
+        result = run("update", target, table, "--dry-run", *words(folder, *targets, "--where", "split=val"))
+        assert "1 added, 3 removed, 0 unchanged" in result.stdout
+        assert run("update", target, "-q").returncode == 0
         with opened(target) as store:
             assert len(store) == 4
 

@@ -494,7 +494,7 @@ def test_given_classes_fix_the_codes_of_a_folder(tmp_path: Path) -> None:
     for found in (by_store, by_names):
         assert found.targets["labels"].tolist() == [0, 2]
         assert found.classes == {"labels": ("cat", "dog", "owl")}
-        assert found.origin is None
+        assert (found.origin, found.source_options) == (str(tmp_path / "val"), {"classes": ["labels"]})
     with arraystore.build(tmp_path / "val", size=8, classes=str(tmp_path / "t.store"), progress=False) as store:
         assert store.labels is not None
         assert store.labels.tolist() == [0, 2]

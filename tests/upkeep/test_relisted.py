@@ -40,7 +40,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         write(tmp_path / name, seed)
     (tmp_path / "masks").mkdir()
     for number in range(3):
-        write(tmp_path / "masks" / f"{number}.png", 90 + number)
+        gray = images.noise(SIDE, SIDE, seed=90 + number)[..., 0]
+        (tmp_path / "masks" / f"{number}.png").write_bytes(images.png(gray))
     split = ["train", "train", "val"] * 2
     rows = [f"{name},{name[2]},{i / 2},{split[i]}" for i, name in enumerate(NAMES)]
     (tmp_path / "t.csv").write_text("\n".join(["path,label,score,split", *rows]) + "\n")
