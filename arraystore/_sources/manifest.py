@@ -323,8 +323,9 @@ class Manifest:
         if isinstance(source, str | os.PathLike):
             source = path_of(source)
         columns, extra = chosen_columns(targets)
-        found = found_in(source, labels, columns, every, decoders)
-        listed = recorded_options(every, columns, decoders)
+        keys = [*(decoders or ())]
+        found = found_in(source, labels, columns, every, keys)
+        listed = recorded_options(every, columns, keys)
         return cls._of_found(found, labels, extra, listed).with_classes(every["classes"])
 
     @classmethod
@@ -415,8 +416,9 @@ class Manifest:
             ManifestError: the folder is not there, cannot be listed or has no images; images lie beside class folders;
                 or a class folder has no images.
         """
-        found = from_folder(folder, labels=labels, allow_empty=allow_empty, classes=classes, decoders=decoders)
-        listed = recorded_options({"allow_empty": allow_empty}, None, decoders)
+        keys = [*(decoders or ())]
+        found = from_folder(folder, labels=labels, allow_empty=allow_empty, classes=classes, decoders=keys)
+        listed = recorded_options({"allow_empty": allow_empty}, None, keys)
         return cls._of_found(found, labels, targets, listed).with_classes(classes)
 
     @classmethod

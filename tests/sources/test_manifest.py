@@ -576,17 +576,23 @@ def test_a_list_of_ids_has_root_and_suffix(tmp_path: Path) -> None:
     assert [found.load(slot) for slot in range(2)] == [f"{tmp_path}/a.jpg", f"{tmp_path}/b.jpg"]
 
 
-def test_a_table_with_options_has_no_origin(tmp_path: Path) -> None:
+def test_a_table_keeps_its_origin_with_the_options(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("path,label\na.jpg,x\nb.jpg,z\n")
-    assert Manifest.of(tmp_path / "t.csv").origin == str(tmp_path / "t.csv")
-    for options in (
-        {"where": "label=x"},
-        {"suffix": ".jpg"},
-        {"separator": ","},
-        {"root": tmp_path},
-        {"classes": ["x", "z"]},
+    for options, recorded in (
+        ({}, {}),
+        ({"where": "label=x"}, {"where": {"label": "x"}}),
+        ({"suffix": ".jpg"}, {"suffix": ".jpg"}),
+        ({"separator": ","}, {"separator": ","}),
+        ({"root": tmp_path}, {"root": str(tmp_path)}),
+        ({"classes": ["x", "z"]}, {"classes": ["labels"]}),
+        ({"targets": ("label",)}, {"targets": ["label"]}),
+        ({"decoders": {"DCM": print, b"SI": print}}, {"decoders": [".dcm", "0x5349"]}),
     ):
-        assert Manifest.of(tmp_path / "t.csv", **options).origin is None
+        made = Manifest.of(tmp_path / "t.csv", **options)
+        assert (made.origin, made.source_options) == (str(tmp_path / "t.csv"), recorded)
+        assert pickle.loads(pickle.dumps(made)).source_options == recorded
+    given = Manifest.of(tmp_path / "t.csv", targets={"score": [1.0, 2.0]})
+    assert (given.origin, given.source_options) == (None, {"given": ["score"]})
 
 
 def test_the_home_folder_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
