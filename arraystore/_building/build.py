@@ -27,6 +27,7 @@ from arraystore._building.options import RunOptions
 from arraystore._building.runs import cut_runs, row_stamps, slots_to_fill
 from arraystore._building.sources import with_resized_masks
 from arraystore._building.workers.pool import WorkerPool, worker_pool
+from arraystore._common.arrow import numbers_in
 from arraystore._common.lazy import lazy
 from arraystore._common.limits import memory_for_images
 from arraystore._common.progress import Progress, reporting
@@ -100,7 +101,7 @@ def _is_up_to_date(store: Opened, manifest: Manifest) -> bool:
     if not manifest.is_paths or samples is None or len(samples) != len(manifest):
         return False
     now = row_stamps(manifest)
-    same = (now["bytes"] == samples["bytes"].to_numpy()) & (now["mtime"] // 1000 == mtimes_us(samples))
+    same = (now["bytes"] == numbers_in(samples["bytes"])) & (now["mtime"] // 1000 == mtimes_us(samples))
     return bool((same & (now["masks"] == mask_fields(samples)["mask_stamp"])).all())
 
 
@@ -247,6 +248,7 @@ def _publication(draft: Draft, manifest: Manifest, spec: ImageSpec, kept: npt.ND
         left_out=dict(manifest.left_out),
         masks={**manifest.mask_fills, **{name: masks.fill for name, masks in manifest.masks.items()}},
         source_pixels=dict(manifest.source_pixels),
+        source_options={} if files is None else dict(files.source_options),
         resized=isinstance(manifest.sources, SourceList) and not manifest.sources.keeps_place(spec),
         masks_are_files=all(masks.are_files for masks in manifest.masks.values()),
         from_files=files is not None or not isinstance(manifest.sources, SourceList),

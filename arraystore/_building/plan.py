@@ -7,23 +7,20 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from arraystore._building.fill import Job, fill_slots, loaded
 from arraystore._building.forecast import Forecast, Room
 from arraystore._building.masks import MaskJob
 from arraystore._building.options import PlanOptions
-from arraystore._building.sources import manifest_for, spec_for, with_resized_masks
-from arraystore._common.checks import whole_number
 from arraystore._common.limits import (
     available_memory_bytes,
     disk_bytes,
@@ -31,22 +28,20 @@ from arraystore._common.limits import (
     memory_for_images,
     usable_cpus,
 )
-from arraystore._common.options import complete, shows_options
 from arraystore._common.progress import Progress, reporting
-from arraystore._common.public import public
 from arraystore._common.ragged import Ragged
 from arraystore._common.wording import left_out_text, many
-from arraystore._decoding.hooks import Decoders, check_decoders
+from arraystore._decoding.hooks import Decoders
 from arraystore._decoding.icc import profile_of
 from arraystore._format.ledger import ledger_dtype
 from arraystore._format.specification import EMPTY, FAILED, STORED
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.targets.given import count_classes
 from arraystore._sources.targets.multi_label import names_in
-from arraystore._stores.media import MEDIA, medium_of, target_path
+from arraystore._stores.media import MEDIA, medium_of
 from arraystore._stores.medium import FilledRun, Medium
 from arraystore._stores.publishing import partial_of
-from arraystore.errors import BadImage, DecodeError, SpecError
+from arraystore.errors import BadImage, DecodeError
 from arraystore.spec import ImageSpec
 
 _SCRATCH_BYTES = 256 << 20  # for the slots of the sample; larger than any cache, so that they are as cold as a build's
@@ -58,55 +53,18 @@ _ROW_BYTES = 4 + 4 + 8 + 8 + 8  # height, width, bytes, mtime and hash in the sa
 _MASK_ROW_BYTES = 3 * 8  # stamp, hash and checksum there
 
 
-@public
-@shows_options(PlanOptions)
-def plan(
-    source: Any,
-    target: str | os.PathLike[str] | None = None,
+def forecast_of(
+    manifest: Manifest,
+    target: Path | None,
+    spec: ImageSpec,
+    options: PlanOptions,
     *,
-    labels: Sequence[Any] | npt.NDArray[Any] | None = None,
-    targets: Sequence[str] | Mapping[str, Any] | None = None,
-    workers: int | None = None,
-    sample: int = 200,
-    seed: int = 0,
-    progress: bool | Callable[[Progress], None] = True,
-    **options: Unpack[PlanOptions],
+    workers: int | None,
+    sample: int,
+    seed: int,
+    progress: bool | Callable[[Progress], None],
 ) -> Forecast:
-    """Estimate the bytes and the time that the same call of `build` would take. Nothing is written.
-
-    The time is estimated from a sample of the images, spread evenly over the manifest and decoded as a build decodes
-    them, on this machine with its present load. It does not include the time to list the sources, nor waiting for a
-    disk that is slower than the decoding, nor the time that a virtual machine needs to get fresh memory from its host.
-
-    Args:
-        source: see `build`.
-        target: where the store would be. The free space of its volume is checked; None checks that of the current
-            folder.
-        labels: see `build`, as for ``targets`` and ``workers``.
-        targets: see `build`.
-        workers: see `build`.
-        sample: how many images to decode; 0 decodes none, and the time is not estimated.
-        seed: of the random choice of the sample, 0 or more.
-        progress: True draws a bar, False is silent, a function is called with a `Progress` of the sample.
-        options: from ``size`` to ``decoders``, see `build`.
-
-    Returns:
-        The forecast. It is not an error if the store would not fit, or if images of the sample are bad.
-
-    Raises:
-        SpecError: an option is invalid.
-        ManifestError: the sources cannot be listed, or labels do not fit them.
-    """
-    every = complete("plan", PlanOptions, options)
-    check_decoders(every["decoders"])
-    target = None if target is None else target_path(target)
-    spec = spec_for(source, every, options)
-    if workers is not None:
-        whole_number("workers", workers, 1)
-    for name, value in (("sample", sample), ("seed", seed)):
-        if value < 0:
-            raise SpecError(f"{name} must be 0 or more, not {value!r}")
-    manifest = with_resized_masks(manifest_for(source, labels, targets, every), spec)
+    """Estimate the build of a manifest, for `arraystore.plan`. All ``options`` are given, and checked."""
     workers = workers or usable_cpus()
     memory = available_memory_bytes()
     rng = np.random.default_rng(seed)
@@ -115,7 +73,7 @@ def plan(
     why_not = _why_no_sample(manifest, spec, workers, memory, sample)
     if why_not is None:
         rows = _spread(len(manifest), sample, rng)
-        seen = _decode_sample(manifest, spec, rows, workers, memory, progress, every["decoders"])
+        seen = _decode_sample(manifest, spec, rows, workers, memory, progress, options["decoders"])
         notes += _profile_notes(manifest, spec, seen)
     else:
         notes.append(why_not)

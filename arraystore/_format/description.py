@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -17,7 +18,7 @@ from arraystore.spec import ImageSpec
 
 DIGITS = 32
 _BLANK = "0" * DIGITS
-_IF_ANY = ("left_out", "masks", "source_pixels")  # members that are left out where they are empty
+_IF_ANY = ("left_out", "masks", "source_pixels", "source_options")  # members that are left out where they are empty
 
 
 _USUALLY = {"from_files": True, "resized": False, "masks_are_files": True}  # left out where they are so
@@ -46,6 +47,7 @@ class Description:
     from_files: bool = True
     resized: bool = False
     masks_are_files: bool = True
+    source_options: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the members of store.json, except its own digest."""
@@ -129,6 +131,10 @@ def _is_form(value: object) -> bool:
     return is_shape and isinstance(value.get("dtype"), str)
 
 
+def _is_decoder(key: str) -> bool:
+    return key.startswith(".") or re.fullmatch(r"0x(?:[0-9a-f]{2})+", key) is not None
+
+
 def _are_counts(values: Iterable[object]) -> bool:
     return all(map(_is_count, values))
 
@@ -167,6 +173,21 @@ _OPTIONAL: dict[str, Callable[[Any], bool]] = {
     "from_files": lambda value: isinstance(value, bool),
     "resized": lambda value: isinstance(value, bool),
     "masks_are_files": lambda value: isinstance(value, bool),
+    "source_options": lambda value: (
+        isinstance(value, dict) and all(fits(value[name]) for name, fits in _SOURCE_OPTIONS.items() if name in value)
+    ),
+}
+_SOURCE_OPTIONS: dict[str, Callable[[Any], bool]] = {
+    "root": lambda value: isinstance(value, str),
+    "path_column": lambda value: isinstance(value, str),
+    "suffix": lambda value: isinstance(value, str),
+    "separator": lambda value: isinstance(value, str),
+    "where": lambda value: isinstance(value, dict) and _is_list([*value.values()], str),
+    "allow_empty": lambda value: isinstance(value, bool),
+    "targets": lambda value: _is_list([*value.values()] if isinstance(value, dict) else value, str),
+    "classes": lambda value: _is_list(value, str),
+    "given": lambda value: _is_list(value, str),
+    "decoders": lambda value: _is_list(value, str) and all(map(_is_decoder, value)),
 }
 
 

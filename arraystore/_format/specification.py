@@ -45,11 +45,26 @@ that it does not know and MUST ignore members that it does not know:
                       pixels of the upright source image and not of the slot; optional
     from_files        false where the sources are no files under `root` that `spec` makes the same pixels of: members of
                       archives, rows of tables, slots of other stores; optional
+    source_options    how the sources were listed, for an update that is to list them likewise (below); optional
     resized           true where `spec` made the slots of slots of other sizes, so that it does not say which part of
                       its source image each shows; optional
     masks_are_files   false where a mask is no file, but an array, bytes, or part of another file; optional
     digests           name → xxh3_128, hexadecimal, of everything in the store except the pixels and this text; optional
     digest            xxh3_128, hexadecimal, of this text, with these 32 digits as zeros; present if `digests` is
+
+**Options of the sources** are the members of `source_options`, each only where the caller gave it:
+
+    root              the absolute folder that relative paths start from
+    path_column       the column of paths in a table
+    suffix            what was added to each path that did not end in it
+    separator         of the cells of a CSV
+    where             name of a column → the text that its cells must have
+    allow_empty       true where class folders may be empty
+    targets           the columns that became targets: a list of names, or name → kind
+    classes           the names of the targets whose codes were fixed by the caller
+    given             the names of the targets that the caller gave beside the sources; a source cannot give them
+    decoders          of the files that functions of the caller decoded: suffixes, such as ".dcm", and first bytes, such
+                      as "0x53494d" in hexadecimal digits. The functions are not recorded
 
 **Ragged targets** have any number of items for each slot, such as boxes. The values are (total, ...), the items of all
 slots in the order of slots. The offsets are int64 (N + 1,), little endian; the items of slot i are those from

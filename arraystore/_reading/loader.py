@@ -16,8 +16,7 @@ import numpy.typing as npt
 from arraystore._augmenting.followers import Follower
 from arraystore._common.checks import whole_number
 from arraystore._common.limits import available_memory_bytes, usable_cpus
-from arraystore._common.options import complete, shows_options
-from arraystore._common.public import public
+from arraystore._common.options import complete, public, shows_options
 from arraystore._common.ragged import Ragged
 from arraystore._ordering.order import BlockShuffle, Order, Sequential, Shuffle, Skip
 from arraystore._ordering.ranks import Share, ranks

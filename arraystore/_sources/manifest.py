@@ -18,8 +18,7 @@ import numpy.typing as npt
 import xxhash
 
 from arraystore._common.lazy import cached
-from arraystore._common.options import complete, shows_options
-from arraystore._common.public import public
+from arraystore._common.options import complete, public, shows_options
 from arraystore._common.ragged import Ragged, Target
 from arraystore._sources.given import Stream, Unloaded, checked_arrays, checked_bytes, is_pil_image, path_of
 from arraystore._sources.kinds.folders import from_folder
@@ -29,6 +28,7 @@ from arraystore._sources.kinds.rows.files import from_table
 from arraystore._sources.kinds.slots import StoreSlots
 from arraystore._sources.kinds.table import chosen_columns, found_in, masks_in_folders
 from arraystore._sources.options import SourceOptions, fixed_classes, for_source
+from arraystore._sources.recorded import recorded_options
 from arraystore._sources.scan import with_slash
 from arraystore._sources.targets.class_names import mask_classes, recoded
 from arraystore._sources.targets.given import TargetColumns, check_files, check_name, check_sized
@@ -59,8 +59,8 @@ class Manifest:
         classes: for each target of categories, the names of its codes, sorted by code point; for masks whose numbers
             are known, what these mean, from 0 on.
         texts: targets that stay text, one text a row.
-        origin: the absolute path of the folder or table that gives the whole manifest; None where the caller gave
-            more. Not part of the digest.
+        origin: the absolute path of the folder or table that gives the whole manifest, with ``source_options``; None
+            where the caller gave more. Not part of the digest.
         left_out: the suffixes of the files in the folder that are no images, each with its dot ("" for none) → how
             many there are. Not part of the digest.
         notes: what a caller should know before building, such as an order of classes that surprises. They are in the
@@ -72,6 +72,8 @@ class Manifest:
             of the digest.
         source_sides: (N, 2), height and width of the upright images that ``source_pixels`` are for, 0 where they are
             not known; None if none is. A source of another size is a bad image. Not part of the digest.
+        source_options: how the sources were listed, as a store records it for its updates; see
+            `arraystore._format.specification`. Not part of the digest.
 
     Raises:
         ManifestError: there are no sources, a target has another length, or the name of a target is no file name.
@@ -89,6 +91,7 @@ class Manifest:
     masks: Mapping[str, Masks] = field(default_factory=dict)
     mask_fills: Mapping[str, int] = field(default_factory=dict)
     source_sides: npt.NDArray[np.int64] | None = None
+    source_options: Mapping[str, Any] = field(default_factory=dict)
     _base: bytes = field(init=False, default=b"")
     _stream: Stream | None = field(init=False, default=None)
 
@@ -117,6 +120,7 @@ class Manifest:
         set_field(self, "left_out", MappingProxyType(dict(self.left_out)))
         set_field(self, "source_pixels", MappingProxyType(dict(self.source_pixels)))
         set_field(self, "mask_fills", MappingProxyType(dict(self.mask_fills)))
+        set_field(self, "source_options", MappingProxyType(dict(self.source_options)))
         # A later chdir must not change the meaning of relative paths.
         has_paths = self.is_paths or self.masks
         set_field(self, "_base", with_slash(os.fsencode(self.root or Path.cwd())) if has_paths else b"")
@@ -125,8 +129,8 @@ class Manifest:
     def __reduce__(self) -> tuple[Any, ...]:
         # Read-only mappings do not pickle, and worker processes need a copy of the manifest.
         mappings = (dict(self.targets), dict(self.classes), dict(self.texts))
-        kinds = (dict(self.source_pixels), dict(self.masks), dict(self.mask_fills), self.source_sides)
-        rest = (self.origin, dict(self.left_out), self.notes, *kinds)
+        kinds = (dict(self.source_pixels), dict(self.masks), dict(self.mask_fills))
+        rest = (self.origin, dict(self.left_out), self.notes, *kinds, self.source_sides, dict(self.source_options))
         parts = (self.sources, self.root, *mappings, *rest)
         return _restore, (parts, self._base)
 
@@ -350,17 +354,25 @@ class Manifest:
         if isinstance(source, str | os.PathLike):
             source = path_of(source)
         columns, extra = chosen_columns(targets)
-        folders = masks_in_folders(labels, extra)
-        found = found_in(source, labels, columns, every, decoders, folders)
+        folders, keys = masks_in_folders(labels, extra), [*(decoders or ())]
+        found = found_in(source, labels, columns, every, keys, folders)
         inside = folders.keys() & found.masks.keys()
         labels = None if "labels" in inside else labels
         extra = {name: each for name, each in (extra or {}).items() if name not in inside} or None
-        return cls._of_found(found, labels, extra).with_classes(every["classes"])
+        listed = recorded_options(every, columns, keys)
+        return cls._of_found(found, labels, extra, listed).with_classes(every["classes"])
 
     @classmethod
-    def _of_found(cls, found: Found, labels: Any, targets: Any) -> Manifest:
-        """Return the manifest of what a kind of source has found, with what the caller gives beside it."""
+    def _of_found(
+        cls, found: Found, labels: Any, targets: Any, listed: Mapping[str, Any] = MappingProxyType({})
+    ) -> Manifest:
+        """Return the manifest of what a kind of source has found, with what the caller gives beside it.
+
+        ``listed`` are the options by which it was found, see `recorded_options`.
+        """
         columns = TargetColumns(labels, targets)
+        beside = sorted({*columns.targets, *columns.texts, *columns.masks, *found.source_options.get("given", ())})
+        listed = {**found.source_options, **listed} | ({"given": beside} if beside else {})
         given, read = ({*each.targets, *each.texts, *each.masks} for each in (columns, found))
         for name in sorted(given & read):
             message = f"{found.place}: {name!r} is a column of the table and given beside it: leave one out"
@@ -382,6 +394,7 @@ class Manifest:
             masks=found.masks | columns.masks,
             mask_fills=found.mask_fills,
             source_sides=found.source_sides,
+            source_options=listed,
         )
 
     def with_classes(self, classes: Any) -> Manifest:
@@ -392,16 +405,14 @@ class Manifest:
                 codes are taken; or None, which changes nothing. There may be names without rows.
 
         Raises:
-            ManifestError: a row has a class that is not among the names, or the labels are no categories.
+            ManifestError: a row has a class that is not among the names, or a target that is named has no classes.
         """
-        fixed = fixed_classes(classes)
-        if not fixed:
-            return self
         targets, names, masks = dict(self.targets), dict(self.classes), dict(self.masks)
         of_masks = names.keys() & {*masks, *self.mask_fills}
+        fixed = fixed_classes(classes, {*names, "labels"} if of_masks else names)
+        if not fixed:
+            return self
         if "labels" in fixed:
-            if "labels" not in names and not of_masks:
-                raise ManifestError("classes were given, but there are no labels of classes: leave out classes")
             fixed = {name: mask_classes(fixed["labels"]) for name in of_masks} | fixed
         for target in sorted(fixed.keys() & names.keys()):
             if target in masks:
@@ -417,7 +428,8 @@ class Manifest:
             else:
                 targets[target] = recoded(target, targets[target], names[target], fixed[target])
             names[target] = fixed[target]
-        return replace(self, targets=targets, classes=names, masks=masks, origin=None)
+        listed = {**self.source_options, "classes": sorted({*self.source_options.get("classes", ()), *fixed})}
+        return replace(self, targets=targets, classes=names, masks=masks, source_options=listed)
 
     @classmethod
     def from_folder(
@@ -453,8 +465,10 @@ class Manifest:
             ManifestError: the folder is not there, cannot be listed or has no images; images lie beside class folders;
                 or a class folder has no images.
         """
-        found = from_folder(folder, labels=labels, allow_empty=allow_empty, classes=classes, decoders=decoders)
-        return cls._of_found(found, labels, targets).with_classes(classes)
+        keys = [*(decoders or ())]
+        found = from_folder(folder, labels=labels, allow_empty=allow_empty, classes=classes, decoders=keys)
+        listed = recorded_options({"allow_empty": allow_empty}, None, keys)
+        return cls._of_found(found, labels, targets, listed).with_classes(classes)
 
     @classmethod
     def from_paths(
@@ -476,7 +490,8 @@ class Manifest:
         Raises:
             ManifestError: an item is not a path or is empty, or labels and targets do not fit.
         """
-        return cls._of_found(from_paths(paths, root=root), labels, targets)
+        listed = recorded_options({"root": root}, None, None)
+        return cls._of_found(from_paths(paths, root=root), labels, targets, listed)
 
     @classmethod
     def from_bytes(
@@ -547,8 +562,9 @@ class Manifest:
         """
         columns, extra = chosen_columns(targets)
         rows: dict[str, Any] = {"suffix": suffix, "separator": separator, "where": where}
-        found = from_table(path, path_column=path_column, targets=columns, root=root, **rows)
-        return cls._of_found(found, labels, extra).with_classes(classes)
+        rows |= {"path_column": path_column, "root": root}
+        found = from_table(path, targets=columns, **rows)
+        return cls._of_found(found, labels, extra, recorded_options(rows, columns, None)).with_classes(classes)
 
 
 def _is_bytes(sources: Sequence[Any]) -> bool:

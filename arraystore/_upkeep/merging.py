@@ -59,7 +59,9 @@ def merged(old: Manifest, new: Manifest, slots: Rows, rows: Rows) -> tuple[Manif
     sides = new.source_sides
     if sides is not None:  # what was stored before has been looked at
         sides = np.where((rows >= 0)[:, None], sides[rows], 0)
-    return Manifest(*parts, source_pixels=pixels, masks=masks, mask_fills=fills, source_sides=sides), relabeled
+    kept: dict[str, Any] = {"source_pixels": pixels, "masks": masks, "mask_fills": fills, "source_sides": sides}
+    kept["source_options"] = new.source_options
+    return Manifest(*parts, **kept), relabeled
 
 
 def _paths(old: Sequence[Any], new: Sequence[Any], pairs: Sequence[tuple[int, int]]) -> TextList:

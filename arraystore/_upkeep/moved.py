@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from arraystore._common.arrow import numbers_in
 from arraystore._common.checks import expanded
 from arraystore._common.wording import many
 from arraystore._format.samples import hashes_of
@@ -77,7 +78,7 @@ def other_contents(store: Store, manifest: Manifest, slots: npt.NDArray[np.int64
     def path(slot: int) -> str:
         return str(manifest.load(slot))
 
-    bytes_before, hashes = store.samples["bytes"].to_numpy()[slots], hashes_of(store.samples)[slots]
+    bytes_before, hashes = numbers_in(store.samples["bytes"])[slots], hashes_of(store.samples)[slots]
     sizes = file_stamps(path, slots)["bytes"]
     differ = (sizes != bytes_before) & (sizes != 0) & (bytes_before != 0)
     reasons = {

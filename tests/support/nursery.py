@@ -7,6 +7,7 @@ import gc
 import importlib
 import os
 import pickle
+import select
 import signal
 import socket
 import subprocess
@@ -43,6 +44,7 @@ class Fork:
         try:
             returned, value = pickle.load(self._messages)
         except (EOFError, ConnectionResetError) as error:
+            self._wait_for_end()
             raise KilledError from error
         finally:
             self._over = True
@@ -50,6 +52,15 @@ class Fork:
         if not returned:
             raise value
         return value
+
+    def _wait_for_end(self) -> None:
+        """Wait until the process has ended: a killed one closes its socket before it gives up its locks of files."""
+        with suppress(ProcessLookupError):
+            descriptor = os.pidfd_open(self.pid)
+            try:
+                assert select.select([descriptor], [], [], LIMIT_S)[0], f"process {self.pid} does not end"
+            finally:
+                os.close(descriptor)
 
     def ended(self) -> bool:
         """Whether there is a result, or never will be one."""

@@ -192,9 +192,13 @@ def test_a_mask_that_may_not_be_read_is_tried_again(table: Path, target: Path, m
     with monkeypatch.context() as patch:
         patch.setattr(fill, "read_source", forbidding)
         store = updated(table, target, bad="keep")
+        assert list(compared(table, target).retried) == ["i/07.png"]
+        updated(table, target).close()
+        assert not compared(table, target)
     reason = f"cannot be read: mask {table.parent}/m/07.png: Permission denied"
     assert [(each.slot, each.reason) for each in store.bad()] == [(7, reason)]
-    assert list(compared(table, target).retried) == ["i/07.png"]
+    os.utime(table.parent / "m/07.png", (9, 9))
+    assert list(compared(table, target).changed) == ["i/07.png"]
     np.testing.assert_array_equal(updated(table, target).targets["mask"], expected(table))
 
 

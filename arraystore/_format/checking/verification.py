@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from arraystore._common.arrow import nulls_in, number_column
 from arraystore._common.checks import whole_number
 from arraystore._common.digests import digest_of
 from arraystore._common.limits import usable_cpus
@@ -305,7 +306,7 @@ class _Check:
                 raise FormatError(f"{where} lacks the columns {', '.join(missing)}")
             if status is None:
                 return
-            odd = np.flatnonzero(table["reason"].is_null().to_numpy() == (status == FAILED))
+            odd = np.flatnonzero(nulls_in(table["reason"]) == (status == FAILED))
             if len(odd):
                 found = f"no reason for slot {odd[0]}, which failed"
                 if status[odd[0]] == STORED:
@@ -372,6 +373,7 @@ class _Check:
         if wrong and self._contents.column("source") not in self._faulty:
             with suppress(FormatError, IndexError):  # a fault of samples is recorded by `_check_samples`
                 table = self._contents.table("samples", ["source"])
-                sources = sources if table is None else table["source"].take(list(wrong)).to_pylist()
+                if table is not None:
+                    sources = table["source"].take(number_column(np.array([*wrong]))).to_pylist()
         for (slot, reason), source in zip(wrong.items(), sources, strict=True):
             yield BadImage(slot, os.fsdecode(source), reason, Kind.DAMAGED)

@@ -69,8 +69,8 @@ class Found:
 
     Attributes:
         place: the name of the source, for messages.
-        origin: the path that gives all of this again, if it does without any option.
-        source_pixels: see `Manifest`, as for ``mask_fills`` and ``source_sides``.
+        origin: the path that gives all of this again, with the options that the caller gave.
+        source_pixels: see `Manifest`, as for ``mask_fills``, ``source_sides`` and ``source_options``.
     """
 
     sources: Any
@@ -86,6 +86,7 @@ class Found:
     source_pixels: Mapping[str, str] = field(default_factory=dict)
     mask_fills: Mapping[str, int] = field(default_factory=dict)
     source_sides: npt.NDArray[np.int64] | None = None
+    source_options: Mapping[str, Any] = field(default_factory=dict)
 
     def add_classes(self, names: Sequence[str]) -> None:
         """Make the target ``"labels"`` of the name of each source's class; the codes are those of the sorted names."""

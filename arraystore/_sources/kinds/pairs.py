@@ -19,6 +19,11 @@ from arraystore._sources.targets.masks import Masks
 from arraystore._sources.text_list import TextList
 from arraystore.errors import Kind, ManifestError, Option
 
+_READ_TWICE = (
+    "the data set has no targets that are the labels of its items, so every item is read twice: for its label, and for "
+    "its image; pass labels to read each once"
+)
+
 
 class PairItems:
     """The items of a data set that gives pairs. The last one is kept, so that its image and its mask are read once."""
@@ -171,7 +176,9 @@ def from_pairs(source: Any, *, labels: Any = None) -> Found:
 
     Where the first label is a mask, all are masks, which become the target ``"masks"``. Other labels of a data set are
     its ``targets``, and each item's label is compared with them as it is read. Without ``targets``, every item is read
-    once for its label, before the build reads it again.
+    once for its label, before the build reads it again, and a note says so: the labels are part of what tells one build
+    from another, so they must be known before the first slot is filled, and the images of all items would not fit in
+    memory meanwhile.
 
     Raises:
         ManifestError: an item is no pair, or the first label is an image and no mask.
@@ -189,9 +196,10 @@ def from_pairs(source: Any, *, labels: Any = None) -> Found:
         check_first(PairMasks(items)[0])
         return Found(PairImages(items, None), masks={"masks": Masks(PairMasks(items))})
     else:
-        listed = getattr(source, "targets", None)
-        given = [] if labels is not None else _listed(source, listed)
+        listed = _listed(source) if labels is None else []
+        given = [_parts(_item(source, slot))[1] for slot in range(len(source))] if listed is None else listed
         found = Found(PairImages(PairItems(source), given if labels is None else None))
+        found.notes += [_READ_TWICE] if listed is None else []
     if labels is None:
         columns = TargetColumns(_labels(given), None)
         found.targets, found.classes, found.texts = columns.targets, columns.classes, columns.texts
@@ -237,13 +245,13 @@ def _loaded(item: Any) -> Any:
     return item
 
 
-def _listed(source: Any, listed: Any) -> list[Any]:
-    """Return the label of each item."""
-    if listed is not None and hasattr(listed, "__len__") and len(listed) == len(source):
-        values = listed.tolist() if hasattr(listed, "tolist") else list(listed)
-        if values and _same(_parts(source[0])[1], values[0]):
-            return values
-    return [_parts(_item(source, slot))[1] for slot in range(len(source))]
+def _listed(source: Any) -> list[Any] | None:
+    """Return the labels in the ``targets`` of a data set; None if it has none, or other ones than its items."""
+    listed = getattr(source, "targets", None)
+    if listed is None or not hasattr(listed, "__len__") or len(listed) != len(source):
+        return None
+    values = listed.tolist() if hasattr(listed, "tolist") else list(listed)
+    return values if values and _same(_parts(source[0])[1], values[0]) else None
 
 
 def _item(source: Any, slot: int) -> Any:

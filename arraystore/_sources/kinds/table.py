@@ -68,11 +68,16 @@ SOURCE_KINDS = (
     SourceKind("slots of a store", has_slots, from_slots, ("labels",)),
     SourceKind("a data set of Hugging Face", is_hugging_face, from_hugging_face, ("targets",)),
     SourceKind("a table in memory", is_frame, from_frame, ("targets",)),
-    SourceKind("an archive", _are_files(*ARCHIVE_SUFFIXES), from_archives, ("labels", "targets", "classes", "masks")),
+    SourceKind(
+        "an archive",
+        _are_files(*ARCHIVE_SUFFIXES),
+        from_archives,
+        ("labels", "targets", "classes", "masks", "decoders"),
+    ),
     SourceKind("Parquet of images", _is_parquet_of_images, from_parquet, ("targets",)),
     SourceKind("a COCO file", _is_file(COCO_SUFFIX), from_coco, ("targets",)),
-    SourceKind("a list of paths in a file", _is_file(LINES_SUFFIX), from_lines, ("labels",)),
-    SourceKind("a pattern of paths", lambda source: isinstance(source, PathList), from_pattern),
+    SourceKind("a list of paths in a file", _is_file(LINES_SUFFIX), from_lines, ("labels", "decoders")),
+    SourceKind("a pattern of paths", lambda source: isinstance(source, PathList), from_pattern, ("decoders",)),
     SourceKind("a table", _is_folder_with_table, from_metadata, ("targets",)),
     SourceKind("a table", _is_file(*TABLE_SUFFIXES), from_table, ("targets",)),
     SourceKind("a folder", lambda source: isinstance(source, str), from_folder, ("labels", "classes", "decoders")),
@@ -81,6 +86,23 @@ SOURCE_KINDS = (
     SourceKind("a list of paths", are_paths, from_paths),
     SourceKind("images in memory", lambda _: True, from_memory),
 )
+
+
+def kind_of(source: Any) -> tuple[SourceKind, Any]:
+    """Return the kind of a source, and the source in the form that its kind lists.
+
+    Raises:
+        ManifestError: it has no length, or a pattern means no file.
+    """
+    if isinstance(source, str):
+        source = PathList(paths_like(source)) if is_pattern(source) else source
+    elif not is_hugging_face(source):
+        check_sized("the source", source)
+    if is_series(source):
+        source = source.to_pylist() if hasattr(source, "to_pylist") else source.to_list()
+    elif getattr(source, "ndim", None) == 1 and hasattr(source, "tolist"):
+        source = source.tolist()  # a column of pandas, or an array of texts
+    return next(kind for kind in SOURCE_KINDS if kind.is_of(source)), source
 
 
 def found_in(
@@ -104,15 +126,7 @@ def found_in(
     Raises:
         ManifestError: the source is of no kind or cannot be listed, or an option has no meaning for its kind.
     """
-    if isinstance(source, str):
-        source = PathList(paths_like(source)) if is_pattern(source) else source
-    elif not is_hugging_face(source):
-        check_sized("the source", source)
-    if is_series(source):
-        source = source.to_pylist() if hasattr(source, "to_pylist") else source.to_list()
-    elif getattr(source, "ndim", None) == 1 and hasattr(source, "tolist"):
-        source = source.tolist()  # a column of pandas, or an array of texts
-    kind = next(kind for kind in SOURCE_KINDS if kind.is_of(source))
+    kind, source = kind_of(source)
     own = for_source(kind.name, options)
     if "classes" not in kind.takes:
         del own["classes"]  # the manifest applies them

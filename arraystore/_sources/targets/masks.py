@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from arraystore._common.public import public
+from arraystore._common.options import public
 from arraystore._sources.given import raw_paths
 from arraystore._sources.targets.held_masks import ClassMasks, MaskList, check_listed, held_masks
 from arraystore._sources.text_list import TextList

@@ -117,7 +117,8 @@ def test_images_beside_the_file(folder: Path) -> None:
     path = written(folder, INSTANCES)
     manifest = Manifest.of(path)
     assert (manifest.root, manifest.origin) == (str(folder), path)
-    assert Manifest.of(path, root=folder).origin is None
+    with_root = Manifest.of(path, root=folder)
+    assert (with_root.origin, with_root.source_options) == (path, {"root": str(folder)})
 
 
 def test_chosen_targets(folder: Path) -> None:

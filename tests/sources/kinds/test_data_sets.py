@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Subset, TensorDataset
 
-from arraystore import BadImagesError, Manifest, ManifestError
+from arraystore import BadImagesError, Manifest, ManifestError, plan
 from tests.support import masks
 from tests.support.images import jpeg, photo
 from tests.support.photo_folder import CLASSES, built, photo_folder
@@ -106,6 +106,11 @@ def test_labels_are_taken_from_targets_and_compared_as_images_are_read() -> None
 
 def test_without_targets_each_item_is_asked_for_its_label() -> None:
     assert built(Pairs(["x", "z", "y", "x"])).categories == {"labels": ("x", "y", "z")}
+    said = "so every item is read twice: for its label, and for its image; pass labels to read each once"
+    assert [said in note for note in Manifest.of(Pairs(LABELS)).notes] == [True]
+    assert [said in note for note in plan(Pairs(LABELS), size=8, progress=False).notes if "twice" in note] == [True]
+    for once in (Manifest.of(Pairs(LABELS), labels=LABELS), Manifest.of(Pairs(LABELS, targets=LABELS))):
+        assert once.notes == ()
     data = Pairs(LABELS)
     assert Manifest.of(data, labels=[0, 0, 1, 1]).targets["labels"].tolist() == [0, 0, 1, 1]
     assert set(data.asked) == {0}

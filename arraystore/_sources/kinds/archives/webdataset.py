@@ -5,9 +5,10 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from arraystore._sources.entries import has_image_suffix
+from arraystore._sources.entries import ImageFiles
 from arraystore._sources.kinds.archives.masks import MemberMasks
 from arraystore._sources.kinds.archives.members import Index, Members
 from arraystore._sources.kinds.found import Found
@@ -24,32 +25,36 @@ _SIDE_LIMIT_BYTES = 1 << 20
 Sample = dict[bytes, int]  # extension → member of its archive
 
 
-def is_webdataset(archives: Sequence[Index], targets: Iterable[str] = ()) -> bool:
+def is_webdataset(archives: Sequence[Index], files: ImageFiles, targets: Iterable[str] = ()) -> bool:
     """Return whether these are tar files in which members with the same key as an image say what it shows.
 
     These are members of known names, masks beside an image, and ``targets`` of the caller.
     """
-    names = archives[0].names[:_CHECKED_MEMBERS]
+    first = archives[0]
     if not all(archive.path.lower().endswith(".tar") for archive in archives):
         return False
-    keys = [_key_of(name) for name in names]
-    images = {key for key, extension in keys if _is_image(extension)}
+    keys = [_key_of(name) for name in first.names[:_CHECKED_MEMBERS]]
+    images = {keys[member] for member, (_, extension) in enumerate(keys) if _is_image(first, member, extension, files)}
+    of_images, plain = {key for key, _ in images}, {key for key, extension in images if b"." not in extension}
     beside = _BESIDE_IMAGES.union(map(os.fsencode, targets))
-    plain = {key for key, extension in keys if _is_image(extension) and b"." not in extension}
     return any(
-        (key in images and extension in beside) or (key in plain and _MASK.match(extension) is not None)
+        (key in of_images and extension in beside) or (key in plain and _MASK.match(extension) is not None)
         for key, extension in keys
     )
 
 
 def webdataset_of(
-    archives: Sequence[Index], targets: Sequence[str] | Mapping[str, str] | None, *, is_labeled: bool
+    archives: Sequence[Index],
+    files: ImageFiles,
+    targets: Sequence[str] | Mapping[str, str] | None,
+    *,
+    is_labeled: bool,
 ) -> Found:
     """Return the samples of shards, in the order of the shards, that have an image.
 
     ``.cls`` gives the labels, or where there is none a ``label`` in ``.json``; ``.txt`` is kept as a text. ``targets``
     names extensions, or members of the objects in ``.json``; an extension may be that of masks. With ``is_labeled`` the
-    caller has other labels.
+    caller has other labels. ``files`` tells which extensions are those of images.
 
     Raises:
         ManifestError: a sample lacks what others have, or it cannot be read.
@@ -61,8 +66,9 @@ def webdataset_of(
     chosen: list[tuple[int, int]] = []
     for file, archive in enumerate(archives):
         for sample in _samples_of(archive).values():
-            images = [extension for extension in sample if _is_image(extension)]
-            plain = [extension for extension in images if b"." not in extension]
+            images = [name for name, member in sample.items() if _is_image(archive, member, name, files)]
+            plain = [extension for extension in images if files.have_suffix(extension)]
+            plain = plain or [extension for extension in images if b"." not in extension]
             if not plain:
                 left_out.update("." + os.fsdecode(extension) for extension in sample)
                 continue
@@ -232,5 +238,7 @@ def _key_of(name: bytes) -> tuple[bytes, bytes]:
     return folder + b"/" + stem, extension.lower()
 
 
-def _is_image(extension: bytes) -> bool:
-    return has_image_suffix(b"x." + extension)
+def _is_image(archive: Index, member: int, extension: bytes, files: ImageFiles) -> bool:
+    if not extension or extension in _BESIDE_IMAGES:
+        return False
+    return files.hold(b"x." + extension, partial(archive.start_of, member))

@@ -61,7 +61,7 @@ def from_coco(
     folder = checked_root(root) or str(Path(path).absolute().parent)
     _check_folder(path, folder, names)
     found = Found(TextList.from_raw(raw_paths(names)), folder, place=path)
-    found.origin = str(Path(path).absolute()) if root is None and targets is None else None
+    found.origin = str(Path(path).absolute())
     entries = parsed.get("annotations")
     if not chosen or (entries is None and targets is None):
         return found  # images alone, or the file of a test set
