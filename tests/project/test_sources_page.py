@@ -84,7 +84,6 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
             archive.write(file, file.relative_to(root))
     for name, size in (("seen.store", 224), ("seen.h5", 32)):
         arraystore.build(photos, root / name, size=size, progress=False).close()
-    (root / "shards").mkdir()
     features = datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=list(CLASSES)))
     cells = [{"bytes": Path(root, path).read_bytes(), "path": path} for path in images]
     data = datasets.Dataset.from_dict({"image": cells, "label": [0, 1, 2]}, features)
