@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from arraystore._augmenting.crops import RandomResizedCrop as RandomResizedCrop
     from arraystore._build import build as build
     from arraystore._building.forecast import Forecast as Forecast
-    from arraystore._building.plan import plan as plan
     from arraystore._common.progress import Progress as Progress
     from arraystore._common.ragged import Ragged as Ragged
     from arraystore._format.checking.result import Verification as Verification
     from arraystore._open import open as open
+    from arraystore._plan import plan as plan
     from arraystore._reading.foreign_arrays import open_array as open_array
     from arraystore._reading.loader import Loader as Loader
     from arraystore._reading.slots import Slots as Slots
     from arraystore._reading.slots import concatenate as concatenate
     from arraystore._reading.store import Store as Store
     from arraystore._sources.manifest import Manifest as Manifest
-    from arraystore._sources.targets.masks import MaskFiles as MaskFiles
+    from arraystore._sources.targets.masks import Masks as Masks
     from arraystore._upkeep.compare import Changes as Changes
     from arraystore._upkeep.compare import compare as compare
     from arraystore._upkeep.repair import repair as repair
@@ -64,17 +64,17 @@ _MODULES = {
     "_augmenting.crops": "CenterCrop PadAndCrop RandomCrop RandomResizedCrop",
     "_build": "build",
     "_building.forecast": "Forecast",
-    "_building.plan": "plan",
     "_common.progress": "Progress",
     "_common.ragged": "Ragged",
     "_format.checking.result": "Verification",
     "_open": "open",
+    "_plan": "plan",
     "_reading.foreign_arrays": "open_array",
     "_reading.loader": "Loader",
     "_reading.slots": "Slots concatenate",
     "_reading.store": "Store",
     "_sources.manifest": "Manifest",
-    "_sources.targets.masks": "MaskFiles",
+    "_sources.targets.masks": "Masks",
     "_upkeep.compare": "Changes compare",
     "_upkeep.repair": "repair",
     "_upkeep.update": "update",

@@ -1,11 +1,14 @@
 """`arraystore.open`."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
-from arraystore._common.public import public
+from arraystore._common.options import public
 from arraystore._reading.foreign_arrays import is_npy
 from arraystore._reading.store import Store
-from arraystore._stores.media import store_path
+from arraystore._stores.media import store_at, store_path
 from arraystore._stores.opening import open_store
 from arraystore.errors import FormatError
 
@@ -37,3 +40,19 @@ def open(path: str | os.PathLike[str], *, partial: bool = False) -> Store:
             f"{file_path} is an array, not a store: open it with arraystore.open_array", source=str(file_path)
         )
     return Store(open_store(file_path, unfinished=partial))
+
+
+@contextmanager
+def opened_source(source: Any) -> Iterator[Any]:
+    """Yield the source of a build; the path of a store becomes that store, open until the build has ended.
+
+    Raises:
+        FormatError: the store is damaged, or the HDF5 file is none of arraystore.
+        OSError: it cannot be read.
+    """
+    path = store_at(source)
+    if path is None:
+        yield source
+        return
+    with Store(open_store(path)) as store:
+        yield store

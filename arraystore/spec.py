@@ -5,8 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Any, Literal, Self, TypedDict, Unpack, get_args, get_origin
 
 from arraystore._common.checks import choice_of, is_whole, size_of
-from arraystore._common.options import Default, complete, picked, shows_options
-from arraystore._common.public import public
+from arraystore._common.options import Default, complete, picked, public, shows_options
 from arraystore.errors import SpecError
 
 __all__ = ["Color", "Filter", "Fit", "Icc", "ImageOptions", "ImageSpec", "Layout", "Placement", "Truncated", "spec_of"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from support import images
+from support import disk, images
 from support.nursery import Nursery
 
 # A shell lets what it starts in the background ignore Ctrl-C, nohup the end of the terminal, and their children too.
@@ -16,6 +16,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+disk.skip_syncs()
 
 # No deadline: the first example of a test may load a decoder. No database: an earlier run would choose the examples.
 settings.register_profile("tests", deadline=None, database=None)

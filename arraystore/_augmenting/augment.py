@@ -15,7 +15,7 @@ from arraystore._augmenting.followers import Follower, Sizes, follow
 from arraystore._augmenting.parts import InParts
 from arraystore._common.checks import choice_of
 from arraystore._common.lazy import lazy
-from arraystore._common.public import public
+from arraystore._common.options import public
 from arraystore.errors import SpecError
 from arraystore.spec import Layout
 

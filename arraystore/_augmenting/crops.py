@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from arraystore._common.checks import is_whole, size_of
 from arraystore._common.keyed_random import hashed
-from arraystore._common.public import public
+from arraystore._common.options import public
 from arraystore.errors import SpecError
 
 Integers = npt.NDArray[np.int64]

@@ -24,8 +24,10 @@ from arraystore._building.checkpoint import Checkpoints
 from arraystore._building.fill import Job, Source, loaded
 from arraystore._building.masks import MaskJob
 from arraystore._building.options import RunOptions
-from arraystore._building.runs import cut_runs, slots_to_fill
+from arraystore._building.runs import cut_runs, row_stamps, slots_to_fill
+from arraystore._building.sources import with_resized_masks
 from arraystore._building.workers.pool import WorkerPool, worker_pool
+from arraystore._common.arrow import numbers_in
 from arraystore._common.lazy import lazy
 from arraystore._common.limits import memory_for_images
 from arraystore._common.progress import Progress, reporting
@@ -37,13 +39,11 @@ from arraystore._format.specification import EMPTY, FAILED, STORED
 from arraystore._format.target_forms import forms_of
 from arraystore._sources.kinds.found import SourceList
 from arraystore._sources.manifest import Manifest
-from arraystore._sources.stamps import file_stamps
 from arraystore._stores.medium import Draft, FilledRun, Opened
 from arraystore._stores.opening import draft_in, finish_earlier, hold, open_store
 from arraystore._stores.unfinished.build_key import BuildKey, Salvage
 from arraystore._stores.unfinished.partial import PartialFolder
 from arraystore._version import __version__
-from arraystore.errors import Kind, ManifestError, Option
 from arraystore.spec import ImageSpec
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def build_manifest(
     overwrite: bool = False,
 ) -> Opened:
     """Build a manifest, for `build`. All ``options`` are given, and checked."""
-    _check_masks(manifest, spec)
+    manifest = with_resized_masks(manifest, spec)
     key = build_key(manifest, spec)
     folder = None
     if target is not None:
@@ -79,24 +79,6 @@ def build_manifest(
         Path(target).absolute().parent.mkdir(parents=True, exist_ok=True)
         folder = hold(target, key, overwrite=overwrite)
     return build_in(folder, key, manifest, options, bad=bad, max_bad=max_bad)
-
-
-def _check_masks(manifest: Manifest, spec: ImageSpec) -> None:
-    """Check that masks which come with the slots of a store have the size of the new slots.
-
-    Raises:
-        ManifestError: they have another size.
-    """
-    for name in manifest.mask_fills:
-        size = np.asarray(manifest.targets[name]).shape[1:]
-        if size != spec.size:
-            raise ManifestError(
-                f"the masks {name!r} of the store have {size[0]} x {size[1]} pixels, and the slots would have "
-                f"{spec.height} x {spec.width}",
-                kind=Kind.INVALID,
-                advice="leave the slots at the size of the masks with {0}, or build from the files of both",
-                options=[Option("size", size)],
-            )
 
 
 def build_key(manifest: Manifest, spec: ImageSpec) -> BuildKey:
@@ -118,8 +100,8 @@ def _is_up_to_date(store: Opened, manifest: Manifest) -> bool:
     samples = store.load_table("samples")
     if not manifest.is_paths or samples is None or len(samples) != len(manifest):
         return False
-    now = file_stamps(lambda slot: str(manifest.load(slot)), np.arange(len(manifest)), manifest.mask_paths)
-    same = (now["bytes"] == samples["bytes"].to_numpy()) & (now["mtime"] // 1000 == mtimes_us(samples))
+    now = row_stamps(manifest)
+    same = (now["bytes"] == numbers_in(samples["bytes"])) & (now["mtime"] // 1000 == mtimes_us(samples))
     return bool((same & (now["masks"] == mask_fields(samples)["mask_stamp"])).all())
 
 
@@ -159,9 +141,13 @@ def build_in(
     most = memory_for_images(options["max_memory"], in_ram)
 
     def job_of(start: int, stop: int, *, alone: bool = manifest.is_read_once) -> Job:
-        sources = [loaded(load or manifest.load, slot) for slot in range(start, stop)]
-        share, masks = most if alone else most / pool.size, MaskJob.of(manifest, range(start, stop))
-        return Job(start, sources, spec, draft.file, share, most, options["decoders"], masks)
+        sources, masks = [], {}
+        for slot in range(start, stop):  # an image with its masks, which may lie in the same row of a table
+            sources.append(loaded(load or manifest.load, slot))
+            masks[slot] = manifest.load_masks(slot)
+        share = most if alone else most / pool.size
+        mask_job, sides = MaskJob.of(manifest, masks), manifest.sides_of(range(start, stop))
+        return Job(start, sources, spec, draft.file, share, most, options["decoders"], mask_job, sides)
 
     try:
         pool = worker_pool(
@@ -262,7 +248,9 @@ def _publication(draft: Draft, manifest: Manifest, spec: ImageSpec, kept: npt.ND
         left_out=dict(manifest.left_out),
         masks={**manifest.mask_fills, **{name: masks.fill for name, masks in manifest.masks.items()}},
         source_pixels=dict(manifest.source_pixels),
+        source_options={} if files is None else dict(files.source_options),
         resized=isinstance(manifest.sources, SourceList) and not manifest.sources.keeps_place(spec),
+        masks_are_files=all(masks.are_files for masks in manifest.masks.values()),
         from_files=files is not None or not isinstance(manifest.sources, SourceList),
         failed=int(np.count_nonzero(ledger["status"] == FAILED)),
         writer=f"arraystore {__version__}",

@@ -10,7 +10,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,16 +18,17 @@ import numpy.typing as npt
 import xxhash
 
 from arraystore._building.masks import MaskJob, SlotMasks
+from arraystore._building.sides import Sides, check_sides, note_on_turn
 from arraystore._common.lazy import lazy
 from arraystore._decoding.hooks import Decoders, decode_by
 from arraystore._decoding.memory import MemoryNeededError
 from arraystore._format.ledger import MASK_FIELDS, ledger_dtype, name_hash
 from arraystore._format.slot_file import SlotFile
 from arraystore._format.specification import FAILED, STORED
-from arraystore._sources.given import is_pil_image, pillow_reason
+from arraystore._sources.given import PillowImage, Unloaded, is_pil_image, plain_reason
 from arraystore._sources.kinds.archives.members import PartOfFile
 from arraystore._sources.kinds.slots import KeptSlot
-from arraystore._sources.stamps import masks_stamp, stamp_of
+from arraystore._sources.stamps import stamp_of
 from arraystore._stores.medium import FilledRun
 from arraystore.errors import DecodeError, ManifestError
 from arraystore.spec import ImageSpec
@@ -73,30 +74,9 @@ class StoredSlot:
                 os.close(descriptor)
             if read != slot.nbytes or xxhash.xxh3_64_intdigest(slot.data) != self.checksum:
                 return False
-            return not masks.paths or masks.copy(self.masks, self.slot, self.mask_checksum)
+            return not masks.sources or masks.copy(self.masks, self.slot, self.mask_checksum)
         except OSError:
             return False
-
-
-@dataclass(frozen=True, slots=True)
-class Unloaded:
-    """A source that its owner could not give, such as the item of a data set whose own code failed."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class PillowImage:
-    """An image of Pillow. One that cannot be loaded can still be sent to another process, with the reason."""
-
-    image: Any
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        try:
-            self.image.load()
-        except Exception as error:  # noqa: BLE001 - its plugins raise errors of any class
-            return Unloaded, (pillow_reason(error),)
-        return PillowImage, (self.image,)
 
 
 Source = str | bytes | Pixels | StoredSlot | Unloaded | PillowImage | PartOfFile | KeptSlot
@@ -120,6 +100,7 @@ class Job:
     most_memory_bytes: float = math.inf
     decoders: Decoders | None = None  # of the caller; see `arraystore.build`
     masks: MaskJob | None = None
+    sides: Mapping[int, Sides] = field(default_factory=dict)  # of some slots, also of other runs; see `Manifest`
 
     def empty_run(self) -> FilledRun:
         """Return the result of this job before anything is filled."""
@@ -131,7 +112,8 @@ class Job:
         """Return the masks of a slot, which become part of a result."""
         if self.masks is None:
             return SlotMasks()
-        return SlotMasks(self.masks.paths[slot], tuple(array[slot - filled.start] for array in filled.masks))
+        arrays = tuple(array[slot - filled.start] for array in filled.masks)
+        return SlotMasks(tuple(self.masks.dtypes), self.masks.sources[slot], arrays)
 
 
 def loaded(load: Callable[[int], Source], slot: int) -> Source:
@@ -145,11 +127,10 @@ def loaded(load: Callable[[int], Source], slot: int) -> Source:
         return PillowImage(source) if is_pil_image(source) else source
     except ManifestError:
         raise
-    except DecodeError as error:
-        return Unloaded(_reason_of(error))
     except Exception as error:
-        _logger.info("slot %d: the source failed", slot, exc_info=error)
-        return Unloaded(f"the source gave {type(error).__name__}: {error}")
+        if not isinstance(error, DecodeError):
+            _logger.info("slot %d: the source failed", slot, exc_info=error)
+        return Unloaded.of(error)
 
 
 def load_decoders() -> None:
@@ -216,7 +197,7 @@ def fail_slot(job: Job, reason: str) -> FilledRun:
     """
     filled, pixels = job.empty_run(), np.zeros((1, *job.spec.slot_shape), np.uint8)
     masks, row = job.masks_of(job.start, filled), filled.rows[0]
-    row["name"] = _name_of(job.sources[0], masks.paths)
+    row["name"] = _name_of(job.sources[0], masks.sources)
     _settle(row, FAILED, pixels, masks)
     return replace(filled, reasons={job.start: reason}, pixels=pixels)
 
@@ -228,11 +209,11 @@ def _fill_slot(job: Job, i: int, slot: Pixels, row: np.void, filled: FilledRun) 
     """
     source, masks = job.sources[i], job.masks_of(job.start + i, filled)
     reason = note = None
-    row["name"] = _name_of(source, masks.paths)
-    if masks.paths:
-        row["mask_stamp"] = masks_stamp(masks.paths)  # before they are read: what changes meanwhile is tried again
+    row["name"] = _name_of(source, masks.sources)
     try:
-        reason, note = _read_into(slot, masks, source, job, row)
+        if masks.sources:
+            row["mask_stamp"] = masks.stamp()  # before they are read: what changes meanwhile is tried again
+        reason, note = _read_into(slot, masks, source, job, row, job.sides.get(job.start + i))
     except MemoryNeededError as error:
         row["name"] = 0
         if error.needed_bytes <= job.most_memory_bytes:
@@ -258,29 +239,36 @@ def _settle(row: np.void, status: int, slot: Pixels, masks: SlotMasks) -> None:
         slot[...] = 0
         masks.clear()
     row["checksum"] = xxhash.xxh3_64_intdigest(slot.data)
-    if masks.paths:
+    if masks.sources:
         row["mask_checksum"] = masks.checksum()
 
 
-def _read_into(slot: Pixels, masks: SlotMasks, source: Source, job: Job, row: np.void) -> tuple[str | None, str | None]:
+def _read_into(
+    slot: Pixels, masks: SlotMasks, source: Source, job: Job, row: np.void, sides: Sides | None
+) -> tuple[str | None, str | None]:
     """Read a source into its slot and masks, write what its row says of the source, and return reason and note."""
     reason = note = None
     if isinstance(source, KeptSlot):
-        is_taken = source.read_into(slot, job.spec.layout)
+        is_taken = not masks.sources and source.read_into(slot, job.spec.layout)
     else:
         is_taken = isinstance(source, StoredSlot) and source.read_into(slot, masks)
     if not is_taken:
-        note = _decode(slot, masks, source, job, row)
+        note = _decode(slot, masks, source, job, row, sides)
     if isinstance(source, KeptSlot) or (isinstance(source, StoredSlot) and is_taken):
         reason, note = source.reason, note or source.note
         for name, value in source.facts.items():
             row[name] = value
     if reason is None:
+        try:
+            check_sides((int(row["height"]), int(row["width"])), sides)
+        except DecodeError:
+            _forget(row, masks)  # the source of the coordinates may be mended, and then a later call tries again
+            raise
         row["sums"] = sums.channel_sums(slot, job.spec.layout)
     return reason, note
 
 
-def _decode(slot: Pixels, masks: SlotMasks, source: Source, job: Job, row: np.void) -> str | None:
+def _decode(slot: Pixels, masks: SlotMasks, source: Source, job: Job, row: np.void, sides: Sides | None) -> str | None:
     """Decode a source and its masks, write what its row says of them, and return what the decoders noticed."""
     try:
         data, row["bytes"], row["mtime"] = read_source(source, job.spec.max_pixels)
@@ -295,20 +283,25 @@ def _decode(slot: Pixels, masks: SlotMasks, source: Source, job: Job, row: np.vo
     try:
         decoded = decode.decode_into(data, slot, job.spec, memory_bytes=job.memory_bytes)
         row["height"], row["width"], note = decoded
-        if masks.paths:
+        if masks.sources:
             note = _decode_masks(masks, job, decoded, row)
+        note = "; ".join(each for each in (note, note_on_turn(data, sides)) if each) or None
     except (MemoryError, OSError):
-        # As if not read: a later call, with more memory or with the rights to read a mask, tries again.
-        for name in ("bytes", "mtime", "hash", *(MASK_FIELDS if masks.paths else ())):
-            row[name] = 0
+        _forget(row, masks)  # a later call, with more memory or with the rights to read a mask, tries again
         raise
     return note
+
+
+def _forget(row: np.void, masks: SlotMasks) -> None:
+    """Write the row of a source as if it had not been read."""
+    for name in ("bytes", "mtime", "hash", *(MASK_FIELDS if masks.sources else ())):
+        row[name] = 0
 
 
 def _decode_masks(masks: SlotMasks, job: Job, image: Decoded, row: np.void) -> str | None:
     """Decode the masks of an image, write what its row says of them, and return the note on both."""
     row["mask_hash"], note = masks.decode(
-        lambda path: bytes(read_source(path, job.spec.max_pixels)[0]),
+        lambda mask: bytes(read_source(mask, job.spec.max_pixels)[0]),
         job.spec,
         (image.height, image.width),
         job.memory_bytes,
@@ -321,8 +314,7 @@ def _reason_of(error: DecodeError | OSError | MemoryError) -> str:
         return f"cannot be read: {error.strerror or error}"
     if isinstance(error, MemoryError):
         return "there is not enough memory to decode it"
-    # A store keeps the reason. An option is written in one way in Python and in another in the command.
-    return error.message if error.options else str(error)
+    return plain_reason(error)
 
 
 def _file_name_of(source: Source) -> str:
@@ -332,7 +324,7 @@ def _file_name_of(source: Source) -> str:
     return source if isinstance(source, str) else ""
 
 
-def _name_of(source: Source, masks: Sequence[str]) -> int:
+def _name_of(source: Source, masks: Sequence[Any]) -> int:
     return name_hash(source.source if isinstance(source, StoredSlot) else source, masks)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from arraystore._common.public import public
+from arraystore._common.options import public
 from arraystore._common.wording import flat, readable
 from arraystore.errors import BadImage
 from arraystore.spec import ImageSpec

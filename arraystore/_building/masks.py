@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import xxhash
 
 from arraystore._common.lazy import lazy
 from arraystore._decoding.notes import noticed
 from arraystore._format.slot_file import SlotFile
+from arraystore._sources.kinds.archives.members import PartOfFile
 from arraystore._sources.manifest import Manifest
+from arraystore._sources.targets.mask_sources import DrawnMask, MaskSource, Numbers, contents_of, masks_stamp
 from arraystore.errors import DecodeError, Kind
 from arraystore.spec import ImageSpec
 
@@ -22,40 +23,43 @@ if TYPE_CHECKING:
 else:  # it takes half a second
     decoder = lazy("arraystore._decoding.masks")
 
-Numbers = npt.NDArray[Any]  # uint8 or uint16
-
 
 @dataclass(frozen=True, slots=True)
 class MaskJob:
     """The masks of a run.
 
     Attributes:
-        dtypes: of each target, in the order of `Manifest.masks`.
-        paths: slot → the path of each of its masks. It may have other slots too, so a run can be cut into shorter ones.
+        dtypes: each target's name → the type of its numbers, in the order of `Manifest.masks`.
+        sources: slot → the source of each of its masks. It may have other slots too, so a run can be cut into shorter
+            ones.
     """
 
-    dtypes: tuple[np.dtype[Any], ...]
-    paths: Mapping[int, tuple[str, ...]]
+    dtypes: Mapping[str, np.dtype[Any]]
+    sources: Mapping[int, tuple[MaskSource, ...]]
 
     @classmethod
-    def of(cls, manifest: Manifest, slots: Iterable[int]) -> MaskJob | None:
-        """Return the masks of some slots; None where images have none."""
+    def of(cls, manifest: Manifest, sources: Mapping[int, tuple[MaskSource, ...]]) -> MaskJob | None:
+        """Return the masks of some slots, from what `Manifest.load_masks` gave for each; None where there are none."""
         if not manifest.masks:
             return None
-        dtypes = tuple(masks.dtype for masks in manifest.masks.values())
-        return cls(dtypes, {slot: manifest.mask_paths(slot) for slot in slots})
+        return cls({name: masks.dtype for name, masks in manifest.masks.items()}, sources)
 
     def empty(self, count: int, spec: ImageSpec) -> tuple[Numbers, ...]:
         """Return arrays for the masks of so many slots, one for each target."""
-        return tuple(np.zeros((count, *spec.size), dtype) for dtype in self.dtypes)
+        return tuple(np.zeros((count, *spec.size), dtype) for dtype in self.dtypes.values())
 
 
 @dataclass(frozen=True, slots=True)
 class SlotMasks:
-    """The masks of one slot: their paths, and the arrays that they are written into; none of both without masks."""
+    """The masks of one slot: targets, sources, and the arrays that they are written into; none without masks."""
 
-    paths: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    sources: tuple[MaskSource, ...] = ()
     arrays: tuple[Numbers, ...] = ()
+
+    def stamp(self) -> int:
+        """Return what tells other masks, see `masks_stamp`."""
+        return masks_stamp(self.sources)
 
     def clear(self) -> None:
         """Fill the arrays with what no class has."""
@@ -67,38 +71,39 @@ class SlotMasks:
         return _hash(array.tobytes() for array in self.arrays)
 
     def decode(
-        self, read: Callable[[str], bytes], spec: ImageSpec, image: tuple[int, int], memory_bytes: float
+        self, read: Callable[[Any], bytes], spec: ImageSpec, image: tuple[int, int], memory_bytes: float
     ) -> tuple[int, str | None]:
         """Read and decode each mask.
 
         Args:
-            read: returns the bytes of a file.
+            read: returns the bytes of a file, or of a part of one.
             spec: how the image became a slot.
             image: height and width of the upright image.
             memory_bytes: what decoding one may take.
 
         Returns:
-            The hash of the files, one after the other; and what their decoder noticed, or None.
+            The hash of what they hold, one after the other; and what their decoder noticed, or None.
 
         Raises:
             MemoryError: there is not enough of it.
             OSError: a file cannot be read now.
             DecodeError: a file is missing, or is no mask of the image.
         """
-        files = []
-        for path, array in zip(self.paths, self.arrays, strict=True):
+        held = []
+        for name, source, array in zip(self.names, self.sources, self.arrays, strict=True):
+            which = f"mask {_place_of(source) or repr(name)}"
             try:
-                data = read(path)
-                fill = int(np.iinfo(array.dtype).max)
-                decoder.decode_mask_into(data, array, spec, image, fill=fill, memory_bytes=memory_bytes)
+                data = source if isinstance(source, np.ndarray | DrawnMask) else read(source)
+                numbers = decoder.mask_numbers(data, spec, image, memory_bytes=memory_bytes)
+                decoder.deposit_mask(numbers, array, spec, image, fill=int(np.iinfo(array.dtype).max))
             except (FileNotFoundError, NotADirectoryError):
-                raise DecodeError(f"mask {path}: there is no such file", kind=Kind.MISSING) from None
+                raise DecodeError(f"{which}: there is no such file", kind=Kind.MISSING) from None
             except OSError as error:
-                raise OSError(error.errno, f"mask {path}: {error.strerror or error}") from error
+                raise OSError(error.errno, f"{which}: {error.strerror or error}") from error
             except DecodeError as error:
-                raise DecodeError(f"mask {path}: {error}", kind=error.kind) from error
-            files.append(data)
-        return _hash(files), noticed()
+                raise DecodeError(f"{which}: {error}", kind=error.kind) from error
+            held.append(contents_of(data if isinstance(data, bytes) else numbers))
+        return _hash(held), noticed()
 
     def copy(self, files: Sequence[SlotFile], slot: int, checksum: int) -> bool:
         """Copy the masks of a slot of another store, and return whether they have their checksum.
@@ -112,6 +117,13 @@ class SlotMasks:
                 return False
             array[...] = np.frombuffer(data, array.dtype).reshape(array.shape)
         return self.checksum() == checksum
+
+
+def _place_of(source: MaskSource) -> str:
+    """Return the path of a mask; empty if it lies in memory."""
+    if isinstance(source, PartOfFile):
+        return f"{source.path}/{source.name}"
+    return source if isinstance(source, str) else ""
 
 
 def _hash(parts: Iterable[bytes]) -> int:

@@ -7,23 +7,20 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from arraystore._building.fill import Job, fill_slots, loaded
 from arraystore._building.forecast import Forecast, Room
 from arraystore._building.masks import MaskJob
 from arraystore._building.options import PlanOptions
-from arraystore._building.sources import manifest_for, spec_for
-from arraystore._common.checks import whole_number
 from arraystore._common.limits import (
     available_memory_bytes,
     disk_bytes,
@@ -31,22 +28,20 @@ from arraystore._common.limits import (
     memory_for_images,
     usable_cpus,
 )
-from arraystore._common.options import complete, shows_options
 from arraystore._common.progress import Progress, reporting
-from arraystore._common.public import public
 from arraystore._common.ragged import Ragged
 from arraystore._common.wording import left_out_text, many
-from arraystore._decoding.hooks import Decoders, check_decoders
+from arraystore._decoding.hooks import Decoders
 from arraystore._decoding.icc import profile_of
 from arraystore._format.ledger import ledger_dtype
 from arraystore._format.specification import EMPTY, FAILED, STORED
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.targets.given import count_classes
 from arraystore._sources.targets.multi_label import names_in
-from arraystore._stores.media import MEDIA, medium_of, target_path
+from arraystore._stores.media import MEDIA, medium_of
 from arraystore._stores.medium import FilledRun, Medium
 from arraystore._stores.publishing import partial_of
-from arraystore.errors import BadImage, DecodeError, SpecError
+from arraystore.errors import BadImage, DecodeError
 from arraystore.spec import ImageSpec
 
 _SCRATCH_BYTES = 256 << 20  # for the slots of the sample; larger than any cache, so that they are as cold as a build's
@@ -58,55 +53,18 @@ _ROW_BYTES = 4 + 4 + 8 + 8 + 8  # height, width, bytes, mtime and hash in the sa
 _MASK_ROW_BYTES = 3 * 8  # stamp, hash and checksum there
 
 
-@public
-@shows_options(PlanOptions)
-def plan(
-    source: Any,
-    target: str | os.PathLike[str] | None = None,
+def forecast_of(
+    manifest: Manifest,
+    target: Path | None,
+    spec: ImageSpec,
+    options: PlanOptions,
     *,
-    labels: Sequence[Any] | npt.NDArray[Any] | None = None,
-    targets: Sequence[str] | Mapping[str, Any] | None = None,
-    workers: int | None = None,
-    sample: int = 200,
-    seed: int = 0,
-    progress: bool | Callable[[Progress], None] = True,
-    **options: Unpack[PlanOptions],
+    workers: int | None,
+    sample: int,
+    seed: int,
+    progress: bool | Callable[[Progress], None],
 ) -> Forecast:
-    """Estimate the bytes and the time that the same call of `build` would take. Nothing is written.
-
-    The time is estimated from a sample of the images, spread evenly over the manifest and decoded as a build decodes
-    them, on this machine with its present load. It does not include the time to list the sources, nor waiting for a
-    disk that is slower than the decoding, nor the time that a virtual machine needs to get fresh memory from its host.
-
-    Args:
-        source: see `build`.
-        target: where the store would be. The free space of its volume is checked; None checks that of the current
-            folder.
-        labels: see `build`, as for ``targets`` and ``workers``.
-        targets: see `build`.
-        workers: see `build`.
-        sample: how many images to decode; 0 decodes none, and the time is not estimated.
-        seed: of the random choice of the sample, 0 or more.
-        progress: True draws a bar, False is silent, a function is called with a `Progress` of the sample.
-        options: from ``size`` to ``decoders``, see `build`.
-
-    Returns:
-        The forecast. It is not an error if the store would not fit, or if images of the sample are bad.
-
-    Raises:
-        SpecError: an option is invalid.
-        ManifestError: the sources cannot be listed, or labels do not fit them.
-    """
-    every = complete("plan", PlanOptions, options)
-    check_decoders(every["decoders"])
-    target = None if target is None else target_path(target)
-    spec = spec_for(source, every, options)
-    if workers is not None:
-        whole_number("workers", workers, 1)
-    for name, value in (("sample", sample), ("seed", seed)):
-        if value < 0:
-            raise SpecError(f"{name} must be 0 or more, not {value!r}")
-    manifest = manifest_for(source, labels, targets, every)
+    """Estimate the build of a manifest, for `arraystore.plan`. All ``options`` are given, and checked."""
     workers = workers or usable_cpus()
     memory = available_memory_bytes()
     rng = np.random.default_rng(seed)
@@ -115,7 +73,7 @@ def plan(
     why_not = _why_no_sample(manifest, spec, workers, memory, sample)
     if why_not is None:
         rows = _spread(len(manifest), sample, rng)
-        seen = _decode_sample(manifest, spec, rows, workers, memory, progress, every["decoders"])
+        seen = _decode_sample(manifest, spec, rows, workers, memory, progress, options["decoders"])
         notes += _profile_notes(manifest, spec, seen)
     else:
         notes.append(why_not)
@@ -201,7 +159,7 @@ def _finished_bytes(manifest: Manifest, spec: ImageSpec, medium: Medium, rng: np
     rows = _spread(len(manifest), _ROWS_FOR_SIZE, rng)
     texts = [[manifest.name(row) for row in rows], [""] * len(rows)]  # the reasons are empty
     texts += [[column[row] for row in rows] for column in manifest.texts.values()]
-    texts += [[masks.paths[row] for row in rows] for masks in manifest.masks.values()]
+    texts += [[masks.name(row) for row in rows] for masks in manifest.masks.values()]
     names = manifest.classes.get("labels")
     codes = manifest.targets.get("labels")
     if names is not None and codes is not None and not isinstance(codes, Ragged):
@@ -299,13 +257,19 @@ def _decode_sample(
     pending: deque[Future[tuple[FilledRun, float]]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="arraystore-plan")
 
-    def fill(row: int, source: Any, number: int) -> tuple[FilledRun, float]:
+    def fill(row: int, given: tuple[Any, MaskJob | None], number: int) -> tuple[FilledRun, float]:
         # With fewer slots than rows, two rows may use one slot at the same time; the pixels are not read.
         at = number % len(slots)
         start_s = time.perf_counter()
-        job = Job(row, [source], spec, None, most / workers, most, decoders, MaskJob.of(manifest, [row]))
+        source, masks = given
+        sides = manifest.sides_of([row])
+        job = Job(row, [source], spec, None, most / workers, most, decoders, masks, sides)
         filled = fill_slots(job, slots[at : at + 1], stop)
         return filled, time.perf_counter() - start_s
+
+    def load(row: int) -> tuple[Any, MaskJob | None]:
+        source = loaded(manifest.load, row)
+        return source, MaskJob.of(manifest, {row: manifest.load_masks(row)})
 
     def settle() -> None:
         filled, seconds = pending.popleft().result()
@@ -318,14 +282,14 @@ def _decode_sample(
 
     try:
         # The first images load decoders and compiled kernels, which takes a second and would distort the times.
-        for future in [pool.submit(fill, rows[0], loaded(manifest.load, rows[0]), worker) for worker in range(workers)]:
+        for future in [pool.submit(fill, rows[0], load(rows[0]), worker) for worker in range(workers)]:
             future.result()
         state = Progress(total=len(rows))
         with reporting(progress) as report:
             report(state)
             for number, row in enumerate(rows):
                 start_s = time.perf_counter()
-                source = loaded(manifest.load, row)
+                source = load(row)
                 seen.load_s.append(time.perf_counter() - start_s)
                 pending.append(pool.submit(fill, row, source, number))
                 if len(pending) > workers * _ROWS_IN_FLIGHT_PER_WORKER:

@@ -10,7 +10,8 @@ from arraystore._building.fill import Source, loaded
 from arraystore._format.ledger import name_hash
 from arraystore._format.specification import FAILED
 from arraystore._sources.manifest import Manifest
-from arraystore._sources.stamps import file_hashes, file_stamp, file_stamps, masks_stamp
+from arraystore._sources.stamps import file_hashes, file_stamp, file_stamps, row_hashes
+from arraystore._sources.targets.mask_sources import masks_hash, masks_stamp
 from arraystore._stores.medium import Draft
 
 # Long enough that handing out a run costs nothing; short enough that Ctrl-C and progress wait a second at most.
@@ -37,7 +38,7 @@ def slots_to_fill(draft: Draft, manifest: Manifest, *, content: bool = False) ->
         changed = file_hashes(lambda slot: str(manifest.load(slot)), same) != draft.ledger["hash"][same]
         if manifest.masks:
             known = draft.ledger["mask_hash"][same]
-            changed |= (known != 0) & (file_hashes(manifest.mask_paths, same) != known)
+            changed |= (known != 0) & (mask_hashes(manifest, same) != known)
         again[~again] = changed
     if not draft.same_decoders:
         again |= draft.ledger["status"][settled] == FAILED
@@ -56,10 +57,38 @@ def _changed(manifest: Manifest, ledger: npt.NDArray[np.void], slots: npt.NDArra
     if not slots.size:
         return np.zeros(0, bool)
     changed = _image_changed(manifest, ledger, slots)
-    if manifest.masks:
-        now = np.fromiter((masks_stamp(manifest.mask_paths(slot)) for slot in slots.tolist()), np.uint64, len(slots))
-        changed |= now != ledger["mask_stamp"][slots]
+    if not all(masks.is_fixed for masks in manifest.masks.values()):
+        changed |= _mask_stamps(manifest, slots) != ledger["mask_stamp"][slots]
     return changed
+
+
+def row_stamps(manifest: Manifest) -> npt.NDArray[np.void]:
+    """Return the stamps of the files and masks of all rows, whose sources are paths: dtype `STAMP`."""
+    rows = np.arange(len(manifest))
+
+    def path(row: int) -> str:
+        return str(manifest.load(row))
+
+    if _masks_are_files(manifest):
+        return file_stamps(path, rows, lambda row: masks_stamp(manifest.load_masks(row)))
+    stamps = file_stamps(path, rows)
+    stamps["masks"] = _mask_stamps(manifest, rows)
+    return stamps
+
+
+def mask_hashes(manifest: Manifest, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+    """Return the `masks_hash` of rows: uint64, one a row; files are read several at once, other masks in order."""
+    if _masks_are_files(manifest):
+        return row_hashes(lambda row: masks_hash(manifest.load_masks(row)), rows)
+    return np.fromiter((masks_hash(manifest.load_masks(row)) for row in rows.tolist()), np.uint64, len(rows))
+
+
+def _mask_stamps(manifest: Manifest, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+    return np.fromiter((masks_stamp(manifest.load_masks(row)) for row in rows.tolist()), np.uint64, len(rows))
+
+
+def _masks_are_files(manifest: Manifest) -> bool:
+    return all(masks.are_files for masks in manifest.masks.values())
 
 
 def _image_changed(
@@ -79,7 +108,7 @@ def _image_changed(
         # The digest does not cover the values of arrays. What has no hash, such as an image of Pillow, may be another.
         names = zip(slots.tolist(), ledger["name"][slots].tolist(), strict=True)
         unlike = (
-            not name or name_hash(loaded(manifest.load, slot), manifest.mask_paths(slot)) != name
+            not name or name_hash(loaded(manifest.load, slot), manifest.load_masks(slot)) != name
             for slot, name in names
         )
         return np.fromiter(unlike, bool, len(slots))
@@ -101,7 +130,7 @@ def _is_elsewhere(manifest: Manifest, ledger: npt.NDArray[np.void], slots: npt.N
     if not manifest.is_paths or not slots.size:
         return False
     slot = int(slots[0])
-    return name_hash(manifest.load(slot), manifest.mask_paths(slot)) != int(ledger["name"][slot])
+    return name_hash(manifest.load(slot), manifest.load_masks(slot)) != int(ledger["name"][slot])
 
 
 def cut_runs(empty: npt.NDArray[np.int64], workers: int, mask_bytes: int = 0) -> list[tuple[int, int]]:

@@ -2,13 +2,19 @@
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from arraystore._common.options import picked
-from arraystore._sources.given import SOURCES
+from arraystore._sources.given import SOURCES, path_of
 from arraystore._sources.kinds.slots import has_slots, spec_in
+from arraystore._sources.kinds.table import kind_of
 from arraystore._sources.manifest import Manifest
-from arraystore._sources.options import SourceOptions
+from arraystore._sources.options import USED_FOR, SourceOptions
+from arraystore._sources.targets.masks import Masks
 from arraystore._stores.opening import open_store
 from arraystore.errors import ArraystoreError, Kind, ManifestError
 from arraystore.spec import ImageOptions, ImageSpec, spec_of
@@ -24,7 +30,7 @@ def manifest_for(source: Any, labels: Any, targets: Any, options: Mapping[str, A
     chosen = picked(SourceOptions, options)
     classes = chosen.get("classes")
     if isinstance(classes, str | os.PathLike):
-        chosen["classes"] = open_store(classes).description.classes
+        chosen["classes"] = SimpleNamespace(categories=open_store(classes).description.classes)
     try:
         return Manifest.of(source, labels=labels, targets=targets, decoders=options.get("decoders"), **chosen)
     except (ArraystoreError, OSError, MemoryError):
@@ -37,8 +43,42 @@ def manifest_for(source: Any, labels: Any, targets: Any, options: Mapping[str, A
         ) from error
 
 
+def with_resized_masks(manifest: Manifest, spec: ImageSpec) -> Manifest:
+    """Return a manifest whose masks of slots of another store become masks of slots of ``spec``.
+
+    Where these have another size, each mask is that of the image which its old slot is for the new one.
+    """
+    masks, targets, fills = dict(manifest.masks), dict(manifest.targets), dict(manifest.mask_fills)
+    for name, fill in manifest.mask_fills.items():
+        numbers = np.asarray(targets[name])
+        if numbers.shape[1:] != spec.size:
+            del targets[name], fills[name]
+            masks[name] = Masks(numbers, bits=fill.bit_length())
+    if len(fills) == len(manifest.mask_fills):
+        return manifest
+    return replace(manifest, masks=masks, targets=targets, mask_fills=fills)
+
+
+class ListedKind(NamedTuple):
+    """The options that a source has, by its kind: names of `SourceOptions`, and whether it has columns to choose."""
+
+    options: tuple[str, ...] = ()
+    has_columns: bool = False
+
+
+def source_kind(source: Any) -> ListedKind:
+    """Return the options that a source has; none for a manifest, which was listed before, or for what is no source."""
+    if isinstance(source, Manifest):
+        return ListedKind()
+    try:
+        kind, _ = kind_of(path_of(source) if isinstance(source, str | os.PathLike) else source)
+    except Exception:  # noqa: BLE001 - an object of the caller may raise anything; `manifest_for` says what is wrong
+        return ListedKind()
+    return ListedKind(USED_FOR[kind.name], "targets" in kind.takes)
+
+
 def spec_for(source: Any, options: ImageOptions, given: Mapping[str, Any]) -> ImageSpec:
-    """Return the spec of a build: that of `spec_of`, or where a store is the source and no size is given, its own.
+    """Return the spec of a build: that of `spec_of`, or where a store is the source, its own with what is changed.
 
     Args:
         source: of the build.
@@ -49,7 +89,7 @@ def spec_for(source: Any, options: ImageOptions, given: Mapping[str, Any]) -> Im
         SpecError: see `spec_of`.
         ManifestError: the source has slots that are no images.
     """
-    if options.get("spec") is not None or options.get("size") is not None or not has_slots(source):
+    if options.get("spec") is not None or not has_slots(source):
         return spec_of(options)
-    changed = {name: value for name, value in picked(ImageOptions, given).items() if name not in ("size", "spec")}
+    changed = {name: value for name, value in picked(ImageOptions, given).items() if value is not None}
     return ImageSpec.from_dict(spec_in(source).to_dict() | changed)

@@ -1,4 +1,4 @@
-"""Options that several functions share.
+"""What help shows of public functions and classes: options that several share, and the package as their module.
 
 A TypedDict lists each option once, as ``name: Annotated[type, Default(value)]``; the functions take ``**options``.
 """
@@ -11,6 +11,7 @@ from arraystore._common.checks import whole_number
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
+P = TypeVar("P")
 
 
 class Default(NamedTuple):
@@ -76,3 +77,9 @@ def shows_options(kind: type, **defaults: Any) -> Callable[[F], F]:
 def _shown(hint: Any) -> Any:
     """Return the type of an option; with all its notes where the command's parser has put its own there."""
     return hint if len(hint.__metadata__) > 1 else getattr(hint.__origin__, "__forward_arg__", hint.__origin__)
+
+
+def public(thing: P) -> P:
+    """Name the package as the module of a class or function, so that moving the code breaks no pickle."""
+    thing.__module__ = "arraystore"
+    return thing

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from arraystore._common.lazy import lazy
-from arraystore._common.public import public
+from arraystore._common.options import public
 
 if TYPE_CHECKING:
     import tqdm.auto as tqdm

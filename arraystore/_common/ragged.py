@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, overload
 import numpy as np
 import numpy.typing as npt
 
-from arraystore._common.public import public
+from arraystore._common.options import public
 from arraystore.errors import SpecError
 
 Array = npt.NDArray[Any]

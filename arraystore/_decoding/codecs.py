@@ -28,7 +28,7 @@ else:
     cv2 = lazy("cv2")
 
 _Samples = npt.NDArray[Any]
-_LONGEST_SIDE_PX = 1_000_000  # libpng's limit; OpenCV's is a little more
+LONGEST_SIDE_PX = 1_000_000  # libpng's limit; OpenCV's is a little more
 
 
 def decode_any(data: Data, header: Header, spec: ImageSpec) -> Pixels:
@@ -58,8 +58,8 @@ def decode_plain(data: Data, header: Header, spec: ImageSpec) -> Pixels:
 def damaged(header: Header) -> DecodeError:
     """Return the error for an image that its decoder refuses without a reason."""
     side = max(header.height, header.width)
-    if side > _LONGEST_SIDE_PX:
-        reason = f"the {header.format} has a side of {side:,} pixels; {_LONGEST_SIDE_PX:,} can be decoded"
+    if side > LONGEST_SIDE_PX:
+        reason = f"the {header.format} has a side of {side:,} pixels; {LONGEST_SIDE_PX:,} can be decoded"
         return DecodeError(reason, kind=Kind.TOO_LARGE)
     return DecodeError(f"the {header.format} data is damaged or ends early", kind=Kind.DAMAGED)
 

@@ -1,29 +1,32 @@
 """From the bytes of a mask to its slot: its numbers are moved as the pixels of its image are, and never mixed."""
 
 import math
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from arraystore._decoding.codecs import numbers_of
-from arraystore._decoding.header import TRANSPOSED, X_REVERSED, Y_REVERSED, Data, Header, read_header
+from arraystore._decoding.header import TRANSPOSED, X_REVERSED, Y_REVERSED, Data, read_header
 from arraystore._decoding.memory import check_memory, check_pixels
 from arraystore._decoding.notes import notice
 from arraystore._kernels.resample import nearest
+from arraystore._sources.targets.mask_sources import DrawnMask, Numbers, plain_numbers
 from arraystore.errors import DecodeError, Kind
 from arraystore.spec import ImageSpec, Placement
 
-Numbers = npt.NDArray[Any]  # uint8 or uint16
-
 
 def decode_mask_into(
-    data: Data, slot: Numbers, spec: ImageSpec, image: tuple[int, int], *, fill: int, memory_bytes: float = math.inf
+    data: Data | Numbers | DrawnMask,
+    slot: Numbers,
+    spec: ImageSpec,
+    image: tuple[int, int],
+    *,
+    fill: int,
+    memory_bytes: float = math.inf,
 ) -> None:
-    """Decode the mask of one image into its slot, with the geometry of the image.
+    """Write the mask of one image into its slot, with the geometry of the image.
 
     Args:
-        data: an encoded mask with one number a pixel.
+        data: an encoded mask with one number a pixel; or its numbers, upright.
         slot: uint8 or uint16, (H, W) of the spec; overwritten. After an error its contents are undefined.
         spec: how the image becomes a slot; its filter is not used.
         image: height and width of the upright image.
@@ -35,17 +38,44 @@ def decode_mask_into(
         DecodeError: the data is no mask, is damaged or ends early, has another shape than the image, or has numbers
             that the slot does not hold.
     """
+    mask = mask_numbers(data, spec, image, memory_bytes=memory_bytes)
+    deposit_mask(mask, slot, spec, image, fill=fill)
+
+
+def mask_numbers(
+    data: Data | Numbers | DrawnMask, spec: ImageSpec, image: tuple[int, int], *, memory_bytes: float = math.inf
+) -> Numbers:
+    """Return the numbers of the upright mask of one image: uint8 or uint16, (H, W). See `decode_mask_into`.
+
+    Raises:
+        MemoryNeededError: decoding it takes more than ``memory_bytes``.
+        DecodeError: the data is no mask of the image, is damaged or ends early.
+    """
+    if isinstance(data, DrawnMask):
+        _check_shape(data.shape, spec, image)
+        data = data.numbers()
+    if isinstance(data, np.ndarray):
+        numbers = plain_numbers(data)
+        _check_shape(numbers.shape, spec, image)
+        return numbers
     header = read_header(data)
-    check_pixels(header.height, header.width, spec)
-    _check_shape(header, image)
+    _check_shape(header.upright, spec, image)
     check_memory(data, header, memory_bytes)
-    mask = _upright(numbers_of(data, header, spec), header.orientation)
+    return _upright(numbers_of(data, header, spec), header.orientation)
+
+
+def deposit_mask(mask: Numbers, slot: Numbers, spec: ImageSpec, image: tuple[int, int], *, fill: int) -> None:
+    """Write the numbers of an upright mask into its slot. See `decode_mask_into`.
+
+    Raises:
+        DecodeError: a number is none that the slot holds.
+    """
     largest = int(mask.max())
     if largest > np.iinfo(slot.dtype).max:
         raise DecodeError(
             f"it has the number {largest:,}, which 8 bits do not hold",
             kind=Kind.TOO_LARGE,
-            advice='take it as a mask of 16 bits: the kind "mask16", or MaskFiles(…, bits=16)',
+            advice='take it as a mask of 16 bits: the kind "mask16", or Masks(…, bits=16)',
         )
     placement = spec.place(*image)
     if (placement.height, placement.width) != spec.size:
@@ -55,13 +85,14 @@ def decode_mask_into(
     _deposit(mask, placement, slot, image)
 
 
-def _check_shape(header: Header, image: tuple[int, int]) -> None:
+def _check_shape(shape: tuple[int, ...], spec: ImageSpec, image: tuple[int, int]) -> None:
     """Check that a mask is its image, scaled by one factor: each side is what the other one makes it, to a pixel.
 
     Raises:
-        DecodeError: it is not.
+        DecodeError: it is not, or it has too many pixels.
     """
-    (height, width), (image_height, image_width) = header.upright, image
+    (height, width), (image_height, image_width) = shape, image
+    check_pixels(height, width, spec)
     difference = abs(width * image_height - height * image_width)
     if difference >= min(image_height, image_width):
         raise DecodeError(

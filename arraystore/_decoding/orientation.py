@@ -10,7 +10,7 @@ from struct import unpack_from
 
 from arraystore._decoding.header import Data
 
-_UPRIGHT = 1
+UPRIGHT = 1
 _TAG = 0x0112
 _ENTRY_BYTES = 12
 # Some writers give the first four bytes in the wrong order; Pillow reads those too.
@@ -33,7 +33,15 @@ def orientation_of(exif: Data = b"", xmp: Data = b"") -> int:
     if stated is None and xmp:
         found = _XMP.search(xmp)
         stated = int(bytes(found[1])) if found else None
-    return stated if stated is not None and 1 <= stated <= 8 else _UPRIGHT
+    return stated if stated is not None and 1 <= stated <= 8 else UPRIGHT
+
+
+def orientation_beside_boxes(exif: Data, xmp: Data) -> int:
+    """Return the orientation of a file whose own boxes turn nothing: by XMP, where EXIF lacks the tag.
+
+    The boxes of AVIF outrank EXIF, so a tag there means nothing. XMP counts if there is no tag: that is Pillow's rule.
+    """
+    return UPRIGHT if exif and _stated_by_exif(exif) is not None else orientation_of(xmp=xmp)
 
 
 def _stated_by_exif(exif: Data) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -17,7 +18,10 @@ from arraystore.spec import ImageSpec
 
 DIGITS = 32
 _BLANK = "0" * DIGITS
-_IF_ANY = ("left_out", "masks", "source_pixels")  # members that are left out where they are empty
+_IF_ANY = ("left_out", "masks", "source_pixels", "source_options")  # members that are left out where they are empty
+
+
+_USUALLY = {"from_files": True, "resized": False, "masks_are_files": True}  # left out where they are so
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +46,15 @@ class Description:
     source_pixels: Mapping[str, str] = field(default_factory=dict)
     from_files: bool = True
     resized: bool = False
+    masks_are_files: bool = True
+    source_options: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the members of store.json, except its own digest."""
         head = {"format": "arraystore", "format_version": FORMAT_VERSION, "writer": self.writer}
-        apart = ("writer", "spec", "digests", "from_files", "resized", *_IF_ANY)
+        apart = ("writer", "spec", "digests", *_USUALLY, *_IF_ANY)
         rest = {key: value for key, value in asdict(self).items() if key not in apart}
-        rest |= ({} if self.from_files else {"from_files": False}) | ({"resized": True} if self.resized else {})
+        rest |= {name: not usual for name, usual in _USUALLY.items() if getattr(self, name) != usual}
         rest |= {name: dict(getattr(self, name)) for name in _IF_ANY if getattr(self, name)}
         return head | rest | {"spec": self.spec.to_dict()} | ({"digests": dict(self.digests)} if self.digests else {})
 
@@ -125,6 +131,10 @@ def _is_form(value: object) -> bool:
     return is_shape and isinstance(value.get("dtype"), str)
 
 
+def _is_decoder(key: str) -> bool:
+    return key.startswith(".") or re.fullmatch(r"0x(?:[0-9a-f]{2})+", key) is not None
+
+
 def _are_counts(values: Iterable[object]) -> bool:
     return all(map(_is_count, values))
 
@@ -162,6 +172,22 @@ _OPTIONAL: dict[str, Callable[[Any], bool]] = {
     "left_out": lambda value: isinstance(value, dict) and _are_counts(value.values()),
     "from_files": lambda value: isinstance(value, bool),
     "resized": lambda value: isinstance(value, bool),
+    "masks_are_files": lambda value: isinstance(value, bool),
+    "source_options": lambda value: (
+        isinstance(value, dict) and all(fits(value[name]) for name, fits in _SOURCE_OPTIONS.items() if name in value)
+    ),
+}
+_SOURCE_OPTIONS: dict[str, Callable[[Any], bool]] = {
+    "root": lambda value: isinstance(value, str),
+    "path_column": lambda value: isinstance(value, str),
+    "suffix": lambda value: isinstance(value, str),
+    "separator": lambda value: isinstance(value, str),
+    "where": lambda value: isinstance(value, dict) and _is_list([*value.values()], str),
+    "allow_empty": lambda value: isinstance(value, bool),
+    "targets": lambda value: _is_list([*value.values()] if isinstance(value, dict) else value, str),
+    "classes": lambda value: _is_list(value, str),
+    "given": lambda value: _is_list(value, str),
+    "decoders": lambda value: _is_list(value, str) and all(map(_is_decoder, value)),
 }
 
 
@@ -188,6 +214,26 @@ def check_codes(where: str, codes: npt.NDArray[Any], names: Sequence[str], what:
         raise FormatError(
             f"{where} gives {what} {odd[0]} the code {codes[odd[0]]}, but there are {len(names):,} classes"
         )
+
+
+def check_mask_codes(where: str, masks: npt.NDArray[Any], names: Sequence[str], fill: int) -> None:
+    """Check that every number of masks has a name, or is the one of pixels that have none.
+
+    Args:
+        where: the file or dataset of the masks.
+        masks: (N, H, W), unsigned.
+        names: what the numbers mean, from 0 on.
+        fill: the number of pixels that have none.
+
+    Raises:
+        FormatError: one has not.
+    """
+    for slot, mask in enumerate(masks):
+        odd = mask[(mask >= len(names)) & (mask != fill)]
+        if odd.size:
+            raise FormatError(
+                f"{where} gives a pixel of slot {slot} the number {odd[0]}, but there are {len(names):,} classes"
+            )
 
 
 def text_digest(text: bytes, digest: str) -> str:

@@ -123,11 +123,12 @@ def _checks(rows: npt.NDArray[np.void], slots: range | list[int]) -> npt.NDArray
     return np.array(checks, np.uint64)
 
 
-def name_hash(source: object, masks: Sequence[str] = ()) -> int:
+def name_hash(source: object, masks: Sequence[object] = ()) -> int:
     """Return a hash that tells from which source a slot was filled.
 
     It is that of the path of a file, or of the values of an array, with the paths of its masks. It is 0 for encoded
-    bytes, which the digest of the manifest covers, and for what no slot can be filled from.
+    bytes, which the digest of the manifest covers, and for what no slot can be filled from. A mask that is no
+    file has no part in it: its stamp tells it.
     """
     data: bytes | memoryview
     if isinstance(source, str):
@@ -137,8 +138,8 @@ def name_hash(source: object, masks: Sequence[str] = ()) -> int:
     else:
         return 0
     digest = xxhash.xxh3_64(data)
-    for path in masks:
-        digest.update(b"\0" + os.fsencode(path))
+    for mask in masks:
+        digest.update(b"\0" + (os.fsencode(mask) if isinstance(mask, str) else b""))
     return digest.intdigest() or 1
 
 

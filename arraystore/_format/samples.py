@@ -6,11 +6,12 @@ import os
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from arraystore._common.arrow import number_column, numbers_in, text_column, time_column
 from arraystore._common.lazy import lazy
 from arraystore._common.ragged import Ragged, Target
 from arraystore._format.files import keep_os_error
@@ -18,7 +19,7 @@ from arraystore._format.ledger import MASK_FIELDS
 from arraystore._format.specification import FAILED
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.targets.columns import text_list
-from arraystore._sources.targets.masks import MaskFiles
+from arraystore._sources.targets.masks import Masks
 from arraystore._sources.targets.multi_label import names_in
 from arraystore.errors import FormatError
 
@@ -43,30 +44,32 @@ def samples_table(
     """Return the samples of a finished build. ``kept`` has each slot's row of the manifest if rows were dropped."""
     rows = range(len(manifest)) if kept is None else kept.tolist()
     chosen = ledger if kept is None else ledger[kept]
-    columns: dict[str, pa.Array] = {"source": _texts([manifest.name(row) for row in rows])}
+    columns: dict[str, pa.Array] = {"source": text_column([manifest.name(row) for row in rows])}
     names, labels = manifest.classes.get("labels"), manifest.targets.get("labels")
     if names is not None and labels is not None and not isinstance(labels, Ragged):
         codes = labels if kept is None else labels[kept]
         if codes.ndim == 2:
-            columns["label"] = _texts(["|".join(names_in(row, names)) for row in codes])
+            columns["label"] = text_column(["|".join(names_in(row, names)) for row in codes])
         else:
-            columns["label"] = pa.DictionaryArray.from_arrays(_numbers(codes), _texts(list(names))).dictionary_decode()
+            coded = pa.DictionaryArray.from_arrays(number_column(codes), text_column(names))
+            columns["label"] = coded.dictionary_decode()
     for name in ("height", "width", "bytes"):
-        columns[name] = _numbers(chosen[name])
+        columns[name] = number_column(chosen[name])
     columns["mtime"] = _times(chosen["mtime"])
-    columns["hash"] = _numbers(chosen["hash"], valid=chosen["hash"] != 0)
+    columns["hash"] = number_column(chosen["hash"], valid=chosen["hash"] != 0)
     failed = chosen["status"] == FAILED
-    columns["reason"] = _texts(
+    columns["reason"] = text_column(
         [reasons.get(row, "") if bad else "" for row, bad in zip(rows, failed, strict=True)], failed
     )
     noted = np.fromiter((row in notes for row in rows), bool, len(rows))
     if noted.any():
-        columns["note"] = _texts([notes.get(row, "") for row in rows], noted)
+        columns["note"] = text_column([notes.get(row, "") for row in rows], noted)
     if manifest.masks:
-        columns |= {name: _numbers(chosen[name]) for name in MASK_FIELDS}
-    paths = {name: masks.paths for name, masks in manifest.masks.items()}
-    for name, texts in {**manifest.texts, **paths}.items():
-        columns[f"{name}_text" if name in columns else name] = _texts([texts[row] for row in rows])
+        columns |= {name: number_column(chosen[name]) for name in MASK_FIELDS}
+    for name, texts in manifest.texts.items():
+        columns[f"{name}_text" if name in columns else name] = text_column([texts[row] for row in rows])
+    for name, masks in manifest.masks.items():
+        columns[f"{name}_text" if name in columns else name] = text_column([masks.name(row) for row in rows])
     return pa.table(columns)
 
 
@@ -95,7 +98,7 @@ def manifest_of(
         targets={name: array for name, array in targets.items() if name not in of_files},
         classes={name: tuple(names) for name, names in classes.items()},
         texts={name: text_list(samples[name]) for name in texts if name not in of_files},
-        masks={name: MaskFiles(text_list(samples[name]), bits=fill.bit_length()) for name, fill in of_files.items()},
+        masks={name: Masks(text_list(samples[name]), bits=fill.bit_length()) for name, fill in of_files.items()},
         mask_fills={name: fill for name, fill in masks.items() if name not in of_files},
     )
 
@@ -109,7 +112,7 @@ def mask_fields(samples: pa.Table) -> dict[str, npt.NDArray[np.uint64]]:
     """Return what a table says of the masks of each row, by the fields of a ledger; zeros where it lacks one."""
     known = samples.column_names
     return {
-        name: samples[name].to_numpy() if name in known else np.zeros(len(samples), np.uint64) for name in MASK_FIELDS
+        name: numbers_in(samples[name]) if name in known else np.zeros(len(samples), np.uint64) for name in MASK_FIELDS
     }
 
 
@@ -127,13 +130,13 @@ def dropped_table(
 ) -> pa.Table:
     """Return the rows of the manifest that were dropped, with sources and reasons."""
     columns = {
-        "row": _numbers(np.asarray(rows, np.int64)),
-        "source": _texts([manifest.name(row) for row in rows]),
-        "bytes": _numbers(ledger["bytes"][rows]),
+        "row": number_column(np.asarray(rows, np.int64)),
+        "source": text_column([manifest.name(row) for row in rows]),
+        "bytes": number_column(ledger["bytes"][rows]),
         "mtime": _times(ledger["mtime"][rows]),
-        "reason": _texts([reasons.get(row, "") for row in rows]),
+        "reason": text_column([reasons.get(row, "") for row in rows]),
     }
-    return pa.table(columns | ({"mask_stamp": _numbers(ledger["mask_stamp"][rows])} if manifest.masks else {}))
+    return pa.table(columns | ({"mask_stamp": number_column(ledger["mask_stamp"][rows])} if manifest.masks else {}))
 
 
 def join_dropped(one: pa.Table | None, other: pa.Table | None) -> pa.Table | None:
@@ -150,14 +153,13 @@ def join_dropped(one: pa.Table | None, other: pa.Table | None) -> pa.Table | Non
 
 def mtimes_us(table: pa.Table) -> npt.NDArray[np.int64]:
     """Return the column mtime in microseconds since 1970, 0 where it is null: int64, (N,)."""
-    times: npt.NDArray[np.int64] = table["mtime"].cast(pa.int64()).fill_null(0).to_numpy()
-    return times
+    return numbers_in(table["mtime"].cast(pa.int64()))
 
 
 def hashes_of(table: pa.Table) -> npt.NDArray[np.uint64]:
     """Return the hash of each source's file, 0 where it is not known: uint64, (N,)."""
     known = "hash" in table.column_names
-    return np.asarray(table["hash"].fill_null(0)) if known else np.zeros(len(table), np.uint64)
+    return numbers_in(table["hash"]) if known else np.zeros(len(table), np.uint64)
 
 
 def notes_of(table: pa.Table) -> dict[int, str]:
@@ -194,34 +196,5 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None, *, place: str
         raise FormatError(f"{place} cannot be read: {error}", source=place) from error
 
 
-# Columns are made from buffers, because pyarrow.array imports pandas if it is installed.
-
-
-def _numbers(
-    values: npt.NDArray[Any], kind: pa.DataType = None, *, valid: npt.NDArray[np.bool_] | None = None
-) -> pa.Array:
-    values = np.ascontiguousarray(values)
-    kind = kind or pa.from_numpy_dtype(values.dtype)
-    return pa.Array.from_buffers(kind, len(values), [_bitmap(valid), pa.py_buffer(values)])
-
-
 def _times(nanoseconds: npt.NDArray[np.int64]) -> pa.Array:
-    """Return times in microseconds: Python's datetime and many readers of Parquet have no nanoseconds."""
-    return _numbers(nanoseconds // 1000, pa.timestamp("us", "UTC"), valid=nanoseconds != 0)
-
-
-def _texts(texts: list[str], valid: npt.NDArray[np.bool_] | None = None) -> pa.Array:
-    """Return texts as strings, or all as bytes if one is not valid UTF-8: a file name on Linux may be any bytes."""
-    try:
-        raw, kinds = [text.encode() for text in texts], (pa.string(), pa.large_string())
-    except UnicodeEncodeError:
-        raw, kinds = [os.fsencode(text) for text in texts], (pa.binary(), pa.large_binary())
-    ends = np.cumsum([0, *map(len, raw)])
-    large = bool(ends[-1] > np.iinfo(np.int32).max)
-    offsets = ends.astype(np.int64 if large else np.int32)
-    buffers = [_bitmap(valid), pa.py_buffer(offsets), pa.py_buffer(b"".join(raw))]
-    return pa.Array.from_buffers(kinds[large], len(raw), buffers)
-
-
-def _bitmap(valid: npt.NDArray[np.bool_] | None) -> pa.Buffer | None:
-    return None if valid is None else pa.py_buffer(np.packbits(valid, bitorder="little"))
+    return time_column(nanoseconds // 1000, nanoseconds != 0)

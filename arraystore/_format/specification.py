@@ -33,7 +33,7 @@ that it does not know and MUST ignore members that it does not know:
     spec              how images became slots: the fields of ImageSpec
     targets           name → {"dtype", "shape"}; of a ragged target, of its values, and "ragged": true
     classes           name of a target → names of its codes, code 0 first; or of its columns, where it is uint8 of
-                      shape [N, names], with 1 where a row has a name
+                      shape [N, names], with 1 where a row has a name; or of the numbers of masks, from 0 on
     mean, std         a number for each channel, 0 to 255, over all stored slots
     manifest_digest   xxh3_128, hexadecimal, of the manifest that was built, before any row was dropped
     root              the folder that relative sources start from, or null
@@ -45,10 +45,26 @@ that it does not know and MUST ignore members that it does not know:
                       pixels of the upright source image and not of the slot; optional
     from_files        false where the sources are no files under `root` that `spec` makes the same pixels of: members of
                       archives, rows of tables, slots of other stores; optional
+    source_options    how the sources were listed, for an update that is to list them likewise (below); optional
     resized           true where `spec` made the slots of slots of other sizes, so that it does not say which part of
                       its source image each shows; optional
+    masks_are_files   false where a mask is no file, but an array, bytes, or part of another file; optional
     digests           name → xxh3_128, hexadecimal, of everything in the store except the pixels and this text; optional
     digest            xxh3_128, hexadecimal, of this text, with these 32 digits as zeros; present if `digests` is
+
+**Options of the sources** are the members of `source_options`, each only where the caller gave it:
+
+    root              the absolute folder that relative paths start from
+    path_column       the column of paths in a table
+    suffix            what was added to each path that did not end in it
+    separator         of the cells of a CSV
+    where             name of a column → the text that its cells must have
+    allow_empty       true where class folders may be empty
+    targets           the columns that became targets: a list of names, or name → kind
+    classes           the names of the targets whose codes were fixed by the caller
+    given             the names of the targets that the caller gave beside the sources; a source cannot give them
+    decoders          of the files that functions of the caller decoded: suffixes, such as ".dcm", and first bytes, such
+                      as "0x53494d" in hexadecimal digits. The functions are not recorded
 
 **Ragged targets** have any number of items for each slot, such as boxes. The values are (total, ...), the items of all
 slots in the order of slots. The offsets are int64 (N + 1,), little endian; the items of slot i are those from
@@ -70,10 +86,11 @@ encoded source), `mtime` (timestamp in µs, UTC; null if the source is not a fil
 encoded source; null if it was an array or could not be read), `reason` (string, null unless the slot failed), `note`
 (string, null unless the decoder noticed something in an image that is stored; the column is left out where no image has
 one). Where images have masks, for all masks of an image, in the order of the names of their targets: `mask_stamp`
-(uint64, xxh3_64 of two int64 for each mask, the bytes of its file and the time of its last change in µs), `mask_hash`
-(uint64, xxh3_64 of the files, one after the other; 0 if one was not read) and `mask_checksum` (uint64, xxh3_64 of the
+(uint64, xxh3_64 of two int64 for each mask, the bytes of its file and the time of its last change in µs, or what tells
+another mask that is no file), `mask_hash` (uint64, xxh3_64 of what the masks hold, one after the other: of files their
+bytes; 0 if one was not read) and `mask_checksum` (uint64, xxh3_64 of the
 numbers). Then follows one column for each text of the manifest, and one for each target of masks with the paths of
-their files. `dropped.parquet` has a column `mask_stamp` too.
+their files, or such as `array 3`. `dropped.parquet` has a column `mask_stamp` too.
 
 **Masks** are targets of shape (N, H, W), uint8 or uint16, with the height and width of slots: the number of each pixel
 in the file of the mask, moved as the pixels of its image are. Where there is no image, beside a padded one or in a slot

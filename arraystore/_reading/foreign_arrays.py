@@ -13,14 +13,15 @@ import numpy.typing as npt
 
 from arraystore._common.checks import choice_of, expanded
 from arraystore._common.lazy import lazy
-from arraystore._common.public import public
+from arraystore._common.options import public
 from arraystore._format.slot_file import map_array, npy_form
 from arraystore._reading.slot_arrays import SlotArrays
 from arraystore._reading.slots import Slots
 from arraystore._sources.targets.given import TargetColumns, given_targets
 from arraystore._sources.text_list import CATEGORY_LIMIT
 from arraystore._stores.media import store_path
-from arraystore._stores.slot_array import SlotArray, file_identity
+from arraystore._stores.pinned import PinnedName
+from arraystore._stores.slot_array import SlotArray
 from arraystore.errors import FormatError, ManifestError, SpecError
 from arraystore.spec import Layout
 
@@ -75,17 +76,17 @@ def open_array(
     """
     file_path = store_path(path)
     for _ in range(_OPEN_TRIES):
-        before = file_identity(file_path)
-        try:
-            slots = _open(file_path, dataset, labels, targets, layout)
-        except (FormatError, OSError):
-            if file_identity(file_path) == before:
-                raise
-            continue
-        # The header and the values were opened one after the other. If another file took the name meanwhile, they do
+        # The header and the values are opened one after the other. If another file took the name meanwhile, they do
         # not belong together.
-        if file_identity(file_path) == before:
-            return slots
+        with PinnedName(file_path) as name:
+            try:
+                slots = _open(file_path, dataset, labels, targets, layout)
+            except (FormatError, OSError):
+                if name.still_leads_there():
+                    raise
+            else:
+                if name.still_leads_there():
+                    return slots
     raise FormatError(f"{file_path} is replaced again and again: open it when that has ended", source=str(file_path))
 
 

@@ -16,8 +16,7 @@ import numpy.typing as npt
 from arraystore._augmenting.followers import Follower
 from arraystore._common.checks import whole_number
 from arraystore._common.limits import available_memory_bytes, usable_cpus
-from arraystore._common.options import complete, shows_options
-from arraystore._common.public import public
+from arraystore._common.options import complete, public, shows_options
 from arraystore._common.ragged import Ragged
 from arraystore._ordering.order import BlockShuffle, Order, Sequential, Shuffle, Skip
 from arraystore._ordering.ranks import Share, ranks
@@ -67,7 +66,7 @@ class Loader(Generic[B_co]):
         last: what to do with a last batch that is not full: ``"keep"`` it shorter, ``"drop"`` it, or ``"pad"`` it with
             the first slots of the epoch. Ranks that must stay in step need ``"drop"`` or ``"pad"``.
         targets: the name of a target, several names, or ``()`` for none; None for the labels.
-        augment: changes the images; see `Augment`. Targets that are masks (see `MaskFiles`) follow the images.
+        augment: changes the images; see `Augment`. Targets that are masks (see `Masks`) follow the images.
         transform: a function of one image, (H, W, C), its own copy, that returns an array; all results must have one
             shape and dtype. If it has a parameter ``rng``, it gets a generator of its own for each image, seeded by
             seed, epoch and slot. Masks are not changed with the image: leave crops and flips to ``augment``.

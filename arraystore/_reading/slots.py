@@ -8,8 +8,7 @@ from typing import Any, Unpack, overload
 import numpy as np
 import numpy.typing as npt
 
-from arraystore._common.options import shows_options
-from arraystore._common.public import public
+from arraystore._common.options import public, shows_options
 from arraystore._reading.loader import Loader, Named, Pair
 from arraystore._reading.options import Common, LoaderOptions, One, Several
 from arraystore._reading.slot_arrays import Array, HasSlots, Index, SlotArrays

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import numpy as np
 import numpy.typing as npt
 
+from arraystore._common.arrow import number_column, numbers_in
+from arraystore._common.options import public
 from arraystore._common.progress import Progress
-from arraystore._common.public import public
 from arraystore._format.checking.result import Verification
 from arraystore._format.description import Description
 from arraystore._format.samples import notes_of
@@ -122,7 +123,7 @@ class Store(Slots):
         slots = np.flatnonzero(np.asarray(self.status) == FAILED)
         if slots.size == 0:
             return []
-        return _bad_images(self.samples.take(slots), slots.tolist())
+        return _bad_images(self.samples.take(number_column(slots)), slots.tolist())
 
     def noted(self) -> list[BadImage]:
         """Return the slots that are stored although their decoder noticed something; ``reason`` is what it noticed."""
@@ -177,7 +178,7 @@ class Store(Slots):
             )
         for name in kinds:
             self.__slot_arrays__.column(name)  # raises if there is no such target
-        sides = np.stack([self.samples[side].to_numpy().astype(np.int64) for side in ("height", "width")], axis=1)
+        sides = np.stack([numbers_in(self.samples[side]).astype(np.int64) for side in ("height", "width")], axis=1)
         return Slots(in_slot_pixels(self.__slot_arrays__, kinds, self.spec, sides))
 
     def verify(self, *, workers: int | None = None, progress: bool | Callable[[Progress], None] = True) -> Verification:

@@ -3,8 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Collection
-from io import FileIO
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from arraystore._sources.formats import FORMATS, IMAGE_SUFFIXES
@@ -31,7 +30,7 @@ _SYSTEM_FOLDERS = frozenset(
     )
 )  # fmt: skip
 
-SNIFFED_BYTES = 24
+_SNIFFED_BYTES = 24
 _BOX_BRANDS = re.compile(rb".{4}ftyp(?:avi[fs]|hei[cxms]|hev[cxms]|mif[12]|msf1|jxl )", re.DOTALL)
 _BITMAP = re.compile(rb"BM.{4}.{4}.{4}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", re.DOTALL)
 _PORTABLE = re.compile(rb"P[1-6]\s+[\d#]|P7\n(?:WIDTH|#)")
@@ -63,28 +62,59 @@ def has_image_suffix(name: bytes) -> bool:
     return suffix_of(name) in _IMAGE_SUFFIXES
 
 
-def tells_nothing(name: bytes) -> bool:
-    """Return whether only the first bytes of a file of this name can tell if it is an image."""
-    suffix = suffix_of(name)
-    return suffix not in _OTHER_SUFFIXES and not suffix.endswith(b"~") and suffix not in _IMAGE_SUFFIXES
+class ImageFiles:
+    """Tells which files are images: by the suffix, or by the first bytes where a name says nothing.
 
+    Every kind of source that looks at files asks it, so that a file is an image in all of them or in none.
 
-def begins_like_an_image(path: bytes, more: tuple[bytes, ...] = ()) -> bool:
-    """Return whether a file begins like an image of a known format, or with one of ``more``.
-
-    It is False where the file cannot be read.
+    Args:
+        decoders: suffixes (``".dcm"``) or first bytes (``b"SIMPLE"``) of further files, which functions of the caller
+            decode; None for none.
     """
+
+    def __init__(self, decoders: Iterable[str | bytes] | None = None) -> None:
+        keys = [*(decoders or ())]
+        self._ends = tuple(f".{key.lstrip('.')}".lower().encode() for key in keys if isinstance(key, str))
+        self._begins = tuple(key for key in keys if isinstance(key, bytes))
+        self._start_bytes = max([_SNIFFED_BYTES, *map(len, self._begins)])
+
+    def are_named(self, name: bytes) -> bool:
+        """Return whether a file is an image by its name alone."""
+        return has_image_suffix(name) or name.lower().endswith(self._ends)
+
+    def have_suffix(self, suffix: bytes) -> bool:
+        """Return whether this, in lower case and without the dot, is a suffix of images; it may have a dot inside."""
+        return suffix in _IMAGE_SUFFIXES or b"." + suffix in self._ends
+
+    def hold(self, name: bytes, read_start: Callable[[int], bytes]) -> bool:
+        """Return whether a file is an image.
+
+        Args:
+            name: of the file.
+            read_start: returns so many of its first bytes, fewer where it is shorter, and none where it cannot be read.
+                It is called only if the name says nothing.
+        """
+        if self.are_named(name):
+            return True
+        suffix = suffix_of(name)
+        if suffix in _OTHER_SUFFIXES or suffix.endswith(b"~"):
+            return False
+        start = read_start(self._start_bytes)
+        return start.startswith(self._begins) or any(signature.match(start) for signature in _SIGNATURES)
+
+
+def start_of(path: bytes, count: int) -> bytes:
+    """Return the first ``count`` bytes of a file; fewer where it is shorter, none where it cannot be read."""
     try:
-        with FileIO(os.fsdecode(path)) as file:
-            start = file.read(max(SNIFFED_BYTES, *map(len, more)) if more else SNIFFED_BYTES)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO must not stop the listing
     except OSError:
-        return False
-    return start.startswith(more) or starts_an_image(start)
-
-
-def starts_an_image(start: bytes) -> bool:
-    """Return whether the first `SNIFFED_BYTES` of a file are those of an image of a known format."""
-    return any(signature.match(start) for signature in _SIGNATURES)
+        return b""
+    try:
+        return os.read(descriptor, count)
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)
 
 
 def is_system_folder(name: bytes) -> bool:
@@ -96,8 +126,11 @@ def is_own_folder(folder: Path, entries: Collection[bytes]) -> bool:
     """Return whether a folder is a store, or what a build left of one, from the names of `OWN_ENTRIES` that it has."""
     if folder.name.endswith((".partial", ".replaced")) and not _PARTIAL_ENTRIES.isdisjoint(entries):
         return True
-    if _DESCRIPTION not in entries:
-        return False
+    return _DESCRIPTION in entries and describes_store(folder)
+
+
+def describes_store(folder: Path) -> bool:
+    """Return whether the store.json of a folder begins like that of a store; False where it has none."""
     try:
         with (folder / "store.json").open("rb") as file:
             start = file.read(_STORE_JSON_START_BYTES)

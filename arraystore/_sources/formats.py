@@ -29,7 +29,7 @@ FORMATS = (
     _format("formats.png", rb"\x89PNG\r\n\x1a\n", "png", "apng"),
     _format("formats.webp", rb"RIFF.{4}WEBP", "webp"),
     _format("formats.bmp", _BMP, "bmp", "dib"),
-    _format("formats.netpbm", rb"P[1-7][\s#]", "pbm", "pgm", "pnm", "ppm", "pam"),
+    _format("formats.netpbm", rb"P[1-6][\s#]|P7\s*\n", "pbm", "pgm", "pnm", "ppm", "pam"),
     _format("tiff.decoder", rb"II[*+]\0|MM\0[*+]", "tif", "tiff", "btf"),
     _format("formats.gif", rb"GIF8[79]a", "gif"),
     _format("formats.isobmff", rb".{4}ftyp", "avif", "avifs", "heic", "heics", "heif", "heifs", "hif"),

@@ -1,9 +1,12 @@
 """Sources that a caller passes in memory: lists of paths, lists of bytes, and arrays."""
 
+from __future__ import annotations
+
 import errno
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any, cast
@@ -13,7 +16,7 @@ import numpy.typing as npt
 
 from arraystore._common.checks import expanded
 from arraystore._common.wording import a
-from arraystore.errors import ManifestError
+from arraystore.errors import DecodeError, ManifestError
 
 SOURCES = "pass a folder, a table, a list of paths or of bytes, or an array (N, H, W, 3)"
 
@@ -46,6 +49,40 @@ def path_of(value: object, what: str = "the source") -> str:
     except Exception as error:  # an object of the caller may raise anything
         raise ManifestError(f"{what} is {a(type(value).__name__)} that gives no path: {SOURCES}") from error
     return path
+
+
+@dataclass(frozen=True, slots=True)
+class Unloaded:
+    """A source that its owner could not give, such as the item of a data set whose own code failed."""
+
+    reason: str
+
+    @classmethod
+    def of(cls, error: Exception) -> Unloaded:
+        """Return the source that an error took the place of."""
+        if isinstance(error, DecodeError):
+            return cls(plain_reason(error))
+        return cls(f"the source gave {type(error).__name__}: {error}")
+
+
+@dataclass(frozen=True, slots=True)
+class PillowImage:
+    """An image of Pillow. One that cannot be loaded can still be sent to another process, with the reason."""
+
+    image: Any
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        try:
+            self.image.load()
+        except Exception as error:  # noqa: BLE001 - its plugins raise errors of any class
+            return Unloaded, (pillow_reason(error),)
+        return PillowImage, (self.image,)
+
+
+def plain_reason(error: DecodeError) -> str:
+    """Return why a source cannot be stored, as a store keeps it."""
+    # An option is written in one way in Python and in another in the command.
+    return error.message if error.options else str(error)
 
 
 class Stream:

@@ -11,35 +11,37 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Unpack
+from typing import Any, TypeAlias, Unpack
 
 import numpy as np
 import numpy.typing as npt
 import xxhash
 
 from arraystore._common.lazy import cached
-from arraystore._common.options import complete, shows_options
-from arraystore._common.public import public
+from arraystore._common.options import complete, public, shows_options
 from arraystore._common.ragged import Ragged, Target
-from arraystore._sources.given import Stream, checked_arrays, checked_bytes, is_pil_image, path_of
+from arraystore._sources.given import Stream, Unloaded, checked_arrays, checked_bytes, is_pil_image, path_of
 from arraystore._sources.kinds.folders import from_folder
 from arraystore._sources.kinds.found import Found, SourceList
 from arraystore._sources.kinds.lists import from_paths
 from arraystore._sources.kinds.rows.files import from_table
 from arraystore._sources.kinds.slots import StoreSlots
-from arraystore._sources.kinds.table import chosen_columns, found_in
+from arraystore._sources.kinds.table import chosen_columns, found_in, masks_in_folders
 from arraystore._sources.options import SourceOptions, fixed_classes, for_source
+from arraystore._sources.recorded import recorded_options
 from arraystore._sources.scan import with_slash
-from arraystore._sources.targets.class_names import recoded
+from arraystore._sources.targets.class_names import mask_classes, recoded
 from arraystore._sources.targets.given import TargetColumns, check_files, check_name, check_sized
-from arraystore._sources.targets.masks import MaskFiles
+from arraystore._sources.targets.mask_sources import MaskSource
+from arraystore._sources.targets.masks import Masks
 from arraystore._sources.text_list import TextList
-from arraystore.errors import DecodeError, Kind, ManifestError
+from arraystore.errors import DecodeError, Kind, ManifestError, Option
 from arraystore.spec import ImageSpec
 
 _logger = logging.getLogger(__name__)
 _URL = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://")
 _HASH_BLOCK_BYTES = 64 << 20
+_Part: TypeAlias = tuple[str, list[Any], Sequence[npt.NDArray[Any]]]
 
 
 @public
@@ -54,19 +56,24 @@ class Manifest:
             memory.
         targets: arrays, axis 0 = N, of any memory order, read-only, not copied; or `Ragged` ones. ``"labels"`` is the
             class or main label: int64 for classes.
-        classes: for each target of categories, the names of its codes, sorted by code point.
+        classes: for each target of categories, the names of its codes, sorted by code point; for masks whose numbers
+            are known, what these mean, from 0 on.
         texts: targets that stay text, one text a row.
-        origin: the absolute path of the folder or table that gives the whole manifest; None where the caller gave
-            more. Not part of the digest.
+        origin: the absolute path of the folder or table that gives the whole manifest, with ``source_options``; None
+            where the caller gave more. Not part of the digest.
         left_out: the suffixes of the files in the folder that are no images, each with its dot ("" for none) → how
             many there are. Not part of the digest.
         notes: what a caller should know before building, such as an order of classes that surprises. They are in the
             log too. Not part of the digest.
         source_pixels: targets whose coordinates are in pixels of the upright source images → ``"boxes"`` or
             ``"keypoints"``. Not part of the digest.
-        masks: targets that are a second image file for each image; relative paths start where those of the images do.
-        mask_fills: the names of ``targets`` that are masks of slots of another store → their `MaskFiles.fill`. Not part
+        masks: targets that are a second image for each image; relative paths start where those of the images do.
+        mask_fills: the names of ``targets`` that are masks of slots of another store → their `Masks.fill`. Not part
             of the digest.
+        source_sides: (N, 2), height and width of the upright images that ``source_pixels`` are for, 0 where they are
+            not known; None if none is. A source of another size is a bad image. Not part of the digest.
+        source_options: how the sources were listed, as a store records it for its updates; see
+            `arraystore._format.specification`. Not part of the digest.
 
     Raises:
         ManifestError: there are no sources, a target has another length, or the name of a target is no file name.
@@ -81,8 +88,10 @@ class Manifest:
     left_out: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     source_pixels: Mapping[str, str] = field(default_factory=dict)
-    masks: Mapping[str, MaskFiles] = field(default_factory=dict)
+    masks: Mapping[str, Masks] = field(default_factory=dict)
     mask_fills: Mapping[str, int] = field(default_factory=dict)
+    source_sides: npt.NDArray[np.int64] | None = None
+    source_options: Mapping[str, Any] = field(default_factory=dict)
     _base: bytes = field(init=False, default=b"")
     _stream: Stream | None = field(init=False, default=None)
 
@@ -111,6 +120,7 @@ class Manifest:
         set_field(self, "left_out", MappingProxyType(dict(self.left_out)))
         set_field(self, "source_pixels", MappingProxyType(dict(self.source_pixels)))
         set_field(self, "mask_fills", MappingProxyType(dict(self.mask_fills)))
+        set_field(self, "source_options", MappingProxyType(dict(self.source_options)))
         # A later chdir must not change the meaning of relative paths.
         has_paths = self.is_paths or self.masks
         set_field(self, "_base", with_slash(os.fsencode(self.root or Path.cwd())) if has_paths else b"")
@@ -120,7 +130,7 @@ class Manifest:
         # Read-only mappings do not pickle, and worker processes need a copy of the manifest.
         mappings = (dict(self.targets), dict(self.classes), dict(self.texts))
         kinds = (dict(self.source_pixels), dict(self.masks), dict(self.mask_fills))
-        rest = (self.origin, dict(self.left_out), self.notes, *kinds)
+        rest = (self.origin, dict(self.left_out), self.notes, *kinds, self.source_sides, dict(self.source_options))
         parts = (self.sources, self.root, *mappings, *rest)
         return _restore, (parts, self._base)
 
@@ -191,14 +201,36 @@ class Manifest:
         except (TypeError, ValueError) as error:
             raise self._not_an_array(slot, item, str(error)) from error
 
-    def mask_paths(self, slot: int) -> tuple[str, ...]:
-        """Return the absolute path of each mask of ``slot``, in the order of `masks`; empty where there are none.
+    def load_masks(self, slot: int) -> tuple[MaskSource, ...]:
+        """Return the source of each mask of ``slot`` for a worker, in the order of `masks`.
+
+        A mask that cannot be given is an `Unloaded`. Where images can only be read in order, call with rising slots.
 
         Raises:
             IndexError: there is no such slot.
+            ManifestError: the masks as a whole are not what they said.
         """
         slot = self._checked_slot(slot)
-        return tuple(self._path(masks.paths.raw(slot)) for masks in self.masks.values())
+        return tuple(self._load_mask(masks, slot) for masks in self.masks.values())
+
+    def _load_mask(self, masks: Masks, slot: int) -> MaskSource:
+        try:
+            if isinstance(masks.sources, TextList):
+                return self._path(masks.sources.raw(slot))
+            mask: MaskSource = masks.sources[slot]
+        except ManifestError:
+            raise
+        except Exception as error:  # an object of the caller may raise anything
+            _logger.info("slot %d: its mask failed", slot, exc_info=error)
+            return Unloaded.of(error)
+        return mask
+
+    def sides_of(self, slots: Iterable[int]) -> dict[int, tuple[int, int]]:
+        """Return those of `source_sides` that are known, by slot."""
+        if self.source_sides is None:
+            return {}
+        sides = {slot: self.source_sides[slot].tolist() for slot in slots}
+        return {slot: (height, width) for slot, (height, width) in sides.items() if height and width}
 
     def _path(self, raw: bytes) -> str:
         # The path stays bytes until here, so that the file system gets its own bytes back in any locale.
@@ -246,8 +278,7 @@ class Manifest:
             _feed((whole, parts.setdefault(name, xxhash.xxh3_128())), header, *columns)
         return whole.hexdigest(), {name: part.hexdigest() for name, part in parts.items()}
 
-    def _parts(self) -> Iterator[tuple[str, list[Any], Sequence[npt.NDArray[Any]]]]:
-        """Yield the name, a header and the columns of what the digest covers; a name may come more than once."""
+    def _source_parts(self) -> Iterator[_Part]:
         sources: Any = self.sources
         if isinstance(sources, TextList):
             yield "sources", ["paths", len(self)], (sources.offsets, sources.blob)
@@ -261,6 +292,10 @@ class Manifest:
             # Another array-like may have a shape too, but asking for it may be slow.
             shape: list[Any] = [*sources.shape, sources.dtype.str] if isinstance(sources, np.ndarray) else []
             yield "sources", ["arrays", len(self), shape], ()
+
+    def _parts(self) -> Iterator[_Part]:
+        """Yield the name, a header and the columns of what the digest covers; a name may come more than once."""
+        yield from self._source_parts()
         for name, values in sorted(self.targets.items()):
             part = f"the target {name!r}"
             if isinstance(values, Ragged):
@@ -274,7 +309,8 @@ class Manifest:
             column = texts if isinstance(texts, TextList) else TextList.from_texts(texts)
             yield f"the text {name!r}", ["texts", name], (column.offsets, column.blob)
         for name, masks in self.masks.items():
-            yield f"the masks {name!r}", ["masks", name, masks.bits], (masks.paths.offsets, masks.paths.blob)
+            for header, columns in masks.identity():
+                yield f"the masks {name!r}", ["masks", name, masks.bits, *header], columns
 
     def _checked_slot(self, slot: int) -> int:
         slot = operator.index(slot)
@@ -301,7 +337,7 @@ class Manifest:
                 of paths or of bytes; an array (N, H, W) or (N, H, W, 3); or anything with a length that gives arrays.
             labels: N numbers, or N texts (they become int64 codes of their sorted names). They replace the classes of
                 a folder.
-            targets: a mapping of further names to arrays, axis 0 = N, or to `MaskFiles`; for a table also a list of its
+            targets: a mapping of further names to arrays, axis 0 = N, or to `Masks`; for a table also a list of its
                 columns, or a mapping of columns to kinds: ``"number"``, ``"category"``, ``"multi-label"``, ``"text"``,
                 ``"mask"`` or ``"mask16"``.
             decoders: see `from_folder`.
@@ -318,19 +354,31 @@ class Manifest:
         if isinstance(source, str | os.PathLike):
             source = path_of(source)
         columns, extra = chosen_columns(targets)
-        found = found_in(source, labels, columns, every, decoders)
-        return cls._of_found(found, labels, extra).with_classes(every["classes"])
+        folders, keys = masks_in_folders(labels, extra), [*(decoders or ())]
+        found = found_in(source, labels, columns, every, keys, folders)
+        inside = folders.keys() & found.masks.keys()
+        labels = None if "labels" in inside else labels
+        extra = {name: each for name, each in (extra or {}).items() if name not in inside} or None
+        listed = recorded_options(every, columns, keys)
+        return cls._of_found(found, labels, extra, listed).with_classes(every["classes"])
 
     @classmethod
-    def _of_found(cls, found: Found, labels: Any, targets: Any) -> Manifest:
-        """Return the manifest of what a kind of source has found, with what the caller gives beside it."""
+    def _of_found(
+        cls, found: Found, labels: Any, targets: Any, listed: Mapping[str, Any] = MappingProxyType({})
+    ) -> Manifest:
+        """Return the manifest of what a kind of source has found, with what the caller gives beside it.
+
+        ``listed`` are the options by which it was found, see `recorded_options`.
+        """
         columns = TargetColumns(labels, targets)
+        beside = sorted({*columns.targets, *columns.texts, *columns.masks, *found.source_options.get("given", ())})
+        listed = {**found.source_options, **listed} | ({"given": beside} if beside else {})
         given, read = ({*each.targets, *each.texts, *each.masks} for each in (columns, found))
         for name in sorted(given & read):
             message = f"{found.place}: {name!r} is a column of the table and given beside it: leave one out"
             raise ManifestError(message)
         if columns.masks and isinstance(found.sources, StoreSlots):
-            raise ManifestError("MaskFiles go with images from files, and not with the slots of a store")
+            raise ManifestError("Masks go with images from files, and not with the slots of a store")
         for note in found.notes:
             _logger.warning("%s", note)
         return cls(
@@ -345,6 +393,8 @@ class Manifest:
             source_pixels=found.source_pixels,
             masks=found.masks | columns.masks,
             mask_fills=found.mask_fills,
+            source_sides=found.source_sides,
+            source_options=listed,
         )
 
     def with_classes(self, classes: Any) -> Manifest:
@@ -355,18 +405,31 @@ class Manifest:
                 codes are taken; or None, which changes nothing. There may be names without rows.
 
         Raises:
-            ManifestError: a row has a class that is not among the names, or the labels are no categories.
+            ManifestError: a row has a class that is not among the names, or a target that is named has no classes.
         """
-        fixed = fixed_classes(classes)
+        targets, names, masks = dict(self.targets), dict(self.classes), dict(self.masks)
+        of_masks = names.keys() & {*masks, *self.mask_fills}
+        fixed = fixed_classes(classes, {*names, "labels"} if of_masks else names)
         if not fixed:
             return self
-        if "labels" in fixed and "labels" not in self.classes:
-            raise ManifestError("classes were given, but there are no labels of classes: leave out classes")
-        targets, names = dict(self.targets), dict(self.classes)
-        for target in fixed.keys() & names.keys():
-            targets[target] = recoded(target, targets[target], names[target], fixed[target])
+        if "labels" in fixed:
+            fixed = {name: mask_classes(fixed["labels"]) for name in of_masks} | fixed
+        for target in sorted(fixed.keys() & names.keys()):
+            if target in masks:
+                masks[target] = masks[target].with_classes(target, fixed[target])
+            elif target in self.mask_fills:
+                if names[target] != fixed[target]:
+                    raise ManifestError(
+                        f"the masks {target!r} of these slots have numbers of other classes than those given",
+                        kind=Kind.INVALID,
+                        advice="leave out {0}, or build from the images and their masks",
+                        options=[Option("classes", None)],
+                    )
+            else:
+                targets[target] = recoded(target, targets[target], names[target], fixed[target])
             names[target] = fixed[target]
-        return replace(self, targets=targets, classes=names, origin=None)
+        listed = {**self.source_options, "classes": sorted({*self.source_options.get("classes", ()), *fixed})}
+        return replace(self, targets=targets, classes=names, masks=masks, source_options=listed)
 
     @classmethod
     def from_folder(
@@ -402,8 +465,10 @@ class Manifest:
             ManifestError: the folder is not there, cannot be listed or has no images; images lie beside class folders;
                 or a class folder has no images.
         """
-        found = from_folder(folder, labels=labels, allow_empty=allow_empty, classes=classes, decoders=decoders)
-        return cls._of_found(found, labels, targets).with_classes(classes)
+        keys = [*(decoders or ())]
+        found = from_folder(folder, labels=labels, allow_empty=allow_empty, classes=classes, decoders=keys)
+        listed = recorded_options({"allow_empty": allow_empty}, None, keys)
+        return cls._of_found(found, labels, targets, listed).with_classes(classes)
 
     @classmethod
     def from_paths(
@@ -425,7 +490,8 @@ class Manifest:
         Raises:
             ManifestError: an item is not a path or is empty, or labels and targets do not fit.
         """
-        return cls._of_found(from_paths(paths, root=root), labels, targets)
+        listed = recorded_options({"root": root}, None, None)
+        return cls._of_found(from_paths(paths, root=root), labels, targets, listed)
 
     @classmethod
     def from_bytes(
@@ -484,7 +550,7 @@ class Manifest:
             labels: N numbers or texts, where the table has no labels.
             targets: the columns that become targets; a mapping of columns to ``"number"``, ``"category"``,
                 ``"multi-label"``, ``"text"``, ``"mask"`` or ``"mask16"``; or a mapping of further names to arrays,
-                axis 0 = N, or to `MaskFiles`.
+                axis 0 = N, or to `Masks`.
             root: the folder that relative paths start from; None is the folder of the table.
             suffix: is added to every path that does not end in it, such as ``".jpg"`` for a column of ids.
             separator: of the cells of a CSV; None is a comma.
@@ -496,8 +562,9 @@ class Manifest:
         """
         columns, extra = chosen_columns(targets)
         rows: dict[str, Any] = {"suffix": suffix, "separator": separator, "where": where}
-        found = from_table(path, path_column=path_column, targets=columns, root=root, **rows)
-        return cls._of_found(found, labels, extra).with_classes(classes)
+        rows |= {"path_column": path_column, "root": root}
+        found = from_table(path, targets=columns, **rows)
+        return cls._of_found(found, labels, extra, recorded_options(rows, columns, None)).with_classes(classes)
 
 
 def _is_bytes(sources: Sequence[Any]) -> bool:

@@ -1,12 +1,12 @@
 """The options that say how sources are listed, once; `arraystore.build` documents each."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, TypedDict
 
 from arraystore._common.options import Default
 from arraystore._common.wording import a
-from arraystore.errors import ManifestError, Option
+from arraystore.errors import Kind, ManifestError, Option
 
 KINDS = ("number", "category", "multi-label", "text", "mask", "mask16")
 
@@ -23,7 +23,7 @@ class SourceOptions(TypedDict, total=False):
     classes: Annotated[Any, Default(None)]
 
 
-_USED_FOR = {
+USED_FOR = {
     "a folder": ("allow_empty", "classes"),
     "a table": ("root", "path_column", "suffix", "separator", "where", "classes"),
     "a list of paths": ("root", "suffix", "classes"),
@@ -51,26 +51,36 @@ def for_source(kind: str, options: Mapping[str, Any]) -> dict[str, Any]:
     for name, hint in SourceOptions.__annotations__.items():
         value, default = options[name], hint.__metadata__[-1].value
         given = value is not default and not (isinstance(value, str) and value == default)
-        if name not in _USED_FOR[kind] and given:
+        if name not in USED_FOR[kind] and given:
             raise ManifestError(
                 f"{name} has no meaning for {kind}", advice="leave out {0}", options=[Option(name, None)]
             )
-    return {name: options[name] for name in _USED_FOR[kind]}
+    return {name: options[name] for name in USED_FOR[kind]}
 
 
-def fixed_classes(classes: Any) -> dict[str, tuple[str, ...]]:
+def fixed_classes(classes: Any, known: Collection[str]) -> dict[str, tuple[str, ...]]:
     """Return the classes that fix the codes, name of a target → its names: those of a list, a mapping, or a store.
 
+    Args:
+        classes: of the caller. Of a store, the classes of targets that are not known are left out, except those of the
+            labels: it may have more targets than the source.
+        known: the targets of the source that have classes.
+
     Raises:
-        ManifestError: it is none of these, or a name comes twice.
+        ManifestError: it is none of these, a name comes twice, or a target that is named has no classes.
     """
     if classes is None:
         return {}
-    classes = getattr(classes, "categories", classes)
+    is_store = hasattr(classes, "categories")
+    classes = classes.categories if is_store else classes
     if not isinstance(classes, Mapping):
         classes = {"labels": classes}
     fixed = {}
     for target, names in classes.items():
+        if target not in known and not (is_store and target != "labels"):
+            raise _no_classes(target, known)
+        if target not in known:
+            continue
         if (
             isinstance(names, str)
             or not isinstance(names, Sequence)
@@ -86,3 +96,18 @@ def fixed_classes(classes: Any) -> dict[str, tuple[str, ...]]:
             raise ManifestError(f"classes has {repeated[0]!r} twice: leave one out")
         fixed[target] = tuple(names)
     return fixed
+
+
+def _no_classes(target: object, known: Collection[str]) -> ManifestError:
+    if target == "labels":
+        reason = "classes were given, but there are no labels of classes"
+    else:
+        reason = f"classes names {target!r}, which is no target with classes"
+    if known:
+        reason += f"; the targets with classes are {', '.join(map(repr, known))}"
+    return ManifestError(
+        reason,
+        kind=Kind.INVALID,
+        advice="name one of these, or leave out {0}" if known else "leave out {0}",
+        options=[Option("classes", None)],
+    )

@@ -9,12 +9,11 @@ from pathlib import Path
 
 from arraystore._sources.entries import (
     OWN_ENTRIES,
-    begins_like_an_image,
-    has_image_suffix,
+    ImageFiles,
     is_own_folder,
     is_system_folder,
+    start_of,
     suffix_of,
-    tells_nothing,
 )
 from arraystore.errors import Kind, ManifestError
 
@@ -36,15 +35,12 @@ class Scan:
     the folders on the path of the walk are held as objects, so the peak of memory is about 70 bytes an image of the
     widest folder.
 
-    ``decoders`` are the suffixes or first bytes of files that the caller's own functions decode.
+    ``decoders`` are as in `ImageFiles`.
     """
 
-    def __init__(self, root: bytes, decoders: Iterable[str | bytes] = ()) -> None:
+    def __init__(self, root: bytes, decoders: Iterable[str | bytes] | None = None) -> None:
         self.root = with_slash(root)
-        keys = [*decoders]
-        # Of files that are images because the caller can decode them: how they end, and how they begin.
-        self._ends = tuple(f".{key.lstrip('.')}".lower().encode() for key in keys if isinstance(key, str))
-        self._begins = tuple(key for key in keys if isinstance(key, bytes))
+        self._images = ImageFiles(decoders)
         self.counts: dict[bytes, int] = {}  # the number of images in each folder directly in the root, in order
         self.loose: bytes | None = None  # the name of an image directly in the root
         self.left_out: Counter[str] = Counter()  # suffix, with its dot or "", → files that are no images
@@ -131,13 +127,10 @@ class Scan:
         return prefix, iter(names), folders
 
     def _is_image(self, entry: os.DirEntry[bytes], folder: bytes, *, is_link: bool) -> bool:
-        named = has_image_suffix(entry.name) or entry.name.lower().endswith(self._ends)
-        if not named and not tells_nothing(entry.name):
+        # A link to nothing is a source if its name is that of an image: there are no first bytes to tell.
+        if not entry.is_file(follow_symlinks=False) and not (is_link and _leads_to(entry, stat.S_ISREG, missing=True)):
             return False
-        # A link to nothing is a source if its name is that of an image.
-        if not entry.is_file(follow_symlinks=False) and not (is_link and _leads_to(entry, stat.S_ISREG, missing=named)):
-            return False
-        return named or begins_like_an_image(folder + entry.name, self._begins)
+        return self._images.hold(entry.name, lambda count: start_of(folder + entry.name, count))
 
     def _is_loop(self, relative: bytes, prefixes: list[bytes]) -> bool:
         """Return whether the linked folder ``relative`` is one of the folders on the path of the walk."""

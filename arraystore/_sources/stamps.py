@@ -3,10 +3,11 @@
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from io import FileIO
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,27 +37,18 @@ def file_stamp(path: str) -> tuple[int, int]:
     return stamp_of(info) if stat.S_ISREG(info.st_mode) else (0, 0)
 
 
-def masks_stamp(paths: Sequence[str]) -> int:
-    """Return a number that tells other sizes or times of the masks of an image; 0 where it has none.
-
-    Times count in microseconds, as in the samples of a store.
-    """
-    if not paths:
-        return 0
-    stamps = [file_stamp(path) for path in paths]
-    values = np.array([(size, time_ns // 1000) for size, time_ns in stamps], "<i8")
-    return xxhash.xxh3_64_intdigest(values.tobytes())
-
-
 def file_stamps(
     path_of: Callable[[int], str],
     rows: npt.NDArray[np.int64],
-    masks_of: Callable[[int], Sequence[str]] = lambda _row: (),
+    masks_of: Callable[[int], int] = lambda _row: 0,
 ) -> npt.NDArray[np.void]:
-    """Return the stamp of each row's file and masks: dtype `STAMP`, one a row; several threads call the functions."""
+    """Return the stamp of each row's file, with the `masks_stamp` that a function gives: dtype `STAMP`, one a row.
+
+    Several threads call the functions.
+    """
 
     def look(chunk: npt.NDArray[np.int64]) -> list[tuple[int, int, int]]:
-        return [(*file_stamp(path_of(row)), masks_stamp(masks_of(row))) for row in chunk.tolist()]
+        return [(*file_stamp(path_of(row)), masks_of(row)) for row in chunk.tolist()]
 
     chunks = [rows[at : at + _FILES_A_CHUNK] for at in range(0, len(rows), _FILES_A_CHUNK)]
     began_s = time.perf_counter()
@@ -69,28 +61,31 @@ def file_stamps(
     return np.fromiter(chain(first, *rest), STAMP, len(rows))
 
 
-def file_hash(*paths: str) -> int:
-    """Return the xxh3_64 of the bytes of regular files, one after the other; 0 where one cannot be read."""
+def file_hash(path: str) -> int:
+    """Return the xxh3_64 of the bytes of a regular file; 0 where it cannot be read."""
     digest = xxhash.xxh3_64()
-    for path in paths:
-        if file_stamp(path) == (0, 0):  # reading a FIFO might never end
-            return 0
-        try:
-            with FileIO(path) as file:
-                while data := file.read(_READ_BYTES):
-                    digest.update(data)
-        except OSError:
-            return 0
-    return int(digest.intdigest()) if paths else 0
+    return int(digest.intdigest()) if feed_file(digest, path) else 0
 
 
-def file_hashes(path_of: Callable[[int], str | Sequence[str]], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
-    """Return the `file_hash` of each row's file, or files: uint64, one a row; several are read at once."""
+def feed_file(digest: Any, path: str) -> bool:
+    """Add the bytes of a regular file to a digest, and return whether it could be read."""
+    if file_stamp(path) == (0, 0):  # reading a FIFO might never end
+        return False
+    try:
+        with FileIO(path) as file:
+            while data := file.read(_READ_BYTES):
+                digest.update(data)
+    except OSError:
+        return False
+    return True
 
-    def look(row: int) -> int:
-        paths = path_of(row)
-        return file_hash(paths) if isinstance(paths, str) else file_hash(*paths)
 
+def file_hashes(path_of: Callable[[int], str], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+    """Return the `file_hash` of each row's file: uint64, one a row; several are read at once."""
+    return row_hashes(lambda row: file_hash(path_of(row)), rows)
+
+
+def row_hashes(hash_of: Callable[[int], int], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
+    """Return the hash that a function gives for each row: uint64, one a row; several threads call it."""
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="arraystore-hash") as pool:
-        hashes = pool.map(look, rows.tolist())
-        return np.fromiter(hashes, np.uint64, len(rows))
+        return np.fromiter(pool.map(hash_of, rows.tolist()), np.uint64, len(rows))

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from arraystore._common.lazy import lazy
 from arraystore._common.wording import a
 from arraystore._sources.kinds.found import Found
+from arraystore._sources.kinds.rows.columns import ColumnImages, mask_columns
 from arraystore._sources.targets.columns import CHOOSE_PATHS, Column, add_target, chosen_rows, paths_of
-from arraystore._sources.targets.masks import BITS
+from arraystore._sources.targets.masks import BITS, Masks
 from arraystore._sources.text_list import TextList
 from arraystore.errors import Kind, ManifestError, Option
 
@@ -138,7 +139,12 @@ def add_targets(
             )
     main = next((name for name in _LABEL_COLUMNS if name in wanted and kinds.get(name) not in BITS), None)
     target_of = {name: "labels" if name == main else name for name in wanted}
+    held, _ = mask_columns(table.schema, kinds)
     for name, target in target_of.items():
+        if name in held:
+            folder = found.root or str(Path(found.place).absolute().parent)
+            found.masks[target] = Masks(ColumnImages(table.column(name), folder), bits=held[name])
+            continue
         add_target(found, target, Column(found.place, name, table.column(name)), kinds.get(name))
     return target_of
 

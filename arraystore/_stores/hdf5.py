@@ -367,6 +367,7 @@ HDF5 = Medium(
     label="HDF5 file",
     pixels="images.h5",
     is_folder=False,
+    signature=b"\x89HDF\r\n\x1a\n",
     suffixes=frozenset((".h5", ".hdf5", ".hdf")),
     head_bytes=_HEAD_BYTES,
     text_bytes=16 + 20,  # a reference, and the head of an object on the heap

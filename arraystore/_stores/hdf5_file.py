@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from arraystore._common.arrow import bytes_column, number_column, numbers_in, time_column
 from arraystore._common.digests import BLOCK_BYTES
 from arraystore._common.lazy import lazy
 from arraystore._format.files import keep_os_error
@@ -184,14 +185,14 @@ def write_table(file: h5py.File, name: str, table: pa.Table) -> None:
     for column in table.column_names:
         values = table[column]
         if pa.types.is_timestamp(values.type):
-            dataset = group.create_dataset(column, data=values.cast(pa.int64()).fill_null(0).to_numpy())
+            dataset = group.create_dataset(column, data=numbers_in(values.cast(pa.int64())))
             dataset.attrs["unit"] = "µs since 1970-01-01 UTC, 0 where unknown"
         elif pa.types.is_string(values.type) or pa.types.is_binary(values.type):
             # HDF5 strings have no null and no type for bytes: empty, and the bytes as they are.
             texts = [b"" if value is None else os.fsencode(value) for value in values.to_pylist()]
             group.create_dataset(column, data=texts, dtype=h5py.string_dtype(), shape=(len(texts),))
         else:
-            group.create_dataset(column, data=values.fill_null(0).to_numpy())
+            group.create_dataset(column, data=numbers_in(values))
 
 
 def read_hdf5_table(
@@ -205,12 +206,13 @@ def read_hdf5_table(
         for column in file[name] if columns is None else columns:
             dataset = file[name][column]
             if column in ("mtime", "hash"):
-                values, kind = dataset[...], pa.timestamp("us", "UTC") if column == "mtime" else None
-                read[column] = pa.array(values, kind, mask=values == 0)
+                values = dataset[...]
+                made = time_column if column == "mtime" else number_column
+                read[column] = made(values, valid=values != 0)
             elif dataset.dtype == object:
                 read[column] = _texts(dataset, nullable=column == "reason")
             else:
-                read[column] = pa.array(dataset[...])
+                read[column] = number_column(dataset[...])
     return pa.table(read)
 
 
@@ -219,7 +221,7 @@ def _texts(dataset: h5py.Dataset, *, nullable: bool) -> pa.ChunkedArray:
     blocks = []
     for start in range(0, len(dataset), _BLOCK_TEXTS):
         values = dataset[start : start + _BLOCK_TEXTS].tolist()
-        blocks.append(pa.array([None if nullable and not value else value for value in values], pa.binary()))
+        blocks.append(bytes_column(values, np.array(values, bool) if nullable else None))
     texts = pa.chunked_array(blocks, pa.binary())
     try:
         return texts.cast(pa.string())

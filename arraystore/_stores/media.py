@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from arraystore._common.checks import expanded
+from arraystore._sources.entries import describes_store
 from arraystore._stores.hdf5 import HDF5
 from arraystore._stores.medium import Medium
 from arraystore._stores.npy import NPY
@@ -12,6 +13,7 @@ from arraystore.errors import FormatError, Kind, SpecError
 
 # The first medium must be a folder: it serves targets and folders that no other medium recognizes.
 MEDIA: tuple[Medium, ...] = (NPY, HDF5)
+_SIGNATURE_BYTES = max(len(medium.signature) for medium in MEDIA)
 
 
 def medium_of(target: str | os.PathLike[str]) -> Medium:
@@ -29,6 +31,28 @@ def medium_at(path: Path) -> Medium | None:
         return None
     named = medium_of(path)
     return named if not named.is_folder else next(medium for medium in MEDIA if not medium.is_folder)
+
+
+def store_at(source: object) -> Path | None:
+    """Return the path of the store that the source of a build names; None if it names something else.
+
+    The first bytes of what lies there tell, so the store may still be damaged. A folder that holds a store is never one
+    of images, so the two cannot be confused.
+    """
+    if not isinstance(source, str | os.PathLike):
+        return None
+    try:
+        path = expanded(source)
+        if path.is_dir():
+            return path if describes_store(path) else None
+        if not path.is_file():
+            return None
+        with path.open("rb") as file:
+            start = file.read(_SIGNATURE_BYTES)
+    except Exception:  # noqa: BLE001 - an object of the caller may raise anything; what it is no path of, others say
+        return None
+    signatures = [medium.signature for medium in MEDIA if medium.signature]
+    return path if start.startswith(tuple(signatures)) else None
 
 
 # Names that ask for a file of another format, or for another place, and what to pass for what was meant.

@@ -38,6 +38,7 @@ class Medium:
     label: str  # in tables
     pixels: str  # the name of the file of the slots, in ``TARGET.partial/`` and in a store that is a folder
     is_folder: bool  # otherwise a store is the file of its slots
+    signature: bytes = b""  # the first bytes of a store that is a file
     suffixes: frozenset[str] = frozenset()  # of the targets that ask for this medium, in lower case
     names: tuple[str, ...] = ()  # of the other files in ``TARGET.partial/``, except the `.npy` file of each target
     head_bytes: int = 0  # before the slots in their file

@@ -6,6 +6,7 @@ import errno
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -24,6 +25,7 @@ from arraystore._sources.manifest import Manifest
 from arraystore._stores import media
 from arraystore._stores.media import medium_at, medium_of, store_path
 from arraystore._stores.medium import Draft, Medium, Opened
+from arraystore._stores.pinned import PinnedName
 from arraystore._stores.publishing import (
     LEDGER,
     PLAN,
@@ -35,7 +37,7 @@ from arraystore._stores.publishing import (
     recover,
 )
 from arraystore._stores.ram import MemoryContents, MemoryDraft
-from arraystore._stores.slot_array import SlotArray, file_identity
+from arraystore._stores.slot_array import SlotArray
 from arraystore._stores.unfinished.build_key import BuildKey, Salvage
 from arraystore._stores.unfinished.partial import PartialFolder
 from arraystore.errors import FormatError, Kind, SpecError, StoreError
@@ -142,16 +144,15 @@ def verify_store(
         return verify_contents(partial(contents_of, cast("Opened", store)), workers=workers, progress=progress)
     finish_earlier(path)
     for _ in range(_VERIFY_TRIES):
-        before = file_identity(path)
+        with PinnedName(path) as name:
 
-        def is_current(before: tuple[int, int] = before) -> bool:
-            return file_identity(path) == before and not is_being_replaced(real_target(path))
+            def is_current(name: PinnedName = name) -> bool:
+                return name.still_leads_there() and not is_being_replaced(real_target(path))
 
-        try:
-            contents = partial(contents_of, path)
-            return verify_contents(contents, workers=workers, progress=progress, is_current=is_current)
-        except ReplacedError:
-            time.sleep(_OPEN_RETRY_S)
+            with suppress(ReplacedError):
+                contents = partial(contents_of, path)
+                return verify_contents(contents, workers=workers, progress=progress, is_current=is_current)
+        time.sleep(_OPEN_RETRY_S)
     raise FormatError(f"{path} is replaced again and again: verify it when that has ended", source=str(path))
 
 
@@ -171,18 +172,19 @@ def open_store(path: str | os.PathLike[str], *, unfinished: bool = False, withou
     if unfinished and folder.is_dir():
         return _open_unfinished(folder, medium_of(path))
     for _ in range(_OPEN_TRIES):
-        before = file_identity(path)
-        try:
-            opened = open_published(_medium_at(path), path, without_slots=without_slots)
-        except (FormatError, OSError):
-            if file_identity(path) == before and not is_being_replaced(real_target(path)):
-                raise
-            time.sleep(_OPEN_RETRY_S)
-            continue
         # Opening a store opens its name several times. If another store took the name meanwhile, the files that were
         # read do not belong together.
-        if file_identity(path) == before:
-            return opened
+        with PinnedName(path) as name:
+            try:
+                opened = open_published(_medium_at(path), path, without_slots=without_slots)
+            except (FormatError, OSError):
+                if name.still_leads_there() and not is_being_replaced(real_target(path)):
+                    raise
+            else:
+                if name.still_leads_there():
+                    return opened
+                continue
+        time.sleep(_OPEN_RETRY_S)
     raise FormatError(f"{path} is replaced again and again: open it when that has ended", source=str(path))
 
 

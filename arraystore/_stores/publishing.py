@@ -198,10 +198,24 @@ def recover(target: Path, media: Iterable[Medium]) -> dict[str, Any] | None:
             plan = _finished_plan(folder, target, medium) if locked else None
             if plan is not None:
                 tidy(target, medium)
+            elif locked:
+                _remove_own_lock(folder, medium)
             return plan
     for medium in media:
         _remove_workless(target, medium)
     return None
+
+
+def _remove_own_lock(folder: Path, medium: Medium) -> None:
+    """Delete the lock file of this call, where the call that left a plan has ended after this one had seen the plan.
+
+    That call has deleted its own lock file, and nobody would delete this one. The caller holds the lock.
+    """
+    with contextlib.suppress(OSError):
+        if not (folder / PLAN).exists():
+            clear(folder, [LOCK])
+            if not medium.is_folder:  # it is the partial folder, which is a store of its own otherwise
+                folder.rmdir()
 
 
 def finish_tidying(target: Path, medium: Medium) -> None:
@@ -213,7 +227,7 @@ def finish_tidying(target: Path, medium: Medium) -> None:
         StoreError: that call is at it.
     """
     if medium.is_folder and _finished_plan(target, target, medium) is not None:
-        lock = Lock(target / LOCK, target)
+        lock = Lock(target / LOCK, target, brief=True)
         try:
             tidy(target, medium)
         finally:
@@ -224,7 +238,7 @@ def finish_tidying(target: Path, medium: Medium) -> None:
 def _lock_if_free(folder: Path, target: Path) -> Iterator[bool]:
     """Lock a partial folder for a moment, and yield whether that succeeded."""
     try:
-        lock = Lock(folder / LOCK, target, tries=1)
+        lock = Lock(folder / LOCK, target, tries=1, brief=True)
     except (StoreError, FileNotFoundError):
         yield False
         return

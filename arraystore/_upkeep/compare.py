@@ -5,25 +5,28 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
 from arraystore._building.options import CompareOptions
-from arraystore._building.sources import manifest_for
-from arraystore._common.options import complete, shows_options
-from arraystore._common.public import public
+from arraystore._building.runs import row_stamps
+from arraystore._common.arrow import number_column, numbers_in
+from arraystore._common.options import complete, public, shows_options
 from arraystore._common.ragged import Ragged, Target, rows_of_one_length
 from arraystore._decoding.hooks import check_decoders
 from arraystore._format.samples import hashes_of, mask_fields, mtimes_us
 from arraystore._format.specification import STORED
 from arraystore._reading.store import Store
 from arraystore._sources.manifest import Manifest
-from arraystore._sources.stamps import STAMP, file_hash, file_hashes, file_stamps
+from arraystore._sources.stamps import STAMP, file_hashes
+from arraystore._sources.targets.mask_sources import masks_hash
 from arraystore._stores.opening import open_store
 from arraystore._upkeep.merging import merged, raw_path
 from arraystore._upkeep.moved import is_elsewhere
+from arraystore._upkeep.relisted import check_decoders_given, listed_again
 from arraystore._upkeep.reuse import manifest_in
 from arraystore.errors import ManifestError, SpecError, StoreError
 
@@ -42,7 +45,9 @@ class Changes:
         added: sources that are not in the store.
         changed: sources whose file or mask has changed.
         retried: sources whose file has not changed, but which failed for a cause that may have passed: an error of the
-            volume, too little memory, or too little time. An update tries them again.
+            volume, too little memory, or too little time. An update tries them again. One that fails again for the same
+            reason counts as unchanged from then on, until its file changes or ``content=True`` is passed, so that
+            updates until nothing changes come to an end.
         renamed: sources that are in the store under another name: old name and new name.
         removed: sources of the store that no longer exist.
         unchanged: how many rows have not changed. Failed rows with an unchanged file count too.
@@ -76,7 +81,7 @@ class Changes:
     moved: str | None = None
 
     def __bool__(self) -> bool:
-        """Whether an update would change anything."""
+        """Whether an update would make a new store: True also if it would only try sources again."""
         gone = self.removed and not self.keeps_removed
         rows = self.added or self.changed or self.retried or self.renamed or gone or self.relabeled
         return bool(rows or self.moved)
@@ -122,16 +127,19 @@ def compare(
             whose path is recorded in the store.
         removed: ``"drop"`` leaves out rows whose source no longer exists, ``"keep"`` keeps them with their pixels.
         content: True reads every file whose size is the same, and compares its contents instead of the time of change.
+            Sources that failed without being read are then tried again, see `Changes.retried`.
         labels: see `arraystore.build`.
-        targets: see `arraystore.build`.
-        options: from ``root`` to ``decoders``, see `arraystore.build`. Where the build had any, pass them and
-            the source.
+        targets: see `arraystore.build`. Columns that the build chose are recorded; arrays have to be passed again.
+        options: from ``root`` to ``decoders``, see `arraystore.build`. Those that are not given are as at the build of
+            the store, which records them; only ``decoders`` have to be passed again.
 
     Raises:
         SpecError: ``removed`` or ``decoders`` is invalid.
         FormatError: there is no store at the path, or it is damaged.
-        StoreError: ``source`` is None and the store does not record its source; or its sources are not files.
-        ManifestError: the sources cannot be listed, or have other targets than the store.
+        StoreError: ``source`` is None and the store does not record its source; its sources are not files; or it was
+            built with ``decoders`` that are not given.
+        ManifestError: the sources cannot be listed, or have other targets than the store; or labels or targets that
+            were given at the build are not given.
         OSError: the store cannot be read.
     """
     if removed not in ("drop", "keep"):
@@ -147,7 +155,9 @@ def compare(
                 f"{path} does not record what it was built from", source=os.fspath(path), advice="pass the source"
             )
         old = manifest_in(store)
-        new = manifest_for(source, labels, targets, every)
+        names = map(old.name, range(len(old)))
+        check_decoders_given(store.description, names, every["decoders"], Path(path))
+        new = listed_again(store.description, source, labels, targets, every, options)
         new = _as_ragged(old, new)
         _check_alike(old, new)
         apart = is_elsewhere(old.root, new.root)
@@ -163,16 +173,16 @@ class _Comparison:
     def __init__(self, store: Store, old: Manifest, new: Manifest, *, content: bool) -> None:
         self.old, self.new = old, new
         samples = store.samples
-        self._bytes = samples["bytes"].to_numpy()
+        self._bytes = numbers_in(samples["bytes"])
         self._mtime_us = mtimes_us(samples)
         self._hash = hashes_of(samples)
         self._masks = mask_fields(samples)
         self._stored = np.asarray(store.status) == STORED
         self.dropped = store.dropped_samples
         self.slot_of = _matches(old.sources, new.sources)  # row of the new manifest → slot, or -1
-        self.stamps = file_stamps(self._path, np.arange(len(new)), new.mask_paths)
+        self.stamps = row_stamps(new)
         self._dropped_stamps = self._stamps_of_dropped()
-        self.passing = self._passing()
+        self.passing = self._passing(content=content)
         self.same = self._same(content=content)
         self.renamed = self._renamed()
         self.skipped = self._still_bad()
@@ -197,14 +207,15 @@ class _Comparison:
     def _masks_are_same(self, row: int, *, content: bool) -> bool:
         """Return whether the masks of a row have the names that they had in its slot, and have not changed."""
         slot = int(self.slot_of[row])
-        if any(masks.paths.raw(row) != self.old.masks[name].paths.raw(slot) for name, masks in self.new.masks.items()):
-            return False
+        for name, masks in self.new.masks.items():
+            if masks.are_files and masks.name(row) != self.old.masks[name].name(slot):
+                return False
         if content and self._masks["mask_hash"][slot] != 0:
             return self._masks_have_contents_of(row, slot)
         return bool(self.stamps["masks"][row] == self._masks["mask_stamp"][slot])
 
     def _masks_have_contents_of(self, row: int, slot: int) -> bool:
-        return not self.new.masks or file_hash(*self.new.mask_paths(row)) == int(self._masks["mask_hash"][slot])
+        return not self.new.masks or masks_hash(self.new.load_masks(row)) == int(self._masks["mask_hash"][slot])
 
     def _renamed(self) -> Rows:
         """Return the rows of the new manifest whose file has the contents of a removed source, and match them."""
@@ -222,19 +233,21 @@ class _Comparison:
                 found.append(row)
         return np.array(found, np.int64)
 
-    def _passing(self) -> npt.NDArray[np.bool_]:
+    def _passing(self, *, content: bool) -> npt.NDArray[np.bool_]:
         """Return whether each row failed without a stamp: for a cause that lay outside its file, and may have passed.
 
-        A file that may still not be read has not changed, so its stamp stays as it was recorded: zeros.
+        A file that may still not be read has not changed, so its stamp stays as it was recorded: zeros. With
+        ``content``, a row that failed without a hash is one too: its file was not read, or failed again.
         """
         slot = self.slot_of
         failed = (slot >= 0) & ~self._stored[slot] & (self._bytes[slot] == 0) & (self._mtime_us[slot] == 0)
+        again = (slot >= 0) & ~self._stored[slot] & (self._hash[slot] == 0) & ~failed & content
         for row in np.flatnonzero(slot < 0).tolist() if self._dropped_stamps else ():
             failed[row] = self._dropped_stamps.get(raw_path(self.new.sources, row), (1,))[:2] == (0, 0)
         for row in np.flatnonzero(failed).tolist():
             if not os.access(self._path(row), os.R_OK):
                 self.stamps[row] = 0
-        passing: npt.NDArray[np.bool_] = failed & (self.stamps != np.zeros((), STAMP))
+        passing: npt.NDArray[np.bool_] = (failed | again) & (self.stamps != np.zeros((), STAMP))
         return passing
 
     def _stamps_of_dropped(self) -> dict[bytes, tuple[int, ...]]:
@@ -301,7 +314,7 @@ class _Comparison:
             return None
         still = {raw_path(self.new.sources, row) for row in np.flatnonzero(self.skipped).tolist()}
         held = [os.fsencode(source) in still for source in self.dropped["source"].to_pylist()]
-        return self.dropped.take(np.flatnonzero(held)) if any(held) else None
+        return self.dropped.take(number_column(np.flatnonzero(held))) if any(held) else None
 
 
 def _as_ragged(old: Manifest, new: Manifest) -> Manifest:
@@ -336,7 +349,8 @@ def _check_alike(old: Manifest, new: Manifest) -> None:
 
 
 def _mask_forms(manifest: Manifest) -> dict[str, str]:
-    return {name: f"masks of {masks.bits} bits" for name, masks in manifest.masks.items()}
+    kinds = {name: " of classes" if name in manifest.classes else "" for name in manifest.masks}
+    return {name: f"masks{kinds[name]} of {masks.bits} bits" for name, masks in manifest.masks.items()}
 
 
 def _form(target: Target, *, has_classes: bool) -> Any:

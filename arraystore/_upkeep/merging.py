@@ -1,6 +1,6 @@
 """The manifest of an updated store, merged from that of the store and that of its sources."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,8 +9,9 @@ import numpy.typing as npt
 from arraystore._common.ragged import merged_rows, same_rows
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.targets.class_names import recoded
-from arraystore._sources.targets.masks import MaskFiles
+from arraystore._sources.targets.masks import Masks
 from arraystore._sources.text_list import TextList
+from arraystore.errors import DecodeError, Kind
 
 Rows = npt.NDArray[np.int64]
 
@@ -48,19 +49,62 @@ def merged(old: Manifest, new: Manifest, slots: Rows, rows: Rows) -> tuple[Manif
             texts[name][i] != old.texts[name][slot] for i, (slot, row) in enumerate(pairs) if slot >= 0 and row >= 0
         )
     sources = _paths(old.sources, new.sources, pairs)
-    masks = {
-        name: MaskFiles(_paths(old.masks[name].paths, each.paths, pairs), bits=each.bits)
-        for name, each in new.masks.items()
-    }
+    masks = {}
+    for name, each in new.masks.items():
+        fresh_masks = each.with_classes(name, classes[name]) if name in classes else each
+        masks[name] = Masks(_merged_masks(old.masks[name], fresh_masks, pairs), bits=each.bits)
     pixels = {name: kind for name, kind in {**old.source_pixels, **new.source_pixels}.items() if name in targets}
     parts = (sources, new.root, targets, classes, texts, new.origin, new.left_out)
     fills = {name: fill for name, fill in {**old.mask_fills, **new.mask_fills}.items() if name in targets}
-    return Manifest(*parts, source_pixels=pixels, masks=masks, mask_fills=fills), relabeled
+    sides = new.source_sides
+    if sides is not None:  # what was stored before has been looked at
+        sides = np.where((rows >= 0)[:, None], sides[rows], 0)
+    kept: dict[str, Any] = {"source_pixels": pixels, "masks": masks, "mask_fills": fills, "source_sides": sides}
+    kept["source_options"] = new.source_options
+    return Manifest(*parts, **kept), relabeled
 
 
 def _paths(old: Sequence[Any], new: Sequence[Any], pairs: Sequence[tuple[int, int]]) -> TextList:
     """Return the paths of the result, from pairs of a slot and a row."""
     return TextList.from_raw(raw_path(new, row) if row >= 0 else raw_path(old, slot) for slot, row in pairs)
+
+
+class _NewMasks:
+    """Masks of which some are no files: those of new rows. That of an old row lies in its slot of the store alone.
+
+    Args:
+        masks: of the new manifest.
+        rows: for each row of the result its row in there, or -1.
+    """
+
+    may_name_files = False
+    is_fixed = False
+
+    def __init__(self, masks: Masks, rows: Sequence[int]) -> None:
+        self._masks = masks
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, slot: int) -> Any:
+        row = self._rows[slot]
+        if row < 0:
+            raise DecodeError("its source is gone, and it was no file", kind=Kind.MISSING)
+        return self._masks.sources[row]
+
+    def name(self, slot: int) -> str:
+        return self._masks.name(max(self._rows[slot], 0))
+
+    def identity(self) -> Iterator[tuple[list[Any], Sequence[npt.NDArray[Any]]]]:
+        yield ["merged"], (np.asarray(self._rows, np.int64),)
+        yield from self._masks.identity()
+
+
+def _merged_masks(old: Masks, new: Masks, pairs: Sequence[tuple[int, int]]) -> TextList | _NewMasks:
+    if isinstance(new.sources, TextList) and isinstance(old.sources, TextList):
+        return _paths(old.sources, new.sources, pairs)
+    return _NewMasks(new, [row for _, row in pairs])
 
 
 def _joined(old: Sequence[str], new: Sequence[str]) -> tuple[str, ...]:

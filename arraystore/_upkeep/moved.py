@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from arraystore._common.arrow import numbers_in
 from arraystore._common.checks import expanded
 from arraystore._common.wording import many
 from arraystore._format.samples import hashes_of
@@ -22,9 +23,16 @@ def sources_of(store: Store, folder: str | os.PathLike[str] | None) -> Manifest:
 
     Raises:
         ManifestError: there is no such folder.
-        StoreError: the sources are not files, or their names are no paths below a folder.
+        StoreError: the sources or masks are not files, or their names are no paths below a folder.
     """
     manifest = manifest_in(store)
+    if not store.description.masks_are_files:
+        raise StoreError(
+            f"the masks of {store.path} are no files, so none can be decoded again",
+            source=str(store.path),
+            kind=Kind.INVALID,
+            advice="update or build the store with the masks that it was built with",
+        )
     if folder is None:
         return manifest
     root = expanded(folder).absolute()
@@ -70,7 +78,7 @@ def other_contents(store: Store, manifest: Manifest, slots: npt.NDArray[np.int64
     def path(slot: int) -> str:
         return str(manifest.load(slot))
 
-    bytes_before, hashes = store.samples["bytes"].to_numpy()[slots], hashes_of(store.samples)[slots]
+    bytes_before, hashes = numbers_in(store.samples["bytes"])[slots], hashes_of(store.samples)[slots]
     sizes = file_stamps(path, slots)["bytes"]
     differ = (sizes != bytes_before) & (sizes != 0) & (bytes_before != 0)
     reasons = {

@@ -9,20 +9,21 @@ import numpy as np
 
 from arraystore._building.bad import bad_images_error
 from arraystore._building.build import build_in, build_key
-from arraystore._building.fill import Source, Unloaded
+from arraystore._building.fill import Source
 from arraystore._building.options import RunOptions, checked
-from arraystore._common.options import shows_options
-from arraystore._common.public import public
+from arraystore._common.options import public, shows_options
 from arraystore._format.checking.result import Verification
 from arraystore._format.publication import Publication
 from arraystore._format.samples import mtimes_us
 from arraystore._format.specification import FAILED
 from arraystore._reading.store import Store
+from arraystore._sources.given import Unloaded
 from arraystore._sources.stamps import STAMP, file_stamps
 from arraystore._stores.medium import Opened
 from arraystore._stores.opening import open_store
 from arraystore._stores.unfinished.partial import PartialFolder
 from arraystore._upkeep.moved import other_contents, sources_of
+from arraystore._upkeep.relisted import check_decoders_given
 from arraystore._upkeep.reuse import Takeover, hold_store
 from arraystore._upkeep.verify import verify
 from arraystore.errors import BadImagesError, Kind, Option, SpecError, StoreError
@@ -63,7 +64,8 @@ def repair(
         FormatError: there is no store at the path, or it cannot be opened.
         ManifestError: ``source`` is no folder.
         StoreError: other parts than pixels are damaged, the sources are not files or have no relative names, another
-            call is changing the store, or ``verification`` is that of another store than the one that is there now.
+            call is changing the store, ``verification`` is that of another store than the one that is there now, or
+            ``decoders`` without which a source cannot be decoded are not given.
         BadImagesError: a source can no longer be stored; the store has not changed.
         SpaceError: the volume is too small for a second store; the store has not changed.
         OSError: the store cannot be read or written.
@@ -119,6 +121,8 @@ def _repair(
         manifest = sources_of(store, source)
         slots = np.arange(len(store))
         damaged = np.array([each.slot for each in found.damaged], np.int64)
+        names = [manifest.name(slot) for slot in damaged.tolist()]
+        check_decoders_given(store.description, names, options["decoders"], folder.target)
         slots[damaged] = -1
         stamps = file_stamps(lambda row: str(manifest.load(row)), np.arange(len(store)))
         # The samples describe the sources of the old pixels, so the file system's times are used only where they are
@@ -144,6 +148,7 @@ def _repair(
             root=description.root,
             origin=description.origin,
             left_out=description.left_out,
+            source_options=description.source_options,
         )
         return replace(publication, dropped=dropped, description=made)
 

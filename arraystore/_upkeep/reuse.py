@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from arraystore._building.build import build_key
 from arraystore._building.fill import Source, StoredSlot
+from arraystore._common.arrow import numbers_in
 from arraystore._format.samples import file_masks, hashes_of, manifest_of, mask_fields, mtimes_us, notes_of
 from arraystore._format.slot_file import SlotFile
 from arraystore._format.specification import FAILED
@@ -35,7 +36,13 @@ def manifest_in(store: Store) -> Manifest:
         path = str(store.path)
         raise StoreError(f"the sources of {path} are not files", source=path, advice="build it again")
     described = store.description
-    return replace(manifest, root=described.root, origin=described.origin, source_pixels=described.source_pixels)
+    return replace(
+        manifest,
+        root=described.root,
+        origin=described.origin,
+        source_pixels=described.source_pixels,
+        source_options=described.source_options,
+    )
 
 
 def hold_store(path: str | os.PathLike[str], manifest: Manifest, spec: ImageSpec) -> PartialFolder:
@@ -75,7 +82,7 @@ class Takeover:
         self._reasons = {bad.slot: bad.reason for bad in store.bad()}
         samples = store.samples
         self._notes = notes_of(samples)
-        self._sides = {name: samples[name].to_numpy() for name in ("height", "width")}
+        self._sides = {name: numbers_in(samples[name]) for name in ("height", "width")}
         self._hashes = hashes_of(samples)
         self._mask_fields = mask_fields(samples)
         contents = contents_of(store.path)
@@ -85,7 +92,7 @@ class Takeover:
         ]
         self._masks = tuple(file for file in rows if isinstance(file, SlotFile))
         known = np.zeros(len(store), STAMP)
-        known["bytes"], known["mtime"] = samples["bytes"].to_numpy(), mtimes_us(samples) * 1000
+        known["bytes"], known["mtime"] = numbers_in(samples["bytes"]), mtimes_us(samples) * 1000
         self._stamps = np.where(stamps["bytes"] == 0, known[slots], stamps)
         self._stamps["masks"] = np.where(stamps["masks"] == 0, self._mask_fields["mask_stamp"][slots], stamps["masks"])
         taken = np.flatnonzero(slots >= 0)

@@ -12,8 +12,7 @@ import numpy.typing as npt
 
 from arraystore._building.build import build_in, build_key
 from arraystore._building.options import CompareOptions, RunOptions, UpdateOptions, checked
-from arraystore._common.options import picked, shows_options
-from arraystore._common.public import public
+from arraystore._common.options import picked, public, shows_options
 from arraystore._format.ledger import name_hash
 from arraystore._format.publication import Publication
 from arraystore._format.samples import join_dropped
@@ -23,6 +22,7 @@ from arraystore._stores.opening import open_store
 from arraystore._stores.unfinished.build_key import Salvage
 from arraystore._stores.unfinished.partial import PartialFolder
 from arraystore._upkeep.compare import Changes, compare
+from arraystore._upkeep.retried import settled
 from arraystore._upkeep.reuse import Takeover, hold_store, manifest_in
 from arraystore.errors import StoreError
 
@@ -62,7 +62,8 @@ def update(
         options: from ``root`` to ``fresh``, see `arraystore.build`.
 
     Returns:
-        The updated store, open; the old one where nothing has changed.
+        The updated store, open; the old one where nothing has changed. A source that is tried again and fails again for
+        the same reason counts as unchanged from then on, see `Changes.retried`.
 
     Raises:
         SpecError: an option is invalid.
@@ -77,7 +78,7 @@ def update(
     every = checked("update", UpdateOptions, options, bad or "raise", max_bad)
 
     def compared() -> Changes:
-        chosen = picked(CompareOptions, every)
+        chosen = picked(CompareOptions, options)  # of the others, the store has the ones of its build
         return compare(path, source, removed=removed, content=content, labels=labels, targets=targets, **chosen)
 
     found = changes or compared()
@@ -120,12 +121,14 @@ def _update(
 
     def names() -> npt.NDArray[np.uint64]:
         rows = range(len(manifest))
-        return np.fromiter((name_hash(str(manifest.load(row)), manifest.mask_paths(row)) for row in rows), np.uint64)
+        return np.fromiter((name_hash(str(manifest.load(row)), manifest.load_masks(row)) for row in rows), np.uint64)
 
-    def with_dropped(publication: Publication) -> Publication:
-        return replace(publication, dropped=join_dropped(changes.dropped, publication.dropped))
+    def amended(publication: Publication) -> Publication:
+        made = settled(publication, changes.stamps, frozenset(changes.retried), reasons)
+        return replace(made, dropped=join_dropped(changes.dropped, made.dropped))
 
     with store:
+        reasons = {image.source: image.reason for image in (*store.dropped(), *store.bad())}
         takeover = Takeover(store, changes.slots, changes.stamps, manifest.load, is_of)
         as_built = "keep" if store.description.failed else "drop" if store.dropped() else "raise"
     return build_in(
@@ -137,7 +140,7 @@ def _update(
         max_bad=max_bad,
         load=takeover.load,
         known_bad=takeover.failed,
-        amend=with_dropped,
+        amend=amended,
         salvage=Salvage(names, changes.slots < 0),
         content=content,
     )

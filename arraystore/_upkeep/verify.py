@@ -3,8 +3,8 @@
 import os
 from collections.abc import Callable
 
+from arraystore._common.options import public
 from arraystore._common.progress import Progress
-from arraystore._common.public import public
 from arraystore._format.checking.result import Verification
 from arraystore._reading.store import Store
 from arraystore._stores.opening import verify_store

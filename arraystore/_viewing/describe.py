@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from arraystore._common.arrow import numbers_in
 from arraystore._common.limits import disk_bytes
 from arraystore._common.ragged import Ragged, Target
 from arraystore._common.wording import flat, left_out_text, readable
@@ -43,7 +44,7 @@ def describe(store: Store, path: Path) -> dict[str, Any]:
         "std": [float(value) for value in store.std],
     }
     for side in ("height", "width"):
-        sides = np.asarray(store.samples[side])[stored]
+        sides = numbers_in(store.samples[side])[stored]
         facts[f"source_{side}_px"] = [int(sides.min()), int(sides.max())] if len(sides) else None
     return facts | {"format_version": FORMAT_VERSION, "writer": store.description.writer}
 

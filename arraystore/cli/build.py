@@ -41,7 +41,6 @@ def _plan(
         ),
     ] = None,
     *,
-    size: options.Size,
     workers: options.Workers = None,
     sample: Annotated[
         int, typer.Option(min=0, help="How many images to decode for the estimate of time; 0 for no estimate.")
@@ -52,7 +51,7 @@ def _plan(
     **shared: Unpack[options.Plan],
 ) -> None:
     """Estimate how many bytes and how much time a build would take. Nothing is written."""
-    image, sources = options.image_options(size, shared), options.source_options(shared)
+    image, sources = options.image_options(source, shared), options.source_options(shared)
     with errors_reported(debug=debug):
         logging.getLogger("arraystore").setLevel(logging.ERROR)  # the notes of the log are rows of the table
         bar = sys.stderr.isatty()
@@ -78,7 +77,6 @@ def _build(
         ),
     ],
     *,
-    size: options.Size,
     bad: Annotated[options.Bad, typer.Option(help=options.BAD_HELP)] = "raise",
     max_bad: options.MaxBad = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the target if it exists.")] = False,
@@ -86,8 +84,8 @@ def _build(
     debug: Debug = False,
     **shared: Unpack[options.Build],
 ) -> None:
-    """Decode every image of SOURCE into the store TARGET."""
-    image, limit = options.image_options(size, shared), options.parse_max_bad(max_bad)
+    """Decode every image of SOURCE into the store TARGET; the slots of a store are copied."""
+    image, limit = options.image_options(source, shared), options.parse_max_bad(max_bad)
     sources = options.source_options(shared)
     with errors_reported(debug=debug, interrupted=GOES_ON):
         bar = not quiet and sys.stderr.isatty()
@@ -176,6 +174,9 @@ def target_lines(store: Store) -> Iterator[str]:
         shown = ", ".join(map(flat, classes[:_SHOWN_CLASSES]))
         more = f" and {len(classes) - _SHOWN_CLASSES:,} more" if len(classes) > _SHOWN_CLASSES else ""
         noun = "class" if len(classes) == 1 else "classes"
+        if name in masks:
+            yield f"{flat(name)}: masks of {target.dtype}{_row_text(target)}, {len(classes):,} {noun}: {shown}{more}"
+            continue
         several = "" if isinstance(target, Ragged) or target.ndim < 2 else ", several in a row"
         yield f"{flat(name)}: {len(classes):,} {noun}{several}: {shown}{more}"
     for name in store.samples.column_names:

@@ -11,6 +11,7 @@ from arraystore import spec
 from arraystore._building.options import TIMEOUT_S
 from arraystore._common.checks import expanded
 from arraystore._common.options import Default, picked
+from arraystore._stores.media import store_at
 
 _NAMED_BACKGROUNDS = {"white": (255, 255, 255), "black": (0, 0, 0), "gray": (128, 128, 128)}
 
@@ -26,7 +27,8 @@ Source = Annotated[
     str,
     typer.Argument(
         metavar="SOURCE",
-        help="A folder of images or of class folders, a table, an archive, a list of paths in a .txt, or a pattern.",
+        help="A folder of images or of class folders, a table, an archive, a list of paths in a .txt, a pattern, "
+        "or a store to convert.",
     ),
 ]
 Size = Annotated[str, typer.Option(metavar="PIXELS|HxW", help="Size of a slot: 256, or 224x320 (height first).")]
@@ -46,24 +48,47 @@ BAD_HELP = "For sources that cannot be stored: fail, store zeros, or leave them 
 
 
 class Image(TypedDict):
-    """How an image becomes a slot, beside its size."""
+    """How an image becomes a slot. None is the default, or what the store has that is the source."""
 
-    fit: Annotated[spec.Fit, typer.Option(help="How an image fills a slot of another shape."), Default("stretch")]
-    filter: Annotated[spec.Filter, typer.Option(help="The antialiasing filter of the resize."), Default("bilinear")]
-    color: Annotated[spec.Color, typer.Option(help="Three channels, or one."), Default("rgb")]
-    layout: Annotated[spec.Layout, typer.Option(help="Channels first, or channels last."), Default("NCHW")]
-    background: Annotated[
-        str,
+    size: Annotated[
+        str | None,
         typer.Option(
-            metavar="COLOR", help="Color behind transparent and beside padded images: gray, #808080 or 128,128,128."
+            metavar="PIXELS|HxW",
+            help="Size of a slot: 256, or 224x320 (height first). Needed, unless SOURCE is a store.",
+            show_default="that of the store",
         ),
-        Default("white"),
+        Default(None),
+    ]
+    fit: Annotated[
+        spec.Fit | None,
+        typer.Option(help="How an image fills a slot of another shape.", show_default="stretch"),
+        Default(None),
+    ]
+    filter: Annotated[
+        spec.Filter | None,
+        typer.Option(help="The antialiasing filter of the resize.", show_default="bilinear"),
+        Default(None),
+    ]
+    color: Annotated[spec.Color | None, typer.Option(help="Three channels, or one.", show_default="rgb"), Default(None)]
+    layout: Annotated[
+        spec.Layout | None, typer.Option(help="Channels first, or channels last.", show_default="NCHW"), Default(None)
+    ]
+    background: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLOR",
+            help="Color behind transparent and beside padded images: gray, #808080 or 128,128,128.",
+            show_default="white",
+        ),
+        Default(None),
     ]
     exact: Annotated[
         bool, typer.Option("--exact", help="Decode every JPEG at full size; slower for large photos."), Default(False)
     ]
     max_pixels: Annotated[
-        int, typer.Option(min=1, help="An image with more pixels counts as bad."), Default(spec.DEFAULT_MAX_PIXELS)
+        int | None,
+        typer.Option(min=1, help="An image with more pixels counts as bad.", show_default=str(spec.DEFAULT_MAX_PIXELS)),
+        Default(None),
     ]
     levels: Annotated[
         int | None,
@@ -71,12 +96,14 @@ class Image(TypedDict):
         Default(None),
     ]
     truncated: Annotated[
-        spec.Truncated,
-        typer.Option(help="A JPEG that ends early is a bad image, or is stored with a note."),
-        Default("refuse"),
+        spec.Truncated | None,
+        typer.Option(help="A JPEG that ends early is a bad image, or is stored with a note.", show_default="refuse"),
+        Default(None),
     ]
     icc: Annotated[
-        spec.Icc, typer.Option(help="Convert pixels to sRGB by their color profiles, or not."), Default("ignore")
+        spec.Icc | None,
+        typer.Option(help="Convert pixels to sRGB by their color profiles, or not.", show_default="ignore"),
+        Default(None),
     ]
 
 
@@ -178,22 +205,35 @@ class Build(Image, Sources, Run):
 
 
 # Sizes and colors are parsed here and not by typer: not every version of it parses default values.
-def image_options(size: str, options: Mapping[str, Any]) -> spec.ImageOptions:
-    """Return how images become slots, as `arraystore.build` takes it, from the options of a command.
+def image_options(source: str, options: Mapping[str, Any]) -> spec.ImageOptions:
+    """Return how images become slots, as `arraystore.build` takes it, from those options of a command that were given.
 
     Raises:
-        typer.BadParameter: the size or the background is not valid.
+        typer.BadParameter: the size or the background is not valid, or there is no size and the source is no store.
     """
-    parsed = {"size": parse_size(size), "background": parse_background(options["background"])}
-    return cast("spec.ImageOptions", {**picked(Image, options), **parsed})
+    if options["size"] is None and store_at(source) is None:
+        raise typer.BadParameter(
+            "it is missing; give one side as 256, or height x width as 224x320 (only a store has a size of its own)",
+            param_hint="'--size'",
+        )
+    given: dict[str, Any] = {
+        name: value for name, value in picked(Image, options).items() if value is not None and value is not False
+    }
+    for name, parsed in (("size", parse_size), ("background", parse_background)):
+        if name in given:
+            given[name] = parsed(given[name])
+    return cast("spec.ImageOptions", given)
 
 
 def source_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return how the sources are listed, as `arraystore.build` takes it, from the options of a command."""
-    parsed: dict[str, Any] = dict(picked(Sources, options))
-    if parsed["targets"] is not None:
+    """Return how the sources are listed, as `arraystore.build` takes it, from those options that were given.
+
+    An update takes the others from the store.
+    """
+    parsed: dict[str, Any] = {name: value for name, value in picked(Sources, options).items() if value}
+    if "targets" in parsed:
         parsed["targets"] = _parse_targets(parsed["targets"])
-    if parsed["classes"] is not None and not expanded(parsed["classes"]).exists():
+    if "classes" in parsed and not expanded(parsed["classes"]).exists():
         parsed["classes"] = [name.strip() for name in parsed["classes"].split(",")]
     return parsed
 

@@ -15,7 +15,7 @@ from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
-from arraystore._common.public import public
+from arraystore._common.options import public
 from arraystore.errors import ProfileError
 from arraystore.memory.comparison import MemoryReport
 from arraystore.memory.machine import machine_facts

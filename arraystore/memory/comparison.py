@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from arraystore._common.checks import expanded
-from arraystore._common.public import public
+from arraystore._common.options import public
 from arraystore.memory.measurement import ReportData
 from arraystore.memory.showing.page import page
 from arraystore.memory.showing.plot import draw

@@ -13,7 +13,7 @@ from typing import Any
 from arraystore._building.fill import read_source
 from arraystore._common.checks import expanded, is_whole, parse_bytes
 from arraystore._common.limits import available_memory_bytes, free_disk_bytes
-from arraystore._common.public import public
+from arraystore._common.options import public
 from arraystore._common.wording import flat, many, readable
 from arraystore._decoding.header import read_header
 from arraystore._sources.manifest import Manifest

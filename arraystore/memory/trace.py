@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from arraystore._common.public import public
+from arraystore._common.options import public
 from arraystore.errors import ProfileError, SpecError
 from arraystore.memory import sampler
 from arraystore.memory.measurement import Curve, Mark, Measurement, Start

@@ -176,9 +176,7 @@ class StoreContract:
             cv2.imwrite(str(paths[-1]), rng.integers(0, 21, (5, 4), np.uint8))
         paths[2].write_bytes(b"this is no mask")
         source = rng.integers(0, 256, (9, 5, 4, 3), np.uint8)
-        store = self.check(
-            source, tmp_path, bad=bad, targets={"mask": arraystore.MaskFiles(paths), "row": np.arange(9)}
-        )
+        store = self.check(source, tmp_path, bad=bad, targets={"mask": arraystore.Masks(paths), "row": np.arange(9)})
         failed = np.asarray(store.status) == FAILED
         _same(int(failed.sum()), 1 if bad == "keep" else 0, "how many slots failed")
         _same(int(np.asarray(store.targets["mask"])[failed].min(initial=255)), 255, "the masks of failed slots")

@@ -21,11 +21,13 @@ from support.nursery import KilledError, Nursery
 from support.store_contract import build, count_decodes, plain
 
 import arraystore
-from arraystore import BadImagesError, ImageSpec, Manifest, ManifestError, MaskFiles, Store, StoreError
+from arraystore import BadImagesError, ImageSpec, Manifest, ManifestError, Masks, Store, StoreError
 from arraystore._building.fill import Job, fill_parts
 from arraystore._building.masks import MaskJob
 from arraystore._stores import hdf5
 from arraystore._stores.publishing import partial_of
+
+pytestmark = pytest.mark.usefixtures("warm")
 
 COUNT = 19
 SPEC = ImageSpec(size=(24, 16), fit="crop")
@@ -69,17 +71,17 @@ def test_a_column_of_paths_becomes_masks(table: Path, tmp_path: Path, fit: Any) 
     assert [path.name for path in tmp_path.iterdir()] == ["x.store"]
 
 
-def test_lists_and_folders_take_mask_files(table: Path) -> None:
+def test_lists_and_folders_take_masks(table: Path) -> None:
     folder, wanted = table.parent, expected(table)
     paths = [folder / f"i/{i:02}.png" for i in range(COUNT)]
     names = [f"{i:02}.png" for i in range(COUNT)]
-    absolute = {"mask": MaskFiles([folder / "m" / name for name in names])}
+    absolute = {"mask": Masks([folder / "m" / name for name in names])}
     for source, targets, options in (
         (paths, absolute, {}),
-        (folder / "i", {"mask": MaskFiles(names, root=folder / "m")}, {}),
-        (folder / "i", {"mask": MaskFiles([f"../m/{name}" for name in names])}, {}),
-        (folder / "i", {"mask": MaskFiles(folder / "m")}, {}),
-        ([f"i/{name}" for name in names], {"mask": MaskFiles([f"m/{name}" for name in names])}, {"root": folder}),
+        (folder / "i", {"mask": Masks(names, root=folder / "m")}, {}),
+        (folder / "i", {"mask": Masks([f"../m/{name}" for name in names])}, {}),
+        (folder / "i", {"mask": Masks(folder / "m")}, {}),
+        ([f"i/{name}" for name in names], {"mask": Masks([f"m/{name}" for name in names])}, {"root": folder}),
         ([path.read_bytes() for path in paths], absolute, {}),
         ([np.asarray(Image.open(path)) for path in paths], absolute, {}),
         ([Image.open(path) for path in paths], absolute, {}),
@@ -93,10 +95,10 @@ def test_relative_masks_of_images_in_memory_start_from_the_current_folder(
     table: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(table.parent)
-    manifest = Manifest.of([images.noise(*images.SIZES[0])], targets={"mask": MaskFiles(["m/00.png"])})
+    manifest = Manifest.of([images.noise(*images.SIZES[0])], targets={"mask": Masks(["m/00.png"])})
     monkeypatch.chdir("/")
-    assert manifest.mask_paths(0) == (str(table.parent / "m/00.png"),)
-    assert pickle.loads(pickle.dumps(manifest)).mask_paths(0) == manifest.mask_paths(0)
+    assert manifest.load_masks(0) == (str(table.parent / "m/00.png"),)
+    assert pickle.loads(pickle.dumps(manifest)).load_masks(0) == manifest.load_masks(0)
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +124,8 @@ def test_each_part_of_a_run_has_its_own_masks(table: Path) -> None:
     """A worker process sends what it has done whenever some time has passed; here after every image."""
     manifest = Manifest.of(table, targets=masks.TARGETS)
     sources = [manifest.load(slot) for slot in range(3, 9)]
-    job = Job(3, sources, SPEC, masks=MaskJob.of(manifest, range(COUNT)))
+    loaded = {slot: manifest.load_masks(slot) for slot in range(COUNT)}
+    job = Job(3, sources, SPEC, masks=MaskJob.of(manifest, loaded))
     found = [(part.start, part.masks[0]) for part in fill_parts(job, -1.0)]
     assert [(start, len(array)) for start, array in found] == [(slot, 1) for slot in range(3, 9)]
     np.testing.assert_array_equal(np.concatenate([array for _, array in found]), expected(table)[3:9])
@@ -135,7 +138,7 @@ def test_several_masks_of_different_bits(table: Path, tmp_path: Path) -> None:
         paths.append(tmp_path / f"{i}.png")
         Image.fromarray(mask).save(paths[-1])
     source = [images.noise(8, 8, seed=i) for i in range(COUNT)]
-    targets = {"b": MaskFiles(paths, bits=16), "a": MaskFiles([table.parent / "m/02.png"] * COUNT)}
+    targets = {"b": Masks(paths, bits=16), "a": Masks([table.parent / "m/02.png"] * COUNT)}
     store = build(source, tmp_path / "x.store", size=8, targets=targets)
     np.testing.assert_array_equal(store.targets["b"], deep)
     assert (store.targets["b"].dtype, dict(store.description.masks)) == (np.uint16, {"a": 255, "b": 65_535})
@@ -143,7 +146,7 @@ def test_several_masks_of_different_bits(table: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(store.targets["a"], [wanted] * COUNT)
     assert store.verify(progress=False).ok
     with pytest.raises(BadImagesError, match=r"0\.png: it has the number .*, which 8 bits do not hold"):
-        build(source, size=8, targets={"b": MaskFiles(paths)})
+        build(source, size=8, targets={"b": Masks(paths)})
 
 
 def test_a_store_without_masks_says_nothing_of_them(photos: Path, tmp_path: Path) -> None:
@@ -184,7 +187,7 @@ def test_masks_of_an_hdf5_file_take_no_memory_while_it_is_written(
 
     monkeypatch.setattr(hdf5._Ends, "write_into", seen)
     source = np.zeros((count, 8, 8), np.uint8)
-    targets = {"mask": MaskFiles([mask] * count), "after": np.arange(count)}
+    targets = {"mask": Masks([mask] * count), "after": np.arange(count)}
     store = build(source, tmp_path / "x.h5", size=side, color="gray", targets=targets)
     assert store.verify(progress=False).ok
     assert held[0] < 1 << 20 < count * side * side
@@ -209,12 +212,42 @@ def test_slots_of_a_store_bring_their_masks(table: Path, tmp_path: Path, name: s
     assert dict(again.description.masks) == {"mask": 255}
 
 
-def test_slots_of_another_size_and_masks_beside_slots_are_refused(table: Path) -> None:
+@pytest.mark.parametrize("fit", ["stretch", "crop", "pad"])
+@pytest.mark.parametrize("size", [(12, 8), (48, 40), (24, 17), (9, 30)])
+def test_masks_of_slots_are_resized_with_them(table: Path, tmp_path: Path, size: Any, fit: Any) -> None:
+    store = with_masks(table, tmp_path / "all.store")
+    chosen, spec = [7, 3, 11, 2], ImageSpec(size=size, fit=fit, filter="nearest")
+    part = build(store[chosen], tmp_path / "x.store", spec=spec, processes=fit == "pad", workers=1)
+    np.testing.assert_array_equal(part.targets["mask"], [masks.by_pillow(expected(table)[i], spec) for i in chosen])
+    # Each number lies where the pixel lies that it belongs to, which an image of the numbers themselves shows.
+    numbered = np.repeat(expected(table)[chosen][..., None], 3, axis=3)
+    shown = build(numbered, spec=spec, background=(255, 255, 255) if fit == "pad" else (0, 0, 0))
+    np.testing.assert_array_equal(part.targets["mask"], shown.images[:, 0])
+    assert dict(part.description.masks) == {"mask": 255}
+    assert part.verify(progress=False).ok
+    planned = arraystore.plan(store[chosen], tmp_path / "y.store", spec=spec, progress=False)
+    assert planned.store_bytes > 4 * (3 + 1) * size[0] * size[1]
+    again = build(part, tmp_path / "again.store", spec=SPEC)
+    np.testing.assert_array_equal(again.targets["mask"], [masks.by_pillow(each, SPEC) for each in part.targets["mask"]])
+
+
+def test_masks_of_slots_keep_their_fill_and_their_bits() -> None:
+    """Beside a padded image there is no class, also after the slots are padded once more; failed slots have none."""
+    deep = np.full((3, 8, 4), 700, np.uint16)
+    source = [images.noise(8, 4), b"x", images.noise(8, 4)]
+    source[1] = np.zeros((8, 4), np.float32)
+    one = build(source, size=8, fit="pad", bad="keep", targets={"mask": Masks(deep, bits=16)})
+    two = build(one, size=(8, 16), fit="pad", bad="keep")
+    wanted = np.full((3, 8, 16), 65_535, np.uint16)
+    wanted[[0, 2], :, 6:10] = 700
+    np.testing.assert_array_equal(two.targets["mask"], wanted)
+    assert dict(two.description.masks) == {"mask": 65_535}
+
+
+def test_masks_beside_slots_are_refused(table: Path) -> None:
     store = with_masks(table)
-    with pytest.raises(ManifestError, match=r"the masks 'mask' of the store have 24 x 16 pixels.*with size=\(24, 16\)"):
-        build(store, size=8)
-    with pytest.raises(ManifestError, match="MaskFiles go with images from files"):
-        build(store, spec=SPEC, targets={"other": MaskFiles(["a.png"] * COUNT)})
+    with pytest.raises(ManifestError, match="Masks go with images from files"):
+        build(store, spec=SPEC, targets={"other": Masks(["a.png"] * COUNT)})
 
 
 def test_a_changed_mask_without_a_file_is_a_fault(table: Path, tmp_path: Path) -> None:

@@ -61,11 +61,16 @@ class TestTables:
         result = run("plan", table, target, "--size", "8", "--json", *options)
         assert json.loads(result.stdout)["count"] == 3
         assert run("build", table, target, "--size", "8", "-q", *options).returncode == 0
-        result = run("update", target, table, "--dry-run", *words(folder, *targets))
+        result = run("update", target, "--dry-run")
         assert (result.returncode, result.stderr) == (0, "")
+        assert "3 unchanged" in result.stdout
+        table.write_text(table.read_text() + "oak/img_000;1;9;train\n")
+        result = run("update", target, table, "--dry-run")
         assert "1 added, 3 unchanged" in result.stdout
         assert "  + oak/img_000.jpg" in result.stdout
-        assert run("update", target, table, "-q", *words(folder, *targets)).returncode == 0
+        result = run("update", target, table, "--dry-run", *words(folder, *targets, "--where", "split=val"))
+        assert "1 added, 3 removed, 0 unchanged" in result.stdout
+        assert run("update", target, "-q").returncode == 0
         with opened(target) as store:
             assert len(store) == 4
 
@@ -200,3 +205,39 @@ def test_a_plan_reads_each_image_of_its_sample_once(folder: Path, monkeypatch: p
     # The first one is also read to load the decoders.
     assert len(read) == len(set(read)) + 1
     assert len(set(read)) == 6
+
+
+class TestStores:
+    """A store as the source: its path alone, and what changes it."""
+
+    @pytest.fixture
+    def store(self, folder: Path, tmp_path: Path) -> Path:
+        arraystore.build(folder, tmp_path / "x.store", size=16, color="gray", layout="NHWC", progress=False).close()
+        return tmp_path / "x.store"
+
+    def test_it_is_converted_without_a_size(self, store: Path, tmp_path: Path) -> None:
+        target = tmp_path / "y.h5"
+        result = run("build", store, target)
+        assert (result.returncode, result.stderr) == (0, "")
+        assert "6 images of 16 x 16 x 1 (NHWC)" in result.stdout
+        with opened(store) as one, opened(target) as two:
+            np.testing.assert_array_equal(one.images, two.images)
+            assert (one.spec, one.categories) == (two.spec, two.categories)
+        result = run("plan", target, tmp_path / "z", "--json")
+        assert json.loads(result.stdout)["count"] == 6
+
+    def test_what_is_given_changes_and_the_rest_stays(self, store: Path, tmp_path: Path) -> None:
+        assert run("build", store, tmp_path / "small", "-q", "--size", "8x4").returncode == 0
+        with opened(tmp_path / "small") as small:
+            assert (small.spec.size, small.spec.color, small.spec.layout) == ((8, 4), "gray", "NHWC")
+        assert run("build", store, tmp_path / "turned", "-q", "--layout", "NCHW").returncode == 0
+        with opened(tmp_path / "turned") as turned, opened(store) as before:
+            np.testing.assert_array_equal(turned.images.transpose(0, 2, 3, 1), before.images)
+
+    def test_anything_else_needs_a_size(self, folder: Path, table: Path, tmp_path: Path) -> None:
+        for source in (folder, table, tmp_path / "nowhere", "*.jpg"):
+            for command in ("plan", "build"):
+                message = usage_error(run(command, source, tmp_path / "y"))
+                assert "'--size'" in message
+                assert "it is missing" in message
+        assert not (tmp_path / "y").exists()

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from support import hostile
+from support.gifs import COLORS, INDICES, frame, gif
 from support.images import encode, furthest
 
 from arraystore._decoding.codecs import decode_any
@@ -356,136 +357,40 @@ def test_of_an_animation_only_the_first_frame_counts(kind: Any, options: dict[st
 
 # --- GIF --------------------------------------------------------------------------------------------------------------
 
-INDICES = np.random.default_rng(6).integers(0, 256, (20, 30), dtype=np.uint8)
-GIF_PALETTE = np.random.default_rng(5).integers(0, 256, (256, 3), dtype=np.uint8)
-
-
-def gif_codes(indices: Pixels) -> bytes:
-    """LZW that never compresses: 9-bit codes, cleared before they would grow."""
-    codes = [code for at, value in enumerate(indices) for code in ([256] * (at % 100 == 0) + [int(value)])] + [257]
-    bits = sum(code << 9 * at for at, code in enumerate(codes))
-    body = bits.to_bytes(-(-9 * len(codes) // 8), "little")
-    return (
-        b"\x08"
-        + b"".join(bytes([len(body[at : at + 255])]) + body[at : at + 255] for at in range(0, len(body), 255))
-        + b"\0"
-    )
-
-
-def gif_image(
-    indices: Pixels, left: int = 0, top: int = 0, clear: int | None = None, *, own_palette: bool = False
-) -> bytes:
-    height, width = indices.shape
-    control = b"" if clear is None else b"\x21\xf9\x04\x01\0\0" + bytes([clear, 0])
-    place = b"\x2c" + struct.pack("<HHHHB", left, top, width, height, 0x87 if own_palette else 0)
-    return control + place + (GIF_PALETTE[::-1].tobytes() if own_palette else b"") + gif_codes(indices.ravel())
-
-
-def gif(width: int, height: int, *images: bytes, palette: bool = True, background: int = 9) -> bytes:
-    head = b"GIF89a" + struct.pack("<HHBBB", width, height, 0xF7 if palette else 0, background, 0)
-    return head + (GIF_PALETTE.tobytes() if palette else b"") + b"".join(images) + b";"
-
 
 @pytest.mark.parametrize("clear", [None, 7, 9])
 def test_what_a_partial_frame_does_not_cover_is_background(clear: int | None) -> None:
-    pixels = decode(gif(40, 32, gif_image(INDICES, 3, 5, clear)), TINTED)
+    pixels = decode(gif(40, 32, frame(INDICES, 3, 5, clear)), TINTED)
     wanted = np.full((32, 40, 3), TINTED.background)
-    wanted[5:25, 3:33] = GIF_PALETTE[INDICES]
+    wanted[5:25, 3:33] = COLORS[INDICES]
     if clear is not None:
         wanted[5:25, 3:33][clear == INDICES] = TINTED.background
     assert furthest(pixels, wanted) == 0
 
 
 def test_a_frame_beyond_the_screen_is_whole() -> None:
-    pixels = decode(gif(10, 10, gif_image(INDICES, 3, 5)), TINTED)
+    pixels = decode(gif(10, 10, frame(INDICES, 3, 5)), TINTED)
     assert pixels.shape == (25, 33, 3)
-    assert furthest(pixels[5:, 3:], GIF_PALETTE[INDICES]) == 0
+    assert furthest(pixels[5:, 3:], COLORS[INDICES]) == 0
 
 
 @pytest.mark.parametrize("palette", [True, False])
 def test_a_frame_may_bring_its_own_palette(palette: Any) -> None:
-    data = gif(30, 20, gif_image(INDICES, own_palette=True), palette=palette)
-    assert furthest(decode(data), GIF_PALETTE[::-1][INDICES]) == 0
+    data = gif(30, 20, frame(INDICES, palette=COLORS[::-1]), palette=COLORS if palette else None)
+    assert furthest(decode(data), COLORS[::-1][INDICES]) == 0
 
 
 def test_damage_after_the_first_frame_does_not_matter() -> None:
-    data = gif(30, 20, gif_image(INDICES), gif_image(INDICES))
-    assert furthest(decode(data[:-200]), GIF_PALETTE[INDICES]) == 0
+    data = gif(30, 20, frame(INDICES), frame(INDICES))
+    assert furthest(decode(data[:-200]), COLORS[INDICES]) == 0
 
 
 def test_a_gif_with_too_few_pixels_or_no_palette_is_an_error() -> None:
-    short = gif_image(INDICES[:10]).replace(struct.pack("<HH", 30, 10), struct.pack("<HH", 30, 20))
+    short = frame(INDICES[:10]).replace(struct.pack("<HH", 30, 10), struct.pack("<HH", 30, 20))
     with pytest.raises(DecodeError, match="the gif data is damaged or ends early"):
         decode(gif(30, 20, short))
     with pytest.raises(DecodeError, match="no table of colors"):
-        decode(gif(30, 20, gif_image(INDICES), palette=False))
-
-
-# --- BMP --------------------------------------------------------------------------------------------------------------
-
-
-def bmp(
-    bits: int,
-    rows: bytes,
-    palette: bytes = b"",
-    *,
-    compression: int = 0,
-    masks: tuple[int, ...] = (),
-    size: int = 40,
-    width: int = 13,
-    height: int = 7,
-) -> bytes:
-    head = struct.pack("<IiiHHIIiiII", size, width, height, 1, bits, compression, len(rows), 0, 0, 0, 0)
-    if size == 12:
-        head = struct.pack("<IHHHH", 12, width, height, 1, bits)
-    head += struct.pack(f"<{len(masks)}I", *masks)
-    head = head.ljust(size, b"\0")
-    start = 14 + len(head) + len(palette)
-    return b"BM" + struct.pack("<IHHI", start + len(rows), 0, 0, start) + head + palette + rows
-
-
-def noise(bits: int, width: int = 13, height: int = 7) -> bytes:
-    return np.random.default_rng(bits).bytes((width * bits + 31) // 32 * 4 * height)
-
-
-COLORS = np.random.default_rng(8).bytes(1024)
-CORE_COLORS = b"".join(COLORS[at : at + 3] for at in range(0, 1024, 4))
-BMPS = {
-    **{f"{bits} bits": bmp(bits, noise(bits), COLORS[: 4 << bits]) for bits in (1, 4, 8)},
-    **{f"{bits} bits": bmp(bits, noise(bits)) for bits in (16, 24, 32)},
-    **{f"{bits} bits from the top": bmp(bits, noise(bits), height=-7) for bits in (16, 24, 32)},
-    **{f"core {bits} bits": bmp(bits, noise(bits), CORE_COLORS[: 3 << bits], size=12) for bits in (1, 4, 8)},
-    "core 24 bits": bmp(24, noise(24), size=12),
-    "565": bmp(16, noise(16), compression=3, masks=(0xF800, 0x7E0, 0x1F)),
-    "masks": bmp(32, noise(32), compression=3, masks=(0xFF0000, 0xFF00, 0xFF)),
-    "masks in another order": bmp(32, noise(32), compression=3, masks=(0xFF000000, 0xFF0000, 0xFF00)),
-    "version 5 with alpha": bmp(32, noise(32), compression=3, size=124, masks=(0xFF0000, 0xFF00, 0xFF, 0xFF000000)),
-    "version 5 without": bmp(32, noise(32), compression=3, size=124, masks=(0xFF0000, 0xFF00, 0xFF, 0)),
-    "run lengths": bmp(8, b"".join(bytes([13, row, 0, 0]) for row in range(7)) + b"\0\1", COLORS, compression=1),
-}
-
-
-@pytest.mark.parametrize("name", BMPS)
-def test_bitmaps_are_those_of_pillow(name: str) -> None:
-    data = BMPS[name]
-    # Of five bits Pillow rounds down, where this rounds to the nearest.
-    bound = 1 if name.startswith(("16", "565")) else 0
-    assert furthest(decode(data), pillow(data)) <= bound
-
-
-@pytest.mark.parametrize("name", BMPS)
-def test_bitmaps_that_end_early_are_errors(name: str) -> None:
-    with pytest.raises(DecodeError):
-        decode(BMPS[name][:-9])
-
-
-def test_white_of_sixteen_bits_is_white() -> None:
-    assert (decode(bmp(16, b"\xff" * 28 * 7)) == 255).all()
-
-
-def test_a_mask_with_a_gap_is_an_error() -> None:
-    with pytest.raises(DecodeError, match="0xf0f0"):
-        decode(bmp(32, noise(32), compression=3, masks=(0xF0F0, 0xFF00, 0xFF)))
+        decode(gif(30, 20, frame(INDICES), palette=None))
 
 
 # --- netpbm -----------------------------------------------------------------------------------------------------------

@@ -83,7 +83,11 @@ BASES = {
         _encode("TIFF", size=(9, 5), big_tiff=True),
         _tiff_tiles(),
     ],
-    "avif": [_encode("AVIF"), _encode("AVIF", "RGBA")],
+    "avif": [
+        _encode("AVIF"),
+        _encode("AVIF", "RGBA"),
+        _encode("AVIF", subsampling="4:0:0", range="limited", xmp=b'<x tiff:Orientation="6"/>'),
+    ],
     "jp2": [_encode("JPEG2000"), _encode("JPEG2000", no_jp2=True), bytes(hostile.codestream(precinct=0x77))],
     "ppm": [_encode("PPM", size=(9, 5)), b"P2 3 2 15\n1 2 3\n4 5 6\n", b"P1 3 2\n1 0 1 0 1 0\n", b"P4 9 2\nabcd"],
 }

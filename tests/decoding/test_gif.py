@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from support import images
+from support import gifs, images
 
-from arraystore import ImageSpec
+from arraystore import DecodeError, ImageSpec
 from arraystore._decoding.decode import decode_into
 
 BACKGROUND = (10, 200, 90)
@@ -59,3 +59,26 @@ def test_long_runs_and_noise_fill_every_width_of_codes() -> None:
         image.putpalette(images.noise(256, 1).tobytes())
         data = images.encode(image, "GIF")
         assert images.furthest(decoded(data, 300, 300), by_pillow(data)) == 0
+
+
+def test_an_index_that_no_palette_can_have_is_an_error() -> None:
+    def of(index: int) -> bytes:
+        codes = 512 | index << 10 | 513 << 20  # a clear, an index of nine bits, and the end
+        return gifs.gif(1, 1, gifs.frame(np.zeros((1, 1)), packed=b"\x09" + gifs.blocks(codes.to_bytes(4, "little"))))
+
+    assert decoded(of(200), 1, 1).ravel().tolist() == gifs.COLORS[200].tolist()
+    with pytest.raises(DecodeError, match="the gif data is damaged or ends early"):
+        decoded(of(300), 1, 1)
+
+
+def test_codes_without_an_entry_are_an_error() -> None:
+    packed = bytearray(gifs.lzw(gifs.INDICES))
+    packed[3:6] = b"\xff\xff\xff"
+    with pytest.raises(DecodeError, match="the gif data is damaged or ends early"):
+        decoded(gifs.gif(30, 20, gifs.frame(gifs.INDICES, packed=bytes(packed))), 20, 30)
+
+
+def test_a_control_that_is_too_short_says_nothing() -> None:
+    short = gifs.extension(0xF9, b"\1")
+    data = gifs.gif(30, 20, short, gifs.frame(gifs.INDICES))
+    assert images.furthest(decoded(data, 20, 30), gifs.COLORS[gifs.INDICES]) == 0

@@ -207,6 +207,7 @@ REFUSED = {
     "empty": (b"", "the file is empty"),
     "unknown": (b"<!DOCTYPE html>", r"not an image in a known format \(starts with b'<!DOCTYPE html>'\)"),
     "mp4": (box(b"ftyp", b"isom" + bytes(4)), "not an image in a known format .*isom"),
+    "xv thumbnail": (b"P7 332\n#END_OF_COMMENTS\n8 8 255\n", "not an image in a known format"),
     "jpeg without frame": (b"\xff\xd8\xff\xd9" + bytes(9), "no frame header"),
     "jpeg of no rows": (b"\xff\xd8" + segment(0xC0, struct.pack(">BHHB", 8, 0, 5, 3)), "0 by 5 pixels"),
     "jpeg length": (b"\xff\xd8\xff\xe0\0\1" + bytes(9), "damaged"),

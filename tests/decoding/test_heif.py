@@ -43,6 +43,9 @@ CASES = {
     "gray": heif(PICTURE.convert("L")),
     "alpha": heif(Image.merge("RGBA", (*PICTURE.split(), Image.linear_gradient("L").resize(PICTURE.size)))),
     **{f"orientation {number}": turned(number) for number in range(2, 9)},
+    "orientation by XMP": heif(
+        PICTURE, xmp=b"<x:xmpmeta><rdf:RDF><tiff:Orientation>6</tiff:Orientation></rdf:RDF></x:xmpmeta>"
+    ),
     "12 bits": deep(),
 }
 

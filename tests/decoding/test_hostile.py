@@ -26,6 +26,8 @@ from arraystore._building import fill as fill_module
 from arraystore._decoding.decode import decode_into
 from arraystore._decoding.header import read_header
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 ROOT = Path(__file__).resolve().parents[2]
 SPEC = ImageSpec(size=(16, 24))
 SIZE = "16x24"

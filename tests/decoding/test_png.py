@@ -6,127 +6,35 @@ import io
 import struct
 import zlib
 from collections.abc import Sequence
-from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
 from support import images
+from support.pngs import (
+    GRAY,
+    GRAY_ALPHA,
+    KINDS,
+    PALETTE,
+    RGB,
+    RGB_ALPHA,
+    chunk,
+    head_of,
+    palette_of,
+    png_of,
+    samples_of,
+    wanted,
+)
 
-from arraystore import DecodeError, ImageSpec
+from arraystore import DecodeError, ImageSpec, Kind
 from arraystore._decoding.decode import decode_into
-
-Samples = npt.NDArray[np.int64]
-
-GRAY, RGB, PALETTE, GRAY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
-CHANNELS = {GRAY: 1, RGB: 3, PALETTE: 1, GRAY_ALPHA: 2, RGB_ALPHA: 4}
-KINDS = [
-    *((GRAY, depth) for depth in (1, 2, 4, 8, 16)),
-    *((RGB, depth) for depth in (8, 16)),
-    *((PALETTE, depth) for depth in (1, 2, 4, 8)),
-    *((kind, depth) for kind in (GRAY_ALPHA, RGB_ALPHA) for depth in (8, 16)),
-]
-# First row and column of each pass of Adam7, and its steps.
-PASSES = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
-
-
-def chunk(name: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-
-
-def packed_rows(samples: Samples, depth: int, filters: Sequence[int]) -> bytes:
-    """The rows of an image or of a pass, each after its filter."""
-    if not samples.size:
-        return b""
-    flat = samples.reshape(len(samples), -1)
-    if depth == 16:
-        rows = flat.astype(">u2").view(np.uint8).reshape(len(flat), -1)
-    elif depth == 8:
-        rows = flat.astype(np.uint8)
-    else:
-        bits = flat[:, :, None] >> np.arange(depth - 1, -1, -1) & 1
-        rows = np.packbits(bits.reshape(len(flat), -1).astype(np.uint8), axis=1)
-    step = max(1, samples.shape[2] * depth // 8)
-    return b"".join(
-        bytes([how]) + filtered(rows, number, step, how)
-        for number, how in ((number, filters[number % len(filters)]) for number in range(len(rows)))
-    )
-
-
-def filtered(rows: npt.NDArray[np.uint8], number: int, step: int, how: int) -> bytes:
-    row = rows[number].astype(np.int64)
-    above = rows[number - 1].astype(np.int64) if number else np.zeros_like(row)
-    left, corner = (np.concatenate([np.zeros(step, np.int64), each])[: len(row)] for each in (row, above))
-    distances = [abs(left + above - corner - each) for each in (left, above, corner)]
-    paeth = np.where(
-        (distances[0] <= distances[1]) & (distances[0] <= distances[2]),
-        left,
-        np.where(distances[1] <= distances[2], above, corner),
-    )
-    return ((row - [0 * row, left, above, (left + above) // 2, paeth][how]) % 256).astype(np.uint8).tobytes()
-
-
-def png_of(
-    samples: Samples,
-    kind: int,
-    depth: int,
-    *,
-    interlaced: bool = False,
-    filters: Sequence[int] = (0,),
-    before: bytes = b"",
-    pieces: int = 1,
-) -> bytes:
-    """A PNG of these samples, (H, W, C); ``before`` are chunks in front of the pixels, which lie in several chunks."""
-    parts = [samples[top::down, left::right] for top, left, down, right in PASSES] if interlaced else [samples]
-    pixels = zlib.compress(b"".join(packed_rows(part, depth, filters) for part in parts))
-    cuts = np.linspace(0, len(pixels), pieces + 1).astype(int)
-    data = b"".join(chunk(b"IDAT", pixels[a:b]) for a, b in pairwise(cuts))
-    head = struct.pack(">IIBBBBB", samples.shape[1], samples.shape[0], depth, kind, 0, 0, int(interlaced))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + before + data + chunk(b"IEND", b"")
-
-
-def samples_of(kind: int, depth: int, height: int = 21, width: int = 30) -> Samples:
-    return np.random.default_rng(kind * 16 + depth).integers(0, 1 << depth, (height, width, CHANNELS[kind]))
-
-
-def palette_of(depth: int) -> npt.NDArray[np.uint8]:
-    return images.noise(1 << depth, 1, seed=depth)[:, 0]
 
 
 def decoded(data: bytes, height: int, width: int, background: int = 255) -> npt.NDArray[np.uint8]:
     slot = np.empty((height, width, 3), np.uint8)
     decode_into(data, slot, ImageSpec(size=(height, width), layout="NHWC", background=(background,) * 3))
     return slot
-
-
-def wanted(samples: Samples, kind: int, depth: int, trns: Sequence[int] | None = None, background: int = 255) -> Any:
-    """What the specification says: levels in proportion, palettes looked up, alpha composited."""
-    most = (1 << depth) - 1
-    alpha = np.ones(samples.shape[:2])
-    if kind == PALETTE:
-        colors = palette_of(depth)[samples[..., 0]].astype(float)
-        if trns is not None:
-            alpha = np.array([*trns, *[255] * (1 << depth)])[samples[..., 0]] / 255
-    else:
-        levels = np.floor(samples * 255 / most + 0.5)
-        count = 3 if kind in (RGB, RGB_ALPHA) else 1
-        colors = np.broadcast_to(levels[..., :count], (*samples.shape[:2], 3))
-        if kind in (GRAY_ALPHA, RGB_ALPHA):
-            alpha = levels[..., -1] / 255
-        elif trns is not None:
-            alpha = (samples != np.array(trns)).any(axis=2).astype(float)
-    return np.floor(colors * alpha[..., None] + background * (1 - alpha[..., None]) + 0.5)
-
-
-def head_of(kind: int, depth: int, trns: Sequence[int] | None = None) -> bytes:
-    """The chunks that come before the pixels: the palette, and which samples are transparent."""
-    plte = chunk(b"PLTE", palette_of(depth).tobytes()) if kind == PALETTE else b""
-    if trns is None:
-        return plte
-    body = bytes(trns) if kind == PALETTE else struct.pack(f">{len(trns)}H", *trns)
-    return plte + chunk(b"tRNS", body)
 
 
 @pytest.mark.parametrize("interlaced", [False, True])
@@ -210,3 +118,91 @@ def test_colors_beyond_the_end_of_a_palette_are_those_of_pillow() -> None:
     data = png_of(samples_of(PALETTE, 4), PALETTE, 4, before=chunk(b"PLTE", palette_of(4)[:3].tobytes()))
     with Image.open(io.BytesIO(data)) as image:
         assert images.furthest(decoded(data, 21, 30), image.convert("RGB")) == 0
+
+
+def _with_end(data: bytes, *chunks: bytes) -> bytes:
+    return data[:-12] + b"".join(chunks) + data[-12:]
+
+
+def _color(*chunks: bytes) -> bytes:
+    return png_of(samples_of(RGB, 8), RGB, 8, before=b"".join(chunks))
+
+
+def _indexed(*chunks: bytes) -> bytes:
+    return png_of(samples_of(PALETTE, 4), PALETTE, 4, before=b"".join(chunks))
+
+
+def _clear(*values: int) -> bytes:
+    return chunk(b"tRNS", bytes(values))
+
+
+PLTE = chunk(b"PLTE", palette_of(4).tobytes())
+CORNER = samples_of(RGB, 8)[0, 0].tolist()
+ODD_TRANSPARENCY = {
+    "in front of the palette": _indexed(_clear(0, 77), PLTE),
+    "twice": _indexed(PLTE, _clear(0, 77), _clear(255, 0)),
+    "behind the pixels": _with_end(_indexed(PLTE), _clear(0, 77)),
+    "of more colors than there are": _indexed(PLTE, _clear(*range(0, 255, 15))),
+    "of more colors than its palette has": png_of(
+        samples_of(PALETTE, 4) % 8,
+        PALETTE,
+        4,
+        before=chunk(b"PLTE", palette_of(4)[:8].tobytes()) + _clear(*range(0, 250, 25)),
+    ),
+    "of no color": _indexed(PLTE, _clear()),
+    "of an image with alpha": png_of(samples_of(RGB_ALPHA, 8), RGB_ALPHA, 8, before=_clear(*bytes(6))),
+    "of a color, too long": _color(_clear(0, CORNER[0], 0, CORNER[1], 0, CORNER[2], 9, 9)),
+    "of a color beyond its depth": _color(_clear(1, CORNER[0], 1, CORNER[1], 1, CORNER[2])),
+    "of two levels of gray": png_of(samples_of(GRAY, 8), GRAY, 8, before=_clear(0, 1) + _clear(0, 2)),
+    "of gray, too long": png_of(samples_of(GRAY, 8), GRAY, 8, before=_clear(0, 1, 0, 2)),
+}
+
+
+@pytest.mark.parametrize("name", ODD_TRANSPARENCY)
+def test_odd_transparency_is_taken_as_pillow_takes_it(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    data = ODD_TRANSPARENCY[name]
+    with Image.open(io.BytesIO(data)) as image:
+        rgba = image.convert("RGBA")
+    below = Image.new("RGBA", rgba.size, (10, 10, 10, 255))
+    wanted_pixels = np.asarray(Image.alpha_composite(below, rgba).convert("RGB"))
+    assert images.furthest(decoded(data, 21, 30, 10), wanted_pixels) <= 1
+    assert capfd.readouterr().err == ""
+
+
+NO_PNGS = {
+    "no pixels": _color()[:33] + chunk(b"IEND", b""),
+    "no palette before its pixels": _with_end(_indexed(), PLTE),
+    "2 palettes": _indexed(PLTE, PLTE),
+    "a palette of 47 bytes": _indexed(chunk(b"PLTE", bytes(47))),
+    "a palette of 0 bytes": _indexed(chunk(b"PLTE", b"")),
+    "a palette of 771 bytes": _indexed(chunk(b"PLTE", bytes(771))),
+    "a second header": _color(_color()[8:33]),
+    "an unknown chunk ABCD, which it declares to be critical": _color(chunk(b"ABCD", b"")),
+    "its tRNS chunk has 4 of 6 bytes": _color(_clear(0, 1, 0, 2)),
+    "its tRNS chunk has 1 of 2 bytes": png_of(samples_of(GRAY, 8), GRAY, 8, before=_clear(1)),
+    "the checksum of its tRNS chunk is wrong": _color(_clear(*bytes(6))[:-1] + b"\0"),
+}
+
+
+@pytest.mark.parametrize("what", NO_PNGS)
+def test_what_is_missing_or_twice_is_said_here_and_not_by_libpng(what: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(DecodeError, match=what) as caught:
+        decoded(NO_PNGS[what], 21, 30)
+    assert caught.value.kind is Kind.DAMAGED
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("at", "method"), [(26, 1), (27, 1), (28, 2)])
+def test_methods_that_no_png_has_are_errors(at: int, method: int) -> None:
+    data = bytearray(_color())
+    data[at] = method
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    with pytest.raises(DecodeError, match="the png header names the methods"):
+        decoded(bytes(data), 21, 30)
+
+
+def test_a_side_that_no_decoder_takes_is_said_here(capfd: pytest.CaptureFixture[str]) -> None:
+    data = png_of(np.zeros((1, 1_000_001, 1), np.int64), GRAY, 1)
+    with pytest.raises(DecodeError, match="the png has a side of 1,000,001 pixels; 1,000,000 can be decoded"):
+        decoded(data, 1, 9)
+    assert capfd.readouterr().err == ""

@@ -6,6 +6,7 @@ import io
 import random
 import struct
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -68,65 +69,62 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("packing", PACKINGS)
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("planar", [1, 2])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_layouts_of_eight_bits(packing: str, layout: str, planar: int, channels: int) -> None:
+def test_layouts_of_eight_bits(packing: str, channels: int) -> None:
     samples = picture(channels)
-    data = tiff(
-        samples, GRAY if channels == 1 else RGB, compression=PACKINGS[packing], planar=planar, **LAYOUTS[layout]
-    )
-    assert furthest(decode(data), samples[..., 0] if channels == 1 else samples) == 0
-    assert furthest(of_pillow(data), samples[..., 0] if channels == 1 else samples) == 0
+    wanted = samples[..., 0] if channels == 1 else samples
+    for layout, planar in product(LAYOUTS, (1, 2)):
+        options = {"compression": PACKINGS[packing], "planar": planar, **LAYOUTS[layout]}
+        data = tiff(samples, GRAY if channels == 1 else RGB, **options)
+        assert furthest(decode(data), wanted) == 0, (layout, planar)
+        assert furthest(of_pillow(data), wanted) == 0, (layout, planar)
 
 
 @pytest.mark.parametrize("packing", PACKINGS)
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("planar", [1, 2])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_layouts_of_sixteen_bits(packing: str, layout: str, planar: int, channels: int) -> None:
+def test_layouts_of_sixteen_bits(packing: str, channels: int) -> None:
     samples = picture(channels, 16)
-    data = tiff(
-        samples, GRAY if channels == 1 else RGB, compression=PACKINGS[packing], planar=planar, **LAYOUTS[layout]
-    )
-    wanted = np.round(samples / 257)
-    assert furthest(decode(data), wanted[..., 0] if channels == 1 else wanted) == 0
+    wanted = np.round(samples[..., 0] / 257) if channels == 1 else np.round(samples / 257)
+    for layout, planar in product(LAYOUTS, (1, 2)):
+        options = {"compression": PACKINGS[packing], "planar": planar, **LAYOUTS[layout]}
+        data = tiff(samples, GRAY if channels == 1 else RGB, **options)
+        assert furthest(decode(data), wanted) == 0, (layout, planar)
 
 
 @pytest.mark.parametrize("packing", [name for name in PACKINGS if name not in ("none", "packbits")])
 @pytest.mark.parametrize("bits", [8, 16])
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("planar", [1, 2])
-def test_differences_are_added_up(packing: str, bits: int, layout: str, planar: int) -> None:
+def test_differences_are_added_up(packing: str, bits: int) -> None:
     samples = picture(3, bits)
-    data = tiff(samples, RGB, compression=PACKINGS[packing], planar=planar, predictor=2, **LAYOUTS[layout])
-    assert furthest(decode(data), samples if bits == 8 else np.round(samples / 257)) == 0
-    if bits == 8:
-        assert furthest(of_pillow(data), samples) == 0
+    for layout, planar in product(LAYOUTS, (1, 2)):
+        options = {"compression": PACKINGS[packing], "planar": planar, "predictor": 2, **LAYOUTS[layout]}
+        data = tiff(samples, RGB, **options)
+        assert furthest(decode(data), samples if bits == 8 else np.round(samples / 257)) == 0, (layout, planar)
+        if bits == 8:
+            assert furthest(of_pillow(data), samples) == 0, (layout, planar)
 
 
 @pytest.mark.parametrize("bits", [1, 2, 3, 4, 5, 6, 7, 10, 12, 14])
 @pytest.mark.parametrize("photometric", [0, 1])
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_gray_of_any_number_of_bits(bits: int, photometric: int, layout: str) -> None:
+def test_gray_of_any_number_of_bits(bits: int, photometric: int) -> None:
     levels = picture(1, bits)[..., 0]
-    data = tiff(levels, photometric, bits=bits, compression=tiffs.LZW, **LAYOUTS[layout])
     full = (1 << bits) - 1
     wanted = np.floor((levels if photometric else full - levels) / full * 255 + 0.5)
-    assert furthest(decode(data), wanted) == 0
-    if bits in (1, 2, 4) and "tile" not in layout:
-        assert furthest(of_pillow(data), wanted) == 0
+    for layout, options in LAYOUTS.items():
+        data = tiff(levels, photometric, bits=bits, compression=tiffs.LZW, **options)
+        assert furthest(decode(data), wanted) == 0, layout
+        if bits in (1, 2, 4) and "tile" not in layout:
+            assert furthest(of_pillow(data), wanted) == 0, layout
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8])
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_palettes_of_any_number_of_bits(bits: int, layout: str) -> None:
+def test_palettes_of_any_number_of_bits(bits: int) -> None:
     indices = picture(1, bits)[..., 0]
     colors = np.random.default_rng(bits).integers(0, 65_536, (3, 1 << bits))
-    data = tiff(indices, PALETTE, bits=bits, more={320: ("H", colors.ravel().tolist())}, **LAYOUTS[layout])
-    assert furthest(decode(data), (colors >> 8).T[indices]) == 0
-    if bits > 1 or "tile" not in layout:
-        assert furthest(of_pillow(data), (colors >> 8).T[indices]) == 0
+    for layout, options in LAYOUTS.items():
+        data = tiff(indices, PALETTE, bits=bits, more={320: ("H", colors.ravel().tolist())}, **options)
+        assert furthest(decode(data), (colors >> 8).T[indices]) == 0, layout
+        if bits > 1 or "tile" not in layout:
+            assert furthest(of_pillow(data), (colors >> 8).T[indices]) == 0, layout
 
 
 def test_a_palette_of_eight_bits_is_taken_as_it_is() -> None:

@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from support import images
 
 import arraystore
 from arraystore import errors
@@ -114,6 +115,39 @@ def test_that_the_test_before_can_fail(tmp_path: Path) -> None:
 def test_reading_a_store_loads_no_decoder() -> None:
     golden = ROOT / "tests" / "golden" / "v1.store"
     assert loaded_by(f"import arraystore; arraystore.open({str(golden)!r}).images.sum()") == set()
+
+
+LIFE_OF_A_STORE = """
+import os
+import arraystore
+os.chdir({place!r})
+options = {{"progress": False, "workers": 1}}
+targets = {{"caption": ["one", "two", "three", "four"]}}
+store = arraystore.build("photos", {name!r}, size=8, bad={bad!r}, targets=targets, **options)
+store.bad(), store.noted(), store.dropped(), store.samples
+store = arraystore.open({name!r})
+store.bad(), store.noted(), store.dropped(), store.samples["source"].to_pylist()
+assert arraystore.verify({name!r}, progress=False).ok
+os.utime("photos/a/0.png", (7, 7))
+assert arraystore.compare({name!r}, "photos", targets=targets).changed == ["a/0.png"]
+arraystore.update({name!r}, "photos", targets=targets, **options)
+arraystore.repair({name!r}, verification=None, **options)
+arraystore.build(arraystore.open({name!r}), "copy-" + {name!r}, bad="drop", **options)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "bad"), [("x.h5", "keep"), ("x.h5", "drop"), ("x.store", "keep"), ("x.store", "drop")]
+)
+def test_no_call_imports_pandas_for_pyarrow(tmp_path: Path, name: str, bad: str) -> None:
+    """It takes a second, and nothing needs it; ``pyarrow.array`` and ``to_numpy`` import it where it is installed."""
+    for number in range(4):
+        file = tmp_path / "photos" / "ab"[number % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"no image" if number == 3 else images.png(images.noise(9, 9, seed=number)))
+    loaded = loaded_by(LIFE_OF_A_STORE.format(place=str(tmp_path), name=name, bad=bad))
+    assert "pyarrow" in loaded
+    assert "pandas" not in loaded
 
 
 # --- habits ----------------------------------------------------------------------------------------------------------

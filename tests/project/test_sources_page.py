@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
@@ -24,7 +25,7 @@ from tests.support.torchvision_data import datasets as vision
 PAGE = Path(__file__).resolve().parents[2] / "docs/sources.md"
 ROWS = re.findall(r"^\| (?!You have)([^|]+) \| `([^|]+)` \| ([^|]+) \|$", PAGE.read_text("utf-8"), re.MULTILINE)
 NAMES = {"build": arraystore.build, "concatenate": arraystore.concatenate, "np": np, "pd": pd, "Image": Image}
-NAMES |= {"MaskFiles": arraystore.MaskFiles}
+NAMES |= {"Masks": arraystore.Masks}
 NAMES |= {"datasets": datasets, "vision": vision, "Path": Path}
 
 datasets.disable_progress_bars()
@@ -46,6 +47,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         with Image.open(file) as image:
             Image.new("P", image.size, 3).save(root / f"masks/{file.stem}.png")
     (root / "masks.csv").write_text("path,label,mask\nphotos/ant/0.jpg,x,masks/0.png\n")
+    write_masked(root, photos / "ant/0.jpg")
     (root / "train.txt").write_text("ant/0.jpg 0\nbee/0.jpg 1\n")
     captions = [
         f"{path},{name},{code / 2},one of {code}" for code, (path, name) in enumerate(zip(images, CLASSES, strict=True))
@@ -59,6 +61,19 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     kinds = [{"id": 1, "name": "wing"}, {"id": 2, "name": "leg"}]
     boxes = [{"image_id": 0, "category_id": 2, "bbox": [1, 2, 3, 4]}]
     (root / "instances.json").write_text(json.dumps({"images": listed, "categories": kinds, "annotations": boxes}))
+    for image in listed:
+        with Image.open(photos / image["file_name"]) as opened:
+            image["width"], image["height"] = opened.size
+    people = [
+        {
+            "image_id": 0,
+            "category_id": 1,
+            "bbox": [1, 2, 3, 4],
+            "keypoints": [1, 2, 2],
+            "segmentation": [[1, 1, 9, 1, 5, 9]],
+        }
+    ]
+    (root / "persons.json").write_text(json.dumps({"images": listed, "categories": kinds, "annotations": people}))
     lines = [
         {"path": images[0], "boxes": [[0, 0, 9, 9]], "labels": ["wing"]},
         {"path": images[1], "boxes": [], "labels": []},
@@ -67,7 +82,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with zipfile.ZipFile(root / "photos.zip", "w") as archive:
         for file in sorted(photos.rglob("*.*")):
             archive.write(file, file.relative_to(root))
-    (root / "shards").mkdir()
+    for name, size in (("seen.store", 224), ("seen.h5", 32)):
+        arraystore.build(photos, root / name, size=size, progress=False).close()
     features = datasets.Features(image=datasets.Image(), label=datasets.ClassLabel(names=list(CLASSES)))
     cells = [{"bytes": Path(root, path).read_bytes(), "path": path} for path in images]
     data = datasets.Dataset.from_dict({"image": cells, "label": [0, 1, 2]}, features)
@@ -79,6 +95,36 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 {"__key__": f"{number}", "jpg": image, "cls": number, "txt": "x", "json": {"score": number / 2}}
             )
     return root
+
+
+def write_masked(root: Path, photo_file: Path) -> None:
+    """An archive, a table, shards and a data set of torchvision that hold an image and its mask, some times."""
+    with Image.open(photo_file) as image:
+        seen, mask = png_of(image), png_of(Image.new("P", image.size, 3))
+    with zipfile.ZipFile(root / "segmented.zip", "w") as archive:
+        for number in range(3):
+            archive.writestr(f"images/{number}.png", seen)
+            archive.writestr(f"masks/{number}.png", mask)
+    kinds_of = datasets.Features(image=datasets.Image(), annotation=datasets.Image())
+    pairs = {"image": [{"bytes": seen, "path": None}] * 3, "annotation": [{"bytes": mask, "path": None}] * 3}
+    datasets.Dataset.from_dict(pairs, kinds_of).to_parquet(root / "segmented.parquet")
+    voc = root / "voc/VOCdevkit/VOC2012"
+    for folder, suffix, data in (("JPEGImages", "jpg", seen), ("SegmentationClass", "png", mask)):
+        (voc / folder).mkdir(parents=True)
+        for number in range(2):
+            (voc / f"{folder}/{number}.{suffix}").write_bytes(data)
+    (voc / "ImageSets/Segmentation").mkdir(parents=True)
+    (voc / "ImageSets/Segmentation/train.txt").write_text("0\n1\n")
+    (root / "shards").mkdir()
+    with webdataset.ShardWriter(f"{root}/shards/masked-%06d.tar", maxcount=2, verbose=0) as writer:
+        for number in range(4):
+            writer.write({"__key__": f"{number}", "png": seen, "seg.png": mask, "cls": number})
+
+
+def png_of(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
 
 
 def test_the_page_has_all_its_rows() -> None:
@@ -93,9 +139,14 @@ def test_a_row_gives_what_it_says(
     for path in prepared.iterdir():
         (tmp_path / path.name).symlink_to(path)
     monkeypatch.chdir(tmp_path)
-    store: arraystore.Store = eval(say, {**NAMES, "__builtins__": {}})  # noqa: S307 - our own page
+    sizes = []
+    for file in sorted(Path("photos/ant").iterdir()):
+        with Image.open(file) as image:
+            sizes.append(image.size)
+    known = {**NAMES, "sizes": sizes, "__builtins__": {}}
+    store: arraystore.Store = eval(say, known)  # noqa: S307 - our own page
     assert not store.bad()
-    named = {name for name in re.findall(r"`([a-z]+)`", get) if name != "ClassLabel"}
+    named = {name for name in re.findall(r"`([a-z_]+(?:\.[a-z]+)?)`", get) if name != "ClassLabel"}
     assert {*store.targets} | ({"caption", "txt"} & {*store.samples.schema.names}) == named, have
     assert "no targets" in get or named
     assert store.images.shape[1:] == (3, 224, 224)

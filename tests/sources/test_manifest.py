@@ -347,12 +347,11 @@ def test_only_files_whose_names_say_nothing_are_opened(tmp_path: Path, monkeypat
     touch(tmp_path, "a/1.jpg", "a/2.HEIC", "a/1.txt", "a/1.json", "a/x", "a/1.odd")
     opened = []
 
-    def begins(path: bytes, more: tuple[bytes, ...]) -> bool:
-        assert more == ()
+    def start_of(path: bytes, _count: int) -> bytes:
         opened.append(Path(os.fsdecode(path)).name)
-        return False
+        return b""
 
-    monkeypatch.setattr(scan, "begins_like_an_image", begins)
+    monkeypatch.setattr(scan, "start_of", start_of)
     Manifest.from_folder(tmp_path)
     assert sorted(opened) == ["1.odd", "x"]
 
@@ -441,7 +440,7 @@ def test_kinds_of_files_are_no_classes(tmp_path: Path, names: tuple[str, ...]) -
     with pytest.raises(ManifestError, match="look like kinds of files, and each would become a class; build each") as e:
         Manifest.of(tmp_path)
     masks = re.search(
-        r"such as (.+), with targets=\{'mask': MaskFiles\('(.+)'\)\} if those are its masks; if", str(e.value)
+        r"such as (.+), with targets=\{'mask': Masks\('(.+)'\)\} if those are its masks; if", str(e.value)
     )
     assert (None if masks is None else masks.groups()) == (
         (f"{tmp_path}/{names[0]}", f"{tmp_path}/{names[1]}") if len(names) > 1 else None
@@ -495,7 +494,7 @@ def test_given_classes_fix_the_codes_of_a_folder(tmp_path: Path) -> None:
     for found in (by_store, by_names):
         assert found.targets["labels"].tolist() == [0, 2]
         assert found.classes == {"labels": ("cat", "dog", "owl")}
-        assert found.origin is None
+        assert (found.origin, found.source_options) == (str(tmp_path / "val"), {"classes": ["labels"]})
     with arraystore.build(tmp_path / "val", size=8, classes=str(tmp_path / "t.store"), progress=False) as store:
         assert store.labels is not None
         assert store.labels.tolist() == [0, 2]
@@ -538,6 +537,33 @@ def test_classes_that_cannot_be_are_refused() -> None:
     said(none, Manifest.of, ["a"], labels=[1], classes=["x"])
 
 
+def test_classes_of_a_target_that_is_not_there_are_refused() -> None:
+    """A name that is spelled wrong must not leave the codes as they are."""
+    given: dict[str, Any] = {"labels": ["cat", "ant"], "targets": {"tags": ["x", "y"], "score": [1.0, 2.0]}}
+    known = "the targets with classes are 'labels', 'tags': name one of these, or leave out classes"
+    for name in ("label", "typo", "score", 3):
+        message = f"classes names {name!r}, which is no target with classes; {known}"
+        said(message, Manifest.of, ["a", "b"], **given, classes={"labels": ["cat", "ant"], name: ["y", "x"]})
+    made = Manifest.of(["a", "b"], **given, classes={"tags": ["y", "x"]})
+    assert (made.targets["tags"].tolist(), made.classes["labels"]) == ([1, 0], ("ant", "cat"))
+    none = "classes names 'tags', which is no target with classes: leave out classes"
+    said(none, Manifest.of, ["a", "b"], classes={"tags": ["x"]})
+    mine = "classes were given, but there are no labels of classes; the targets with classes are 'tags': "
+    mine += "name one of these, or leave out classes"
+    said(mine, Manifest.of, ["a", "b"], targets={"tags": ["x", "y"]}, classes=["x"])
+
+
+@pytest.mark.parametrize("as_path", [False, True])
+def test_a_store_may_have_classes_of_more_targets(tmp_path: Path, *, as_path: bool) -> None:
+    every: dict[str, Any] = {"labels": ["a", "b", "c"], "targets": {"tags": ["x", "y", "x"]}}
+    store = arraystore.build([IMAGE] * 3, tmp_path / "t.store", **every, size=8, progress=False)
+    classes = str(tmp_path / "t.store") if as_path else store
+    made = arraystore.build([IMAGE], labels=["c"], classes=classes, size=8, progress=False)
+    assert (made.targets["labels"].tolist(), made.categories) == ([2], {"labels": ("a", "b", "c")})
+    with pytest.raises(ManifestError, match="there are no labels of classes; the targets with classes are 'tags'"):
+        arraystore.build([IMAGE], targets={"tags": ["y"]}, classes=classes, size=8, progress=False)
+
+
 def test_options_that_a_source_lacks_are_refused(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg")
     said("where has no meaning for a folder: leave out where", Manifest.of, tmp_path, where="a=b")
@@ -550,17 +576,23 @@ def test_a_list_of_ids_has_root_and_suffix(tmp_path: Path) -> None:
     assert [found.load(slot) for slot in range(2)] == [f"{tmp_path}/a.jpg", f"{tmp_path}/b.jpg"]
 
 
-def test_a_table_with_options_has_no_origin(tmp_path: Path) -> None:
+def test_a_table_keeps_its_origin_with_the_options(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("path,label\na.jpg,x\nb.jpg,z\n")
-    assert Manifest.of(tmp_path / "t.csv").origin == str(tmp_path / "t.csv")
-    for options in (
-        {"where": "label=x"},
-        {"suffix": ".jpg"},
-        {"separator": ","},
-        {"root": tmp_path},
-        {"classes": ["x", "z"]},
+    for options, recorded in (
+        ({}, {}),
+        ({"where": "label=x"}, {"where": {"label": "x"}}),
+        ({"suffix": ".jpg"}, {"suffix": ".jpg"}),
+        ({"separator": ","}, {"separator": ","}),
+        ({"root": tmp_path}, {"root": str(tmp_path)}),
+        ({"classes": ["x", "z"]}, {"classes": ["labels"]}),
+        ({"targets": ("label",)}, {"targets": ["label"]}),
+        ({"decoders": {"DCM": print, b"SI": print}}, {"decoders": [".dcm", "0x5349"]}),
     ):
-        assert Manifest.of(tmp_path / "t.csv", **options).origin is None
+        made = Manifest.of(tmp_path / "t.csv", **options)
+        assert (made.origin, made.source_options) == (str(tmp_path / "t.csv"), recorded)
+        assert pickle.loads(pickle.dumps(made)).source_options == recorded
+    given = Manifest.of(tmp_path / "t.csv", targets={"score": [1.0, 2.0]})
+    assert (given.origin, given.source_options) == (None, {"given": ["score"]})
 
 
 def test_the_home_folder_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -458,7 +458,7 @@ def test_a_column_of_masks(tmp_path: Path) -> None:
         read_table(path)
     for kind, bits in (("mask", 8), ("mask16", 16)):
         table = read_table(path, targets={"mask": kind, "label": "auto"})
-        assert (list(table.masks["mask"].paths), table.masks["mask"].bits) == (["m/a.png", "m/b.png"], bits)
+        assert (list(table.masks["mask"].sources), table.masks["mask"].bits) == (["m/a.png", "m/b.png"], bits)
         assert ([*table.targets], [*table.classes], [*table.texts]) == (["labels"], [], [])
     # A column called label that has masks is no label.
     path = written(tmp_path / "u.parquet", path=["a.jpg", "b.jpg"], label=["m/a.png", "m/b.png"])

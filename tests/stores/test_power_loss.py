@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import sys
@@ -19,7 +18,7 @@ from support.power_loss import Disk, record, states, write
 from support.store_contract import build as build_small
 
 import arraystore
-from arraystore import FormatError, MaskFiles, Store, StoreExistsError
+from arraystore import FormatError, Masks, Store, StoreExistsError
 
 # A slot is a page, so that each may be lost by itself.
 SOURCE: list[Any] = [images.noise(64, 64, 1, seed=i) for i in range(8)]
@@ -32,7 +31,7 @@ def masked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("masks")
     for i in (0, 1, 2, 3, 5, 6, 7):
         (folder / f"{i}.png").write_bytes(images.png(images.noise(64, 64, 1, seed=100 + i)))
-    return {"targets": {"mask": MaskFiles([folder / f"{i}.png" for i in range(8)])}}
+    return {"targets": {"mask": Masks([folder / f"{i}.png" for i in range(8)])}}
 
 
 def build(target: Path | None, **options: Any) -> Store:
@@ -123,13 +122,6 @@ def lose_power(trace: Trace, folder: Path, *, randoms: int, finishes: int, seed:
         if violation is not None:
             yield f"{name}, seed {seed}: {violation}"
         shutil.rmtree(folder / "lost")
-
-
-@pytest.fixture(autouse=True)
-def syncs_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No power is lost while the tests run."""
-    for name in ("fsync", "fdatasync"):
-        monkeypatch.setattr(os, name, lambda _descriptor: None)
 
 
 CASES: list[dict[str, Any]] = [{}, {"bad": "drop"}, {"overwrite": True}]

@@ -98,7 +98,7 @@ def test_the_command_expands_the_home_folder(home: Path) -> None:
     """A shell leaves it in quotes, and after an equals sign."""
 
     def said(*words: object) -> str:
-        result = run(*words, extra={"HOME": str(home)})
+        result = run(*words, home=home)
         assert (result.returncode, result.stderr) == (0, ""), result.stderr
         return result.stdout
 

@@ -7,6 +7,7 @@ import gc
 import importlib
 import os
 import pickle
+import select
 import signal
 import socket
 import subprocess
@@ -17,6 +18,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from support import disk
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT_S = 400.0  # no wait is longer, however busy the machine
@@ -33,6 +36,7 @@ class Fork:
         channel.settimeout(LIMIT_S)
         self._messages = channel.makefile("rb")
         self._channel = channel
+        self._over = False
         self.pid: int = pickle.load(self._messages)
 
     def result(self) -> Any:
@@ -40,12 +44,23 @@ class Fork:
         try:
             returned, value = pickle.load(self._messages)
         except (EOFError, ConnectionResetError) as error:
+            self._wait_for_end()
             raise KilledError from error
         finally:
+            self._over = True
             self.close()
         if not returned:
             raise value
         return value
+
+    def _wait_for_end(self) -> None:
+        """Wait until the process has ended: a killed one closes its socket before it gives up its locks of files."""
+        with suppress(ProcessLookupError):
+            descriptor = os.pidfd_open(self.pid)
+            try:
+                assert select.select([descriptor], [], [], LIMIT_S)[0], f"process {self.pid} does not end"
+            finally:
+                os.close(descriptor)
 
     def ended(self) -> bool:
         """Whether there is a result, or never will be one."""
@@ -59,9 +74,14 @@ class Fork:
         return True
 
     def kill(self, *, alone: bool = False) -> None:
-        """Kill the whole group, as a closed terminal does or a batch system, or the process alone."""
-        with suppress(ProcessLookupError):
-            (os.kill if alone else os.killpg)(self.pid, signal.SIGKILL)
+        """Kill the whole group, as a closed terminal does or a batch system, or the process alone.
+
+        Only once, and not after the result: another process has its number soon, in a long run of tests.
+        """
+        if not self._over:
+            self._over = True
+            with suppress(ProcessLookupError):
+                (os.kill if alone else os.killpg)(self.pid, signal.SIGKILL)
 
     def close(self) -> None:
         self._messages.close()
@@ -136,8 +156,10 @@ def serve(modules: Sequence[str]) -> None:
         "pytest",
         "support.faults",
         "support.images",
+        "support.warm_workers",
     ):
         importlib.import_module(name)
+    disk.skip_syncs()
     importlib.import_module("pyarrow").array([1])  # loads pandas, where it is installed: this takes a second
     gc.freeze()  # a collection in a fork would copy all pages
     become_subreaper = 36  # orphans of a fork come to this process, where nobody has to wait for them
@@ -166,6 +188,9 @@ def _run(channel: socket.socket) -> None:
         function = getattr(importlib.import_module(module), name)
         pickle.dump(os.getpid(), messages)
         messages.flush()
+        if options.get("processes"):
+            warm_workers = importlib.import_module("support.warm_workers")
+            warm_workers.fork_server()
         try:
             answer: tuple[bool, Any] = True, function(*args, **options)
         except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for

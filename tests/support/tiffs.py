@@ -23,57 +23,43 @@ PACKBITS, OLD_DEFLATE, LZMA, ZSTD = 32_773, 32_946, 34_925, 50_000
 GRAY, RGB, PALETTE, CMYK, YCBCR = 1, 2, 3, 5, 6
 
 
-class _Bits:
-    """Codes in a row: the highest bit first, or, of old files, the lowest."""
-
-    def __init__(self, *, old: bool) -> None:
-        self.old, self.window, self.held, self.out = old, 0, 0, bytearray()
-
-    def put(self, code: int, width: int) -> None:
-        self.window = self.window | code << self.held if self.old else self.window << width | code
-        self.held += width
-        while self.held >= 8:
-            self.held -= 8
-            self.out.append(self.window & 0xFF if self.old else self.window >> self.held)
-            self.window = self.window >> 8 if self.old else self.window & (1 << self.held) - 1
-
-    def bytes(self) -> bytes:
-        if self.held:
-            self.put(0, 8 - self.held)
-        return bytes(self.out)
+def _joined(codes: list[tuple[int, int]], *, old: bool) -> bytes:
+    """Codes of some widths in a row: the highest bit first, or, of old files, the lowest."""
+    texts = [f"{code:0{width}b}" for code, width in codes]
+    count = sum(map(len, texts))
+    size = -(-count // 8)
+    if old:
+        return int("".join(reversed(texts)), 2).to_bytes(size, "little")
+    return (int("".join(texts), 2) << 8 * size - count).to_bytes(size, "big")
 
 
 def lzw(data: bytes, *, old: bool = False) -> bytes:
     """LZW as TIFF has it, or as files before 1988 have it."""
-    bits = _Bits(old=old)
-    table: dict[bytes, int] = {}
-    free, width, string = 258, 9, b""
-    bits.put(256, 9)
-
-    def known(text: bytes) -> int:
-        return text[0] if len(text) == 1 else table[text]
-
+    codes = [(256, 9)]
+    table: dict[tuple[int, int], int] = {}  # of the code of a string and a byte: the code of both
+    free, width, before = 258, 9, -1
+    margin = 0 if old else 1
     for value in data:
-        longer = string + bytes([value])
-        if len(longer) == 1 or longer in table:
-            string = longer
+        known = value if before < 0 else table.get((before, value))
+        if known is not None:
+            before = known
             continue
-        bits.put(known(string), width)
-        table[longer] = free
+        codes.append((before, width))
+        table[before, value] = free
         free += 1
-        if free > (1 << width) - (0 if old else 1):
+        if free > (1 << width) - margin:
             width += 1
         if free == 4094:
-            bits.put(256, width if width < 13 else 12)
+            codes.append((256, width if width < 13 else 12))
             table, free, width = {}, 258, 9
-        string = bytes([value])
-    if string:
-        bits.put(known(string), width)
+        before = value
+    if before >= 0:
+        codes.append((before, width))
         free += 1
-        if free > (1 << width) - (0 if old else 1):
+        if free > (1 << width) - margin:
             width += 1
-    bits.put(257, min(width, 12))
-    return bits.bytes()
+    codes.append((257, min(width, 12)))
+    return _joined(codes, old=old)
 
 
 def packbits(data: bytes, row: int) -> bytes:
@@ -107,7 +93,7 @@ def pack(data: bytes, compression: int, row: int) -> bytes:
     if compression == PACKBITS:
         return packbits(data, row)
     if compression == LZMA:
-        return lzma.compress(data)
+        return lzma.compress(data, preset=0)  # the usual one takes a hundred times the memory
     if compression == ZSTD:
         return bytes(pa.Codec("zstd").compress(data))
     return data

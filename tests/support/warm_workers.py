@@ -47,7 +47,7 @@ def _fork(path: Sequence[str], stdin: int) -> int:
     with ours, theirs:
         _prctl(_SET_SUBREAPER, 1)  # an orphan becomes a child of this process
         try:
-            socket.send_fds(_server(), [b"!"], [theirs.fileno(), stdin, 1, 2])
+            socket.send_fds(_own[0] if _own else _server(), [b"!"], [theirs.fileno(), stdin, 1, 2])
             ours.sendall(len(asked).to_bytes(8, "little") + asked)
             said = ours.recv(8, socket.MSG_WAITALL)
         finally:
@@ -71,6 +71,24 @@ def _server() -> socket.socket:
         )
     atexit.register(lambda: (ours.close(), server.wait(400)))
     return ours
+
+
+_own: list[socket.socket] = []
+
+
+def fork_server() -> None:
+    """Let a fork of this process, which has loaded all and has one thread, be the server; and make workers warm."""
+    ours, theirs = socket.socketpair()
+    if os.fork() == 0:
+        os.dup2(theirs.fileno(), 0)
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))  # whoever waits for the end of this process looks at its sockets
+        try:
+            serve()
+        finally:
+            os._exit(0)
+    theirs.close()
+    _own.append(ours)
+    subprocess.Popen = WarmPopen  # type: ignore[misc]
 
 
 def serve() -> None:

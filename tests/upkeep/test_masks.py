@@ -15,7 +15,7 @@ from support import images, masks
 from support.store_contract import build, count_decodes, plain
 
 import arraystore
-from arraystore import Changes, ImageSpec, ManifestError, MaskFiles, Store, StoreError
+from arraystore import Changes, ImageSpec, ManifestError, Masks, Store, StoreError
 
 COUNT = 12
 SPEC = ImageSpec(size=(24, 16), fit="pad")
@@ -192,9 +192,13 @@ def test_a_mask_that_may_not_be_read_is_tried_again(table: Path, target: Path, m
     with monkeypatch.context() as patch:
         patch.setattr(fill, "read_source", forbidding)
         store = updated(table, target, bad="keep")
+        assert list(compared(table, target).retried) == ["i/07.png"]
+        updated(table, target).close()
+        assert not compared(table, target)
     reason = f"cannot be read: mask {table.parent}/m/07.png: Permission denied"
     assert [(each.slot, each.reason) for each in store.bad()] == [(7, reason)]
-    assert list(compared(table, target).retried) == ["i/07.png"]
+    os.utime(table.parent / "m/07.png", (9, 9))
+    assert list(compared(table, target).changed) == ["i/07.png"]
     np.testing.assert_array_equal(updated(table, target).targets["mask"], expected(table))
 
 
@@ -209,9 +213,9 @@ def test_other_targets_than_those_of_the_store_are_refused(table: Path, target: 
 def test_lists_are_updated_too(table: Path, tmp_path: Path) -> None:
     folder = table.parent
     paths, names = [[folder / f"{kind}/{i:02}.png" for i in range(COUNT)] for kind in "im"]
-    build(paths, tmp_path / "y.store", spec=SPEC, targets={"mask": MaskFiles(names)}).close()
+    build(paths, tmp_path / "y.store", spec=SPEC, targets={"mask": Masks(names)}).close()
     Image.fromarray(masks.numbers(*images.SIZES[4], seed=50)).save(names[4])
-    store = arraystore.update(tmp_path / "y.store", paths, targets={"mask": MaskFiles(names)}, progress=False)
+    store = arraystore.update(tmp_path / "y.store", paths, targets={"mask": Masks(names)}, progress=False)
     np.testing.assert_array_equal(store.targets["mask"], expected(table))
 
 

@@ -12,6 +12,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,10 @@ from support.store_contract import assert_equal, build, count_decodes, plain
 import arraystore
 from arraystore import FormatError, Kind, Store, StoreError
 from arraystore._format import renaming
+from arraystore._format.checking import verification
 from arraystore._stores import publishing
+from arraystore._stores.pinned import PinnedName
+from arraystore._stores.unfinished.build_lock import Lock
 from arraystore._upkeep import compare as compare_module
 from arraystore._upkeep import update as update_module
 
@@ -175,6 +179,47 @@ def test_a_check_during_updates_finds_no_damage(nursery: Nursery, target: Path, 
         assert each.result() == []
     end.unlink()
     check(target, folder)
+
+
+def test_a_check_that_lasts_for_updates_sees_that_the_store_is_another(
+    target: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second update may give it the inode of the first store, if nothing keeps that one."""
+    build(folder, target).close()
+    original, turns = verification._Check._check_samples, iter(range(1, 7))
+
+    def check_samples(self: Any, *args: Any) -> None:
+        links = [link for link in Path("/proc/self/fd").iterdir() if os.path.lexists(link)]
+        assert target in {link.readlink() for link in links}
+        for turn in turns:
+            write(folder / "a" / f"1{turn}.png", turn)
+            update(target).close()
+        original(self, *args)
+
+    monkeypatch.setattr(verification._Check, "_check_samples", check_samples)
+    found = arraystore.verify(target, progress=False, workers=1)
+    assert (found.faults, found.damaged, found.slots) == ((), (), 12)
+
+
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_a_pinned_name_knows_its_own(tmp_path: Path, *, is_folder: bool) -> None:
+    path = tmp_path / "x"
+
+    def make() -> None:
+        path.mkdir() if is_folder else path.write_bytes(b"")
+
+    make()
+    with PinnedName(path) as name:
+        assert name.still_leads_there()
+        for _ in range(20):  # of which a volume gives some the inode of the first one, if that is free
+            path.rmdir() if is_folder else path.unlink()
+            assert not name.still_leads_there()
+            make()
+            assert not name.still_leads_there()
+    with PinnedName(tmp_path / "nothing") as name:
+        assert name.still_leads_there()
+        (tmp_path / "nothing").touch()
+        assert not name.still_leads_there()
 
 
 # --- a store that is held --------------------------------------------------------------------------------------------
@@ -348,6 +393,41 @@ def test_a_build_that_was_killed_there_is_finished_by_the_same_call(
     decoded = count_decodes(monkeypatch)
     assert_equal(build(folder, target), build(folder))
     assert len(decoded) == 6  # of the build in RAM
+    check(target, folder)
+
+
+@pytest.mark.parametrize("left", [[], ["plan.json"]])
+def test_a_look_in_the_moment_in_which_a_call_ends_leaves_no_lock(
+    nursery: Nursery, target: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, left: list[str]
+) -> None:
+    """The look has seen the plan, and locks; meanwhile the other call has deleted its lock, and perhaps the plan."""
+    with pytest.raises(KilledError):
+        nursery.run(die_before_tidying, target, "build", source=folder)
+    original = publishing._lock_if_free
+
+    def late(place: Path, of: Path) -> Any:
+        publishing.clear(place, [name for name in publishing.WORKING if name not in left])
+        return original(place, of)
+
+    monkeypatch.setattr(publishing, "_lock_if_free", late)
+    arraystore.open(target)
+    monkeypatch.undo()
+    inside = {path.name for path in target.iterdir()} if target.is_dir() else set()
+    assert not inside & {*publishing.WORKING}
+    assert not publishing.partial_of(target).exists()
+    check(target, folder)
+
+
+def test_a_build_waits_for_one_that_only_looks(target: Path, folder: Path) -> None:
+    """A look that deletes the files of a replaced store holds the lock for a moment, which a busy machine draws out."""
+    partial = publishing.partial_of(target)
+    partial.mkdir()
+    lock = Lock(partial / "lock", target, brief=True)
+    assert (partial / "lock").read_bytes() == b""
+    timer = threading.Timer(1.0, lock.release)
+    timer.start()
+    build(folder, target)
+    timer.join()
     check(target, folder)
 
 

@@ -406,6 +406,69 @@ def test_what_failed_for_want_of_memory_is_tried_again_and_not_called_changed(
 
 
 @pytest.mark.parametrize("bad", ["keep", "drop"])
+@pytest.mark.parametrize("kind", ["memory", "volume", "numbers"])
+def test_what_fails_again_for_the_same_reason_is_no_change(
+    folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch, bad: str, kind: str
+) -> None:
+    """So `while arraystore.compare(…): arraystore.update(…)` comes to an end."""
+    victim = files_in(folder)[2]
+    name = str(victim.relative_to(folder))
+    decode_into, tried = decode.decode_into, []
+
+    def failing(data: Any, *args: Any, **limits: Any) -> Any:
+        if bytes(data) != victim.read_bytes():
+            return decode_into(data, *args, **limits)
+        tried.append(kind)
+        if kind == "memory":
+            raise MemoryError
+        if kind == "volume":
+            raise OSError(5, "Input/output error")
+        raise OSError(f"only {len(tried)},{len(tried)}.5 GB are free")
+
+    monkeypatch.setattr(decode, "decode_into", failing)
+    build(folder, target, bad=bad)
+    turns = 0
+    while changes := arraystore.compare(target):
+        assert list(changes.retried) == [name]
+        store, turns = update(target), turns + 1
+    assert (turns, len(tried)) == (1, 2)
+    assert [image.source for image in (store.bad() if bad == "keep" else store.dropped())] == [name]
+    assert arraystore.verify(target, progress=False).ok
+    write(folder / "oak" / "new.jpg", 60)
+    assert list(update(target).samples["source"].to_pylist()).count("oak/new.jpg") == 1
+    assert (len(tried), bool(arraystore.compare(target))) == (2, False)
+    if bad == "keep":
+        assert list(arraystore.compare(target, content=True).retried) == [name]
+        update(target, content=True)
+        assert (len(tried), bool(arraystore.compare(target))) == (3, False)
+    os.utime(victim, (7, 7))
+    assert arraystore.compare(target)
+    monkeypatch.undo()
+    assert update(target).bad() == []
+    assert len(arraystore.open(target)) == 9
+    assert not arraystore.compare(target)
+
+
+def test_what_fails_again_for_another_reason_is_tried_once_more(
+    folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    victim, decode_into, tried = files_in(folder)[2], decode.decode_into, []
+
+    def failing(data: Any, *args: Any, **limits: Any) -> Any:
+        if bytes(data) != victim.read_bytes():
+            return decode_into(data, *args, **limits)
+        tried.append(1)
+        raise MemoryError if len(tried) == 1 else OSError(5, "Input/output error")
+
+    monkeypatch.setattr(decode, "decode_into", failing)
+    build(folder, target, bad="keep")
+    update(target)
+    assert len(arraystore.compare(target).retried) == 1
+    update(target)
+    assert (len(tried), bool(arraystore.compare(target))) == (3, False)
+
+
+@pytest.mark.parametrize("bad", ["keep", "drop"])
 def test_a_file_that_may_not_be_read_is_tried_when_it_may(
     folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch, bad: str
 ) -> None:

@@ -1,25 +1,39 @@
-"""GIF: its first frame, decoded alone and laid on its screen."""
+"""GIF: its first frame, laid on its screen.
+
+It is decoded here, because OpenCV refuses frames with more codes than pixels, and some that it does not know how to
+remove, which matters to later frames alone.
+"""
 
 from dataclasses import dataclass
-from struct import pack, unpack_from
+from struct import unpack_from
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from arraystore._decoding.codecs import check_size, opencv_or_fail
-from arraystore._decoding.eight_bits import finish
+from arraystore._common.lazy import lazy
+from arraystore._decoding.codecs import damaged
 from arraystore._decoding.header import Data, Header, Pixels
 from arraystore.errors import DecodeError, Kind
 from arraystore.spec import ImageSpec
 
+if TYPE_CHECKING:
+    import cv2
+
+    from arraystore._kernels.packed import gif_codes as codes
+else:
+    cv2 = lazy("cv2")
+    codes = lazy("arraystore._kernels.packed.gif_codes")
+
 _MOST_EXTENSIONS = 65_536  # comments and the like; two or three are usual
 
 # Bytes that begin a block, and the second byte of the extension that states transparency.
-_EXTENSION, _IMAGE, _TRAILER = 0x21, 0x2C, b";"
-_GRAPHIC_CONTROL = 0xF9
+_EXTENSION, _IMAGE = 0x21, 0x2C
+_GRAPHIC_CONTROL, _CONTROL_BYTES = 0xF9, 4
 # The flags of the screen at byte 10, which a palette follows at byte 13.
 _SCREEN_FLAGS_AT, _SCREEN_END = 10, 13
-_256_COLORS = 0xF7  # flags of a screen with a palette of 256 colors
+_MOST_COLORS = 256
 _INTERLACED = 0x40  # in the flags of a frame
+_PASSES = ((0, 8), (4, 8), (2, 4), (1, 2))  # of interlaced rows: the first one, and the step to the next
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +46,7 @@ class _Frame:
     top: int
     height: int
     width: int
-    control: bytes  # the graphic control extension before it (transparency), or nothing
+    clear: int | None  # the index that is transparent
     flags_at: int  # the byte of its flags, the last one of its descriptor
 
 
@@ -51,7 +65,7 @@ def _after_blocks(data: Data, at: int) -> int:
 def _first_frame(data: Data) -> _Frame:
     screen_width, screen_height, flags = unpack_from("<HHB", data, 6)
     at = _SCREEN_END + _palette_bytes(flags)
-    control = b""
+    clear = None
     extensions = 0
     while data[at] == _EXTENSION:
         extensions += 1
@@ -60,8 +74,9 @@ def _first_frame(data: Data) -> _Frame:
             raise DecodeError(reason, kind=Kind.TOO_LARGE)
         start = at
         at = _after_blocks(data, at + 2)
-        if data[start + 1] == _GRAPHIC_CONTROL:
-            control = bytes(data[start:at])
+        if data[start + 1] == _GRAPHIC_CONTROL and data[start + 2] >= _CONTROL_BYTES:
+            has_clear, index = data[start + 3] & 1, data[start + 6]
+            clear = index if has_clear else None
     if data[at] != _IMAGE:
         raise DecodeError("the gif has no image in it", kind=Kind.DAMAGED)
     left, top, width, height = unpack_from("<HHHH", data, at + 1)
@@ -69,7 +84,7 @@ def _first_frame(data: Data) -> _Frame:
         raise DecodeError(f"the gif's first frame says {height} by {width} pixels", kind=Kind.DAMAGED)
     # A frame may reach beyond the screen; viewers then enlarge the screen, so nothing of it is lost.
     screen_height, screen_width = max(screen_height, top + height), max(screen_width, left + width)
-    return _Frame(screen_height, screen_width, left, top, height, width, control, at + 9)
+    return _Frame(screen_height, screen_width, left, top, height, width, clear, at + 9)
 
 
 def read_header(data: Data) -> Header:
@@ -85,21 +100,18 @@ def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
         DecodeError: the frame is damaged or ends early, or there are no colors.
     """
     frame = _first_frame(data)
-    screen_flags, flags = data[_SCREEN_FLAGS_AT], data[frame.flags_at]
-    if not (screen_flags | flags) & 0x80:
-        raise DecodeError("the gif has no table of colors", kind=Kind.DAMAGED)
-    # A file of this frame alone: OpenCV fails at a damaged later frame, or one beyond the screen, and paints around it.
-    palette = data[_SCREEN_END : _SCREEN_END + _palette_bytes(screen_flags)]
-    own = data[frame.flags_at + 1 : frame.flags_at + 1 + _palette_bytes(flags)]
-    alone = _alone(data, frame, screen_flags, bytes(palette) + frame.control, bytes([flags]) + own)
-    pixels = finish(opencv_or_fail(alone, header), spec)
+    colors = np.zeros((_MOST_COLORS, 3), np.uint8)  # black beyond the end of the palette, as Pillow has it
+    palette = _palette(data, frame)
+    colors[: len(palette)] = palette
+    if frame.clear is not None:
+        colors[frame.clear] = spec.background
+    indices = _indices(data, frame, header)
+    pixels = np.asarray(cv2.merge([cv2.LUT(indices, plane) for plane in np.ascontiguousarray(colors.T)]), np.uint8)
     if pixels.shape[:2] == (header.height, header.width):
         return pixels
-    check_size(pixels.shape[:2], Header("gif", frame.height, frame.width))
     canvas = np.empty((header.height, header.width, 3), np.uint8)
     canvas[:] = spec.background
-    rows, columns = slice(frame.top, frame.top + frame.height), slice(frame.left, frame.left + frame.width)
-    canvas[rows, columns] = pixels if pixels.ndim == 3 else pixels[..., None]
+    canvas[frame.top : frame.top + frame.height, frame.left : frame.left + frame.width] = pixels
     return canvas
 
 
@@ -113,27 +125,26 @@ def numbers(data: Data, header: Header, spec: ImageSpec) -> Pixels:
     frame = _first_frame(data)
     if (frame.height, frame.width) != (header.height, header.width):
         raise DecodeError("the gif's first frame does not cover its screen", kind=Kind.UNSUPPORTED)
-    # With a palette whose color i is gray of level i, and nothing transparent, the colors are the indices.
-    grays = bytes(level for level in range(256) for _ in range(3))
-    pixels = opencv_or_fail(
-        _alone(data, frame, _256_COLORS, grays, bytes([data[frame.flags_at] & _INTERLACED])), header
-    )
-    return np.ascontiguousarray(pixels[..., 0] if pixels.ndim == 3 else pixels)
+    return _indices(data, frame, header)
 
 
-def _alone(data: Data, frame: _Frame, screen_flags: int, before: bytes, flags: bytes) -> bytes:
-    """Return a GIF of one frame.
+def _palette(data: Data, frame: _Frame) -> Pixels:
+    """Return the palette of a frame, or that of the screen: (colors, 3)."""
+    for flags_at, start in ((frame.flags_at, frame.flags_at + 1), (_SCREEN_FLAGS_AT, _SCREEN_END)):
+        size = _palette_bytes(data[flags_at])
+        if size:
+            return np.frombuffer(data, np.uint8, size, start).reshape(-1, 3)
+    raise DecodeError("the gif has no table of colors", kind=Kind.DAMAGED)
 
-    Args:
-        data: of the whole GIF.
-        frame: of it.
-        screen_flags: of the screen.
-        before: what stands between the screen and the frame.
-        flags: of the frame, with its palette.
-    """
-    # The pixels follow the frame's own palette and one byte, the size of a code.
-    start = frame.flags_at + 1 + _palette_bytes(data[frame.flags_at])
-    end = _after_blocks(data, start + 1)
-    screen = b"GIF89a" + pack("<HHBBB", frame.width, frame.height, screen_flags, 0, 0)
-    place = pack("<BHHHH", _IMAGE, 0, 0, frame.width, frame.height)
-    return b"".join([screen, before, place, flags, data[start:end], _TRAILER])
+
+def _indices(data: Data, frame: _Frame, header: Header) -> Pixels:
+    flags = data[frame.flags_at]
+    rows = np.empty((frame.height, frame.width), np.uint8)
+    packed_at = frame.flags_at + 1 + _palette_bytes(flags)
+    if codes.gif_codes(np.frombuffer(data, np.uint8), packed_at, rows.reshape(-1)) < rows.size:
+        raise damaged(header)
+    if not flags & _INTERLACED:
+        return rows
+    indices = np.empty_like(rows)
+    indices[np.concatenate([np.arange(start, frame.height, step) for start, step in _PASSES])] = rows
+    return indices

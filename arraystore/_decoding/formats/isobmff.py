@@ -1,58 +1,26 @@
-"""AVIF and HEIF, whose files consist of boxes, and the walk over boxes, which JPEG 2000 needs too."""
+"""AVIF and HEIF: their headers, and what their decoders make of the pixels."""
 
-from collections.abc import Iterator
 from struct import unpack_from
 
 import numpy as np
 
 from arraystore._decoding.codecs import opencv, pillow
 from arraystore._decoding.eight_bits import finish
+from arraystore._decoding.formats.boxes import MOST_BOXES, box, iso_boxes
+from arraystore._decoding.formats.isobmff_items import exif_and_xmp
 from arraystore._decoding.header import Data, Header, Pixels
+from arraystore._decoding.orientation import UPRIGHT, orientation_beside_boxes
 from arraystore.errors import DecodeError, Kind
 from arraystore.spec import ImageSpec
 
 # Where each turn leaves the pixels a b / c d, in reading order, and the EXIF orientation that does the same.
 _ORIENTATIONS = {"abcd": 1, "badc": 2, "dcba": 3, "cdab": 4, "acbd": 5, "cadb": 6, "dbca": 7, "bdac": 8}
 
-# An AVIF has a dozen boxes at each level, and numbers its properties with 15 bits.
-_MOST_BOXES = 32_768
+_FULL_RANGE_AT = 10  # of the box of a color space, behind three numbers that name its parts
+_BLACK, _WHITE = 16, 235  # of 8 bits, in the limited range
 # The brands of AVIF and HEIF among all files of boxes.
 _AVIF_BRANDS = (b"avif", b"avis")
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1")
-
-
-def iso_boxes(data: Data, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield type, first byte and end of the body of each box between two bytes; the last may end beyond the data.
-
-    Raises:
-        DecodeError: a box is shorter than its own head, or there are too many.
-    """
-    for _ in range(_MOST_BOXES):
-        if start + 8 > min(end, len(data)):
-            return
-        size, kind = unpack_from(">I4s", data, start)
-        body = start + 8
-        if size == 1:
-            (size,) = unpack_from(">Q", data, body)
-            body += 8
-        stop = start + size if size else end
-        if stop < body:
-            raise DecodeError(f"the box {kind!r} at byte {start} has a size of {size}", kind=Kind.DAMAGED)
-        yield kind, body, stop
-        start = stop
-    raise DecodeError(f"more than {_MOST_BOXES:,} boxes in a row, which is no image", kind=Kind.TOO_LARGE)
-
-
-def box(data: Data, path: str, start: int, end: int) -> tuple[int, int] | None:
-    """Return the body of the box at a path such as ``"meta/iprp"``, or None."""
-    for name in path.split("/"):
-        found = next(((body, stop) for kind, body, stop in iso_boxes(data, start, end) if kind == name.encode()), None)
-        if found is None:
-            return None
-        start, end = found[0], min(found[1], end)
-        if name == "meta":
-            start += 4  # version and flags
-    return start, end
 
 
 def _avif_properties(data: Data) -> list[tuple[bytes, int, int]]:
@@ -71,7 +39,7 @@ def _avif_properties(data: Data) -> list[tuple[bytes, int, int]]:
     wide_id, wide_index = data[at] > 0, data[at + 3] & 1
     (count,) = unpack_from(">I", data, at + 4)
     at += 8
-    for _ in range(min(count, _MOST_BOXES)):
+    for _ in range(min(count, MOST_BOXES)):
         if at >= end:
             break
         (item,) = unpack_from(">I" if wide_id else ">H", data, at)
@@ -85,21 +53,24 @@ def _avif_properties(data: Data) -> list[tuple[bytes, int, int]]:
     raise DecodeError("the avif does not describe its primary image", kind=Kind.DAMAGED)
 
 
+def _kind(data: Data) -> str:
+    (size,) = unpack_from(">I", data, 0)
+    brands = bytes(data[8 : min(size, 256)])
+    if any(brand in brands for brand in _AVIF_BRANDS):
+        return "avif"
+    if any(brand in brands for brand in _HEIF_BRANDS):
+        return "heif"
+    reason = f"not an image in a known format (a file of boxes of the kind {bytes(data[8:12])!r})"
+    raise DecodeError(reason, kind=Kind.UNKNOWN_FORMAT)
+
+
 def read_header(data: Data) -> Header:
     """Return the header of an AVIF or HEIF.
 
     Raises:
         DecodeError: it is a file of boxes of another kind, or the boxes are damaged.
     """
-    (size,) = unpack_from(">I", data, 0)
-    brands = bytes(data[8 : min(size, 256)])
-    if any(brand in brands for brand in _AVIF_BRANDS):
-        kind = "avif"
-    elif any(brand in brands for brand in _HEIF_BRANDS):
-        kind = "heif"
-    else:
-        reason = f"not an image in a known format (a file of boxes of the kind {bytes(data[8:12])!r})"
-        raise DecodeError(reason, kind=Kind.UNKNOWN_FORMAT)
+    kind = _kind(data)
     height = width = 0
     turned = "abcd"
     for name, start, _ in _avif_properties(data):
@@ -114,6 +85,8 @@ def read_header(data: Data) -> Header:
         elif name == b"imir":  # 0 exchanges top and bottom, 1 left and right
             turned = turned[1::-1] + turned[:1:-1] if data[start] & 1 else turned[2:] + turned[:2]
     orientation = _ORIENTATIONS[turned]
+    if kind == "avif" and orientation == UPRIGHT:
+        orientation = orientation_beside_boxes(*exif_and_xmp(data))
     if kind == "heif":  # its decoder gives the upright image
         return Header(kind, *Header(kind, height, width, orientation).upright)
     return Header(kind, height, width, orientation)
@@ -128,10 +101,23 @@ def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
     if header.format == "heif":
         return _decode_heif(data, spec)
     pixels = opencv(data)
-    if pixels is None:  # OpenCV may have been built without AVIF
+    full_range = True if pixels is None or pixels.ndim == 3 else _has_full_range(data)
+    # OpenCV may have been built without AVIF. Gray it takes as of full range; where no box says so, Pillow knows.
+    if pixels is None or full_range is None:
         return finish(pillow(data, header, "Avif"), spec)
-    # OpenCV gives samples of 10 and 12 bits unscaled in 16.
-    return finish(pixels, spec, maximum=255 if pixels.dtype == np.uint8 else (1 << avif_depth(data)) - 1)
+    depth = 8 if pixels.dtype == np.uint8 else avif_depth(data)  # OpenCV gives samples of 10 and 12 bits unscaled in 16
+    if full_range:
+        return finish(pixels, spec, maximum=(1 << depth) - 1)
+    black, white = _BLACK << depth - 8, _WHITE << depth - 8
+    return finish(np.maximum(pixels, black) - pixels.dtype.type(black), spec, maximum=white - black)
+
+
+def _has_full_range(data: Data) -> bool | None:
+    """Return whether the luma of an AVIF uses all of its range, by the box that says so; None where there is none."""
+    for name, start, _ in _avif_properties(data):
+        if name == b"colr" and data[start : start + 4] == b"nclx":
+            return bool(data[start + _FULL_RANGE_AT] & 0x80)
+    return None
 
 
 def _decode_heif(data: Data, spec: ImageSpec) -> Pixels:

@@ -12,7 +12,7 @@ import numpy as np
 
 from arraystore._decoding.codecs import opencv, opencv_or_fail, pillow
 from arraystore._decoding.eight_bits import finish
-from arraystore._decoding.formats.isobmff import box, iso_boxes
+from arraystore._decoding.formats.boxes import box, iso_boxes
 from arraystore._decoding.header import Data, Header, Pixels
 from arraystore.errors import DecodeError, Kind
 from arraystore.spec import ImageSpec
@@ -149,12 +149,23 @@ def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
         return _with_palette(data, header, palette, spec)
     # OpenCV converts sYCC wrongly, and fails at CMYK and at gray with alpha.
     pixels = None if _has_colors(data, _SYCC) else opencv(data)
+    depths = _depths(data)
     if pixels is None:
-        return finish(pillow(data, header, "Jpeg2K"), spec)
+        samples = pillow(data, header, "Jpeg2K")
+        few = depths[0] < 8 and len({*depths}) == 1 and not (_has_colors(data, _SYCC) or _has_colors(data, _CMYK))
+        if few:  # Pillow moves samples of fewer bits up to 8, so that the largest is not white
+            return finish(samples >> (8 - depths[0]), spec, maximum=(1 << depths[0]) - 1)
+        return finish(samples, spec)
     if pixels.dtype == np.uint8:
         return finish(pixels, spec)
-    depth = (data[_codestream(data) + 42] & 0x7F) + 1  # OpenCV gives samples of 9 to 15 bits unscaled in 16
-    return finish(pixels, spec, maximum=(1 << min(depth, 16)) - 1)
+    return finish(pixels, spec, maximum=(1 << min(depths[0], 16)) - 1)  # OpenCV gives 9 to 15 bits unscaled in 16
+
+
+def _depths(data: Data) -> list[int]:
+    """Return the bits of a sample of each component."""
+    at = _codestream(data)
+    (components,) = unpack_from(">H", data, at + 40)
+    return [(data[at + 42 + 3 * number] & 0x7F) + 1 for number in range(components)]
 
 
 def _check_end(data: Data) -> None:

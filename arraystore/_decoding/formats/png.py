@@ -1,7 +1,7 @@
 """PNG: its chunks, and which of them a decoder is given."""
 
 from collections.abc import Iterator
-from struct import unpack_from
+from struct import pack, unpack_from
 from typing import Any
 from zlib import crc32, decompressobj
 from zlib import error as zlib_error
@@ -9,7 +9,7 @@ from zlib import error as zlib_error
 import numpy as np
 import numpy.typing as npt
 
-from arraystore._decoding.codecs import damaged, no_numbers, opencv_or_fail
+from arraystore._decoding.codecs import LONGEST_SIDE_PX, damaged, no_numbers, opencv_or_fail
 from arraystore._decoding.eight_bits import composite, finish
 from arraystore._decoding.header import Data, Header, Pixels
 from arraystore._decoding.orientation import orientation_of
@@ -19,11 +19,19 @@ from arraystore.spec import ImageSpec
 _SIGNATURE_BYTES = 8
 # The IHDR chunk comes first, so the bit depth and the color type stand at fixed bytes.
 _DEPTH_AT, _COLOR_TYPE_AT = 24, 25
-_GRAY, _PALETTE = 0, 3
+_GRAY, _RGB, _PALETTE = 0, 2, 3
+_METHODS_AT = 26  # of packing and of filtering, which are 0, and of interlacing, which is 0 or 1
 _HEADER_END = 29  # of IHDR, before its checksum
-_MODES = {2: "RGB", 4: "gray with alpha", 6: "RGBA"}  # of the color types that are no numbers
-_SAMPLES_A_PIXEL = {_GRAY: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by color type
-_DEPTHS = {_GRAY: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}  # in bits, by color type
+_MODES = {_RGB: "RGB", 4: "gray with alpha", 6: "RGBA"}  # of the color types that are no numbers
+_SAMPLES_A_PIXEL = {_GRAY: 1, _RGB: 3, _PALETTE: 1, 4: 2, 6: 4}  # by color type
+_DEPTHS = {  # in bits, by color type
+    _GRAY: (1, 2, 4, 8, 16),
+    _RGB: (8, 16),
+    _PALETTE: (1, 2, 4, 8),
+    4: (8, 16),
+    6: (8, 16),
+}
+_LONGEST_PALETTE_BYTES = 768
 _END_CHUNK = b"\0\0\0\0IEND\xaeB`\x82"
 
 _TEXT_KINDS = frozenset((b"tEXt", b"zTXt", b"iTXt"))
@@ -118,20 +126,80 @@ def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
         DecodeError: the data is damaged, ends early or holds more packed pixels than the image can have.
     """
     whole, ended = _checked(data, header)
-    key = _gray_key(data, whole)
-    # OpenCV would give the first frame of an animation. Texts and profiles may inflate to gigabytes, without use.
-    # It does not apply a transparent level of gray, and warns of some.
-    kept_too = b"" if key is not None else b"tRNS"
-    needed = [(kind, start, end) for kind, start, end in whole if kind[:1].isupper() or kind == kept_too]
+    color_type = data[_COLOR_TYPE_AT]
+    _check_critical(whole, color_type)
+    # OpenCV would give the first frame of an animation. Texts and profiles may inflate to gigabytes, without use. The
+    # palette that images without indices suggest is for old screens.
+    kinds = (b"IHDR", b"PLTE", b"IDAT") if color_type == _PALETTE else (b"IHDR", b"IDAT")
+    needed = [chunk for chunk in whole if chunk[0] in kinds]
+    clear = _transparency(data, whole)
     _check_sums(data, needed)
-    if not ended or len(needed) < len(whole):
+    if clear or not ended or len(needed) < len(whole):
+        parts = _bytes_of(data, needed)
+        if clear and color_type != _GRAY:  # OpenCV does not apply a transparent level of gray
+            parts.insert(len(parts) - sum(chunk[0] == b"IDAT" for chunk in needed), _chunk(b"tRNS", clear))
         # With an IEND added, OpenCV refuses the file only if pixels are missing.
-        data = b"".join([data[:_SIGNATURE_BYTES], *_bytes_of(data, needed), _END_CHUNK])
+        data = b"".join([data[:_SIGNATURE_BYTES], *parts, _END_CHUNK])
     pixels = opencv_or_fail(data, header)
-    if key is None or pixels.ndim != 2:
+    if not clear or color_type != _GRAY or pixels.ndim != 2:
         return finish(pixels, spec)
+    depth = data[_DEPTH_AT]
+    level = int.from_bytes(clear, "big")
+    key = level if depth == 16 else level * 255 // ((1 << depth) - 1)
     opaque = np.where(pixels == key, np.uint8(0), np.uint8(255))
     return composite(finish(pixels, spec)[..., None], opaque[..., None], spec.background)
+
+
+def _check_critical(whole: list[Chunk], color_type: int) -> None:
+    """Check that the chunks without which a PNG is none are there, each where it belongs.
+
+    libpng would refuse the file too, but say why in the standard error of the process.
+    """
+    kinds = [kind for kind, _, _ in whole]
+    palettes = [end - start for kind, start, end in whole if kind == b"PLTE"]
+    unknown = [kind for kind in kinds if kind[:1].isupper() and kind not in (b"IHDR", b"PLTE", b"IDAT")]
+    if b"IDAT" not in kinds:
+        raise DecodeError("the png is damaged or ends early: it has no pixels", kind=Kind.DAMAGED)
+    wrong = None
+    if unknown:
+        wrong = f"an unknown chunk {unknown[0].decode('latin-1')}, which it declares to be critical"
+    elif kinds.count(b"IHDR") > 1:
+        wrong = "a second header"
+    elif color_type == _PALETTE and b"PLTE" not in kinds[: kinds.index(b"IDAT")]:
+        wrong = "no palette before its pixels"
+    elif color_type == _PALETTE and len(palettes) > 1:
+        wrong = f"{len(palettes)} palettes"
+    elif color_type == _PALETTE and (not 0 < palettes[0] <= _LONGEST_PALETTE_BYTES or palettes[0] % 3):
+        wrong = f"a palette of {palettes[0]:,} bytes"
+    if wrong:
+        raise DecodeError(f"the png is damaged: it has {wrong}", kind=Kind.DAMAGED)
+
+
+def _transparency(data: Data, whole: list[Chunk]) -> bytes:
+    """Return what is transparent: the opacities of the palette, or one color or level of gray; empty where nothing is.
+
+    As Pillow has it: of several chunks the last one counts, wherever it stands, and what is too long is cut off.
+    """
+    color_type = data[_COLOR_TYPE_AT]
+    found = [chunk for chunk in whole if chunk[0] == b"tRNS"]
+    if not found or color_type not in (_GRAY, _RGB, _PALETTE):
+        return b""
+    _check_sums(data, found[-1:])
+    body = bytes(data[found[-1][1] : found[-1][2]])
+    if color_type == _PALETTE:
+        colors = next((end - start) // 3 for kind, start, end in whole if kind == b"PLTE")
+        return body[: min(colors, 1 << data[_DEPTH_AT])]
+    samples = _SAMPLES_A_PIXEL[color_type]
+    if len(body) < 2 * samples:
+        reason = f"the png is damaged: its tRNS chunk has {len(body)} of {2 * samples} bytes"
+        raise DecodeError(reason, kind=Kind.DAMAGED)
+    # Of samples of less than 16 bits, the upper ones mean nothing.
+    most = (1 << data[_DEPTH_AT]) - 1
+    return pack(f">{samples}H", *(sample & most for sample in unpack_from(f">{samples}H", body)))
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    return pack(">I", len(body)) + kind + body + pack(">I", crc32(kind + body))
 
 
 def numbers(data: Data, header: Header, spec: ImageSpec) -> npt.NDArray[Any]:
@@ -166,6 +234,11 @@ def _checked(data: Data, header: Header) -> tuple[list[Chunk], bool]:
     if depth not in _DEPTHS.get(color_type, ()):
         reason = f"the png header says color type {color_type} with {depth} bits a sample, which no png has"
         raise DecodeError(reason, kind=Kind.DAMAGED)
+    methods = tuple(data[_METHODS_AT : _METHODS_AT + 3])
+    if methods[:2] != (0, 0) or methods[2] > 1:
+        raise DecodeError(f"the png header names the methods {methods}, which no png has", kind=Kind.DAMAGED)
+    if max(header.height, header.width) > LONGEST_SIDE_PX:
+        raise damaged(header)
     chunks = list(_chunks(data))
     whole = [(kind, start, end) for kind, start, end in chunks if end + 4 <= len(data) and kind != b"IEND"]
     ended = chunks[-1][0] == b"IEND"
@@ -194,13 +267,3 @@ def _check_packed(header: Header, data: Data, packed_bytes: int) -> None:
     if packed_bytes > 2 * header.height * row_bytes + _SPARE_PACKED_BYTES:
         reason = f"the png has {packed_bytes:,} bytes of pixels, more than {header.width} x {header.height} need"
         raise DecodeError(reason, kind=Kind.TOO_LARGE)
-
-
-def _gray_key(data: Data, chunks: list[Chunk]) -> int | None:
-    """Return the gray level whose transparency OpenCV ignores, in 16 bits or stretched to 8, or None."""
-    depth = data[_DEPTH_AT]
-    found = [start for kind, start, end in chunks if kind == b"tRNS" and end - start == 2]
-    if data[_COLOR_TYPE_AT] != _GRAY or not found:
-        return None
-    (level,) = unpack_from(">H", data, found[0])
-    return int(level) if depth == 16 else (level & (1 << depth) - 1) * 255 // ((1 << depth) - 1)

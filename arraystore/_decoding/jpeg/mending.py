@@ -38,7 +38,7 @@ def with_plain_header(data: Data, components: int) -> tuple[bytes, int]:
     last = len(_START)
     for marker, at, end in segments(data):
         stray = bytes(data[last:at])
-        if 0xFF in stray:  # markers, of which libjpeg does not take all
+        if _START in stray:  # which libjpeg refuses; of other stray bytes and lone markers it only warns
             kept.append(stray)
         if marker == START_OF_SCAN:
             header = b"".join(kept)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from arraystore._common.public import public
+from arraystore._common.options import public
 from arraystore.errors import BadImage, Fault
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from arraystore._common.arrow import nulls_in, number_column
 from arraystore._common.checks import whole_number
 from arraystore._common.digests import digest_of
 from arraystore._common.limits import usable_cpus
@@ -26,7 +27,7 @@ from arraystore._common.ragged import VALUES
 from arraystore._format.checking.checksums import Checksums, wrong_masks, wrong_slots
 from arraystore._format.checking.result import ReplacedError, Verification
 from arraystore._format.contents import COLUMNS, Contents, SlotPixels
-from arraystore._format.description import Description, check_codes, text_digest
+from arraystore._format.description import Description, check_codes, check_mask_codes, text_digest
 from arraystore._format.files import keep_os_error
 from arraystore._format.samples import file_masks, has_files, manifest_of
 from arraystore._format.specification import FAILED, STORED
@@ -283,7 +284,11 @@ class _Check:
             with self.finding(part):
                 if name not in description.targets:
                     raise FormatError(f"store.json names the classes of {name!r}, which is not a target")
-                check_codes(self._contents.where(part), self._contents.array(part), names, what)
+                where, codes = self._contents.where(part), self._contents.array(part)
+                if name in description.masks:
+                    check_mask_codes(where, codes, names, description.masks[name])
+                else:
+                    check_codes(where, codes, names, what)
 
     def _check_samples(self, count: int, status: Status) -> None:
         """Check that samples has all columns, one row per slot, and a reason for exactly the slots that failed."""
@@ -301,7 +306,7 @@ class _Check:
                 raise FormatError(f"{where} lacks the columns {', '.join(missing)}")
             if status is None:
                 return
-            odd = np.flatnonzero(table["reason"].is_null().to_numpy() == (status == FAILED))
+            odd = np.flatnonzero(nulls_in(table["reason"]) == (status == FAILED))
             if len(odd):
                 found = f"no reason for slot {odd[0]}, which failed"
                 if status[odd[0]] == STORED:
@@ -311,7 +316,8 @@ class _Check:
     def _check_manifest(self, description: Description) -> None:
         """Check the digest of the manifest, if the store holds all that it was built from."""
         contents = self._contents
-        if self._faults or not description.from_files or contents.table("dropped", []) is not None:
+        are_files = description.from_files and description.masks_are_files
+        if self._faults or not are_files or contents.table("dropped", []) is not None:
             return
         with_files = file_masks(description.masks, contents.column_names())
         keys = [key for key in array_forms(description.targets, description.count) if key not in with_files]
@@ -367,6 +373,7 @@ class _Check:
         if wrong and self._contents.column("source") not in self._faulty:
             with suppress(FormatError, IndexError):  # a fault of samples is recorded by `_check_samples`
                 table = self._contents.table("samples", ["source"])
-                sources = sources if table is None else table["source"].take(list(wrong)).to_pylist()
+                if table is not None:
+                    sources = table["source"].take(number_column(np.array([*wrong]))).to_pylist()
         for (slot, reason), source in zip(wrong.items(), sources, strict=True):
             yield BadImage(slot, os.fsdecode(source), reason, Kind.DAMAGED)

@@ -8,7 +8,7 @@ from typing import Any
 
 from arraystore._common.checks import expanded
 from arraystore._common.wording import left_out_text, many
-from arraystore._sources.entries import has_image_suffix
+from arraystore._sources.entries import ImageFiles
 from arraystore._sources.given import SOURCES
 from arraystore._sources.kinds.found import Found
 from arraystore._sources.scan import METADATA, Scan
@@ -59,8 +59,8 @@ def from_folder(
     """
     root = str(expanded(folder).absolute())
     if not Path(root).is_dir():
-        raise ManifestError(_not_a_folder(root), source=root, kind=Kind.MISSING)
-    scan = Scan(os.fsencode(root), decoders or ())
+        raise ManifestError(_not_a_folder(root, decoders), source=root, kind=Kind.MISSING)
+    scan = Scan(os.fsencode(root), decoders)
     sources = TextList.from_raw(scan.images())
     left_out = f"; {left_out_text(scan.left_out)}" if scan.left_out else ""
     _logger.info("%s: %s%s", root, many(len(sources), "image"), left_out)
@@ -72,7 +72,7 @@ def from_folder(
         packed = next((suffix for suffix in _HOLD_IMAGES if suffix in scan.left_out), None)
         advice = KNOWN_SUFFIXES if packed is None else f"if these hold the images, pass {root}/**/*{packed}"
         raise ManifestError(message, source=root, kind=Kind.MISSING, advice=advice)
-    found = Found(sources, root, left_out=scan.left_out, place=root, origin=None if allow_empty else root)
+    found = Found(sources, root, left_out=scan.left_out, place=root, origin=root)
     if labels is None and any(scan.counts.values()):
         _check_metadata(root, scan)
         if classes is None:
@@ -100,9 +100,9 @@ def _check_metadata(root: str, scan: Scan) -> None:
         )
 
 
-def _not_a_folder(path: str) -> str:
+def _not_a_folder(path: str, decoders: Iterable[str | bytes] | None) -> str:
     if not os.path.lexists(path):
         return f"{path}: there is no such file or folder: {SOURCES}"
-    if has_image_suffix(os.fsencode(Path(path).name)):
+    if ImageFiles(decoders).are_named(os.fsencode(Path(path).name)):
         return f"{path}: is one image, not a folder: pass a list, [{path!r}]"
     return f"{path}: is neither a folder nor a table ({', '.join(TABLE_SUFFIXES)}): {SOURCES}"

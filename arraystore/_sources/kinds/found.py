@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from arraystore._common.ragged import Target
 from arraystore._sources.given import path_of
-from arraystore._sources.targets.masks import MaskFiles
+from arraystore._sources.targets.masks import Masks
 from arraystore.errors import ManifestError
 from arraystore.spec import ImageSpec
 
@@ -28,7 +28,7 @@ class SourceList(Sequence[Any], ABC):
     """
 
     noun: ClassVar[str] = "images"
-    may_name_files: ClassVar[bool] = False
+    may_name_files: bool = False
 
     @abstractmethod
     def __getitem__(self, slot: Any) -> Any:
@@ -69,8 +69,8 @@ class Found:
 
     Attributes:
         place: the name of the source, for messages.
-        origin: the path that gives all of this again, if it does without any option.
-        source_pixels: see `Manifest`, as for ``mask_fills``.
+        origin: the path that gives all of this again, with the options that the caller gave.
+        source_pixels: see `Manifest`, as for ``mask_fills``, ``source_sides`` and ``source_options``.
     """
 
     sources: Any
@@ -78,13 +78,15 @@ class Found:
     targets: dict[str, Target] = field(default_factory=dict)
     classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     texts: dict[str, Sequence[str]] = field(default_factory=dict)
-    masks: dict[str, MaskFiles] = field(default_factory=dict)
+    masks: dict[str, Masks] = field(default_factory=dict)
     left_out: Mapping[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     place: str = "the source"
     origin: str | None = None
     source_pixels: Mapping[str, str] = field(default_factory=dict)
     mask_fills: Mapping[str, int] = field(default_factory=dict)
+    source_sides: npt.NDArray[np.int64] | None = None
+    source_options: Mapping[str, Any] = field(default_factory=dict)
 
     def add_classes(self, names: Sequence[str]) -> None:
         """Make the target ``"labels"`` of the name of each source's class; the codes are those of the sorted names."""

@@ -4,11 +4,12 @@ import glob
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from arraystore._common.wording import left_out_text
-from arraystore._sources.entries import begins_like_an_image, has_image_suffix, tells_nothing
+from arraystore._sources.entries import ImageFiles, start_of
 from arraystore._sources.given import raw_paths
 from arraystore._sources.kinds.found import Found
 from arraystore._sources.scan import shown_suffix
@@ -47,16 +48,21 @@ def paths_like(pattern: str) -> list[str]:
     return found
 
 
-def from_pattern(paths: Sequence[str]) -> Found:
+def from_pattern(paths: Sequence[str], *, decoders: Iterable[str | bytes] | None = None) -> Found:
     """Return the images among the files that a pattern means. They have no labels, as no folder says so.
+
+    Args:
+        paths: of the files, see `paths_like`.
+        decoders: see `ImageFiles`.
 
     Raises:
         ManifestError: none of them is an image.
     """
-    images, left_out = [], Counter[str]()
+    images, left_out, files = [], Counter[str](), ImageFiles(decoders)
     for path in paths:
-        name = os.fsencode(os.path.basename(path))
-        if has_image_suffix(name) or (tells_nothing(name) and begins_like_an_image(os.fsencode(path))):
+        raw = os.fsencode(path)
+        name = os.path.basename(raw)
+        if files.hold(name, partial(start_of, raw)):
             images.append(path)
         else:
             left_out[shown_suffix(name)] += 1

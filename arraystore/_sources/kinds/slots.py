@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from arraystore._common.arrow import numbers_in
 from arraystore._common.ragged import Ragged
 from arraystore._sources.kinds.found import Found, SourceList
 from arraystore.errors import DecodeError, Kind, ManifestError
@@ -138,6 +139,8 @@ def from_slots(source: Any, *, labels: Any = None) -> Found:
     are_files = all(each.are_files and each.spec == spec for each in samples)
     found = Found(StoreSlots(slots, known, spec, are_files=are_files), root, place="the store")
     found.texts = dict(known.texts)
+    if are_files and len(records) == 1:
+        found.source_options = records[0].description.source_options
     if are_files and len(records) == 1 and slots.chosen is None:
         found.origin = records[0].description.origin
     for name in slots.target_names:
@@ -216,8 +219,8 @@ class _Samples:
             self._names = [os.path.join(description.root, name) for name in self._names]
         for name in _FACTS:
             if name in table.column_names and name != "mtime":
-                self.facts[name] = table[name].fill_null(0).to_numpy()
-        times = table["mtime"].cast("int64").fill_null(0).to_numpy()
+                self.facts[name] = numbers_in(table[name])
+        times = numbers_in(table["mtime"].cast("int64"))
         self.facts["mtime"] = times * 1000
         self.reasons = {row: why for row, why in enumerate(table["reason"].to_pylist()) if why}
         if "note" in table.column_names:

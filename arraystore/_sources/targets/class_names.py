@@ -27,8 +27,13 @@ _MASKS = re.compile(r"(?:jpe?g|png)?_?(?:masks?|labels?|annotations?|segm|gt|gro
 _NUMBER = re.compile(r"(\d+)")
 
 
-def check_meant(root: str, names: Sequence[str]) -> None:
+def check_meant(root: str, names: Sequence[str], *, is_archive: bool = False) -> None:
     """Refuse folders that are splits of a data set, or kinds of files, where each would become a class.
+
+    Args:
+        root: the folder or the archive that has them.
+        names: of the folders.
+        is_archive: whether it is an archive, of which a folder cannot be built alone.
 
     Raises:
         ManifestError: they are.
@@ -44,25 +49,42 @@ def check_meant(root: str, names: Sequence[str]) -> None:
     else:
         return
     shown = ", ".join(repr(flat(name)) for name in found[:4])
-    folder = _with_masks(root, kinds) if found is kinds else f"{root}/{flat(found[0])}"
+    if is_archive:
+        advice = _in_archive(kinds if found is kinds else [])
+    else:
+        folder = _with_masks(root, kinds) if found is kinds else f"{root}/{flat(found[0])}"
+        advice = f"build each folder of its own, such as {folder}"
     raise ManifestError(
         f"{root}: the folders {shown} look like {what}, and each would become a class",
         source=root,
         reason=f"folders look like {what}",
         kind=Kind.INVALID,
-        advice=f"build each folder of its own, such as {folder}; if they are classes, pass {{0}}",
+        advice=f"{advice}; if they are classes, pass {{0}}",
         options=[Option("classes", sorted(names)[:10])],
     )
 
 
+def _in_archive(names: Sequence[str]) -> str:
+    """Return what to do about folders of an archive, where some seem to have the masks of others."""
+    masks, images = _masks_and_images(names)
+    unpacked = "unpack it, and build each folder of its own"
+    if not (masks and images):
+        return unpacked
+    return f"pass targets={{'mask': Masks({masks[0]!r})}} if those are the masks of its images, or {unpacked}"
+
+
+def _masks_and_images(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    masks = [name for name in names if _MASKS.match(name)]
+    return masks, [name for name in names if name not in masks]
+
+
 def _with_masks(root: str, names: Sequence[str]) -> str:
     """Return the folder to build, and where others seem to have its masks, how they are given."""
-    masks = [name for name in names if _MASKS.match(name)]
-    images = [name for name in names if name not in masks]
+    masks, images = _masks_and_images(names)
     if not (masks and images):
         return f"{root}/{flat(names[0])}"
     folder = f"{root}/{flat(masks[0])}"
-    return f"{root}/{flat(images[0])}, with targets={{'mask': MaskFiles({folder!r})}} if those are its masks"
+    return f"{root}/{flat(images[0])}, with targets={{'mask': Masks({folder!r})}} if those are its masks"
 
 
 def recoded(target: str, codes: Target, names: Sequence[str], classes: Sequence[str]) -> Target:
@@ -84,6 +106,14 @@ def recoded(target: str, codes: Target, names: Sequence[str], classes: Sequence[
     table: npt.NDArray[np.int64] = np.array([code_of.get(name, -1) for name in names] or [-1], np.int64)
     found = np.where(every < 0, every, np.take(table, np.maximum(every, 0)))
     return Ragged(found, codes.offsets) if isinstance(codes, Ragged) else found
+
+
+def mask_classes(categories: Sequence[str]) -> tuple[str, ...]:
+    """Return what the numbers of a mask mean that has the code of a category and 1, and 0 where there is none."""
+    nothing = "background"
+    while nothing in categories:
+        nothing += " of all"
+    return (nothing, *categories)
 
 
 def order_note(names: Sequence[str]) -> str | None:

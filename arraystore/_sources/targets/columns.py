@@ -17,7 +17,7 @@ from arraystore._sources.entries import has_image_suffix
 from arraystore._sources.kinds.found import Found
 from arraystore._sources.options import KINDS
 from arraystore._sources.targets.class_names import order_note
-from arraystore._sources.targets.masks import BITS, MaskFiles
+from arraystore._sources.targets.masks import BITS, Masks
 from arraystore._sources.targets.multi_label import KIND, indicators
 from arraystore._sources.text_list import CATEGORY_LIMIT, TextList
 from arraystore.errors import Kind, ManifestError, Option
@@ -184,7 +184,7 @@ def add_target(found: Found, target: str, column: Column, kind: str | None) -> N
     if kind in BITS:
         if not _is_text(column.data.type):
             raise column.refuse(None, f"holds {column.data.type}, not the paths of masks", "leave it out with {0}")
-        found.masks[target] = MaskFiles(paths_of(column), bits=BITS[kind])
+        found.masks[target] = Masks(paths_of(column), bits=BITS[kind])
     elif kind == KIND:
         _add_names(found, target, column, separator)
     else:

@@ -12,9 +12,10 @@ import numpy.typing as npt
 
 from arraystore._common.ragged import Ragged, Target, offsets_of
 from arraystore._common.wording import a
+from arraystore._sources.entries import has_image_suffix
 from arraystore._sources.formats import IMAGE_SUFFIXES
 from arraystore._sources.scan import Scan
-from arraystore._sources.targets.masks import MaskFiles
+from arraystore._sources.targets.masks import Masks
 from arraystore._sources.text_list import CATEGORY_LIMIT, TextList
 from arraystore.errors import Kind, ManifestError, Option, SpecError
 
@@ -23,6 +24,7 @@ _RESERVED = ("images", "status", "checksums", "samples", "store", "dropped", "le
 
 KNOWN_SUFFIXES = f"images are recognized by the suffixes {', '.join(sorted(IMAGE_SUFFIXES))}"
 
+_CHECKED_NAMES = 1000
 _TARGET_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
 
 
@@ -33,7 +35,7 @@ class TargetColumns:
         self.targets: dict[str, Target] = {}
         self.classes: dict[str, tuple[str, ...]] = {}
         self.texts: dict[str, Sequence[str]] = {}
-        self.masks: dict[str, MaskFiles] = {}
+        self.masks: dict[str, Masks] = {}
         for name, values in given_targets(labels, targets).items():
             self.add(name, values)
 
@@ -43,7 +45,7 @@ class TargetColumns:
         Raises:
             ManifestError: the values are not one number or text a row, or some are missing.
         """
-        if isinstance(values, MaskFiles):
+        if isinstance(values, Masks):
             self.masks[name] = values
             return
         check_sized(f"target {name!r}", values)
@@ -60,6 +62,13 @@ class TargetColumns:
             self._add_rows(name, values)
         elif (texts := _as_texts(name, values)) is None:
             self.targets[name] = _as_numbers(name, values)
+        elif _are_images(texts):
+            raise ManifestError(
+                f"target {name!r} has the paths of images, such as {texts[0]!r}, which would become categories",
+                kind=Kind.INVALID,
+                advice="if they are masks, pass Masks([…]) of them in {0}",
+                options=[Option("targets", {"mask": "…"})],
+            )
         elif len(set(texts)) > CATEGORY_LIMIT and name != "labels":
             # The caller has said that labels are classes, so they have no limit.
             for each in set(texts):
@@ -241,6 +250,12 @@ def _as_texts(name: str, values: Any) -> list[str] | None:
         reason = f"expected {'text' if first else 'a number'} as in row 0, found a {type(values[row]).__name__}"
         raise ManifestError(f"target {name!r}: row {row} (counted from 0): {reason}", slot=row, reason=reason)
     return None
+
+
+def _are_images(texts: Sequence[str]) -> bool:
+    """Return whether most of different texts are the names of images."""
+    some = sorted(set(texts))[:_CHECKED_NAMES]
+    return len(some) > 1 and 2 * sum(has_image_suffix(os.fsencode(text)) for text in some) > len(some)
 
 
 def _check_text(name: str, text: str) -> None:

@@ -1,17 +1,18 @@
-"""Masks as targets: a second image file for each image, whose pixels are numbers of classes."""
+"""Masks as targets: for each image a second one, whose pixels are numbers of classes."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from arraystore._common.public import public
+from arraystore._common.options import public
 from arraystore._sources.given import raw_paths
+from arraystore._sources.targets.held_masks import ClassMasks, MaskList, check_listed, held_masks
 from arraystore._sources.text_list import TextList
 from arraystore.errors import ManifestError
 
@@ -19,7 +20,7 @@ BITS = {"mask": 8, "mask16": 16}  # by the kind of a column
 
 
 @public
-class MaskFiles:
+class Masks:
     """A mask for each image: a target whose pixels are numbers of classes, with the geometry of its image.
 
     The numbers are those in the file: indices into the palette, not its colors, or samples of gray. They are never
@@ -34,9 +35,11 @@ class MaskFiles:
     colors or alpha are bad images, and so are JPEGs and others whose compression may have changed the numbers.
 
     Args:
-        paths: one a row, where relative ones start from where those of the images do; or a folder, in which the masks
-            have the paths of the images from their root on, and another suffix: ``"masks/cat/1.png"`` is that of
-            ``"cat/1.jpg"``. Of an image whose path is absolute, only its name counts.
+        masks: one a row: paths, where relative ones start from where those of the images do; the bytes of files; arrays
+            (H, W) of uint8, uint16 or bool, which is 0 and 1; or images of Pillow, of mode P, L, I;16 or 1, whose
+            numbers are those that Pillow has. Or one array (N, H, W). Or a folder, in which the masks have the paths of
+            the images from their root on, and another suffix: ``"masks/cat/1.png"`` is that of ``"cat/1.jpg"``. Of an
+            image whose path is absolute, only its name counts. If the images lie in an archive, so does the folder.
         root: the folder that relative paths start from instead.
         suffix: of the masks in a folder: what follows the path of an image without its own suffix, such as
             ``"_mask.gif"``.
@@ -44,27 +47,31 @@ class MaskFiles:
             uint16.
 
     Attributes:
-        paths: as given, or under ``root``; empty for a folder, until a `Manifest` gives them.
-        folder: the absolute folder; None for a list of paths.
+        sources: the masks, one a row; paths as given, or under ``root``; empty for a folder, until a `Manifest` gives
+            its paths. Arrays and images are neither copied nor read before their images are.
+        folder: the absolute folder; None for a list.
+        inner_folder: the folder as it may be named in the archive of the images; None for a list, and for a folder that
+            is given by a whole path or under ``root``.
         suffix: of the masks in a folder.
         bits: of a number.
 
     Raises:
-        ManifestError: an item is not a path or is empty, or there is no such number of bits.
+        ManifestError: a path is empty, the first item is no mask, others are of another kind, or there is no such
+            number of bits.
 
     Example:
-        >>> masks = MaskFiles(["a.png", "b.png"])
+        >>> masks = Masks(["a.png", "b.png"])
         >>> len(masks), masks.fill
         (2, 255)
-        >>> list(MaskFiles("/ds/masks").of_images(["cat/1.jpg"], "/ds/images").paths)
+        >>> list(Masks("/ds/masks").of_images(["cat/1.jpg"], "/ds/images").sources)
         ['../masks/cat/1.png']
     """
 
-    __slots__ = ("bits", "folder", "paths", "suffix")
+    __slots__ = ("bits", "folder", "inner_folder", "sources", "suffix")
 
     def __init__(
         self,
-        paths: Sequence[str | os.PathLike[str]] | str | os.PathLike[str],
+        masks: Any,
         *,
         root: str | os.PathLike[str] | None = None,
         suffix: str = ".png",
@@ -76,28 +83,29 @@ class MaskFiles:
         self.bits: int = bits
         self.suffix: str = suffix
         self.folder: str | None = None
-        self.paths: TextList = TextList.from_raw(())
-        if isinstance(paths, str | os.PathLike):
-            self.folder = str(base / Path(paths).expanduser())
-        elif isinstance(paths, TextList):
-            self.paths = paths
+        self.inner_folder: str | None = None
+        self.sources: TextList | MaskList = TextList.from_raw(())
+        if isinstance(masks, str | os.PathLike):
+            self.folder = str(base / Path(masks).expanduser())
+            if root is None and not Path(masks).expanduser().is_absolute():
+                self.inner_folder = os.path.normpath(masks)
+        elif isinstance(masks, TextList | MaskList):
+            self.sources = masks
         else:
-            if isinstance(paths, bytes | AbstractSet | Mapping) or not hasattr(paths, "__len__"):
-                raise ManifestError(f"masks are a list of paths, one for each image, not a {type(paths).__name__}")
-            self.paths = TextList.from_raw(raw_paths(paths if root is None else [base / path for path in paths]))
+            self.sources = _listed(masks, None if root is None else base)
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.sources)
 
     def __repr__(self) -> str:
         which = f"of {len(self):,}" if self.folder is None else f"in {self.folder!r}"
-        return f"<arraystore.MaskFiles {which}, {self.bits} bits>"
+        return f"<arraystore.Masks {which}, {self.bits} bits>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (self.paths, self.folder, self.suffix, self.bits)
+        return _restore, (self.sources, self.folder, self.inner_folder, self.suffix, self.bits)
 
-    def of_images(self, images: Sequence[Any], root: str | None) -> MaskFiles:
-        """Return the masks of a folder as paths, one for each image; masks that are paths already as they are.
+    def of_images(self, images: Sequence[Any], root: str | None) -> Masks:
+        """Return the masks of a folder as paths, one for each image; other masks as they are.
 
         Args:
             images: the paths of the images.
@@ -108,7 +116,7 @@ class MaskFiles:
         """
         if self.folder is None:
             return self
-        if not len(images) or not isinstance(images[0], str):
+        if not (isinstance(images, TextList | list | tuple) and len(images) and isinstance(images[0], str)):
             raise ManifestError(
                 "images in memory have no names that masks in a folder could have: pass a list of masks"
             )
@@ -122,7 +130,44 @@ class MaskFiles:
                     f"{taken[path]!r} and {image!r} would have the same mask, {path!r}: pass a list of masks"
                 )
             taken[path] = image
-        return MaskFiles(TextList.from_texts(taken), bits=self.bits)
+        return Masks(TextList.from_texts(taken), bits=self.bits)
+
+    def with_classes(self, target: str, classes: tuple[str, ...]) -> Masks:
+        """Return masks whose numbers mean these classes; as they are where nobody has said what theirs mean.
+
+        Args:
+            target: the name of the masks.
+            classes: see `mask_classes`.
+
+        Raises:
+            ManifestError: a mask has a class that is not among these.
+        """
+        if not isinstance(self.sources, ClassMasks):
+            return self
+        sources = self.sources.with_classes(target, classes)
+        return Masks(sources, bits=sources.bits)
+
+    @property
+    def are_files(self) -> bool:
+        """Whether the masks are paths, and not in memory or inside other files."""
+        return isinstance(self.sources, TextList)
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether `identity` covers what every mask holds."""
+        return not isinstance(self.sources, TextList) and self.sources.is_fixed and not self.sources.may_name_files
+
+    def name(self, slot: int) -> str:
+        """Return the mask of a slot as text: its path as given, or such as ``"array 12"``."""
+        return self.sources[slot] if isinstance(self.sources, TextList) else self.sources.name(slot)
+
+    def identity(self) -> Iterator[tuple[list[Any], Sequence[npt.NDArray[Any]]]]:
+        """Yield what tells these masks from others: values of JSON, and arrays."""
+        if isinstance(self.sources, TextList):
+            yield [], (self.sources.offsets, self.sources.blob)
+            return
+        for header, columns in self.sources.identity():
+            yield [*header, len(self)], columns
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -135,5 +180,25 @@ class MaskFiles:
         return int(np.iinfo(self.dtype).max)
 
 
-def _restore(paths: TextList, folder: str | None, suffix: str, bits: int) -> MaskFiles:
-    return MaskFiles(paths if folder is None else folder, suffix=suffix, bits=bits)
+def _listed(masks: Any, root: Path | None) -> TextList | MaskList:
+    """Return the masks of a list, an array, or another sequence; a folder that relative paths start from may be given.
+
+    Raises:
+        ManifestError: these are no masks.
+    """
+    check_listed(masks)
+    if getattr(masks, "ndim", 1) == 1:
+        # A column of pandas, polars or pyarrow, whose index may be any; or an array of texts or of arrays.
+        listed = (getattr(masks, name, None) for name in ("to_pylist", "to_list", "tolist"))
+        masks = next((function() for function in listed if function is not None), masks)
+    if len(masks) and isinstance(masks[0], str | os.PathLike):
+        return TextList.from_raw(raw_paths(masks if root is None else [root / path for path in masks]))
+    if root is not None:
+        raise ManifestError("root is for masks that are paths: leave it out")
+    return held_masks(masks)
+
+
+def _restore(sources: TextList | MaskList, folder: str | None, inner: str | None, suffix: str, bits: int) -> Masks:
+    masks = Masks(sources if folder is None else folder, suffix=suffix, bits=bits)
+    masks.inner_folder = inner
+    return masks

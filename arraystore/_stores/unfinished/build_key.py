@@ -148,7 +148,10 @@ def sources_told(manifest: Manifest, rows: npt.NDArray[np.void]) -> str | None:
     sources of which the ledger has no hashes.
     """
     if manifest.is_paths:
-        column, sources = "name", (name_hash(str(manifest.load(row))) for row in range(len(manifest)))
+        column, sources = (
+            "name",
+            (name_hash(str(manifest.load(row)), manifest.load_masks(row)) for row in range(len(manifest))),
+        )
     elif isinstance(manifest.sources, tuple) and isinstance(manifest.sources[0], bytes):
         column, sources = "hash", (xxhash.xxh3_64_intdigest(data) for data in manifest.sources)
     else:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 _HELD = (errno.EWOULDBLOCK, errno.EACCES)
 _TRIES = 6
 _RETRY_S = 0.02
+_BRIEF_LIMIT_S = 20.0  # to delete the files of a replaced store takes less
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +59,23 @@ class Lock:
     The kernel keeps the lock (flock, which NFS passes on to its server). On a network file system without locks, the
     file itself serves as the lock: it names its holder, and its time of change shows that the holder lives.
 
+    Args:
+        path: of the lock file.
+        target: of the build, for messages.
+        tries: how often it is tried before another process counts as busy.
+        brief: True for a moment's work. The file then names no holder, and others wait for the end of it, however busy
+            the machine is.
+
     Raises:
         StoreError: another process has the lock.
         FileNotFoundError: the folder of the lock is gone.
     """
 
-    def __init__(self, path: Path, target: Path, *, tries: int = _TRIES) -> None:
-        self._path, self._target = path, target
+    def __init__(self, path: Path, target: Path, *, tries: int = _TRIES, brief: bool = False) -> None:
+        self._path, self._target, self._brief = path, target, brief
         self._silent: threading.Event | None = None
-        for attempt in range(tries):
+        patient_until_s = time.monotonic() + _BRIEF_LIMIT_S
+        for attempt in count(1):
             # Not through a link (O_NOFOLLOW), because the file is emptied.
             self._file = OwnDescriptor(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW)
             try:
@@ -75,11 +85,12 @@ class Lock:
                 self.release()
                 raise
             # Its holder deleted or replaced the file after it was opened here, or is about to begin or to end.
-            busy = self._busy()
+            holder = self._holder()
             self.release()
-            if attempt + 1 < tries:
-                time.sleep(_RETRY_S)
-        raise busy
+            is_patient = tries > 1 and holder is None and time.monotonic() < patient_until_s
+            if attempt >= tries and not is_patient:
+                raise self._busy(holder)
+            time.sleep(_RETRY_S)
 
     def release(self) -> None:
         """Let another process take the lock. The file stays."""
@@ -104,7 +115,8 @@ class Lock:
                 return False
         if not self._file.is_at(self._path):
             return False
-        text = json.dumps(asdict(_Holder.of_this_process())) + "\n"
+        # Without locks of the kernel, the name is the lock.
+        text = "" if self._brief and locked else json.dumps(asdict(_Holder.of_this_process())) + "\n"
         try:
             os.ftruncate(self._file.number, 0)
             os.pwrite(self._file.number, text.encode(), 0)
@@ -153,8 +165,7 @@ class Lock:
             return True
         return time.time() - os.fstat(self._file.number).st_mtime < _SILENCE_LIMIT_S
 
-    def _busy(self) -> StoreError:
-        holder = self._holder()
+    def _busy(self, holder: _Holder | None) -> StoreError:
         told = f" (process {holder.pid} on {holder.host})" if holder is not None and holder.host else ""
         return StoreError(
             f"another build into {self._target} is running{told}: wait for it, or choose another target",

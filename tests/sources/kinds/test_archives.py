@@ -24,6 +24,8 @@ from arraystore._sources.kinds.archives.zipped import zip_index
 from tests.support.images import jpeg, photo, png
 from tests.support.photo_folder import SIZE, built, photo_folder
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 JPEG = jpeg(photo(9, 9))
 
 
@@ -324,5 +326,5 @@ def test_any_bytes_are_listed_or_refused(tmp_path: Path, seed: int) -> None:
                 for member in {*range(len(index.names))} - {*index.faults}:
                     part = index.part(member)
                     with suppress(arraystore.DecodeError):
-                        part.read_start()
+                        part.read_start(24)
                         assert len(part.read(1 << 20)) == part.size

@@ -17,7 +17,7 @@ from support.store_contract import build
 
 import arraystore
 from arraystore import Augment, Manifest, ManifestError, Ragged
-from arraystore._sources.kinds.coco import _POLYGONS
+from arraystore._sources.kinds.coco.parsing import POLYGONS
 
 INSTANCES: dict[str, Any] = {
     "info": {"year": 2017},
@@ -117,7 +117,8 @@ def test_images_beside_the_file(folder: Path) -> None:
     path = written(folder, INSTANCES)
     manifest = Manifest.of(path)
     assert (manifest.root, manifest.origin) == (str(folder), path)
-    assert Manifest.of(path, root=folder).origin is None
+    with_root = Manifest.of(path, root=folder)
+    assert (with_root.origin, with_root.source_options) == (path, {"root": str(folder)})
 
 
 def test_chosen_targets(folder: Path) -> None:
@@ -127,8 +128,18 @@ def test_chosen_targets(folder: Path) -> None:
     assert not Manifest.of(path, targets=[]).targets
     beside = Manifest.of(path, targets={"score": [1, 2, 3]})
     assert list(beside.targets) == ["boxes", "labels", "iscrowd", "score"]
-    said(path, "a COCO file gives no target 'masks': it gives 'boxes', 'labels', 'iscrowd'", targets=["masks"])
+    said(path, "a COCO file gives no target 'area': it gives 'boxes', 'labels', 'iscrowd', 'keyp", targets=["area"])
     said(path, "targets must be a list of names", targets={"boxes": "number"})
+
+
+def test_what_is_not_asked_for_need_not_be_there(folder: Path) -> None:
+    members = copy.deepcopy(INSTANCES)
+    for annotation in members["annotations"]:
+        del annotation["bbox"]
+    manifest = Manifest.of(written(folder, members), targets=["labels", "iscrowd"])
+    assert lists(manifest.targets["labels"]) == [[0], [1, 0], []]
+    del members["annotations"][0]["category_id"]
+    assert lists(Manifest.of(written(folder, members), targets=["iscrowd"]).targets["iscrowd"]) == [[1], [0, 0], []]
 
 
 def test_classes_fix_the_codes(folder: Path) -> None:
@@ -143,6 +154,7 @@ def test_the_file_of_a_test_set_has_no_annotations(folder: Path) -> None:
     without = {name: value for name, value in INSTANCES.items() if name != "annotations"}
     assert not Manifest.of(written(folder, without)).targets
     said(written(folder, without), "has no list 'annotations'", targets=["boxes"])
+    assert not Manifest.of(written(folder, without), targets=[]).targets
     none = INSTANCES | {"annotations": []}
     assert lists(Manifest.of(written(folder, none)).targets["boxes"]) == [[], [], []]
     assert Manifest.of(written(folder, none)).classes["labels"] == ("person", "dog", "toothbrush")
@@ -227,7 +239,10 @@ NO_BOX = "which is not left, top, width and height in pixels"
             changed("annotations", 2, category_id=2),
             f"{ANNOTATION} is of the category 2, which is not among",
         ),
-        (changed("annotations", 2, bbox=None), f"{ANNOTATION} has no 'bbox': only the files of instances can be read"),
+        (
+            changed("annotations", 2, bbox=None),
+            f"{ANNOTATION} has no 'bbox'; leave out the boxes, such as with targets=[",
+        ),
         (changed("annotations", 2, bbox=[1, 2, 3]), f"{ANNOTATION} has the bbox [1, 2, 3], {NO_BOX}"),
         (changed("annotations", 2, bbox=[1, 2, 3, "4"]), f"{ANNOTATION} has the bbox [1, 2, 3, '4'], {NO_BOX}"),
         (changed("annotations", 2, bbox=[1, 2, 3, True]), f"{ANNOTATION} has the bbox [1, 2, 3, True], {NO_BOX}"),
@@ -289,7 +304,7 @@ def test_polygons_are_passed_over_and_nothing_else(polygons: Any, text: str, ind
         ]
 
     raw = json.dumps(members(polygons), indent=indent).encode()
-    found = json.loads(_POLYGONS.sub(b'"segmentation":null', raw))
+    found = json.loads(POLYGONS.sub(b'"segmentation":null', raw))
     # A key of the name, or one that ends in it after a quote, has lost its value too; nobody reads such a key.
     expected = members([None] * len(polygons))
     for one, other in zip(found, expected, strict=True):

@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 from torch.utils.data import Subset, TensorDataset
 
-from arraystore import BadImagesError, Manifest, ManifestError
-from tests.support.images import photo
+from arraystore import BadImagesError, Manifest, ManifestError, plan
+from tests.support import masks
+from tests.support.images import jpeg, photo
 from tests.support.photo_folder import CLASSES, built, photo_folder
 from tests.support.torchvision_data import datasets as vision
 
@@ -105,6 +106,11 @@ def test_labels_are_taken_from_targets_and_compared_as_images_are_read() -> None
 
 def test_without_targets_each_item_is_asked_for_its_label() -> None:
     assert built(Pairs(["x", "z", "y", "x"])).categories == {"labels": ("x", "y", "z")}
+    said = "so every item is read twice: for its label, and for its image; pass labels to read each once"
+    assert [said in note for note in Manifest.of(Pairs(LABELS)).notes] == [True]
+    assert [said in note for note in plan(Pairs(LABELS), size=8, progress=False).notes if "twice" in note] == [True]
+    for once in (Manifest.of(Pairs(LABELS), labels=LABELS), Manifest.of(Pairs(LABELS, targets=LABELS))):
+        assert once.notes == ()
     data = Pairs(LABELS)
     assert Manifest.of(data, labels=[0, 0, 1, 1]).targets["labels"].tolist() == [0, 0, 1, 1]
     assert set(data.asked) == {0}
@@ -165,3 +171,95 @@ def tuples() -> Iterator[Any]:
 def test_what_is_no_pair_of_an_image_is_refused(source: Any) -> None:
     with pytest.raises((ManifestError, BadImagesError), match=re.compile("array|image|object")):
         built(source)
+
+
+# --- labels that are masks --------------------------------------------------------------------------------------------
+
+
+def written_voc(root: Path, count: int = 5) -> dict[str, Any]:
+    """The files of Pascal VOC as torchvision reads them; name → numbers of the mask."""
+    base = root / "VOCdevkit/VOC2012"
+    for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (base / name).mkdir(parents=True)
+    numbers = {}
+    for i in range(count):
+        (base / f"JPEGImages/{i}.jpg").write_bytes(jpeg(photo(30 + i, 40, seed=i)))
+        numbers[f"{i}"] = masks.numbers(30 + i, 40, seed=i)
+        masks.with_palette(numbers[f"{i}"]).save(base / f"SegmentationClass/{i}.png")
+    (base / "ImageSets/Segmentation/train.txt").write_text("\n".join(numbers) + "\n")
+    return numbers
+
+
+@pytest.mark.parametrize("options", [{}, {"processes": True}])
+def test_pascal_voc_of_torchvision_gives_masks(tmp_path: Path, options: dict[str, Any]) -> None:
+    numbers = written_voc(tmp_path)
+    data = vision.VOCSegmentation(tmp_path, "2012", "train")
+    store = built(data, **options)
+    assert dict(store.description.masks) == {"masks": 255}
+    assert set(store.targets) == {"masks"}
+    wanted = [masks.by_pillow(numbers[f"{i}"], store.spec) for i in range(5)]
+    assert np.array_equal(store.targets["masks"], wanted)
+    paths = [tmp_path / f"VOCdevkit/VOC2012/JPEGImages/{i}.jpg" for i in range(5)]
+    assert np.array_equal(store.images, pixels_of([Image.open(path) for path in paths]))
+
+
+def test_the_pets_of_torchvision_give_masks(tmp_path: Path) -> None:
+    base = tmp_path / "oxford-iiit-pet"
+    for name in ("images", "annotations/trimaps"):
+        (base / name).mkdir(parents=True)
+    trimaps = [1 + masks.numbers(20, 30, seed=i, classes=3) for i in range(3)]
+    for i, trimap in enumerate(trimaps):
+        (base / f"images/cat_{i}.jpg").write_bytes(jpeg(photo(20, 30, seed=i)))
+        Image.fromarray(trimap).save(base / f"annotations/trimaps/cat_{i}.png")
+    (base / "annotations/trainval.txt").write_text("".join(f"cat_{i} 1 1 1\n" for i in range(3)))
+    store = built(vision.OxfordIIITPet(tmp_path, target_types="segmentation"))
+    assert np.array_equal(store.targets["masks"], [masks.by_pillow(trimap, store.spec) for trimap in trimaps])
+    both = vision.OxfordIIITPet(tmp_path, target_types=["category", "segmentation"])
+    with pytest.raises(ManifestError, match="the label of the first image has several parts, of which one is a mask"):
+        built(both)
+
+
+class Segmented(Pairs):
+    """A data set of pairs of image and mask."""
+
+    def __getitem__(self, slot: int) -> tuple[Any, Any]:
+        image, seed = super().__getitem__(slot)
+        return image, masks.numbers(20, 24, seed=seed)
+
+
+@pytest.mark.parametrize("given", ["arrays", "tensors", "lists"])
+def test_each_pair_of_image_and_mask_is_read_once(given: str) -> None:
+    data: Any = Segmented(LABELS)
+    spec = built([photo(9, 9)]).spec
+    wanted = [masks.by_pillow(masks.numbers(20, 24, seed=seed), spec) for seed in LABELS]
+    if given == "tensors":
+        images = torch.from_numpy(np.stack([photo(20, 24, seed=slot) for slot in range(4)]))
+        data = TensorDataset(images, torch.from_numpy(np.stack([masks.numbers(20, 24, seed=i) for i in LABELS])))
+    elif given == "lists":
+        data = [data[slot] for slot in range(4)]
+    store = built(data)
+    assert np.array_equal(store.targets["masks"], wanted)
+    if given == "arrays":
+        assert sorted(data.asked) == [0, 0, 0, 1, 2, 3]  # the first is looked at, to know what the items are
+
+
+def test_labels_that_are_images_but_no_masks_are_refused() -> None:
+    image = Image.fromarray(photo(20, 24))
+    for pairs in ([(image, image)] * 2, Pairs([image, image])):
+        with pytest.raises(ManifestError, match="mask 0: its pixels are RGB, not numbers of classes"):
+            Manifest.of(pairs)
+    for given in ([("a.jpg", "a.png"), ("b.jpg", "b.png")], None):
+        with pytest.raises(ManifestError, match=r"has the paths of images, such as 'a.png', .* if they are masks"):
+            Manifest.of(given or ["a.jpg", "b.jpg"], labels=None if given else ["a.png", "b.png"])
+
+
+def test_a_mask_that_its_data_set_cannot_give_is_that_slots_fault() -> None:
+    class Failing(Segmented):
+        def __getitem__(self, slot: int) -> tuple[Any, Any]:
+            image, mask = super().__getitem__(slot)
+            return image, None if slot == 2 else mask[:9] if slot == 3 else mask
+
+    store = built(Failing(LABELS), bad="keep")
+    assert [bad.slot for bad in store.bad()] == [2, 3]
+    assert "mask 'masks': it is a NoneType, no mask" in store.bad()[0].reason
+    assert "of another shape" in store.bad()[1].reason

@@ -100,7 +100,8 @@ def test_ids_get_their_suffix_and_labels_behind_a_space(tmp_path: Path) -> None:
     path.write_text("n01/x_1 0\nn02/x 2 1\n")
     found = Manifest.of(path, suffix=".JPEG", root=tmp_path)
     assert list(found.sources) == ["n01/x_1.JPEG", "n02/x 2.JPEG"]
-    assert (found.targets["labels"].tolist(), found.origin) == ([0, 1], None)
+    assert (found.targets["labels"].tolist(), found.origin) == ([0, 1], str(path))
+    assert found.source_options == {"root": str(tmp_path), "suffix": ".JPEG"}
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 
 import arraystore
-from arraystore import BadImagesError, Manifest, ManifestError
+from arraystore import BadImagesError, FormatError, Manifest, ManifestError, SpecError
+from arraystore.testing import assert_same_store as assert_equal
 from tests.support.images import jpeg, photo
 from tests.support.photo_folder import SIZE, built, photo_folder
 
@@ -71,6 +73,50 @@ def test_the_sources_of_a_converted_store_are_files_as_before(tmp_path: Path, fo
     assert arraystore.compare(tmp_path / "y.h5").changed == ["ant/0.jpg"]
     arraystore.update(tmp_path / "y.h5", progress=False)
     assert np.array_equal(arraystore.open(tmp_path / "y.h5").images, built(folder).images)
+
+
+@pytest.mark.parametrize("name", ["x.store", "x.h5", "x.odd"])
+@pytest.mark.parametrize("as_path", [str, Path])
+def test_the_path_of_a_store_is_that_store(tmp_path: Path, folder: Path, name: str, as_path: Any) -> None:
+    path, other = tmp_path / name, tmp_path / ("y.store" if name == "x.h5" else "y.h5")
+    built(folder, target=path, color="gray", layout="NHWC", targets={"score": np.arange(9.0)})
+    shutil.rmtree(folder)  # so that nothing can be decoded
+    with arraystore.open(path) as store:
+        wanted = arraystore.build(store, progress=False)
+        small = arraystore.build(store, size=8, progress=False)
+    found = arraystore.build(as_path(path), other, progress=False)
+    assert_equal(found, wanted)
+    assert found.spec == wanted.spec
+    assert facts_of(found) == facts_of(wanted)
+    found = arraystore.build(as_path(path), tmp_path / "small.store", size=8, progress=False)
+    assert_equal(found, small)
+    assert found.images.shape == (9, 8, 8, 1)
+    forecast = arraystore.plan(as_path(path), other, progress=False)
+    assert (forecast.count, forecast.spec, forecast.classes) == (9, wanted.spec, {"ant": 3, "bee": 3, "cat": 3})
+    assert arraystore.plan(as_path(path), size=8, progress=False).spec == small.spec
+    arraystore.build(as_path(path), path, overwrite=True, size=4, progress=False)
+    assert arraystore.open(path).spec.size == (4, 4)
+
+
+def test_paths_of_other_things_are_what_they_were(tmp_path: Path, folder: Path) -> None:
+    """A folder beside a store, a damaged store, an HDF5 file of others, and a folder with another store.json."""
+    built(folder, target=folder / "x.store")
+    assert len(built(folder)) == 9
+    (folder / "store.json").write_text('{"format": "mine"}')
+    assert len(built(str(folder))) == 9
+    with h5py.File(tmp_path / "mine.h5", "w") as file:
+        file["x"] = np.arange(3)
+    with pytest.raises(FormatError, match=r"mine\.h5"):
+        arraystore.build(tmp_path / "mine.h5", size=8, progress=False)
+    with pytest.raises(ManifestError, match="there is no such file or folder"):
+        arraystore.build(tmp_path / "none.h5", size=8, progress=False)
+    with pytest.raises(SpecError, match="size is missing"):
+        arraystore.build(folder, progress=False)
+    (folder / "x.store" / "images.npy").write_bytes(b"cut")
+    with pytest.raises(FormatError, match=r"images\.npy"):
+        arraystore.build(folder / "x.store", tmp_path / "y.store", progress=False)
+    built([photo(4, 4)], target=tmp_path / "~x.store")
+    assert len(arraystore.build(tmp_path / "~x.store", progress=False)) == 1
 
 
 def test_stores_are_joined_into_one(tmp_path: Path, folder: Path) -> None:

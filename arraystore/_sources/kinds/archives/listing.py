@@ -2,11 +2,13 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from arraystore._sources.entries import has_image_suffix, is_system_folder, starts_an_image, tells_nothing
+from arraystore._sources.entries import ImageFiles, is_system_folder
+from arraystore._sources.kinds.archives.masks import folder_in, masks_in
 from arraystore._sources.kinds.archives.members import Index, Members
 from arraystore._sources.kinds.archives.tar import tar_index
 from arraystore._sources.kinds.archives.webdataset import is_webdataset, webdataset_of
@@ -14,14 +16,21 @@ from arraystore._sources.kinds.archives.zipped import zip_index
 from arraystore._sources.kinds.found import Found
 from arraystore._sources.scan import shown_suffix
 from arraystore._sources.targets.class_names import check_meant, order_note
-from arraystore.errors import DecodeError, Kind, ManifestError, Option
+from arraystore._sources.targets.masks import Masks
+from arraystore.errors import Kind, ManifestError, Option
 
 ARCHIVE_SUFFIXES = (".zip", ".tar")
 Chosen = list[tuple[int, int]]
 
 
 def from_archives(
-    source: str | Sequence[str], *, labels: Any = None, targets: Sequence[str] | None = None, classes: Any = None
+    source: str | Sequence[str],
+    *,
+    labels: Any = None,
+    targets: Sequence[str] | Mapping[str, str] | None = None,
+    classes: Any = None,
+    masks: Mapping[str, Masks] | None = None,
+    decoders: Iterable[str | bytes] | None = None,
 ) -> Found:
     """Return the images of zip and tar files.
 
@@ -31,17 +40,20 @@ def from_archives(
     Args:
         source: the path of an archive, or several.
         labels: of the caller, which replace those of the archive.
-        targets: the members of a sample that become targets, if these are shards of WebDataset; None for its class and
-            its text.
+        targets: the members of a sample that become targets, if these are shards of WebDataset, or what each becomes;
+            None for its class and its text.
         classes: of the caller; if given, folders of any name are classes.
+        masks: the targets that are masks in a folder of the archive.
+        decoders: see `ImageFiles`.
 
     Raises:
-        ManifestError: an archive cannot be listed, there are no images, or images lie beside class folders.
+        ManifestError: an archive cannot be listed, there are no images or no masks, or images lie beside class folders.
     """
     paths = [str(Path(path).absolute()) for path in ([source] if isinstance(source, str) else source)]
     archives = [zip_index(path) if path.lower().endswith(".zip") else tar_index(path) for path in paths]
-    if is_webdataset(archives):
-        found = webdataset_of(archives, targets, is_labeled=labels is not None)
+    files = ImageFiles(decoders)
+    if not masks and is_webdataset(archives, files, targets or ()):
+        found = webdataset_of(archives, files, targets, is_labeled=labels is not None)
     elif targets is not None:
         raise ManifestError(
             f"{paths[0]}: has no members beside its images that could become targets",
@@ -51,7 +63,7 @@ def from_archives(
             options=[Option("targets", {"name": "…"})],
         )
     else:
-        found = _tree_of(archives, is_labeled=labels is not None, is_meant=classes is not None)
+        found = _tree_of(archives, files, masks or {}, is_labeled=labels is not None, is_meant=classes is not None)
     for archive in archives:
         found.notes += archive.notes()
     if not len(found.sources):
@@ -60,13 +72,26 @@ def from_archives(
     return found
 
 
-def _tree_of(archives: Sequence[Index], *, is_labeled: bool, is_meant: bool) -> Found:
+def _tree_of(
+    archives: Sequence[Index], files: ImageFiles, masks: Mapping[str, Masks], *, is_labeled: bool, is_meant: bool
+) -> Found:
     """Return the images of archives in the order of a folder of them, with the class of each if they need one."""
-    chosen, left_out = _images_of(archives)
+    folders_of = {name: folder_in(archives, each.inner_folder or ".") for name, each in masks.items()}
+    ends = {name: os.fsencode(each.suffix) for name, each in masks.items()}
+    chosen, left_out = _images_of(
+        archives,
+        files,
+        tuple(folder for folder in folders_of.values() if folder),
+        ends=tuple(end for name, end in ends.items() if not folders_of[name]),
+    )
+    if masks and not chosen:  # masks may also lie beside their images
+        chosen, left_out = _images_of(archives, files, ends=tuple(ends.values()))
     parts = [archives[file].names[member].split(b"/") for file, member in chosen]
     order = sorted(range(len(chosen)), key=lambda i: (chosen[i][0], parts[i]))
     chosen, parts = [chosen[i] for i in order], [parts[i] for i in order]
     found = Found(Members(archives, chosen), left_out=left_out)
+    if chosen:
+        found.masks = {name: masks_in(archives, folders_of[name], each, chosen) for name, each in masks.items()}
     top = 0
     while (
         parts and len(parts[0]) > top + 1 and all(each[top] == parts[0][top] and len(each) > top + 1 for each in parts)
@@ -87,32 +112,30 @@ def _tree_of(archives: Sequence[Index], *, is_labeled: bool, is_meant: bool) -> 
             options=[Option("labels", ["…"])],
         )
     if not is_meant:
-        check_meant(path, sorted(map(os.fsdecode, folders)))
+        check_meant(path, sorted(map(os.fsdecode, folders)), is_archive=True)
     found.add_classes([os.fsdecode(each[top]) for each in parts])
     note = order_note(found.classes["labels"]) if not is_meant else None
     found.notes += [f"{path}: {note}"] if note else []
     return found
 
 
-def _images_of(archives: Sequence[Index]) -> tuple[Chosen, Counter[str]]:
-    """Return the members that are images, by their names or by their first bytes, and the suffixes of the others."""
+def _images_of(
+    archives: Sequence[Index], files: ImageFiles, apart: tuple[bytes, ...] = (), *, ends: tuple[bytes, ...] = ()
+) -> tuple[Chosen, Counter[str]]:
+    """Return the members that are images, by their names or by their first bytes, and the suffixes of the others.
+
+    Members in the folders ``apart`` are neither, nor those with these ``ends``.
+    """
     chosen, left_out = [], Counter[str]()
     for file, archive in enumerate(archives):
         for member, raw in enumerate(archive.names):
             *folders, name = raw.split(b"/")
             if raw.startswith(b".") or b"/." in raw or any(map(is_system_folder, folders)):
                 continue
-            if has_image_suffix(name) or (tells_nothing(name) and _begins_like_an_image(archive, member)):
+            if raw.startswith(apart) or raw.endswith(ends):
+                continue
+            if files.hold(name, partial(archive.start_of, member)):
                 chosen.append((file, member))
             else:
                 left_out[shown_suffix(name)] += 1
     return chosen, left_out
-
-
-def _begins_like_an_image(archive: Index, member: int) -> bool:
-    if member in archive.faults:
-        return False
-    try:
-        return starts_an_image(archive.part(member).read_start())
-    except (DecodeError, OSError):
-        return False

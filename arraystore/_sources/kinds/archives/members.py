@@ -4,14 +4,14 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+import xxhash
 
-from arraystore._sources.entries import SNIFFED_BYTES
 from arraystore._sources.kinds.found import SourceList
 from arraystore._sources.stamps import stamp_of
 from arraystore._sources.text_list import TextList
@@ -60,18 +60,22 @@ class PartOfFile:
         data = self._packed(self.packed)
         return data if self.method == PLAIN else self._unpacked(data)
 
-    def read_start(self) -> bytes:
-        """Return the first bytes of the part, which may tell its format.
+    def digest(self) -> int:
+        """Return a hash of its place, its size and the stamp of the file, which tells another part."""
+        return int(xxhash.xxh3_64_intdigest(repr(astuple(self)[1:]).encode()))
+
+    def read_start(self, count: int) -> bytes:
+        """Return the first ``count`` bytes of the part, which may tell its format; fewer where it is shorter.
 
         Raises:
             DecodeError: see `read`.
             OSError: the file cannot be read.
         """
-        data = self._packed(min(self.packed, _START_BYTES))
+        data = self._packed(min(self.packed, max(_START_BYTES, count)))
         if self.method != DEFLATED_IN_ZIP:
-            return data[:SNIFFED_BYTES]
+            return data[:count]
         try:
-            return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, SNIFFED_BYTES)
+            return zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, count)
         except zlib.error as error:
             raise DecodeError(f"damaged in the archive: {error}", kind=Kind.DAMAGED) from error
 
@@ -174,6 +178,15 @@ class Index:
             message = f"{self.path}: the member {name!r} cannot be read: {self.faults[member]}"
             raise ManifestError(message, source=self.path, reason=self.faults[member], kind=Kind.UNREADABLE)
         return PartOfFile(self.path, name, *self.places[member], self.stamp)
+
+    def start_of(self, member: int, count: int) -> bytes:
+        """Return the first ``count`` bytes of a member; fewer where it is shorter, none where it cannot be read."""
+        if member in self.faults:
+            return b""
+        try:
+            return self.part(member).read_start(count)
+        except (DecodeError, OSError):
+            return b""
 
 
 _PLACE = np.dtype(

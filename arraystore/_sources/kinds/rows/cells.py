@@ -1,22 +1,20 @@
 """Images that lie in a column of a table, as bytes or as a struct of bytes and path, as Hugging Face writes them."""
 
 import json
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Container, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
-import xxhash
 
 from arraystore._common.lazy import lazy
 from arraystore._common.ragged import Ragged, rows_of_one_length
 from arraystore._sources.given import raw_paths
-from arraystore._sources.kinds.found import Found, SourceList
+from arraystore._sources.kinds.found import Found
+from arraystore._sources.kinds.rows.columns import holds_images, is_binary
 from arraystore._sources.tables import PATH_COLUMNS
 from arraystore._sources.targets.columns import is_list_of_items
 from arraystore._sources.text_list import TextList
-from arraystore.errors import DecodeError, Kind, ManifestError, Option
+from arraystore.errors import Kind, ManifestError, Option
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,18 +25,19 @@ else:
 _IMAGE_COLUMNS = ("image", "img", "images", "jpg", "jpeg", "png", "webp", "image_bytes", "bytes", "photo", "picture")
 
 
-def image_column(place: str, schema: Any, wanted: str | None) -> str | None:
+def image_column(place: str, schema: Any, wanted: str | None, masks: Container[str] = ()) -> str | None:
     """Return the column whose cells are images; None if the table has a column of paths instead, or none of images.
 
     Args:
         place: the name of the table, for messages.
         schema: of pyarrow.
         wanted: the option ``path_column``.
+        masks: the columns that become masks.
 
     Raises:
         ManifestError: several columns hold images.
     """
-    names = [field.name for field in schema if _holds_images(field.type)]
+    names = [field.name for field in schema if holds_images(field.type) and field.name not in masks]
     if wanted is not None:
         return wanted if wanted in names else None
     known = [name for name in (*_IMAGE_COLUMNS, *PATH_COLUMNS) if name in names]
@@ -64,17 +63,16 @@ def check_targets(place: str, schema: Any, images: str, targets: Any, conditions
     if targets is not None:
         return [name for name in schema.names if name in {*targets, *conditions} and name != images]
     for field in schema:
-        if field.name not in (images, *conditions) and (_is_binary(field.type) or pa.types.is_nested(field.type)):
+        if field.name not in (images, *conditions) and (is_binary(field.type) or pa.types.is_nested(field.type)):
             if is_list_of_items(field.type):
                 continue
             others = [each.name for each in schema if each.name not in (images, field.name)]
-            raise ManifestError(
-                f"{place}: column {field.name!r} holds {field.type}, which is no target",
-                source=place,
-                kind=Kind.INVALID,
-                advice="choose other columns with {0}",
-                options=[Option("targets", others)],
-            )
+            chosen, advice = [Option("targets", others)], "choose other columns with {0}"
+            if holds_images(field.type):
+                chosen.append(Option("targets", dict.fromkeys(others, "auto") | {field.name: "mask"}))
+                advice += ", or if it has masks, pass {1}"
+            message = f"{place}: column {field.name!r} holds {field.type}, which is no target"
+            raise ManifestError(message, source=place, kind=Kind.INVALID, advice=advice, options=chosen)
     return [name for name in schema.names if name != images]
 
 
@@ -135,73 +133,3 @@ def paths_in(columns: Iterable[Any]) -> TextList | None:
             return None
         paths += found.to_pylist()
     return TextList.from_raw(raw_paths(paths))
-
-
-def image_of(cell: Any, name: str) -> bytes | str:
-    """Return the bytes in a cell, or its path if it has no bytes.
-
-    Raises:
-        DecodeError: it has neither.
-    """
-    data = cell.get("bytes") if isinstance(cell, Mapping) else cell
-    if isinstance(data, bytes):
-        return data
-    path = cell.get("path") if isinstance(cell, Mapping) else None
-    if isinstance(path, str) and path:
-        return path
-    raise DecodeError(f"{name}: the cell has neither bytes nor a path", source=name, kind=Kind.MISSING)
-
-
-class ColumnImages(SourceList):
-    """The cells of a column in memory.
-
-    Args:
-        column: a ChunkedArray of pyarrow, of bytes or structs.
-        root: the folder that the paths of cells without bytes start from, with a slash at its end.
-    """
-
-    noun: ClassVar[str] = "images in a table"
-    may_name_files: ClassVar[bool] = True
-
-    def __init__(self, column: Any, root: str) -> None:
-        self._column = column
-        self._root = root
-
-    def __len__(self) -> int:
-        return len(self._column)
-
-    def __getitem__(self, slot: Any) -> Any:
-        image = image_of(self._column[slot].as_py(), self.name(slot))
-        return image if isinstance(image, bytes) else os.path.join(self._root, image)
-
-    def name(self, slot: int) -> str:
-        return (self._part("path", slot).as_py() if self._has("path") else None) or f"row {slot}"
-
-    def identity(self) -> Iterator[tuple[list[Any], Sequence[npt.NDArray[Any]]]]:
-        hashes = np.zeros((len(self), 2), np.uint64)
-        for slot in range(len(self)):
-            data = self._part("bytes", slot).as_buffer() if self._has("bytes") else self._column[slot].as_buffer()
-            if data is not None:
-                hashes[slot] = len(data), xxhash.xxh3_64_intdigest(data)
-        names = pc.struct_field(self._column, "path").to_pylist() if self._has("path") else []
-        yield ["rows", names], (hashes,)
-
-    def _has(self, part: str) -> bool:
-        kind = self._column.type
-        return bool(pa.types.is_struct(kind)) and any(field.name == part for field in kind)
-
-    def _part(self, part: str, slot: int) -> Any:
-        cell = self._column[slot]
-        return cell[part] if cell.is_valid else pa.scalar(None, pa.binary())
-
-
-def _is_binary(kind: Any) -> bool:
-    types = pa.types
-    return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind))
-
-
-def _holds_images(kind: Any) -> bool:
-    if not pa.types.is_struct(kind):
-        return _is_binary(kind)
-    # Where no cell has bytes, their type is that of nothing.
-    return any(field.name == "bytes" and (_is_binary(field.type) or pa.types.is_null(field.type)) for field in kind)

@@ -39,9 +39,8 @@ def from_table(
     rows: dict[str, Any] = {"suffix": suffix, "separator": separator, "where": where}
     found = read_table(path, path_column=path_column, targets=targets, **rows)
     absolute = Path(path).absolute()
-    is_plain = targets is None and root is None and path_column in (None, "file_name") and not any(rows.values())
     found.root = checked_root(root) or str(absolute.parent)
-    found.origin = str(absolute) if is_plain else None
+    found.origin = str(absolute)
     return found
 
 

@@ -8,14 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from arraystore._common.lazy import lazy
 from arraystore._sources.kinds.found import Found, checked_root
-from arraystore._sources.kinds.rows.cells import (
-    ColumnImages,
-    add_class_names,
-    check_targets,
-    class_names,
-    image_column,
-    paths_in,
-)
+from arraystore._sources.kinds.rows.cells import add_class_names, check_targets, class_names, image_column, paths_in
+from arraystore._sources.kinds.rows.columns import ColumnImages, mask_columns
 from arraystore._sources.tables import add_targets, conditions_of, path_column_of, reading_table
 from arraystore._sources.targets.columns import Column, chosen_rows, paths_of
 from arraystore.errors import Kind, ManifestError
@@ -64,7 +58,7 @@ def _found(table: Any, path_column: Any, targets: Any, root: Any, suffix: str, c
     repeated = [name for name in names if names.count(name) > 1]
     if repeated:
         raise ManifestError(f"{PLACE}: there are two columns named {repeated[0]!r}: rename one")
-    images = image_column(PLACE, table.schema, path_column)
+    images = image_column(PLACE, table.schema, path_column, mask_columns(table.schema, targets)[0])
     if images is not None and suffix:
         raise ManifestError("suffix has no meaning for images in a table: leave it out")
     if images is not None:

@@ -9,10 +9,12 @@ from typing import Any, ClassVar
 import numpy.typing as npt
 
 from arraystore._sources.kinds.found import Found, SourceList
-from arraystore._sources.kinds.rows.cells import add_class_names, check_targets, image_column, image_of, paths_in
+from arraystore._sources.kinds.rows.cells import add_class_names, check_targets, image_column, paths_in
+from arraystore._sources.kinds.rows.columns import image_of, mask_columns
 from arraystore._sources.kinds.rows.frames import from_frame
 from arraystore._sources.tables import add_targets, conditions_of, reading_table
 from arraystore._sources.targets.columns import numbered_rows
+from arraystore._sources.targets.masks import Masks
 from arraystore.errors import Kind, ManifestError
 
 _ROWS_A_READ = 16
@@ -27,42 +29,59 @@ def is_hugging_face(source: Any) -> bool:
     return module is not None and isinstance(source, tuple(getattr(module, name) for name in names))
 
 
-class DatasetImages(SourceList):
-    """The images in a column of a data set, undecoded.
+class DatasetRows:
+    """The columns of a data set that are read as they are needed, a few rows at a time.
 
     Args:
-        rows: the data set with this column alone; its rows are read as Arrow.
-        column: of the images.
+        rows: the data set with these columns alone, which are read as Arrow.
     """
 
-    noun: ClassVar[str] = "images of a data set"
-    may_name_files: ClassVar[bool] = True
-
-    def __init__(self, rows: Any, column: str) -> None:
+    def __init__(self, rows: Any) -> None:
         self._rows = rows
-        self._column = column
         self._start = 0
-        self._cells: Any = ()
+        self._table: Any = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_start": 0, "_cells": ()}
+        return self.__dict__ | {"_start": 0, "_table": None}
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def cell(self, column: str, slot: int) -> Any:
+        """Return a cell. That of another column in the same row is not read again."""
+        if self._table is None or not self._start <= slot < self._start + len(self._table):
+            self._start = slot
+            self._table = self._rows[slot : slot + _ROWS_A_READ]
+        return self._table.column(column)[slot - self._start].as_py()
+
+    @property
+    def fingerprint(self) -> str:
+        """The one by which `datasets` itself tells whether rows are the same."""
+        return str(getattr(self._rows, "_fingerprint", ""))
+
+
+class DatasetImages(SourceList):
+    """The images, or the masks, in a column of a data set, undecoded."""
+
+    noun: ClassVar[str] = "images of a data set"
+    may_name_files = True
+
+    def __init__(self, rows: DatasetRows, column: str) -> None:
+        self._rows = rows
+        self._column = column
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, slot: Any) -> Any:
-        if not self._start <= slot < self._start + len(self._cells):
-            self._start = slot
-            self._cells = self._rows[slot : slot + _ROWS_A_READ].column(self._column)
-        image = image_of(self._cells[slot - self._start].as_py(), self.name(slot))
+        image = image_of(self._rows.cell(self._column, slot), self.name(slot))
         return image if isinstance(image, bytes) else os.path.join(Path.cwd(), image)
 
     def name(self, slot: int) -> str:
         return f"row {slot}"
 
     def identity(self) -> Iterator[tuple[list[Any], Sequence[npt.NDArray[Any]]]]:
-        # The fingerprint by which `datasets` itself tells whether rows are the same.
-        yield ["hugging face", self._column, str(getattr(self._rows, "_fingerprint", ""))], ()
+        yield ["hugging face", self._column, self._rows.fingerprint], ()
 
 
 def from_hugging_face(
@@ -87,16 +106,17 @@ def from_hugging_face(
         raise ManifestError("the data set is streamed, so nobody knows how many rows it has: load it without streaming")
     conditions = conditions_of(where)
     schema = data.features.arrow_schema
-    column = image_column(_PLACE, schema, path_column)
+    masks, others = mask_columns(schema, targets)
+    column = image_column(_PLACE, schema, path_column, masks)
     arrow = data.with_format("arrow")
     if column is None:
         return from_frame(arrow[:], path_column=path_column, targets=targets, root=root, suffix=suffix, where=where)
     if root is not None or suffix:
         raise ManifestError("root and suffix have no meaning for a data set that holds its images: leave them out")
-    needed = check_targets(_PLACE, schema, column, targets, conditions)
+    needed = check_targets(_PLACE, schema, column, others, conditions)
     with reading_table(_PLACE):
         table = arrow.select_columns(needed)[:] if needed else None
-        rows = data.select_columns([column])
+        rows = data.select_columns([column, *masks])
         if conditions and table is not None:
             table, numbers = numbered_rows(_PLACE, table, conditions)
             rows = rows.select(numbers.tolist())
@@ -104,9 +124,11 @@ def from_hugging_face(
             raise ManifestError(f"{_PLACE} has no rows", kind=Kind.MISSING)
         rows = rows.with_format("arrow")
         cells = (rows[at : at + _ROWS_A_LOOK].column(column) for at in range(0, len(rows), _ROWS_A_LOOK))
-        found = Found(paths_in(cells) or DatasetImages(rows, column), place=_PLACE)
+        lazily = DatasetRows(rows)
+        found = Found(paths_in(cells) or DatasetImages(lazily, column), place=_PLACE)
+        found.masks = {name: Masks(DatasetImages(lazily, name), bits=bits) for name, bits in masks.items()}
         if table is not None:
-            target_of = add_targets(found, table, column, targets, conditions, data.column_names)
+            target_of = add_targets(found, table, column, others, conditions, data.column_names)
             add_class_names(found, target_of, _class_names(data.features))
     return found
 
