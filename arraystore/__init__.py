@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from arraystore._build import build as build
     from arraystore._building.forecast import Forecast as Forecast
     from arraystore._building.plan import plan as plan
+    from arraystore._building.presizing.report import PresizeReport as PresizeReport
     from arraystore._common.progress import Progress as Progress
     from arraystore._common.ragged import Ragged as Ragged
     from arraystore._format.checking.result import Verification as Verification
     from arraystore._open import open as open
+    from arraystore._presize import presize as presize
     from arraystore._reading.foreign_arrays import open_array as open_array
     from arraystore._reading.loader import Loader as Loader
     from arraystore._reading.slots import Slots as Slots
@@ -65,10 +67,12 @@ _MODULES = {
     "_build": "build",
     "_building.forecast": "Forecast",
     "_building.plan": "plan",
+    "_building.presizing.report": "PresizeReport",
     "_common.progress": "Progress",
     "_common.ragged": "Ragged",
     "_format.checking.result": "Verification",
     "_open": "open",
+    "_presize": "presize",
     "_reading.foreign_arrays": "open_array",
     "_reading.loader": "Loader",
     "_reading.slots": "Slots concatenate",

@@ -96,10 +96,12 @@ def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
     if pixels.shape[:2] == (header.height, header.width):
         return pixels
     check_size(pixels.shape[:2], Header("gif", frame.height, frame.width))
-    canvas = np.empty((header.height, header.width, 3), np.uint8)
-    canvas[:] = spec.background
-    rows, columns = slice(frame.top, frame.top + frame.height), slice(frame.left, frame.left + frame.width)
-    canvas[rows, columns] = pixels if pixels.ndim == 3 else pixels[..., None]
+    canvas = np.zeros((header.height, header.width, 3 if spec.background else 4), np.uint8)
+    if spec.background:
+        canvas[...] = spec.background
+    part = canvas[frame.top : frame.top + frame.height, frame.left : frame.left + frame.width]
+    part[..., 3:] = 255
+    part[..., : pixels.shape[2] if pixels.ndim == 3 else 3] = pixels if pixels.ndim == 3 else pixels[..., None]
     return canvas
 
 

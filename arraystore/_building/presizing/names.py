@@ -1,0 +1,129 @@
+"""Where each smaller file lies in its tree: at the path and the stem of its source, from the source's root on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from arraystore._building.presizing.recipe import JPEG, PASSED, PNG
+from arraystore._sources.entries import has_image_suffix
+from arraystore._sources.manifest import Manifest
+from arraystore.errors import Kind, ManifestError
+
+_JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
+_SCHEME = "://"
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The names of the files of a tree.
+
+    Attributes:
+        sources: the absolute path of each source, which no other has.
+        stems: its path in the tree, without a suffix.
+        suffixes: its own suffix, with the dot, where a JPEG may keep it; else ``".jpg"``.
+        base: the absolute folder that the paths in the tree start from.
+        images: the folder of the images in the tree, with a slash at its end; empty where they lie in the tree itself.
+        masks: the folder of the masks, likewise.
+    """
+
+    sources: Sequence[str]
+    stems: Sequence[str]
+    suffixes: Sequence[str]
+    base: str
+    images: str = ""
+    masks: str = ""
+
+    def files(self, row: int, form: int, count: int) -> list[str]:
+        """Return the paths of a source's files in the tree: the image in a form of `recipe`, and its masks."""
+        stem = self.stems[row]
+        suffix = self.suffixes[row] if form in (PASSED, JPEG) else ".png"
+        return [f"{self.images}{stem}{suffix}", *[f"{self.masks}{stem}.png"] * (count - 1)]
+
+    def candidates(self, row: int, *, masked: bool) -> list[str]:
+        """Return every path in the tree that a file of a source may get."""
+        count = 1 + masked
+        return [*self.files(row, JPEG, 1), *self.files(row, PNG, count)]
+
+    def are_of(self, row: int, files: Collection[str]) -> bool:
+        """Return whether the paths of files in a tree are those of this source, and some of them are there."""
+        first = next(iter(files), "")
+        return first == f"{self.images}{self.stems[row]}{self.suffixes[row]}" or first == self.files(row, PNG, 1)[0]
+
+
+def names_of(manifest: Manifest, *, masked: bool) -> Names:
+    """Return the names for a manifest; with masks, images and masks lie in folders of their own.
+
+    Raises:
+        ManifestError: a source is no file, or two would get one name.
+    """
+    if not manifest.is_paths:
+        raise ManifestError(
+            f"presize makes files of files, and these are {manifest.name(0)!r} and others in memory or in an archive",
+            kind=Kind.UNSUPPORTED,
+            advice="pass a folder, a table or a list of paths; arraystore.build takes the others",
+        )
+    sources = [manifest.load(row) for row in range(len(manifest))]
+    remote = next((source for source in sources if _SCHEME in source), None)
+    if remote is not None:
+        raise ManifestError(f"{remote}: presize reads files, not addresses: fetch it first", source=remote)
+    plain = [os.path.normpath(source) for source in sources]
+    base = _base(plain, manifest.root)
+    start = len(base.rstrip("/")) + 1
+    stems, suffixes = [], []
+    for source in plain:
+        name = source[start:]
+        suffix = PurePosixPath(name).suffix
+        known = bool(suffix) and has_image_suffix(os.fsencode(PurePosixPath(name).name))
+        stems.append(name.removesuffix(suffix) if known else name)
+        suffixes.append(suffix if suffix.lower() in _JPEG_SUFFIXES else ".jpg")
+    _check_unique(stems, sources)
+    folders = ("images/", "masks/") if masked else ("", "")
+    return Names(plain, stems, suffixes, base, *folders)
+
+
+def _base(sources: Sequence[str], root: str | None) -> str:
+    """Return the folder around all sources: the root, or where one lies elsewhere, the lowest that they share."""
+    if root is not None:
+        root = os.path.normpath(root)
+        if all(is_inside(source, root) for source in sources):
+            return root
+    return os.path.commonpath([str(Path(source).parent) for source in sources])
+
+
+def is_inside(path: str, folder: str) -> bool:
+    """Return whether a normal absolute path lies in a folder."""
+    return path.startswith(folder.rstrip("/") + "/")
+
+
+def _check_unique(stems: Sequence[str], sources: Sequence[str]) -> None:
+    """Refuse two sources of one stem: which suffix each gets depends on its pixels, so they could get one name.
+
+    Raises:
+        ManifestError: there are such sources.
+    """
+    first: dict[str, int] = {}
+    for row, stem in enumerate(stems):
+        other = first.setdefault(stem, row)
+        if other != row:
+            twice = f"{sources[row]!r} comes twice, in rows {other} and {row}"
+            both = f"{sources[other]!r} and {sources[row]!r} would get one name, {stem!r}"
+            raise ManifestError(
+                twice if sources[other] == sources[row] else both,
+                slot=row,
+                source=sources[row],
+                kind=Kind.EXISTS,
+                advice="rename one of them, or leave one out",
+            )
+
+
+def names_that_fold(stems: Sequence[str]) -> tuple[str, str] | None:
+    """Return two stems that differ only in case, or None: on some volumes they are one name."""
+    first: dict[str, str] = {}
+    for stem in stems:
+        other = first.setdefault(stem.casefold(), stem)
+        if other != stem:
+            return other, stem
+    return None
