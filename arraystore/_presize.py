@@ -108,8 +108,6 @@ def presize(
         for path in targets:
             trees.append(Tree(path, described, fresh=every["fresh"]))
             held.callback(trees[-1].close)
-            if every["fresh"]:
-                trees[-1].adopt(names.sources)
         rows = rows_to_do(manifest, names, trees)
         done = make_rows(manifest, names, trees, recipe, rows, every, max_bad=max_bad)
         if done.reasons and (bad == "raise" or len(done.reasons) == len(manifest)):

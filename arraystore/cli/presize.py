@@ -135,7 +135,11 @@ def _presize(
     """Write the images of SOURCE again, smaller, as the same tree under TARGET. What is done is not done again."""
     chosen = _python_options(shared)
     limit = options.parse_max_bad(max_bad)
-    sides = {"shorter": shorter, "longer": longer, "size": size and [options.parse_size(each) for each in size]}
+    sides: dict[str, Any] = {
+        "shorter": shorter,
+        "longer": longer,
+        "size": size and [options.parse_size(each) for each in size],
+    }
     with errors_reported(debug=debug, interrupted=GOES_ON):
         report = arraystore.presize(
             source,

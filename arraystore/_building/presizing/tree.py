@@ -82,6 +82,7 @@ class Tree:
             (own / f"{_RECIPE}.new").replace(own / _RECIPE)
             fsync_path(own)
         self._owned = {name: entry.source for entry in self.ledger.entries.values() for name in entry.files}
+        self._adopts = fresh
         self._folders: set[str] = set()
 
     def close(self) -> None:
@@ -98,27 +99,26 @@ class Tree:
         return _stamp_at(f"{self.path}/{name}") == known
 
     def check_free(self, source: str, names: Iterable[str]) -> None:
-        """Check that files of these names would replace nothing but earlier files of the same source.
+        """Check that files of these names replace nothing but earlier files of the source, or of one that is gone.
 
         Raises:
             StoreExistsError: another file has one of the names, or one that was made of another source.
         """
         for name in names:
             owner = self._owned.get(name)
-            if owner == source or (owner is None and not os.path.lexists(self.path / name)):
+            if owner is None and os.path.lexists(self.path / name):
+                what, advice, options = "is there already", "move it away", []
+            elif owner is not None and owner != source and not self._adopts and os.path.lexists(owner):
+                what, options = f"was made of {owner}", [Option("fresh")]
+                advice = "choose another target, or make the whole tree again with {0}"
+            else:
                 continue
-            what = "is there already" if owner is None else f"was made of {owner}"
             raise StoreExistsError(
                 f"{self.path / name} {what}, and {source} would get its name",
                 source=source,
-                advice="choose another target, or make the whole tree again with {0}" if owner else "move it away",
-                options=[Option("fresh")] if owner else [],
+                advice=advice,
+                options=options,
             )
-
-    def adopt(self, sources: Sequence[str]) -> None:
-        """Let these sources replace files that were made of others, as a tree that is made again does."""
-        known = set(sources)
-        self._owned = {name: owner if owner in known else "" for name, owner in self._owned.items()}
 
     def claim(self, made: Sequence[NewFiles]) -> None:
         """Give finished files their names, as the text of the module says.

@@ -1,4 +1,8 @@
-"""The bytes of a JPEG or PNG file, from pixels. simplejpeg was measured as the fastest JPEG encoder that is there."""
+"""The bytes of a JPEG or PNG file, from pixels.
+
+Of the JPEG encoders that are there, simplejpeg was measured as the fastest. Below quality 96 it has a faster cosine
+transform than Pillow and OpenCV, which costs 0.06 dB at quality 90.
+"""
 
 from collections.abc import Sequence
 from struct import pack

@@ -1,0 +1,175 @@
+"""A presize that is killed anywhere leaves no half file under a final name, and the next call does the rest."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from support import images
+from support.faults import in_steps
+from support.nursery import KilledError, Nursery
+
+import arraystore
+
+COUNT = 12
+SIZES = (16, 24)
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    nursery = Nursery(
+        modules=["arraystore._presize", "arraystore._building.presizing.making", "building.test_presize_faults"]
+    )
+    yield nursery
+    nursery.close()
+
+
+def write_photos(folder: Path, seed: int = 0) -> Path:
+    """Images of one call; those of another seed have the same names and other bytes."""
+    for i in range(COUNT):
+        path = folder / f"{'ab'[i % 2]}" / f"{i:02}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture = Image.fromarray(images.photo(60 + i, 50, seed=seed + i))
+        if i % 3:
+            picture.save(path, quality=90)
+        else:
+            picture.putalpha(picture.getchannel(0))
+            picture.save(path.with_suffix(".png"))
+    return folder
+
+
+def presize(folder: Path, place: Path, **options: Any) -> Any:
+    return arraystore.presize(folder, place / "s-{size}", shorter=SIZES, progress=False, workers=2, **options)
+
+
+def presize_in_steps(folder: Path, place: Path, *, die_at: int | None = None) -> int:
+    return in_steps(lambda: presize(folder, place), place, die_at=die_at)
+
+
+def files(place: Path) -> dict[str, bytes]:
+    """Every file of the trees that has its name."""
+    paths = (path for path in place.rglob("*") if path.is_file() and ".presize" not in path.parts)
+    return {str(path.relative_to(place)): path.read_bytes() for path in paths}
+
+
+def ledgers_hold(place: Path) -> None:
+    """No temporary file is left."""
+    for size in SIZES:
+        assert [*(place / f"s-{size}" / ".presize" / "new").iterdir()] == []
+
+
+def test_a_presize_that_is_killed_anywhere_is_finished_with_the_same_bytes(tmp_path: Path, nursery: Nursery) -> None:
+    """At random steps, one after the other in each of some trees, so that kills follow kills."""
+    photos = write_photos(tmp_path / "photos")
+    (calm := tmp_path / "calm").mkdir()
+    steps = nursery.run(presize_in_steps, photos, calm)
+    wanted, rng, kills = files(calm), random.Random(7), 0
+    assert len(wanted) == COUNT * len(SIZES)
+    for number in range(8):
+        (place := tmp_path / f"killed-{number}").mkdir()
+        for _ in range(5):
+            with suppress(KilledError):
+                nursery.run(presize_in_steps, photos, place, die_at=rng.randrange(1, steps))
+                break
+            kills += 1
+            for name, data in files(place).items():
+                assert data == wanted[name], name
+        presize(photos, place)
+        assert files(place) == wanted
+        ledgers_hold(place)
+        assert presize(photos, place).written == 0
+    assert kills > 12
+
+
+def test_a_change_of_sources_that_is_killed_anywhere_leaves_old_files_or_new_ones(
+    tmp_path: Path, nursery: Nursery
+) -> None:
+    photos = write_photos(tmp_path / "photos")
+    rng, kills = random.Random(8), 0
+    for number in range(5):
+        (place := tmp_path / f"killed-{number}").mkdir()
+        presize(photos, place)
+        old = files(place)
+        write_photos(photos, seed=100 * (number + 1))
+        (calm := tmp_path / f"calm-{number}").mkdir()
+        steps = nursery.run(presize_in_steps, photos, calm)
+        new = files(calm)
+        assert old.keys() == new.keys()
+        assert not set(old.items()) & set(new.items())
+        with suppress(KilledError):
+            nursery.run(presize_in_steps, photos, place, die_at=rng.randrange(20, steps))
+            continue
+        kills += 1
+        for name, data in files(place).items():
+            assert data in (old[name], new[name]), name
+        presize(photos, place)
+        assert files(place) == new
+    assert kills > 2
+
+
+def test_a_presize_that_is_killed_at_a_random_time_continues(tmp_path: Path, nursery: Nursery) -> None:
+    photos = write_photos(tmp_path / "photos")
+    (calm := tmp_path / "calm").mkdir()
+    presize(photos, calm)
+    wanted, rng = files(calm), random.Random()
+    (place := tmp_path / "killed").mkdir()
+    for _ in range(6):
+        fork = nursery.start(presize, photos, place)
+        time.sleep(rng.uniform(0, 0.1))
+        fork.kill()
+        with suppress(KilledError):
+            fork.result()
+        fork.gone()
+        for name, data in files(place).items():
+            assert data == wanted[name]
+    presize(photos, place)
+    assert files(place) == wanted
+
+
+def test_nothing_has_its_name_before_it_and_its_line_are_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a power loss would have it: every rename follows the fsync of the file and then of the ledger."""
+    photos = write_photos(tmp_path / "photos")
+    (place := tmp_path / "x").mkdir()
+    events: list[tuple[str, Any]] = []
+    fsync, link_new, replace = os.fsync, arraystore._building.presizing.tree.rename_new, Path.replace
+
+    def note_fsync(descriptor: int) -> None:
+        info = os.fstat(descriptor)
+        name = Path(f"/proc/self/fd/{descriptor}").readlink().name
+        events.append(("sync", name if name == "ledger.jsonl" else info.st_ino))
+        fsync(descriptor)
+
+    def note_new(path: Path, name: Path) -> None:
+        events.append(("rename", path.stat().st_ino))
+        link_new(path, name)
+
+    def note_replace(path: Path, name: Path) -> Path:
+        events.append(("rename", path.stat().st_ino))
+        return replace(path, name)
+
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr("arraystore._building.presizing.tree.rename_new", note_new)
+    monkeypatch.setattr(Path, "replace", note_replace)
+    for seed in (0, 50):
+        write_photos(photos, seed=seed)
+        events.clear()
+        presize(photos, place)
+        renames = [at for at, (kind, _) in enumerate(events) if kind == "rename"]
+        assert len(renames) >= COUNT * len(SIZES)
+        for at in renames:
+            before = events[:at]
+            if ("sync", events[at][1]) not in before:
+                continue  # the recipe or a ledger, which `write_json` and `_rewrite` have made durable
+            synced = len(before) - before[::-1].index(("sync", events[at][1]))
+            assert ("sync", "ledger.jsonl") in before[synced:]
+        files_synced = sum(1 for at in renames if ("sync", events[at][1]) in events[:at])
+        assert files_synced >= COUNT * len(SIZES)
