@@ -3,15 +3,17 @@
 import os
 import time
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, Literal, Unpack
 
 from arraystore._building.options import checked
+from arraystore._building.presizing.annotations.writing import annotations_of, check_annotations, write_annotations
 from arraystore._building.presizing.names import Names, names_of
 from arraystore._building.presizing.options import PresizeOptions
 from arraystore._building.presizing.recipe import recipe_of
 from arraystore._building.presizing.report import PresizeReport
 from arraystore._building.presizing.run import bad_error, bad_images, make_rows, rows_to_do
-from arraystore._building.presizing.sources import check_apart, manifest_of, target_paths
+from arraystore._building.presizing.sources import annotated_by, check_apart, manifest_of, target_paths
 from arraystore._building.presizing.tree import Tree, check_tree
 from arraystore._common.options import shows_options
 from arraystore._common.public import public
@@ -99,6 +101,7 @@ def presize(
     targets = target_paths(target, recipe)
     manifest = manifest_of(source, every)
     names = names_of(manifest, masked=bool(manifest.masks))
+    annotations = annotations_of(annotated_by(source), names, recipe, every)
     check_apart(targets, manifest, names)
     for path in targets:
         check_tree(path)
@@ -108,11 +111,14 @@ def presize(
         for path in targets:
             trees.append(Tree(path, described, fresh=every["fresh"]))
             held.callback(trees[-1].close)
+        check_annotations(annotations, names, trees)
         rows = rows_to_do(manifest, names, trees)
         done = make_rows(manifest, names, trees, recipe, rows, every, max_bad=max_bad)
         if done.reasons and (bad == "raise" or len(done.reasons) == len(manifest)):
             raise bad_error(manifest, done.reasons)
-        stale, pruned = _stale(trees, names, prune=every["prune"])
+        written = write_annotations(annotations, names, trees, recipe)
+        sources = {*names.sources, *(path for each in annotations for path in each.sources().values())}
+        stale, pruned = _stale(trees, sources, prune=every["prune"])
         return PresizeReport(
             trees=tuple(targets),
             bytes=tuple(_bytes_of(tree, names) for tree in trees),
@@ -125,14 +131,16 @@ def presize(
             stale=stale,
             pruned=pruned,
             left_out=manifest.left_out,
+            annotations=tuple(written),
+            scaled=tuple(sorted({name for each in annotations for name in each.scaled})),
             source_bytes=done.source_bytes,
             seconds=time.perf_counter() - began_s,
         )
 
 
-def _stale(trees: list[Tree], names: Names, *, prune: bool) -> tuple[tuple[Any, ...], int]:
-    sources = set(names.sources)
-    stale, pruned = [], 0
+def _stale(trees: list[Tree], sources: set[str], *, prune: bool) -> tuple[tuple[Path, ...], int]:
+    stale: list[Path] = []
+    pruned = 0
     for tree in trees:
         entries = tree.stale(sources)
         if prune:

@@ -38,7 +38,7 @@ def resized(image: Pixels, placement: Placement, name: str) -> Pixels:
         name: of the filter.
     """
     height, width = placement.height, placement.width
-    if image.shape[:2] == (height, width) and placement.box == (0, 0, width, height):
+    if (*image.shape[:2],) == (height, width) and placement.box == (0.0, 0.0, float(width), float(height)):
         return np.ascontiguousarray(image)
     channels = image.shape[2] if image.ndim == 3 else 1
     out = np.empty((height, width, *image.shape[2:]), np.uint8)

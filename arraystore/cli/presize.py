@@ -170,8 +170,9 @@ def _print_report(report: arraystore.PresizeReport) -> None:
     passed = f", {many(report.passed, 'file')} passed through" if report.passed else ""
     speed = f", {report.written / max(report.seconds, 1e-9):,.0f} img/s" if report.written else ""
     typer.echo(f"{report.written:,} made now{passed}, {report.unchanged:,} unchanged; {report.seconds:.1f} s{speed}")
-    for path in report.annotations:
-        typer.echo(f"wrote {flat(str(path))}")
+    if report.annotations:
+        scaled = f", scaled: {', '.join(map(flat, report.scaled))}" if report.scaled else ""
+        typer.echo(f"{many(len(report.annotations), 'file')} of annotations written{scaled}")
     if report.left_out:
         typer.echo(left_out_text(report.left_out))
     if report.pruned:

@@ -26,6 +26,7 @@ class PresizeReport:
         pruned: how many files ``prune`` has deleted.
         left_out: as of a `Manifest`: the suffixes of the files that are no images → how many there are.
         annotations: the files of boxes and tables that were written.
+        scaled: the names of the columns and members in them that are coordinates in pixels, and were scaled.
         source_bytes: the bytes of the sources that this call has read.
         seconds: that the call took.
     """
@@ -42,5 +43,6 @@ class PresizeReport:
     pruned: int = 0
     left_out: Mapping[str, int] = field(default_factory=dict)
     annotations: tuple[Path, ...] = ()
+    scaled: tuple[str, ...] = ()
     source_bytes: int = 0
     seconds: float = 0.0
