@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from arraystore._upkeep.repair import repair as repair
     from arraystore._upkeep.update import update as update
     from arraystore._upkeep.verify import verify as verify
+    from arraystore._viewing.load_times import LoadTime as LoadTime
+    from arraystore._viewing.load_times import load_times as load_times
     from arraystore.errors import ArraystoreError as ArraystoreError
     from arraystore.errors import BadImage as BadImage
     from arraystore.errors import BadImagesError as BadImagesError
@@ -83,6 +85,7 @@ _MODULES = {
     "_upkeep.repair": "repair",
     "_upkeep.update": "update",
     "_upkeep.verify": "verify",
+    "_viewing.load_times": "LoadTime load_times",
     "errors": "ArraystoreError BadImage BadImagesError DecodeError Fault FormatError Kind "
     "ManifestError MissingExtraError Option ProfileError SpaceError "
     "SpecError StoreError StoreExistsError",

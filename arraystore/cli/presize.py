@@ -11,6 +11,8 @@ from arraystore import spec
 from arraystore._common.checks import expanded
 from arraystore._common.options import Default, picked, shows_options
 from arraystore._common.wording import bad_lines, flat, left_out_text, many, readable
+from arraystore._viewing.load_times import load_time_rows
+from arraystore._viewing.tables import print_table
 from arraystore.cli import options
 from arraystore.cli.app import Debug, app, errors_reported
 from arraystore.cli.build import GOES_ON
@@ -126,6 +128,9 @@ def _presize(
         list[str] | None,
         typer.Option(metavar="PIXELS|HxW", help="Both sides: 256, or 224x320 (height first); several times."),
     ] = None,
+    timed: Annotated[
+        int, typer.Option("--time", min=0, help="How many images to time at the end, for the table; 0 for no table.")
+    ] = 100,
     bad: Annotated[options.Bad, typer.Option(help="For sources that are bad: fail, or leave them out.")] = "raise",
     max_bad: options.MaxBad = None,
     quiet: options.Quiet = False,
@@ -152,6 +157,26 @@ def _presize(
         )
         if not quiet:
             _print_report(report)
+            if report.written and timed:
+                trees = [tree / "images" if chosen["masks"] else tree for tree in report.trees]
+                places = [source, *trees] if expanded(source).is_dir() else trees
+                print_table(load_time_rows(arraystore.load_times(*places, count=timed)))
+
+
+@app.command("time")
+def _time(
+    paths: Annotated[
+        list[Path], typer.Argument(parser=expanded, metavar="FOLDER…", help="Folders of images, and stores.")
+    ],
+    *,
+    count: Annotated[int, typer.Option(min=1, help="How many random images of each to time.")] = 100,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each is timed.")] = 3,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random choice.")] = 0,
+    debug: Debug = False,
+) -> None:
+    """Time how long an image takes to load from folders and stores."""
+    with errors_reported(debug=debug):
+        print_table(load_time_rows(arraystore.load_times(*paths, count=count, rounds=rounds, seed=seed)))
 
 
 def _python_options(shared: Any) -> dict[str, Any]:

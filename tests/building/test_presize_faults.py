@@ -17,6 +17,7 @@ from support.faults import in_steps
 from support.nursery import KilledError, Nursery
 
 import arraystore
+from arraystore._building.presizing import tree
 
 COUNT = 12
 SIZES = (16, 24)
@@ -140,7 +141,7 @@ def test_nothing_has_its_name_before_it_and_its_line_are_durable(
     photos = write_photos(tmp_path / "photos")
     (place := tmp_path / "x").mkdir()
     events: list[tuple[str, Any]] = []
-    fsync, link_new, replace = os.fsync, arraystore._building.presizing.tree.rename_new, Path.replace
+    fsync, link_new, replace = os.fsync, tree.rename_new, os.replace
 
     def note_fsync(descriptor: int) -> None:
         info = os.fstat(descriptor)
@@ -156,13 +157,13 @@ def test_nothing_has_its_name_before_it_and_its_line_are_durable(
         note(path)
         link_new(path, name)
 
-    def note_replace(path: Path, name: Path) -> Path:
-        note(path)
-        return replace(path, name)
+    def note_replace(path: str, name: str) -> None:
+        note(Path(path))
+        replace(path, name)
 
     monkeypatch.setattr(os, "fsync", note_fsync)
-    monkeypatch.setattr("arraystore._building.presizing.tree.rename_new", note_new)
-    monkeypatch.setattr(Path, "replace", note_replace)
+    monkeypatch.setattr(tree, "rename_new", note_new)
+    monkeypatch.setattr(os, "replace", note_replace)
     for seed in (0, 50):
         write_photos(photos, seed=seed)
         events.clear()

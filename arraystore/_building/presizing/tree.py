@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +29,7 @@ from arraystore._stores.unfinished.build_lock import Lock
 from arraystore.errors import Kind, Option, StoreError, StoreExistsError
 
 OWN = ".presize"
+_SYNCS = 8  # at once
 _LOCK, _RECIPE, _LEDGER, _NEW = "lock", "recipe.json", "ledger.jsonl", "new"
 
 
@@ -84,9 +86,11 @@ class Tree:
         self._owned = {name: entry.source for entry in self.ledger.entries.values() for name in entry.files}
         self._adopts = fresh
         self._folders: set[str] = set()
+        self._syncing = ThreadPoolExecutor(_SYNCS, thread_name_prefix="arraystore-sync")
 
     def close(self) -> None:
         """Let others write the tree."""
+        self._syncing.shutdown()
         self.ledger.close()
         self._lock.release()
 
@@ -128,32 +132,41 @@ class Tree:
             OSError: the volume failed.
         """
         before = {each.entry.source: self.ledger.entries.get(each.entry.source) for each in made}
-        entries = [each.entry._replace(files=self._durable(each.temporary)) for each in made]
+        files = self._durable([path for each in made for path in each.temporary.values()])
+        entries = [
+            each.entry._replace(files={name: files[path] for name, path in each.temporary.items()}) for each in made
+        ]
         self.ledger.add(entries)
-        touched: set[Path] = set()
+        touched: set[str] = set()
         for entry, each in zip(entries, made, strict=True):
             for name, temporary in each.temporary.items():
-                folder = (self.path / name).parent
+                folder = os.path.dirname(name)
                 self._make_folder(folder)
                 touched.add(folder)
-                self._rename(Path(temporary), name, entry)
+                self._rename(temporary, name, entry)
             earlier = before[entry.source]
             if earlier is not None:
                 self.remove({name: known for name, known in earlier.files.items() if name not in entry.files})
         for folder in touched:
-            fsync_path(folder)
+            fsync_path(self.path / folder)
 
-    def _durable(self, temporary: Mapping[str, str]) -> dict[str, Stamp]:
-        """Make files durable, and return their stamps by their names in the tree.
+    def _durable(self, paths: Sequence[str]) -> dict[str, Stamp]:
+        """Make files durable, and return their stamps.
 
-        The stamps are taken afterwards, because a file system of another machine may choose the time when it writes.
+        Several are synced at once, because a file system then writes its journal once for all of them. The stamps are
+        taken afterwards, because a file system of another machine may choose the time when it writes.
         """
-        files = {}
-        for name, path in temporary.items():
-            fsync_path(Path(path))
-            info = os.lstat(path)
-            files[name] = info.st_size, info.st_mtime_ns
-        return files
+
+        def durable(path: str) -> Stamp:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+                info = os.fstat(descriptor)
+            finally:
+                os.close(descriptor)
+            return info.st_size, info.st_mtime_ns
+
+        return dict(zip(paths, self._syncing.map(durable, paths), strict=True))
 
     def stale(self, sources: Collection[str]) -> list[Entry]:
         """Return the entries of other sources than these, with those of their files that are still as they were."""
@@ -178,13 +191,13 @@ class Tree:
                 path.unlink()
             self._owned.pop(name, None)
 
-    def _rename(self, temporary: Path, name: str, entry: Entry) -> None:
-        target = self.path / name
+    def _rename(self, temporary: str, name: str, entry: Entry) -> None:
+        target = f"{self.path}/{name}"
         try:
             if name in self._owned:
-                temporary.replace(target)
+                os.replace(temporary, target)
             else:
-                rename_new(temporary, target)
+                rename_new(Path(temporary), Path(target))
         except (TakenError, IsADirectoryError) as error:
             self.ledger.add([entry._replace(stamp=None, files={})])
             raise StoreExistsError(
@@ -193,16 +206,17 @@ class Tree:
             ) from error
         self._owned[name] = entry.source
 
-    def _make_folder(self, folder: Path) -> None:
+    def _make_folder(self, name: str) -> None:
         """Make a folder of the tree and those around it; none of them may be a link, which could lead elsewhere."""
-        if str(folder) in self._folders or folder == self.path:
+        if name in self._folders or not name:
             return
-        self._make_folder(folder.parent)
+        self._make_folder(os.path.dirname(name))
+        folder = self.path / name
         folder.mkdir(exist_ok=True)
         if not _is_folder(folder):
             raise StoreError(f"{folder} is in the way: it should be a folder, and not a link to one; move it away")
         fsync_path(folder.parent)
-        self._folders.add(str(folder))
+        self._folders.add(name)
 
     def _is_own_folder(self, folder: Path) -> bool:
         """Return whether a folder lies in the tree without a link on the way."""
