@@ -112,7 +112,7 @@ def load_times(
 def _place_at(path: Path) -> _Place:
     if path.is_file() or (path / _DESCRIPTION).is_file():
         store = Store(open_store(path))
-        return _Place(path, len(store), disk_bytes(path), lambda slot: np.array(store[slot]), store.close)
+        return _Place(path, len(store), disk_bytes(path), lambda slot: np.array(store.images[slot]), store.close)
     found = from_folder(path, labels=(), allow_empty=True)
     manifest = Manifest(found.sources, found.root)
     stamps = file_stamps(manifest.load, np.arange(len(manifest)))
