@@ -66,20 +66,24 @@ def _parsed(line: bytes) -> Any:
 
 
 def _entry(value: Any) -> Entry | None:
-    """Return the entry of a parsed line; None if it is none."""
+    """Return the entry of a parsed line; None if it is none. A tree has many, so this is written to be quick."""
     try:
         source, stamp, masks, height, width, files = value
-        entry = Entry(source, _stamp(stamp), masks, height, width, {name: _stamp(each) for name, each in files.items()})
+        if not type(masks) is type(height) is type(width) is int or type(source) is not str:
+            return None
+        if stamp is not None:
+            stamp = _stamp(*stamp)
+        for name, each in files.items():
+            files[name] = _stamp(*each)
     except (TypeError, ValueError, AttributeError):
         return None
-    numbers = (masks, height, width)
-    whole = isinstance(source, str) and all(type(number) is int for number in numbers)
-    return entry if whole and None not in entry.files.values() else None
+    return Entry(source, stamp, masks, height, width, files)
 
 
-def _stamp(value: Any) -> Any:
-    size, time_ns = value or (None, None)
-    return (size, time_ns) if type(size) is int and type(time_ns) is int else None
+def _stamp(size: Any, time_ns: Any) -> Stamp:
+    if not type(size) is type(time_ns) is int:
+        raise TypeError
+    return size, time_ns
 
 
 class Ledger:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from arraystore._building.presizing.recipe import JPEG, PASSED, PNG
-from arraystore._sources.entries import has_image_suffix
+from arraystore._sources.formats import IMAGE_SUFFIXES
 from arraystore._sources.manifest import Manifest
 from arraystore.errors import Kind, ManifestError
 
@@ -21,7 +21,8 @@ class Names:
     """The names of the files of a tree.
 
     Attributes:
-        sources: the absolute path of each source, which no other has.
+        paths: the absolute path of each source, to read it.
+        sources: the same without parts that mean nothing, which no other has.
         stems: its path in the tree, without a suffix.
         suffixes: its own suffix, with the dot, where a JPEG may keep it; else ``".jpg"``.
         base: the absolute folder that the paths in the tree start from.
@@ -29,6 +30,7 @@ class Names:
         masks: the folder of the masks, likewise.
     """
 
+    paths: Sequence[str]
     sources: Sequence[str]
     stems: Sequence[str]
     suffixes: Sequence[str]
@@ -65,23 +67,34 @@ def names_of(manifest: Manifest, *, masked: bool) -> Names:
             kind=Kind.UNSUPPORTED,
             advice="pass a folder, a table or a list of paths; arraystore.build takes the others",
         )
-    sources = [manifest.load(row) for row in range(len(manifest))]
+    sources = manifest.paths()
     remote = next((source for source in sources if _SCHEME in source), None)
     if remote is not None:
         raise ManifestError(f"{remote}: presize reads files, not addresses: fetch it first", source=remote)
-    plain = [os.path.normpath(source) for source in sources]
+    plain = [os.path.normpath(source) if _is_odd(source) else source for source in sources]
     base = _base(plain, manifest.root)
     start = len(base.rstrip("/")) + 1
     stems, suffixes = [], []
     for source in plain:
-        name = source[start:]
-        suffix = PurePosixPath(name).suffix
-        known = bool(suffix) and has_image_suffix(os.fsencode(PurePosixPath(name).name))
-        stems.append(name.removesuffix(suffix) if known else name)
+        stem, suffix = _split(source[start:])
+        stems.append(stem)
         suffixes.append(suffix if suffix.lower() in _JPEG_SUFFIXES else ".jpg")
     _check_unique(stems, sources)
     folders = ("images/", "masks/") if masked else ("", "")
-    return Names(plain, stems, suffixes, base, *folders)
+    return Names(sources, plain, stems, suffixes, base, *folders)
+
+
+def _is_odd(path: str) -> bool:
+    """Return whether a path may have parts that mean nothing or lead up; most have none, and are left as they are."""
+    return "/." in path or "//" in path or path.endswith("/")
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Return a path without the suffix of an image, and that suffix with its dot; empty where it has none."""
+    at = name.rfind(".")
+    if at <= name.rfind("/") + 1 or name[at + 1 :].lower() not in IMAGE_SUFFIXES:
+        return name, ""
+    return name[:at], name[at:]
 
 
 def _base(sources: Sequence[str], root: str | None) -> str:

@@ -55,12 +55,13 @@ def rows_to_do(manifest: Manifest, names: Names, trees: Sequence[Tree]) -> npt.N
     Raises:
         StoreExistsError: a file that is not ours has the name of one to write.
     """
-    stamps = file_stamps(manifest.load, np.arange(len(manifest)), manifest.mask_paths)
+    masks_of = [manifest.mask_paths] if manifest.masks else []
+    stamps = file_stamps(names.paths.__getitem__, np.arange(len(manifest)), *masks_of).tolist()
+    known = [tree.ledger.entries for tree in trees]
     to_do = []
-    rows = zip(names.sources, stamps["bytes"].tolist(), stamps["mtime"].tolist(), stamps["masks"].tolist(), strict=True)
-    for row, (source, size, time_ns, masks) in enumerate(rows):
-        for tree in trees:
-            entry = tree.ledger.entries.get(source)
+    for row, (source, (size, time_ns, masks)) in enumerate(zip(names.sources, stamps, strict=True)):
+        for tree, entries in zip(trees, known, strict=True):
+            entry = entries.get(source)
             if (
                 entry is None
                 or entry.stamp != (size, time_ns)
