@@ -8,7 +8,7 @@ from typing import Any, Literal, Unpack
 
 from arraystore._building.options import checked
 from arraystore._building.presizing.annotations.writing import annotations_of, check_annotations, write_annotations
-from arraystore._building.presizing.names import Names, names_of
+from arraystore._building.presizing.names import check_case, names_of
 from arraystore._building.presizing.options import PresizeOptions
 from arraystore._building.presizing.recipe import recipe_of
 from arraystore._building.presizing.report import PresizeReport
@@ -111,17 +111,20 @@ def presize(
         for path in targets:
             trees.append(Tree(path, described, fresh=every["fresh"]))
             held.callback(trees[-1].close)
+        for tree in trees:
+            check_case(names, tree.new)
         check_annotations(annotations, names, trees)
-        rows = rows_to_do(manifest, names, trees)
+        rows, sizes = rows_to_do(manifest, names, trees)
         done = make_rows(manifest, names, trees, recipe, rows, every, max_bad=max_bad)
         if done.reasons and (bad == "raise" or len(done.reasons) == len(manifest)):
             raise bad_error(manifest, done.reasons)
+        sizes = [size + tree.claimed_bytes for size, tree in zip(sizes, trees, strict=True)]
         written = write_annotations(annotations, names, trees, recipe)
         sources = {*names.sources, *(path for each in annotations for path in each.sources().values())}
         stale, pruned = _stale(trees, sources, prune=every["prune"])
         return PresizeReport(
             trees=tuple(targets),
-            bytes=tuple(_bytes_of(tree, names) for tree in trees),
+            bytes=tuple(sizes),
             count=len(manifest),
             written=done.written,
             passed=done.passed,
@@ -149,8 +152,3 @@ def _stale(trees: list[Tree], sources: set[str], *, prune: bool) -> tuple[tuple[
         else:
             stale += [tree.path / name for entry in entries for name in entry.files]
     return tuple(stale), pruned
-
-
-def _bytes_of(tree: Tree, names: Names) -> int:
-    entries = (tree.ledger.entries.get(source) for source in names.sources)
-    return sum(size for entry in entries if entry is not None for size, _ in entry.files.values())

@@ -594,3 +594,17 @@ def test_wrong_options(photos: Path, tmp_path: Path, options: dict[str, Any], me
     with pytest.raises(SpecError, match=message):
         presize(photos, tmp_path / "s", **options)
     assert not (tmp_path / "s").exists()
+
+
+def test_names_that_differ_in_case_need_a_volume_that_tells_them_apart(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(photos / "cat" / "a.jpg", photos / "cat" / "A.jpg")
+    assert presize(photos, tmp_path / "s", shorter=40).written == 5
+    exists = Path.exists
+    monkeypatch.setattr(
+        Path, "exists", lambda path: exists(path) or (path.name == "case" and exists(path.parent / "Case"))
+    )
+    with pytest.raises(ManifestError, match=r"would get one name on the volume of .*, which does not tell cases apart"):
+        presize(photos, tmp_path / "t", shorter=40)
+    assert names_in(tmp_path / "t") == []

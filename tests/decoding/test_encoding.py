@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pillow_heif
 import pytest
 from PIL import Image, ImageCms
 from support import images
@@ -123,10 +124,12 @@ def test_a_spec_that_keeps_alpha_is_otherwise_the_same() -> None:
 # --- profiles ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF"])
 @pytest.mark.parametrize("length", [600, 300_000])
 def test_profiles_are_kept(folder: Path, kind: str, length: int) -> None:
     wanted = profile(length)
+    if kind == "HEIF":
+        pillow_heif.register_heif_opener()
     Image.fromarray(images.photo(*SIZE)).save(folder / f"x.{kind.lower()}", icc_profile=wanted)
     for options in ({}, {"format": "png"}):
         (found,) = presize(folder, **options).values()
@@ -134,6 +137,28 @@ def test_profiles_are_kept(folder: Path, kind: str, length: int) -> None:
     with_alpha = folder / "alpha.png"
     ragged_alpha().save(with_alpha, icc_profile=wanted)
     assert presize(folder)["alpha.png"].info["icc_profile"] == wanted
+
+
+def test_profiles_of_bmp_and_jpeg_2000_are_kept(folder: Path) -> None:
+    wanted = profile()
+    picture = Image.fromarray(images.photo(*SIZE))
+    data = images.encode(picture, "JPEG2000")
+    at = data.index(b"colr") - 4
+    head = data.index(b"jp2h") - 4
+    size = int.from_bytes(data[at : at + 4], "big")
+    box = (11 + len(wanted)).to_bytes(4, "big") + b"colr\2\0\0" + wanted
+    grown = int.from_bytes(data[head : head + 4], "big") + len(box) - size
+    (folder / "x.jp2").write_bytes(
+        data[:head] + grown.to_bytes(4, "big") + data[head + 4 : at] + box + data[at + size :]
+    )
+    bitmap = images.encode(picture, "BMP")
+    dib, body = bitmap[14:54], bitmap[54:]
+    dib = (124).to_bytes(4, "little") + dib[4:] + bytes(16) + b"DEBM" + bytes(52)
+    dib += (124 + len(body)).to_bytes(4, "little") + len(wanted).to_bytes(4, "little") + bytes(4)
+    assert len(dib) == 124
+    (folder / "y.bmp").write_bytes(bitmap[:10] + (14 + 124).to_bytes(4, "little") + dib + body + wanted)
+    found = presize(folder)
+    assert [found[name].info["icc_profile"] for name in ("x.jpg", "y.jpg")] == [wanted, wanted]
 
 
 def test_a_profile_of_other_pixels_is_not_kept_and_that_is_noted(folder: Path) -> None:
@@ -181,6 +206,24 @@ def test_hostile_profiles(harm: str) -> None:
     except arraystore.DecodeError:
         return
     assert len(found) <= 16 << 20
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+def test_profiles_of_mutated_files_are_read_without_a_fault(kind: str) -> None:
+    data = images.encode(Image.fromarray(images.photo(8, 8)), kind, icc_profile=profile(600))
+    rng = np.random.default_rng(5)
+    read = 0
+    for _ in range(400):
+        mutant = bytearray(data[: rng.integers(16, len(data) + 1)])
+        for at in rng.integers(0, len(mutant), rng.integers(0, 5)):
+            mutant[at] = rng.integers(0, 256)
+        try:
+            header = read_header(bytes(mutant))
+        except arraystore.DecodeError:
+            continue
+        read += 1
+        assert len(kept_profile(bytes(mutant), header, 3)) <= len(data)
+    assert read > 20
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

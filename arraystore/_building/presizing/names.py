@@ -101,7 +101,8 @@ def _base(sources: Sequence[str], root: str | None) -> str:
     """Return the folder around all sources: the root, or where one lies elsewhere, the lowest that they share."""
     if root is not None:
         root = os.path.normpath(root)
-        if all(is_inside(source, root) for source in sources):
+        inside = root.rstrip("/") + "/"
+        if all(source.startswith(inside) for source in sources):
             return root
     return os.path.commonpath([str(Path(source).parent) for source in sources])
 
@@ -132,11 +133,36 @@ def _check_unique(stems: Sequence[str], sources: Sequence[str]) -> None:
             )
 
 
-def names_that_fold(stems: Sequence[str]) -> tuple[str, str] | None:
-    """Return two stems that differ only in case, or None: on some volumes they are one name."""
-    first: dict[str, str] = {}
-    for stem in stems:
-        other = first.setdefault(stem.casefold(), stem)
-        if other != stem:
-            return other, stem
-    return None
+def check_case(names: Names, folder: Path) -> None:
+    """Check that a volume which takes two names that differ only in case for one gets no such names.
+
+    Args:
+        names: of the files.
+        folder: on the volume; a file is made in it and deleted.
+
+    Raises:
+        ManifestError: two sources would get one name there.
+    """
+    first: dict[str, int] = {}
+    folded = (stem.casefold() for stem in names.stems)
+    pair = next(
+        ((earlier, row) for row, stem in enumerate(folded) if (other := first.setdefault(stem, row)) != row), None
+    )
+    if pair is None or not _folds_case(folder):
+        return
+    one, other = names.sources[pair[0]], names.sources[pair[1]]
+    raise ManifestError(
+        f"{one!r} and {other!r} would get one name on the volume of {folder}, which does not tell cases apart",
+        source=other,
+        kind=Kind.EXISTS,
+        advice="rename one of them, or choose another volume",
+    )
+
+
+def _folds_case(folder: Path) -> bool:
+    probe = folder / "Case"
+    probe.touch()
+    try:
+        return (folder / "case").exists()
+    finally:
+        probe.unlink()

@@ -49,32 +49,41 @@ class Done:
     notes: dict[int, str] = field(default_factory=dict)
 
 
-def rows_to_do(manifest: Manifest, names: Names, trees: Sequence[Tree]) -> npt.NDArray[np.int64]:
+def rows_to_do(manifest: Manifest, names: Names, trees: Sequence[Tree]) -> tuple[npt.NDArray[np.int64], list[int]]:
     """Return the rows whose files some tree lacks, or has of an earlier source, in rising order.
+
+    And the bytes of the files of all other rows, for each tree.
 
     Raises:
         StoreExistsError: a file that is not ours has the name of one to write.
     """
     masks_of = [manifest.mask_paths] if manifest.masks else []
     stamps = file_stamps(names.paths.__getitem__, np.arange(len(manifest)), *masks_of).tolist()
-    known = [tree.ledger.entries for tree in trees]
-    to_do = []
-    for row, (source, (size, time_ns, masks)) in enumerate(zip(names.sources, stamps, strict=True)):
-        for tree, entries in zip(trees, known, strict=True):
-            entry = entries.get(source)
-            if (
-                entry is None
-                or entry.stamp != (size, time_ns)
-                or entry.masks != masks
-                or not names.are_of(row, entry.files)
-                or not tree.has(entry)
-            ):
-                to_do.append(row)
-                break
+    to_do, sizes = [], [0] * len(trees)
+    for row, (source, stamp) in enumerate(zip(names.sources, stamps, strict=True)):
+        found = [_done_bytes(tree, names, row, source, stamp) for tree in trees]
+        if None in found:
+            to_do.append(row)
+        else:
+            sizes = [size + each for size, each in zip(sizes, found, strict=True) if each is not None]
     for row in to_do:
         for tree in trees:
             tree.check_free(names.sources[row], names.candidates(row, masked=bool(manifest.masks)))
-    return np.array(to_do, np.int64)
+    return np.array(to_do, np.int64), sizes
+
+
+def _done_bytes(tree: Tree, names: Names, row: int, source: str, stamp: tuple[int, int, int]) -> int | None:
+    """Return what the files of a row take in a tree; None if they are not there, or were made of an earlier source."""
+    entry = tree.ledger.get(source)
+    if (
+        entry is None
+        or entry.stamp != stamp[:2]
+        or entry.masks != stamp[2]
+        or not names.are_of(row, entry.files)
+        or not tree.has(entry)
+    ):
+        return None
+    return sum([size for size, _ in entry.files.values()])
 
 
 def make_rows(
@@ -192,7 +201,7 @@ class _Claims:
             slot = run.start + i
             source = self._names.sources[slot]
             if row["status"] != STORED:
-                if source in tree.ledger.entries:  # what an earlier call has made of it is of another source now
+                if source in tree.ledger.sources():  # what an earlier call has made of it is of another source now
                     yield NewFiles(Entry(source, None, 0, 0, 0, {}), {})
                 continue
             stamp = int(row["bytes"]), int(row["mtime"])

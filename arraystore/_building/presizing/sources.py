@@ -84,7 +84,7 @@ def check_apart(targets: Sequence[Path], manifest: Manifest, names: Names) -> No
         real = os.path.realpath(target)
         folders = {names.base, os.path.realpath(names.base)}
         among = any(real == folder or is_inside(real, folder) for folder in folders)
-        inside = next((source for source in names.sources if is_inside(source, real)), None)
+        inside = next((source for source in names.sources if source.startswith(f"{real}/")), None)
         if (among and manifest.root is not None) or inside is not None:
             where = f"among the images, in {names.base}" if inside is None else f"around the image {inside}"
             raise StoreError(

@@ -16,13 +16,15 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from arraystore._building.presizing.ledger import Entry, Ledger, Stamp
+from arraystore._common.lazy import cached
 from arraystore._format.files import fsync_path, read_json, write_json
 from arraystore._format.renaming import TakenError, rename_new
 from arraystore._stores.unfinished.build_lock import Lock
@@ -52,6 +54,7 @@ class Tree:
         path: of its folder.
         new: the folder of temporary files.
         ledger: of it.
+        claimed_bytes: of all files that were claimed, in bytes.
 
     Raises:
         StoreExistsError: the folder has files and is no such tree.
@@ -78,16 +81,21 @@ class Tree:
         except BaseException:
             self._lock.release()
             raise
-        if self.ledger.entries and (fresh or earlier is None):
+        if len(self.ledger) and (fresh or earlier is None):
             self.ledger.forget()
         if earlier != recipe:
             write_json(own / f"{_RECIPE}.new", recipe)
             (own / f"{_RECIPE}.new").replace(own / _RECIPE)
             fsync_path(own)
-        self._owned = {name: entry.source for entry in self.ledger.entries.values() for name in entry.files}
+        self.claimed_bytes: int = 0
         self._adopts = fresh
         self._folders: set[str] = set()
         self._syncing = ThreadPoolExecutor(_SYNCS, thread_name_prefix="arraystore-sync")
+
+    @cached
+    def _owned(self) -> dict[str, str]:
+        """The path of each file in the tree that is known → its source."""
+        return {name: entry.source for entry in self.ledger.entries() for name in entry.files}
 
     def close(self) -> None:
         """Let others write the tree."""
@@ -97,10 +105,7 @@ class Tree:
 
     def has(self, entry: Entry) -> bool:
         """Return whether the files of an entry are in the tree, as they were written."""
-        for name, known in entry.files.items():  # a generator would take twice the time, and there are many entries
-            if _stamp_at(self._prefix + name) != known:
-                return False
-        return True
+        return all(_stamp_at(self._prefix + name) == known for name, known in entry.files.items())
 
     def has_file(self, name: str, known: Stamp) -> bool:
         """Return whether a file is in the tree, as it was written."""
@@ -135,12 +140,13 @@ class Tree:
             StoreError: something else has a name, or is in the way.
             OSError: the volume failed.
         """
-        before = {each.entry.source: self.ledger.entries.get(each.entry.source) for each in made}
+        before = {each.entry.source: self.ledger.get(each.entry.source) for each in made}
         files = self._durable([path for each in made for path in each.temporary.values()])
         entries = [
             each.entry._replace(files={name: files[path] for name, path in each.temporary.items()}) for each in made
         ]
         self.ledger.add(entries)
+        self.claimed_bytes += sum(size for entry in entries for size, _ in entry.files.values())
         touched: set[str] = set()
         for entry, each in zip(entries, made, strict=True):
             for name, temporary in each.temporary.items():
@@ -172,11 +178,12 @@ class Tree:
 
         return dict(zip(paths, self._syncing.map(durable, paths), strict=True))
 
-    def stale(self, sources: Collection[str]) -> list[Entry]:
+    def stale(self, sources: AbstractSet[str]) -> list[Entry]:
         """Return the entries of other sources than these, with those of their files that are still as they were."""
-        found = []
-        for source, entry in self.ledger.entries.items():
-            if source not in sources and entry.files:
+        found: list[Entry] = []
+        for source in self.ledger.sources() - sources:
+            entry = self.ledger.get(source)
+            if entry is not None:
                 files = {name: known for name, known in entry.files.items() if self.has_file(name, known)}
                 found += [entry._replace(files=files)] if files else []
         return found

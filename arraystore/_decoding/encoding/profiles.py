@@ -1,15 +1,14 @@
 """The color profile inside a file, as bytes, so that a smaller image of it can keep its colors.
 
-Those of JPEG, PNG and WebP are read here, since every photo may have one. Those of other formats need Pillow.
+GIF and netpbm have none. HEIF and AVIF may name their colors by a number in place of a profile, which is not kept.
 """
 
-import io
+from struct import error as struct_error
 
-from arraystore._decoding.codecs import warnings_ignored
-from arraystore._decoding.formats import png, webp
-from arraystore._decoding.header import Data, Header
+from arraystore._decoding.header import Data, Header, codec_of
 from arraystore._decoding.jpeg.segments import START_OF_SCAN, segments
 from arraystore._decoding.notes import notice
+from arraystore.errors import DecodeError
 
 _LONGEST_BYTES = 16 << 20
 _APP2 = 0xE2
@@ -28,8 +27,11 @@ def kept_profile(data: Data, header: Header, dimensions: int) -> bytes:
         header: of it.
         dimensions: of the array of pixels: 2 for gray, 3 for color.
     """
-    read = {"jpeg": jpeg_profile, "png": png.profile, "webp": webp.profile}.get(header.format, _by_pillow)
-    profile = read(data)
+    read = jpeg_profile if header.format == "jpeg" else getattr(codec_of(data), "profile", lambda _data: b"")
+    try:
+        profile: bytes = read(data)
+    except (struct_error, IndexError, DecodeError):
+        return b""
     if not profile or len(profile) > _LONGEST_BYTES:
         return b""
     space = profile[_SPACE_AT : _SPACE_AT + 4]
@@ -50,16 +52,3 @@ def jpeg_profile(data: Data) -> bytes:
             number = at + 4 + len(_JPEG_PREFIX)
             parts.setdefault(data[number], bytes(data[number + 2 : end]))
     return b"".join(parts[number] for number in sorted(parts))
-
-
-def _by_pillow(data: Data) -> bytes:
-    try:
-        from PIL import Image
-    except ImportError:
-        notice("whether it has a color profile is not known without Pillow (pip install 'arraystore[formats]')")
-        return b""
-    try:
-        with warnings_ignored, Image.open(io.BytesIO(data)) as image:
-            return bytes(image.info.get("icc_profile") or b"")
-    except Exception:  # noqa: BLE001 - its plugins raise errors of any class, and the pixels are decoded already
-        return b""

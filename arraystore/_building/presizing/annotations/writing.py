@@ -113,7 +113,7 @@ def _smaller(names: Names, tree: Tree, recipe: Recipe, number: int) -> dict[int,
     """Return what became of each row that is in a tree."""
     found = {}
     for row, source in enumerate(names.sources):
-        entry = tree.ledger.entries.get(source)
+        entry = tree.ledger.get(source)
         if entry is None or entry.stamp is None or not entry.files:
             continue
         placement = recipe.placements(entry.height, entry.width)[number]
@@ -125,7 +125,7 @@ def _smaller(names: Names, tree: Tree, recipe: Recipe, number: int) -> dict[int,
 def _new_files(source: str, path: str, data: bytes | None, tree: Tree, number: int) -> NewFiles | None:
     """Write a file under a temporary name; None where the tree has it already. Without data, an earlier one goes."""
     entry = Entry(source, file_stamp(source), 0, 0, 0, {})
-    earlier = tree.ledger.entries.get(source)
+    earlier = tree.ledger.get(source)
     if data is None:
         return None if earlier is None else NewFiles(entry._replace(stamp=None), {})
     if earlier is not None and tree.has(earlier) and path in earlier.files and (tree.path / path).read_bytes() == data:
@@ -136,5 +136,5 @@ def _new_files(source: str, path: str, data: bytes | None, tree: Tree, number: i
 
 
 def _is_done(source: str, path: str, tree: Tree) -> bool:
-    entry = tree.ledger.entries.get(source)
+    entry = tree.ledger.get(source)
     return entry is not None and entry.stamp == file_stamp(source) and path in entry.files and tree.has(entry)
