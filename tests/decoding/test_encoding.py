@@ -214,7 +214,7 @@ def test_profiles_of_mutated_files_are_read_without_a_fault(kind: str) -> None:
     rng = np.random.default_rng(5)
     read = 0
     for _ in range(400):
-        mutant = bytearray(data[: rng.integers(16, len(data) + 1)])
+        mutant = bytearray(data[: rng.integers(16, len(data) + 1)] if rng.integers(2) else data)
         for at in rng.integers(0, len(mutant), rng.integers(0, 5)):
             mutant[at] = rng.integers(0, 256)
         try:
@@ -222,7 +222,7 @@ def test_profiles_of_mutated_files_are_read_without_a_fault(kind: str) -> None:
         except arraystore.DecodeError:
             continue
         read += 1
-        assert len(kept_profile(bytes(mutant), header, 3)) <= len(data)
+        assert len(kept_profile(bytes(mutant), header, 3)) <= 2 * len(data)
     assert read > 20
 
 

@@ -143,11 +143,7 @@ def check_case(names: Names, folder: Path) -> None:
     Raises:
         ManifestError: two sources would get one name there.
     """
-    first: dict[str, int] = {}
-    folded = (stem.casefold() for stem in names.stems)
-    pair = next(
-        ((earlier, row) for row, stem in enumerate(folded) if (other := first.setdefault(stem, row)) != row), None
-    )
+    pair = _differ_in_case(names.stems)
     if pair is None or not _folds_case(folder):
         return
     one, other = names.sources[pair[0]], names.sources[pair[1]]
@@ -157,6 +153,15 @@ def check_case(names: Names, folder: Path) -> None:
         kind=Kind.EXISTS,
         advice="rename one of them, or choose another volume",
     )
+
+
+def _differ_in_case(stems: Sequence[str]) -> tuple[int, int] | None:
+    first: dict[str, int] = {}
+    for row, stem in enumerate(stems):
+        earlier = first.setdefault(stem.casefold(), row)
+        if earlier != row:
+            return earlier, row
+    return None
 
 
 def _folds_case(folder: Path) -> bool:
