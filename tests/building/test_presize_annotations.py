@@ -250,6 +250,7 @@ def test_run_lengths_are_packed_as_coco_has_them() -> None:
         ({"images": [{"id": 0, "file_name": "4.png", "crop": [1, 2]}], "annotations": []}, "'crop' is"),
         ({"annotations": [{"id": 1}]}, "annotation 0 .* has no 'image_id'"),
         ({"annotations": [{"image_id": 99}]}, "is of the image 99, which is not there"),
+        ({"annotations": [{"image_id": 0, "bbox": [0, 0.5, 0.25, 1]}]}, "so they are shares of the sides, not pixels"),
         ({"annotations": [{"image_id": 0, "rotation": 3.5}]}, "'rotation' is 3.5"),
         ({"annotations": [{"image_id": 0, "attributes": {"x": 1}}]}, "'attributes' is"),
     ],

@@ -20,6 +20,22 @@ import arraystore
 from arraystore._building.presizing import tree
 
 COUNT = 12
+ROOT = Path(__file__).resolve().parents[2]
+HARM = """
+import os, signal, time
+import arraystore._building.presizing.making as module
+
+original = module.read_header
+
+def read_header(data):
+    if bytes(data[-5:]) == b"#kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if bytes(data[-5:]) == b"#hang":
+        time.sleep(1000)
+    return original(data)
+
+module.read_header = read_header
+"""
 SIZES = (16, 24)
 
 
@@ -173,3 +189,47 @@ def test_nothing_has_its_name_before_it_and_its_line_are_durable(
         for at in renames:
             file_synced = max(i for i in range(at) if events[i] == ("sync", events[at][1]))
             assert ("sync", "ledger.jsonl") in events[file_synced:at]
+
+
+def test_an_image_that_kills_or_hangs_its_worker_is_a_bad_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos = write_photos(tmp_path / "photos")
+    (place := tmp_path / "x").mkdir()
+    presize(photos, place)
+    wanted = files(place)
+    for name, mark in (("a/02.jpg", b"#kill"), ("b/05.jpg", b"#hang")):
+        (photos / name).write_bytes((photos / name).read_bytes() + mark)
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / "sitecustomize.py").write_text(HARM)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'first'}:{ROOT}")
+    (place := tmp_path / "y").mkdir()
+    report = presize(photos, place, processes=True, timeout_s=2, bad="keep")
+    assert [(bad.source, bad.reason) for bad in report.bad] == [
+        ("a/02.jpg", "the worker process that decoded it died twice (killed by SIGKILL, as when memory runs out)"),
+        ("b/05.jpg", "reading and decoding it took longer than 2 s (timeout_s), twice"),
+    ]
+    assert files(place) == {
+        name: data for name, data in wanted.items() if "02.jpg" not in name and "05.jpg" not in name
+    }
+    ledgers_hold(place)
+
+
+def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos")
+    (place := tmp_path / "x").mkdir()
+    victim = place / "s-16" / "a" / "02.jpg"
+
+    def appear(now: arraystore.Progress) -> None:
+        if not now.done:
+            victim.parent.mkdir(parents=True, exist_ok=True)
+            victim.write_bytes(b"mine")
+
+    options = {"shorter": SIZES, "workers": 1}
+    with pytest.raises(arraystore.StoreExistsError, match=r"a/02\.jpg has appeared meanwhile"):
+        arraystore.presize(photos, place / "s-{size}", progress=appear, **options)
+    with pytest.raises(arraystore.StoreExistsError, match=r"a/02\.jpg is there already, and .* move it away"):
+        presize(photos, place)
+    assert victim.read_bytes() == b"mine"
+    victim.unlink()
+    presize(photos, place)
+    assert len(files(place)) == COUNT * len(SIZES)
+    ledgers_hold(place)

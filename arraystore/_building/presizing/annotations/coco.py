@@ -113,6 +113,10 @@ class Coco:
             if each["image_id"] not in ids:
                 raise refused(self.path, f"{where} is of the image {each['image_id']!r:.60}, which is not there")
             self._check_plain(where, each, _PLAIN_KEYS | {"bbox", "area", "segmentation", "keypoints"})
+        boxes = [each.get("bbox") for each in self._whole.get("annotations", ())]
+        numbers = [number for box in boxes if isinstance(box, list) for number in box if type(number) in (int, float)]
+        if numbers and all(0 <= number <= 1 for number in numbers) and any(number % 1 for number in numbers):
+            raise refused(self.path, "all its boxes lie between 0 and 1, so they are shares of the sides, not pixels")
 
     def _check_plain(self, where: str, members: Mapping[str, Any], known: Collection[str]) -> None:
         for key, value in members.items():
