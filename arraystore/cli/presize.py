@@ -21,8 +21,8 @@ _LISTED_STALE = 10
 Pixels = list[int] | None
 
 
-class Presize(options.Run):
-    """The options of ``presize`` that say how images become smaller, and how they are listed."""
+class Presize(options.Run, options.Listing):
+    """The options of ``presize`` that say how images are listed and become smaller."""
 
     fit: Annotated[
         Literal["stretch", "crop"],
@@ -82,32 +82,6 @@ class Presize(options.Run):
     ]
     prune: Annotated[
         bool, typer.Option("--prune", help="Delete smaller images whose sources are gone."), Default(False)
-    ]
-    root: Annotated[
-        Path | None,
-        typer.Option(
-            parser=expanded,
-            metavar="FOLDER",
-            help="The folder that relative paths start from.",
-            show_default="the folder of the table",
-        ),
-        Default(None),
-    ]
-    path_column: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="The column of paths in a table.", show_default="the first known name"),
-        Default(None),
-    ]
-    suffix: Annotated[str, typer.Option(help="Added to each path of a table that lacks it, as .jpg."), Default("")]
-    separator: Annotated[
-        str | None,
-        typer.Option(metavar="CHARACTER", help="Between the cells of a CSV.", show_default="a comma"),
-        Default(None),
-    ]
-    where: Annotated[
-        str | None,
-        typer.Option(metavar="COLUMN=VALUE", help="The rows of a table to take.", show_default="all"),
-        Default(None),
     ]
 
 
