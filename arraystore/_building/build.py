@@ -157,8 +157,9 @@ def build_in(
             processes=options["processes"],
             timeout_s=options["timeout_s"],
         )
+        claims = Checkpoints(draft, spec.slot_bytes, at_once=draft.file is None)  # masks are smaller
         # The pool is closed first, and then the last runs are claimed.
-        with Checkpoints(draft) as checkpoints, closing(pool), reporting(options["progress"]) as report:
+        with claims as checkpoints, closing(pool), reporting(options["progress"]) as report:
             empty = slots_to_fill(draft, manifest, content=content)
             runs = cut_runs(empty, pool.size, key.mask_bytes)
             _fill(draft, manifest, runs, job_of, max_bad, pool, checkpoints, report)

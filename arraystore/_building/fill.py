@@ -115,6 +115,19 @@ class Job:
         arrays = tuple(array[slot - filled.start] for array in filled.masks)
         return SlotMasks(tuple(self.masks.dtypes), self.masks.sources[slot], arrays)
 
+    # What pools call. A job of another kind does other work in these.
+    def parts(self, every_s: float) -> Iterator[FilledRun]:
+        """See `fill_parts`."""
+        return fill_parts(self, every_s)
+
+    def fill(self, slots: Pixels, stop: threading.Event) -> FilledRun:
+        """See `fill_slots`; ``slots`` are all of the build."""
+        return fill_slots(self, slots[self.start : self.start + len(self.sources)], stop)
+
+    def failed(self, reason: str) -> FilledRun:
+        """See `fail_slot`."""
+        return fail_slot(self, reason)
+
 
 def loaded(load: Callable[[int], Source], slot: int) -> Source:
     """Return the source of a slot. What fails in the caller's own data set concerns that slot alone.
@@ -140,7 +153,7 @@ def load_decoders() -> None:
 
 def fill_run(job: Job) -> FilledRun:
     """Fill a run in another process; without a file, the pixels are part of the result."""
-    (filled,) = fill_parts(job, math.inf)
+    (filled,) = job.parts(math.inf)
     return filled
 
 
@@ -221,7 +234,7 @@ def _fill_slot(job: Job, i: int, slot: Pixels, row: np.void, filled: FilledRun) 
         most = f"{job.most_memory_bytes / 1e9:.2f} GB"
         reason = f"{error}, more than the {most} that images may take (max_memory)"
     except (DecodeError, OSError, MemoryError) as error:
-        reason = _reason_of(error)
+        reason = reason_of(error)
     except Exception as error:  # noqa: BLE001 - a fault of a decoder, or of this package
         reason = f"internal error: {type(error).__name__}: {error}"
         filled.traces.append(f"slot {job.start + i}: {''.join(traceback.format_exception(error))}")
@@ -278,7 +291,7 @@ def _decode(slot: Pixels, masks: SlotMasks, source: Source, job: Job, row: np.vo
     if isinstance(data, bytes | bytearray | memoryview):
         row["hash"] = xxhash.xxh3_64_intdigest(data)
         if job.decoders:
-            pixels = decode_by(job.decoders, _file_name_of(source), data)
+            pixels = decode_by(job.decoders, file_name_of(source), data)
             data = data if pixels is None else pixels
     try:
         decoded = decode.decode_into(data, slot, job.spec, memory_bytes=job.memory_bytes)
@@ -309,7 +322,7 @@ def _decode_masks(masks: SlotMasks, job: Job, image: Decoded, row: np.void) -> s
     return "; ".join(each for each in (image.note, note) if each) or None
 
 
-def _reason_of(error: DecodeError | OSError | MemoryError) -> str:
+def reason_of(error: DecodeError | OSError | MemoryError) -> str:
     if isinstance(error, OSError):
         return f"cannot be read: {error.strerror or error}"
     if isinstance(error, MemoryError):
@@ -317,7 +330,7 @@ def _reason_of(error: DecodeError | OSError | MemoryError) -> str:
     return plain_reason(error)
 
 
-def _file_name_of(source: Source) -> str:
+def file_name_of(source: Source) -> str:
     source = source.source if isinstance(source, StoredSlot) else source
     if isinstance(source, PartOfFile):
         return source.name

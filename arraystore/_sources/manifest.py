@@ -201,6 +201,16 @@ class Manifest:
         except (TypeError, ValueError) as error:
             raise self._not_an_array(slot, item, str(error)) from error
 
+    def paths(self) -> list[str]:
+        """Return what `load` returns for every slot, where the sources are paths; for many it is several times as fast.
+
+        Raises:
+            ManifestError: the sources are no paths.
+        """
+        if not isinstance(self.sources, TextList):
+            raise ManifestError(f"the sources are no paths: {self!r}")
+        return [self._path(raw) for raw in self.sources.raws()]
+
     def load_masks(self, slot: int) -> tuple[MaskSource, ...]:
         """Return the source of each mask of ``slot`` for a worker, in the order of `masks`.
 

@@ -140,8 +140,8 @@ class Run(TypedDict):
     ]
 
 
-class Sources(TypedDict):
-    """How the sources are listed."""
+class Listing(TypedDict):
+    """Which files of a table or a list the sources are."""
 
     root: Annotated[
         Path | None,
@@ -169,6 +169,11 @@ class Sources(TypedDict):
         typer.Option(metavar="COLUMN=VALUE", help="The rows of a table to take.", show_default="all"),
         Default(None),
     ]
+
+
+class Sources(Listing):
+    """How the sources are listed."""
+
     targets: Annotated[
         str | None,
         typer.Option(

@@ -5,7 +5,7 @@ import threading
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
 from typing import Protocol
 
-from arraystore._building.fill import Job, fill_run, fill_slots
+from arraystore._building.fill import Job, fill_run
 from arraystore._building.workers.processes import START_LIMIT_S, WorkerProcesses
 from arraystore._common.limits import usable_cpus
 from arraystore._stores.medium import FilledRun, Pixels
@@ -137,8 +137,7 @@ class _ThreadPool(_ExecutorPool):
     def _begin(self, job: Job) -> Future[FilledRun]:
         if job.file is not None and not job.file.reserved:
             return super()._begin(job)
-        slots = self._slots[job.start : job.start + len(job.sources)]
-        return self._executor.submit(fill_slots, job, slots, self._stop)
+        return self._executor.submit(job.fill, self._slots, self._stop)
 
     def _wait(self) -> set[Future[FilledRun]]:
         return wait(self._pending, return_when=FIRST_COMPLETED).done

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, Self
 
-from arraystore._building.fill import Job, fill_parts, load_decoders
+from arraystore._building.fill import Job, load_decoders
 from arraystore.errors import StoreError
 
 LENGTH_BYTES = 8
@@ -78,7 +78,7 @@ def _serve(channel: socket.socket) -> None:
             return
         try:
             job: Job = unpack(data)
-            for filled in fill_parts(job, REPORT_EVERY_S):
+            for filled in job.parts(REPORT_EVERY_S):
                 _send(channel, filled)
         except Exception as error:  # noqa: BLE001 - any error is raised in the parent
             _send(channel, Raised.of(error))

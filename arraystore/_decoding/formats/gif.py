@@ -100,17 +100,22 @@ def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
         DecodeError: the frame is damaged or ends early, or there are no colors.
     """
     frame = _first_frame(data)
-    colors = np.zeros((_MOST_COLORS, 3), np.uint8)  # black beyond the end of the palette, as Pillow has it
+    # Black beyond the end of the palette, as Pillow has it. Without a background there is alpha.
+    colors = np.zeros((_MOST_COLORS, 3 if spec.background else 4), np.uint8)
+    colors[:, 3:] = 255
     palette = _palette(data, frame)
-    colors[: len(palette)] = palette
+    colors[: len(palette), :3] = palette
     if frame.clear is not None:
-        colors[frame.clear] = spec.background
+        colors[frame.clear, 3:] = 0
+        if spec.background:
+            colors[frame.clear] = spec.background
     indices = _indices(data, frame, header)
     pixels = np.asarray(cv2.merge([cv2.LUT(indices, plane) for plane in np.ascontiguousarray(colors.T)]), np.uint8)
     if pixels.shape[:2] == (header.height, header.width):
         return pixels
-    canvas = np.empty((header.height, header.width, 3), np.uint8)
-    canvas[:] = spec.background
+    canvas = np.zeros((header.height, header.width, colors.shape[1]), np.uint8)
+    if spec.background:
+        canvas[...] = spec.background
     canvas[frame.top : frame.top + frame.height, frame.left : frame.left + frame.width] = pixels
     return canvas
 

@@ -92,6 +92,18 @@ def read_header(data: Data) -> Header:
     return Header(kind, height, width, orientation)
 
 
+def profile(data: Data) -> bytes:
+    """Return the color profile of an AVIF or HEIF; empty where it has none.
+
+    Raises:
+        DecodeError: the boxes are damaged.
+    """
+    for name, start, end in _avif_properties(data):
+        if name == b"colr" and data[start : start + 4] in (b"prof", b"rICC"):
+            return bytes(data[start + 4 : end])
+    return b""
+
+
 def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
     """Return the pixels of an AVIF as stored, whatever its rotation and mirroring.
 

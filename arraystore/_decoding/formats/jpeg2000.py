@@ -17,6 +17,8 @@ from arraystore._decoding.header import Data, Header, Pixels
 from arraystore.errors import DecodeError, Kind
 from arraystore.spec import ImageSpec
 
+_WITH_PROFILE = (2, 3)  # ways to say what the colors are
+
 # Markers: coding style of all components and of one; start of a tile, start of its data, end of the codestream.
 _COD, _COC, _SOT, _SOD, _EOC = 0xFF52, 0xFF53, 0xFF90, 0xFF93, 0xFFD9
 _END, _MOST_BYTES_BEHIND_END = b"\xff\xd9", 65_536
@@ -135,6 +137,15 @@ def _check_style(data: Data, marker: int, at: int, sides_px: tuple[int, int], pa
 
 def _parts(side: int, exponent: int) -> int:
     return -(-side >> exponent)
+
+
+def profile(data: Data) -> bytes:
+    """Return the color profile of a JPEG 2000; empty where it has none."""
+    found = box(data, "jp2h", 0, len(data)) if data[4:6] == b"jP" else None
+    for name, start, end in iso_boxes(data, *found) if found else ():
+        if name == b"colr" and data[start] in _WITH_PROFILE:
+            return bytes(data[start + 3 : end])
+    return b""
 
 
 def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:

@@ -38,6 +38,7 @@ _TEXT_KINDS = frozenset((b"tEXt", b"zTXt", b"iTXt"))
 _RAW_EXIF, _XMP = b"Raw profile type exif", b"XML:com.adobe.xmp"
 _LONGEST_KEYWORD = 80  # and the zero behind it
 _LONGEST_TEXT_BYTES = 1 << 20  # as Pillow
+_LONGEST_PROFILE_BYTES = 16 << 20
 
 # Writers cut the pixels into chunks of 8 KB and more: this is enough for gigabytes.
 _MOST_CHUNKS = 262_144
@@ -222,6 +223,25 @@ def numbers(data: Data, header: Header, spec: ImageSpec) -> npt.NDArray[Any]:
     samples = opencv_or_fail(b"".join([*parts, _END_CHUNK]), header)
     # OpenCV stretches those of less than 8 bits to 255.
     return samples if depth >= 8 else samples // np.uint8(255 // ((1 << depth) - 1))
+
+
+def profile(data: Data) -> bytes:
+    """Return the color profile of a PNG; empty where it has none, or a damaged one."""
+    for kind, start, end in _chunks(data):
+        if kind == b"iCCP":
+            _, _, rest = bytes(data[start:end]).partition(b"\0")
+            try:
+                return decompressobj().decompress(rest[1:], _LONGEST_PROFILE_BYTES)
+            except zlib_error:
+                return b""
+    return b""
+
+
+def palette(data: Data) -> list[tuple[bytes, bytes]]:
+    """Return type and body of the chunks of a PNG's palette: its colors, and how transparent they are."""
+    if data[_COLOR_TYPE_AT] != _PALETTE:
+        return []
+    return [(kind, bytes(data[start:end])) for kind, start, end in _chunks(data) if kind in (b"PLTE", b"tRNS")]
 
 
 def _checked(data: Data, header: Header) -> tuple[list[Chunk], bool]:
