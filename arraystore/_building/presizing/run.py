@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,7 +21,7 @@ from arraystore._building.presizing.names import Names
 from arraystore._building.presizing.recipe import PASSED, Recipe
 from arraystore._building.presizing.tree import NewFiles, Tree
 from arraystore._building.runs import cut_runs
-from arraystore._building.workers.pool import WorkerPool, worker_pool
+from arraystore._building.workers.pool import filled_runs, worker_pool
 from arraystore._common.limits import filled_up, is_full, memory_for_images
 from arraystore._common.progress import Progress, reporting
 from arraystore._common.wording import bad_lines, many
@@ -34,7 +33,6 @@ from arraystore._stores.medium import FilledRun
 from arraystore.errors import BadImage, BadImagesError, Option
 
 _logger = logging.getLogger(__name__)
-_PENDING_RUNS_PER_WORKER = 3
 _ROW_BYTES = 256 << 10  # of unclaimed files, about
 
 
@@ -144,7 +142,7 @@ def make_rows(
     claims = Checkpoints(_Claims(names, trees), _ROW_BYTES)
     with _space_named(trees), claims as checkpoints, closing(pool), reporting(options["progress"]) as report:
         report(state)
-        for filled in _filled(pool, cut_runs(rows, pool.size), job_of):
+        for filled in filled_runs(pool, cut_runs(rows, pool.size), job_of):
             checkpoints.add(filled)
             _count(done, filled)
             state.done += int(np.count_nonzero(filled.rows["status"]))
@@ -153,24 +151,6 @@ def make_rows(
             if too_many(max_bad, state):
                 raise bad_error(manifest, done.reasons, tried=state.done)
     return done
-
-
-def _filled(
-    pool: WorkerPool, runs: Sequence[tuple[int, int]], job_of: Callable[..., PresizeJob]
-) -> Iterator[FilledRun]:
-    """Yield the results of runs, a bounded number at a time; then, one at a time, of rows that need much memory."""
-    waiting, large = iter(runs), deque[int]()
-    while True:
-        while pool.pending < pool.size * _PENDING_RUNS_PER_WORKER and (run := next(waiting, None)) is not None:
-            pool.submit(job_of(*run))
-        if not pool.pending:
-            if not large:
-                return
-            row = large.popleft()
-            pool.submit(job_of(row, row + 1, alone=True))
-        for filled in pool.collect():
-            large += (filled.start + np.flatnonzero(filled.rows["status"] == EMPTY)).tolist()
-            yield filled
 
 
 def _count(done: Done, filled: FilledRun) -> None:

@@ -2,15 +2,22 @@
 
 import math
 import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
+
+import numpy as np
 
 from arraystore._building.fill import Job, fill_run
 from arraystore._building.workers.processes import START_LIMIT_S, WorkerProcesses
 from arraystore._common.limits import usable_cpus
+from arraystore._format.specification import EMPTY
 from arraystore._stores.medium import FilledRun, Pixels
 from arraystore.errors import Kind, Option, StoreError
 
+_PENDING_RUNS_PER_WORKER = 3
 _CLOSE_LIMIT_S = 5.0
 _WAIT_LIMIT_S = 1.0
 _KEPT = "A store on disk keeps what was done, and the next call continues from there"
@@ -45,6 +52,36 @@ def worker_pool(
     if executor is None or isinstance(executor, ThreadPoolExecutor):
         return _ThreadPool(slots, executor, workers)
     return _ExecutorPool(executor, workers, timeout_s)
+
+
+def filled_runs(
+    pool: WorkerPool,
+    runs: Iterable[tuple[int, int]],
+    job_of: Callable[..., Job],
+    collecting: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> Iterator[FilledRun]:
+    """Yield the results of runs, as they come; then, one at a time, those of slots that need much memory.
+
+    Args:
+        pool: fills a bounded number of runs at a time.
+        runs: the first slot of each, and the one after its last.
+        job_of: returns the job of a run; with ``alone=True``, that of a slot that was left empty.
+        collecting: returns a context for waiting for the pool.
+    """
+    waiting, large = iter(runs), deque[int]()
+    while True:
+        while pool.pending < pool.size * _PENDING_RUNS_PER_WORKER and (run := next(waiting, None)) is not None:
+            pool.submit(job_of(*run))
+        if not pool.pending:
+            if not large:
+                return
+            slot = large.popleft()
+            pool.submit(job_of(slot, slot + 1, alone=True))
+        with collecting():
+            done = pool.collect()
+        for filled in done:
+            large += (filled.start + np.flatnonzero(filled.rows["status"] == EMPTY)).tolist()
+            yield filled
 
 
 class _ExecutorPool:
