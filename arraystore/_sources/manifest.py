@@ -164,13 +164,20 @@ class Manifest:
         """Whether some sources may be paths of files though the manifest is none of paths."""
         return isinstance(self.sources, SourceList) and self.sources.may_name_files
 
+    def changed(self, **attributes: Any) -> Manifest:
+        """Return this manifest with other attributes than ``root``; relative paths start where they did."""
+        made = replace(self, **attributes)
+        if self._base:
+            object.__setattr__(made, "_base", self._base)
+        return made
+
     def as_files(self, spec: ImageSpec) -> Manifest | None:
         """Return this manifest with paths as sources; None if the sources are no files.
 
         Slots of another store count as the files that they were made of, where ``spec`` makes the same pixels of these.
         """
         if isinstance(self.sources, SourceList) and self.sources.are_files(spec):
-            return replace(self, sources=TextList.from_texts(map(self.sources.name, range(len(self)))))
+            return self.changed(sources=TextList.from_texts(map(self.sources.name, range(len(self)))))
         return self if self.is_paths else None
 
     def load(self, slot: int) -> Any:
@@ -429,7 +436,7 @@ class Manifest:
                 targets[target] = recoded(target, targets[target], names[target], fixed[target])
             names[target] = fixed[target]
         listed = {**self.source_options, "classes": sorted({*self.source_options.get("classes", ()), *fixed})}
-        return replace(self, targets=targets, classes=names, masks=masks, source_options=listed)
+        return self.changed(targets=targets, classes=names, masks=masks, source_options=listed)
 
     @classmethod
     def from_folder(

@@ -687,6 +687,13 @@ def test_a_list_of_paths_keeps_its_order_and_repeats(tmp_path: Path, monkeypatch
     assert found.classes == {}
 
 
+def test_paths_start_where_they_did_after_other_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = Manifest.from_paths(["x.jpg", "y.jpg"], labels=["a", "b"])
+    monkeypatch.chdir("/")
+    assert found.with_classes(["b", "a"]).load(0) == f"{tmp_path}/x.jpg"
+
+
 @pytest.mark.parametrize("kind", [tuple, list, np.array, lambda names: np.array(names, object)])
 def test_every_sequence_of_paths_will_do(kind: Callable[[list[str]], Any]) -> None:
     assert list(Manifest.of(kind(["a.jpg", "b.jpg"])).sources) == ["a.jpg", "b.jpg"]

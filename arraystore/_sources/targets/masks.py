@@ -120,7 +120,7 @@ class Masks:
             raise ManifestError(
                 "images in memory have no names that masks in a folder could have: pass a list of masks"
             )
-        folder = os.path.relpath(self.folder, root or Path.cwd())
+        folder = _relative(self.folder, root or str(Path.cwd()))
         taken: dict[str, str] = {}
         for image in images:
             name = image.rpartition("/")[2] if image.startswith("/") else image
@@ -196,6 +196,15 @@ def _listed(masks: Any, root: Path | None) -> TextList | MaskList:
     if root is not None:
         raise ManifestError("root is for masks that are paths: leave it out")
     return held_masks(masks)
+
+
+def _relative(folder: str, root: str) -> str:
+    """Return a folder as a path from a root, so that both may move; the whole path if a link lies on the way.
+
+    The parent of a link is not the folder that has the link: ``..`` would lead beside the folder that it means.
+    """
+    relative = os.path.relpath(folder, root)
+    return relative if os.path.realpath(f"{root}/{relative}") == os.path.realpath(folder) else folder
 
 
 def _restore(sources: TextList | MaskList, folder: str | None, inner: str | None, suffix: str, bits: int) -> Masks:
