@@ -382,7 +382,7 @@ class Manifest:
         listed = {**found.source_options, **listed} | ({"given": beside} if beside else {})
         given, read = ({*each.targets, *each.texts, *each.masks} for each in (columns, found))
         for name in sorted(given & read):
-            message = f"{found.place}: {name!r} is a column of the table and given beside it: leave one out"
+            message = f"{found.place}: {name!r} comes from there and is given beside it: leave one out"
             raise ManifestError(message)
         if columns.masks and isinstance(found.sources, StoreSlots):
             raise ManifestError("Masks go with images from files, and not with the slots of a store")

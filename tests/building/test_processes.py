@@ -468,16 +468,21 @@ def test_sources_that_cannot_be_sent_are_told(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("warm")
 def test_functions_that_workers_do_not_have_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Such as those of a notebook."""
+
+    def decode(_: bytes) -> None:
+        return None
+
     notebook = ModuleType("notebook_of_this_test")
-    exec("def decode(data): return None", notebook.__dict__)
+    decode.__module__, decode.__qualname__ = notebook.__name__, "decode"
+    monkeypatch.setattr(notebook, "decode", decode, raising=False)
     monkeypatch.setitem(sys.modules, notebook.__name__, notebook)
     with pytest.raises(StoreError) as caught:
-        build(data(8), tmp_path / "x", processes=True, decoders={".dcm": notebook.decode})
+        build(data(8), tmp_path / "x", processes=True, decoders={".dcm": decode})
     assert str(caught.value) == (
         "a worker process cannot read the job that it was given: No module named 'notebook_of_this_test'; build with "
         "threads, or define functions and classes in a module, which worker processes import"
     )
-    assert len(build(data(8), tmp_path / "x", decoders={".dcm": notebook.decode})) == 8
+    assert len(build(data(8), tmp_path / "x", decoders={".dcm": decode})) == 8
 
 
 START = "what they printed, or build with threads. What was done is kept; the same call continues from there"

@@ -659,7 +659,7 @@ def test_a_table_takes_further_targets(tmp_path: Path) -> None:
     assert list(found.targets) == ["score", "labels", "mask"]
     assert found.targets["labels"].tolist() == [1, 0]
     assert list(Manifest.of(path, targets=["score"]).targets) == ["score"]
-    twice = f"{path}: 'score' is a column of the table and given beside it: leave one out"
+    twice = f"{path}: 'score' comes from there and is given beside it: leave one out"
     said(twice, Manifest.of, path, targets={"score": [1, 2]})
 
 

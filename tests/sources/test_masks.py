@@ -112,7 +112,7 @@ def test_two_images_never_get_one_mask_of_a_folder(tmp_path: Path) -> None:
 
 def test_a_column_and_masks_beside_it_cannot_be_one_target(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("path,label\na.jpg,1\n")
-    with pytest.raises(ManifestError, match="'labels' is a column of the table and given beside it"):
+    with pytest.raises(ManifestError, match="'labels' comes from there and is given beside it"):
         Manifest.from_table(tmp_path / "t.csv", labels=Masks(["a.png"]))
     found = Manifest.from_table(tmp_path / "t.csv", targets={"label": "auto", "mask": Masks(["m/a.png"])})
     assert ([*found.targets], paths_of(found)) == (["labels"], [str(tmp_path / "m/a.png")])

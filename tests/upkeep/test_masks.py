@@ -372,7 +372,9 @@ def test_a_store_in_memory_checks_its_masks_by_form_alone(table: Path) -> None:
 
 
 @pytest.mark.parametrize("target", ["x.store"], indirect=True)
-@pytest.mark.parametrize("value", [[], {"mask": -1}, {"mask": "255"}, {"other": 255}, {"labels": 255}])
+@pytest.mark.parametrize(
+    "value", [[], {"mask": -1}, {"mask": "255"}, {"other": 255}, {"labels": 255}, {"mask": 65535}, {"mask": 7}]
+)
 def test_a_description_with_false_masks_is_damaged(target: Path, value: Any) -> None:
     import json
 
