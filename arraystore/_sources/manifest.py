@@ -415,7 +415,9 @@ class Manifest:
             ManifestError: a row has a class that is not among the names, or a target that is named has no classes.
         """
         targets, names, masks = dict(self.targets), dict(self.classes), dict(self.masks)
-        of_masks = names.keys() & {*masks, *self.mask_fills}
+        # Masks whose numbers mean the classes of the labels follow these, also where there are no labels beside them.
+        of_labels = mask_classes(names["labels"]) if "labels" in names else None
+        of_masks = {name for name in names.keys() & {*masks, *self.mask_fills} if of_labels in (None, names[name])}
         fixed = fixed_classes(classes, {*names, "labels"} if of_masks else names)
         if not fixed:
             return self
