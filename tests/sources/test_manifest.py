@@ -26,7 +26,7 @@ from PIL import Image
 from pyarrow import parquet
 
 import arraystore
-from arraystore._sources import manifest, scan
+from arraystore._sources import identity, scan
 from arraystore._sources.formats import IMAGE_SUFFIXES
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.targets import given as targets
@@ -986,7 +986,7 @@ def test_the_digest_of_a_manifest_does_not_drift() -> None:
 def test_a_strided_target_has_the_digest_of_its_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.arange(60).reshape(10, 6)[:, ::2]
     strided = Manifest.of(list("abcdefghij"), targets={"x": values}).digest
-    monkeypatch.setattr(manifest, "_HASH_BLOCK_BYTES", 50)
+    monkeypatch.setattr(identity, "_HASH_BLOCK_BYTES", 50)
     assert Manifest.of(list("abcdefghij"), targets={"x": values.copy()}).digest == strided
 
 

@@ -106,7 +106,7 @@ def test_masks_are_those_of_the_given_folder_where_the_images_lie_behind_a_link(
 def test_two_images_never_get_one_mask_of_a_folder(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"'/x/1.jpg' and '/y/1.png' would have the same mask, '.*m/1.png'"):
         Manifest.of(["/x/1.jpg", "/y/1.png"], targets={"mask": Masks(tmp_path / "m")})
-    with pytest.raises(ManifestError, match="images in memory have no names"):
+    with pytest.raises(ManifestError, match="but these are images in memory"):
         Manifest.of([b"x"], targets={"mask": Masks(tmp_path / "m")})
 
 

@@ -14,7 +14,7 @@ from arraystore._common.options import public
 from arraystore._sources.given import raw_paths
 from arraystore._sources.targets.held_masks import ClassMasks, MaskList, check_listed, held_masks
 from arraystore._sources.text_list import TextList
-from arraystore.errors import ManifestError
+from arraystore.errors import Kind, ManifestError
 
 BITS = {"mask": 8, "mask16": 16}  # by the kind of a column
 
@@ -117,8 +117,11 @@ class Masks:
         if self.folder is None:
             return self
         if not (isinstance(images, TextList | list | tuple) and len(images) and isinstance(images[0], str)):
+            what = getattr(images, "noun", "images in memory")
             raise ManifestError(
-                "images in memory have no names that masks in a folder could have: pass a list of masks"
+                f"masks in a folder are found by the paths of their images, but these are {what}",
+                kind=Kind.INVALID,
+                advice="pass a list of masks, or the folder as it is named inside the archive of the images",
             )
         folder = _relative(self.folder, root or str(Path.cwd()))
         taken: dict[str, str] = {}
