@@ -22,13 +22,14 @@ from arraystore._building.sides import Sides, check_sides, note_on_turn
 from arraystore._common.lazy import lazy
 from arraystore._decoding.hooks import Decoders, decode_by
 from arraystore._decoding.memory import MemoryNeededError
-from arraystore._format.ledger import MASK_FIELDS, ledger_dtype, name_hash
+from arraystore._format.ledger import ledger_dtype, name_hash
 from arraystore._format.slot_file import SlotFile
 from arraystore._format.specification import FAILED, STORED
 from arraystore._sources.given import PillowImage, Unloaded, is_pil_image, plain_reason
 from arraystore._sources.kinds.archives.members import PartOfFile
 from arraystore._sources.kinds.slots import KeptSlot
 from arraystore._sources.stamps import stamp_of
+from arraystore._sources.targets.own_columns import MASK_FIELDS
 from arraystore._stores.medium import FilledRun
 from arraystore.errors import DecodeError, ManifestError
 from arraystore.spec import ImageSpec

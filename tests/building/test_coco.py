@@ -191,6 +191,16 @@ def test_masks_alone_may_be_of_another_scale(tmp_path: Path) -> None:
         stored(path, bad="keep", targets=["boxes", "masks"])
 
 
+def test_the_memory_of_a_drawn_mask_is_bounded(tmp_path: Path) -> None:
+    """The file says how large it is, and its image may be small."""
+    large = [{"id": 0, "file_name": "0.jpg", "height": 3000, "width": 4000}]
+    path = coco_folder(tmp_path, [(30, 40)], [instance(0, 18, [[0, 0, 4000, 0, 0, 3000]])], images=large)
+    with pytest.raises(BadImagesError, match=r"its 4000 x 3000 pixels would take 0\.12 GB, more than the 0\.10"):
+        stored(path, targets=["masks"], max_memory="100 MB")
+    (mask,) = stored(path, targets=["masks"], max_memory="200 MB", workers=2).targets["masks"]
+    assert np.unique(mask).tolist() == [0, 2]
+
+
 def test_sizes_that_the_file_does_not_say_are_not_looked_at(tmp_path: Path) -> None:
     path = listed(tmp_path)
     members = json.loads(Path(path).read_text())

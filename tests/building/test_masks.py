@@ -315,7 +315,7 @@ def test_a_slot_whose_mask_needs_memory_is_filled_alone(own: Path, tmp_path: Pat
     def needing(data: Any, header: Any, memory_bytes: float, factor: int = 1) -> None:
         if (header.height, header.width) == images.SIZES[4]:
             if memory_bytes < 1e9:
-                raise MemoryNeededError(header, 10**9)
+                raise MemoryNeededError(header.height, header.width, 10**9)
             alone.append(memory_bytes)
         original(data, header, memory_bytes, factor)
 

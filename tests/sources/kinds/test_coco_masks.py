@@ -165,6 +165,17 @@ def test_classes_fix_the_numbers(tmp_path: Path) -> None:
         Manifest.of(path, targets=["masks"], classes={"masks": ["dog", "person", "toothbrush"]})
 
 
+def test_classes_of_the_callers_own_labels_are_none_of_the_masks(tmp_path: Path) -> None:
+    path = coco_folder(tmp_path, [(9, 9)] * 2, [instance(0, 18, [[1, 1, 5, 1, 5, 5]])])
+    given = Manifest.of(path, labels=["day", "night"], targets=["masks"], classes=["night", "day"])
+    assert given.targets["labels"].tolist() == [1, 0]
+    assert given.classes == {
+        "labels": ("night", "day"),
+        "masks": ("background", "person", "dog", "toothbrush"),
+    }
+    assert given.source_options["classes"] == ["labels"]
+
+
 def test_what_a_mask_is_made_of_is_part_of_its_digest(tmp_path: Path) -> None:
     """So that a build that goes on, and an update, know that it has changed."""
     digests = set()
