@@ -5,8 +5,8 @@ import math
 import numpy as np
 
 from arraystore._decoding.codecs import numbers_of
-from arraystore._decoding.header import TRANSPOSED, X_REVERSED, Y_REVERSED, Data, read_header
-from arraystore._decoding.memory import check_memory, check_pixels
+from arraystore._decoding.header import TRANSPOSED, X_REVERSED, Y_REVERSED, Data, Header, read_header
+from arraystore._decoding.memory import DRAWN_MASK, check_memory, check_pixels
 from arraystore._decoding.notes import notice
 from arraystore._kernels.resample import nearest
 from arraystore._sources.targets.mask_sources import DrawnMask, Numbers, plain_numbers
@@ -53,6 +53,7 @@ def mask_numbers(
     """
     if isinstance(data, DrawnMask):
         _check_shape(data.shape, spec, image)
+        check_memory(b"", Header(DRAWN_MASK, *data.shape), memory_bytes)
         data = data.numbers()
     if isinstance(data, np.ndarray):
         numbers = plain_numbers(data)

@@ -7,6 +7,7 @@ from arraystore._decoding.header import Data, Header
 from arraystore.errors import DecodeError, Kind, Option
 from arraystore.spec import ImageSpec
 
+DRAWN_MASK = "drawn mask"  # as the format of a header: a mask that is not decoded, but made here
 # The most bytes a pixel at any one time, from the file to the 8-bit pixels that are resampled: measured over the kinds
 # of each format (tests/decoding/test_memory.py), and rounded up.
 _BYTES_A_PIXEL = {
@@ -20,6 +21,7 @@ _BYTES_A_PIXEL = {
     "heif": 36,
     "jp2": 28,
     "ppm": 20,
+    DRAWN_MASK: 9,  # its numbers, the sizes of the regions they belong to, and one region
 }
 _BYTES_A_PIXEL_OF_SMALL_PNG = 9  # with up to 8 bits a sample
 _PNG_DEPTH_AT = 24

@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from support.images import furthest
 from support.variants import avifs
-from support.variants.common import GRAY, PICTURE
+from support.variants.common import GRAY, PICTURE, RGB
 
 from arraystore import DecodeError, ImageSpec
 from arraystore._decoding.codecs import decode_any
+from arraystore._decoding.formats import isobmff
+from arraystore._decoding.formats.isobmff import avif_depth
 from arraystore._decoding.formats.isobmff_items import exif_and_xmp
 from arraystore._decoding.header import read_header
 from arraystore._decoding.orientation import orientation_beside_boxes
@@ -56,6 +58,57 @@ def test_a_range_that_no_box_states_is_that_of_the_pixels(span: str) -> None:
     unsaid = data.replace(b"colr", b"free")
     assert furthest(decode(unsaid), decode(data)) == 0
     assert furthest(decode(unsaid), by_pillow(unsaid)) == 0
+
+
+# --- the depth of samples ---------------------------------------------------------------------------------------------
+
+
+def deep_avif() -> bytes:
+    options = [cv2.IMWRITE_AVIF_DEPTH, 10, cv2.IMWRITE_AVIF_QUALITY, 100, cv2.IMWRITE_AVIF_SPEED, 10]
+    done, encoded = cv2.imencode(".avif", RGB[..., ::-1].astype(np.uint16) << 2, options)
+    assert done
+    return encoded.tobytes()
+
+
+def with_another_depth_first(data: bytes) -> bytes:
+    """The file with a configuration of 8 bits, as of another image, in front of all properties."""
+    own = data.index(b"av1C")
+    added = bytearray(data[own - 4 : own + 8])
+    added[10] &= ~0x60
+    made = bytearray(data)
+    for name in (b"ipco", b"iprp", b"meta"):
+        at = data.index(name) - 4
+        struct.pack_into(">I", made, at, struct.unpack_from(">I", data, at)[0] + len(added))
+    links = data.index(b"ipma") + 15
+    for at in range(links, links + data[links - 1]):
+        made[at] += 1
+    pixels = data.index(b"mdat") + 4
+    place = data.index(struct.pack(">I", pixels), data.index(b"iloc"))
+    struct.pack_into(">I", made, place, pixels + len(added))
+    at = data.index(b"ipco") + 4
+    return bytes(made[:at] + added + made[at:])
+
+
+def test_the_depth_is_that_of_the_primary_image() -> None:
+    data = deep_avif()
+    other = with_another_depth_first(data)
+    assert other.count(b"av1C") == 2
+    assert avif_depth(data) == avif_depth(other) == 10
+    assert avif_depth(avifs.saved()) == 8
+    assert furthest(decode(other), decode(data)) == 0
+    assert furthest(decode(other), by_pillow(other)) <= 1
+
+
+def test_a_depth_that_the_boxes_leave_open_is_that_of_the_pixels() -> None:
+    data = deep_avif()
+    other = with_another_depth_first(data)
+    first = other.index(b"ipma") + 15
+    unlinked = bytearray(other)
+    unlinked[first : first + unlinked[first - 1]] = b"\2" * unlinked[first - 1]  # as of a grid: no depth of its own
+    assert avif_depth(bytes(unlinked)) is None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(isobmff, "avif_depth", lambda _: None)
+        assert furthest(decode(data), by_pillow(data)) == 0
 
 
 # --- items ------------------------------------------------------------------------------------------------------------
@@ -140,6 +193,23 @@ def test_a_file_without_metadata_has_none() -> None:
     assert exif_and_xmp(file_of({1: b"pixels"}, {1: b"av01"})) == (b"", b"")
     assert exif_and_xmp(box(b"meta", bytes(4))) == (b"", b"")
     assert exif_and_xmp(box(b"meta", bytes(4), box(b"iinf", bytes(4), b"\0\1", entry(7, b"Exif")))) == (b"", b"")
+
+
+def test_extents_that_overlap_are_no_more_than_the_file() -> None:
+    """A file of 14 KB that describes a gigabyte of EXIF."""
+    head = box(b"ftyp", b"avif")
+    named = box(b"iinf", bytes(4), struct.pack(">H", 99), *[entry(item, b"Exif") for item in range(99)])
+    for count in (1, 99):
+        items = [
+            struct.pack(">HH", item, 0) + extents([(0, 9_000)] * 1_024, index=False, size=4) for item in range(count)
+        ]
+        located = box(b"iloc", bytes(4), b"\x44\0", struct.pack(">H", count), *items)
+        data = head + box(b"meta", bytes(4), named, located)
+        assert exif_and_xmp(data) == (b"", b"")
+    fits = struct.pack(">HH", 0, 0) + extents([(0, 16)] * 3, index=False, size=4)
+    data = head + box(b"meta", bytes(4), named, box(b"iloc", bytes(4), b"\x44\0\0\1", fits))
+    (away,) = struct.unpack_from(">I", data)
+    assert exif_and_xmp(data) == ((data[:16] * 3)[4 + away :], b"")
 
 
 def test_boxes_outrank_exif_but_not_xmp_beside_exif_without_the_tag() -> None:

@@ -28,7 +28,9 @@ from support.pngs import (
 )
 
 from arraystore import DecodeError, ImageSpec, Kind
+from arraystore._decoding.codecs import numbers_of
 from arraystore._decoding.decode import decode_into
+from arraystore._decoding.header import read_header
 
 
 def decoded(data: bytes, height: int, width: int, background: int = 255) -> npt.NDArray[np.uint8]:
@@ -189,6 +191,25 @@ def test_what_is_missing_or_twice_is_said_here_and_not_by_libpng(what: str, capf
     with pytest.raises(DecodeError, match=what) as caught:
         decoded(NO_PNGS[what], 21, 30)
     assert caught.value.kind is Kind.DAMAGED
+    assert capfd.readouterr().err == ""
+
+
+_GRAY_FILE = png_of(samples_of(GRAY, 8), GRAY, 8)
+NO_MASKS = {
+    "no pixels": _GRAY_FILE[:33] + chunk(b"IEND", b""),
+    "a second header": _GRAY_FILE[:33] + _GRAY_FILE[8:],
+    "an unknown chunk ABCD, which it declares to be critical": _with_end(_GRAY_FILE, chunk(b"ABCD", b"")),
+    "no palette before its pixels": _indexed(),
+    "2 palettes": _indexed(PLTE, PLTE),
+    "a palette of 47 bytes": _indexed(chunk(b"PLTE", bytes(47))),
+}
+
+
+@pytest.mark.parametrize("what", NO_MASKS)
+def test_what_is_no_png_is_no_mask_either(what: str, capfd: pytest.CaptureFixture[str]) -> None:
+    data = NO_MASKS[what]
+    with pytest.raises(DecodeError, match=what):
+        numbers_of(data, read_header(data), ImageSpec(size=8))
     assert capfd.readouterr().err == ""
 
 

@@ -47,7 +47,10 @@ def _metadata_items(data: Data) -> dict[int, bytes]:
 
 
 def _contents(data: Data, wanted: dict[int, bytes]) -> Iterator[tuple[int, bytes]]:
-    """Yield the number and the bytes of each wanted item."""
+    """Yield the number and the bytes of each wanted item, until these are more bytes than the file has.
+
+    Extents may overlap, so a small file can describe items of any size.
+    """
     table = box(data, "meta/iloc", 0, len(data))
     if table is None:
         return
@@ -58,6 +61,7 @@ def _contents(data: Data, wanted: dict[int, bytes]) -> Iterator[tuple[int, bytes
     (count,) = unpack_from(">H" if version < 2 else ">I", data, at + 6)
     at += 8 if version < 2 else 10
     held = box(data, "meta/idat", 0, len(data))
+    bytes_left = len(data)
     for _ in range(min(count, _MOST_ITEMS)):
         (item,) = unpack_from(">H" if version < 2 else ">I", data, at)
         at += 2 if version < 2 else 4
@@ -73,7 +77,11 @@ def _contents(data: Data, wanted: dict[int, bytes]) -> Iterator[tuple[int, bytes
             for place in range(at + index_size, at + index_size + extents * size, max(size, 1)):
                 start = base + _number(data, place, offset_size)
                 length = _number(data, place + offset_size, length_size)
-                parts.append(bytes(data[start : start + length]))
+                part = data[start : start + length]
+                bytes_left -= len(part)
+                if bytes_left < 0:
+                    return
+                parts.append(bytes(part))
             yield item, b"".join(parts)
         at += extents * size
 

@@ -213,6 +213,7 @@ def numbers(data: Data, header: Header, spec: ImageSpec) -> npt.NDArray[Any]:
     color_type, depth = data[_COLOR_TYPE_AT], data[_DEPTH_AT]
     if color_type not in (_GRAY, _PALETTE):
         raise no_numbers(_MODES[color_type])
+    _check_critical(whole, color_type)
     needed = [chunk for chunk in whole if chunk[0] in (b"IHDR", b"IDAT")]
     _check_sums(data, [chunk for chunk in whole if chunk[0][:1].isupper()])
     # As a gray PNG, whose samples no palette replaces.
