@@ -31,6 +31,9 @@ from arraystore import DecodeError, ImageSpec, Kind
 from arraystore._decoding.codecs import numbers_of
 from arraystore._decoding.decode import decode_into
 from arraystore._decoding.header import read_header
+from arraystore._decoding.notes import noticed
+
+SPEC = ImageSpec(size=(21, 30), layout="NHWC")
 
 
 def decoded(data: bytes, height: int, width: int, background: int = 255) -> npt.NDArray[np.uint8]:
@@ -220,6 +223,16 @@ def test_methods_that_no_png_has_are_errors(at: int, method: int) -> None:
     data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
     with pytest.raises(DecodeError, match="the png header names the methods"):
         decoded(bytes(data), 21, 30)
+
+
+@pytest.mark.parametrize("lost", [1, 4, 8, 12])
+def test_a_png_without_its_end_has_a_note(lost: int) -> None:
+    data = _with_end(_GRAY_FILE, chunk(b"tEXt", b"Title\0x"))
+    whole, cut = (decode_into(each, np.empty((21, 30, 3), np.uint8), SPEC) for each in (data, data[:-lost]))
+    numbers_of(data[:-lost], read_header(data), SPEC)
+    assert noticed() == cut.note == "the png has no end chunk; all its pixels are there"
+    assert images.furthest(decoded(data[:-lost], 21, 30), decoded(data, 21, 30)) == 0
+    assert whole.note is None
 
 
 def test_a_side_that_no_decoder_takes_is_said_here(capfd: pytest.CaptureFixture[str]) -> None:
