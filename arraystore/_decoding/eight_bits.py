@@ -24,8 +24,15 @@ def bands(pixels: npt.NDArray[Any]) -> Iterator[slice]:
 def finish(
     pixels: npt.NDArray[Any], spec: ImageSpec, *, maximum: int | None = None, premultiplied: bool = False
 ) -> Pixels:
-    """Return 8-bit gray (H, W) or RGB (H, W, 3) of decoded pixels (H, W) or (H, W, 1 to 4), red first."""
-    if maximum is None and pixels.dtype == np.uint16:
+    """Return 8-bit gray (H, W) or RGB (H, W, 3) of decoded pixels (H, W) or (H, W, 1 to 4), red first.
+
+    Args:
+        pixels: uint8 or uint16.
+        spec: says what is behind transparent pixels, and which sample of 16 bits is white.
+        maximum: the largest sample, where the file says that it has fewer bits.
+        premultiplied: whether the colors have been multiplied by alpha.
+    """
+    if maximum in (None, _FULL_SAMPLE) and pixels.dtype == np.uint16:
         maximum = _levels(pixels, spec)
     small = eight_bits(pixels, maximum)
     if small.ndim == 2:

@@ -135,3 +135,16 @@ def test_palettes_that_are_damaged_or_rare_are_errors(options: dict[str, Any], r
     with pytest.raises(DecodeError, match=reason) as caught:
         decode(data)
     assert caught.value.kind in (Kind.DAMAGED, Kind.UNSUPPORTED)
+
+
+@pytest.mark.parametrize("bits", [1, 4, 8, 9, 12, 15, 16])
+def test_of_signed_samples_the_lowest_is_black_and_the_largest_white(bits: int) -> None:
+    """A signed sample is packed as an unsigned one less the middle of the range."""
+    stored = 8 if bits <= 8 else 16
+    levels = RNG.integers(0, 1 << bits, (30, 40))
+    levels[0, :2] = 0, (1 << bits) - 1
+    middle = (1 << stored - 1) - (1 << bits - 1)
+    data = bytearray(saved(Image.fromarray((levels + middle).astype(f"u{stored // 8}")), no_jp2=True))
+    for sign in (0, 0x80):
+        data[42] = sign | bits - 1
+        np.testing.assert_array_equal(decode(bytes(data)), np.floor(levels * 255 / ((1 << bits) - 1) + 0.5))

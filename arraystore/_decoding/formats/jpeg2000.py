@@ -151,12 +151,13 @@ def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
     pixels = None if _has_colors(data, _SYCC) else opencv(data)
     depths = _depths(data)
     if pixels is None:
-        samples = pillow(data, header, "Jpeg2K")
-        few = depths[0] < 8 and len({*depths}) == 1 and not (_has_colors(data, _SYCC) or _has_colors(data, _CMYK))
-        if few:  # Pillow moves samples of fewer bits up to 8, so that the largest is not white
-            return finish(samples >> (8 - depths[0]), spec, maximum=(1 << depths[0]) - 1)
-        return finish(samples, spec)
-    if pixels.dtype == np.uint8:
+        # It moves samples of fewer bits up to 8 or 16, so that the largest is not white.
+        pixels = pillow(data, header, "Jpeg2K")
+        moved = 8 * pixels.itemsize - depths[0]
+        if moved <= 0 or len({*depths}) > 1 or _has_colors(data, _SYCC) or _has_colors(data, _CMYK):
+            return finish(pixels, spec)
+        pixels >>= moved
+    elif pixels.dtype == np.uint8:
         return finish(pixels, spec)
     return finish(pixels, spec, maximum=(1 << min(depths[0], 16)) - 1)  # OpenCV gives 9 to 15 bits unscaled in 16
 
