@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import cv2
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 from support.images import furthest
 from support.variants import avifs
 from support.variants.common import GRAY, PICTURE, RGB
@@ -32,6 +34,11 @@ def decode(data: bytes) -> Any:
 def by_pillow(data: bytes) -> Any:
     with Image.open(io.BytesIO(data)) as image:
         return np.asarray(image.convert("RGB"))
+
+
+def by_pillow_upright(data: bytes) -> Any:
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
 
 
 # --- the range of gray ------------------------------------------------------------------------------------------------
@@ -143,8 +150,12 @@ def file_of(
     index: bool = False,
     in_meta: bool = False,
     halves: bool = False,
+    others: Mapping[int, int] = MappingProxyType({}),
 ) -> bytes:
-    """A file of boxes whose items lie behind their length, or in the meta box."""
+    """A file of boxes whose items lie behind their length, or in the meta box.
+
+    They describe item 1, or what ``others`` says.
+    """
     body = b"".join(contents.values())
     head = box(b"ftyp", b"avif")
 
@@ -165,11 +176,21 @@ def file_of(
         ]
         named = box(b"iinf", bytes(4), struct.pack(">H", len(kinds)), *wide)
         held = box(b"idat", body) if in_meta else b""
-        return head + box(
-            b"meta", bytes(4), named, box(b"iloc", bytes([version, 0, 0, 0]), sizes, count, located), held
-        )
+        refers = references({item: 1 for item in contents if item > 1} | others, wide=version == 2)
+        places = box(b"iloc", bytes([version, 0, 0, 0]), sizes, count, located)
+        return head + box(b"meta", bytes(4), PRIMARY, refers, named, places, held)
 
     return made(0) if in_meta else made(len(made(0)) + 8) + box(b"mdat", body)
+
+
+PRIMARY = box(b"pitm", bytes(4), b"\0\1")
+
+
+def references(described: dict[int, int], *, wide: bool = False) -> bytes:
+    """The box that says which item describes which other."""
+    form = ">IHI" if wide else ">HHH"
+    named = [box(b"cdsc", struct.pack(form, item, 1, other)) for item, other in described.items()]
+    return box(b"iref", bytes([wide, 0, 0, 0]), *named)
 
 
 def mime(item: int, kind: bytes, *, version: int = 2) -> bytes:
@@ -189,6 +210,32 @@ def test_metadata_is_found_wherever_it_lies(version: int, size: int, *, halves: 
     assert exif_and_xmp(data) == (EXIF, XMP)
 
 
+@pytest.mark.parametrize("version", [0, 2])
+def test_metadata_of_other_images_does_not_count(version: int) -> None:
+    number = 3 if version == 2 else 2
+    contents = {1: b"pixels", 2: b"a map", 7: b"\0\0\0\0" + EXIF, 9: XMP, 17: bytes(4) + avifs.exif(3).tobytes()}
+    kinds = {1: b"av01", 2: b"av01", 7: b"Exif", 9: mime(9, b"application/rdf+xml", version=number), 17: b"Exif"}
+    assert exif_and_xmp(file_of(contents, kinds, version=version, others={9: 2, 17: 2})) == (EXIF, b"")
+    assert exif_and_xmp(file_of(contents, kinds, version=version, others={7: 2, 17: 2})) == (b"", XMP)
+    assert exif_and_xmp(file_of(contents, kinds, version=version, others={7: 2, 9: 2, 17: 2})) == (b"", b"")
+
+
+def test_a_turn_of_another_image_turns_nothing() -> None:
+    data = avifs.saved(xmp=XMP)
+    at = data.index(b"cdsc") + 4
+    other = data[: at + 4] + b"\0\7" + data[at + 6 :]
+    assert read_header(data).orientation == 6
+    assert read_header(other).orientation == 1
+    assert decode(other).shape == by_pillow_upright(other).shape != by_pillow_upright(data).shape
+
+
+def test_references_that_say_more_than_their_box_holds_are_cut() -> None:
+    data = avifs.saved(xmp=XMP)
+    count = data.index(b"cdsc") + 6
+    assert data[count : count + 2] == b"\0\1"
+    assert exif_and_xmp(data[:count] + b"\xff\xff" + data[count + 2 :]) == exif_and_xmp(data)
+
+
 def test_a_file_without_metadata_has_none() -> None:
     assert exif_and_xmp(file_of({1: b"pixels"}, {1: b"av01"})) == (b"", b"")
     assert exif_and_xmp(box(b"meta", bytes(4))) == (b"", b"")
@@ -196,18 +243,19 @@ def test_a_file_without_metadata_has_none() -> None:
 
 
 def test_extents_that_overlap_are_no_more_than_the_file() -> None:
-    """A file of 14 KB that describes a gigabyte of EXIF."""
-    head = box(b"ftyp", b"avif")
-    named = box(b"iinf", bytes(4), struct.pack(">H", 99), *[entry(item, b"Exif") for item in range(99)])
-    for count in (1, 99):
-        items = [
-            struct.pack(">HH", item, 0) + extents([(0, 9_000)] * 1_024, index=False, size=4) for item in range(count)
-        ]
-        located = box(b"iloc", bytes(4), b"\x44\0", struct.pack(">H", count), *items)
-        data = head + box(b"meta", bytes(4), named, located)
-        assert exif_and_xmp(data) == (b"", b"")
-    fits = struct.pack(">HH", 0, 0) + extents([(0, 16)] * 3, index=False, size=4)
-    data = head + box(b"meta", bytes(4), named, box(b"iloc", bytes(4), b"\x44\0\0\1", fits))
+    """A file of 800 KB that describes a gigabyte of EXIF."""
+    items = range(2, 101)
+    named = box(b"iinf", bytes(4), struct.pack(">H", len(items)), *[entry(item, b"Exif") for item in items])
+    refers = references(dict.fromkeys(items, 1))
+
+    def made(count: int, parts: list[tuple[int, int]]) -> bytes:
+        located = [struct.pack(">HH", item, 0) + extents(parts, index=False, size=4) for item in items[:count]]
+        places = box(b"iloc", bytes(4), b"\x44\0", struct.pack(">H", count), *located)
+        return box(b"ftyp", b"avif") + box(b"meta", bytes(4), PRIMARY, refers, named, places)
+
+    for count in (1, len(items)):
+        assert exif_and_xmp(made(count, [(0, 9_000)] * 1_024)) == (b"", b"")
+    data = made(1, [(0, 16)] * 3)
     (away,) = struct.unpack_from(">I", data)
     assert exif_and_xmp(data) == ((data[:16] * 3)[4 + away :], b"")
 

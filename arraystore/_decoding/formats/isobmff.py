@@ -8,7 +8,7 @@ import numpy as np
 from arraystore._decoding.codecs import opencv, pillow
 from arraystore._decoding.eight_bits import finish
 from arraystore._decoding.formats.boxes import MOST_BOXES, box, iso_boxes
-from arraystore._decoding.formats.isobmff_items import exif_and_xmp
+from arraystore._decoding.formats.isobmff_items import exif_and_xmp, primary_item
 from arraystore._decoding.header import Data, Header, Pixels
 from arraystore._decoding.orientation import UPRIGHT, orientation_beside_boxes
 from arraystore.errors import DecodeError, Kind
@@ -29,13 +29,11 @@ def _avif_properties(data: Data) -> list[tuple[bytes, int, int]]:
     size = len(data)
     meta = box(data, "meta", 0, size)
     container = box(data, "meta/iprp/ipco", 0, size)
-    primary = meta and box(data, "pitm", *meta)
     links = meta and box(data, "iprp/ipma", *meta)
-    if not (container and primary and links):
+    wanted = primary_item(data)
+    if not (container and links) or wanted is None:
         raise DecodeError("the avif does not describe its primary image", kind=Kind.DAMAGED)
     properties = list(iso_boxes(data, *container))
-    wide_id = data[primary[0]] > 0
-    (wanted,) = unpack_from(">I" if wide_id else ">H", data, primary[0] + 4)
     at, end = links
     wide_id, wide_index = data[at] > 0, data[at + 3] & 1
     (count,) = unpack_from(">I", data, at + 4)
