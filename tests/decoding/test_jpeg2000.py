@@ -148,3 +148,24 @@ def test_of_signed_samples_the_lowest_is_black_and_the_largest_white(bits: int) 
     for sign in (0, 0x80):
         data[42] = sign | bits - 1
         np.testing.assert_array_equal(decode(bytes(data)), np.floor(levels * 255 / ((1 << bits) - 1) + 0.5))
+
+
+@pytest.mark.parametrize(
+    "depths", [[8, 8, 8, 1], [8, 1], [1, 8], [5, 6, 5], [8, 4, 2], [4, 4, 4, 8], [1, 2, 3, 7]], ids=str
+)
+@pytest.mark.parametrize("boxes", [False, True])
+def test_components_of_different_depths_are_each_scaled_by_its_own(depths: list[int], *, boxes: bool) -> None:
+    levels = np.dstack([RNG.integers(0, 1 << bits, (30, 40)) for bits in depths])
+    middles = [128 - (1 << bits - 1) for bits in depths]
+    mode = {2: "LA", 3: "RGB", 4: "RGBA"}[len(depths)]
+    image = Image.frombytes(mode, (40, 30), (levels + middles).astype(np.uint8).tobytes())
+    options = {} if mode == "LA" else {"mct": 0}
+    data = bytearray(saved(image, no_jp2=not boxes, **options))
+    size = data.index(b"\xff\x4f\xff\x51") + 42
+    for number, bits in enumerate(depths):
+        data[size + 3 * number] = bits - 1
+    scaled = np.floor(levels * 255 / ((1 << np.array(depths)) - 1) + 0.5)
+    if len(depths) != 3:
+        color, alpha = scaled[..., :-1], scaled[..., -1:]
+        scaled = np.floor((color * alpha + np.array(TINTED.background) * (255 - alpha)) / 255 + 0.5)
+    np.testing.assert_array_equal(decode(bytes(data), TINTED), scaled)

@@ -11,7 +11,7 @@ from struct import unpack_from
 import numpy as np
 
 from arraystore._decoding.codecs import opencv, opencv_or_fail, pillow
-from arraystore._decoding.eight_bits import finish
+from arraystore._decoding.eight_bits import eight_bits, finish
 from arraystore._decoding.formats.boxes import box, iso_boxes
 from arraystore._decoding.header import Data, Header, Pixels
 from arraystore.errors import DecodeError, Kind
@@ -147,19 +147,31 @@ def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
     palette = _palette(data)
     if palette is not None:
         return _with_palette(data, header, palette, spec)
-    # OpenCV converts sYCC wrongly, and fails at CMYK and at gray with alpha.
-    pixels = None if _has_colors(data, _SYCC) else opencv(data)
     depths = _depths(data)
+    # OpenCV converts sYCC wrongly, takes all components for as deep as the first one, and fails at CMYK, at gray with
+    # alpha and at fewer than 8 bits.
+    pixels = opencv(data) if len({*depths}) == 1 and not _has_colors(data, _SYCC) else None
     if pixels is None:
-        # It moves samples of fewer bits up to 8 or 16, so that the largest is not white.
-        pixels = pillow(data, header, "Jpeg2K")
-        moved = 8 * pixels.itemsize - depths[0]
-        if moved <= 0 or len({*depths}) > 1 or _has_colors(data, _SYCC) or _has_colors(data, _CMYK):
-            return finish(pixels, spec)
-        pixels >>= moved
-    elif pixels.dtype == np.uint8:
+        return _decode_by_pillow(data, header, depths, spec)
+    if pixels.dtype == np.uint8:
         return finish(pixels, spec)
     return finish(pixels, spec, maximum=(1 << min(depths[0], 16)) - 1)  # OpenCV gives 9 to 15 bits unscaled in 16
+
+
+def _decode_by_pillow(data: Data, header: Header, depths: list[int], spec: ImageSpec) -> Pixels:
+    pixels = pillow(data, header, "Jpeg2K")
+    if _has_colors(data, _SYCC) or _has_colors(data, _CMYK):
+        return finish(pixels, spec)
+    # It moves samples of fewer bits up to 8 or 16, so that the largest is not white. Here they are moved back.
+    if pixels.dtype == np.uint16:
+        depth = min(depths[0], 16)
+        return finish(pixels >> (16 - depth), spec, maximum=(1 << depth) - 1)
+    channels = pixels[..., None] if pixels.ndim == 2 else pixels
+    # Gray with alpha has become three equal colors with alpha.
+    for number, depth in enumerate([depths[0]] * (channels.shape[2] - len(depths)) + depths):
+        if depth < 8:
+            channels[..., number] = eight_bits(channels[..., number] >> (8 - depth), (1 << depth) - 1)
+    return finish(pixels, spec)
 
 
 def _depths(data: Data) -> list[int]:
