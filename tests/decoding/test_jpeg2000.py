@@ -169,3 +169,27 @@ def test_components_of_different_depths_are_each_scaled_by_its_own(depths: list[
         color, alpha = scaled[..., :-1], scaled[..., -1:]
         scaled = np.floor((color * alpha + np.array(TINTED.background) * (255 - alpha)) / 255 + 0.5)
     np.testing.assert_array_equal(decode(bytes(data), TINTED), scaled)
+
+
+def test_a_tile_that_ends_inside_its_own_header_is_an_error() -> None:
+    """Its header would be read again and again, a million times, with the counting of its blocks each time."""
+    data = saved(Image.fromarray(RGB), no_jp2=True)
+    tile, style = data.index(b"\xff\x90"), data.index(b"\xff\x52")
+    (length,) = struct.unpack_from(">H", data, style + 2)
+    again = data[style : style + 2 + length]
+    short = data[: tile + 6] + struct.pack(">I", 14) + data[tile + 10 : tile + 12] + again + data[tile + 12 :]
+    with pytest.raises(DecodeError, match="the jp2 has a tile that ends inside its own header"):
+        read_header(short)
+    good = data[: tile + 6] + struct.pack(">I", 0) + data[tile + 10 : tile + 12] + again + data[tile + 12 :]
+    assert read_header(good).width == 40
+
+
+def test_coding_styles_without_an_end_are_an_error() -> None:
+    data = saved(Image.fromarray(RGB), no_jp2=True)
+    at = data.index(b"\xff\x52")
+    (length,) = struct.unpack_from(">H", data, at + 2)
+    style = data[at : at + 2 + length]
+    assert read_header(data[:at] + style * 99 + data[at:]).width == 40
+    with pytest.raises(DecodeError, match="the jp2 has more than 32,768 coding styles") as caught:
+        read_header(data[:at] + style * 32_768 + data[at:])
+    assert caught.value.kind is Kind.TOO_LARGE

@@ -33,6 +33,7 @@ _MOST_PACKETS = 16_777_216
 _MOST_TILES = 4_096
 _LEAST_TILE_PIXELS = 1_024
 _MOST_SEGMENTS = 1_048_576
+_MOST_STYLES = 32_768  # most files have one, and to check one takes 60 microseconds
 
 
 def read_header(data: Data) -> Header:
@@ -54,9 +55,14 @@ def read_header(data: Data) -> Header:
     if tiles > _MOST_TILES and height * width < tiles * _LEAST_TILE_PIXELS:
         reason = f"the jp2 has {tiles:,} tiles for {width} x {height} pixels; save it again with larger ones"
         raise DecodeError(reason, kind=Kind.TOO_LARGE)
+    sides = min(height, tile_height), min(width, tile_width)
+    styles = 0
     for marker, start in _segments(data, at + 2):
         if marker in (_COD, _COC):
-            sides = min(height, tile_height), min(width, tile_width)
+            styles += 1
+            if styles > _MOST_STYLES:
+                reason = f"the jp2 has more than {_MOST_STYLES:,} coding styles; save it again with any image program"
+                raise DecodeError(reason, kind=Kind.TOO_LARGE)
             _check_style(data, marker, start, sides, tiles * components)
     return Header("jp2", height, width)
 
@@ -93,6 +99,8 @@ def _segments(data: Data, at: int) -> Iterator[tuple[int, int]]:
             (part,) = unpack_from(">I", data, at + 6)
             next_tile = at + part if part >= 14 else len(data)
         if marker == _SOD:
+            if next_tile <= at:
+                raise DecodeError("the jp2 has a tile that ends inside its own header", kind=Kind.DAMAGED)
             at = next_tile
             continue
         yield marker, at + 4
