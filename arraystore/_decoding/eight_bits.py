@@ -27,8 +27,14 @@ def finish(
     """Return 8-bit gray (H, W) or RGB (H, W, 3) of decoded pixels (H, W) or (H, W, 1 to 4), red first.
 
     Where the spec is one that keeps alpha (`composite`), transparent images are (H, W, 4).
+
+    Args:
+        pixels: uint8 or uint16.
+        spec: says what is behind transparent pixels, and which sample of 16 bits is white.
+        maximum: the largest sample, where the file says that it has fewer bits.
+        premultiplied: whether the colors have been multiplied by alpha.
     """
-    if maximum is None and pixels.dtype == np.uint16:
+    if maximum in (None, _FULL_SAMPLE) and pixels.dtype == np.uint16:
         maximum = _levels(pixels, spec)
     small = eight_bits(pixels, maximum)
     if small.ndim == 2:

@@ -28,7 +28,7 @@ def slot_of(data: Any, **options: Any) -> tuple[np.ndarray[Any, Any], str | None
 TWELVE = (np.arange(48, dtype=np.uint16) * 87).reshape(6, 8)  # 0 to 4089
 
 
-@pytest.mark.parametrize("form", ["PNG", "TIFF"])
+@pytest.mark.parametrize("form", ["PNG", "TIFF", "PPM", "JPEG2000"])
 def test_levels_say_what_is_white(form: str) -> None:
     data = images.encode(Image.fromarray(TWELVE), form)
     slot, note = slot_of(data, levels=4095)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from arraystore._decoding.codecs import LONGEST_SIDE_PX, damaged, no_numbers, opencv_or_fail
 from arraystore._decoding.eight_bits import composite, finish
 from arraystore._decoding.header import Data, Header, Pixels
+from arraystore._decoding.notes import notice
 from arraystore._decoding.orientation import orientation_of
 from arraystore.errors import DecodeError, Kind
 from arraystore.spec import ImageSpec
@@ -214,6 +215,7 @@ def numbers(data: Data, header: Header, spec: ImageSpec) -> npt.NDArray[Any]:
     color_type, depth = data[_COLOR_TYPE_AT], data[_DEPTH_AT]
     if color_type not in (_GRAY, _PALETTE):
         raise no_numbers(_MODES[color_type])
+    _check_critical(whole, color_type)
     needed = [chunk for chunk in whole if chunk[0] in (b"IHDR", b"IDAT")]
     _check_sums(data, [chunk for chunk in whole if chunk[0][:1].isupper()])
     # As a gray PNG, whose samples no palette replaces.
@@ -245,7 +247,7 @@ def palette(data: Data) -> list[tuple[bytes, bytes]]:
 
 
 def _checked(data: Data, header: Header) -> tuple[list[Chunk], bool]:
-    """Return the chunks of a PNG but its last one, all of them whole, and whether that has its end.
+    """Return the chunks of a PNG but its last one, all of them whole, and whether that has its end; notice if not.
 
     Raises:
         DecodeError: there is no such PNG, a chunk ends early, or there are more packed pixels than it can have.
@@ -265,7 +267,10 @@ def _checked(data: Data, header: Header) -> tuple[list[Chunk], bool]:
     if len(whole) + ended < len(chunks):
         raise damaged(header)
     _check_packed(header, data, sum(end - start for kind, start, end in whole if kind == b"IDAT"))
-    return whole, ended and chunks[-1][2] + 4 <= len(data)
+    ended = ended and chunks[-1][2] + 4 <= len(data)
+    if not ended:
+        notice("the png has no end chunk; all its pixels are there")
+    return whole, ended
 
 
 def _check_sums(data: Data, chunks: list[Chunk]) -> None:

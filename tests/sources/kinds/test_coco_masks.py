@@ -224,6 +224,7 @@ PIXELS = "1,200 pixels of its image"
         ([[10**9, 2, 3, 4, 5, 6]], "has the polygon [1000000000, 2, 3, 4, 5, 6], whose corners are no pixels"),
         ([[10**400, 2, 3, 4, 5, 6]], "has the polygon [1000000000000"),
         ([SQUARE] * 5000, "and those before it cover their image more than 1,000 times"),
+        ([[0, 0, 40, 3] * 20_000], "and those before it cover their image more than 1,000 times"),  # its edges do
         ({"size": [30, 30], "counts": [900]}, "has run lengths of the size [30, 30], but its image is [30, 40]"),
         ({"size": None, "counts": [900]}, "has run lengths of the size None, but its image is [30, 40]"),
         ({"counts": [900]}, "has run lengths of the size None, but its image is [30, 40]"),
