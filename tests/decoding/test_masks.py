@@ -208,7 +208,7 @@ def test_the_memory_of_a_mask_that_is_drawn_is_bounded() -> None:
     def draw(memory_bytes: float) -> npt.NDArray[Any]:
         return mask_numbers(Drawn(), ImageSpec(size=4), (4000, 4000), memory_bytes=memory_bytes)
 
-    with pytest.raises(MemoryNeededError, match=re.escape("its 4000 x 4000 pixels would take 0.14 GB")) as caught:
+    with pytest.raises(MemoryNeededError, match=re.escape("its 4000 x 4000 pixels would take 0.16 GB")) as caught:
         draw(1e8)
     assert (draw(caught.value.needed_bytes) == 7).all()
 
