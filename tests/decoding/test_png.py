@@ -225,6 +225,17 @@ def test_methods_that_no_png_has_are_errors(at: int, method: int) -> None:
         decoded(bytes(data), 21, 30)
 
 
+def test_a_png_whose_end_is_damaged_has_a_note(capfd: pytest.CaptureFixture[str]) -> None:
+    whole = _with_end(_GRAY_FILE, b"")
+    odd = whole[:-1] + b"\0", whole[:-12] + chunk(b"IEND", b"more"), whole[:-12] + b"\0\0\0\4IENDmore" + bytes(4)
+    for data in (whole, *odd):
+        slot = np.empty((21, 30, 3), np.uint8)
+        note = decode_into(data, slot, SPEC).note
+        assert note == (None if data is whole else "the png has no end chunk; all its pixels are there")
+        assert np.array_equal(slot, decoded(whole, 21, 30))
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize("lost", [1, 4, 8, 12])
 def test_a_png_without_its_end_has_a_note(lost: int) -> None:
     data = _with_end(_GRAY_FILE, chunk(b"tEXt", b"Title\0x"))

@@ -267,7 +267,8 @@ def _checked(data: Data, header: Header) -> tuple[list[Chunk], bool]:
     if len(whole) + ended < len(chunks):
         raise damaged(header)
     _check_packed(header, data, sum(end - start for kind, start, end in whole if kind == b"IDAT"))
-    ended = ended and chunks[-1][2] + 4 <= len(data)
+    # libpng would warn of a damaged one in the standard error of the process.
+    ended = ended and data[chunks[-1][1] - 8 : chunks[-1][2] + 4] == _END_CHUNK
     if not ended:
         notice("the png has no end chunk; all its pixels are there")
     return whole, ended
