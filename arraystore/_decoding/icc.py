@@ -2,16 +2,16 @@
 
 import io
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from arraystore._decoding.codecs import warnings_ignored
-from arraystore._decoding.header import Data, Pixels
+from arraystore._decoding.encoding.profiles import profile_in
+from arraystore._decoding.header import Data, Pixels, read_header
 from arraystore._decoding.notes import notice
 from arraystore.errors import DecodeError, Kind
 
-_LONGEST_PROFILE_BYTES = 16 << 20
 _KEPT_TRANSFORMS = 16
 _MODES = {2: "L", 3: "RGB"}  # by the dimensions of an array
 _SPACES = {2: "GRAY", 3: "RGB "}  # as profiles name them, likewise
@@ -26,7 +26,7 @@ def profile_of(data: Data | str) -> bytes | None:
         DecodeError: Pillow is not installed.
     """
     try:
-        from PIL import Image, ImageCms
+        from PIL import ImageCms
     except ImportError:
         raise DecodeError(
             "its color profile cannot be read without Pillow",
@@ -34,9 +34,10 @@ def profile_of(data: Data | str) -> bytes | None:
             advice="pip install 'arraystore[formats]'",
         ) from None
     try:
-        with warnings_ignored, Image.open(data if isinstance(data, str) else io.BytesIO(data)) as image:
-            profile = image.info.get("icc_profile")
-        if not profile or len(profile) > _LONGEST_PROFILE_BYTES:
+        if isinstance(data, str):
+            data = Path(data).read_bytes()
+        profile = profile_in(data, read_header(data))
+        if not profile:
             return None
         name = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile)))
     except Exception:  # noqa: BLE001 - the decoder has said what is wrong with the image; its profile cannot be read

@@ -27,12 +27,8 @@ def kept_profile(data: Data, header: Header, dimensions: int) -> bytes:
         header: of it.
         dimensions: of the array of pixels: 2 for gray, 3 for color.
     """
-    read = jpeg_profile if header.format == "jpeg" else getattr(codec_of(data), "profile", lambda _data: b"")
-    try:
-        profile: bytes = read(data)
-    except (struct_error, IndexError, DecodeError):
-        return b""
-    if not profile or len(profile) > _LONGEST_BYTES:
+    profile = profile_in(data, header)
+    if not profile:
         return b""
     space = profile[_SPACE_AT : _SPACE_AT + 4]
     if space != _SPACES[dimensions]:
@@ -40,6 +36,16 @@ def kept_profile(data: Data, header: Header, dimensions: int) -> bytes:
         notice("its color profile is not kept: it is one for {} pixels, and these are {}".format(*kinds))
         return b""
     return profile
+
+
+def profile_in(data: Data, header: Header) -> bytes:
+    """Return the profile of an encoded image, whatever pixels it is for; empty where there is none that can be read."""
+    read = jpeg_profile if header.format == "jpeg" else getattr(codec_of(data), "profile", lambda _data: b"")
+    try:
+        profile: bytes = read(data)
+    except (struct_error, IndexError, DecodeError):
+        return b""
+    return profile if len(profile) <= _LONGEST_BYTES else b""
 
 
 def jpeg_profile(data: Data) -> bytes:
