@@ -6,13 +6,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal, Unpack
 
+from arraystore._building.bad import failures_of
 from arraystore._building.options import checked
 from arraystore._building.presizing.annotations.writing import annotations_of, check_annotations, write_annotations
 from arraystore._building.presizing.names import check_case, names_of
 from arraystore._building.presizing.options import PresizeOptions
 from arraystore._building.presizing.recipe import recipe_of
 from arraystore._building.presizing.report import PresizeReport
-from arraystore._building.presizing.run import bad_error, bad_images, make_rows, rows_to_do
+from arraystore._building.presizing.run import bad_error, make_rows, rows_to_do
 from arraystore._building.presizing.sources import annotated_by, check_apart, manifest_of, target_paths
 from arraystore._building.presizing.tree import Tree, check_tree
 from arraystore._common.options import public, shows_options
@@ -128,8 +129,8 @@ def presize(
             written=done.written,
             passed=done.passed,
             unchanged=done.unchanged,
-            bad=bad_images(manifest, done.reasons),
-            noted=bad_images(manifest, done.notes),
+            bad=tuple(failures_of(done.reasons, manifest)),
+            noted=tuple(failures_of(done.notes, manifest)),
             stale=stale,
             pruned=pruned,
             left_out=manifest.left_out,

@@ -7,7 +7,6 @@ is the same, byte for byte, for any number of workers, for threads and processes
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import closing, suppress
@@ -49,8 +48,6 @@ if TYPE_CHECKING:
     from arraystore._kernels import sums
 else:
     sums = lazy("arraystore._kernels.sums")
-
-_logger = logging.getLogger(__name__)
 
 
 def build_manifest(
@@ -202,8 +199,6 @@ def _record(draft: Draft, filled: FilledRun, progress: Progress) -> None:
     draft.write_masks(filled.start, filled.masks)
     draft.reasons.update(filled.reasons)
     draft.notes.update(filled.notes)
-    for trace in filled.traces:
-        _logger.info("an internal error, which made an image bad: %s", trace)
     progress.done += int(np.count_nonzero(filled.rows["status"]))
     progress.bad += len(filled.reasons)
     progress.source_bytes += int(filled.rows["bytes"].sum())

@@ -107,7 +107,7 @@ def decode_upright(
     else:
         image = decode_any(data, header, decoded_as)
     if spec.icc == "srgb":
-        color = to_srgb(np.ascontiguousarray(image[..., :3]) if image.ndim == 3 else image, data)
+        color = to_srgb(np.ascontiguousarray(image[..., :3]) if image.ndim == 3 else image, data, header)
         image = np.dstack([color, image[..., 3]]) if image.shape[2:] == (4,) else color
     return _upright(_in_color(image, spec), header.orientation), found
 

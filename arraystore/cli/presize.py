@@ -49,17 +49,11 @@ class Presize(options.Run, options.Listing):
     icc: Annotated[
         Literal["keep", "srgb"], typer.Option(help="Keep color profiles, or convert pixels to sRGB."), Default("keep")
     ]
-    exact: Annotated[
-        bool, typer.Option("--exact", help="Decode every JPEG at full size; slower for large photos."), Default(False)
-    ]
+    exact: Annotated[options.Exact, Default(False)]
     max_pixels: Annotated[
         int, typer.Option(min=1, help="An image with more pixels counts as bad."), Default(spec.DEFAULT_MAX_PIXELS)
     ]
-    levels: Annotated[
-        int | None,
-        typer.Option(min=1, max=65_535, help="The largest sample of 16-bit files that hold fewer bits, such as 4095."),
-        Default(None),
-    ]
+    levels: Annotated[options.Levels, Default(None)]
     truncated: Annotated[
         spec.Truncated, typer.Option(help="A JPEG that ends early is a bad image, or is taken."), Default("refuse")
     ]

@@ -7,25 +7,22 @@ from __future__ import annotations
 
 import os
 import threading
-import time
-import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from arraystore._building.fill import Job, file_name_of, read_source, reason_of
+from arraystore._building.bad import failure_of
+from arraystore._building.fill import Job, file_name_of, read_source, timed_parts
+from arraystore._building.masks import told_of_mask
 from arraystore._building.presizing.recipe import Recipe
 from arraystore._common.lazy import lazy
 from arraystore._decoding.hooks import decode_by
-from arraystore._decoding.memory import MemoryNeededError
 from arraystore._decoding.notes import noticed
 from arraystore._format.specification import FAILED, STORED
 from arraystore._sources.targets.mask_sources import masks_stamp
 from arraystore._stores.medium import FilledRun, Pixels
-from arraystore.errors import DecodeError, Kind
 
 if TYPE_CHECKING:
     from arraystore._building.presizing import making
@@ -63,15 +60,7 @@ class PresizeJob(Job):
 
     def parts(self, every_s: float) -> Iterator[FilledRun]:
         """See `arraystore._building.fill.fill_parts`."""
-        whole = self.empty_run()
-        filled, yielded_s = whole, time.monotonic()
-        for i in range(len(self.sources)):
-            first = filled.start - self.start
-            if i > first and time.monotonic() - yielded_s > every_s:
-                yield replace(filled, rows=filled.rows[: i - first])
-                filled, yielded_s = FilledRun(self.start + i, whole.rows[i:]), time.monotonic()
-            self._settle(i, whole.rows[i], filled)
-        yield filled
+        return timed_parts(self.empty_run(), self._settle, every_s)
 
     def fill(self, slots: Pixels, stop: threading.Event) -> FilledRun:
         """See `arraystore._building.fill.fill_slots`; there are no slots."""
@@ -95,17 +84,12 @@ class PresizeJob(Job):
         made: Sequence[Sequence[making.Made]] = ()
         try:
             made = self._made(i, row)
-        except MemoryNeededError as error:
-            if error.needed_bytes <= self.most_memory_bytes:
+        except Exception as error:  # noqa: BLE001 - no image ends the work
+            reason = failure_of(error, slot, self.most_memory_bytes, filled)
+            if reason is None:
                 row["bytes"] = row["mtime"] = 0
                 return  # later, alone
-            most = f"{self.most_memory_bytes / 1e9:.2f} GB"
-            filled.reasons[slot] = f"{error}, more than the {most} that images may take (max_memory)"
-        except (DecodeError, OSError, MemoryError) as error:
-            filled.reasons[slot] = reason_of(error)
-        except Exception as error:  # noqa: BLE001 - a fault of a decoder, or of this package
-            filled.reasons[slot] = f"internal error: {type(error).__name__}: {error}"
-            filled.traces.append(f"slot {slot}: {''.join(traceback.format_exception(error))}")
+            filled.reasons[slot] = reason
         note = noticed()
         if not made:
             row["status"] = FAILED
@@ -130,21 +114,12 @@ class PresizeJob(Job):
         row["height"], row["width"] = image.height, image.width
         made = [[file] for file in making.files_of(image, self.recipe)]
         for path in map(str, masks):  # the names of files, see `manifest_of`
-            read = partial(read_source, path, self.spec.max_pixels)
-            for files, file in zip(made, self._masks_of(path, read, image), strict=True):
+            with told_of_mask(path):
+                data, _, _ = read_source(path, self.spec.max_pixels)
+                masks_made = making.masks_of(data, image, self.recipe, self.memory_bytes)
+            for files, file in zip(made, masks_made, strict=True):
                 files.append(file)
         return made
-
-    def _masks_of(self, path: str, read: partial[tuple[Any, int, int]], image: making.Picture) -> list[making.Made]:
-        try:
-            data, _, _ = read()
-            return making.masks_of(data, image, self.recipe, self.memory_bytes)
-        except (FileNotFoundError, NotADirectoryError):
-            raise DecodeError(f"mask {path}: there is no such file", kind=Kind.MISSING) from None
-        except OSError as error:
-            raise OSError(error.errno, f"mask {path}: {error.strerror or error}") from error
-        except DecodeError as error:
-            raise DecodeError(f"mask {path}: {error}", kind=error.kind) from error
 
 
 def temporary_name(folder: str, slot: int, number: int) -> str:

@@ -11,10 +11,11 @@ import numpy as np
 
 from arraystore._building.presizing.recipe import JPEG, PASSED, PNG, Recipe
 from arraystore._decoding.decode import checked_array, decode_upright
-from arraystore._decoding.encoding.profiles import jpeg_profile, kept_profile
+from arraystore._decoding.encoding.profiles import kept_profile
 from arraystore._decoding.encoding.writers import jpeg_of, mask_png_of, png_of
 from arraystore._decoding.formats import png
 from arraystore._decoding.header import Data, Pixels, read_header
+from arraystore._decoding.icc import jpeg_profile
 from arraystore._decoding.masks import mask_numbers, part_of_mask
 from arraystore._decoding.memory import check_pixels
 from arraystore._decoding.notes import notice, noticed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from arraystore._building.bad import too_many
+from arraystore._building.bad import failures_of, too_many
 from arraystore._building.checkpoint import Checkpoints
 from arraystore._building.fill import loaded
 from arraystore._building.masks import MaskJob
@@ -30,9 +29,8 @@ from arraystore._sources.manifest import Manifest
 from arraystore._sources.stamps import file_stamps
 from arraystore._sources.targets.mask_sources import masks_stamp
 from arraystore._stores.medium import FilledRun
-from arraystore.errors import BadImage, BadImagesError, Option
+from arraystore.errors import BadImagesError, Option
 
-_logger = logging.getLogger(__name__)
 _ROW_BYTES = 256 << 10  # of unclaimed files, about
 
 
@@ -156,8 +154,6 @@ def make_rows(
 def _count(done: Done, filled: FilledRun) -> None:
     done.reasons.update(filled.reasons)
     done.notes.update(filled.notes)
-    for trace in filled.traces:
-        _logger.info("an internal error, which made an image bad: %s", trace)
     stored = filled.rows["status"] == STORED
     done.written += int(np.count_nonzero(stored))
     done.passed += int(np.count_nonzero(filled.rows["files"]["form"] == PASSED))
@@ -208,14 +204,9 @@ def _space_named(trees: Sequence[Tree]) -> Iterator[None]:
         raise filled_up(trees[0].path, 0, trees[0].path, error) from error
 
 
-def bad_images(manifest: Manifest, texts: Mapping[int, str]) -> tuple[BadImage, ...]:
-    """Return rows with what was said of them, in rising order."""
-    return tuple(BadImage(row, manifest.name(row), texts[row]) for row in sorted(texts))
-
-
 def bad_error(manifest: Manifest, reasons: Mapping[int, str], tried: int | None = None) -> BadImagesError:
     """Return the error of bad images; ``tried`` says how many were tried when ``max_bad`` ended the work."""
-    bad = bad_images(manifest, reasons)
+    bad = failures_of(reasons, manifest)
     of = f"the first {many(tried, 'image')}" if tried is not None else many(len(manifest), "image")
     advice, options = (
         "{0} leaves them out; or mend the files and run it again. The others are done",

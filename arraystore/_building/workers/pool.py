@@ -1,5 +1,6 @@
 """Pools of workers that fill the runs of a build: threads, an executor of the caller's, or worker processes."""
 
+import logging
 import math
 import threading
 from collections import deque
@@ -17,6 +18,7 @@ from arraystore._format.specification import EMPTY
 from arraystore._stores.medium import FilledRun, Pixels
 from arraystore.errors import Kind, Option, StoreError
 
+_logger = logging.getLogger(__name__)
 _PENDING_RUNS_PER_WORKER = 3
 _CLOSE_LIMIT_S = 5.0
 _WAIT_LIMIT_S = 1.0
@@ -80,6 +82,8 @@ def filled_runs(
         with collecting():
             done = pool.collect()
         for filled in done:
+            for trace in filled.traces:
+                _logger.info("an internal error, which made an image bad: %s", trace)
             large += (filled.start + np.flatnonzero(filled.rows["status"] == EMPTY)).tolist()
             yield filled
 

@@ -1,18 +1,9 @@
-"""The color profile inside a file, as bytes, so that a smaller image of it can keep its colors.
+"""The color profile of an image, so that a smaller image of it can keep its colors."""
 
-GIF and netpbm have none. HEIF and AVIF may name their colors by a number in place of a profile, which is not kept.
-"""
-
-from struct import error as struct_error
-
-from arraystore._decoding.header import Data, Header, codec_of
-from arraystore._decoding.jpeg.segments import START_OF_SCAN, segments
+from arraystore._decoding.header import Data, Header
+from arraystore._decoding.icc import profile_in
 from arraystore._decoding.notes import notice
-from arraystore.errors import DecodeError
 
-_LONGEST_BYTES = 16 << 20
-_APP2 = 0xE2
-_JPEG_PREFIX = b"ICC_PROFILE\0"
 _SPACE_AT = 16  # where a profile names the kind of its pixels, in 4 bytes
 _SPACES = {2: b"GRAY", 3: b"RGB "}  # by the dimensions of an array
 
@@ -36,25 +27,3 @@ def kept_profile(data: Data, header: Header, dimensions: int) -> bytes:
         notice("its color profile is not kept: it is one for {} pixels, and these are {}".format(*kinds))
         return b""
     return profile
-
-
-def profile_in(data: Data, header: Header) -> bytes:
-    """Return the profile of an encoded image, whatever pixels it is for; empty where there is none that can be read."""
-    read = jpeg_profile if header.format == "jpeg" else getattr(codec_of(data), "profile", lambda _data: b"")
-    try:
-        profile: bytes = read(data)
-    except (struct_error, IndexError, DecodeError):
-        return b""
-    return profile if len(profile) <= _LONGEST_BYTES else b""
-
-
-def jpeg_profile(data: Data) -> bytes:
-    """Return the color profile of a JPEG, whatever pixels it is for; empty where it has none."""
-    parts: dict[int, bytes] = {}
-    for marker, at, end in segments(data):
-        if marker == START_OF_SCAN:
-            break
-        if marker == _APP2 and data[at + 4 : at + 4 + len(_JPEG_PREFIX)] == _JPEG_PREFIX:
-            number = at + 4 + len(_JPEG_PREFIX)
-            parts.setdefault(data[number], bytes(data[number + 2 : end]))
-    return b"".join(parts[number] for number in sorted(parts))

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from arraystore._building.presizing.annotations.rle import smaller_rle
-from arraystore._building.presizing.annotations.scaling import OutsideError, Smaller, not_understood, refused
+from arraystore._building.presizing.annotations.scaling import OneFile, OutsideError, Smaller, not_understood, refused
 from arraystore._building.presizing.names import Names
 from arraystore.errors import Kind, ManifestError
 
@@ -20,7 +20,7 @@ _LISTS = frozenset(("images", "annotations"))
 _PLAIN_LISTS = frozenset(("info", "licenses", "categories"))
 
 
-class Coco:
+class Coco(OneFile):
     """The annotations of a COCO file; see `Annotations`.
 
     Args:
@@ -39,16 +39,6 @@ class Coco:
         self._row_of = self._matched(names)
         self._check()
         self.scaled = ["area", "bbox", "keypoints", "segmentation"]
-
-    def sources(self) -> dict[str, str]:
-        """See `Annotations`."""
-        return {Path(self.path).name: self.path}
-
-    def row_of(self, name: str) -> None:
-        """See `Annotations`."""
-
-    def checked(self, name: str) -> None:
-        """See `Annotations`; the whole file was checked when it was read."""
 
     def written(self, name: str, smaller: Mapping[int, Smaller]) -> bytes:
         """See `Annotations`.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from arraystore.errors import Kind, ManifestError, Option
@@ -101,6 +102,22 @@ class Annotations(Protocol):
         Raises:
             ManifestError: it does not fit the images.
         """
+
+
+class OneFile:
+    """The base of `Annotations` that are one file about all images, which is checked when it is read."""
+
+    path: str
+
+    def sources(self) -> dict[str, str]:
+        """See `Annotations`."""
+        return {Path(self.path).name: self.path}
+
+    def row_of(self, name: str) -> None:
+        """See `Annotations`."""
+
+    def checked(self, name: str) -> None:
+        """See `Annotations`; the whole file was checked when it was read."""
 
 
 def refused(path: str, reason: str, advice: str = "", *options: Option) -> ManifestError:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from arraystore._building.presizing.annotations.fields import Fields, NotUnderstoodError
-from arraystore._building.presizing.annotations.scaling import OutsideError, Smaller, refused
+from arraystore._building.presizing.annotations.scaling import OneFile, OutsideError, Smaller, refused
 from arraystore._building.presizing.names import Names
 from arraystore._sources.tables import column_names, encoding_of, path_column_of
 from arraystore.errors import ManifestError, Option
@@ -26,7 +26,7 @@ _SUFFIXES = (".csv", _TABS, _LINES)
 Row = dict[str, Any]
 
 
-class Table:
+class Table(OneFile):
     """A CSV, TSV or JSONL file that lists the images; see `Annotations`.
 
     Args:
@@ -63,16 +63,6 @@ class Table:
                 f"{found:,} of its rows name images that become smaller, which are {len(names.sources):,}, so it "
                 "cannot be written for them",
             )
-
-    def sources(self) -> dict[str, str]:
-        """See `Annotations`."""
-        return {Path(self.path).name: self.path}
-
-    def row_of(self, name: str) -> None:
-        """See `Annotations`."""
-
-    def checked(self, name: str) -> None:
-        """See `Annotations`; the whole file was checked when it was read."""
 
     def written(self, name: str, smaller: Mapping[int, Smaller]) -> bytes:
         """See `Annotations`.
