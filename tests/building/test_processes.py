@@ -302,6 +302,19 @@ def test_a_later_call_tries_again_what_no_worker_could_fill(first: Callable[[str
     assert_equal(build(paths), build(paths, tmp_path / "x", processes=True, workers=1))
 
 
+@pytest.mark.usefixtures("warm")
+def test_a_later_call_tries_images_in_memory_again_too(first: Callable[[str], None], tmp_path: Path) -> None:
+    source = [*data(9, {4: b"#crash"}), b""]
+    first(HARM)
+    with pytest.raises(BadImagesError) as caught:
+        build(source, tmp_path / "x", processes=True, workers=1)
+    assert [bad.slot for bad in caught.value.bad] == [4, 9]
+    first("")
+    with pytest.raises(BadImagesError) as caught:
+        build(source, tmp_path / "x", processes=True, workers=1)
+    assert [bad.slot for bad in caught.value.bad] == [9], "an empty file stays one"
+
+
 @pytest.mark.usefixtures("harmful", "warm")
 @pytest.mark.parametrize(("mark", "count"), [(b"#hang", 3), (b"#stop", 200)])
 def test_an_image_that_takes_too_long_is_a_bad_one(tmp_path: Path, mark: bytes, count: int) -> None:
