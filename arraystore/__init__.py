@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from arraystore._augmenting.crops import RandomResizedCrop as RandomResizedCrop
     from arraystore._build import build as build
     from arraystore._building.forecast import Forecast as Forecast
+    from arraystore._building.presizing.report import PresizeReport as PresizeReport
     from arraystore._common.progress import Progress as Progress
     from arraystore._common.ragged import Ragged as Ragged
     from arraystore._format.checking.result import Verification as Verification
     from arraystore._open import open as open
     from arraystore._plan import plan as plan
+    from arraystore._presize import presize as presize
     from arraystore._reading.foreign_arrays import open_array as open_array
     from arraystore._reading.loader import Loader as Loader
     from arraystore._reading.slots import Slots as Slots
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     from arraystore._upkeep.repair import repair as repair
     from arraystore._upkeep.update import update as update
     from arraystore._upkeep.verify import verify as verify
+    from arraystore._viewing.load_times import LoadTime as LoadTime
+    from arraystore._viewing.load_times import load_times as load_times
     from arraystore.errors import ArraystoreError as ArraystoreError
     from arraystore.errors import BadImage as BadImage
     from arraystore.errors import BadImagesError as BadImagesError
@@ -64,11 +68,13 @@ _MODULES = {
     "_augmenting.crops": "CenterCrop PadAndCrop RandomCrop RandomResizedCrop",
     "_build": "build",
     "_building.forecast": "Forecast",
+    "_building.presizing.report": "PresizeReport",
     "_common.progress": "Progress",
     "_common.ragged": "Ragged",
     "_format.checking.result": "Verification",
     "_open": "open",
     "_plan": "plan",
+    "_presize": "presize",
     "_reading.foreign_arrays": "open_array",
     "_reading.loader": "Loader",
     "_reading.slots": "Slots concatenate",
@@ -79,6 +85,7 @@ _MODULES = {
     "_upkeep.repair": "repair",
     "_upkeep.update": "update",
     "_upkeep.verify": "verify",
+    "_viewing.load_times": "LoadTime load_times",
     "errors": "ArraystoreError BadImage BadImagesError DecodeError Fault FormatError Kind "
     "ManifestError MissingExtraError Option ProfileError SpaceError "
     "SpecError StoreError StoreExistsError",

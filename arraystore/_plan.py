@@ -9,7 +9,7 @@ import numpy.typing as npt
 from arraystore._building.forecast import Forecast
 from arraystore._building.options import PlanOptions
 from arraystore._building.plan import forecast_of
-from arraystore._building.sources import manifest_for, spec_for
+from arraystore._building.sources import manifest_for, spec_for, with_resized_masks
 from arraystore._common.checks import whole_number
 from arraystore._common.options import complete, public, shows_options
 from arraystore._common.progress import Progress
@@ -70,6 +70,6 @@ def plan(
             raise SpecError(f"{name} must be 0 or more, not {value!r}")
     with opened_source(source) as opened:
         spec = spec_for(opened, every, options)
-        manifest = manifest_for(opened, labels, targets, every)
+        manifest = with_resized_masks(manifest_for(opened, labels, targets, every), spec)
         about: dict[str, Any] = {"workers": workers, "sample": sample, "seed": seed, "progress": progress}
         return forecast_of(manifest, place, spec, every, **about)

@@ -1,5 +1,6 @@
-"""Sources that cannot be stored: when they end a build, the error that lists them, and how their slots are dropped."""
+"""Sources that cannot be stored: why, when they end a build, the error that lists them, and how slots are dropped."""
 
+import traceback
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -7,10 +8,12 @@ import numpy.typing as npt
 
 from arraystore._common.progress import Progress
 from arraystore._common.wording import bad_lines, many
+from arraystore._decoding.memory import MemoryNeededError
 from arraystore._format.specification import FAILED, STORED
+from arraystore._sources.given import plain_reason
 from arraystore._sources.manifest import Manifest
-from arraystore._stores.medium import Draft
-from arraystore.errors import BadImage, BadImagesError, Option, SpecError
+from arraystore._stores.medium import Draft, FilledRun
+from arraystore.errors import BadImage, BadImagesError, DecodeError, Option, SpecError
 
 _LEAST_FOR_SHARE = 100  # images; a share of fewer says nothing yet
 
@@ -86,3 +89,24 @@ def drop_failed(draft: Draft) -> npt.NDArray[np.int64]:
     kept[holes] = movers
     draft.shrink(count)
     return kept
+
+
+def failure_of(error: Exception, slot: int, most_memory_bytes: float, filled: FilledRun) -> str | None:
+    """Return why an image is bad, by what was raised while it was read and decoded.
+
+    Whatever goes wrong with one image is that image's reason. A fault of a decoder, or of this package, is traced in
+    ``filled``. None is returned if the image takes more memory than its worker's share, and no more than an image may
+    take that is decoded alone.
+    """
+    if isinstance(error, MemoryNeededError):
+        if error.needed_bytes <= most_memory_bytes:
+            return None
+        return f"{error}, more than the {most_memory_bytes / 1e9:.2f} GB that images may take (max_memory)"
+    if isinstance(error, OSError):
+        return f"cannot be read: {error.strerror or error}"
+    if isinstance(error, MemoryError):
+        return "there is not enough memory to decode it"
+    if isinstance(error, DecodeError):
+        return plain_reason(error)
+    filled.traces.append(f"slot {slot}: {''.join(traceback.format_exception(error))}")
+    return f"internal error: {type(error).__name__}: {error}"

@@ -7,9 +7,7 @@ is the same, byte for byte, for any number of workers, for threads and processes
 
 from __future__ import annotations
 
-import logging
 import os
-from collections import deque
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import closing, suppress
 from importlib import metadata
@@ -26,7 +24,7 @@ from arraystore._building.masks import MaskJob
 from arraystore._building.options import RunOptions
 from arraystore._building.runs import cut_runs, row_stamps, slots_to_fill
 from arraystore._building.sources import with_resized_masks
-from arraystore._building.workers.pool import WorkerPool, worker_pool
+from arraystore._building.workers.pool import WorkerPool, filled_runs, worker_pool
 from arraystore._common.arrow import numbers_in
 from arraystore._common.lazy import lazy
 from arraystore._common.limits import memory_for_images
@@ -35,7 +33,7 @@ from arraystore._common.ragged import Ragged, Target, split_targets
 from arraystore._format.description import Description
 from arraystore._format.publication import Publication
 from arraystore._format.samples import dropped_table, mask_fields, mtimes_us, samples_table
-from arraystore._format.specification import EMPTY, FAILED, STORED
+from arraystore._format.specification import FAILED, STORED
 from arraystore._format.target_forms import forms_of
 from arraystore._sources.kinds.found import SourceList
 from arraystore._sources.manifest import Manifest
@@ -50,9 +48,6 @@ if TYPE_CHECKING:
     from arraystore._kernels import sums
 else:
     sums = lazy("arraystore._kernels.sums")
-
-_logger = logging.getLogger(__name__)
-_PENDING_RUNS_PER_WORKER = 3
 
 
 def build_manifest(
@@ -157,8 +152,9 @@ def build_in(
             processes=options["processes"],
             timeout_s=options["timeout_s"],
         )
+        claims = Checkpoints(draft, spec.slot_bytes, at_once=draft.file is None)  # masks are smaller
         # The pool is closed first, and then the last runs are claimed.
-        with Checkpoints(draft) as checkpoints, closing(pool), reporting(options["progress"]) as report:
+        with claims as checkpoints, closing(pool), reporting(options["progress"]) as report:
             empty = slots_to_fill(draft, manifest, content=content)
             runs = cut_runs(empty, pool.size, key.mask_bytes)
             _fill(draft, manifest, runs, job_of, max_bad, pool, checkpoints, report)
@@ -183,26 +179,13 @@ def _fill(
     checkpoints: Checkpoints,
     report: Callable[[Progress], None],
 ) -> None:
-    """Fill these runs, a bounded number of them at a time; then, one at a time, the slots that need much memory."""
-    waiting = iter(runs)
-    large: deque[int] = deque()
+    """Fill these runs, and claim them."""
     left = sum(stop - start for start, stop in runs)
     state = Progress(total=len(manifest), done=len(manifest) - left, bad=len(draft.reasons))
     report(state)
-    while True:
-        while pool.pending < pool.size * _PENDING_RUNS_PER_WORKER and (run := next(waiting, None)) is not None:
-            pool.submit(job_of(*run))
-        if not pool.pending:
-            if not large:
-                return
-            slot = large.popleft()
-            pool.submit(job_of(slot, slot + 1, alone=True))
-        with draft.writing():
-            done = pool.collect()
-        for filled in done:
-            _record(draft, filled, state)
-            checkpoints.add(filled)
-            large += (filled.start + np.flatnonzero(filled.rows["status"] == EMPTY)).tolist()
+    for filled in filled_runs(pool, runs, job_of, draft.writing):
+        _record(draft, filled, state)
+        checkpoints.add(filled)
         report(state)
         if too_many(max_bad, state):
             failures = failures_of(draft.reasons, manifest)
@@ -216,8 +199,6 @@ def _record(draft: Draft, filled: FilledRun, progress: Progress) -> None:
     draft.write_masks(filled.start, filled.masks)
     draft.reasons.update(filled.reasons)
     draft.notes.update(filled.notes)
-    for trace in filled.traces:
-        _logger.info("an internal error, which made an image bad: %s", trace)
     progress.done += int(np.count_nonzero(filled.rows["status"]))
     progress.bad += len(filled.reasons)
     progress.source_bytes += int(filled.rows["bytes"].sum())

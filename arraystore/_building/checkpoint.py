@@ -5,9 +5,9 @@ A claim must wait until the volume has written the pixels. A thread of its own w
 
 import threading
 import time
-from typing import Self
+from typing import Protocol, Self
 
-from arraystore._stores.medium import Draft, FilledRun
+from arraystore._stores.medium import FilledRun
 
 # Seldom enough that fsync costs nothing, often enough that little work is lost.
 _CLAIM_EVERY_S = 1.0
@@ -17,8 +17,15 @@ _UNCLAIMED_LIMIT_BYTES = 512 << 20
 _WAIT_LIMIT_S = 0.1
 
 
+class Claims(Protocol):
+    """What can claim finished runs, such as a `Draft`."""
+
+    def claim(self, runs: list[FilledRun]) -> None:
+        """Make the pixels of the runs durable, and then the rows that claim them."""
+
+
 class Checkpoints:
-    """A context manager that hands finished runs to `Draft.claim`; for a draft on disk, in the background.
+    """A context manager that hands finished runs to `Draft.claim`; unless ``at_once``, in the background.
 
     On leaving it, all runs that were added get claimed, even if the build has failed.
 
@@ -27,9 +34,10 @@ class Checkpoints:
     the block raises the error, and earlier claims stay.
     """
 
-    def __init__(self, draft: Draft) -> None:
+    def __init__(self, draft: Claims, slot_bytes: int, *, at_once: bool = False) -> None:
         self._draft = draft
-        self._slot_bytes = draft.slots[:1].nbytes  # masks are smaller
+        self._slot_bytes = slot_bytes
+        self._at_once = at_once  # where nothing has to be made durable
         self._runs: list[FilledRun] = []
         self._bytes = 0
         self._changed = threading.Condition()
@@ -39,7 +47,7 @@ class Checkpoints:
 
     def add(self, run: FilledRun) -> None:
         """Claim a run soon. Its pixels must be written by now. The call waits if the volume cannot keep up."""
-        if self._draft.file is None:
+        if self._at_once:
             self._draft.claim([run])
             return
         with self._changed:
@@ -52,7 +60,7 @@ class Checkpoints:
                 raise self._error
 
     def __enter__(self) -> Self:
-        if self._draft.file is not None:
+        if not self._at_once:
             self._thread.start()
         return self
 

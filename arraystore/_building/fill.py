@@ -8,7 +8,6 @@ import os
 import stat
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -17,18 +16,20 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from arraystore._building.bad import failure_of
 from arraystore._building.masks import MaskJob, SlotMasks
 from arraystore._building.sides import Sides, check_sides, note_on_turn
 from arraystore._common.lazy import lazy
 from arraystore._decoding.hooks import Decoders, decode_by
 from arraystore._decoding.memory import MemoryNeededError
-from arraystore._format.ledger import MASK_FIELDS, ledger_dtype, name_hash
+from arraystore._format.ledger import ledger_dtype, name_hash
 from arraystore._format.slot_file import SlotFile
 from arraystore._format.specification import FAILED, STORED
-from arraystore._sources.given import PillowImage, Unloaded, is_pil_image, plain_reason
+from arraystore._sources.given import PillowImage, Unloaded, is_pil_image
 from arraystore._sources.kinds.archives.members import PartOfFile
 from arraystore._sources.kinds.slots import KeptSlot
 from arraystore._sources.stamps import stamp_of
+from arraystore._sources.targets.own_columns import MASK_FIELDS
 from arraystore._stores.medium import FilledRun
 from arraystore.errors import DecodeError, ManifestError
 from arraystore.spec import ImageSpec
@@ -115,6 +116,19 @@ class Job:
         arrays = tuple(array[slot - filled.start] for array in filled.masks)
         return SlotMasks(tuple(self.masks.dtypes), self.masks.sources[slot], arrays)
 
+    # What pools call. A job of another kind does other work in these.
+    def parts(self, every_s: float) -> Iterator[FilledRun]:
+        """See `fill_parts`."""
+        return fill_parts(self, every_s)
+
+    def fill(self, slots: Pixels, stop: threading.Event) -> FilledRun:
+        """See `fill_slots`; ``slots`` are all of the build."""
+        return fill_slots(self, slots[self.start : self.start + len(self.sources)], stop)
+
+    def failed(self, reason: str) -> FilledRun:
+        """See `fail_slot`."""
+        return fail_slot(self, reason)
+
 
 def loaded(load: Callable[[int], Source], slot: int) -> Source:
     """Return the source of a slot. What fails in the caller's own data set concerns that slot alone.
@@ -140,7 +154,7 @@ def load_decoders() -> None:
 
 def fill_run(job: Job) -> FilledRun:
     """Fill a run in another process; without a file, the pixels are part of the result."""
-    (filled,) = fill_parts(job, math.inf)
+    (filled,) = job.parts(math.inf)
     return filled
 
 
@@ -156,24 +170,36 @@ def fill_parts(job: Job, every_s: float) -> Iterator[FilledRun]:
     else:
         slots = np.empty((count, *job.spec.slot_shape), np.uint8)
 
-    def part(filled: FilledRun, stop: int) -> FilledRun:
-        pixels = slots[filled.start - job.start : stop]
+    def fill(i: int, row: np.void, filled: FilledRun) -> None:
+        _fill_slot(job, i, slots[i], row, filled)
+
+    for filled in timed_parts(job.empty_run(), fill, every_s):
+        first = filled.start - job.start
+        pixels = slots[first : first + len(filled.rows)]
         if file is not None and not mapped:
             file.write(filled.start, pixels)
-        size = stop - (filled.start - job.start)
-        masks = tuple(array[:size] for array in filled.masks)
-        return replace(filled, rows=filled.rows[:size], pixels=pixels if file is None else None, masks=masks)
+        yield replace(filled, pixels=pixels if file is None else None)
 
-    whole = job.empty_run()
+
+def timed_parts(
+    whole: FilledRun, fill: Callable[[int, np.void, FilledRun], None], every_s: float
+) -> Iterator[FilledRun]:
+    """Fill a run, and yield the part that is done whenever ``every_s`` seconds have passed.
+
+    Args:
+        whole: the result before anything is filled.
+        fill: fills one slot: which of the run, its row, and the part that it belongs to.
+        every_s: see `fill_parts`.
+    """
     filled, yielded_s = whole, time.monotonic()
-    for i in range(count):
-        first = filled.start - job.start
-        if i > first and time.monotonic() - yielded_s > every_s:
-            yield part(filled, i)
+    for i in range(len(whole.rows)):
+        done = whole.start + i - filled.start
+        if done and time.monotonic() - yielded_s > every_s:
+            yield replace(filled, rows=filled.rows[:done], masks=tuple(array[:done] for array in filled.masks))
             masks = tuple(array[i:] for array in whole.masks)
-            filled, yielded_s = FilledRun(job.start + i, whole.rows[i:], masks=masks), time.monotonic()
-        _fill_slot(job, i, slots[i], whole.rows[i], filled)
-    yield part(filled, count)
+            filled, yielded_s = FilledRun(whole.start + i, whole.rows[i:], masks=masks), time.monotonic()
+        fill(i, whole.rows[i], filled)
+    yield filled
 
 
 def fill_slots(job: Job, slots: Pixels, stop: threading.Event | None = None) -> FilledRun:
@@ -214,17 +240,12 @@ def _fill_slot(job: Job, i: int, slot: Pixels, row: np.void, filled: FilledRun) 
         if masks.sources:
             row["mask_stamp"] = masks.stamp()  # before they are read: what changes meanwhile is tried again
         reason, note = _read_into(slot, masks, source, job, row, job.sides.get(job.start + i))
-    except MemoryNeededError as error:
-        row["name"] = 0
-        if error.needed_bytes <= job.most_memory_bytes:
+    except Exception as error:  # noqa: BLE001 - no image ends a build
+        if isinstance(error, MemoryNeededError):
+            row["name"] = 0
+        reason = failure_of(error, job.start + i, job.most_memory_bytes, filled)
+        if reason is None:
             return  # its row is as if untouched: it is filled later, alone
-        most = f"{job.most_memory_bytes / 1e9:.2f} GB"
-        reason = f"{error}, more than the {most} that images may take (max_memory)"
-    except (DecodeError, OSError, MemoryError) as error:
-        reason = _reason_of(error)
-    except Exception as error:  # noqa: BLE001 - a fault of a decoder, or of this package
-        reason = f"internal error: {type(error).__name__}: {error}"
-        filled.traces.append(f"slot {job.start + i}: {''.join(traceback.format_exception(error))}")
     if reason is not None:
         filled.reasons[job.start + i] = reason
     elif note is not None:
@@ -278,7 +299,7 @@ def _decode(slot: Pixels, masks: SlotMasks, source: Source, job: Job, row: np.vo
     if isinstance(data, bytes | bytearray | memoryview):
         row["hash"] = xxhash.xxh3_64_intdigest(data)
         if job.decoders:
-            pixels = decode_by(job.decoders, _file_name_of(source), data)
+            pixels = decode_by(job.decoders, file_name_of(source), data)
             data = data if pixels is None else pixels
     try:
         decoded = decode.decode_into(data, slot, job.spec, memory_bytes=job.memory_bytes)
@@ -309,15 +330,7 @@ def _decode_masks(masks: SlotMasks, job: Job, image: Decoded, row: np.void) -> s
     return "; ".join(each for each in (image.note, note) if each) or None
 
 
-def _reason_of(error: DecodeError | OSError | MemoryError) -> str:
-    if isinstance(error, OSError):
-        return f"cannot be read: {error.strerror or error}"
-    if isinstance(error, MemoryError):
-        return "there is not enough memory to decode it"
-    return plain_reason(error)
-
-
-def _file_name_of(source: Source) -> str:
+def file_name_of(source: Source) -> str:
     source = source.source if isinstance(source, StoredSlot) else source
     if isinstance(source, PartOfFile):
         return source.name

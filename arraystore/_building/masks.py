@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -91,17 +92,10 @@ class SlotMasks:
         """
         held = []
         for name, source, array in zip(self.names, self.sources, self.arrays, strict=True):
-            which = f"mask {_place_of(source) or repr(name)}"
-            try:
+            with told_of_mask(_place_of(source) or repr(name)):
                 data = source if isinstance(source, np.ndarray | DrawnMask) else read(source)
                 numbers = decoder.mask_numbers(data, spec, image, memory_bytes=memory_bytes)
                 decoder.deposit_mask(numbers, array, spec, image, fill=int(np.iinfo(array.dtype).max))
-            except (FileNotFoundError, NotADirectoryError):
-                raise DecodeError(f"{which}: there is no such file", kind=Kind.MISSING) from None
-            except OSError as error:
-                raise OSError(error.errno, f"{which}: {error.strerror or error}") from error
-            except DecodeError as error:
-                raise DecodeError(f"{which}: {error}", kind=error.kind) from error
             held.append(contents_of(data if isinstance(data, bytes) else numbers))
         return _hash(held), noticed()
 
@@ -117,6 +111,24 @@ class SlotMasks:
                 return False
             array[...] = np.frombuffer(data, array.dtype).reshape(array.shape)
         return self.checksum() == checksum
+
+
+@contextmanager
+def told_of_mask(which: str) -> Iterator[None]:
+    """Let the errors of reading and decoding a mask say which mask it is, since they become the reason of its image.
+
+    Raises:
+        OSError: the mask cannot be read now.
+        DecodeError: it is missing, or is no mask of the image.
+    """
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError):
+        raise DecodeError(f"mask {which}: there is no such file", kind=Kind.MISSING) from None
+    except OSError as error:
+        raise OSError(error.errno, f"mask {which}: {error.strerror or error}") from error
+    except DecodeError as error:
+        raise DecodeError(f"mask {which}: {error}", kind=error.kind) from error
 
 
 def _place_of(source: MaskSource) -> str:

@@ -31,6 +31,7 @@ from arraystore._common.limits import (
 from arraystore._common.progress import Progress, reporting
 from arraystore._common.ragged import Ragged
 from arraystore._common.wording import left_out_text, many
+from arraystore._decoding.header import read_header
 from arraystore._decoding.hooks import Decoders
 from arraystore._decoding.icc import profile_of
 from arraystore._format.ledger import ledger_dtype
@@ -228,10 +229,12 @@ def _profile_notes(manifest: Manifest, spec: ImageSpec, seen: _Sample) -> Iterat
         return
     found = 0
     for run in seen.filled:
-        if run.rows["status"][0] == STORED:  # so it is a regular file, of which Pillow reads the head
-            source = loaded(manifest.load, run.start)
-            with suppress(DecodeError):
-                found += isinstance(source, str | bytes) and profile_of(source) is not None
+        source = loaded(manifest.load, run.start) if run.rows["status"][0] == STORED else None
+        if isinstance(source, str | bytes):
+            with suppress(DecodeError, OSError):  # it may have been removed since
+                # It was decoded a moment ago. Of the mapping, only pages with its header and profile are read again.
+                data = source if isinstance(source, bytes) else np.memmap(source, np.uint8, "r").data
+                found += profile_of(data, read_header(data)) is not None
     if found:
         yield (
             f"{many(found, 'image')} of the sample with a color profile that is not sRGB: their pixels are taken "

@@ -97,12 +97,14 @@ def _image_changed(
     if manifest.is_read_once:
         return np.ones(len(slots), bool)  # the arrays may be other ones than before
     if manifest.is_fixed:
-        changed = np.zeros(len(slots), bool)
+        # What failed as if it had not been read, such as an image whose workers died, is tried again.
+        rows = ledger[slots]
+        changed: npt.NDArray[np.bool_] = (rows["status"] == FAILED) & (rows["bytes"] == 0) & (rows["hash"] == 0)
         if manifest.may_name_files:
             for i, slot in enumerate(slots.tolist()):
                 row = ledger[slot]
                 if row["mtime"] or row["status"] == FAILED:  # otherwise it was no file
-                    changed[i] = _is_changed_file(loaded(manifest.load, slot), row)
+                    changed[i] |= _is_changed_file(loaded(manifest.load, slot), row)
         return changed
     if not manifest.is_paths:
         # The digest does not cover the values of arrays. What has no hash, such as an image of Pillow, may be another.

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 else:
     pa = lazy("pyarrow")
 
+# The names of the types in pyarrow and in NumPy; type.to_pandas_dtype() needs pandas in older versions.
+_NUMBERS = {f"{kind}{bits}": f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)}
+_NUMBERS |= {"halffloat": "float16", "float": "float32", "double": "float64"}
+
 
 def number_column(
     values: npt.NDArray[Any], kind: pa.DataType = None, *, valid: npt.NDArray[np.bool_] | None = None
@@ -63,7 +67,10 @@ def numbers_in(column: pa.ChunkedArray) -> npt.NDArray[Any]:
     Raises:
         ValueError: the column holds something else.
     """
-    dtype = np.dtype(column.type.to_pandas_dtype())
+    name = str(column.type)
+    if name not in _NUMBERS:
+        raise ValueError(f"a column of {name} holds no numbers")
+    dtype = np.dtype(_NUMBERS[name])
     parts = []
     for chunk in column.chunks:
         data = chunk.buffers()[1]

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._common.lazy import lazy
-from arraystore._decoding.eight_bits import bands, finish
+from arraystore._decoding.eight_bits import bands
 from arraystore._decoding.header import Data, Header, Pixels, codec_of
 from arraystore.errors import DecodeError, Kind
 from arraystore.spec import ImageSpec
@@ -48,11 +48,6 @@ def decode_any(data: Data, header: Header, spec: ImageSpec) -> Pixels:
         raise damaged(header) from None
     check_size(pixels.shape[:2], header)
     return np.ascontiguousarray(pixels)
-
-
-def decode_plain(data: Data, header: Header, spec: ImageSpec) -> Pixels:
-    """Return the pixels of a format that OpenCV decodes rightly."""
-    return finish(opencv_or_fail(data, header), spec)
 
 
 def damaged(header: Header) -> DecodeError:

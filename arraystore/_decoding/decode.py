@@ -5,6 +5,7 @@ No step keeps a list or a second copy. Each thread has its own scratch memory an
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -55,7 +56,7 @@ def decode_into(data: Any, slot: Pixels, spec: ImageSpec, *, memory_bytes: float
     """
     noticed()  # forgets what was noticed in an image that failed
     if isinstance(data, np.ndarray) or is_pil_image(data):
-        image = _check_array(data) if isinstance(data, np.ndarray) else pixels_of(data, spec)
+        image = checked_array(data) if isinstance(data, np.ndarray) else pixels_of(data, spec)
         height, width = image.shape[:2]
         placement = spec.place(height, width)
     else:
@@ -70,13 +71,27 @@ def decode_into(data: Any, slot: Pixels, spec: ImageSpec, *, memory_bytes: float
 def _decode(
     data: Any, header: Header, spec: ImageSpec, placement: Placement, memory_bytes: float
 ) -> tuple[Pixels, Placement]:
-    """Return an encoded image upright, shrunk if that is faster, and the placement in the image that is returned."""
-    factor = 1
+    image, (placement,) = decode_upright(data, header, spec, [placement], memory_bytes)
+    return image, placement
+
+
+def decode_upright(
+    data: Any, header: Header, spec: ImageSpec, placements: Sequence[Placement], memory_bytes: float = math.inf
+) -> tuple[Pixels, list[Placement]]:
+    """Return an encoded image upright, shrunk if that is faster, and the placements in the image that is returned.
+
+    It is shrunk no more than each of the placements allows. Its pixels may lie in this thread's scratch memory.
+
+    Raises:
+        MemoryNeededError: see `decode_into`.
+        DecodeError: see `decode_into`.
+    """
+    factor, found = 1, list(placements)
     if header.scalable and not spec.exact and spec.filter != "nearest":
-        factor = _reduction(placement)
+        factor = min(map(_reduction, found))
     check_memory(data, header, memory_bytes, factor)
     # A color profile is one of colors, so these are needed even for a gray slot.
-    decoded_as = replace(spec, color="rgb") if spec.icc == "srgb" else spec
+    decoded_as = replace(spec, color="rgb") if spec.icc == "srgb" and spec.color != "rgb" else spec
     if header.format == "jpeg":
         image, factor, note = jpeg.decode_scaled(
             data,
@@ -88,16 +103,21 @@ def _decode(
         if note is not None:
             notice(note)
         if factor > 1:
-            box = _scaled_box(placement.box, header, factor)
-            placement = Placement(box, placement.height, placement.width, placement.top, placement.left)
+            found = [replace(placement, box=_scaled_box(placement.box, header, factor)) for placement in found]
     else:
         image = decode_any(data, header, decoded_as)
     if spec.icc == "srgb":
-        image = to_srgb(image, data)
-    return _upright(_in_color(image, spec), header.orientation), placement
+        color = to_srgb(np.ascontiguousarray(image[..., :3]) if image.ndim == 3 else image, data, header)
+        image = np.dstack([color, image[..., 3]]) if image.shape[2:] == (4,) else color
+    return _upright(_in_color(image, spec), header.orientation), found
 
 
-def _check_array(image: Pixels) -> Pixels:
+def checked_array(image: Pixels) -> Pixels:
+    """Return the pixels of an image that is an array: (H, W) or (H, W, 3), C-contiguous.
+
+    Raises:
+        DecodeError: it is of another dtype or shape.
+    """
     channels = image.shape[2] if image.ndim == 3 else 1
     if image.dtype != np.uint8 or not image.size or image.ndim not in (2, 3) or channels not in (1, 3):
         given = f"{image.dtype} of shape {tuple(image.shape)}"

@@ -24,8 +24,17 @@ def bands(pixels: npt.NDArray[Any]) -> Iterator[slice]:
 def finish(
     pixels: npt.NDArray[Any], spec: ImageSpec, *, maximum: int | None = None, premultiplied: bool = False
 ) -> Pixels:
-    """Return 8-bit gray (H, W) or RGB (H, W, 3) of decoded pixels (H, W) or (H, W, 1 to 4), red first."""
-    if maximum is None and pixels.dtype == np.uint16:
+    """Return 8-bit gray (H, W) or RGB (H, W, 3) of decoded pixels (H, W) or (H, W, 1 to 4), red first.
+
+    Where the spec is one that keeps alpha (`composite`), transparent images are (H, W, 4).
+
+    Args:
+        pixels: uint8 or uint16.
+        spec: says what is behind transparent pixels, and which sample of 16 bits is white.
+        maximum: the largest sample, where the file says that it has fewer bits.
+        premultiplied: whether the colors have been multiplied by alpha.
+    """
+    if maximum in (None, _FULL_SAMPLE) and pixels.dtype == np.uint16:
         maximum = _levels(pixels, spec)
     small = eight_bits(pixels, maximum)
     if small.ndim == 2:
@@ -76,11 +85,16 @@ def from_inks(inks: Pixels) -> Pixels:
     return pixels
 
 
-def composite(color: Pixels, alpha: Pixels, background: tuple[int, int, int], *, premultiplied: bool = False) -> Pixels:
+def composite(
+    color: Pixels, alpha: Pixels, background: tuple[int, int, int] | None, *, premultiplied: bool = False
+) -> Pixels:
     """Return colors (H, W, 1 or 3) with alpha (H, W, 1) over a background, as (H, W, 3).
 
-    That is round((v * a + b * (255 - a)) / 255), whose numerator and rounding both fit 16 bits.
+    That is round((v * a + b * (255 - a)) / 255), whose numerator and rounding both fit 16 bits. Without a background
+    (`arraystore._decoding.pictures`), colors and alpha are returned, as (H, W, 4).
     """
+    if background is None:
+        return _with_alpha(color, alpha, premultiplied=premultiplied)
     result = np.empty((*alpha.shape[:2], 3), np.uint8)
     behind = np.array(background, np.uint16)
     for rows in bands(result):
@@ -90,4 +104,29 @@ def composite(color: Pixels, alpha: Pixels, background: tuple[int, int, int], *,
         total += 127
         total //= 255
         result[rows] = np.minimum(total + color[rows], 255) if premultiplied else total
+    return result
+
+
+def _with_alpha(color: Pixels, alpha: Pixels, *, premultiplied: bool) -> Pixels:
+    result = np.empty((*alpha.shape[:2], 4), np.uint8)
+    result[..., 3:] = alpha
+    for rows in bands(result):
+        result[rows, :, :3] = color[rows]
+        if premultiplied:
+            result[rows, :, :3] = divided(result[rows, :, :3], alpha[rows])
+    return result
+
+
+def divided(color: npt.NDArray[np.uint8], alpha: Pixels) -> Pixels:
+    """Return colors that were multiplied by alpha (H, W, 1) as they were before; equal to Pillow's ``RGBa``."""
+    whole = np.minimum(color.astype(np.int32) * 255 // np.maximum(alpha, 1), 255).astype(np.uint8)
+    return np.where(alpha == 0, color, whole)
+
+
+def multiplied(color: npt.NDArray[np.uint8], alpha: Pixels) -> Pixels:
+    """Return colors (H, W, 3) multiplied by alpha (H, W, 1); equal to Pillow's ``RGBa``."""
+    result = np.empty(color.shape, np.uint8)
+    for rows in bands(result):
+        product = color[rows] * alpha[rows].astype(np.uint16) + np.uint16(128)
+        result[rows] = (product >> 8) + product >> 8
     return result

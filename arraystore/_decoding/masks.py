@@ -6,7 +6,7 @@ import numpy as np
 
 from arraystore._decoding.codecs import numbers_of
 from arraystore._decoding.header import TRANSPOSED, X_REVERSED, Y_REVERSED, Data, read_header
-from arraystore._decoding.memory import check_memory, check_pixels
+from arraystore._decoding.memory import check_drawing, check_memory, check_pixels
 from arraystore._decoding.notes import notice
 from arraystore._kernels.resample import nearest
 from arraystore._sources.targets.mask_sources import DrawnMask, Numbers, plain_numbers
@@ -53,6 +53,7 @@ def mask_numbers(
     """
     if isinstance(data, DrawnMask):
         _check_shape(data.shape, spec, image)
+        check_drawing(*data.shape, memory_bytes)
         data = data.numbers()
     if isinstance(data, np.ndarray):
         numbers = plain_numbers(data)
@@ -82,7 +83,8 @@ def deposit_mask(mask: Numbers, slot: Numbers, spec: ImageSpec, image: tuple[int
         slot[...] = fill
         if largest == fill and not ((mask > 0) & (mask < fill)).any():
             notice(f"its mask has only 0 and {fill}, and {fill} also marks what lies beside the image")
-    _deposit(mask, placement, slot, image)
+    rows, columns = slice(placement.top, None), slice(placement.left, None)
+    slot[rows, columns][: placement.height, : placement.width] = part_of_mask(mask, placement, image)
 
 
 def _check_shape(shape: tuple[int, ...], spec: ImageSpec, image: tuple[int, int]) -> None:
@@ -108,11 +110,17 @@ def _upright(mask: Numbers, orientation: int) -> Numbers:
     return mask[:: -1 if orientation in Y_REVERSED else 1, :: -1 if orientation in X_REVERSED else 1]
 
 
-def _deposit(mask: Numbers, placement: Placement, slot: Numbers, image: tuple[int, int]) -> None:
-    """Copy the placement's part of a mask into its part of the slot, pixel by pixel, as Pillow's NEAREST does."""
+def part_of_mask(mask: Numbers, placement: Placement, image: tuple[int, int]) -> Numbers:
+    """Return the placement's part of an upright mask at its size, pixel by pixel, as Pillow's NEAREST takes them.
+
+    Args:
+        mask: of an image, at any scale.
+        placement: of the image.
+        image: its height and width.
+    """
     down, across = mask.shape[0] / image[0], mask.shape[1] / image[1]
     left, top, right, bottom = placement.box
     rows = nearest(top * down, bottom * down, placement.height, mask.shape[0])
     columns = nearest(left * across, right * across, placement.width, mask.shape[1])
-    part = slot[placement.top : placement.top + placement.height, placement.left : placement.left + placement.width]
-    part[...] = mask.take(rows, axis=0).take(columns, axis=1)
+    part: Numbers = mask.take(rows, axis=0).take(columns, axis=1)
+    return part

@@ -21,6 +21,7 @@ _BYTES_A_PIXEL = {
     "jp2": 28,
     "ppm": 20,
 }
+_BYTES_A_DRAWN_PIXEL = 10  # of a mask: its number, the size of the region in front, and the region that is drawn
 _BYTES_A_PIXEL_OF_SMALL_PNG = 9  # with up to 8 bits a sample
 _PNG_DEPTH_AT = 24
 _COEFFICIENT_BYTES = 2
@@ -30,8 +31,8 @@ _USUAL_BYTES = 64 << 20  # less than this is not counted
 class MemoryNeededError(MemoryError):
     """To decode a source takes more memory than it may take: ``needed_bytes``, by estimate."""
 
-    def __init__(self, header: Header, needed_bytes: int) -> None:
-        super().__init__(f"decoding its {header.width} x {header.height} pixels would take {needed_bytes / 1e9:.2f} GB")
+    def __init__(self, height: int, width: int, needed_bytes: int) -> None:
+        super().__init__(f"decoding its {width} x {height} pixels would take {needed_bytes / 1e9:.2f} GB")
         self.needed_bytes = needed_bytes
 
 
@@ -63,4 +64,15 @@ def check_memory(data: Data, header: Header, memory_bytes: float, factor: int = 
     if header.progressive:
         needed += pixels * header.components * _COEFFICIENT_BYTES
     if needed > max(memory_bytes, _USUAL_BYTES):
-        raise MemoryNeededError(header, needed)
+        raise MemoryNeededError(header.height, header.width, needed)
+
+
+def check_drawing(height: int, width: int, memory_bytes: float) -> None:
+    """Check that a mask of these sides can be drawn in so many bytes.
+
+    Raises:
+        MemoryNeededError: it needs more.
+    """
+    needed = height * width * _BYTES_A_DRAWN_PIXEL
+    if needed > max(memory_bytes, _USUAL_BYTES):
+        raise MemoryNeededError(height, width, needed)

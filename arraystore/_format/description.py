@@ -97,15 +97,23 @@ class Description:
         known |= {name: tuple(members[name]) for name in ("shape", "mean", "std")}
         known["classes"] = {key: tuple(names) for key, names in members["classes"].items()}
         description = cls(**known | {"spec": spec})
-        for name in description.masks:
-            if description.targets.get(name, {}).get("shape") != [description.count, *spec.size]:
-                raise _damaged(source, f"the target {name!r} has not the height and width of its slots")
+        _check_masks(description, source)
         if description.shape != spec.slot_shape:
             raise _damaged(source, f"shape {description.shape} is not that of the spec's slots, {spec.slot_shape}")
         return description
 
 
 _COORDINATES = ("boxes", "keypoints")
+_MASK_TYPES = {255: "|u1", 65535: "<u2"}  # by what they are filled with
+
+
+def _check_masks(description: Description, source: str) -> None:
+    for name, fill in description.masks.items():
+        form = description.targets.get(name, {})
+        if form.get("shape") != [description.count, *description.spec.size]:
+            raise _damaged(source, f"the target {name!r} has not the height and width of its slots")
+        if form.get("dtype") != _MASK_TYPES.get(fill):
+            raise _damaged(source, f"the masks {name!r} are of {form.get('dtype')}, and filled with {fill}")
 
 
 def _damaged(source: str, what: str) -> FormatError:

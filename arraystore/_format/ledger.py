@@ -19,8 +19,8 @@ from arraystore._common.forks import OwnDescriptor
 from arraystore._format.files import reserve_file, write_at
 from arraystore._format.slot_file import PAGE_BYTES, cannot_map, npy_header
 from arraystore._format.specification import EMPTY
+from arraystore._sources.targets.own_columns import MASK_FIELDS
 
-MASK_FIELDS = ("mask_stamp", "mask_hash", "mask_checksum")
 _CHECK_BYTES = 8  # the first field of a row
 _BLOCK_ROWS = 1 << 16
 

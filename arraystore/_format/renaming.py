@@ -7,7 +7,8 @@ import ctypes
 import errno
 import os
 import stat
-from collections.abc import Container
+from collections.abc import Callable, Container
+from functools import cache
 from pathlib import Path
 
 from arraystore.errors import StoreError
@@ -33,13 +34,18 @@ class TakenError(Exception):
     """Something else has the name."""
 
 
+@cache
+def _system_call() -> Callable[..., int] | None:
+    return getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+
+
 def _renameat2(path: Path, other: Path, flags: int) -> bool:
     """Call Linux's renameat2; False if the system or the volume cannot do it.
 
     Raises:
         OSError: it failed for another reason.
     """
-    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    call = _system_call()
     if call is None:
         return False
     if call(_HERE, os.fsencode(path), _HERE, os.fsencode(other), flags) == 0:

@@ -15,12 +15,12 @@ from arraystore._common.arrow import number_column, numbers_in, text_column, tim
 from arraystore._common.lazy import lazy
 from arraystore._common.ragged import Ragged, Target
 from arraystore._format.files import keep_os_error
-from arraystore._format.ledger import MASK_FIELDS
 from arraystore._format.specification import FAILED
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.targets.columns import text_list
 from arraystore._sources.targets.masks import Masks
 from arraystore._sources.targets.multi_label import names_in
+from arraystore._sources.targets.own_columns import AT_TIMES, MASK_FIELDS
 from arraystore.errors import FormatError
 
 if TYPE_CHECKING:
@@ -28,10 +28,6 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 else:
     pa, pq = lazy("pyarrow"), lazy("pyarrow.parquet")  # a quarter of a second
-
-OWN_COLUMNS = frozenset(
-    ("source", "label", "height", "width", "bytes", "mtime", "hash", "reason", "note", *MASK_FIELDS)
-)
 
 
 def samples_table(
@@ -66,10 +62,11 @@ def samples_table(
         columns["note"] = text_column([notes.get(row, "") for row in rows], noted)
     if manifest.masks:
         columns |= {name: number_column(chosen[name]) for name in MASK_FIELDS}
+    apart = AT_TIMES.union(columns)
     for name, texts in manifest.texts.items():
-        columns[f"{name}_text" if name in columns else name] = text_column([texts[row] for row in rows])
+        columns[f"{name}_text" if name in apart else name] = text_column([texts[row] for row in rows])
     for name, masks in manifest.masks.items():
-        columns[f"{name}_text" if name in columns else name] = text_column([masks.name(row) for row in rows])
+        columns[f"{name}_text" if name in apart else name] = text_column([masks.name(row) for row in rows])
     return pa.table(columns)
 
 
@@ -89,10 +86,13 @@ def manifest_of(
         own.add("label")
     kinds = zip(samples.schema.names, samples.schema.types, strict=True)
     texts = [name for name, kind in kinds if (pa.types.is_string(kind) or pa.types.is_binary(kind)) and name not in own]
-    renamed = any(name.removesuffix("_text") in samples.schema.names for name in texts if name.endswith("_text"))
+    apart = AT_TIMES.union(samples.schema.names)
+    renamed = any(name.removesuffix("_text") in apart for name in texts if name.endswith("_text"))
     if renamed or not has_files(samples):
         return None
-    of_files = file_masks(masks, texts)
+    of_files = file_masks(masks, samples.schema.names)
+    if not set(of_files) <= set(texts):
+        return None
     return Manifest(
         text_list(samples["source"]),
         targets={name: array for name, array in targets.items() if name not in of_files},
@@ -103,9 +103,9 @@ def manifest_of(
     )
 
 
-def file_masks(masks: Mapping[str, int], columns: Container[str]) -> dict[str, int]:
-    """Return those of the masks of a store that have files; those that came with slots of another store have none."""
-    return {name: fill for name, fill in masks.items() if name in columns}
+def file_masks(masks: Mapping[str, int], columns: Container[str]) -> Mapping[str, int]:
+    """Return the masks of a store whose samples have these columns, unless they came with slots of another store."""
+    return masks if "mask_checksum" in columns else {}
 
 
 def mask_fields(samples: pa.Table) -> dict[str, npt.NDArray[np.uint64]]:

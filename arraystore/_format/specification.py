@@ -90,7 +90,8 @@ one). Where images have masks, for all masks of an image, in the order of the na
 another mask that is no file), `mask_hash` (uint64, xxh3_64 of what the masks hold, one after the other: of files their
 bytes; 0 if one was not read) and `mask_checksum` (uint64, xxh3_64 of the
 numbers). Then follows one column for each text of the manifest, and one for each target of masks with the paths of
-their files, or such as `array 3`. `dropped.parquet` has a column `mask_stamp` too.
+their files, or such as `array 3`; where its name is that of a column above, `_text` stands behind it. `dropped.parquet`
+has a column `mask_stamp` too.
 
 **Masks** are targets of shape (N, H, W), uint8 or uint16, with the height and width of slots: the number of each pixel
 in the file of the mask, moved as the pixels of its image are. Where there is no image, beside a padded one or in a slot

@@ -41,12 +41,18 @@ def _as_text(key: str | bytes) -> str:
     return _BYTES + key.hex() if isinstance(key, bytes) else "." + key.lower().lstrip(".")
 
 
+def recorded_decoders(recorded: Mapping[str, Any]) -> list[str | bytes]:
+    """Return the keys of the decoders that recorded options name."""
+    keys = recorded.get("decoders", ())
+    return [bytes.fromhex(key.removeprefix(_BYTES)) if key.startswith(_BYTES) else key for key in keys]
+
+
 def decoders_needed(recorded: Mapping[str, Any], names: Iterable[str]) -> list[str | bytes]:
     """Return the keys of recorded decoders without which some of these sources may not be decoded as they were.
 
     A suffix is in the name of a source. Which sources began with certain bytes is not known, so these always count.
     """
-    keys = [bytes.fromhex(key.removeprefix(_BYTES)) if key.startswith(_BYTES) else key for key in recorded["decoders"]]
-    ends = tuple(key for key in keys if isinstance(key, str))
-    found = {end for name in names for end in ends if name.lower().endswith(ends) and name.lower().endswith(end)}
+    keys = recorded_decoders(recorded)
+    ends = [key for key in keys if isinstance(key, str)]
+    found = {end for name in map(str.lower, names) for end in ends if name.endswith(end)}
     return [key for key in keys if isinstance(key, bytes) or key in found]

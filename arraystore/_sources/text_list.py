@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import overload
 
 import numpy as np
@@ -65,6 +66,11 @@ class TextList(Sequence[str]):
     def __repr__(self) -> str:
         shown = ", ".join(map(repr, self[:3]))
         return f"<TextList of {len(self):,}: {shown}{', …' if len(self) > 3 else ''}>"
+
+    def raws(self) -> Iterator[bytes]:
+        """Yield the bytes of every text, as `raw` returns them."""
+        blob, offsets = self.blob.tobytes(), self.offsets.tolist()
+        return (blob[start:stop] for start, stop in pairwise(offsets))
 
     def raw(self, index: int) -> bytes:
         """Return the bytes of text ``index``; a negative one counts from the end.

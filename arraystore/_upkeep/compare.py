@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack
@@ -15,7 +15,6 @@ from arraystore._building.options import CompareOptions
 from arraystore._building.runs import row_stamps
 from arraystore._common.arrow import number_column, numbers_in
 from arraystore._common.options import complete, public, shows_options
-from arraystore._common.ragged import Ragged, Target, rows_of_one_length
 from arraystore._decoding.hooks import check_decoders
 from arraystore._format.samples import hashes_of, mask_fields, mtimes_us
 from arraystore._format.specification import STORED
@@ -24,7 +23,8 @@ from arraystore._sources.manifest import Manifest
 from arraystore._sources.stamps import STAMP, file_hashes
 from arraystore._sources.targets.mask_sources import masks_hash
 from arraystore._stores.opening import open_store
-from arraystore._upkeep.merging import merged, raw_path
+from arraystore._upkeep.alike import as_ragged, check_alike
+from arraystore._upkeep.merging import in_codes_of, merged, raw_path
 from arraystore._upkeep.moved import is_elsewhere
 from arraystore._upkeep.relisted import check_decoders_given, listed_again
 from arraystore._upkeep.reuse import manifest_in
@@ -136,8 +136,8 @@ def compare(
     Raises:
         SpecError: ``removed`` or ``decoders`` is invalid.
         FormatError: there is no store at the path, or it is damaged.
-        StoreError: ``source`` is None and the store does not record its source; its sources are not files; or it was
-            built with ``decoders`` that are not given.
+        StoreError: ``source`` is None and the store does not record its source; its sources are not files; its masks
+            came with the slots of another store; or it was built with ``decoders`` that are not given.
         ManifestError: the sources cannot be listed, or have other targets than the store; or labels or targets that
             were given at the build are not given.
         OSError: the store cannot be read.
@@ -158,8 +158,10 @@ def compare(
         names = map(old.name, range(len(old)))
         check_decoders_given(store.description, names, every["decoders"], Path(path))
         new = listed_again(store.description, source, labels, targets, every, options)
-        new = _as_ragged(old, new)
-        _check_alike(old, new)
+        check_decoders_given(store.description, map(new.name, range(len(new))), every["decoders"], Path(path))
+        new = as_ragged(old, new)
+        check_alike(path, old, new)
+        new = in_codes_of(old, new)
         apart = is_elsewhere(old.root, new.root)
         moved = apart or (new.origin is not None and is_elsewhere(old.origin, new.origin))
         comparison = _Comparison(store, old, new, content=content or apart)
@@ -315,66 +317,6 @@ class _Comparison:
         still = {raw_path(self.new.sources, row) for row in np.flatnonzero(self.skipped).tolist()}
         held = [os.fsencode(source) in still for source in self.dropped["source"].to_pylist()]
         return self.dropped.take(number_column(np.flatnonzero(held))) if any(held) else None
-
-
-def _as_ragged(old: Manifest, new: Manifest) -> Manifest:
-    """Return the new manifest, with those targets ragged that are so in the old one and have rows of one length now."""
-    targets = dict(new.targets)
-    for name, target in new.targets.items():
-        was = old.targets.get(name)
-        if not isinstance(was, Ragged) or isinstance(target, Ragged) or target.ndim < 2:
-            continue
-        rows = rows_of_one_length(target)
-        # Empty lists alone do not tell the type of their items.
-        targets[name] = rows if target.size else Ragged(was.values[:0], rows.offsets)
-    return replace(new, targets=targets)
-
-
-def _check_alike(old: Manifest, new: Manifest) -> None:
-    if not new.is_paths:
-        raise ManifestError("the sources are not files", advice="pass a folder, a table, or a list of paths")
-
-    def form(manifest: Manifest) -> dict[str, Any]:
-        arrays = {
-            name: _form(values, has_classes=name in manifest.classes) for name, values in manifest.targets.items()
-        }
-        return arrays | dict.fromkeys(manifest.texts, "text")
-
-    was, now = form(old) | _mask_forms(old), form(new) | _mask_forms(new)
-    if was != now:
-        raise ManifestError(
-            f"the source does not have the targets of the store: {'; '.join(_differing(was, now))}",
-            advice="pass the source that the store was built from, with the same labels and targets",
-        )
-
-
-def _mask_forms(manifest: Manifest) -> dict[str, str]:
-    kinds = {name: " of classes" if name in manifest.classes else "" for name in manifest.masks}
-    return {name: f"masks{kinds[name]} of {masks.bits} bits" for name, masks in manifest.masks.items()}
-
-
-def _form(target: Target, *, has_classes: bool) -> Any:
-    """Return what must be the same in both manifests: a text, or dtype and shape."""
-    if isinstance(target, Ragged):
-        return "ragged classes" if has_classes else f"ragged {target.dtype.str} {target.item_shape}"
-    if has_classes:
-        return "classes" if target.ndim == 1 else "multi-label"
-    return target.dtype.str, target.shape[1:]
-
-
-def _differing(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a phrase for each target that the store and the source do not both have in the same form."""
-
-    def told(form: Any) -> str:
-        return form if isinstance(form, str) else f"{form[0]} {form[1]}"
-
-    for name in sorted(was.keys() | now.keys()):
-        if name not in now:
-            yield f"{name} ({told(was[name])}) is only in the store"
-        elif name not in was:
-            yield f"{name} ({told(now[name])}) is only in the source"
-        elif was[name] != now[name]:
-            yield f"{name} is {told(was[name])} in the store, and {told(now[name])} in the source"
 
 
 def _matches(old: Sequence[Any], new: Sequence[Any]) -> Rows:

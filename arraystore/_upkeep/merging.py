@@ -17,8 +17,23 @@ Rows = npt.NDArray[np.int64]
 
 
 def raw_path(sources: Sequence[Any], row: int) -> bytes:
-    """Return the bytes of a path; the sources are paths, as `_check_alike` has checked."""
+    """Return the bytes of a path; the sources are paths, as `check_alike` has checked."""
     return sources.raw(row) if isinstance(sources, TextList) else b""
+
+
+def in_codes_of(old: Manifest, new: Manifest) -> Manifest:
+    """Return the new manifest with the codes of the old one, which has the same targets; new classes follow.
+
+    The numbers of drawn masks are such codes. Masks with other numbers would seem to have changed, so this comes before
+    they are compared.
+    """
+    classes = {name: _joined(old.classes[name], names) for name, names in new.classes.items()}
+    targets, masks = dict(new.targets), dict(new.masks)
+    for name in classes.keys() & targets.keys():
+        targets[name] = recoded(name, targets[name], new.classes[name], classes[name])
+    for name in classes.keys() & masks.keys():
+        masks[name] = masks[name].with_classes(name, classes[name])
+    return new.changed(targets=targets, classes=classes, masks=masks)
 
 
 def merged(old: Manifest, new: Manifest, slots: Rows, rows: Rows) -> tuple[Manifest, bool]:
@@ -26,15 +41,14 @@ def merged(old: Manifest, new: Manifest, slots: Rows, rows: Rows) -> tuple[Manif
 
     Args:
         old: the manifest of the store.
-        new: the manifest of the source.
+        new: the manifest of the source, with the codes of the store, see `in_codes_of`.
         slots: for each row of the result its row in ``old``, or -1.
         rows: for each row of the result its row in ``new``, or -1; where it has one, its targets come from there.
     """
-    classes = {name: _joined(old.classes[name], names) for name, names in new.classes.items()}
+    classes = new.classes
     ours = (rows >= 0) & (slots >= 0)
     targets, relabeled = {}, any(classes[name] != old.classes[name] for name in classes)
-    for name, values in new.targets.items():
-        fresh = recoded(name, values, new.classes[name], classes[name]) if name in classes else values
+    for name, fresh in new.targets.items():
         before = old.targets[name]
         before = recoded(name, before, old.classes[name], classes[name]) if name in classes else before
         targets[name] = merged_rows(fresh, rows, before, slots)
@@ -49,10 +63,9 @@ def merged(old: Manifest, new: Manifest, slots: Rows, rows: Rows) -> tuple[Manif
             texts[name][i] != old.texts[name][slot] for i, (slot, row) in enumerate(pairs) if slot >= 0 and row >= 0
         )
     sources = _paths(old.sources, new.sources, pairs)
-    masks = {}
-    for name, each in new.masks.items():
-        fresh_masks = each.with_classes(name, classes[name]) if name in classes else each
-        masks[name] = Masks(_merged_masks(old.masks[name], fresh_masks, pairs), bits=each.bits)
+    masks = {
+        name: Masks(_merged_masks(old.masks[name], each, pairs), bits=each.bits) for name, each in new.masks.items()
+    }
     pixels = {name: kind for name, kind in {**old.source_pixels, **new.source_pixels}.items() if name in targets}
     parts = (sources, new.root, targets, classes, texts, new.origin, new.left_out)
     fills = {name: fill for name, fill in {**old.mask_fills, **new.mask_fills}.items() if name in targets}

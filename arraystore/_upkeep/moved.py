@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from arraystore._building.runs import mask_hashes
 from arraystore._common.arrow import numbers_in
 from arraystore._common.checks import expanded
 from arraystore._common.wording import many
-from arraystore._format.samples import hashes_of
+from arraystore._format.samples import hashes_of, mask_fields
 from arraystore._reading.store import Store
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.stamps import file_hashes, file_stamps
@@ -20,6 +21,8 @@ from arraystore.errors import Kind, ManifestError, StoreError
 
 def sources_of(store: Store, folder: str | os.PathLike[str] | None) -> Manifest:
     """Return the manifest of a store, with the sources in another folder if one is given.
+
+    An image of another size than the stored one is then a bad image where the store has coordinates in its pixels.
 
     Raises:
         ManifestError: there is no such folder.
@@ -33,6 +36,9 @@ def sources_of(store: Store, folder: str | os.PathLike[str] | None) -> Manifest:
             kind=Kind.INVALID,
             advice="update or build the store with the masks that it was built with",
         )
+    if manifest.source_pixels:
+        sides = np.stack([numbers_in(store.samples[name]) for name in ("height", "width")], axis=1)
+        manifest = manifest.changed(source_sides=sides.astype(np.int64))
     if folder is None:
         return manifest
     root = expanded(folder).absolute()
@@ -70,7 +76,7 @@ def is_elsewhere(root: str | None, other: str | None) -> bool:
 
 
 def other_contents(store: Store, manifest: Manifest, slots: npt.NDArray[np.int64]) -> dict[int, str]:
-    """Return those of the slots whose file has other contents than the stored one had, slot → how it differs.
+    """Return those of the slots whose file or masks have other contents than the stored ones, slot → how they differ.
 
     Files that cannot be read are left out: decoding them says why.
     """
@@ -88,4 +94,9 @@ def other_contents(store: Store, manifest: Manifest, slots: npt.NDArray[np.int64
     alike = np.flatnonzero((sizes == bytes_before) & (hashes != 0))
     found = file_hashes(path, slots[alike])
     changed = slots[alike][(found != hashes[alike]) & (found != 0)]
-    return reasons | dict.fromkeys(changed.tolist(), "is another file than the stored one, of the same size")
+    reasons |= dict.fromkeys(changed.tolist(), "is another file than the stored one, of the same size")
+    if manifest.masks:
+        known, found = mask_fields(store.samples)["mask_hash"][slots], mask_hashes(manifest, slots)
+        others = slots[(known != found) & (known != 0) & (found != 0)].tolist()
+        reasons = dict.fromkeys(others, "has another mask than the stored one") | reasons
+    return reasons

@@ -8,7 +8,7 @@ from arraystore._building.sources import manifest_for, source_kind
 from arraystore._format.description import Description
 from arraystore._sources.kinds.table import chosen_columns
 from arraystore._sources.manifest import Manifest
-from arraystore._sources.recorded import decoders_needed
+from arraystore._sources.recorded import decoders_needed, recorded_decoders
 from arraystore.errors import Kind, ManifestError, Option, StoreError
 
 
@@ -44,6 +44,8 @@ def listed_again(
         chosen = recorded["targets"]
         whole = chosen if isinstance(chosen, dict) else dict.fromkeys(chosen, "auto")
         targets = {**whole, **arrays} if arrays else chosen
+    if options["decoders"] is None:  # so that new files are found which only these decode
+        own["decoders"] = recorded_decoders(recorded)
     new = manifest_for(source, labels, targets, {**options, **own})
     beside = {*(arrays or ()), *(() if labels is None else ("labels",))}
     for name in recorded.get("given", ()):

@@ -49,8 +49,8 @@ def repair(
     Args:
         path: the store.
         source: the folder that the sources have moved to; they are looked for there by their names in the store. A file
-            with other contents than the stored one is then a source that can no longer be stored. None looks for them
-            where they were. The folder is not recorded in the store: `update` does that.
+            with other contents than the stored one, or with another mask, is then a source that can no longer be
+            stored. None looks for them where they were. The folder is not recorded in the store: `update` does that.
         bad: what to do with a damaged slot whose source can no longer be stored: ``"raise"`` an error and leave the
             store unchanged, or ``"keep"`` the slot as zeros with status 2.
         verification: the result of `arraystore.verify` for this store; None verifies now.

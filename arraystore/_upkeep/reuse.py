@@ -11,7 +11,7 @@ import numpy.typing as npt
 from arraystore._building.build import build_key
 from arraystore._building.fill import Source, StoredSlot
 from arraystore._common.arrow import numbers_in
-from arraystore._format.samples import file_masks, hashes_of, manifest_of, mask_fields, mtimes_us, notes_of
+from arraystore._format.samples import file_masks, has_files, hashes_of, manifest_of, mask_fields, mtimes_us, notes_of
 from arraystore._format.slot_file import SlotFile
 from arraystore._format.specification import FAILED
 from arraystore._reading.store import Store
@@ -29,11 +29,18 @@ def manifest_in(store: Store) -> Manifest:
     """Return the manifest of a store on disk.
 
     Raises:
-        StoreError: the sources are not files.
+        StoreError: the sources are not files, or the samples do not say what they were built from.
     """
     manifest = manifest_of(store.samples, store.targets, store.categories, store.description.masks)
+    path = str(store.path)
+    if manifest is None and store.description.from_files and has_files(store.samples):
+        raise StoreError(
+            f"a text or mask of {path} has the name of a column that samples have for themselves, so they do not say "
+            "all that it was built from",
+            source=path,
+            advice="build it again, and give the text or mask another name",
+        )
     if manifest is None or not store.description.from_files:
-        path = str(store.path)
         raise StoreError(f"the sources of {path} are not files", source=path, advice="build it again")
     described = store.description
     return replace(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from arraystore._common.lazy import lazy
@@ -38,6 +38,17 @@ def print_rows(rows: Iterable[tuple[str, str]]) -> None:
     # A plain str would be searched for markup, and a class may be called [red].
     for name, value in rows:
         table.add_row(rich_text.Text(name), rich_text.Text(value))
+    console().print(table)
+
+
+def print_table(cells: Sequence[Sequence[str]]) -> None:
+    """Print a table of cells, its head first; all columns but the first are numbers."""
+    head, *rows = cells
+    table = rich_table.Table(box=None, padding=(0, 2, 0, 0))
+    for number, name in enumerate(head):
+        table.add_column(name, justify="right" if number else "left", no_wrap=bool(number), overflow="fold")
+    for row in rows:
+        table.add_row(*(rich_text.Text(flat(cell)) for cell in row))
     console().print(table)
 
 

@@ -17,7 +17,7 @@ from arraystore._common.limits import disk_bytes
 from arraystore._common.options import picked, shows_options
 from arraystore._common.progress import reporting
 from arraystore._common.wording import bad_lines, flat, left_out_text, many, readable
-from arraystore._format.samples import OWN_COLUMNS
+from arraystore._sources.targets.own_columns import columns_beside
 from arraystore._viewing.forecast_text import forecast_rows
 from arraystore._viewing.tables import print_rows
 from arraystore.cli import options
@@ -179,9 +179,8 @@ def target_lines(store: Store) -> Iterator[str]:
             continue
         several = "" if isinstance(target, Ragged) or target.ndim < 2 else ", several in a row"
         yield f"{flat(name)}: {len(classes):,} {noun}{several}: {shown}{more}"
-    for name in store.samples.column_names:
-        if name not in OWN_COLUMNS and name not in masks:
-            yield f"{flat(name)}: text, in the table of samples"
+    for name in columns_beside(store.samples.column_names, masks):
+        yield f"{flat(name)}: text, in the table of samples"
 
 
 def _row_text(target: Any) -> str:

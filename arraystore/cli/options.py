@@ -42,6 +42,11 @@ MaxBad = Annotated[
         metavar="N|N%", help="Stop when more images than this are bad: a number, or a share.", show_default="no limit"
     ),
 ]
+Exact = Annotated[bool, typer.Option("--exact", help="Decode every JPEG at full size; slower for large photos.")]
+Levels = Annotated[
+    int | None,
+    typer.Option(min=1, max=65_535, help="The largest sample of 16-bit files that hold fewer bits, such as 4095."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 Bad = Literal["raise", "keep", "drop"]
 BAD_HELP = "For sources that cannot be stored: fail, store zeros, or leave them out."
@@ -82,19 +87,13 @@ class Image(TypedDict):
         ),
         Default(None),
     ]
-    exact: Annotated[
-        bool, typer.Option("--exact", help="Decode every JPEG at full size; slower for large photos."), Default(False)
-    ]
+    exact: Annotated[Exact, Default(False)]
     max_pixels: Annotated[
         int | None,
         typer.Option(min=1, help="An image with more pixels counts as bad.", show_default=str(spec.DEFAULT_MAX_PIXELS)),
         Default(None),
     ]
-    levels: Annotated[
-        int | None,
-        typer.Option(min=1, max=65_535, help="The largest sample of 16-bit files that hold fewer bits, such as 4095."),
-        Default(None),
-    ]
+    levels: Annotated[Levels, Default(None)]
     truncated: Annotated[
         spec.Truncated | None,
         typer.Option(help="A JPEG that ends early is a bad image, or is stored with a note.", show_default="refuse"),
@@ -140,8 +139,8 @@ class Run(TypedDict):
     ]
 
 
-class Sources(TypedDict):
-    """How the sources are listed."""
+class Listing(TypedDict):
+    """Which files of a table or a list the sources are."""
 
     root: Annotated[
         Path | None,
@@ -169,6 +168,11 @@ class Sources(TypedDict):
         typer.Option(metavar="COLUMN=VALUE", help="The rows of a table to take.", show_default="all"),
         Default(None),
     ]
+
+
+class Sources(Listing):
+    """How the sources are listed."""
+
     targets: Annotated[
         str | None,
         typer.Option(

@@ -315,7 +315,7 @@ def test_a_slot_whose_mask_needs_memory_is_filled_alone(own: Path, tmp_path: Pat
     def needing(data: Any, header: Any, memory_bytes: float, factor: int = 1) -> None:
         if (header.height, header.width) == images.SIZES[4]:
             if memory_bytes < 1e9:
-                raise MemoryNeededError(header, 10**9)
+                raise MemoryNeededError(header.height, header.width, 10**9)
             alone.append(memory_bytes)
         original(data, header, memory_bytes, factor)
 
@@ -328,7 +328,7 @@ def test_a_slot_whose_mask_needs_memory_is_filled_alone(own: Path, tmp_path: Pat
 def test_an_unexpected_error_of_a_mask_is_its_slots_reason(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from arraystore._decoding import masks as decoder
 
-    monkeypatch.setattr(decoder, "_deposit", lambda *_args: 1 / 0)
+    monkeypatch.setattr(decoder, "part_of_mask", lambda *_args: 1 / 0)
     with pytest.raises(BadImagesError, match="internal error: ZeroDivisionError"):
         with_masks(own)
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -301,6 +302,19 @@ def test_a_later_call_tries_again_what_no_worker_could_fill(first: Callable[[str
     assert_equal(build(paths), build(paths, tmp_path / "x", processes=True, workers=1))
 
 
+@pytest.mark.usefixtures("warm")
+def test_a_later_call_tries_images_in_memory_again_too(first: Callable[[str], None], tmp_path: Path) -> None:
+    source = [*data(9, {4: b"#crash"}), b""]
+    first(HARM)
+    with pytest.raises(BadImagesError) as caught:
+        build(source, tmp_path / "x", processes=True, workers=1)
+    assert [bad.slot for bad in caught.value.bad] == [4, 9]
+    first("")
+    with pytest.raises(BadImagesError) as caught:
+        build(source, tmp_path / "x", processes=True, workers=1)
+    assert [bad.slot for bad in caught.value.bad] == [9], "an empty file stays one"
+
+
 @pytest.mark.usefixtures("harmful", "warm")
 @pytest.mark.parametrize(("mark", "count"), [(b"#hang", 3), (b"#stop", 200)])
 def test_an_image_that_takes_too_long_is_a_bad_one(tmp_path: Path, mark: bytes, count: int) -> None:
@@ -462,6 +476,26 @@ def test_sources_that_cannot_be_sent_are_told(tmp_path: Path) -> None:
     source = [np.array([[lambda: None]], object) for _ in range(4)]
     with pytest.raises(StoreError, match=r"the sources of slots 0 to 0 cannot be sent to a worker process: .*; build "):
         build(source, tmp_path / "x", processes=True)
+
+
+@pytest.mark.usefixtures("warm")
+def test_functions_that_workers_do_not_have_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as those of a notebook."""
+
+    def decode(_: bytes) -> None:
+        return None
+
+    notebook = ModuleType("notebook_of_this_test")
+    decode.__module__, decode.__qualname__ = notebook.__name__, "decode"
+    monkeypatch.setattr(notebook, "decode", decode, raising=False)
+    monkeypatch.setitem(sys.modules, notebook.__name__, notebook)
+    with pytest.raises(StoreError) as caught:
+        build(data(8), tmp_path / "x", processes=True, decoders={".dcm": decode})
+    assert str(caught.value) == (
+        "a worker process cannot read the job that it was given: No module named 'notebook_of_this_test'; build with "
+        "threads, or define functions and classes in a module, which worker processes import"
+    )
+    assert len(build(data(8), tmp_path / "x", decoders={".dcm": decode})) == 8
 
 
 START = "what they printed, or build with threads. What was done is kept; the same call continues from there"

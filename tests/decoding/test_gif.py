@@ -12,8 +12,11 @@ from support import gifs, images
 
 from arraystore import DecodeError, ImageSpec
 from arraystore._decoding.decode import decode_into
+from arraystore._decoding.header import read_header
+from arraystore.errors import Kind
 
 BACKGROUND = (10, 200, 90)
+COLORED = gifs.COLORS[gifs.INDICES]
 
 
 def decoded(data: bytes, height: int, width: int) -> images.Pixels:
@@ -78,7 +81,23 @@ def test_codes_without_an_entry_are_an_error() -> None:
         decoded(gifs.gif(30, 20, gifs.frame(gifs.INDICES, packed=bytes(packed))), 20, 30)
 
 
+def test_a_gif_that_is_cut_off_anywhere_is_an_error() -> None:
+    data = gifs.gif(30, 20, gifs.frame(gifs.INDICES, clear=3, palette=gifs.COLORS), palette=gifs.COLORS[:4], end=b"")
+    for length in range(len(data) - 3):  # the last three bytes are the code that says end, and an empty block
+        with pytest.raises(DecodeError):
+            decoded(data[:length], 20, 30)
+
+
+def test_blocks_of_extensions_without_an_end_are_an_error() -> None:
+    long = gifs.extension(0xFE, *[b"x" * 255] * 9_000)  # two megabytes, as a profile may have
+    assert images.furthest(decoded(gifs.gif(30, 20, long, gifs.frame(gifs.INDICES)), 20, 30), COLORED) == 0
+    half = b"\x21\xfe" + b"\1x" * 600_000 + b"\0"
+    with pytest.raises(DecodeError, match="more than 1,048,576 blocks of extensions before its first frame") as caught:
+        read_header(gifs.gif(30, 20, half, half, gifs.frame(gifs.INDICES)))
+    assert caught.value.kind is Kind.TOO_LARGE
+
+
 def test_a_control_that_is_too_short_says_nothing() -> None:
     short = gifs.extension(0xF9, b"\1")
     data = gifs.gif(30, 20, short, gifs.frame(gifs.INDICES))
-    assert images.furthest(decoded(data, 20, 30), gifs.COLORS[gifs.INDICES]) == 0
+    assert images.furthest(decoded(data, 20, 30), COLORED) == 0

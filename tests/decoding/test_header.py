@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from arraystore._decoding.formats.isobmff import avif_depth
 from arraystore._decoding.header import Header, codec_of, read_header
 from arraystore._sources.formats import FORMATS, IMAGE_SUFFIXES
 from arraystore.errors import DecodeError, Kind
@@ -185,11 +184,6 @@ def test_rotation_of_avif_agrees_with_the_writer(orientation: int) -> None:
 def test_only_the_primary_image_of_an_avif_counts() -> None:
     header = read_header(avif(turns=1, other_first=True))
     assert (header.height, header.width, header.orientation) == (HEIGHT, WIDTH, 8)
-
-
-def test_depth_of_avif_is_eight_where_nothing_else_is_stated() -> None:
-    assert avif_depth(encode("AVIF")) == 8
-    assert avif_depth(avif()) == 8
 
 
 def test_markers_that_decoders_skip_are_skipped() -> None:

@@ -135,3 +135,61 @@ def test_palettes_that_are_damaged_or_rare_are_errors(options: dict[str, Any], r
     with pytest.raises(DecodeError, match=reason) as caught:
         decode(data)
     assert caught.value.kind in (Kind.DAMAGED, Kind.UNSUPPORTED)
+
+
+@pytest.mark.parametrize("bits", [1, 4, 8, 9, 12, 15, 16])
+def test_of_signed_samples_the_lowest_is_black_and_the_largest_white(bits: int) -> None:
+    """A signed sample is packed as an unsigned one less the middle of the range."""
+    stored = 8 if bits <= 8 else 16
+    levels = RNG.integers(0, 1 << bits, (30, 40))
+    levels[0, :2] = 0, (1 << bits) - 1
+    middle = (1 << stored - 1) - (1 << bits - 1)
+    data = bytearray(saved(Image.fromarray((levels + middle).astype(f"u{stored // 8}")), no_jp2=True))
+    for sign in (0, 0x80):
+        data[42] = sign | bits - 1
+        np.testing.assert_array_equal(decode(bytes(data)), np.floor(levels * 255 / ((1 << bits) - 1) + 0.5))
+
+
+@pytest.mark.parametrize(
+    "depths", [[8, 8, 8, 1], [8, 1], [1, 8], [5, 6, 5], [8, 4, 2], [4, 4, 4, 8], [1, 2, 3, 7]], ids=str
+)
+@pytest.mark.parametrize("boxes", [False, True])
+def test_components_of_different_depths_are_each_scaled_by_its_own(depths: list[int], *, boxes: bool) -> None:
+    levels = np.dstack([RNG.integers(0, 1 << bits, (30, 40)) for bits in depths])
+    middles = [128 - (1 << bits - 1) for bits in depths]
+    mode = {2: "LA", 3: "RGB", 4: "RGBA"}[len(depths)]
+    image = Image.frombytes(mode, (40, 30), (levels + middles).astype(np.uint8).tobytes())
+    options = {} if mode == "LA" else {"mct": 0}
+    data = bytearray(saved(image, no_jp2=not boxes, **options))
+    size = data.index(b"\xff\x4f\xff\x51") + 42
+    for number, bits in enumerate(depths):
+        data[size + 3 * number] = bits - 1
+    scaled = np.floor(levels * 255 / ((1 << np.array(depths)) - 1) + 0.5)
+    if len(depths) != 3:
+        color, alpha = scaled[..., :-1], scaled[..., -1:]
+        scaled = np.floor((color * alpha + np.array(TINTED.background) * (255 - alpha)) / 255 + 0.5)
+    np.testing.assert_array_equal(decode(bytes(data), TINTED), scaled)
+
+
+def test_a_tile_that_ends_inside_its_own_header_is_an_error() -> None:
+    """Its header would be read again and again, a million times, with the counting of its blocks each time."""
+    data = saved(Image.fromarray(RGB), no_jp2=True)
+    tile, style = data.index(b"\xff\x90"), data.index(b"\xff\x52")
+    (length,) = struct.unpack_from(">H", data, style + 2)
+    again = data[style : style + 2 + length]
+    short = data[: tile + 6] + struct.pack(">I", 14) + data[tile + 10 : tile + 12] + again + data[tile + 12 :]
+    with pytest.raises(DecodeError, match="the jp2 has a tile that ends inside its own header"):
+        read_header(short)
+    good = data[: tile + 6] + struct.pack(">I", 0) + data[tile + 10 : tile + 12] + again + data[tile + 12 :]
+    assert read_header(good).width == 40
+
+
+def test_coding_styles_without_an_end_are_an_error() -> None:
+    data = saved(Image.fromarray(RGB), no_jp2=True)
+    at = data.index(b"\xff\x52")
+    (length,) = struct.unpack_from(">H", data, at + 2)
+    style = data[at : at + 2 + length]
+    assert read_header(data[:at] + style * 99 + data[at:]).width == 40
+    with pytest.raises(DecodeError, match="the jp2 has more than 32,768 coding styles") as caught:
+        read_header(data[:at] + style * 32_768 + data[at:])
+    assert caught.value.kind is Kind.TOO_LARGE

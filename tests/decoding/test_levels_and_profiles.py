@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pillow_heif
 import pytest
 from PIL import Image, ImageCms
 from support import images
@@ -28,7 +29,7 @@ def slot_of(data: Any, **options: Any) -> tuple[np.ndarray[Any, Any], str | None
 TWELVE = (np.arange(48, dtype=np.uint16) * 87).reshape(6, 8)  # 0 to 4089
 
 
-@pytest.mark.parametrize("form", ["PNG", "TIFF"])
+@pytest.mark.parametrize("form", ["PNG", "TIFF", "PPM", "JPEG2000"])
 def test_levels_say_what_is_white(form: str) -> None:
     data = images.encode(Image.fromarray(TWELVE), form)
     slot, note = slot_of(data, levels=4095)
@@ -112,6 +113,18 @@ def test_pixels_are_converted_to_srgb(form: str, color: str) -> None:
     if color == "rgb":  # red and green have changed places
         plain = slot_of(data, exact=True)[0].astype(int)
         assert np.abs(slot.astype(int) - plain).max() > 20
+
+
+def test_the_profile_of_a_heic_is_read_without_a_plugin_of_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
+    file, photo = io.BytesIO(), images.photo(64, 64)
+    heif = pillow_heif.from_pillow(Image.fromarray(photo))
+    heif.info["icc_profile"] = rgb_profile(1.0)
+    heif.save(file, quality=-1)
+    plain, _ = slot_of(file.getvalue(), size=64)
+    monkeypatch.setattr(Image, "OPEN", {})  # as where no plugin for the format is registered
+    converted, note = slot_of(file.getvalue(), size=64, icc="srgb")
+    assert note is None
+    assert converted.mean() > plain.mean() + 20  # linear light is brighter in sRGB
 
 
 def test_srgb_and_no_profile_change_nothing() -> None:

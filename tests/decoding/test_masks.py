@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 from typing import Any
 
@@ -15,9 +16,10 @@ from PIL import Image, ImageOps
 from support import images, masks
 
 from arraystore import DecodeError, ImageSpec
-from arraystore._decoding.masks import decode_mask_into
+from arraystore._decoding.masks import decode_mask_into, mask_numbers
 from arraystore._decoding.memory import MemoryNeededError
 from arraystore._decoding.notes import noticed
+from arraystore._sources.targets.mask_sources import DrawnMask
 
 
 def decoded(data: bytes, size: tuple[int, int], *, bits: int = 8, **options: Any) -> npt.NDArray[Any]:
@@ -191,6 +193,24 @@ def test_memory_and_pixels_are_bounded() -> None:
         decode_mask_into(data, np.empty((4, 4), np.uint8), ImageSpec(size=4), (4000, 4000), fill=255, memory_bytes=1e6)
     with pytest.raises(DecodeError, match="more than max_pixels"):
         decode_mask_into(data, np.empty((4, 4), np.uint8), ImageSpec(size=4, max_pixels=9999), (4000, 4000), fill=255)
+
+
+def test_the_memory_of_a_mask_that_is_drawn_is_bounded() -> None:
+    class Drawn(DrawnMask):
+        shape = (4000, 4000)
+
+        def numbers(self) -> npt.NDArray[Any]:
+            return np.full(self.shape, 7, np.uint8)
+
+        def digest(self) -> int:
+            return 0
+
+    def draw(memory_bytes: float) -> npt.NDArray[Any]:
+        return mask_numbers(Drawn(), ImageSpec(size=4), (4000, 4000), memory_bytes=memory_bytes)
+
+    with pytest.raises(MemoryNeededError, match=re.escape("its 4000 x 4000 pixels would take 0.16 GB")) as caught:
+        draw(1e8)
+    assert (draw(caught.value.needed_bytes) == 7).all()
 
 
 # --- geometry --------------------------------------------------------------------------------------------------------

@@ -28,7 +28,12 @@ from support.pngs import (
 )
 
 from arraystore import DecodeError, ImageSpec, Kind
+from arraystore._decoding.codecs import numbers_of
 from arraystore._decoding.decode import decode_into
+from arraystore._decoding.header import read_header
+from arraystore._decoding.notes import noticed
+
+SPEC = ImageSpec(size=(21, 30), layout="NHWC")
 
 
 def decoded(data: bytes, height: int, width: int, background: int = 255) -> npt.NDArray[np.uint8]:
@@ -192,6 +197,25 @@ def test_what_is_missing_or_twice_is_said_here_and_not_by_libpng(what: str, capf
     assert capfd.readouterr().err == ""
 
 
+_GRAY_FILE = png_of(samples_of(GRAY, 8), GRAY, 8)
+NO_MASKS = {
+    "no pixels": _GRAY_FILE[:33] + chunk(b"IEND", b""),
+    "a second header": _GRAY_FILE[:33] + _GRAY_FILE[8:],
+    "an unknown chunk ABCD, which it declares to be critical": _with_end(_GRAY_FILE, chunk(b"ABCD", b"")),
+    "no palette before its pixels": _indexed(),
+    "2 palettes": _indexed(PLTE, PLTE),
+    "a palette of 47 bytes": _indexed(chunk(b"PLTE", bytes(47))),
+}
+
+
+@pytest.mark.parametrize("what", NO_MASKS)
+def test_what_is_no_png_is_no_mask_either(what: str, capfd: pytest.CaptureFixture[str]) -> None:
+    data = NO_MASKS[what]
+    with pytest.raises(DecodeError, match=what):
+        numbers_of(data, read_header(data), ImageSpec(size=8))
+    assert capfd.readouterr().err == ""
+
+
 @pytest.mark.parametrize(("at", "method"), [(26, 1), (27, 1), (28, 2)])
 def test_methods_that_no_png_has_are_errors(at: int, method: int) -> None:
     data = bytearray(_color())
@@ -199,6 +223,27 @@ def test_methods_that_no_png_has_are_errors(at: int, method: int) -> None:
     data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
     with pytest.raises(DecodeError, match="the png header names the methods"):
         decoded(bytes(data), 21, 30)
+
+
+def test_a_png_whose_end_is_damaged_has_a_note(capfd: pytest.CaptureFixture[str]) -> None:
+    whole = _with_end(_GRAY_FILE, b"")
+    odd = whole[:-1] + b"\0", whole[:-12] + chunk(b"IEND", b"more"), whole[:-12] + b"\0\0\0\4IENDmore" + bytes(4)
+    for data in (whole, *odd):
+        slot = np.empty((21, 30, 3), np.uint8)
+        note = decode_into(data, slot, SPEC).note
+        assert note == (None if data is whole else "the png has no end chunk; all its pixels are there")
+        assert np.array_equal(slot, decoded(whole, 21, 30))
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("lost", [1, 4, 8, 12])
+def test_a_png_without_its_end_has_a_note(lost: int) -> None:
+    data = _with_end(_GRAY_FILE, chunk(b"tEXt", b"Title\0x"))
+    whole, cut = (decode_into(each, np.empty((21, 30, 3), np.uint8), SPEC) for each in (data, data[:-lost]))
+    numbers_of(data[:-lost], read_header(data), SPEC)
+    assert noticed() == cut.note == "the png has no end chunk; all its pixels are there"
+    assert images.furthest(decoded(data[:-lost], 21, 30), decoded(data, 21, 30)) == 0
+    assert whole.note is None
 
 
 def test_a_side_that_no_decoder_takes_is_said_here(capfd: pytest.CaptureFixture[str]) -> None:

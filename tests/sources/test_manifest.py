@@ -26,7 +26,7 @@ from PIL import Image
 from pyarrow import parquet
 
 import arraystore
-from arraystore._sources import manifest, scan
+from arraystore._sources import identity, scan
 from arraystore._sources.formats import IMAGE_SUFFIXES
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.targets import given as targets
@@ -659,7 +659,7 @@ def test_a_table_takes_further_targets(tmp_path: Path) -> None:
     assert list(found.targets) == ["score", "labels", "mask"]
     assert found.targets["labels"].tolist() == [1, 0]
     assert list(Manifest.of(path, targets=["score"]).targets) == ["score"]
-    twice = f"{path}: 'score' is a column of the table and given beside it: leave one out"
+    twice = f"{path}: 'score' comes from there and is given beside it: leave one out"
     said(twice, Manifest.of, path, targets={"score": [1, 2]})
 
 
@@ -685,6 +685,13 @@ def test_a_list_of_paths_keeps_its_order_and_repeats(tmp_path: Path, monkeypatch
     assert [found.load(i) for i in range(6)] == expected
     assert found.targets["labels"].tolist() == [5, 4, 5, 3, 2, 1]
     assert found.classes == {}
+
+
+def test_paths_start_where_they_did_after_other_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = Manifest.from_paths(["x.jpg", "y.jpg"], labels=["a", "b"])
+    monkeypatch.chdir("/")
+    assert found.with_classes(["b", "a"]).load(0) == f"{tmp_path}/x.jpg"
 
 
 @pytest.mark.parametrize("kind", [tuple, list, np.array, lambda names: np.array(names, object)])
@@ -979,7 +986,7 @@ def test_the_digest_of_a_manifest_does_not_drift() -> None:
 def test_a_strided_target_has_the_digest_of_its_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.arange(60).reshape(10, 6)[:, ::2]
     strided = Manifest.of(list("abcdefghij"), targets={"x": values}).digest
-    monkeypatch.setattr(manifest, "_HASH_BLOCK_BYTES", 50)
+    monkeypatch.setattr(identity, "_HASH_BLOCK_BYTES", 50)
     assert Manifest.of(list("abcdefghij"), targets={"x": values.copy()}).digest == strided
 
 

@@ -87,16 +87,32 @@ def test_of_absolute_paths_the_names_count(tmp_path: Path) -> None:
     assert paths_of(found) == [str(tmp_path / f"m/{name}.png") for name in ("1", "2", ".3")]
 
 
+def test_masks_are_those_of_the_given_folder_where_the_images_lie_behind_a_link(tmp_path: Path) -> None:
+    """The parent of a link is not the folder that has the link, and may have masks of other images."""
+    here, there = tmp_path / "here", tmp_path / "disk/there"
+    for folder in (here / "masks", there / "photos", there / "masks"):
+        folder.mkdir(parents=True)
+    (there / "photos/1.jpg").write_bytes(b"")
+    (here / "photos").symlink_to(there / "photos")
+    (here / "also").symlink_to(here / "masks")
+    for folder in ("masks", "also"):
+        found = Manifest.from_folder(here / "photos", targets={"mask": Masks(here / folder)})
+        (path,) = found.load_masks(0)
+        assert Path(str(path)).resolve() == here.resolve() / "masks/1.png"
+    near = Manifest.from_folder(there / "photos", targets={"mask": Masks(there / "masks")})
+    assert near.masks["mask"].name(0) == "../masks/1.png"
+
+
 def test_two_images_never_get_one_mask_of_a_folder(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match=r"'/x/1.jpg' and '/y/1.png' would have the same mask, '.*m/1.png'"):
         Manifest.of(["/x/1.jpg", "/y/1.png"], targets={"mask": Masks(tmp_path / "m")})
-    with pytest.raises(ManifestError, match="images in memory have no names"):
+    with pytest.raises(ManifestError, match="but these are images in memory"):
         Manifest.of([b"x"], targets={"mask": Masks(tmp_path / "m")})
 
 
 def test_a_column_and_masks_beside_it_cannot_be_one_target(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("path,label\na.jpg,1\n")
-    with pytest.raises(ManifestError, match="'labels' is a column of the table and given beside it"):
+    with pytest.raises(ManifestError, match="'labels' comes from there and is given beside it"):
         Manifest.from_table(tmp_path / "t.csv", labels=Masks(["a.png"]))
     found = Manifest.from_table(tmp_path / "t.csv", targets={"label": "auto", "mask": Masks(["m/a.png"])})
     assert ([*found.targets], paths_of(found)) == (["labels"], [str(tmp_path / "m/a.png")])

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from pycocotools import mask as pycocotools
 
-from tests.support import images
+from support import images
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -277,6 +277,51 @@ def test_a_repair_keeps_what_the_store_says_of_masks_that_have_changed_since(tab
     np.testing.assert_array_equal(updated(table, target).targets["mask"], expected(table))
 
 
+def test_a_repair_takes_another_mask_with_a_warning_and_from_another_folder_never(
+    table: Path, target: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    moved = table.parents[1] / "moved"
+    shutil.copytree(table.parent, moved)
+    for folder in (table.parent, moved):
+        Image.fromarray(masks.numbers(*images.SIZES[4], seed=50)).save(folder / "m/04.png")
+    damage(target, 4)
+    with pytest.raises(arraystore.BadImagesError) as caught:
+        arraystore.repair(target, moved, progress=False)
+    assert [bad.reason for bad in caught.value.bad] == ["has another mask than the stored one"]
+    store = arraystore.repair(target, progress=False)
+    np.testing.assert_array_equal(store.targets["mask"], expected(table))
+    assert "slot 4 gets other pixels: i/04.png has another mask than the stored one" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["note", "hash", "mask_checksum", "label"])
+@pytest.mark.parametrize("medium", ["x.store", "x.h5"])
+def test_masks_may_have_the_name_of_a_column_of_samples(table: Path, name: str, medium: str) -> None:
+    folder, target = table.parent, table.parents[1] / medium
+    given = {name: arraystore.Masks(folder / "m")}
+    build(folder / "i", target, spec=SPEC, targets=given).close()
+    assert arraystore.verify(target, progress=False).ok
+    np.testing.assert_array_equal(arraystore.open(target).targets[name], expected(table))
+    copy = arraystore.build(target, table.parents[1] / f"copy-{medium}", progress=False)
+    assert (list(copy.targets), copy.verify(progress=False).ok) == ([name], True)
+    assert not [each for each in copy.samples.column_names if each.endswith("_text")]
+    if name == "label":
+        assert not arraystore.compare(target, folder / "i", targets=given)
+        return
+    with pytest.raises(arraystore.StoreError, match="has the name of a column that samples have for themselves"):
+        arraystore.compare(target, folder / "i", targets=given)
+
+
+@pytest.mark.parametrize("name", ["note", "mask_stamp"])
+@pytest.mark.parametrize("medium", ["x.store", "x.h5"])
+def test_texts_may_have_the_name_of_a_column_that_only_some_samples_have(table: Path, name: str, medium: str) -> None:
+    text = table.with_name("text.csv")
+    text.write_text(f"path,{name}\n" + "".join(f"i/{i:02}.png,says {i}\n" for i in range(COUNT)))
+    target = table.parents[1] / medium
+    store = build(text, target, spec=SPEC, targets={name: "text"})
+    assert store.samples[f"{name}_text"].to_pylist()[:2] == ["says 0", "says 1"]
+    assert store.verify(progress=False).ok
+
+
 def test_an_update_that_is_interrupted_goes_on(table: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for i in range(COUNT):
         Image.fromarray(masks.numbers(*images.SIZES[i % 8], seed=80 + i)).save(table.parent / f"m/{i:02}.png")
@@ -327,7 +372,9 @@ def test_a_store_in_memory_checks_its_masks_by_form_alone(table: Path) -> None:
 
 
 @pytest.mark.parametrize("target", ["x.store"], indirect=True)
-@pytest.mark.parametrize("value", [[], {"mask": -1}, {"mask": "255"}, {"other": 255}, {"labels": 255}])
+@pytest.mark.parametrize(
+    "value", [[], {"mask": -1}, {"mask": "255"}, {"other": 255}, {"labels": 255}, {"mask": 65535}, {"mask": 7}]
+)
 def test_a_description_with_false_masks_is_damaged(target: Path, value: Any) -> None:
     import json
 

@@ -235,6 +235,18 @@ def test_decoders_that_no_source_needed_are_not_asked_for(place: Path) -> None:
     assert not arraystore.compare(place / "x")
 
 
+@pytest.mark.parametrize("medium", ["x.store", "x.h5"])
+def test_new_files_that_only_recorded_decoders_decode_are_not_left_out(place: Path, medium: str) -> None:
+    target = place / medium
+    arraystore.build("p", target, size=SIDE, color="gray", decoders={"DCM": decode}, progress=False).close()
+    (place / "p/a/new.dcm").write_bytes(images.noise(SIDE, SIDE, seed=7)[..., 0].tobytes())
+    with pytest.raises(StoreError, match=r"was built with decoders for '\.dcm', and has sources"):
+        arraystore.update(target, progress=False)
+    assert not arraystore.compare(target, decoders={})
+    store = arraystore.update(target, decoders={".dcm": decode}, progress=False)
+    np.testing.assert_array_equal(store.images[-1, 0], images.noise(SIDE, SIDE, seed=7)[..., 0])
+
+
 def test_labels_that_were_given_are_asked_for(place: Path) -> None:
     target = place / "x.store"
     labels = ["x", "y"] * 3

@@ -1,16 +1,25 @@
 """Pools of workers that fill the runs of a build: threads, an executor of the caller's, or worker processes."""
 
+import logging
 import math
 import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
-from arraystore._building.fill import Job, fill_run, fill_slots
+import numpy as np
+
+from arraystore._building.fill import Job, fill_run
 from arraystore._building.workers.processes import START_LIMIT_S, WorkerProcesses
 from arraystore._common.limits import usable_cpus
+from arraystore._format.specification import EMPTY
 from arraystore._stores.medium import FilledRun, Pixels
 from arraystore.errors import Kind, Option, StoreError
 
+_logger = logging.getLogger(__name__)
+_PENDING_RUNS_PER_WORKER = 3
 _CLOSE_LIMIT_S = 5.0
 _WAIT_LIMIT_S = 1.0
 _KEPT = "A store on disk keeps what was done, and the next call continues from there"
@@ -45,6 +54,38 @@ def worker_pool(
     if executor is None or isinstance(executor, ThreadPoolExecutor):
         return _ThreadPool(slots, executor, workers)
     return _ExecutorPool(executor, workers, timeout_s)
+
+
+def filled_runs(
+    pool: WorkerPool,
+    runs: Iterable[tuple[int, int]],
+    job_of: Callable[..., Job],
+    collecting: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> Iterator[FilledRun]:
+    """Yield the results of runs, as they come; then, one at a time, those of slots that need much memory.
+
+    Args:
+        pool: fills a bounded number of runs at a time.
+        runs: the first slot of each, and the one after its last.
+        job_of: returns the job of a run; with ``alone=True``, that of a slot that was left empty.
+        collecting: returns a context for waiting for the pool.
+    """
+    waiting, large = iter(runs), deque[int]()
+    while True:
+        while pool.pending < pool.size * _PENDING_RUNS_PER_WORKER and (run := next(waiting, None)) is not None:
+            pool.submit(job_of(*run))
+        if not pool.pending:
+            if not large:
+                return
+            slot = large.popleft()
+            pool.submit(job_of(slot, slot + 1, alone=True))
+        with collecting():
+            done = pool.collect()
+        for filled in done:
+            for trace in filled.traces:
+                _logger.info("an internal error, which made an image bad: %s", trace)
+            large += (filled.start + np.flatnonzero(filled.rows["status"] == EMPTY)).tolist()
+            yield filled
 
 
 class _ExecutorPool:
@@ -137,8 +178,7 @@ class _ThreadPool(_ExecutorPool):
     def _begin(self, job: Job) -> Future[FilledRun]:
         if job.file is not None and not job.file.reserved:
             return super()._begin(job)
-        slots = self._slots[job.start : job.start + len(job.sources)]
-        return self._executor.submit(fill_slots, job, slots, self._stop)
+        return self._executor.submit(job.fill, self._slots, self._stop)
 
     def _wait(self) -> set[Future[FilledRun]]:
         return wait(self._pending, return_when=FIRST_COMPLETED).done

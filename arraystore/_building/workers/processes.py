@@ -22,7 +22,7 @@ from multiprocessing.spawn import get_executable
 from pathlib import Path
 from typing import Any
 
-from arraystore._building.fill import Job, fail_slot
+from arraystore._building.fill import Job
 from arraystore._building.workers.worker import LENGTH_BYTES, REPORT_EVERY_S, Raised, pack, unpack
 from arraystore._stores.medium import FilledRun
 from arraystore.errors import StoreError
@@ -320,7 +320,7 @@ class WorkerProcesses:
             reason = f"reading and decoding it took longer than {self._timeout_s:g} s (timeout_s), twice"
         else:
             reason = f"the worker process that decoded it died twice ({ending(status)})"
-        return [fail_slot(job, reason)]
+        return [job.failed(reason)]
 
 
 class _WorkerTraceError(Exception):

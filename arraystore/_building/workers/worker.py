@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, Self
 
-from arraystore._building.fill import Job, fill_parts, load_decoders
-from arraystore.errors import StoreError
+from arraystore._building.fill import Job, load_decoders
+from arraystore.errors import Kind, StoreError
 
 LENGTH_BYTES = 8
 # A fast worker then sends one message a run, and the parent knows to 50 ms when a slow image was begun.
@@ -78,10 +78,25 @@ def _serve(channel: socket.socket) -> None:
             return
         try:
             job: Job = unpack(data)
-            for filled in fill_parts(job, REPORT_EVERY_S):
+        except Exception as error:  # noqa: BLE001 - whatever a class of the caller raises
+            _send(channel, Raised.of(_unreadable(error)))
+            continue
+        try:
+            for filled in job.parts(REPORT_EVERY_S):
                 _send(channel, filled)
         except Exception as error:  # noqa: BLE001 - any error is raised in the parent
             _send(channel, Raised.of(error))
+
+
+def _unreadable(error: Exception) -> StoreError:
+    """Return the error of a job that cannot be unpickled, such as one with a function that a notebook has defined."""
+    made = StoreError(
+        f"a worker process cannot read the job that it was given: {error}",
+        kind=Kind.INVALID,
+        advice="build with threads, or define functions and classes in a module, which worker processes import",
+    )
+    made.__cause__ = error
+    return made
 
 
 def _send(channel: socket.socket, message: Any) -> None:

@@ -29,6 +29,7 @@ _PIXELS_START_AT = 10  # of a file header
 _OLD_HEADER_BYTES, _USUAL_HEADER_BYTES = 12, 40
 _HEADER_SIZES = (16, 40, 52, 56, 64, 108, 124)  # of the others
 _HEADER_WITH_ALPHA_BYTES = 56
+_HEADER_WITH_PROFILE_BYTES, _EMBEDDED = 124, b"DEBM"
 _NONE, _RUNS, _RUNS_OF_HALF_BYTES, _MASKS, _MASKS_WITH_ALPHA = 0, 1, 2, 3, 6
 _MASKS_AT = 40  # in the header that follows the file header, or behind it
 _DEPTHS = {
@@ -100,6 +101,15 @@ def read_header(data: Data) -> Header:
     """
     bmp = _header(_whole(data[: _FILE_HEADER_BYTES + 256]))
     return Header("bmp", bmp.height, bmp.width)
+
+
+def profile(data: Data) -> bytes:
+    """Return the color profile of a BMP; empty where it has none, or only names a file that has it."""
+    start = _FILE_HEADER_BYTES
+    if data[:2] != b"BM" or data[start] != _HEADER_WITH_PROFILE_BYTES or data[start + 56 : start + 60] != _EMBEDDED:
+        return b""
+    at, size = unpack_from("<II", data, start + 112)
+    return bytes(data[start + at : start + at + size])
 
 
 def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:

@@ -25,6 +25,7 @@ else:
     codes = lazy("arraystore._kernels.packed.gif_codes")
 
 _MOST_EXTENSIONS = 65_536  # comments and the like; two or three are usual
+_MOST_BLOCKS = 1_048_576  # of extensions; a profile of a megabyte has 4,000, and walking over more takes seconds
 
 # Bytes that begin a block, and the second byte of the extension that states transparency.
 _EXTENSION, _IMAGE = 0x21, 0x2C
@@ -55,25 +56,41 @@ def _palette_bytes(flags: int) -> int:
     return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
 
-def _after_blocks(data: Data, at: int) -> int:
-    """Return the byte after a row of blocks, each of which follows its length; an empty one ends the row."""
+def _after_blocks(data: Data, at: int, blocks: int) -> tuple[int, int]:
+    """Return the byte after a row of blocks, each of which follows its length, and how many there were until here.
+
+    Args:
+        data: the file.
+        at: the byte of the first block's length. An empty block ends the row.
+        blocks: how many there were before.
+
+    Raises:
+        DecodeError: there are too many.
+    """
     while data[at]:
+        blocks += 1
+        if blocks > _MOST_BLOCKS:
+            raise _too_many(f"{_MOST_BLOCKS:,} blocks of extensions")
         at += 1 + data[at]
-    return at + 1
+    return at + 1, blocks
+
+
+def _too_many(what: str) -> DecodeError:
+    reason = f"the gif has more than {what} before its first frame; save it again with any image program"
+    return DecodeError(reason, kind=Kind.TOO_LARGE)
 
 
 def _first_frame(data: Data) -> _Frame:
     screen_width, screen_height, flags = unpack_from("<HHB", data, 6)
     at = _SCREEN_END + _palette_bytes(flags)
     clear = None
-    extensions = 0
+    extensions = blocks = 0
     while data[at] == _EXTENSION:
         extensions += 1
         if extensions > _MOST_EXTENSIONS:
-            reason = f"the gif has more than {_MOST_EXTENSIONS:,} extensions before its first frame"
-            raise DecodeError(reason, kind=Kind.TOO_LARGE)
+            raise _too_many(f"{_MOST_EXTENSIONS:,} extensions")
         start = at
-        at = _after_blocks(data, at + 2)
+        at, blocks = _after_blocks(data, at + 2, blocks)
         if data[start + 1] == _GRAPHIC_CONTROL and data[start + 2] >= _CONTROL_BYTES:
             has_clear, index = data[start + 3] & 1, data[start + 6]
             clear = index if has_clear else None
@@ -100,17 +117,22 @@ def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
         DecodeError: the frame is damaged or ends early, or there are no colors.
     """
     frame = _first_frame(data)
-    colors = np.zeros((_MOST_COLORS, 3), np.uint8)  # black beyond the end of the palette, as Pillow has it
-    palette = _palette(data, frame)
-    colors[: len(palette)] = palette
+    # Black beyond the end of the palette, as Pillow has it. Without a background there is alpha.
+    colors = np.zeros((_MOST_COLORS, 3 if spec.background else 4), np.uint8)
+    colors[:, 3:] = 255
+    palette = _palette(data, frame, header)
+    colors[: len(palette), :3] = palette
     if frame.clear is not None:
-        colors[frame.clear] = spec.background
+        colors[frame.clear, 3:] = 0
+        if spec.background:
+            colors[frame.clear] = spec.background
     indices = _indices(data, frame, header)
     pixels = np.asarray(cv2.merge([cv2.LUT(indices, plane) for plane in np.ascontiguousarray(colors.T)]), np.uint8)
     if pixels.shape[:2] == (header.height, header.width):
         return pixels
-    canvas = np.empty((header.height, header.width, 3), np.uint8)
-    canvas[:] = spec.background
+    canvas = np.zeros((header.height, header.width, colors.shape[1]), np.uint8)
+    if spec.background:
+        canvas[...] = spec.background
     canvas[frame.top : frame.top + frame.height, frame.left : frame.left + frame.width] = pixels
     return canvas
 
@@ -128,10 +150,12 @@ def numbers(data: Data, header: Header, spec: ImageSpec) -> Pixels:
     return _indices(data, frame, header)
 
 
-def _palette(data: Data, frame: _Frame) -> Pixels:
+def _palette(data: Data, frame: _Frame, header: Header) -> Pixels:
     """Return the palette of a frame, or that of the screen: (colors, 3)."""
     for flags_at, start in ((frame.flags_at, frame.flags_at + 1), (_SCREEN_FLAGS_AT, _SCREEN_END)):
         size = _palette_bytes(data[flags_at])
+        if start + size > len(data):
+            raise damaged(header)
         if size:
             return np.frombuffer(data, np.uint8, size, start).reshape(-1, 3)
     raise DecodeError("the gif has no table of colors", kind=Kind.DAMAGED)

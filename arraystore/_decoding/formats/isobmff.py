@@ -1,5 +1,6 @@
 """AVIF and HEIF: their headers, and what their decoders make of the pixels."""
 
+from collections.abc import Iterable
 from struct import unpack_from
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from arraystore._decoding.codecs import opencv, pillow
 from arraystore._decoding.eight_bits import finish
 from arraystore._decoding.formats.boxes import MOST_BOXES, box, iso_boxes
-from arraystore._decoding.formats.isobmff_items import exif_and_xmp
+from arraystore._decoding.formats.isobmff_items import exif_and_xmp, primary_item
 from arraystore._decoding.header import Data, Header, Pixels
 from arraystore._decoding.orientation import UPRIGHT, orientation_beside_boxes
 from arraystore.errors import DecodeError, Kind
@@ -28,13 +29,11 @@ def _avif_properties(data: Data) -> list[tuple[bytes, int, int]]:
     size = len(data)
     meta = box(data, "meta", 0, size)
     container = box(data, "meta/iprp/ipco", 0, size)
-    primary = meta and box(data, "pitm", *meta)
     links = meta and box(data, "iprp/ipma", *meta)
-    if not (container and primary and links):
+    wanted = primary_item(data)
+    if not (container and links) or wanted is None:
         raise DecodeError("the avif does not describe its primary image", kind=Kind.DAMAGED)
     properties = list(iso_boxes(data, *container))
-    wide_id = data[primary[0]] > 0
-    (wanted,) = unpack_from(">I" if wide_id else ">H", data, primary[0] + 4)
     at, end = links
     wide_id, wide_index = data[at] > 0, data[at + 3] & 1
     (count,) = unpack_from(">I", data, at + 4)
@@ -92,6 +91,18 @@ def read_header(data: Data) -> Header:
     return Header(kind, height, width, orientation)
 
 
+def profile(data: Data) -> bytes:
+    """Return the color profile of an AVIF or HEIF; empty where it has none.
+
+    Raises:
+        DecodeError: the boxes are damaged.
+    """
+    for name, start, end in _avif_properties(data):
+        if name == b"colr" and data[start : start + 4] in (b"prof", b"rICC"):
+            return bytes(data[start + 4 : end])
+    return b""
+
+
 def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
     """Return the pixels of an AVIF as stored, whatever its rotation and mirroring.
 
@@ -102,10 +113,12 @@ def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
         return _decode_heif(data, spec)
     pixels = opencv(data)
     full_range = True if pixels is None or pixels.ndim == 3 else _has_full_range(data)
-    # OpenCV may have been built without AVIF. Gray it takes as of full range; where no box says so, Pillow knows.
-    if pixels is None or full_range is None:
+    # OpenCV gives samples of 10 and 12 bits unscaled in 16.
+    depth = 8 if pixels is None or pixels.dtype == np.uint8 else avif_depth(data)
+    # OpenCV may have been built without AVIF. Gray it takes as of full range. Where no box says so, or what the depth
+    # is, Pillow knows.
+    if pixels is None or full_range is None or depth is None:
         return finish(pillow(data, header, "Avif"), spec)
-    depth = 8 if pixels.dtype == np.uint8 else avif_depth(data)  # OpenCV gives samples of 10 and 12 bits unscaled in 16
     if full_range:
         return finish(pixels, spec, maximum=(1 << depth) - 1)
     black, white = _BLACK << depth - 8, _WHITE << depth - 8
@@ -137,12 +150,20 @@ def _decode_heif(data: Data, spec: ImageSpec) -> Pixels:
     return finish(samples, spec, maximum=(1 << depth) - 1, premultiplied=bool(image.premultiplied_alpha))
 
 
-def avif_depth(data: Data) -> int:
-    """Return the number of bits of a sample of an AVIF: 8, 10 or 12."""
-    container = box(data, "meta/iprp/ipco", 0, len(data))
-    # All parts of an image share one depth, so any configuration will do, and a grid has none of its own.
-    for name, start, _ in iso_boxes(data, *container) if container else ():
-        if name == b"av1C":
-            flags = data[start + 2]  # 0x40: more than 8 bits; 0x20: 12 of them
-            return (12 if flags & 0x20 else 10) if flags & 0x40 else 8
-    return 8
+def avif_depth(data: Data) -> int | None:
+    """Return the number of bits of a sample of an AVIF: 8, 10 or 12; None where the boxes leave it open.
+
+    A grid has no depth of its own, but that of its tiles. Other images of the file, such as a thumbnail or a map of
+    gain, may have another one.
+    """
+    depths = _depths(data, _avif_properties(data))
+    if not depths:
+        container = box(data, "meta/iprp/ipco", 0, len(data))
+        depths = _depths(data, iso_boxes(data, *container)) if container else depths
+    return depths.pop() if len(depths) == 1 else None
+
+
+def _depths(data: Data, properties: Iterable[tuple[bytes, int, int]]) -> set[int]:
+    # Of the flags, 0x40 means more than 8 bits, and 0x20 that there are 12 of them.
+    configurations = [data[start + 2] for name, start, _ in properties if name == b"av1C"]
+    return {(12 if flags & 0x20 else 10) if flags & 0x40 else 8 for flags in configurations}

@@ -1,4 +1,7 @@
-"""The EXIF and the XMP of an AVIF: items of its meta box, each with a type, and with extents somewhere in the file."""
+"""The EXIF and the XMP of an AVIF: items of its meta box, each with a type, and with extents somewhere in the file.
+
+A file may hold several images, such as a thumbnail or a map of gain. Only what describes the primary one counts.
+"""
 
 from collections.abc import Iterator
 from struct import unpack_from
@@ -15,15 +18,41 @@ _IN_FILE, _IN_META = 0, 1  # where an item's extents count from
 _LETTERS = {4: "I", 8: "Q"}  # of numbers of so many bytes
 
 
+def primary_item(data: Data) -> int | None:
+    """Return the number of the primary image, or None where no box says it."""
+    found = box(data, "meta/pitm", 0, len(data))
+    if found is None:
+        return None
+    return int(unpack_from(">I" if data[found[0]] else ">H", data, found[0] + 4)[0])
+
+
 def exif_and_xmp(data: Data) -> tuple[Data, Data]:
-    """Return the block of EXIF and the packet of XMP of an AVIF; each is empty where there is none."""
-    ids = _metadata_items(data)
+    """Return the block of EXIF and the packet of XMP of the primary image; each is empty where there is none."""
+    described_by = _descriptions(data)
+    ids = {item: kind for item, kind in _metadata_items(data).items() if item in described_by}
     found = {ids[item]: content for item, content in _contents(data, ids)} if ids else {}
     exif = found.get(_EXIF, b"")
     if len(exif) > _EXIF_OFFSET_BYTES:
         (away,) = unpack_from(">I", exif)
         exif = exif[_EXIF_OFFSET_BYTES + away :]
     return exif, found.get(_XMP, b"")
+
+
+def _descriptions(data: Data) -> set[int]:
+    """Return the items that describe the primary image."""
+    table, primary = box(data, "meta/iref", 0, len(data)), primary_item(data)
+    if table is None:
+        return set()
+    letter, size = ("I", 4) if data[table[0]] else ("H", 2)
+    found = set()
+    for kind, at, stop in iso_boxes(data, table[0] + 4, table[1]):
+        if kind == b"cdsc":
+            item, count = unpack_from(f">{letter}H", data, at)
+            first = at + size + 2
+            count = min(count, (stop - first) // size)  # no more than the box holds, so that all of them are a walk
+            if primary in unpack_from(f">{count}{letter}", data, first):
+                found.add(item)
+    return found
 
 
 def _metadata_items(data: Data) -> dict[int, bytes]:
@@ -47,7 +76,10 @@ def _metadata_items(data: Data) -> dict[int, bytes]:
 
 
 def _contents(data: Data, wanted: dict[int, bytes]) -> Iterator[tuple[int, bytes]]:
-    """Yield the number and the bytes of each wanted item."""
+    """Yield the number and the bytes of each wanted item, until these are more bytes than the file has.
+
+    Extents may overlap, so a small file can describe items of any size.
+    """
     table = box(data, "meta/iloc", 0, len(data))
     if table is None:
         return
@@ -58,6 +90,7 @@ def _contents(data: Data, wanted: dict[int, bytes]) -> Iterator[tuple[int, bytes
     (count,) = unpack_from(">H" if version < 2 else ">I", data, at + 6)
     at += 8 if version < 2 else 10
     held = box(data, "meta/idat", 0, len(data))
+    bytes_left = len(data)
     for _ in range(min(count, _MOST_ITEMS)):
         (item,) = unpack_from(">H" if version < 2 else ">I", data, at)
         at += 2 if version < 2 else 4
@@ -73,7 +106,11 @@ def _contents(data: Data, wanted: dict[int, bytes]) -> Iterator[tuple[int, bytes
             for place in range(at + index_size, at + index_size + extents * size, max(size, 1)):
                 start = base + _number(data, place, offset_size)
                 length = _number(data, place + offset_size, length_size)
-                parts.append(bytes(data[start : start + length]))
+                part = data[start : start + length]
+                bytes_left -= len(part)
+                if bytes_left < 0:
+                    return
+                parts.append(bytes(part))
             yield item, b"".join(parts)
         at += extents * size
 

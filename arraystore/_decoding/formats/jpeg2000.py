@@ -11,11 +11,13 @@ from struct import unpack_from
 import numpy as np
 
 from arraystore._decoding.codecs import opencv, opencv_or_fail, pillow
-from arraystore._decoding.eight_bits import finish
+from arraystore._decoding.eight_bits import eight_bits, finish
 from arraystore._decoding.formats.boxes import box, iso_boxes
 from arraystore._decoding.header import Data, Header, Pixels
 from arraystore.errors import DecodeError, Kind
 from arraystore.spec import ImageSpec
+
+_WITH_PROFILE = (2, 3)  # ways to say what the colors are
 
 # Markers: coding style of all components and of one; start of a tile, start of its data, end of the codestream.
 _COD, _COC, _SOT, _SOD, _EOC = 0xFF52, 0xFF53, 0xFF90, 0xFF93, 0xFFD9
@@ -33,6 +35,7 @@ _MOST_PACKETS = 16_777_216
 _MOST_TILES = 4_096
 _LEAST_TILE_PIXELS = 1_024
 _MOST_SEGMENTS = 1_048_576
+_MOST_STYLES = 32_768  # most files have one, and to check one takes 60 microseconds
 
 
 def read_header(data: Data) -> Header:
@@ -54,9 +57,14 @@ def read_header(data: Data) -> Header:
     if tiles > _MOST_TILES and height * width < tiles * _LEAST_TILE_PIXELS:
         reason = f"the jp2 has {tiles:,} tiles for {width} x {height} pixels; save it again with larger ones"
         raise DecodeError(reason, kind=Kind.TOO_LARGE)
+    sides = min(height, tile_height), min(width, tile_width)
+    styles = 0
     for marker, start in _segments(data, at + 2):
         if marker in (_COD, _COC):
-            sides = min(height, tile_height), min(width, tile_width)
+            styles += 1
+            if styles > _MOST_STYLES:
+                reason = f"the jp2 has more than {_MOST_STYLES:,} coding styles; save it again with any image program"
+                raise DecodeError(reason, kind=Kind.TOO_LARGE)
             _check_style(data, marker, start, sides, tiles * components)
     return Header("jp2", height, width)
 
@@ -93,6 +101,8 @@ def _segments(data: Data, at: int) -> Iterator[tuple[int, int]]:
             (part,) = unpack_from(">I", data, at + 6)
             next_tile = at + part if part >= 14 else len(data)
         if marker == _SOD:
+            if next_tile <= at:
+                raise DecodeError("the jp2 has a tile that ends inside its own header", kind=Kind.DAMAGED)
             at = next_tile
             continue
         yield marker, at + 4
@@ -137,6 +147,15 @@ def _parts(side: int, exponent: int) -> int:
     return -(-side >> exponent)
 
 
+def profile(data: Data) -> bytes:
+    """Return the color profile of a JPEG 2000; empty where it has none."""
+    found = box(data, "jp2h", 0, len(data)) if data[4:6] == b"jP" else None
+    for name, start, end in iso_boxes(data, *found) if found else ():
+        if name == b"colr" and data[start] in _WITH_PROFILE:
+            return bytes(data[start + 3 : end])
+    return b""
+
+
 def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
     """Return the pixels of a JPEG 2000.
 
@@ -147,18 +166,31 @@ def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
     palette = _palette(data)
     if palette is not None:
         return _with_palette(data, header, palette, spec)
-    # OpenCV converts sYCC wrongly, and fails at CMYK and at gray with alpha.
-    pixels = None if _has_colors(data, _SYCC) else opencv(data)
     depths = _depths(data)
+    # OpenCV converts sYCC wrongly, takes all components for as deep as the first one, and fails at CMYK, at gray with
+    # alpha and at fewer than 8 bits.
+    pixels = opencv(data) if len({*depths}) == 1 and not _has_colors(data, _SYCC) else None
     if pixels is None:
-        samples = pillow(data, header, "Jpeg2K")
-        few = depths[0] < 8 and len({*depths}) == 1 and not (_has_colors(data, _SYCC) or _has_colors(data, _CMYK))
-        if few:  # Pillow moves samples of fewer bits up to 8, so that the largest is not white
-            return finish(samples >> (8 - depths[0]), spec, maximum=(1 << depths[0]) - 1)
-        return finish(samples, spec)
+        return _decode_by_pillow(data, header, depths, spec)
     if pixels.dtype == np.uint8:
         return finish(pixels, spec)
     return finish(pixels, spec, maximum=(1 << min(depths[0], 16)) - 1)  # OpenCV gives 9 to 15 bits unscaled in 16
+
+
+def _decode_by_pillow(data: Data, header: Header, depths: list[int], spec: ImageSpec) -> Pixels:
+    pixels = pillow(data, header, "Jpeg2K")
+    if _has_colors(data, _SYCC) or _has_colors(data, _CMYK):
+        return finish(pixels, spec)
+    # It moves samples of fewer bits up to 8 or 16, so that the largest is not white. Here they are moved back.
+    if pixels.dtype == np.uint16:
+        depth = min(depths[0], 16)
+        return finish(pixels >> (16 - depth), spec, maximum=(1 << depth) - 1)
+    channels = pixels[..., None] if pixels.ndim == 2 else pixels
+    # Gray with alpha has become three equal colors with alpha.
+    for number, depth in enumerate([depths[0]] * (channels.shape[2] - len(depths)) + depths):
+        if depth < 8:
+            channels[..., number] = eight_bits(channels[..., number] >> (8 - depth), (1 << depth) - 1)
+    return finish(pixels, spec)
 
 
 def _depths(data: Data) -> list[int]:

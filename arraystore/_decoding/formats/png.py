@@ -12,6 +12,7 @@ import numpy.typing as npt
 from arraystore._decoding.codecs import LONGEST_SIDE_PX, damaged, no_numbers, opencv_or_fail
 from arraystore._decoding.eight_bits import composite, finish
 from arraystore._decoding.header import Data, Header, Pixels
+from arraystore._decoding.notes import notice
 from arraystore._decoding.orientation import orientation_of
 from arraystore.errors import DecodeError, Kind
 from arraystore.spec import ImageSpec
@@ -38,6 +39,7 @@ _TEXT_KINDS = frozenset((b"tEXt", b"zTXt", b"iTXt"))
 _RAW_EXIF, _XMP = b"Raw profile type exif", b"XML:com.adobe.xmp"
 _LONGEST_KEYWORD = 80  # and the zero behind it
 _LONGEST_TEXT_BYTES = 1 << 20  # as Pillow
+_LONGEST_PROFILE_BYTES = 16 << 20
 
 # Writers cut the pixels into chunks of 8 KB and more: this is enough for gigabytes.
 _MOST_CHUNKS = 262_144
@@ -213,6 +215,7 @@ def numbers(data: Data, header: Header, spec: ImageSpec) -> npt.NDArray[Any]:
     color_type, depth = data[_COLOR_TYPE_AT], data[_DEPTH_AT]
     if color_type not in (_GRAY, _PALETTE):
         raise no_numbers(_MODES[color_type])
+    _check_critical(whole, color_type)
     needed = [chunk for chunk in whole if chunk[0] in (b"IHDR", b"IDAT")]
     _check_sums(data, [chunk for chunk in whole if chunk[0][:1].isupper()])
     # As a gray PNG, whose samples no palette replaces.
@@ -224,8 +227,27 @@ def numbers(data: Data, header: Header, spec: ImageSpec) -> npt.NDArray[Any]:
     return samples if depth >= 8 else samples // np.uint8(255 // ((1 << depth) - 1))
 
 
+def profile(data: Data) -> bytes:
+    """Return the color profile of a PNG; empty where it has none, or a damaged one."""
+    for kind, start, end in _chunks(data):
+        if kind == b"iCCP":
+            _, _, rest = bytes(data[start:end]).partition(b"\0")
+            try:
+                return decompressobj().decompress(rest[1:], _LONGEST_PROFILE_BYTES)
+            except zlib_error:
+                return b""
+    return b""
+
+
+def palette(data: Data) -> list[tuple[bytes, bytes]]:
+    """Return type and body of the chunks of a PNG's palette: its colors, and how transparent they are."""
+    if data[_COLOR_TYPE_AT] != _PALETTE:
+        return []
+    return [(kind, bytes(data[start:end])) for kind, start, end in _chunks(data) if kind in (b"PLTE", b"tRNS")]
+
+
 def _checked(data: Data, header: Header) -> tuple[list[Chunk], bool]:
-    """Return the chunks of a PNG but its last one, all of them whole, and whether that has its end.
+    """Return the chunks of a PNG but its last one, all of them whole, and whether that has its end; notice if not.
 
     Raises:
         DecodeError: there is no such PNG, a chunk ends early, or there are more packed pixels than it can have.
@@ -245,7 +267,11 @@ def _checked(data: Data, header: Header) -> tuple[list[Chunk], bool]:
     if len(whole) + ended < len(chunks):
         raise damaged(header)
     _check_packed(header, data, sum(end - start for kind, start, end in whole if kind == b"IDAT"))
-    return whole, ended and chunks[-1][2] + 4 <= len(data)
+    # libpng would warn of a damaged one in the standard error of the process.
+    ended = ended and data[chunks[-1][1] - 8 : chunks[-1][2] + 4] == _END_CHUNK
+    if not ended:
+        notice("the png has no end chunk; all its pixels are there")
+    return whole, ended
 
 
 def _check_sums(data: Data, chunks: list[Chunk]) -> None:

@@ -66,6 +66,14 @@ def _orientation(data: Data) -> int:
     return orientation_of(blocks.get(_EXIF, b""), blocks.get(_XMP, b""))
 
 
+def profile(data: Data) -> bytes:
+    """Return the color profile of a WebP; empty where it has none."""
+    for kind, start, end in _chunks(data):
+        if kind == b"ICCP" and end <= len(data):
+            return bytes(data[start:end])
+    return b""
+
+
 def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:
     """Return the pixels of a WebP, the first frame of an animation.
 

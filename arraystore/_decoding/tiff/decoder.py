@@ -20,7 +20,15 @@ from arraystore._decoding.tiff.colors import (
     from_luma,
     from_palette,
 )
-from arraystore._decoding.tiff.directory import Compression, Directory, Photometric, Tag, read_directory, xmp_in
+from arraystore._decoding.tiff.directory import (
+    Compression,
+    Directory,
+    Photometric,
+    Tag,
+    profile_in,
+    read_directory,
+    xmp_in,
+)
 from arraystore._decoding.tiff.pieces import Form, pieces, read_form
 from arraystore._decoding.tiff.pixels import can_unpack, read_samples
 from arraystore.errors import DecodeError, Kind
@@ -67,6 +75,15 @@ def read_header(data: Data) -> Header:
         return Header("tiff", height, width, orientation_of(xmp=xmp_in(data)))
     orientation = directory.one(Tag.ORIENTATION, 1)
     return Header("tiff", height, width, orientation if 1 <= orientation <= 8 else 1)
+
+
+def profile(data: Data) -> bytes:
+    """Return the color profile of a TIFF; empty where it has none.
+
+    Raises:
+        DecodeError: its directory is not whole.
+    """
+    return bytes(profile_in(data))
 
 
 def decode(data: Data, header: Header, spec: ImageSpec) -> Pixels:

@@ -75,7 +75,7 @@ _SHORT, _LONG, _RATIONAL, _LAST_TYPE = 3, 4, 5, 18
 # The types of whole numbers, with their letter for struct and their bytes: bytes, shorts, longs, offsets, longs of 8.
 _TYPES = {1: ("B", 1), _SHORT: ("H", 2), _LONG: ("I", 4), 7: ("B", 1), 13: ("I", 4), 16: ("Q", 8)}
 _KNOWN_TAGS = frozenset(Tag)
-_XMP, _BYTE_TYPES = 700, (1, 7)  # bytes and undefined
+_XMP, _PROFILE, _BYTE_TYPES = 700, 34675, (1, 7)  # bytes and undefined
 # The lists that are long in good files too, and how long they may be.
 _MOST_STRIPS = 1_048_576
 _STRIPS = frozenset((Tag.STRIP_OFFSETS, Tag.STRIP_BYTE_COUNTS, Tag.TILE_OFFSETS, Tag.TILE_BYTE_COUNTS))
@@ -157,9 +157,22 @@ def xmp_in(data: Data) -> Data:
     Raises:
         DecodeError: the directory lies outside the data.
     """
+    return _block_in(data, _XMP)
+
+
+def profile_in(data: Data) -> Data:
+    """Return the color profile that the first directory of a TIFF names; empty where there is none.
+
+    Raises:
+        DecodeError: the directory lies outside the data.
+    """
+    return _block_in(data, _PROFILE)
+
+
+def _block_in(data: Data, wanted: int) -> Data:
     form = _form_of(data)
     for tag, kind, length, where in _walk(data, form):
-        if tag == _XMP and kind in _BYTE_TYPES:
+        if tag == wanted and kind in _BYTE_TYPES:
             (at,) = unpack_from(form.order + form.offset, data, where)
             return data[at : at + length]
     return b""

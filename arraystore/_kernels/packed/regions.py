@@ -138,7 +138,7 @@ def add_runs(runs: Integers, region: Pixels) -> None:
     """Write 1 where runs are inside a region: they take turns, the first one outside.
 
     Args:
-        runs: none negative, and as many pixels in all as the region has.
+        runs: none negative, and in all no more pixels than the region has.
         region: the columns, end to end.
     """
     at = 0

@@ -12,10 +12,10 @@ import xxhash
 from arraystore._common.arrow import numbers_in
 from arraystore._common.ragged import Ragged
 from arraystore._sources.kinds.found import Found, SourceList
+from arraystore._sources.targets.own_columns import columns_beside
 from arraystore.errors import DecodeError, Kind, ManifestError
 from arraystore.spec import ImageSpec
 
-_OWN = frozenset(("source", "label", "height", "width", "bytes", "mtime", "hash", "reason", "note"))
 Pixels = npt.NDArray[np.uint8]
 
 
@@ -225,9 +225,8 @@ class _Samples:
         self.reasons = {row: why for row, why in enumerate(table["reason"].to_pylist()) if why}
         if "note" in table.column_names:
             self.notes = {row: note for row, note in enumerate(table["note"].to_pylist()) if note}
-        for name, kind in zip(table.schema.names, table.schema.types, strict=True):
-            is_text = name not in _OWN and name not in description.masks
-            if is_text and str(kind) in ("string", "large_string", "binary", "large_binary"):
+        for name in columns_beside(table.schema.names, description.masks):
+            if str(table.schema.field(name).type) in ("string", "large_string", "binary", "large_binary"):
                 self.texts[name] = [os.fsdecode(text) for text in table[name].to_pylist()]
 
     def name(self, row: int) -> str:

@@ -14,7 +14,7 @@ from arraystore._common.options import public
 from arraystore._sources.given import raw_paths
 from arraystore._sources.targets.held_masks import ClassMasks, MaskList, check_listed, held_masks
 from arraystore._sources.text_list import TextList
-from arraystore.errors import ManifestError
+from arraystore.errors import Kind, ManifestError
 
 BITS = {"mask": 8, "mask16": 16}  # by the kind of a column
 
@@ -117,10 +117,13 @@ class Masks:
         if self.folder is None:
             return self
         if not (isinstance(images, TextList | list | tuple) and len(images) and isinstance(images[0], str)):
+            what = getattr(images, "noun", "images in memory")
             raise ManifestError(
-                "images in memory have no names that masks in a folder could have: pass a list of masks"
+                f"masks in a folder are found by the paths of their images, but these are {what}",
+                kind=Kind.INVALID,
+                advice="pass a list of masks, or the folder as it is named inside the archive of the images",
             )
-        folder = os.path.relpath(self.folder, root or Path.cwd())
+        folder = _relative(self.folder, root or str(Path.cwd()))
         taken: dict[str, str] = {}
         for image in images:
             name = image.rpartition("/")[2] if image.startswith("/") else image
@@ -196,6 +199,15 @@ def _listed(masks: Any, root: Path | None) -> TextList | MaskList:
     if root is not None:
         raise ManifestError("root is for masks that are paths: leave it out")
     return held_masks(masks)
+
+
+def _relative(folder: str, root: str) -> str:
+    """Return a folder as a path from a root, so that both may move; the whole path if a link lies on the way.
+
+    The parent of a link is not the folder that has the link: ``..`` would lead beside the folder that it means.
+    """
+    relative = os.path.relpath(folder, root)
+    return relative if os.path.realpath(f"{root}/{relative}") == os.path.realpath(folder) else folder
 
 
 def _restore(sources: TextList | MaskList, folder: str | None, inner: str | None, suffix: str, bits: int) -> Masks:

@@ -165,6 +165,17 @@ def test_classes_fix_the_numbers(tmp_path: Path) -> None:
         Manifest.of(path, targets=["masks"], classes={"masks": ["dog", "person", "toothbrush"]})
 
 
+def test_classes_of_the_callers_own_labels_are_none_of_the_masks(tmp_path: Path) -> None:
+    path = coco_folder(tmp_path, [(9, 9)] * 2, [instance(0, 18, [[1, 1, 5, 1, 5, 5]])])
+    given = Manifest.of(path, labels=["day", "night"], targets=["masks"], classes=["night", "day"])
+    assert given.targets["labels"].tolist() == [1, 0]
+    assert given.classes == {
+        "labels": ("night", "day"),
+        "masks": ("background", "person", "dog", "toothbrush"),
+    }
+    assert given.source_options["classes"] == ["labels"]
+
+
 def test_what_a_mask_is_made_of_is_part_of_its_digest(tmp_path: Path) -> None:
     """So that a build that goes on, and an update, know that it has changed."""
     digests = set()
@@ -213,6 +224,7 @@ PIXELS = "1,200 pixels of its image"
         ([[10**9, 2, 3, 4, 5, 6]], "has the polygon [1000000000, 2, 3, 4, 5, 6], whose corners are no pixels"),
         ([[10**400, 2, 3, 4, 5, 6]], "has the polygon [1000000000000"),
         ([SQUARE] * 5000, "and those before it cover their image more than 1,000 times"),
+        ([[0, 0, 40, 3] * 20_000], "and those before it cover their image more than 1,000 times"),  # its edges do
         ({"size": [30, 30], "counts": [900]}, "has run lengths of the size [30, 30], but its image is [30, 40]"),
         ({"size": None, "counts": [900]}, "has run lengths of the size None, but its image is [30, 40]"),
         ({"counts": [900]}, "has run lengths of the size None, but its image is [30, 40]"),

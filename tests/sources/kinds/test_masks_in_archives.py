@@ -148,7 +148,7 @@ def test_the_advice_about_folders_of_an_archive_can_be_followed(tmp_path: Path) 
 def test_a_folder_outside_is_none_of_the_archive(tmp_path: Path) -> None:
     path = packed(tmp_path / "x.zip", members())
     for given in (Masks(tmp_path / "masks"), Masks("masks", root=tmp_path)):
-        with pytest.raises(ManifestError, match="images in memory have no names"):
+        with pytest.raises(ManifestError, match="but these are members of archives"):
             Manifest.of(path, classes=["images", "masks"], targets={"mask": given})
 
 

@@ -118,7 +118,7 @@ def test_a_frame_of_structs_keeps_their_names(wanted: arraystore.Store) -> None:
         ({"path": [None]}, {}, "the path is missing"),
         ({"jpg": [b""]}, {"suffix": ".jpg"}, "suffix has no meaning for images in a table: leave it out"),
         ({"path": []}, {}, "has no rows"),
-        ({"path": ["a"], "label": [1]}, {"labels": [1]}, "'labels' is a column of the table and given beside it"),
+        ({"path": ["a"], "label": [1]}, {"labels": [1]}, "'labels' comes from there and is given beside it"),
     ],
 )
 def test_frames_that_do_not_fit_are_refused(columns: dict[str, Any], options: dict[str, Any], message: str) -> None:

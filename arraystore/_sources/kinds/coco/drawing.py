@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 else:  # it loads numba
     kernels = lazy("arraystore._kernels.packed.regions")
 
-# How often the regions of an image may cover it, each counted with the box around it. Photographs come to a few times,
-# and what is far beyond that would take a worker minutes.
+# How often the regions of an image may cover it, each counted with the box around it and the columns of its edges.
+# Photographs come to a few times, and what is far beyond that would take a worker minutes.
 MOST_COVERS = 1000
 _LEAST_CORNERS = 3
 
@@ -30,7 +30,7 @@ class Region(NamedTuple):
         pixels: uint8, (columns, rows): 1 where the region is.
         column: the first column of the part, in the image.
         row: the first row of the part.
-        work: how many pixels were looked at.
+        work: how many pixels were looked at, and columns of edges.
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -54,7 +54,7 @@ def draw(text: bytes, height: int, width: int, *, most_work: int) -> Region:
         text: its JSON; empty if the annotation has none.
         height: of the image.
         width: of the image.
-        most_work: how many pixels may be looked at.
+        most_work: how many pixels, and columns of edges, may be looked at.
 
     Raises:
         DecodeError: it is no segmentation, is one of an image of another size, or covers too much.
@@ -98,11 +98,21 @@ def _from_polygons(polygons: list[npt.NDArray[np.float64]], height: int, width: 
     column, row = seen[:, :2].min(axis=0).tolist()
     columns, rows = (seen[:, 2:].max(axis=0) - (column, row)).tolist()
     work = columns * rows + int((seen[:, 2:] - seen[:, :2]).prod(axis=1).sum())
+    work += sum(_columns_of_edges(polygon, width) for polygon in polygons)
     _check_work(work, most_work)
     pixels = np.zeros((columns, rows), np.uint8)
     for polygon, box in zip(polygons, boxes, strict=True):
         kernels.add_polygon(polygon, box, height, column, row, pixels)
     return Region(pixels, column, row, work)
+
+
+def _columns_of_edges(corners: npt.NDArray[np.float64], width: int) -> int:
+    """Return how many columns of the image the edges of a polygon cross, each counted by itself.
+
+    A polygon that goes to and fro in a flat box has many more of them than pixels.
+    """
+    x = corners[:, 0].clip(0, width)
+    return int(np.abs(np.diff(x, append=x[:1])).sum())
 
 
 def _runs(members: dict[str, Any], height: int, width: int) -> npt.NDArray[np.int64]:
@@ -137,8 +147,9 @@ def _from_runs(runs: npt.NDArray[np.int64], height: int, most_work: int) -> Regi
     column, end = int(ends[inside[0] - 1]) // height, -(-int(ends[inside[-1]]) // height)
     _check_work((end - column) * height, most_work)
     pixels = np.zeros((end - column, height), np.uint8)
-    runs[0] -= column * height
-    kernels.add_runs(runs[: inside[-1] + 1], pixels.reshape(-1))
+    first, last = inside[0] - 1, inside[-1]
+    runs[first] = ends[first] - column * height
+    kernels.add_runs(runs[first : last + 1], pixels.reshape(-1))
     return Region(pixels, column, 0, pixels.size)
 
 
