@@ -46,10 +46,11 @@ class EncodedImages:
 
     Attributes:
         encoded: uint8, (bytes,): the JPEGs, one after the other.
-        offsets: uint64, (N + 1,): where each begins; the last is the end.
+        offsets: uint64, (N + 1,): where each begins; the last is the end. Or (N,), with ``ends``.
         shape: (N, C, H, W), or (N, H, W, C).
         layout: ``"NCHW"`` or ``"NHWC"``.
         place: what holds them, for errors.
+        ends: uint64, (N,): where each ends, if they do not follow each other; None if they do.
     """
 
     encoded: Pixels
@@ -57,6 +58,7 @@ class EncodedImages:
     shape: tuple[int, ...]
     layout: str
     place: str = ""
+    ends: npt.NDArray[np.uint64] | None = None
 
     @property
     def dtype(self) -> np.dtype[np.uint8]:
@@ -100,7 +102,12 @@ class EncodedImages:
 
     def bytes_of(self, row: int) -> memoryview:
         """Return the JPEG of an image; empty if it has none."""
-        return memoryview(self.encoded)[int(self.offsets[row]) : int(self.offsets[row + 1])].toreadonly()
+        begins, ends = self._ranges(np.array([row]))
+        return memoryview(self.encoded)[int(begins[0]) : int(ends[0])].toreadonly()
+
+    def _ranges(self, rows: Integers) -> tuple[Integers, Integers]:
+        ends = self.offsets[rows + 1] if self.ends is None else self.ends[rows]
+        return self.offsets[rows].astype(np.int64), ends.astype(np.int64)
 
     def read(self, rows: Integers, out: Pixels, at: Integers | None = None) -> None:
         """Decode images into rows of an array: the first ones, or the rows ``at``.
@@ -136,7 +143,7 @@ class EncodedImages:
     def _decoded(self, first: int, rows: Integers, windows: npt.NDArray[np.int32]) -> Parts:
         channels, height, width = self.sides
         count, image_bytes = len(rows), channels * height * width
-        starts, ends = self.offsets[rows].astype(np.int64), self.offsets[rows + 1].astype(np.int64)
+        starts, ends = self._ranges(rows)
         wanted = np.empty((count, 5), np.int64)
         wanted[:, 0], wanted[:, 1] = windows[:, 1], windows[:, 0]
         wanted[:, 2], wanted[:, 3] = wanted[:, 0] + windows[:, 3], wanted[:, 1] + windows[:, 2]

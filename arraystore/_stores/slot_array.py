@@ -114,8 +114,10 @@ def _receive(keys: tuple[str, ...], sent: list[Any], identity: str) -> SlotArray
 
 def _is_mapping(array: Array | None) -> TypeGuard[np.memmap[Any, Any]]:
     """Whether this is a whole mapping; a slice of one has the offset of the whole, so it cannot be mapped again."""
-    base: object = None if array is None else array.base
-    return isinstance(array, np.memmap) and array.filename is not None and isinstance(base, mmap.mmap)
+    if not isinstance(array, np.memmap):
+        return False
+    base: object = array.base
+    return array.filename is not None and isinstance(base, mmap.mmap)
 
 
 def file_identity(path: str | os.PathLike[str]) -> tuple[int, int]:
