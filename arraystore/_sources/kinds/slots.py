@@ -13,7 +13,7 @@ from arraystore._common.arrow import numbers_in
 from arraystore._common.ragged import Ragged
 from arraystore._sources.kinds.found import Found, SourceList
 from arraystore._sources.targets.own_columns import columns_beside
-from arraystore.errors import DecodeError, Kind, ManifestError
+from arraystore.errors import DecodeError, FormatError, Kind, ManifestError
 from arraystore.spec import ImageSpec
 
 Pixels = npt.NDArray[np.uint8]
@@ -90,12 +90,15 @@ class StoreSlots(SourceList):
             raise DecodeError(self._known.reasons[slot], slot=slot, source=self.name(slot))
         ((number, rows, _),) = self._slots.split(self._slots.base(np.array([slot])))
         array, row = self._slots.arrays[number], int(rows[0])
-        pixels = np.asarray(array.images[row])
-        if array.checksums is not None:
-            digest = xxhash.xxh3_64_intdigest(np.ascontiguousarray(pixels).data)
-            if digest != int(array.checksums[row]):
-                reason = "the pixels in the store that it is taken from are damaged: verify and repair that store"
-                raise DecodeError(reason, slot=slot, source=self.name(slot), kind=Kind.DAMAGED)
+        try:
+            sums = array.checksums
+            damaged = sums is not None and xxhash.xxh3_64_intdigest(array.bytes_of(row)) != int(sums[row])
+            pixels = None if damaged else np.asarray(array.images[row])
+        except FormatError:  # the JPEG cannot be decoded
+            pixels = None
+        if pixels is None:
+            reason = "the pixels in the store that it is taken from are damaged: verify and repair that store"
+            raise DecodeError(reason, slot=slot, source=self.name(slot), kind=Kind.DAMAGED)
         facts = {name: int(values[slot]) for name, values in self._known.facts.items()}
         return KeptSlot(self._turned(pixels), facts, note=self._known.notes.get(slot))
 
