@@ -7,6 +7,7 @@ decodes about the part that it shows. Its pixels are those of the whole image.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -34,8 +35,11 @@ else:  # numba takes half a second
 Pixels = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
 
-_BLOCK_BYTES = 1 << 20  # of pixels that are decoded before they are moved into the batch: they stay in the cache
-_MOST_CUT_BYTES = 1 << 22  # of a block's JPEGs; larger ones hold more than pixels, and would take as much scratch
+# A block is as many images as are decoded before their pixels are moved into the batch: few, so that these stay in the
+# cache, but enough to be worth the calls.
+_BLOCK_BYTES = 1 << 21  # of pixels
+_BLOCK_IMAGES = 256
+_HEAD_BYTES = 1 << 16  # of a JPEG that is cut, besides as many bytes as its pixels have; larger ones hold other things
 _REGISTER_BYTES = 64
 _MARGIN = 1  # pixels beside a window, with which chroma is interpolated
 
@@ -219,7 +223,7 @@ class EncodedImages:
 
     def _blocks(self, count: int) -> Iterator[slice]:
         channels, height, width = self.sides
-        together = max(_BLOCK_BYTES // (channels * height * width), 1)
+        together = min(max(_BLOCK_BYTES // (channels * height * width), 1), _BLOCK_IMAGES)
         return (slice(first, min(first + together, count)) for first in range(0, count, together))
 
     def _decode(self, rows: Integers, windows: npt.NDArray[np.int32], rooms: Sequence[Pixels]) -> Integers:
@@ -231,34 +235,38 @@ class EncodedImages:
         """
         channels, height, width = self.sides
         starts, ends = self.spans(rows)
+        decode, color = simplejpeg.decode_jpeg, "RGB" if channels == 3 else "GRAY"
         cuts, placed = self._cut(starts, ends, windows)
-        for k, (start, end, room) in enumerate(zip(starts.tolist(), ends.tolist(), rooms, strict=True)):
+        columns = starts, ends, placed[:, 0], placed[:, 1], placed[:, 4], placed[:, 5]
+        spans = zip(*map(np.ndarray.tolist, columns), rooms, strict=True)
+        for k, (start, end, begin, stop, wide, high, room) in enumerate(spans):
             if start == end:
                 room[:] = 0
                 continue
-            begin, stop, _, _, wide, high = placed[k].tolist()
-            if begin != jpeg_cut.NOT_PLAIN:
+            if begin >= 0:  # it is a plain JPEG
                 data = cuts[begin:stop] if stop else self._bytes[start:end]
-                if _decode_plain(data, room, (high, wide, channels)):
-                    continue
+                # libjpeg complains of damage, and simplejpeg raises that.
+                with suppress(ValueError):
+                    if decode(data, colorspace=color, buffer=room).shape == (high, wide, channels):
+                        continue
             self._decode_any(int(rows[k]), room.reshape(height, width, channels))
             placed[k, 2:] = 0, 0, width, height
         return placed
 
     def _cut(self, starts: Integers, ends: Integers, windows: npt.NDArray[np.int32]) -> tuple[Pixels, Integers]:
         """Cut the windows out of the JPEGs; see `arraystore._kernels.jpeg_cut.cut_many`."""
-        _, height, width = self.sides
+        channels, height, width = self.sides
         wanted = np.empty((len(starts), 5), np.int64)
         wanted[:, :2] = windows[:, 1::-1]
         wanted[:, 2:4] = windows[:, 3:1:-1]
         wanted[:, 2:4] += wanted[:, :2]
         wanted[:, 4] = _MARGIN
         placed = np.empty((len(starts), 6), np.int64)
-        room = int((ends - starts).sum()) + len(starts) * jpeg_cut.SPARE_BYTES
-        if room > _MOST_CUT_BYTES:
-            ends = np.where(ends - starts > _MOST_CUT_BYTES // len(starts), starts, ends)
-            room = _MOST_CUT_BYTES + len(starts) * jpeg_cut.SPARE_BYTES
-        cuts = _buffers.get("cuts", room)
+        sizes = ends - starts
+        if sizes.max() > (most := channels * height * width + _HEAD_BYTES):  # which would take as much scratch
+            ends = np.where(sizes > most, starts, ends)
+            sizes = ends - starts
+        cuts = _buffers.get("cuts", int(sizes.sum()) + len(starts) * jpeg_cut.SPARE_BYTES)
         jpeg_cut.cut_many(self._bytes, starts, ends, wanted, (width, height), cuts, placed)
         return cuts, placed
 
@@ -287,12 +295,3 @@ class EncodedImages:
             kind=Kind.DAMAGED,
             advice="repair the store",
         )
-
-
-def _decode_plain(data: Pixels, room: Pixels, shape: tuple[int, int, int]) -> bool:
-    """Decode a plain JPEG, and return True; False if libjpeg complains, be it only of a warning."""
-    try:
-        image = simplejpeg.decode_jpeg(data, colorspace="RGB" if shape[2] == 3 else "GRAY", buffer=room)
-    except ValueError:
-        return False
-    return bool(image.shape == shape)
