@@ -12,7 +12,6 @@ from arraystore._kernels.compiled import READ_ONLY, Integers, Pixels, Two, compi
 from arraystore._kernels.instructions import STEP_BYTES, copy_step, lowest_bit, ones
 
 SPARE_BYTES = STEP_BYTES  # what a caller allocates beside the bytes of the file
-NOT_PLAIN = -1
 _LEAST_COLUMNS = 3  # of chroma: libjpeg interpolates narrower components in another way
 
 
@@ -33,7 +32,7 @@ def _interval_end(data: Pixels, at: int, out: Pixels, to: int, wanted: bool) -> 
         if wanted:
             copy_step(target + to, source + at)
         while bits:
-            found: int = at + lowest_bit(bits)
+            found = at + lowest_bit(bits)
             if data[np.uintp(found + 1)] != 0:
                 return found
             bits &= bits - np.uint32(1)
@@ -47,17 +46,16 @@ def _interval_end(data: Pixels, at: int, out: Pixels, to: int, wanted: bool) -> 
     return at
 
 
-@compiled(f"int64({READ_ONLY}, UniTuple(int64, 2), int64[::1], uint8[::1], int64[::1])")
-def cut(data: Pixels, sides: Two, window: Integers, out: Pixels, placed: Integers) -> int:
+@compiled(f"int64({READ_ONLY}, int64[::1], uint8[::1], int64[::1])")
+def cut(data: Pixels, window: Integers, out: Pixels, placed: Integers) -> int:
     """Write the JPEG of a window of a JPEG.
 
-    Only a plain JPEG is cut: a baseline one of Huffman codes, gray or with three components, with one scan of all of
-    them. It has exactly the restart markers that its sides ask for, whose intervals divide the rows of blocks or
-    consist of whole ones. No byte outside the arrays is read or written, whatever the file says.
+    Only a baseline JPEG of Huffman codes is cut, with one scan of all components and exactly the restart markers that
+    its sides ask for, whose intervals divide the rows of blocks or consist of whole ones. No byte outside the arrays
+    is read or written, whatever the file says.
 
     Args:
         data: the file.
-        sides: the width and height that the image must have.
         window: int64, (5,): left, top, right and bottom in pixels of the stored image; and by how many more pixels
             the cut reaches in each direction at least, where the image does not end and chroma has fewer samples: the
             factor by which it will be decoded smaller.
@@ -65,14 +63,11 @@ def cut(data: Pixels, sides: Two, window: Integers, out: Pixels, placed: Integer
         placed: int64, (4,): gets the left and top side of what was cut, and its width and height.
 
     Returns:
-        The bytes that were written; 0 if the file is to be decoded whole, because it cannot be cut or the cut would
-        be the whole; `NOT_PLAIN` if its header is not that of a plain JPEG with these sides.
+        The bytes that were written; 0 if the file cannot be cut, or the cut would be the whole.
     """
     size = data.size
-    if out.size < size + SPARE_BYTES:
+    if out.size < size + SPARE_BYTES or size < 4 or data[0] != 0xFF or data[1] != 0xD8:
         return 0
-    if size < 4 or data[0] != 0xFF or data[1] != 0xD8:
-        return NOT_PLAIN
     frame = interval = height = width = components = widest = tallest = narrowest = at = 0
     subsampled = False
     written = 2
@@ -82,38 +77,38 @@ def cut(data: Pixels, sides: Two, window: Integers, out: Pixels, placed: Integer
         while at + 1 < size and data[at] == 0xFF and data[at + 1] == 0xFF:  # padding
             at += 1
         if at + 4 > size or data[at] != 0xFF:
-            return NOT_PLAIN
+            return 0
         marker, length = int(data[at + 1]), _two(data, at + 2)
         end = at + 2 + length
         if length < 2 or end > size:
-            return NOT_PLAIN
+            return 0
         if marker in (0xC0, 0xC1):
             if frame or length < 11 or data[at + 4] != 8:
-                return NOT_PLAIN
+                return 0
             frame = written
             height, width, components = _two(data, at + 5), _two(data, at + 7), int(data[at + 9])
-            if width != sides[0] or height != sides[1] or components not in (1, 3) or length != 8 + 3 * components:
-                return NOT_PLAIN
+            if not height or not width or components not in (1, 3, 4) or length != 8 + 3 * components:
+                return 0
             narrowest = 4
             for i in range(components):
                 factors = int(data[at + 11 + 3 * i])
                 across, down = factors >> 4, factors & 15
                 if not (1 <= across <= 4 and 1 <= down <= 4):
-                    return NOT_PLAIN
+                    return 0
                 subsampled |= i > 0 and (across != widest or down != tallest)
                 widest, tallest, narrowest = max(widest, across), max(tallest, down), min(narrowest, across)
             if components == 1:  # such a scan has one block in a unit, whatever the factors are
                 widest = tallest = narrowest = 1
         elif marker == 0xDD:
             if length != 4:
-                return NOT_PLAIN
+                return 0
             interval = _two(data, at + 4)
         elif marker == 0xDA:
             whole = length == 6 + 2 * components and data[at + 4] == components
             if not frame or not whole or data[end - 3] != 0 or data[end - 2] != 63 or data[end - 1] != 0:
-                return NOT_PLAIN
+                return 0
         elif not (marker in (0xC4, 0xDB, 0xFE) or 0xE0 <= marker <= 0xEF):
-            return NOT_PLAIN
+            return 0
         # Comments and what applications write are left out, but for the two that say which colors the components are.
         if marker != 0xFE and not (0xE1 <= marker <= 0xEF and marker != 0xEE):
             out[written : written + end - at] = data[at:end]
@@ -197,16 +192,16 @@ def cut_many(
         sides: width and height of the images.
         out: gets the cuts. It has at least the bytes of the files, and `SPARE_BYTES` for each.
         placed: int64, (k, 6): gets where each cut begins and ends in ``out``; then as `cut`. Both are 0 if the file
-            is to be decoded whole, and `NOT_PLAIN` if only a decoder can tell what it is.
+            is to be decoded whole.
     """
     begin = 0
     for k in range(starts.size):
         file = data[starts[k] : ends[k]]
         room = file.size + SPARE_BYTES
-        size = cut(file, sides, windows[k], out[begin : begin + room], placed[k, 2:])
-        if size > 0:
+        size = cut(file, windows[k], out[begin : begin + room], placed[k, 2:])
+        if size:
             placed[k, 0], placed[k, 1] = begin, begin + size
             begin += room
         else:
-            placed[k, 0], placed[k, 1], placed[k, 2], placed[k, 3] = size, size, 0, 0
+            placed[k, 0], placed[k, 1], placed[k, 2], placed[k, 3] = 0, 0, 0, 0
             placed[k, 4], placed[k, 5] = sides
