@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from arraystore.memory import profile_memory as profile_memory
     from arraystore.memory.profile import profile as profile
     from arraystore.spec import ImageSpec as ImageSpec
+    from arraystore.spec import Jpeg as Jpeg
 
 _MODULES = {
     "_augmenting.augment": "Augment",
@@ -91,7 +92,7 @@ _MODULES = {
     "SpecError StoreError StoreExistsError",
     "memory": "MemoryReport MemoryTrace profile_memory",
     "memory.profile": "profile",
-    "spec": "ImageSpec",
+    "spec": "ImageSpec Jpeg",
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names.split()}
 __all__ = sorted(_MODULE_OF)  # noqa: PLE0605 - type checkers read the imports above

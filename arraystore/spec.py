@@ -1,14 +1,27 @@
 """The spec: how a decoded image becomes a slot."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Annotated, Any, Literal, Self, TypedDict, Unpack, get_args, get_origin
 
-from arraystore._common.checks import choice_of, is_whole, size_of
+from arraystore._common.checks import choice_of, is_whole, size_of, whole_number
 from arraystore._common.options import Default, complete, picked, public, shows_options
 from arraystore.errors import SpecError
 
-__all__ = ["Color", "Filter", "Fit", "Icc", "ImageOptions", "ImageSpec", "Layout", "Placement", "Truncated", "spec_of"]
+__all__ = [
+    "Color",
+    "Filter",
+    "Fit",
+    "Icc",
+    "ImageOptions",
+    "ImageSpec",
+    "Jpeg",
+    "Layout",
+    "Placement",
+    "Subsampling",
+    "Truncated",
+    "spec_of",
+]
 
 Fit = Literal["stretch", "crop", "pad"]
 Filter = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
@@ -16,6 +29,7 @@ Color = Literal["rgb", "gray"]
 Layout = Literal["NCHW", "NHWC"]
 Icc = Literal["ignore", "srgb"]
 Truncated = Literal["refuse", "keep"]
+Subsampling = Literal["444", "422", "420", "440", "411"]
 
 # Pillow has the same limit. Without one, a small file with a false header would make a decoder take gigabytes.
 DEFAULT_MAX_PIXELS = 178_000_000
@@ -23,7 +37,34 @@ _LATER = {
     "levels": None,
     "icc": "ignore",
     "truncated": "refuse",
+    "encode": None,
 }  # fields that the first stores lack, and their defaults
+
+
+@public
+@dataclass(frozen=True, slots=True)
+class Jpeg:
+    """How slots are kept as JPEGs.
+
+    Attributes:
+        quality: 1 to 100, as libjpeg's.
+        subsampling: of chroma: ``"444"`` keeps all of it, ``"420"`` a quarter.
+        restart: restart markers are set after so many columns of blocks (8 to 32 pixels wide), or fewer where that does
+            not divide the columns. Readers then cut a crop out of the bytes and decode little more than the crop. Each
+            marker takes about four bytes. 0 sets none.
+
+    Raises:
+        SpecError: a value is invalid.
+    """
+
+    quality: int = 90
+    subsampling: Subsampling = "420"
+    restart: int = 2
+
+    def __post_init__(self) -> None:
+        whole_number("quality", self.quality, 1, 100)
+        choice_of("subsampling", self.subsampling, get_args(Subsampling))
+        whole_number("restart", self.restart, 0, 1000)
 
 
 class _SpecOptions(TypedDict, total=False):
@@ -39,6 +80,7 @@ class _SpecOptions(TypedDict, total=False):
     levels: Annotated[int | None, Default(None, low=1, high=65_535)]
     icc: Annotated[Icc, Default("ignore")]
     truncated: Annotated[Truncated, Default("refuse")]
+    encode: Annotated[Jpeg | Literal["jpeg"] | None, Default(None)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +119,8 @@ class ImageSpec:
             them as they are.
         truncated: ``"keep"`` stores a JPEG that ends early, gray where its pixels are missing, with a note in the
             samples; ``"refuse"`` makes it a bad image.
+        encode: a `Jpeg` keeps slots as JPEGs, a tenth of the bytes, which are decoded when they are read; ``"jpeg"`` is
+            one of the default quality. None keeps pixels.
 
     Raises:
         SpecError: a value is invalid; the message names it and the allowed values.
@@ -99,12 +143,14 @@ class ImageSpec:
     levels: int | None
     icc: Icc
     truncated: Truncated
+    encode: Jpeg | None
 
     @shows_options(_SpecOptions)
     def __init__(self, *, size: int | tuple[int, int], **options: Unpack[_SpecOptions]) -> None:
         values: dict[str, Any] = {"size": size_of(size), **complete("an ImageSpec", _SpecOptions, options)}
         values["background"] = _background(values["background"])
         values["exact"] = bool(values["exact"])
+        values["encode"] = _encoding(values["encode"])
         for name, hint in _SpecOptions.__annotations__.items():
             if get_origin(hint.__origin__) is Literal:
                 choice_of(name, values[name], get_args(hint.__origin__))
@@ -159,6 +205,11 @@ class ImageSpec:
         first_row, first_column = round((self.height - new_height) * 0.5), round((self.width - new_width) * 0.5)
         return Placement(box, new_height, new_width, first_row, first_column)
 
+    @property
+    def decoded(self) -> "ImageSpec":
+        """The spec of the pixels that are encoded: channels last. It is this spec itself if nothing is encoded."""
+        return self if self.encode is None else replace(self, layout="NHWC", encode=None)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, for JSON; those that stores did not always have only if they say more."""
         values = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
@@ -201,6 +252,18 @@ def spec_of(options: ImageOptions) -> ImageSpec:
     if size is None:
         raise SpecError("size is missing: pass size=256, or (height, width), in pixels")
     return ImageSpec(size=size, **picked(_SpecOptions, options))
+
+
+def _encoding(value: object) -> Jpeg | None:
+    if value == "jpeg":
+        return Jpeg()
+    if isinstance(value, Mapping):  # of `ImageSpec.to_dict`
+        unknown = sorted(map(str, set(value) - {each.name for each in fields(Jpeg)}))
+        if not unknown:
+            return Jpeg(**value)
+    elif value is None or isinstance(value, Jpeg):
+        return value
+    raise SpecError(f'encode must be "jpeg", an arraystore.Jpeg, or None, not {value!r}')
 
 
 def _background(value: object) -> tuple[int, int, int]:

@@ -84,8 +84,7 @@ def drop_failed(draft: Draft) -> npt.NDArray[np.int64]:
     # claims are withdrawn before any slot is moved.
     draft.withdraw(np.r_[holes, np.arange(count, len(status))])
     for hole, mover in zip(holes.tolist(), movers.tolist(), strict=True):
-        draft.write(hole, draft.slots[mover][None])
-        draft.move_masks(mover, hole)
+        draft.move(mover, hole)
     kept[holes] = movers
     draft.shrink(count)
     return kept

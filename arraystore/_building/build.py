@@ -22,7 +22,7 @@ from arraystore._building.checkpoint import Checkpoints
 from arraystore._building.fill import Job, Source, loaded
 from arraystore._building.masks import MaskJob
 from arraystore._building.options import RunOptions
-from arraystore._building.runs import cut_runs, row_stamps, slots_to_fill
+from arraystore._building.runs import cut_runs, in_order, row_stamps, slots_to_fill
 from arraystore._building.sources import with_resized_masks
 from arraystore._building.workers.pool import WorkerPool, filled_runs, worker_pool
 from arraystore._common.arrow import numbers_in
@@ -152,7 +152,7 @@ def build_in(
             processes=options["processes"],
             timeout_s=options["timeout_s"],
         )
-        claims = Checkpoints(draft, spec.slot_bytes, at_once=draft.file is None)  # masks are smaller
+        claims = Checkpoints(draft, spec.slot_bytes, at_once=not draft.on_disk)  # masks are smaller
         # The pool is closed first, and then the last runs are claimed.
         with claims as checkpoints, closing(pool), reporting(options["progress"]) as report:
             empty = slots_to_fill(draft, manifest, content=content)
@@ -183,20 +183,19 @@ def _fill(
     left = sum(stop - start for start, stop in runs)
     state = Progress(total=len(manifest), done=len(manifest) - left, bad=len(draft.reasons))
     report(state)
-    for filled in filled_runs(pool, runs, job_of, draft.writing):
+    finished = filled_runs(pool, runs, job_of, draft.writing)
+    for filled in in_order(finished, runs) if draft.appends else finished:
         _record(draft, filled, state)
         checkpoints.add(filled)
         report(state)
         if too_many(max_bad, state):
             failures = failures_of(draft.reasons, manifest)
-            raise bad_images_error(failures, len(manifest), kept=draft.file is not None, tried=state.done)
+            raise bad_images_error(failures, len(manifest), kept=draft.on_disk, tried=state.done)
 
 
 def _record(draft: Draft, filled: FilledRun, progress: Progress) -> None:
     """Write the pixels of a finished run where its worker could not, and count its slots."""
-    if filled.pixels is not None:
-        draft.write(filled.start, filled.pixels)
-    draft.write_masks(filled.start, filled.masks)
+    draft.put(filled)
     draft.reasons.update(filled.reasons)
     draft.notes.update(filled.notes)
     progress.done += int(np.count_nonzero(filled.rows["status"]))
@@ -246,6 +245,7 @@ def _publication(draft: Draft, manifest: Manifest, spec: ImageSpec, kept: npt.ND
         checksums=np.ascontiguousarray(ledger["checksum"]),
         targets=targets,
         samples=samples_table(manifest, draft.ledger, draft.reasons, draft.notes, kept),
+        rows=ledger,
         dropped=dropped,
     )
 

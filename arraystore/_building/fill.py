@@ -23,7 +23,7 @@ from arraystore._common.lazy import lazy
 from arraystore._decoding.hooks import Decoders, decode_by
 from arraystore._decoding.memory import MemoryNeededError
 from arraystore._format.ledger import ledger_dtype, name_hash
-from arraystore._format.slot_file import SlotFile
+from arraystore._format.slot_file import FilePart, SlotFile
 from arraystore._format.specification import FAILED, STORED
 from arraystore._sources.given import PillowImage, Unloaded, is_pil_image
 from arraystore._sources.kinds.archives.members import PartOfFile
@@ -32,14 +32,16 @@ from arraystore._sources.stamps import stamp_of
 from arraystore._sources.targets.own_columns import MASK_FIELDS
 from arraystore._stores.medium import FilledRun
 from arraystore.errors import DecodeError, ManifestError
-from arraystore.spec import ImageSpec
+from arraystore.spec import ImageSpec, Jpeg
 
 if TYPE_CHECKING:
     from arraystore._decoding import decode
     from arraystore._decoding.decode import Decoded
+    from arraystore._decoding.encoding import writers
     from arraystore._kernels import sums
 else:  # cv2 and numba take half a second
     decode, sums = lazy("arraystore._decoding.decode"), lazy("arraystore._kernels.sums")
+    writers = lazy("arraystore._decoding.encoding.writers")
 
 _logger = logging.getLogger(__name__)
 
@@ -50,15 +52,15 @@ Pixels = npt.NDArray[np.uint8]
 class StoredSlot:
     """A source that a finished store holds already in a slot of ``file``.
 
-    The slot's pixels and masks are copied, with the facts on the source: fields of a ledger row and their values. If
-    they are damaged, ``source`` is decoded. The reason says why it could not be stored, if it failed; see `FilledRun`
-    for the note.
+    The slot's pixels, or its JPEG, and its masks are copied, with the facts on the source: fields of a ledger row and
+    their values. If they are damaged, ``source`` is decoded. The reason says why it could not be stored, if it failed;
+    see `FilledRun` for the note.
     """
 
-    file: SlotFile
+    part: FilePart
     slot: int
     checksum: int
-    facts: Mapping[str, int]
+    facts: Mapping[str, Any]
     source: str
     reason: str | None = None
     note: str | None = None
@@ -68,16 +70,23 @@ class StoredSlot:
     def read_into(self, slot: Pixels, masks: SlotMasks) -> bool:
         """Read the pixels into ``slot``, C-order, and the masks; return whether they have their checksums."""
         try:
-            descriptor = os.open(self.file.path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                read = os.preadv(descriptor, [slot.data.cast("B")], self.file.byte_of(self.slot))
-            finally:
-                os.close(descriptor)
-            if read != slot.nbytes or xxhash.xxh3_64_intdigest(slot.data) != self.checksum:
-                return False
-            return not masks.sources or masks.copy(self.masks, self.slot, self.mask_checksum)
+            read = self.part.read_into(slot.data.cast("B"))
+            return read == slot.nbytes and self._is_whole(slot.data, masks)
         except OSError:
             return False
+
+    def read_jpeg(self, masks: SlotMasks) -> bytes | None:
+        """Return the slot's JPEG and read its masks; None if one of these does not have its checksum."""
+        data = bytearray(self.part.size)
+        try:
+            return bytes(data) if self._is_whole(data[: self.part.read_into(memoryview(data))], masks) else None
+        except OSError:
+            return None
+
+    def _is_whole(self, data: bytearray | memoryview, masks: SlotMasks) -> bool:
+        if xxhash.xxh3_64_intdigest(data) != self.checksum:
+            return False
+        return not masks.sources or masks.copy(self.masks, self.slot, self.mask_checksum)
 
 
 Source = str | bytes | Pixels | StoredSlot | Unloaded | PillowImage | PartOfFile | KeptSlot
@@ -102,12 +111,17 @@ class Job:
     decoders: Decoders | None = None  # of the caller; see `arraystore.build`
     masks: MaskJob | None = None
     sides: Mapping[int, Sides] = field(default_factory=dict)  # of some slots, also of other runs; see `Manifest`
+    pixels: ImageSpec = field(init=False)  # how images are decoded, also where their slots are encoded afterwards
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pixels", self.spec.decoded)
 
     def empty_run(self) -> FilledRun:
         """Return the result of this job before anything is filled."""
         masks = () if self.masks is None else self.masks.empty(len(self.sources), self.spec)
-        rows = np.zeros(len(self.sources), ledger_dtype(self.spec.channels, masked=self.masks is not None))
-        return FilledRun(self.start, rows, masks=masks)
+        rows = np.zeros(len(self.sources), ledger_dtype(self.spec, masked=self.masks is not None))
+        encoded = [] if self.spec.encode is None else [b""] * len(self.sources)
+        return FilledRun(self.start, rows, masks=masks, encoded=encoded)
 
     def masks_of(self, slot: int, filled: FilledRun) -> SlotMasks:
         """Return the masks of a slot, which become part of a result."""
@@ -122,8 +136,13 @@ class Job:
         return fill_parts(self, every_s)
 
     def fill(self, slots: Pixels, stop: threading.Event) -> FilledRun:
-        """See `fill_slots`; ``slots`` are all of the build."""
-        return fill_slots(self, slots[self.start : self.start + len(self.sources)], stop)
+        """See `fill_slots`; ``slots`` are all of the build, or none where slots are encoded."""
+        own = slots[self.start : self.start + len(self.sources)] if self.spec.encode is None else self.scratch()
+        return fill_slots(self, own, stop)
+
+    def scratch(self) -> Pixels:
+        """Return memory for the pixels of slots before they are encoded: of one, which all use."""
+        return np.empty((1, *self.pixels.slot_shape), np.uint8)
 
     def failed(self, reason: str) -> FilledRun:
         """See `fail_slot`."""
@@ -165,18 +184,23 @@ def fill_parts(job: Job, every_s: float) -> Iterator[FilledRun]:
     """
     count, file = len(job.sources), job.file
     mapped = file is not None and file.reserved  # see `SlotFile`
-    if file is not None and mapped:
+    if job.spec.encode is not None:
+        slots = job.scratch()
+    elif file is not None and mapped:
         slots = file.map(writable=True, start=job.start, count=count).view(np.ndarray)
     else:
         slots = np.empty((count, *job.spec.slot_shape), np.uint8)
 
     def fill(i: int, row: np.void, filled: FilledRun) -> None:
-        _fill_slot(job, i, slots[i], row, filled)
+        _fill_slot(job, i, slots[i % len(slots)], row, filled)
 
     for filled in timed_parts(job.empty_run(), fill, every_s):
+        if job.spec.encode is not None or mapped:
+            yield filled
+            continue
         first = filled.start - job.start
         pixels = slots[first : first + len(filled.rows)]
-        if file is not None and not mapped:
+        if file is not None:
             file.write(filled.start, pixels)
         yield replace(filled, pixels=pixels if file is None else None)
 
@@ -195,9 +219,11 @@ def timed_parts(
     for i in range(len(whole.rows)):
         done = whole.start + i - filled.start
         if done and time.monotonic() - yielded_s > every_s:
-            yield replace(filled, rows=filled.rows[:done], masks=tuple(array[:done] for array in filled.masks))
+            masks = tuple(array[:done] for array in filled.masks)
+            yield replace(filled, rows=filled.rows[:done], masks=masks, encoded=filled.encoded[:done])
             masks = tuple(array[i:] for array in whole.masks)
-            filled, yielded_s = FilledRun(whole.start + i, whole.rows[i:], masks=masks), time.monotonic()
+            filled = FilledRun(whole.start + i, whole.rows[i:], masks=masks, encoded=whole.encoded[i:])
+            yielded_s = time.monotonic()
         fill(i, whole.rows[i], filled)
     yield filled
 
@@ -212,7 +238,7 @@ def fill_slots(job: Job, slots: Pixels, stop: threading.Event | None = None) -> 
     for i in range(len(job.sources)):
         if stop is not None and stop.is_set():
             break
-        _fill_slot(job, i, slots[i], filled.rows[i], filled)
+        _fill_slot(job, i, slots[i % len(slots)], filled.rows[i], filled)
     return filled
 
 
@@ -221,11 +247,11 @@ def fail_slot(job: Job, reason: str) -> FilledRun:
 
     Size and time of the source are 0, as if it had not been read, so a later call with more time or memory tries again.
     """
-    filled, pixels = job.empty_run(), np.zeros((1, *job.spec.slot_shape), np.uint8)
+    filled, pixels = job.empty_run(), np.zeros((1, *job.pixels.slot_shape), np.uint8)
     masks, row = job.masks_of(job.start, filled), filled.rows[0]
     row["name"] = _name_of(job.sources[0], masks.sources)
-    _settle(row, FAILED, pixels, masks)
-    return replace(filled, reasons={job.start: reason}, pixels=pixels)
+    _settle(job, job.start, row, pixels[0], b"", masks, filled, failed=True)
+    return replace(filled, reasons={job.start: reason}, pixels=pixels if job.spec.encode is None else None)
 
 
 def _fill_slot(job: Job, i: int, slot: Pixels, row: np.void, filled: FilledRun) -> None:
@@ -235,11 +261,13 @@ def _fill_slot(job: Job, i: int, slot: Pixels, row: np.void, filled: FilledRun) 
     """
     source, masks = job.sources[i], job.masks_of(job.start + i, filled)
     reason = note = None
+    jpeg = b""
     row["name"] = _name_of(source, masks.sources)
     try:
         if masks.sources:
             row["mask_stamp"] = masks.stamp()  # before they are read: what changes meanwhile is tried again
-        reason, note = _read_into(slot, masks, source, job, row, job.sides.get(job.start + i))
+        read = _read_into if job.spec.encode is None else _encode
+        reason, note, jpeg = read(slot, masks, source, job, row, job.sides.get(job.start + i))
     except Exception as error:  # noqa: BLE001 - no image ends a build
         if isinstance(error, MemoryNeededError):
             row["name"] = 0
@@ -250,27 +278,34 @@ def _fill_slot(job: Job, i: int, slot: Pixels, row: np.void, filled: FilledRun) 
         filled.reasons[job.start + i] = reason
     elif note is not None:
         filled.notes[job.start + i] = note
-    _settle(row, STORED if reason is None else FAILED, slot, masks)
+    _settle(job, job.start + i, row, slot, jpeg, masks, filled, failed=reason is not None)
 
 
-def _settle(row: np.void, status: int, slot: Pixels, masks: SlotMasks) -> None:
-    """Write status and checksums of a slot; a failed one is cleared."""
-    row["status"] = status
-    if status == FAILED:
+def _settle(
+    job: Job, number: int, row: np.void, slot: Pixels, jpeg: bytes, masks: SlotMasks, filled: FilledRun, *, failed: bool
+) -> None:
+    """Write the status of a slot and the checksums of what it contains and of its masks; a failed slot is cleared."""
+    row["status"] = FAILED if failed else STORED
+    if failed:
         slot[...] = 0
+        jpeg = b""
         masks.clear()
-    row["checksum"] = xxhash.xxh3_64_intdigest(slot.data)
+    if job.spec.encode is None:
+        row["checksum"] = xxhash.xxh3_64_intdigest(slot.data)
+    else:
+        row["checksum"] = xxhash.xxh3_64_intdigest(jpeg)
+        filled.encoded[number - filled.start] = jpeg
     if masks.sources:
         row["mask_checksum"] = masks.checksum()
 
 
 def _read_into(
     slot: Pixels, masks: SlotMasks, source: Source, job: Job, row: np.void, sides: Sides | None
-) -> tuple[str | None, str | None]:
-    """Read a source into its slot and masks, write what its row says of the source, and return reason and note."""
+) -> tuple[str | None, str | None, bytes]:
+    """Read a source into its slot and masks, write what its row says of both, and return reason, note and no JPEG."""
     reason = note = None
     if isinstance(source, KeptSlot):
-        is_taken = not masks.sources and source.read_into(slot, job.spec.layout)
+        is_taken = not masks.sources and source.read_into(slot, job.pixels.layout)
     else:
         is_taken = isinstance(source, StoredSlot) and source.read_into(slot, masks)
     if not is_taken:
@@ -280,13 +315,36 @@ def _read_into(
         for name, value in source.facts.items():
             row[name] = value
     if reason is None:
-        try:
-            check_sides((int(row["height"]), int(row["width"])), sides)
-        except DecodeError:
-            _forget(row, masks)  # the source of the coordinates may be mended, and then a later call tries again
-            raise
-        row["sums"] = sums.channel_sums(slot, job.spec.layout)
-    return reason, note
+        _check_sides(row, masks, sides)
+        row["sums"] = sums.channel_sums(slot, job.pixels.layout)
+    return reason, note, b""
+
+
+def _check_sides(row: np.void, masks: SlotMasks, sides: Sides | None) -> None:
+    try:
+        check_sides((int(row["height"]), int(row["width"])), sides)
+    except DecodeError:
+        _forget(row, masks)  # the source of the coordinates may be mended, and then a later call tries again
+        raise
+
+
+def _encode(
+    slot: Pixels, masks: SlotMasks, source: Source, job: Job, row: np.void, sides: Sides | None
+) -> tuple[str | None, str | None, bytes]:
+    """Do as `_read_into`, with ``slot`` as memory for the pixels, and return the slot's JPEG too."""
+    if isinstance(source, StoredSlot):
+        jpeg = source.read_jpeg(masks)
+        if jpeg is not None:
+            for name, value in source.facts.items():
+                row[name] = value
+            if source.reason is None:
+                _check_sides(row, masks, sides)
+            return source.reason, source.note, jpeg
+        source = source.source
+    reason, note, _ = _read_into(slot, masks, source, job, row, sides)
+    if isinstance(source, KeptSlot) and source.encode == job.spec.encode and source.fits(slot):
+        return reason, note, source.jpeg
+    return reason, note, writers.slot_jpeg_of(slot, job.spec.encode or Jpeg())
 
 
 def _decode(slot: Pixels, masks: SlotMasks, source: Source, job: Job, row: np.void, sides: Sides | None) -> str | None:
@@ -302,7 +360,7 @@ def _decode(slot: Pixels, masks: SlotMasks, source: Source, job: Job, row: np.vo
             pixels = decode_by(job.decoders, file_name_of(source), data)
             data = data if pixels is None else pixels
     try:
-        decoded = decode.decode_into(data, slot, job.spec, memory_bytes=job.memory_bytes)
+        decoded = decode.decode_into(data, slot, job.pixels, memory_bytes=job.memory_bytes)
         row["height"], row["width"], note = decoded
         if masks.sources:
             note = _decode_masks(masks, job, decoded, row)

@@ -93,7 +93,7 @@ def forecast_of(
     medium = MEDIA[0].name if target is None else medium_of(target).name
     working = workers * seen.largest_bytes(spec.channels)
     finished = {each.name: _finished_bytes(manifest, spec, each, rng) for each in MEDIA}
-    ledger = len(manifest) * ledger_dtype(spec.channels, masked=bool(manifest.masks)).itemsize
+    ledger = len(manifest) * ledger_dtype(spec, masked=bool(manifest.masks)).itemsize
     media = {"ram": Room(finished[MEDIA[0].name] + ledger + working, memory)}
     # A store that is one file gets a copy of the masks, which a folder keeps as they are.
     building = {each.name: ledger + (0 if each.is_folder else _mask_bytes(manifest, spec)) for each in MEDIA}
@@ -253,7 +253,7 @@ def _decode_sample(
 ) -> _Sample:
     """Decode rows in parallel, a bounded number at a time, and time each."""
     scratch = _SCRATCH_BYTES if memory is None else min(_SCRATCH_BYTES, memory // 4)
-    slots = np.zeros((max(workers, min(len(rows), scratch // spec.slot_bytes)), *spec.slot_shape), np.uint8)
+    slots = np.zeros((max(workers, min(len(rows), scratch // spec.slot_bytes)), *spec.decoded.slot_shape), np.uint8)
     most = memory_for_images(None)
     seen = _Sample()
     stop = threading.Event()

@@ -3,6 +3,8 @@
 A later call fills the slots that no earlier call has settled, and those whose source has changed since.
 """
 
+from collections.abc import Iterable, Iterator, Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -12,11 +14,51 @@ from arraystore._format.specification import FAILED
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.stamps import file_hashes, file_stamp, file_stamps, row_hashes
 from arraystore._sources.targets.mask_sources import masks_hash, masks_stamp
-from arraystore._stores.medium import Draft
+from arraystore._stores.medium import Draft, FilledRun
 
 # Long enough that handing out a run costs nothing; short enough that Ctrl-C and progress wait a second at most.
 _LONGEST_RUN_SLOTS = 16
 _HELD_BYTES = 8 << 20
+_HELD_BYTES_IN_ORDER = 128 << 20
+
+
+def in_order(filled: Iterable[FilledRun], runs: Sequence[tuple[int, int]]) -> Iterator[FilledRun]:
+    """Yield finished runs in the order of their slots, so that what is appended to a file lies there in this order.
+
+    A run that waits for an earlier one is held in memory. If too much is held, because one image takes very long, what
+    is held is yielded without the earlier run.
+
+    Args:
+        filled: runs, or parts of them, as they are finished.
+        runs: start and stop of all of them, ascending.
+    """
+    starts = [start for start, _ in runs]
+    next_of = {stop: start for (_, stop), start in zip(runs, starts[1:], strict=False)}
+    expected = starts[0] if starts else 0
+    held: dict[int, FilledRun] = {}
+    held_bytes = 0
+    ends: dict[int, int] = {}  # start → stop of what was yielded before its turn
+
+    def next_stop(stop: int) -> int:
+        while (start := next_of.get(stop, stop)) in ends:
+            stop = ends.pop(start)
+        return start
+
+    for run in filled:
+        held[run.start] = run
+        held_bytes += sum(map(len, run.encoded))
+        while (one := held.pop(expected, None)) is not None:
+            expected = next_stop(one.start + len(one.rows))
+            held_bytes -= sum(map(len, one.encoded))
+            yield one
+        if held_bytes > _HELD_BYTES_IN_ORDER:
+            for start in sorted(held):
+                one = held.pop(start)
+                ends[start] = start + len(one.rows)
+                yield one
+            held_bytes = 0
+    for start in sorted(held):
+        yield held[start]
 
 
 def slots_to_fill(draft: Draft, manifest: Manifest, *, content: bool = False) -> npt.NDArray[np.int64]:

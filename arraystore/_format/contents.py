@@ -6,15 +6,16 @@ The contents are entries: files of a folder, datasets of an HDF5 file, or arrays
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from arraystore._format.description import Description
 from arraystore._format.files import keep_os_error
-from arraystore._format.slot_file import SlotFile
+from arraystore._format.slot_file import EncodedFile, EncodedSlots, SlotFile
 from arraystore.errors import FormatError
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("source", "height", "width", "bytes", "mtime", "reason")  # every samples table has these
 JSON_ENTRY = "store.json"
-SlotPixels = SlotFile | npt.NDArray[np.uint8]
+SlotPixels = SlotFile | EncodedFile | EncodedSlots | npt.NDArray[np.uint8]
 
 
 class Contents(Protocol):
@@ -44,6 +45,9 @@ class Contents(Protocol):
 
     def needed(self, targets: Iterable[str]) -> list[str]:
         """Return the names of the entries that a store must have whose targets are plain arrays with these keys."""
+
+    def forms(self, description: Description) -> Mapping[str, tuple[str, tuple[int, ...]]]:
+        """Return dtype and shape of the arrays beside the slots that only this medium has, by the names of entries."""
 
     def is_ours(self, entry: str) -> bool:
         """Return whether readers would read an entry that is not needed, such as that of dropped sources."""

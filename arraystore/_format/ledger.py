@@ -20,7 +20,9 @@ from arraystore._format.files import reserve_file, write_at
 from arraystore._format.slot_file import PAGE_BYTES, cannot_map, npy_header
 from arraystore._format.specification import EMPTY
 from arraystore._sources.targets.own_columns import MASK_FIELDS
+from arraystore.spec import ImageSpec
 
+ENCODED_FIELDS = ("begin", "length")  # of a slot's JPEG
 _CHECK_BYTES = 8  # the first field of a row
 _BLOCK_ROWS = 1 << 16
 
@@ -32,8 +34,8 @@ class Ledger:
     mapping, or a copy in memory where the volume shares no mappings.
     """
 
-    def __init__(self, path: Path, count: int, channels: int, *, masked: bool = False) -> None:
-        dtype = ledger_dtype(channels, masked=masked)
+    def __init__(self, path: Path, count: int, spec: ImageSpec, *, masked: bool = False) -> None:
+        dtype = ledger_dtype(spec, masked=masked)
         header = npy_header((count,), dtype)
         self._start = len(header)
         self._row_bytes = dtype.itemsize
@@ -86,9 +88,9 @@ def _rows_of(
     return rows, copy
 
 
-def read_ledger(path: Path, count: int, channels: int, *, masked: bool = False) -> npt.NDArray[np.void]:
+def read_ledger(path: Path, count: int, spec: ImageSpec, *, masked: bool = False) -> npt.NDArray[np.void]:
     """Return a copy of a ledger's rows for ``count`` slots; rows that are missing claim nothing."""
-    rows = np.zeros(count, ledger_dtype(channels, masked=masked))
+    rows = np.zeros(count, ledger_dtype(spec, masked=masked))
     data = path.read_bytes()[PAGE_BYTES:][: rows.nbytes]
     rows.view(np.uint8)[: len(data)] = np.frombuffer(data, np.uint8)
     return rows
@@ -174,14 +176,16 @@ def noted_key(row: np.void) -> tuple[int, int]:
     return int(row["name"]), int(row["checksum"])
 
 
-def ledger_dtype(channels: int, *, masked: bool = False) -> np.dtype[np.void]:
+def ledger_dtype(spec: ImageSpec, *, masked: bool = False) -> np.dtype[np.void]:
     """Return the type of the row that a build keeps for each slot until the store is published.
 
     Its fields: check (see `arraystore._format.specification`), status, checksum, height and width of the upright image,
-    bytes, mtime (ns) and hash of the source, its `name_hash`, and for each channel the sum of the
-    slot's pixels and of their squares. Where images have masks, there follow for all masks of the slot together their
+    bytes, mtime (ns) and hash of the source, its `name_hash`, and for each channel the sum of the slot's pixels and of
+    their squares. Where slots are encoded, there follow the first byte of the slot's JPEG in the file that the build
+    appends to, and its length. Where images have masks, there follow for all masks of the slot together their
     `masks_stamp`, the hash of their files, one after the other, and the checksum of their numbers.
     """
+    encoded = [(name, "<u8") for name in ENCODED_FIELDS] if spec.encode is not None else []
     masks = [(name, "<u8") for name in MASK_FIELDS] if masked else []
     return np.dtype(
         [
@@ -194,7 +198,8 @@ def ledger_dtype(channels: int, *, masked: bool = False) -> np.dtype[np.void]:
             ("mtime", "<i8"),
             ("hash", "<u8"),
             ("name", "<u8"),
-            ("sums", "<u8", (channels, 2)),
+            ("sums", "<u8", (spec.channels, 2)),
+            *encoded,
             *masks,
         ]
     )

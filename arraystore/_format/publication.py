@@ -18,13 +18,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """Everything that a finished store holds, except its pixels; ``dropped`` is None if no row was dropped."""
+    """Everything that a finished store holds, except its pixels.
+
+    ``dropped`` is None if no row was dropped. ``rows`` are the rows of the ledger for the slots of the store.
+    """
 
     description: Description
     status: npt.NDArray[np.uint8]
     checksums: npt.NDArray[np.uint64]
     targets: Mapping[str, Target]
     samples: pa.Table
+    rows: npt.NDArray[np.void]
     dropped: pa.Table | None = None
 
     def masks_in_place(self) -> list[str]:

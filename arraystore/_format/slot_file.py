@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,26 @@ PIXELS_OFFSET = PAGE_BYTES  # so that slots of a multiple of 4 KiB share no page
 _NPY_MAGIC = b"\x93NUMPY\x01\x00"
 _UINT8 = np.dtype(np.uint8)
 _CANNOT_MAP = (errno.ENODEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
+
+
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """A range of bytes of a file."""
+
+    path: str
+    begin: int
+    size: int
+
+    def read_into(self, buffer: memoryview) -> int:
+        """Read the bytes, and return how many there were; fewer where the file was cut short."""
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            done = 0
+            while done < self.size and (count := os.preadv(descriptor, [buffer[done : self.size]], self.begin + done)):
+                done += count
+            return done
+        finally:
+            os.close(descriptor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +74,12 @@ class SlotFile:
 
     def read(self, slot: int) -> bytes:
         """Return the bytes of a slot, read by system calls; fewer where the file was cut short."""
-        with Path(self.path).open("rb", buffering=0) as file:
-            file.seek(self.byte_of(slot))
-            data = bytearray()
-            while len(data) < self.slot_bytes and (more := file.read(self.slot_bytes - len(data))):
-                data += more
-            return bytes(data)
+        data = bytearray(self.slot_bytes)
+        return bytes(data[: self.part(slot).read_into(memoryview(data))])
+
+    def part(self, slot: int) -> FilePart:
+        """Return where the bytes of a slot lie."""
+        return FilePart(self.path, self.byte_of(slot), self.slot_bytes)
 
     def byte_of(self, slot: int) -> int:
         """Return the offset of a slot in bytes."""
@@ -70,6 +90,41 @@ class SlotFile:
         shape = (self.shape[0] - start if count is None else count, *self.shape[1:])
         advice = "repair the store, or build it again"
         return map_array(Path(self.path), _UINT8, self.byte_of(start), shape, writable=writable, advice=advice)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncodedFile:
+    """Where slots lie in a file that are of different lengths: JPEGs, one after the other.
+
+    Attributes:
+        path: of the file.
+        offset: of the first slot's first byte.
+        offsets: uint64, (N + 1,): where each slot begins, counted from there; the last is the end of the last slot.
+        shape: that the decoded slots would have as one array.
+    """
+
+    path: str
+    offset: int
+    offsets: npt.NDArray[np.uint64]
+    shape: tuple[int, ...]
+
+    def part(self, slot: int) -> FilePart:
+        """Return where the bytes of a slot lie."""
+        begin, end = self.offsets[slot : slot + 2].tolist()
+        return FilePart(self.path, self.offset + begin, end - begin)
+
+
+class EncodedSlots(Protocol):
+    """Slots of different lengths in memory."""
+
+    shape: tuple[int, ...]  # that the decoded slots would have as one array
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all slots."""
+
+    def bytes_of(self, row: int) -> memoryview:
+        """Return the bytes of a slot."""
 
 
 def npy_header(shape: Sequence[int], dtype: np.dtype[Any] = _UINT8, *, size: int = PIXELS_OFFSET) -> bytes:

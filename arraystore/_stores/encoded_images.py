@@ -55,10 +55,11 @@ class EncodedImages:
 
     Attributes:
         encoded: uint8, (bytes,): the JPEGs, one after the other.
-        offsets: uint64, (N + 1,): where each begins; the last is the end.
+        offsets: uint64, (N + 1,): where each begins; the last is the end. Or (N,), with ``ends``.
         shape: (N, C, H, W), or (N, H, W, C).
         layout: ``"NCHW"`` or ``"NHWC"``.
         place: what holds them, for errors.
+        ends: uint64, (N,): where each ends, if they do not follow each other; None if they do.
         owner: image → what holds it, and its slot there, for errors; None if ``place`` holds all, in this order.
 
     Raises:
@@ -70,13 +71,17 @@ class EncodedImages:
     shape: tuple[int, ...]
     layout: str
     place: str = ""
+    ends: npt.NDArray[np.uint64] | None = None
     owner: Callable[[int], tuple[str, int]] | None = None
     # Plain arrays: indexing a np.memmap makes a np.memmap each time, which takes longer than the rest.
     _bytes: Pixels = field(init=False)
-    _offsets: Integers = field(init=False)
+    _begins: Integers = field(init=False)
+    _ends: Integers = field(init=False)
 
     def __post_init__(self) -> None:
-        if self.offsets.shape != (self.shape[0] + 1,):
+        bounds = [np.asarray(each).view(np.int64) for each in (self.offsets, self.ends) if each is not None]
+        begins, ends = bounds if len(bounds) == 2 else (bounds[0][:-1], bounds[0][1:])
+        if not len(begins) == len(ends) == self.shape[0]:
             raise FormatError(
                 f"{self.place or 'the store'} has offsets of shape {self.offsets.shape} for {self.shape[0]:,} JPEGs",
                 source=self.place or None,
@@ -84,7 +89,8 @@ class EncodedImages:
                 advice="repair the store",
             )
         object.__setattr__(self, "_bytes", np.asarray(self.encoded))
-        object.__setattr__(self, "_offsets", np.asarray(self.offsets).view(np.int64))
+        object.__setattr__(self, "_begins", begins)
+        object.__setattr__(self, "_ends", ends)
 
     @property
     def dtype(self) -> np.dtype[np.uint8]:
@@ -143,7 +149,7 @@ class EncodedImages:
         Raises:
             FormatError: one would lie outside, or end before it begins.
         """
-        starts, ends = self._offsets[rows], self._offsets[rows + 1]
+        starts, ends = self._begins[rows], self._ends[rows]
         if rows.size and not (starts.min() >= 0 and ends.max() <= self._bytes.size and (starts <= ends).all()):
             wrong = (starts < 0) | (starts > ends) | (ends > self._bytes.size)
             raise self._damaged(int(rows[wrong.argmax()]), "its offsets do not lie in the file of the JPEGs")
@@ -151,8 +157,8 @@ class EncodedImages:
 
     def spans_inside(self, rows: Integers) -> tuple[Integers, Integers]:
         """Return `spans` for reading ahead: no error, but a span that would lie outside is shortened."""
-        starts = self._offsets[rows].clip(0, self._bytes.size)
-        return starts, self._offsets[rows + 1].clip(starts, self._bytes.size)
+        starts = self._begins[rows].clip(0, self._bytes.size)
+        return starts, self._ends[rows].clip(starts, self._bytes.size)
 
     def bytes_of(self, row: int) -> memoryview:
         """Return the JPEG of an image, read-only; empty if it has none.

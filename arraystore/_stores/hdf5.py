@@ -288,6 +288,10 @@ class _Contents:
     def needed(self, targets: Iterable[str]) -> list[str]:
         return [self.status, self.checksums, *map(self.target, targets), *(f"samples/{name}" for name in COLUMNS)]
 
+    def forms(self, description: Description) -> Mapping[str, tuple[str, tuple[int, ...]]]:
+        del description
+        return {}
+
     def is_ours(self, entry: str) -> bool:
         return entry.startswith(("targets/", "samples/", "dropped/"))
 

@@ -6,20 +6,35 @@ from pathlib import Path
 
 from arraystore._common.checks import expanded
 from arraystore._sources.entries import describes_store
+from arraystore._stores.encoded.medium import ENCODED
 from arraystore._stores.hdf5 import HDF5
 from arraystore._stores.medium import Medium
 from arraystore._stores.npy import NPY
-from arraystore.errors import FormatError, Kind, SpecError
+from arraystore.errors import FormatError, Kind, Option, SpecError
+from arraystore.spec import ImageSpec
 
 # The first medium must be a folder: it serves targets and folders that no other medium recognizes.
-MEDIA: tuple[Medium, ...] = (NPY, HDF5)
+MEDIA: tuple[Medium, ...] = (NPY, ENCODED, HDF5)
 _SIGNATURE_BYTES = max(len(medium.signature) for medium in MEDIA)
 
 
-def medium_of(target: str | os.PathLike[str]) -> Medium:
-    """Return the medium that the suffix of a target asks for."""
+def medium_of(target: str | os.PathLike[str], spec: ImageSpec | None = None) -> Medium:
+    """Return the medium that the suffix of a target asks for, and the spec of its slots.
+
+    Raises:
+        SpecError: no such medium keeps JPEGs.
+    """
     suffix = Path(target).suffix.lower()
-    return next((medium for medium in MEDIA if suffix in medium.suffixes), MEDIA[0])
+    medium = next((medium for medium in MEDIA if suffix in medium.suffixes), MEDIA[0])
+    if spec is None or spec.encode is None:
+        return medium
+    if not medium.is_folder:
+        raise SpecError(
+            f"{target} would be a {medium.label}, and JPEGs are kept in folders",
+            advice=f"leave out the suffix {suffix}, or store pixels with {{0}}",
+            options=[Option("encode", None)],
+        )
+    return ENCODED
 
 
 def medium_at(path: Path) -> Medium | None:

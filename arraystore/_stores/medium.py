@@ -7,7 +7,7 @@ drafts than a small subclass of `arraystore._stores.unfinished.disk_draft.DiskDr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 Pixels = npt.NDArray[np.uint8]
 
+_MOST_COMPRESSION = 64  # of photos
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Medium:
@@ -37,6 +39,7 @@ class Medium:
     name: str
     label: str  # in tables
     pixels: str  # the name of the file of the slots, in ``TARGET.partial/`` and in a store that is a folder
+    log: str = ""  # the name in ``TARGET.partial/`` of a file that drafts append to, which is not yet that of the slots
     is_folder: bool  # otherwise a store is the file of its slots
     signature: bytes = b""  # the first bytes of a store that is a file
     suffixes: frozenset[str] = frozenset()  # of the targets that ask for this medium, in lower case
@@ -48,8 +51,14 @@ class Medium:
     # everything else lies in that file too.
     open_rest: Callable[[Medium, Path], Opened] | None = None
     contents: Callable[[Path], Contents]
-    slot_file: Callable[[Path], SlotFile]  # raises FormatError if the slots cannot be mapped
+    # Raises FormatError if the slots cannot be mapped. None if the file has no slots of one size.
+    slot_file: Callable[[Path], SlotFile] | None = None
     draft: Callable[..., Draft]  # of (folder, key): begins a build in a `PartialFolder`, or takes one up
+
+    @property
+    def draft_file(self) -> str:
+        """The name of the file in ``TARGET.partial/`` that has the slots before they are published."""
+        return self.log or self.pixels
 
     def pixel_file(self, path: Path) -> Path:
         """Return the file that holds the slots of the published store at a path."""
@@ -78,15 +87,25 @@ class Opened:
 
 
 def needed_bytes(count: int, spec: ImageSpec, mask_bytes: int = 0) -> int:
-    """Return the bytes on disk that pixels, masks, status, checksums and the build's ledger take."""
-    row_bytes = ledger_dtype(spec.channels, masked=mask_bytes > 0).itemsize
-    return 3 * PAGE_BYTES + count * (spec.slot_bytes + mask_bytes + 9 + row_bytes)
+    """Return the bytes on disk that slots, masks, status, checksums and the build's ledger take.
+
+    How long JPEGs get is not known before; they take more than this.
+    """
+    row_bytes = ledger_dtype(spec, masked=mask_bytes > 0).itemsize
+    return 3 * PAGE_BYTES + count * (least_slot_bytes(spec) + mask_bytes + 9 + row_bytes)
+
+
+def least_slot_bytes(spec: ImageSpec) -> int:
+    """Return the bytes that a slot takes at least, which are known before it is encoded."""
+    return spec.slot_bytes if spec.encode is None else spec.slot_bytes // _MOST_COMPRESSION
 
 
 class Draft(Protocol):
     """A store under construction: preallocated slots, and the ledger that says which of them are filled."""
 
     slots: Pixels  # writable; threads of this process fill them if `file` is None or reserved
+    appends: bool  # slots are written in the order of `put`, best in that of the slots
+    on_disk: bool  # so that a later call goes on with its work
     settled: npt.NDArray[np.bool_]  # the slots that an earlier call has claimed
     reasons: dict[int, str]  # slot → why its source could not be stored
     notes: dict[int, str]  # slot → what its decoder noticed, though it is stored
@@ -98,19 +117,19 @@ class Draft(Protocol):
 
     @property
     def file(self) -> SlotFile | None:
-        """The file in which other processes map the slots; None where they must send the pixels back."""
+        """The file in which other processes map the slots; None where they send pixels or JPEGs back."""
 
     def writing(self) -> AbstractContextManager[None]:
         """Return a context for writing slots. It turns the error of a full volume into a SpaceError with advice."""
 
-    def write(self, start: int, pixels: Pixels) -> None:
-        """Copy pixels into the slots from ``start`` on."""
+    def put(self, run: FilledRun) -> None:
+        """Write what the worker of a run could not write in place: pixels, JPEGs and masks.
 
-    def write_masks(self, start: int, masks: Sequence[npt.NDArray[Any]]) -> None:
-        """Copy masks into the slots from ``start`` on: for each target one array, in the order of `BuildKey.masks`."""
+        Where slots are encoded, the rows of the run then say where their JPEGs lie.
+        """
 
-    def move_masks(self, slot: int, to: int) -> None:
-        """Copy the masks of a slot into another one."""
+    def move(self, slot: int, to: int) -> None:
+        """Copy the pixels and masks of a slot into another one."""
 
     def claim(self, runs: list[FilledRun]) -> None:
         """Make the pixels of finished runs durable, and then the ledger rows that claim them."""
@@ -139,4 +158,5 @@ class FilledRun:
     notes: dict[int, str] = field(default_factory=dict)  # slot → what its decoder noticed, though it is stored
     traces: list[str] = field(default_factory=list)  # of errors that are faults of this package, for the log
     pixels: Pixels | None = None
+    encoded: list[bytes] = field(default_factory=list)  # of each slot, its JPEG, where slots are encoded
     masks: tuple[npt.NDArray[Any], ...] = ()  # of each target of masks, one a slot

@@ -33,6 +33,7 @@ from arraystore._format.slot_file import (
 )
 from arraystore._format.target_forms import array_lengths, file_name, targets_in
 from arraystore._stores.medium import Medium, Opened
+from arraystore._stores.publishing import FOLDER_NAMES
 from arraystore._stores.slot_array import SlotArray
 from arraystore._stores.unfinished.disk_draft import DiskDraft
 from arraystore.errors import FormatError
@@ -80,14 +81,14 @@ def open_folder(medium: Medium, path: Path) -> Opened:
     Raises:
         FormatError: it is no store, or is damaged.
     """
-    description = _described(path)
-    slots = medium.slot_file(path / medium.pixels)
+    description = described(path)
+    slots = (medium.slot_file or npy_slots)(path / medium.pixels)
     expected = (description.count, *description.shape)
     if slots.shape != expected:
         raise FormatError(
             f"{path / medium.pixels} has shape {slots.shape}, store.json says {expected}", source=str(path)
         )
-    return _opened(medium, path, description, slots.map())
+    return opened_folder(medium, path, description, slots.map())
 
 
 def open_rest(medium: Medium, path: Path) -> Opened:
@@ -96,17 +97,27 @@ def open_rest(medium: Medium, path: Path) -> Opened:
     Raises:
         FormatError: it is no store, or more than the pixels is damaged.
     """
-    description = _described(path)
-    return _opened(medium, path, description, np.empty((0, *description.shape), np.uint8))
+    description = described(path)
+    return opened_folder(medium, path, description, np.empty((0, *description.shape), np.uint8))
 
 
-def _described(path: Path) -> Description:
+def described(path: Path) -> Description:
+    """Return the store.json of a store folder.
+
+    Raises:
+        FormatError: it is no store, or store.json is damaged.
+    """
     if not (path / JSON_ENTRY).is_file():
         raise FormatError(f"{path} is not a store: it has no {JSON_ENTRY}", source=str(path))
     return Description.from_json(read_json(path / JSON_ENTRY), str(path / JSON_ENTRY))
 
 
-def _opened(medium: Medium, path: Path, description: Description, images: npt.NDArray[np.uint8]) -> Opened:
+def opened_folder(medium: Medium, path: Path, description: Description, images: Any) -> Opened:
+    """Open everything in a store folder but its slots.
+
+    Raises:
+        FormatError: it is damaged.
+    """
     rows = description.count
     lengths = array_lengths(description.targets, rows)
     arrays = {key: read_npy(path / file_name(key), length) for key, length in lengths.items()}
@@ -170,6 +181,10 @@ class FolderContents:
 
     def needed(self, targets: Iterable[str]) -> list[str]:
         return [self.status, self.checksums, *map(self.target, targets), "samples.parquet"]
+
+    def forms(self, description: Description) -> Mapping[str, tuple[str, tuple[int, ...]]]:
+        del description
+        return {}
 
     def is_ours(self, entry: str) -> bool:
         return entry == "dropped.parquet"
@@ -244,7 +259,7 @@ NPY = Medium(
     label=".npy folder",
     pixels=FolderContents.pixels,
     is_folder=True,
-    names=("store.json", "status.npy", "checksums.npy", "samples.parquet", "dropped.parquet"),
+    names=FOLDER_NAMES,
     head_bytes=PIXELS_OFFSET,
     text_bytes=4,
     open=open_folder,

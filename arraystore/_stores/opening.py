@@ -23,6 +23,7 @@ from arraystore._format.ledger import claimed_rows, read_ledger
 from arraystore._format.specification import EMPTY
 from arraystore._sources.manifest import Manifest
 from arraystore._stores import media
+from arraystore._stores.encoded.medium import log_images
 from arraystore._stores.media import medium_at, medium_of, store_path
 from arraystore._stores.medium import Draft, Medium, Opened
 from arraystore._stores.pinned import PinnedName
@@ -36,7 +37,7 @@ from arraystore._stores.publishing import (
     real_target,
     recover,
 )
-from arraystore._stores.ram import MemoryContents, MemoryDraft
+from arraystore._stores.ram import EncodedMemoryDraft, MemoryContents, MemoryDraft
 from arraystore._stores.slot_array import SlotArray
 from arraystore._stores.unfinished.build_key import BuildKey, Salvage
 from arraystore._stores.unfinished.partial import PartialFolder
@@ -67,7 +68,7 @@ def hold(
         StoreError: see `PartialFolder`.
     """
     path = real_target(target) if overwrite else Path(target).absolute()
-    medium = medium or medium_of(path)
+    medium = medium or medium_of(path, key.spec)
     return PartialFolder(path, medium, overwrite=overwrite, needed=key.needed_bytes(medium))
 
 
@@ -89,7 +90,7 @@ def draft_in(
         manifest: see `PartialFolder.begin`.
     """
     if folder is None:
-        return MemoryDraft(key)
+        return MemoryDraft(key) if key.spec.encode is None else EncodedMemoryDraft(key)
     try:
         folder.begin(key, fresh=fresh, salvage=salvage, manifest=manifest)
         return folder.medium.draft(folder, key)
@@ -170,7 +171,7 @@ def open_store(path: str | os.PathLike[str], *, unfinished: bool = False, withou
     finish_earlier(path)
     folder = partial_of(real_target(path))
     if unfinished and folder.is_dir():
-        return _open_unfinished(folder, medium_of(path))
+        return _open_unfinished(folder, path)
     for _ in range(_OPEN_TRIES):
         # Opening a store opens its name several times. If another store took the name meanwhile, the files that were
         # read do not belong together.
@@ -188,19 +189,23 @@ def open_store(path: str | os.PathLike[str], *, unfinished: bool = False, withou
     raise FormatError(f"{path} is replaced again and again: open it when that has ended", source=str(path))
 
 
-def _open_unfinished(folder: Path, medium: Medium) -> Opened:
+def _open_unfinished(folder: Path, path: Path) -> Opened:
     try:
         key = read_json(folder / PLAN)
         count, spec = int(key["count"]), ImageSpec.from_dict(key["spec"])
-        slots = medium.slot_file(folder / medium.pixels)
-        ledger = read_ledger(folder / LEDGER, count, spec.channels, masked=bool(key.get("masks")))
-        images = slots.map()
+        medium = medium_of(path, spec)
+        ledger = read_ledger(folder / LEDGER, count, spec, masked=bool(key.get("masks")))
+        images: Any
+        if medium.slot_file is None:
+            images = log_images(folder, spec, ledger)
+        else:
+            images = medium.slot_file(folder / medium.pixels).map()
     except (OSError, KeyError, TypeError, ValueError, SpecError) as error:
         keep_os_error(error)
         raise FormatError(f"{folder} is no unfinished build that can be read: {error}", source=str(folder)) from error
-    if slots.shape != (count, *spec.slot_shape):
+    if images.shape != (count, *spec.slot_shape):
         # Rows are being dropped, or the header is damaged.
-        raise FormatError(f"{folder}: the pixels are of {slots.shape}, its plan says otherwise", source=str(folder))
+        raise FormatError(f"{folder}: the pixels are of {images.shape}, its plan says otherwise", source=str(folder))
     claimed = claimed_rows(ledger)
     status = np.where(claimed, ledger["status"], EMPTY).astype(np.uint8)
     checksums = np.where(claimed, ledger["checksum"], 0).astype(np.uint64)

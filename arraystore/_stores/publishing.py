@@ -33,7 +33,20 @@ from arraystore._stores.unfinished.build_lock import Lock
 from arraystore.errors import FormatError, StoreError, StoreExistsError
 
 LEDGER, PLAN, REASONS, LOCK, MOVED = "ledger.npy", "plan.json", "reasons.jsonl", "lock", "moved.npy"
-WORKING = (MOVED, LEDGER, REASONS, LOCK, PLAN)  # in the order of deletion: while the plan is there, more is to be done
+LOG = "encoded.log"  # JPEGs in the order in which they came
+WORKING = (
+    LOG,
+    MOVED,
+    LEDGER,
+    REASONS,
+    LOCK,
+    PLAN,
+)  # in the order of deletion: while the plan is there, more is to be done
+# Of all media that are folders: a store of one may replace a store of another.
+FOLDER_NAMES = (
+    *("images.npy", "encoded.npy", "offsets.npy", "shapes.npy", "sums.npy"),
+    *("store.json", "status.npy", "checksums.npy", "samples.parquet", "dropped.parquet"),
+)
 NEW_PLAN = PLAN + ".new"
 # Members of plan.json: the identity of the finished store, and device and inode of the one that it replaces.
 _MARK, _REPLACES = "finished", "replaces"
@@ -292,7 +305,7 @@ def _remove_workless(target: Path, medium: Medium) -> None:
 
 def names_of(folder: Path, medium: Medium) -> set[str]:
     """Return the format's names for files in a folder, with those of the targets that its plan or store.json lists."""
-    names = {*WORKING, NEW_PLAN, medium.pixels, *medium.names}
+    names = {*WORKING, NEW_PLAN, medium.pixels, *medium.names, *(FOLDER_NAMES if medium.is_folder else ())}
     for source in (PLAN, JSON_ENTRY):
         with contextlib.suppress(FormatError):
             # The files may be damaged or hostile: no name may lead out of the folder, and `file_name` sees to that.

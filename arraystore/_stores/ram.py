@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +12,16 @@ import numpy.typing as npt
 from arraystore._common.limits import available_memory_bytes
 from arraystore._common.ragged import split_targets
 from arraystore._format.contents import SlotPixels
+from arraystore._format.description import Description
 from arraystore._format.ledger import ledger_dtype
 from arraystore._format.publication import Publication
 from arraystore._format.slot_file import SlotFile
-from arraystore._stores.medium import FilledRun, Opened
+from arraystore._stores.encoded_images import EncodedImages
+from arraystore._stores.medium import FilledRun, Opened, least_slot_bytes
 from arraystore._stores.slot_array import SlotArray
 from arraystore._stores.unfinished.build_key import BuildKey
 from arraystore.errors import FormatError, SpaceError
+from arraystore.spec import ImageSpec
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,8 +34,10 @@ class MemoryDraft:
         SpaceError: there is not enough memory.
     """
 
+    appends = False
+
     def __init__(self, key: BuildKey) -> None:
-        needed = key.count * (key.spec.slot_bytes + key.mask_bytes)
+        needed = key.count * (self._slot_bytes(key.spec) + key.mask_bytes)
         available = available_memory_bytes()
         if available is not None and needed > available:
             raise SpaceError(
@@ -42,27 +47,39 @@ class MemoryDraft:
                 free_bytes=available,
             )
         # For zeros the system hands out fresh pages without writing to them: a slot takes no memory until it is filled.
-        self.slots = np.zeros((key.count, *key.spec.slot_shape), np.uint8)
+        self.slots = np.zeros((0 if self.appends else key.count, *key.spec.slot_shape), np.uint8)
         self._masks = {name: np.zeros((key.count, *key.spec.size), np.dtype(kind)) for name, kind in key.masks}
-        self.ledger = np.zeros(key.count, ledger_dtype(key.spec.channels, masked=bool(key.masks)))
+        self.ledger = np.zeros(key.count, ledger_dtype(key.spec, masked=bool(key.masks)))
         self.settled = np.zeros(key.count, bool)
         self.reasons: dict[int, str] = {}
         self.notes: dict[int, str] = {}
         self.same_decoders = True
         self.file: SlotFile | None = None
+        self.on_disk = False
+
+    def _slot_bytes(self, spec: ImageSpec) -> int:
+        return spec.slot_bytes
+
+    def _put_slots(self, run: FilledRun) -> None:
+        if run.pixels is not None:
+            self.slots[run.start : run.start + len(run.pixels)] = run.pixels
+
+    def _images(self, publication: Publication) -> Any:
+        """Return the images of the finished store."""
+        del publication
+        self.slots.flags.writeable = False
+        return self.slots
 
     def writing(self) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def write(self, start: int, pixels: npt.NDArray[np.uint8]) -> None:
-        self.slots[start : start + len(pixels)] = pixels
+    def put(self, run: FilledRun) -> None:
+        self._put_slots(run)
+        for array, values in zip(self._masks.values(), run.masks, strict=True):
+            array[run.start : run.start + len(values)] = values
 
-    def write_masks(self, start: int, masks: Sequence[npt.NDArray[Any]]) -> None:
-        for array, values in zip(self._masks.values(), masks, strict=True):
-            array[start : start + len(values)] = values
-
-    def move_masks(self, slot: int, to: int) -> None:
-        for array in self._masks.values():
+    def move(self, slot: int, to: int) -> None:
+        for array in (*(() if self.appends else (self.slots,)), *self._masks.values()):
             array[to] = array[slot]
 
     def claim(self, runs: list[FilledRun]) -> None:
@@ -77,17 +94,42 @@ class MemoryDraft:
         self._masks = {name: array[:count] for name, array in self._masks.items()}
 
     def publish(self, publication: Publication) -> Opened:
-        self.slots.flags.writeable = False
         for mask in self._masks.values():
             mask.flags.writeable = False
         targets = {**publication.targets, **self._masks}
         return Opened(
             medium="ram",
             path=None,
-            array=SlotArray(self.slots, publication.status, publication.checksums, targets),
+            array=SlotArray(self._images(publication), publication.status, publication.checksums, targets),
             description=publication.description,
             load_table={"samples": publication.samples, "dropped": publication.dropped}.get,
         )
+
+
+class EncodedMemoryDraft(MemoryDraft):
+    """A draft of JPEGs in memory, one after the other."""
+
+    appends = True
+
+    def __init__(self, key: BuildKey) -> None:
+        super().__init__(key)
+        self._spec = key.spec
+        self._log = bytearray()
+
+    def _slot_bytes(self, spec: ImageSpec) -> int:
+        return least_slot_bytes(spec)
+
+    def _put_slots(self, run: FilledRun) -> None:
+        for row, jpeg in zip(run.rows, run.encoded, strict=False):
+            row["begin"], row["length"] = len(self._log), len(jpeg)
+            self._log += jpeg
+
+    def _images(self, publication: Publication) -> EncodedImages:
+        encoded = np.frombuffer(self._log, np.uint8)
+        encoded.flags.writeable = False
+        begins, lengths = publication.rows["begin"], publication.rows["length"]
+        shape = (len(begins), *self._spec.slot_shape)
+        return EncodedImages(encoded, begins, shape, self._spec.layout, "the store in memory", ends=begins + lengths)
 
 
 class MemoryContents:
@@ -118,6 +160,10 @@ class MemoryContents:
 
     def needed(self, targets: Iterable[str]) -> list[str]:
         return [self.status, self.checksums, *map(self.target, targets)]
+
+    def forms(self, description: Description) -> Mapping[str, tuple[str, tuple[int, ...]]]:
+        del description
+        return {}
 
     def is_ours(self, entry: str) -> bool:
         return entry in self._arrays

@@ -82,8 +82,8 @@ class SlotArray:
 
     def _sendable(self, array: Array | EncodedImages | None) -> Any:
         if isinstance(array, EncodedImages):
-            sent = self._sendable(array.encoded), self._sendable(array.offsets)
-            return _Encoded(*sent, array.shape, array.layout, array.place)
+            sent = [self._sendable(each) for each in (array.encoded, array.offsets, array.ends)]
+            return _Encoded(array.shape, array.layout, array.place, *sent)
         if not _is_mapping(array):
             if array is None or array.dtype.isnative:
                 return array
@@ -127,14 +127,16 @@ class _OtherOrder:
 
 @dataclass(frozen=True, slots=True)
 class _Encoded:
-    encoded: Any
-    offsets: Any
     shape: tuple[int, ...]
     layout: str
     place: str
+    encoded: Any
+    offsets: Any
+    ends: Any
 
     def map(self) -> EncodedImages:
-        return EncodedImages(_mapped(self.encoded), _mapped(self.offsets), self.shape, self.layout, self.place)
+        encoded, offsets, ends = map(_mapped, (self.encoded, self.offsets, self.ends))
+        return EncodedImages(encoded, offsets, self.shape, self.layout, self.place, ends)
 
 
 def _mapped(sent: Any) -> Any:
@@ -149,8 +151,10 @@ def _receive(keys: tuple[str, ...], sent: list[Any], identity: str) -> SlotArray
 
 def _is_mapping(array: Array | None) -> TypeGuard[np.memmap[Any, Any]]:
     """Whether this is a whole mapping; a slice of one has the offset of the whole, so it cannot be mapped again."""
-    base: object = None if array is None else array.base
-    return isinstance(array, np.memmap) and array.filename is not None and isinstance(base, mmap.mmap)
+    if not isinstance(array, np.memmap):
+        return False
+    base: object = array.base
+    return array.filename is not None and isinstance(base, mmap.mmap)
 
 
 def file_identity(path: str | os.PathLike[str]) -> tuple[int, int]:

@@ -12,11 +12,12 @@ from arraystore._building.build import build_key
 from arraystore._building.fill import Source, StoredSlot
 from arraystore._common.arrow import numbers_in
 from arraystore._format.samples import file_masks, has_files, hashes_of, manifest_of, mask_fields, mtimes_us, notes_of
-from arraystore._format.slot_file import SlotFile
+from arraystore._format.slot_file import EncodedFile, SlotFile
 from arraystore._format.specification import FAILED
 from arraystore._reading.store import Store
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.stamps import STAMP
+from arraystore._stores.encoded.draft import SUMS
 from arraystore._stores.media import medium_at
 from arraystore._stores.opening import contents_of, hold
 from arraystore._stores.publishing import real_target
@@ -82,9 +83,12 @@ class Takeover:
         self._load = load
         self._is_of = is_of
         self._slots = slots
+        contents = contents_of(store.path)
         # Not by the header of the file, which may be damaged.
-        place, _ = contents_of(store.path).slots((len(store), *store.spec.slot_shape))
-        self._file = cast("SlotFile", place)
+        place, _ = contents.slots((len(store), *store.spec.slot_shape))
+        self._file = cast("SlotFile | EncodedFile", place)
+        # The pixels that JPEGs were made of are not there to be summed again.
+        self._sums = None if store.spec.encode is None else contents.array(SUMS)
         self._checksums = np.asarray(store.checksums)
         self._reasons = {bad.slot: bad.reason for bad in store.bad()}
         samples = store.samples
@@ -92,7 +96,6 @@ class Takeover:
         self._sides = {name: numbers_in(samples[name]) for name in ("height", "width")}
         self._hashes = hashes_of(samples)
         self._mask_fields = mask_fields(samples)
-        contents = contents_of(store.path)
         rows = [
             contents.rows(contents.target(name))
             for name in sorted(file_masks(store.description.masks, samples.column_names))
@@ -113,7 +116,7 @@ class Takeover:
         if slot < 0 or not isinstance(source, str) or not self._is_of(slot, row):
             return source
         return StoredSlot(
-            file=self._file,
+            part=self._file.part(slot),
             slot=slot,
             checksum=int(self._checksums[slot]),
             facts={
@@ -123,7 +126,8 @@ class Takeover:
                 "mtime": int(self._stamps["mtime"][row]),
                 "hash": int(self._hashes[slot]),
             }
-            | self._facts_of_masks(slot, row),
+            | self._facts_of_masks(slot, row)
+            | ({} if self._sums is None else {"sums": self._sums[slot]}),
             source=source,
             reason=self._reasons.get(slot),
             note=self._notes.get(slot),

@@ -4,7 +4,8 @@ import os
 from collections.abc import Mapping
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -14,8 +15,10 @@ import xxhash
 
 import arraystore
 from arraystore import Progress, Ragged, Store
+from arraystore._format.slot_file import EncodedFile, SlotFile
 from arraystore._format.specification import FAILED
 from arraystore._stores.media import medium_at, medium_of
+from arraystore._stores.opening import contents_of
 from arraystore._stores.publishing import partial_of
 from arraystore.errors import BadImagesError, FormatError, StoreExistsError
 
@@ -97,9 +100,15 @@ class StoreContract:
 
     Attributes:
         medium: the name of the medium, as ``Store.medium`` has it.
+        options: of every build, such as those that ask for the medium.
     """
 
     medium: str
+    options: Mapping[str, Any] = MappingProxyType({})
+
+    def build(self, source: Any, target: Path | None = None, **options: Any) -> Store:
+        """Build as the function `build` does, with the options of the medium."""
+        return build(source, target, **(self.options | options))
 
     def target(self, folder: Path) -> Path | None:
         """Return the target of a store in a folder; None for RAM."""
@@ -111,8 +120,8 @@ class StoreContract:
 
     def check(self, source: Any, folder: Path, **options: Any) -> Store:
         """Build in RAM and on this medium, and check that the stores are equal, opened again too."""
-        expected = build(source, **options)
-        store = build(source, self.target(folder), **options)
+        expected = self.build(source, **options)
+        store = self.build(source, self.target(folder), **options)
         _same(store.medium, self.medium, "the medium")
         _same(store.path, self.target(folder), "the path")
         assert_same_store(store, expected)
@@ -221,8 +230,8 @@ class StoreContract:
     def test_reading_equals_indexing_the_arrays(self, tmp_path: Path) -> None:
         """Single slots, choices of choices, and loaders."""
         source = write_images(tmp_path / "images", bad=True)
-        expected = build(source, bad="keep")
-        store = self.reopened(build(source, self.target(tmp_path), bad="keep"))
+        expected = self.build(source, bad="keep")
+        store = self.reopened(self.build(source, self.target(tmp_path), bad="keep"))
         random = np.random.default_rng(0)
         slots, rows = store[:], np.arange(_COUNT)
         for chosen in (slice(None, None, -1), random.integers(0, _COUNT, 30), random.random(30) < 0.7):
@@ -237,7 +246,7 @@ class StoreContract:
 
     def test_arrays_are_read_only_and_stay_valid_after_closing(self, tmp_path: Path) -> None:
         """Nobody can change a store, and views of a closed store stay valid."""
-        store = self.reopened(build(write_images(tmp_path / "images"), self.target(tmp_path)))
+        store = self.reopened(self.build(write_images(tmp_path / "images"), self.target(tmp_path)))
         with pytest.raises(ValueError, match="read-only"):
             store.images[0] = 1
         view, copy = store.images[3], np.array(store.images[3])
@@ -256,7 +265,7 @@ class DiskContract(StoreContract):
         """A build leaves the store and nothing else, where it replaces a store too."""
         source, target = write_images(tmp_path / "images", bad=True), self.target(tmp_path)
         for bad in ("keep", "drop"):
-            build(source, target, bad=bad, overwrite=True)
+            self.build(source, target, bad=bad, overwrite=True)
             _same({path.name for path in tmp_path.iterdir()}, {"images", target.name}, "the files in the folder")
         medium = medium_at(target)
         _same(medium and medium.name, self.medium, "the medium that the path means")
@@ -264,12 +273,12 @@ class DiskContract(StoreContract):
     def test_an_existing_store_is_replaced_only_on_request(self, tmp_path: Path) -> None:
         """An existing target is an error, and a replaced store stays whole while it is open."""
         source, target = write_images(tmp_path / "images"), self.target(tmp_path)
-        build(source, target)
+        self.build(source, target)
         old = arraystore.open(target)
         pixels = np.array(old.images)
         with pytest.raises(StoreExistsError, match="exists already"):
-            build(source, target, size=9)
-        assert_same_store(build(source, target, size=9, overwrite=True), build(source, size=9))
+            self.build(source, target, size=9)
+        assert_same_store(self.build(source, target, size=9, overwrite=True), self.build(source, size=9))
         np.testing.assert_array_equal(old.images, pixels)
 
     @pytest.mark.parametrize("kind", ["file", "folder", "link"])
@@ -282,15 +291,15 @@ class DiskContract(StoreContract):
         if kind == "link":
             target.symlink_to("mine")
         with pytest.raises(StoreExistsError, match="is not a store"):
-            build(source, target, overwrite=True)
+            self.build(source, target, overwrite=True)
         _same((file.read_text(), partial_of(target).exists()), ("mine", False), "the file, and whether a build began")
 
     def test_an_interrupted_build_continues(self, tmp_path: Path) -> None:
         """An error keeps finished slots, and `open` with ``partial=True`` shows them."""
         source, target = write_images(tmp_path / "images", bad=True), self.target(tmp_path)
-        expected = build(source, bad="keep")
+        expected = self.build(source, bad="keep")
         with pytest.raises(BadImagesError):
-            build(source, target)
+            self.build(source, target)
         with pytest.raises(FormatError, match="is an unfinished build"):
             arraystore.open(target)
         with arraystore.open(target, partial=True) as store:
@@ -301,26 +310,26 @@ class DiskContract(StoreContract):
         def note(progress: Progress) -> None:
             seen.append(progress.done)
 
-        assert_same_store(build(source, target, bad="keep", progress=note), expected)
+        assert_same_store(self.build(source, target, bad="keep", progress=note), expected)
         _same(seen[0], _COUNT, "the slots that the second call found done")
 
     def test_truncated_pixels_are_filled_again(self, tmp_path: Path) -> None:
         """Slots that the file of the pixels has lost count as empty."""
         source, target = write_images(tmp_path / "images", bad=True), self.target(tmp_path)
         with pytest.raises(BadImagesError):
-            build(source, target)
-        file = partial_of(target) / medium_of(target).pixels
+            self.build(source, target)
+        file = partial_of(target) / medium_of(target, self.build(source, bad="keep").spec).draft_file
         os.truncate(file, file.stat().st_size // 2)
-        assert_same_store(build(source, target, bad="keep"), build(source, bad="keep"))
+        assert_same_store(self.build(source, target, bad="keep"), self.build(source, bad="keep"))
 
     def test_verify_finds_a_changed_pixel(self, tmp_path: Path) -> None:
         """A slot with a changed byte is found, and it alone."""
         target = self.target(tmp_path)
-        build(write_images(tmp_path / "images"), target).close()
-        medium = medium_of(target)
-        file = medium.pixel_file(target)
-        with file.open("r+b") as pixels:
-            pixels.seek(medium.slot_file(file).byte_of(4) + 7)
+        self.build(write_images(tmp_path / "images"), target).close()
+        found = contents_of(target).slots((_COUNT, 3, 16, 24))[0]
+        part = cast("SlotFile | EncodedFile", found).part(4)
+        with Path(part.path).open("r+b") as pixels:
+            pixels.seek(part.begin + 7)
             byte = pixels.read(1)[0]
             pixels.seek(-1, os.SEEK_CUR)
             pixels.write(bytes([byte ^ 1]))

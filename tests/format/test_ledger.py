@@ -16,14 +16,15 @@ from hypothesis import strategies as st
 from support.faults import contents, wrong_claims
 from support.store_contract import BAD, build, message_of
 
-from arraystore import BadImagesError, Store, StoreError
+from arraystore import BadImagesError, ImageSpec, Store, StoreError
 from arraystore._format.ledger import Ledger, claimed_rows, ledger_dtype, read_ledger, read_reasons, with_checks
 from arraystore._format.slot_file import PAGE_BYTES
 from arraystore._format.specification import EMPTY
 from arraystore._stores.unfinished import partial
 
 COUNT = 12
-DTYPE = ledger_dtype(3)
+SPEC = ImageSpec(size=1)
+DTYPE = ledger_dtype(SPEC)
 ROW_BYTES = DTYPE.itemsize
 SIZE = PAGE_BYTES + COUNT * ROW_BYTES
 Rows = np.ndarray[Any, np.dtype[np.void]]
@@ -70,7 +71,7 @@ def unfinished(mixed: Path, tmp_path: Path, request: pytest.FixtureRequest) -> U
 
 def claims(folder: Path, data: bytes) -> list[int]:
     (folder / "ledger").write_bytes(data)
-    return np.flatnonzero(claimed_rows(read_ledger(folder / "ledger", COUNT, 3))).tolist()
+    return np.flatnonzero(claimed_rows(read_ledger(folder / "ledger", COUNT, SPEC))).tolist()
 
 
 def flipped(data: bytes, at: int, bits: int = 0xFF) -> bytes:
@@ -83,7 +84,7 @@ def flipped(data: bytes, at: int, bits: int = 0xFF) -> bytes:
 @pytest.fixture
 def ledger(tmp_path: Path) -> bytes:
     """A ledger that claims every slot."""
-    file = Ledger(tmp_path / "whole", COUNT, 3)
+    file = Ledger(tmp_path / "whole", COUNT, SPEC)
     rows = np.frombuffer(random.randbytes(COUNT * ROW_BYTES), DTYPE).copy()
     rows["status"] = 1 + rows["status"] % 2
     file.claim(0, rows)
@@ -162,12 +163,12 @@ def test_a_ledger_keeps_what_was_claimed_and_not_withdrawn(acts: list[Any]) -> N
     """Claims, withdrawals and reopening in any order, against a list that is kept beside it."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ledger.npy"
-        file, expected, known = Ledger(path, 30, 3), np.zeros(30, DTYPE), np.zeros(30, bool)
+        file, expected, known = Ledger(path, 30, SPEC), np.zeros(30, DTYPE), np.zeros(30, bool)
         for act in acts:
             if act is None:
                 file.close()
                 path.write_bytes(bytes(100) + path.read_bytes()[100:])  # the header is made anew
-                file = Ledger(path, 30, 3)
+                file = Ledger(path, 30, SPEC)
             elif isinstance(act, set):
                 file.withdraw(np.array(sorted(act), np.int64))
                 known[list(act)] = False
@@ -182,7 +183,7 @@ def test_a_ledger_keeps_what_was_claimed_and_not_withdrawn(acts: list[Any]) -> N
             if name != "check":  # what was withdrawn stays readable, too
                 np.testing.assert_array_equal(file.rows[name], expected[name])
         np.testing.assert_array_equal(np.load(path, allow_pickle=False), file.rows)
-        np.testing.assert_array_equal(read_ledger(path, 30, 3), file.rows)
+        np.testing.assert_array_equal(read_ledger(path, 30, SPEC), file.rows)
         file.close()
 
 

@@ -96,7 +96,7 @@ def test_the_pixels_start_on_a_page() -> None:
 
 
 def test_the_ledger_row() -> None:
-    dtype = ledger_dtype(3)
+    dtype = ledger_dtype(ImageSpec(size=1))
     assert dtype.names == ("check", "status", "checksum", "height", "width", "bytes", "mtime", "hash", "name", "sums")
     assert dtype["sums"].shape == (3, 2)
     assert dtype.itemsize == 8 + 1 + 8 + 4 + 4 + 8 + 8 + 8 + 8 + 3 * 2 * 8
@@ -299,8 +299,8 @@ def test_every_value_of_a_description_round_trips(
             {"spec": {"size": 5, "new": 1}},
             (
                 "S is damaged: this is not the spec of an image: unknown fields ['new']; known fields are "
-                "['background', 'color', 'exact', 'filter', 'fit', 'icc', 'layout', 'levels', 'max_pixels', 'size', "
-                "'truncated']; "
+                "['background', 'color', 'encode', 'exact', 'filter', 'fit', 'icc', 'layout', 'levels', 'max_pixels', "
+                "'size', 'truncated']; "
                 "build the store again"
             ),
         ),

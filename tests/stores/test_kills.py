@@ -16,7 +16,7 @@ import pytest
 from support import images
 from support.faults import build_in_steps, check_store, contents, wrong_claims
 from support.nursery import Fork, KilledError, Nursery
-from support.store_contract import build
+from support.store_contract import NAMES, PIXELS, build, options_of
 
 import arraystore
 from arraystore import BadImagesError, Store, StoreExistsError
@@ -33,7 +33,7 @@ class World:
     folder: Path
     nursery: Nursery
     source: Path = field(init=False)
-    kept: Store = field(init=False)
+    kept: dict[str, Store] = field(init=False)
     stores: dict[tuple[str, str], dict[str, bytes]] = field(default_factory=dict)
     old: dict[str, dict[str, bytes]] = field(default_factory=dict)
     steps: dict[Any, int] = field(default_factory=dict)
@@ -45,8 +45,8 @@ class World:
         files = sorted(self.source.rglob("*.*"))
         for slot in BAD:
             files[slot].write_bytes(files[slot].read_bytes()[:-60] if slot % 2 else b"bad")
-        self.kept = build(self.source, bad="keep")
-        for name in ("x.store", "x.h5"):
+        self.kept = {name: build(self.source, bad="keep", **options_of(name)) for name in NAMES}
+        for name in NAMES:
             self.make_old(place := self.place(f"old {name}"), name)
             self.old[name] = contents(place)
             for bad in ("keep", "drop"):
@@ -114,7 +114,7 @@ class Victim:
         except StoreExistsError:
             assert not self.options["overwrite"]
         fork.gone()
-        assert wrong_claims(self.target, self.world.kept) == []
+        assert wrong_claims(self.target, self.world.kept[self.name]) == []
         if self.target.exists():
             published = contents(self.target) if self.target.is_dir() else {"": self.target.read_bytes()}
             kinds = [self.world.stores[self.name, self.bad]]
@@ -142,7 +142,7 @@ class Victim:
 Moment = Callable[[Victim, random.Random], None]
 
 
-@pytest.mark.parametrize("name", ["x.store", "x.h5"])
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("bad", ["keep", "drop"])
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_killed_build_is_finished_by_the_same_call(
@@ -162,7 +162,7 @@ def test_a_killed_build_is_finished_by_the_same_call(
             return
 
 
-@pytest.mark.parametrize("name", ["x.store", "x.h5"])
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_kill_at_any_step_of_publishing_is_finished_by_the_same_call(
     world: World, tmp_path: Path, name: str, *, overwrite: bool
@@ -177,7 +177,9 @@ def test_a_kill_at_any_step_of_publishing_is_finished_by_the_same_call(
         victim.finish()
 
 
-@pytest.mark.parametrize(("name", "bad", "overwrite"), [("x.store", "keep", False), ("x.h5", "drop", True)])
+@pytest.mark.parametrize(
+    ("name", "bad", "overwrite"), [("x.store", "keep", False), ("x.h5", "drop", True), ("x.jpegs", "drop", True)]
+)
 def test_a_killed_build_with_worker_processes_is_finished(
     world: World, tmp_path: Path, name: str, bad: str, *, overwrite: bool
 ) -> None:
@@ -189,7 +191,7 @@ def test_a_killed_build_with_worker_processes_is_finished(
 
 
 def test_what_was_dropped_by_a_killed_build_is_no_part_of_one_that_keeps(world: World, tmp_path: Path) -> None:
-    for name in ("x.store", "x.h5"):
+    for name in NAMES:
         world.measure((name, "drop", False), processes=False)
         last = world.steps[(name, "drop", False), False]
         for die_at in range(last - 18, last, 3):
@@ -203,14 +205,14 @@ def test_what_was_dropped_by_a_killed_build_is_no_part_of_one_that_keeps(world: 
 
 def test_pixels_that_were_cut_off_are_not_claimed_after_a_kill(world: World, tmp_path: Path) -> None:
     """A call that makes the file long again and is killed then must not leave zeros that are claimed."""
-    for name in ("x.store", "x.h5"):
+    for name in NAMES:
         for die_at in range(1, 26, 2):
             (place := tmp_path / f"{name} {die_at}").mkdir()
             with pytest.raises(BadImagesError):
                 build(world.source, place / name)
-            file = next(publishing.partial_of(place / name).glob("images.*"))
+            file = next(file for file in publishing.partial_of(place / name).iterdir() if file.name in PIXELS)
             with file.open("r+b") as pixels:
-                pixels.truncate(file.stat().st_size - 10 * 3 * 16 * 24 - 1)
+                pixels.truncate(file.stat().st_size * 3 // 4 - 1)
             victim = Victim(world, place, name, "keep", overwrite=False)
             victim.look(victim.start(die_at=die_at))
         victim.finish()
@@ -224,7 +226,7 @@ def test_a_hundred_kills_in_a_row(world: World, tmp_path: Path) -> None:
     kills = finished = 0
     while kills < 100:
         (place := tmp_path / f"{seed} {finished}").mkdir()
-        name, bad = rng.choice(("x.store", "x.h5")), rng.choice(("keep", "drop"))
+        name, bad = rng.choice(NAMES), rng.choice(("keep", "drop"))
         victim = Victim(world, place, name, bad, overwrite=rng.random() < 0.5)
         processes = rng.random() < 0.2
         for _ in range(rng.randint(1, 5)):
@@ -239,7 +241,7 @@ def test_a_hundred_kills_in_a_row(world: World, tmp_path: Path) -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", ["x.store", "x.h5"])
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_a_kill_at_every_step_is_finished(world: World, tmp_path: Path, name: str, *, overwrite: bool) -> None:
     world.measure((name, "drop", overwrite), processes=False)

@@ -20,11 +20,8 @@ from arraystore._format.files import read_json
 from arraystore._format.ledger import claimed_rows, read_ledger
 from arraystore._format.specification import STORED
 from arraystore._stores import publishing
-from arraystore._stores.media import MEDIA, medium_of
-from support.store_contract import build, plain
-
-PIXELS = {medium.pixels: medium.head_bytes for medium in MEDIA}  # where the slots of each medium start
-
+from arraystore._stores.media import medium_of
+from support.store_contract import PIXELS, build, plain
 
 # --- builds ----------------------------------------------------------------------------------------------------------
 
@@ -120,16 +117,16 @@ def wrong_claims(target: Path, oracle: Store) -> list[int]:
         plan = read_json(folder / "plan.json")
     except arraystore.FormatError:  # it has not begun, so what lies there counts as nothing
         return []
-    medium = medium_of(target)
+    medium = medium_of(target, oracle.spec)
     if "finished" in plan and target.exists() and publishing.store_identity(medium, target) == plan["finished"]:
         return []  # it has been published, so what lies there is what it has replaced
     file = next((folder / name for name in PIXELS if (folder / name).is_file()), None)
     if file is None:
         return []
     assert plan["count"] == len(oracle)
-    data, start, size = file.read_bytes(), PIXELS[file.name], oracle.spec.slot_bytes
+    data, start = file.read_bytes(), PIXELS[file.name]
     masks = plan.get("masks", {})
-    rows = read_ledger(folder / "ledger.npy", len(oracle), oracle.spec.channels, masked=bool(masks))
+    rows = read_ledger(folder / "ledger.npy", len(oracle), oracle.spec, masked=bool(masks))
     wrong = [
         slot
         for name in masks
@@ -137,10 +134,15 @@ def wrong_claims(target: Path, oracle: Store) -> list[int]:
         if not has_mask(folder / f"{name}.npy", slot, oracle.targets[name][slot])
     ]
     for slot in np.flatnonzero(claimed_rows(rows)).tolist():
-        found = data[start + slot * size : start + (slot + 1) * size]
-        whole = xxhash.xxh3_64_intdigest(found) == rows["checksum"][slot] and found == oracle.images[slot].tobytes()
+        row = rows[slot]
+        is_encoded = "begin" in (rows.dtype.names or ())
+        size = int(row["length"]) if is_encoded else oracle.spec.slot_bytes
+        begin = start + (int(row["begin"]) if is_encoded else slot * size)
+        found = data[begin : begin + size]
+        expected = oracle.images.bytes_of(slot) if is_encoded else oracle.images[slot].tobytes()
+        whole = xxhash.xxh3_64_intdigest(found) == row["checksum"] and found == expected
         # What lies behind the end of the file is known to be lost.
-        if len(found) == size and not (whole and rows["status"][slot] == oracle.status[slot]):
+        if len(found) == size and not (whole and row["status"] == oracle.status[slot]):
             wrong.append(slot)
     return wrong
 
@@ -154,4 +156,5 @@ def has_mask(file: Path, slot: int, mask: Any) -> bool:
 def check_store(store: Store) -> None:
     """Every slot has the pixels of its checksum."""
     for slot in np.flatnonzero(plain(store.status) == STORED).tolist():
-        assert xxhash.xxh3_64_intdigest(store.images[slot].tobytes()) == store.checksums[slot], slot
+        content = store.images[slot].tobytes() if store.spec.encode is None else store.images.bytes_of(slot)
+        assert xxhash.xxh3_64_intdigest(content) == store.checksums[slot], slot

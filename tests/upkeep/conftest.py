@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from support import images
+from support.store_contract import DEFAULTS, options_of
 
 
 @pytest.fixture
@@ -14,6 +15,8 @@ def folder(tmp_path: Path) -> Path:
     return images.write_tree(tmp_path / "photos", {"ash": 5, "oak": 3})
 
 
-@pytest.fixture(params=["x.store", "x.h5"])
-def target(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+@pytest.fixture(params=["x.store", "x.h5", "x.jpegs"])
+def target(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name, value in options_of(request.param).items():
+        monkeypatch.setitem(DEFAULTS, name, value)
     return tmp_path / str(request.param)

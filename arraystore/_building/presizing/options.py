@@ -6,9 +6,8 @@ from typing import Annotated, Any
 from arraystore._building.options import RunOptions
 from arraystore._building.presizing.recipe import Fit, Form, Icc
 from arraystore._common.options import Default
-from arraystore._decoding.encoding.writers import Subsampling
 from arraystore._sources.options import SourceOptions
-from arraystore.spec import DEFAULT_MAX_PIXELS, Filter, Truncated
+from arraystore.spec import DEFAULT_MAX_PIXELS, Filter, Subsampling, Truncated
 
 OneSize = int | tuple[int, int]
 

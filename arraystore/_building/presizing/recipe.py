@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from arraystore._common.checks import choice_of, size_of, whole_number
-from arraystore._decoding.encoding.writers import Subsampling
 from arraystore.errors import Option, SpecError
-from arraystore.spec import ImageSpec, Placement
+from arraystore.spec import ImageSpec, Placement, Subsampling
 
 Sides = Literal["shorter", "longer", "size"]
 Fit = Literal["stretch", "crop"]

@@ -16,10 +16,10 @@ import numpy.typing as npt
 import xxhash
 
 from arraystore._common.digests import BLOCK_BYTES
-from arraystore._format.contents import Contents
+from arraystore._format.contents import Contents, SlotPixels
 from arraystore._format.description import Description
 from arraystore._format.samples import file_masks
-from arraystore._format.slot_file import SlotFile
+from arraystore._format.slot_file import EncodedFile, EncodedSlots, SlotFile
 
 Checksums = npt.NDArray[np.uint64]
 
@@ -28,7 +28,7 @@ _REPORT_EVERY_S = 0.1
 
 
 def wrong_slots(
-    slots: SlotFile | npt.NDArray[np.uint8],
+    slots: SlotPixels,
     checksums: Checksums,
     *,
     workers: int,
@@ -110,6 +110,44 @@ class _SlotsInFile:
             done += count
 
 
+class _EncodedInFile:
+    """JPEGs in a file; a run of them is read at once."""
+
+    def __init__(self, slots: EncodedFile, descriptor: int) -> None:
+        self.count = len(slots.offsets) - 1
+        total = int(slots.offsets[-1])
+        self.slot_bytes = -(-total // max(self.count, 1))  # on average
+        self.run_slots = max(1, min(_LONGEST_RUN_SLOTS, BLOCK_BYTES // max(1, self.slot_bytes)))
+        self._slots = slots
+        self._descriptor = descriptor
+
+    def checksums(self, start: int, stop: int) -> Checksums:
+        return np.fromiter(map(self._checksum, range(start, stop)), np.uint64, stop - start)
+
+    def _checksum(self, slot: int) -> int:
+        part = self._slots.part(slot)
+        digest = xxhash.xxh3_64()
+        for begin in range(part.begin, part.begin + part.size, BLOCK_BYTES):
+            wanted = min(BLOCK_BYTES, part.begin + part.size - begin)
+            data = os.pread(self._descriptor, wanted, begin)
+            if len(data) < wanted:
+                raise EOFError("the file ends before their last byte")
+            digest.update(data)
+        return int(digest.intdigest())
+
+
+class _EncodedInMemory:
+    def __init__(self, slots: EncodedSlots) -> None:
+        self.count = slots.shape[0]
+        self.slot_bytes = -(-slots.nbytes // max(self.count, 1))  # on average
+        self.run_slots = max(1, min(_LONGEST_RUN_SLOTS, BLOCK_BYTES // max(1, self.slot_bytes)))
+        self._slots = slots
+
+    def checksums(self, start: int, stop: int) -> Checksums:
+        jpegs = map(self._slots.bytes_of, range(start, stop))
+        return np.fromiter(map(xxhash.xxh3_64_intdigest, jpegs), np.uint64, stop - start)
+
+
 class _SlotsInMemory:
     def __init__(self, images: npt.NDArray[np.uint8]) -> None:
         self.count = len(images)
@@ -121,14 +159,20 @@ class _SlotsInMemory:
         return np.fromiter(map(xxhash.xxh3_64_intdigest, self._images[start:stop]), np.uint64, stop - start)
 
 
+_Slots = _SlotsInFile | _EncodedInFile | _SlotsInMemory | _EncodedInMemory
+
+
 @contextmanager
-def _opened(slots: SlotFile | npt.NDArray[np.uint8]) -> Iterator[_SlotsInFile | _SlotsInMemory]:
+def _opened(slots: SlotPixels) -> Iterator[_Slots]:
     if isinstance(slots, np.ndarray):
         yield _SlotsInMemory(slots)
         return
+    if not isinstance(slots, SlotFile | EncodedFile):
+        yield _EncodedInMemory(slots)
+        return
     descriptor = os.open(slots.path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        yield _SlotsInFile(slots, descriptor)
+        yield _EncodedInFile(slots, descriptor) if isinstance(slots, EncodedFile) else _SlotsInFile(slots, descriptor)
     finally:
         os.close(descriptor)
 
@@ -136,7 +180,7 @@ def _opened(slots: SlotFile | npt.NDArray[np.uint8]) -> Iterator[_SlotsInFile | 
 class _Pass:
     """One pass over all slots; its threads take run after run in the order of the file."""
 
-    def __init__(self, slots: _SlotsInFile | _SlotsInMemory, checksums: Checksums, claim: str) -> None:
+    def __init__(self, slots: _Slots, checksums: Checksums, claim: str) -> None:
         self._slots = slots
         self._checksums = checksums
         self._claim = claim

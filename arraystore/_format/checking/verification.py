@@ -30,6 +30,7 @@ from arraystore._format.contents import COLUMNS, Contents, SlotPixels
 from arraystore._format.description import Description, check_codes, check_mask_codes, text_digest
 from arraystore._format.files import keep_os_error
 from arraystore._format.samples import file_masks, has_files, manifest_of
+from arraystore._format.slot_file import SlotFile
 from arraystore._format.specification import FAILED, STORED
 from arraystore._format.target_forms import array_forms, check_offsets, is_ragged, item_totals, targets_in
 from arraystore.errors import BadImage, Fault, FormatError, Kind, ManifestError
@@ -207,6 +208,7 @@ class _Check:
         of_targets = array_forms(targets, count)
         forms = {contents.target(key): form for key, form in of_targets.items()}
         forms |= {contents.status: ("|u1", (count,)), contents.checksums: ("<u8", (count,))}
+        forms |= {} if description is None else contents.forms(description)
         totals = {contents.target(key): total for key, total in item_totals(targets).items()}
         masks = {contents.target(name) for name in (description.masks if description else ())}
         ours = {*contents.needed(of_targets), *digests, *filter(contents.is_ours, present)}
@@ -360,9 +362,12 @@ class _Check:
             raise FormatError(f"{self._contents.place}: the pixels cannot be read: {error}") from error
         if status is not None:
             failed = np.flatnonzero(status == FAILED)
-            zeros = xxhash.xxh3_64_intdigest(np.zeros(slots.shape[1:], np.uint8).data) if len(failed) else 0
-            for slot in failed[checksums[failed] != zeros].tolist():
-                wrong.setdefault(slot, "it failed, so its pixels should be zeros")
+            is_encoded = not isinstance(slots, SlotFile | np.ndarray)
+            empty = b"" if is_encoded or not len(failed) else np.zeros(slots.shape[1:], np.uint8).data
+            for slot in failed[checksums[failed] != xxhash.xxh3_64_intdigest(empty)].tolist():
+                wrong.setdefault(
+                    slot, f"it failed, so {'it should be empty' if is_encoded else 'its pixels should be zeros'}"
+                )
         wrong = {slot: why for slot, why in self._wrong_masks.items() if slot < len(checksums)} | wrong
         self._slots = len(checksums)
         self._damaged = tuple(self._named(dict(sorted(wrong.items()))))

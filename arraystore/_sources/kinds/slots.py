@@ -14,7 +14,7 @@ from arraystore._common.ragged import Ragged
 from arraystore._sources.kinds.found import Found, SourceList
 from arraystore._sources.targets.own_columns import columns_beside
 from arraystore.errors import DecodeError, FormatError, Kind, ManifestError
-from arraystore.spec import ImageSpec
+from arraystore.spec import ImageSpec, Jpeg
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -28,17 +28,25 @@ class KeptSlot:
         facts: fields of a ledger row, which describe the image that the slot was made of.
         reason: None, because a slot without an image is no source.
         note: what its decoder noticed, or None.
+        jpeg: the slot's bytes, where the store keeps JPEGs.
+        encode: how they were encoded.
     """
 
     pixels: Pixels
     facts: Mapping[str, int]
     reason: None = None
     note: str | None = None
+    jpeg: bytes = b""
+    encode: Jpeg | None = None
+
+    def fits(self, channels_last: Pixels) -> bool:
+        """Return whether a slot, (H, W, C), takes the pixels as they are."""
+        return channels_last.shape == self.pixels.shape
 
     def read_into(self, slot: Pixels, layout: str) -> bool:
         """Copy the pixels into a slot if they fit as they are, and return whether they do."""
         channels_last = slot if layout == "NHWC" else slot.transpose(1, 2, 0)
-        if channels_last.shape != self.pixels.shape:
+        if not self.fits(channels_last):
             return False
         channels_last[...] = self.pixels
         return True
@@ -93,6 +101,7 @@ class StoreSlots(SourceList):
         try:
             sums = array.checksums
             damaged = sums is not None and xxhash.xxh3_64_intdigest(array.bytes_of(row)) != int(sums[row])
+            jpeg = bytes(array.bytes_of(row)) if hasattr(array.images, "bytes_of") else b""
             pixels = None if damaged else np.asarray(array.images[row])
         except FormatError:  # the JPEG cannot be decoded
             pixels = None
@@ -100,7 +109,8 @@ class StoreSlots(SourceList):
             reason = "the pixels in the store that it is taken from are damaged: verify and repair that store"
             raise DecodeError(reason, slot=slot, source=self.name(slot), kind=Kind.DAMAGED)
         facts = {name: int(values[slot]) for name, values in self._known.facts.items()}
-        return KeptSlot(self._turned(pixels), facts, note=self._known.notes.get(slot))
+        note, encode = self._known.notes.get(slot), self._spec.encode
+        return KeptSlot(self._turned(pixels), facts, note=note, jpeg=jpeg, encode=encode if jpeg else None)
 
     def name(self, slot: int) -> str:
         return self._known.names[slot]

@@ -42,6 +42,7 @@ from arraystore._stores.medium import FilledRun, Medium
 from arraystore._stores.publishing import (
     LEDGER,
     LOCK,
+    LOG,
     MOVED,
     PLAN,
     REASONS,
@@ -87,7 +88,7 @@ class PartialFolder:
         self._noted: dict[tuple[int, int], str] = {}  # what `noted_key` gives → note, of an earlier call
         self.same_decoders = True
         self._needed_bytes = needed
-        self._pixels = self.path / medium.pixels
+        self._pixels = self.path / medium.draft_file
         self._held = ExitStack()
         self._released = False
         self._overwrite = overwrite
@@ -133,6 +134,7 @@ class PartialFolder:
         """
         self._needed_bytes = key.needed_bytes(self.medium)
         self._key = key
+        self._restore_log()
         was = None if fresh else self._earlier_plan()
         if was is not None and not key.fits(was) and self._stored_nothing(was):
             was = None  # nothing is lost
@@ -145,17 +147,16 @@ class PartialFolder:
             # A call that was killed while it published left files of a store. They are written anew: that call may
             # have dropped rows, or have seen other slots fail.
             masks = (f"{name}.npy" for name, _ in key.masks)
-            clear(self.path, names_of(self.path, self.medium) - {*WORKING, self.medium.pixels, *masks})
+            clear(self.path, names_of(self.path, self.medium) - {*WORKING, self._pixels.name, *masks})
         else:
             # The plan goes first: without it, the files that are left count as no work.
             clear(self.path, (PLAN, *(names_of(self.path, self.medium) - {LOCK})))
         with self.writing():
-            self._ledger = Ledger(self.path / LEDGER, key.count, key.spec.channels, masked=bool(key.masks))
+            self._ledger = Ledger(self.path / LEDGER, key.count, key.spec, masked=bool(key.masks))
         self._held.callback(self._ledger.close)
         if self._resumed:
             # The files of pixels and masks may have been truncated, and they are extended again after this.
-            left = self._slots_in_files()
-            self._ledger.withdraw(left + np.flatnonzero(claimed_rows(self._ledger.rows)[left:]))
+            self._ledger.withdraw(np.flatnonzero(claimed_rows(self._ledger.rows) & ~self._in_files(self._ledger.rows)))
 
     @property
     def ledger(self) -> npt.NDArray[np.void]:
@@ -274,8 +275,8 @@ class PartialFolder:
             )
 
     def _is_store(self) -> bool:
-        """Return whether a store of this medium has the target's name. It may be damaged."""
-        if not self.medium.pixel_file(self.target).is_file():
+        """Return whether a store has the target's name: a folder, or a file of this medium. It may be damaged."""
+        if not (self.target.is_dir() if self.medium.is_folder else self.target.is_file()):
             return False
         try:
             return bool(self.medium.contents(self.target).text())
@@ -284,8 +285,11 @@ class PartialFolder:
 
     def _earlier_plan(self) -> dict[str, Any] | None:
         """Return the plan of an earlier call that left work, or None."""
-        # Plan and ledger describe the file of pixels. Without one of the three, the others are worth nothing.
-        if not ((self.path / PLAN).exists() and (self.path / LEDGER).is_file() and self._pixels.is_file()):
+        # Plan and ledger describe the file of the slots. Without one of the three, the others are worth nothing. It has
+        # another name if the earlier call made a store of another medium.
+        slots = (self._pixels.name, *(("images.npy", LOG) if self.medium.is_folder else ()))
+        has_slots = any((self.path / name).is_file() for name in slots)
+        if not (has_slots and (self.path / PLAN).exists() and (self.path / LEDGER).is_file()):
             return None
         try:
             return read_json(self.path / PLAN)
@@ -307,16 +311,29 @@ class PartialFolder:
             return None
         if not 0 <= count <= (self.path / LEDGER).stat().st_size:
             return None
-        return read_ledger(self.path / LEDGER, count, spec.channels, masked=bool(was.get("masks")))
+        return read_ledger(self.path / LEDGER, count, spec, masked=bool(was.get("masks")))
 
     def _sync_slots(self) -> None:
         for descriptor in self._descriptors:
             os.fdatasync(descriptor.number)
 
-    def _slots_in_files(self) -> int:
-        """Return how many slots lie in the file of pixels and in those of masks."""
-        pixels = SlotFile(str(self._pixels), self.medium.head_bytes, (0, *self._key.spec.slot_shape))
-        return min(file.stored for file in (pixels, *self._key.mask_files(self.path)))
+    def _in_files(self, rows: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
+        """Return of each row of a ledger whether the files still have all bytes of its slot and masks: bool, (N,)."""
+        files = self._key.mask_files(self.path)
+        if self._key.spec.encode is None:
+            files.append(SlotFile(str(self._pixels), self.medium.head_bytes, (0, *self._key.spec.slot_shape)))
+        there = np.arange(len(rows)) < min((file.stored for file in files), default=len(rows))
+        if self._key.spec.encode is not None:
+            size = max(self._pixels.stat().st_size - self.medium.head_bytes, 0)
+            there &= (rows["length"] <= size) & (rows["begin"] <= size - np.minimum(rows["length"], size))
+        return there
+
+    def _restore_log(self) -> None:
+        """Give the file that drafts append to its name again, if a call was killed after it had the final one."""
+        final = self.path / self.medium.pixels
+        if self.medium.log and final.is_file() and (self.path / PLAN).exists() and not self._pixels.exists():
+            final.rename(self._pixels)
+            fsync_path(self.path)
 
     def _take_over(self, was: dict[str, Any], salvage: Salvage | None, manifest: Manifest | None) -> None:
         """Keep the claims of a build of other rows that this build can use, and withdraw all others.
@@ -332,10 +349,9 @@ class PartialFolder:
         alike = all(was.get(name) == key.to_json().get(name) for name in ("spec", "masks"))
         if salvage is None or not alike or not isinstance(count, int) or count < 0:
             raise self._of_another(was, manifest)
-        count = min(count, self._slots_in_files())  # they may have been truncated
         masked = bool(key.masks)
-        rows = read_ledger(self.path / LEDGER, count, key.spec.channels, masked=masked)
-        claimed = np.flatnonzero(claimed_rows(rows))
+        rows = read_ledger(self.path / LEDGER, count, key.spec, masked=masked)
+        claimed = np.flatnonzero(claimed_rows(rows) & self._in_files(rows))  # they may have been truncated
         names, wanted_names = rows["name"][claimed], salvage.names()
         inside = claimed < key.count
         stays = inside & (names != 0) & (wanted_names[np.where(inside, claimed, 0)] == names)
@@ -347,15 +363,17 @@ class PartialFolder:
             for name, slot in zip(names[~stays].tolist(), claimed[~stays].tolist(), strict=True)
             if name in row_of and rows["status"][slot] == STORED
         ]
-        # Slots with masks are not moved: they are decoded again.
-        if not masked and len(apart) * key.spec.slot_bytes < free_disk_bytes(self.path) // 2:
+        # Slots with masks are not moved: they are decoded again. JPEGs stay where they are: their rows say where.
+        copied_bytes = len(apart) * (key.spec.slot_bytes if key.spec.encode is None else 0)
+        if not masked and copied_bytes < free_disk_bytes(self.path) // 2:
             self._moved = [(row, rows[slot : slot + 1]) for row, slot in apart]
+        if self._moved and self.medium.slot_file is not None:
             with self.writing():
                 earlier = self.medium.slot_file(self._pixels).map()
                 file = self._moved_file()
                 for number, (_, slot) in enumerate(apart):
                     file.write(number, earlier[slot : slot + 1])
-        ledger = Ledger(self.path / LEDGER, count, key.spec.channels, masked=masked)
+        ledger = Ledger(self.path / LEDGER, count, key.spec, masked=masked)
         try:
             ledger.withdraw(claimed[~stays])
         finally:
@@ -379,9 +397,10 @@ class PartialFolder:
     def _put_moved(self) -> None:
         """Put the pixels that `_take_over` copied aside into their new slots, and claim these."""
         if self._moved:
-            pixels, file = self._moved_file().map(), self.medium.slot_file(self._pixels)
-            for number, (row, _) in enumerate(self._moved):
-                file.write(row, pixels[number : number + 1])
+            if self.medium.slot_file is not None:
+                pixels, file = self._moved_file().map(), self.medium.slot_file(self._pixels)
+                for number, (row, _) in enumerate(self._moved):
+                    file.write(row, pixels[number : number + 1])
             self._sync_slots()
             for row, ledger_row in self._moved:
                 self._ledger.claim(row, ledger_row)

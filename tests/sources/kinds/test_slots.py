@@ -221,4 +221,4 @@ def test_a_resumed_conversion_goes_on(tmp_path: Path, folder: Path) -> None:
         arraystore.build(store, tmp_path / "y.store", progress=False)
     done: list[int] = []
     arraystore.build(store, tmp_path / "y.store", bad="keep", progress=lambda state: done.append(state.done))
-    assert done[0] == 9
+    assert done[0] == 8, "the slot that has no image is asked for again"

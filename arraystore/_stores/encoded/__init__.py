@@ -1,0 +1,1 @@
+"""The medium of JPEGs: a folder of plain NumPy files, in which slots are JPEGs one after the other."""

@@ -1,0 +1,107 @@
+"""Drafts of encoded stores: JPEGs are appended to a log as they come, and put in order when the store is published.
+
+The ledger row of a slot says where its JPEG lies in the log. Runs come in the order of their slots, except where one
+takes much longer than others or is filled again, so the log is nearly always in order, and it then becomes the file of
+the store by a rename. Otherwise it is copied once. It stays until the store is published: a call that is killed before
+that leaves a log and a ledger that agree.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from arraystore._common.limits import check_space
+from arraystore._format.files import fsync_path, write_at
+from arraystore._format.ledger import claimed_rows
+from arraystore._format.publication import Publication
+from arraystore._format.slot_file import PIXELS_OFFSET, npy_header, write_npy
+from arraystore._stores.medium import FilledRun
+from arraystore._stores.npy import write_folder
+from arraystore._stores.unfinished.disk_draft import FolderDraft
+
+_COPY_BYTES = 1 << 24
+# Files beside those of every folder: where each JPEG begins, height and width of each, and the sums of its pixels.
+OFFSETS, SHAPES, SUMS = "offsets.npy", "shapes.npy", "sums.npy"
+
+
+class EncodedDraft(FolderDraft):
+    """JPEGs in ``TARGET.partial/encoded.log``."""
+
+    appends = True
+    _end = 0  # of the log, counted from its first JPEG
+
+    def _shrink_slots(self, count: int) -> None:
+        del count  # what the log holds for other slots is left out when it is published
+        self.slots = np.empty((0, *self._key.spec.slot_shape), np.uint8)
+        self._log = self._folder.path / self.medium.draft_file
+        rows = self._folder.ledger
+        claimed = rows[claimed_rows(rows)]
+        self._end = max(self._end, int((claimed["begin"] + claimed["length"]).max(initial=0)))
+        if not self._log.exists():
+            with self._log.open("xb") as file:
+                file.write(npy_header((0,)))
+
+    def _put_slots(self, run: FilledRun) -> None:
+        lengths = np.array([len(jpeg) for jpeg in run.encoded], np.uint64)
+        ends = self._end + np.cumsum(lengths, dtype=np.uint64)
+        run.rows["begin"][: len(lengths)], run.rows["length"][: len(lengths)] = ends - lengths, lengths
+        data = b"".join(run.encoded)
+        descriptor = os.open(self._log, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            write_at(descriptor, memoryview(data), PIXELS_OFFSET + self._end)
+        finally:
+            os.close(descriptor)
+        self._end += len(data)
+        run.encoded.clear()  # a run is kept until it is claimed
+
+    def _move_slot(self, slot: int, to: int) -> None:
+        """Do nothing: the row of the slot, which goes with it, says where its JPEG lies."""
+
+    def _finish_slots(self, publication: Publication) -> None:
+        begins, lengths = publication.rows["begin"], publication.rows["length"]
+        offsets = np.concatenate([np.zeros(1, np.uint64), np.cumsum(lengths, dtype=np.uint64)])
+        total = int(offsets[-1])
+        final, header = self._folder.path / self.medium.pixels, npy_header((total,))
+        in_order = bool(np.all((begins == offsets[:-1]) | (lengths == 0)))
+        if not in_order:
+            check_space(self._folder.path, total)
+            _copy(self._log, final, begins, lengths)
+        with (self._log if in_order else final).open("r+b") as file:
+            write_at(file.fileno(), memoryview(header), 0)
+            os.ftruncate(file.fileno(), len(header) + total)
+            os.fsync(file.fileno())
+        folder, (height, width) = self._folder.path, self._key.spec.size
+        write_npy(folder / OFFSETS, offsets)
+        write_npy(folder / SHAPES, np.tile(np.array([height, width], np.int32), (len(lengths), 1)))
+        write_npy(folder / SUMS, np.ascontiguousarray(publication.rows["sums"]))
+        if in_order:
+            self._log.rename(final)
+            fsync_path(folder)
+
+    def _write_rest(self, folder: Path, publication: Publication) -> None:
+        write_folder(folder, publication, OFFSETS, SHAPES, SUMS)
+
+
+def _copy(log: Path, final: Path, begins: npt.NDArray[np.uint64], lengths: npt.NDArray[np.uint64]) -> None:
+    """Copy the JPEGs of a log into a new file, in the order of their slots."""
+    with log.open("rb") as source, final.open("wb") as target:
+        to = PIXELS_OFFSET
+        for begin, end in _ranges(begins, lengths):
+            for start in range(begin, end, _COPY_BYTES):
+                data = os.pread(source.fileno(), min(_COPY_BYTES, end - start), PIXELS_OFFSET + start)
+                write_at(target.fileno(), memoryview(data), to)
+                to += len(data)
+
+
+def _ranges(begins: npt.NDArray[np.uint64], lengths: npt.NDArray[np.uint64]) -> Iterator[tuple[int, int]]:
+    """Yield the ranges of bytes of JPEGs in their order; those that follow each other are one range."""
+    there = lengths > 0
+    starts, ends = begins[there].astype(np.int64), (begins + lengths)[there].astype(np.int64)
+    apart = np.flatnonzero(starts[1:] != ends[:-1])
+    firsts, lasts = np.append(0, apart + 1), np.append(apart, len(starts) - 1)
+    yield from zip(starts[firsts].tolist(), ends[lasts].tolist(), strict=True)

@@ -1,0 +1,141 @@
+"""The medium of JPEGs: a folder of plain NumPy files, in which slots are JPEGs one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from arraystore._format.contents import SlotPixels, reading
+from arraystore._format.description import Description
+from arraystore._format.ledger import claimed_rows
+from arraystore._format.slot_file import PIXELS_OFFSET, EncodedFile, map_array, npy_form, npy_header, read_npy
+from arraystore._stores.encoded.draft import OFFSETS, SHAPES, SUMS, EncodedDraft
+from arraystore._stores.encoded_images import EncodedImages
+from arraystore._stores.medium import Medium, Opened
+from arraystore._stores.npy import FolderContents, described, opened_folder
+from arraystore._stores.publishing import FOLDER_NAMES, LOG
+from arraystore.errors import FormatError, Kind
+from arraystore.spec import ImageSpec
+
+_FILES = (OFFSETS, SHAPES, SUMS)
+
+
+def _open(medium: Medium, path: Path) -> Opened:
+    """Open an encoded store.
+
+    Raises:
+        FormatError: it is no store, or is damaged.
+    """
+    description = described(path)
+    offsets = read_npy(path / OFFSETS, description.count + 1)
+    file = path / medium.pixels
+    dtype, shape, _, offset = npy_form(file)
+    if dtype != np.uint8 or len(shape) != 1 or offsets.dtype != np.uint64 or offsets.ndim != 1:
+        raise FormatError(
+            f"{file} should hold bytes, and {OFFSETS} beside it where each slot begins; they hold {dtype} of shape "
+            f"{shape} and {offsets.dtype}",
+            source=str(path),
+            kind=Kind.DAMAGED,
+            advice="repair the store, or build it again",
+        )
+    encoded = map_array(file, dtype, offset, shape, advice="repair the store, or build it again")
+    return opened_folder(medium, path, description, _images(description, encoded, offsets, str(path)))
+
+
+def _open_rest(medium: Medium, path: Path) -> Opened:
+    """Open an encoded store without its slots."""
+    description = described(path)
+    nothing = np.empty(0, np.uint8), np.zeros(1, np.uint64)
+    return opened_folder(medium, path, description, _images(description, *nothing, str(path), count=0))
+
+
+def _images(
+    description: Description,
+    encoded: npt.NDArray[np.uint8],
+    offsets: npt.NDArray[np.uint64],
+    place: str,
+    *,
+    count: int | None = None,
+) -> EncodedImages:
+    count = description.count if count is None else count
+    return EncodedImages(encoded, offsets, (count, *description.shape), description.spec.layout, place)
+
+
+def log_images(folder: Path, spec: ImageSpec, ledger: npt.NDArray[np.void]) -> EncodedImages:
+    """Return the slots of an unfinished build that its ledger has claimed, as they lie in the log; others are empty.
+
+    Raises:
+        FormatError: the log is missing, or shorter than the ledger says.
+    """
+    log = folder / LOG
+    claimed = claimed_rows(ledger)
+    lengths = np.where(claimed, ledger["length"], 0)
+    begins = np.where(lengths > 0, ledger["begin"], 0)
+    total = int((begins + lengths).max(initial=0))
+    encoded = map_array(log, np.dtype(np.uint8), PIXELS_OFFSET, (total,), advice="call build again to finish it")
+    return EncodedImages(
+        encoded, begins, (len(ledger), *spec.slot_shape), spec.layout, str(folder), ends=begins + lengths
+    )
+
+
+class EncodedContents(FolderContents):
+    """The files of an encoded store.
+
+    Raises:
+        FormatError: an entry is damaged or missing; see `Contents`.
+    """
+
+    pixels = "encoded.npy"  # has no digest
+
+    def needed(self, targets: Iterable[str]) -> list[str]:
+        return [*super().needed(targets), *_FILES]
+
+    def forms(self, description: Description) -> dict[str, tuple[str, tuple[int, ...]]]:
+        count = description.count
+        return {
+            OFFSETS: ("<u8", (count + 1,)),
+            SHAPES: ("<i4", (count, 2)),
+            SUMS: ("<u8", (count, description.spec.channels, 2)),
+        }
+
+    def slots(self, shape: tuple[int, ...] | None) -> tuple[SlotPixels, list[str]]:
+        path, offsets_path = self._path / self.pixels, self._path / OFFSETS
+        if not path.is_file():
+            raise FormatError(f"{path} is missing", source=str(path))
+        with reading(str(path)):
+            with path.open("rb") as file:
+                header = file.read(PIXELS_OFFSET)
+            size = path.stat().st_size
+        offsets: npt.NDArray[Any] = self.array(OFFSETS)
+        count = len(offsets) - 1 if shape is None else shape[0]
+        rising = (
+            offsets.dtype == np.uint64 and offsets.shape == (count + 1,) and bool(np.all(offsets[1:] >= offsets[:-1]))
+        )
+        if not rising or offsets[0]:
+            raise FormatError(f"{offsets_path} does not say where each slot begins", source=str(offsets_path))
+        expected, faults = PIXELS_OFFSET + int(offsets[-1]), []
+        if size != expected:
+            faults.append(f"{path} is {size:,} bytes long, but its last slot should end at {expected:,}")
+        if header != npy_header((int(offsets[-1]),))[:size]:
+            faults.append(f"{path} has a header that is not that of {int(offsets[-1]):,} bytes")
+        return EncodedFile(str(path), PIXELS_OFFSET, offsets, shape or (count,)), faults
+
+
+ENCODED = Medium(
+    name="encoded",
+    label="folder of JPEGs",
+    pixels=EncodedContents.pixels,
+    log=LOG,
+    is_folder=True,
+    names=FOLDER_NAMES,
+    head_bytes=PIXELS_OFFSET,
+    text_bytes=4,
+    open=_open,
+    open_rest=_open_rest,
+    contents=EncodedContents,
+    draft=EncodedDraft,
+)
