@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import io
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
-import pytest
-import simplejpeg
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from PIL import Image
-from support import coded_jpeg, images, restart_jpegs
-from support.restart_jpegs import Box
+from support import restart_jpegs
 
-from arraystore import Augment, CenterCrop, PadAndCrop, RandomCrop, RandomResizedCrop
-from arraystore._kernels.jpeg_cut import SPARE_BYTES, cut, cut_many
-from arraystore._stores.encoded_images import _MARGIN, EncodedImages
+from arraystore._kernels.jpeg_cut import SPARE_BYTES, cut
+from arraystore._stores.encoded_images import _MARGIN
+
+if TYPE_CHECKING:
+    from support.restart_jpegs import Box
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -27,7 +23,7 @@ def cut_of(data: bytes, window: Box, sides: tuple[int, int], margin: int = _MARG
     """The cut and the box that it shows; None if the kernel does not cut the file."""
     file, placed = np.frombuffer(data, np.uint8), np.full(4, -1, np.int64)
     out = np.empty(len(data) + SPARE_BYTES, np.uint8)
-    size = cut(file, np.array([*window, margin], np.int64), out, placed)
+    size = cut(file, np.array([*window, margin], np.int64), sides, out, placed)
     assert 0 <= size <= len(data)
     left, top, width, height = placed.tolist()
     return (out[:size].tobytes(), (left, top, left + width, top + height)) if size else None

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
+
 from support import images
 
 Pixels = npt.NDArray[np.uint8]
