@@ -9,6 +9,7 @@ interpolates chroma of fewer samples across blocks. So a window has a margin.
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from arraystore._kernels.compiled import READ_ONLY, Integers, Pixels, Two, compiled, inlined
 from arraystore._kernels.instructions import STEP_BYTES, copy_step, lowest_bit, ones
@@ -69,9 +70,10 @@ class _Header(NamedTuple):
     narrowest: int  # blocks of a unit across, in the component with the fewest samples
     subsampled: bool  # the components differ in that
     interval: int  # units from one restart marker to the next
+    components: int
 
 
-_NOTHING = _Header(0, 0, 0, 0, 0, 0, 0, 0, False, 0)
+_NOTHING = _Header(0, 0, 0, 0, 0, 0, 0, 0, False, 0, 0)
 
 
 @inlined
@@ -127,7 +129,9 @@ def _copy_header(data: Pixels, out: Pixels) -> _Header:
             written += end - at
         at = end
         if marker == 0xDA:
-            return _Header(at, written, frame, width, height, widest, tallest, narrowest, subsampled, interval)
+            return _Header(
+                at, written, frame, width, height, widest, tallest, narrowest, subsampled, interval, components
+            )
 
 
 @compiled(f"int64({READ_ONLY}, int64[::1], UniTuple(int64, 2), uint8[::1], int64[::1])")
@@ -212,6 +216,30 @@ def cut(data: Pixels, window: Integers, sides: Two, out: Pixels, placed: Integer
             at += 2
     out[written], out[written + 1] = 0xFF, 0xD9
     return written + 2
+
+
+@compiled(f"void({READ_ONLY}, int64[::1], int64[::1], UniTuple(int64, 2), uint8[::1], boolean[::1])")
+def find_plain(
+    data: Pixels, starts: Integers, ends: Integers, sides: Two, room: Pixels, plain: npt.NDArray[np.bool_]
+) -> None:
+    """Find the JPEGs of some images that any decoder decodes in one pass, to gray or to colors.
+
+    They are baseline JPEGs of Huffman codes, gray or in three components, with one scan of all of them.
+
+    Args:
+        data: the files.
+        starts: int64, (k,): where each begins.
+        ends: int64, (k,): where each ends; between the starts and the size of ``data``.
+        sides: the width and height that each image must have.
+        room: is overwritten. It has at least the bytes of the longest file; longer ones count as not plain.
+        plain: bool, (k,): gets whether each is one.
+    """
+    for k in range(starts.size):
+        file = data[starts[k] : ends[k]]
+        plain[k] = False
+        if file.size <= room.size:
+            header = _copy_header(file, room)
+            plain[k] = (header.width, header.height) == sides and header.components in (1, 3)
 
 
 @compiled(f"void({READ_ONLY}, int64[::1], int64[::1], int64[:, ::1], UniTuple(int64, 2), uint8[::1], int64[:, ::1])")

@@ -242,14 +242,14 @@ class EncodedImages:
         channels, height, width = self.sides
         starts, ends = self.spans(rows)
         decode, color = simplejpeg.decode_jpeg, "RGB" if channels == 3 else "GRAY"
-        cuts, placed = self._cut(starts, ends, windows)
-        columns = starts, ends, placed[:, 0], placed[:, 1], placed[:, 4], placed[:, 5]
-        spans = zip(*map(np.ndarray.tolist, columns), rooms, strict=True)
-        for k, (start, end, begin, stop, wide, high, room) in enumerate(spans):
+        cuts, placed, plain = self._cut(starts, ends, windows)
+        columns = starts, ends, placed[:, 0], placed[:, 1], placed[:, 4], placed[:, 5], plain
+        every = zip(*map(np.ndarray.tolist, columns), rooms, strict=True)
+        for k, (start, end, begin, stop, wide, high, is_plain, room) in enumerate(every):
             if start == end:
                 room[:] = 0
                 continue
-            if begin >= 0:  # it is a plain JPEG
+            if is_plain:
                 data = cuts[begin:stop] if stop else self._bytes[start:end]
                 # libjpeg complains of damage, and simplejpeg raises that.
                 with suppress(ValueError):
@@ -259,22 +259,25 @@ class EncodedImages:
             placed[k, 2:] = 0, 0, width, height
         return placed
 
-    def _cut(self, starts: Integers, ends: Integers, windows: npt.NDArray[np.int32]) -> tuple[Pixels, Integers]:
-        """Cut the windows out of the JPEGs; see `arraystore._kernels.jpeg_cut.cut_many`."""
+    def _cut(
+        self, starts: Integers, ends: Integers, windows: npt.NDArray[np.int32]
+    ) -> tuple[Pixels, Integers, npt.NDArray[np.bool_]]:
+        """Cut the windows out of the JPEGs, and find the plain ones; see `arraystore._kernels.jpeg_cut`."""
         channels, height, width = self.sides
         wanted = np.empty((len(starts), 5), np.int64)
         wanted[:, :2] = windows[:, 1::-1]
         wanted[:, 2:4] = windows[:, 3:1:-1]
         wanted[:, 2:4] += wanted[:, :2]
         wanted[:, 4] = _MARGIN
-        placed = np.empty((len(starts), 6), np.int64)
+        placed, plain = np.empty((len(starts), 6), np.int64), np.empty(len(starts), np.bool_)
         sizes = ends - starts
         if sizes.max() > (most := channels * height * width + _HEAD_BYTES):  # which would take as much scratch
             ends = np.where(sizes > most, starts, ends)
             sizes = ends - starts
         cuts = _buffers.get("cuts", int(sizes.sum()) + len(starts) * jpeg_cut.SPARE_BYTES)
+        jpeg_cut.find_plain(self._bytes, starts, ends, (width, height), cuts, plain)
         jpeg_cut.cut_many(self._bytes, starts, ends, wanted, (width, height), cuts, placed)
-        return cuts, placed
+        return cuts, placed, plain
 
     def _decode_any(self, row: int, room: Pixels) -> None:
         """Decode any JPEG, whole, as builds do: slower, but it also takes those that are not plain."""
