@@ -22,6 +22,7 @@ from support import jpegs
 from support.encoded_slots import COUNT, FAILED, HEIGHT, STORED, WIDTH, encoded_in, files, made, pair, same, stored
 from support.readers import refused, said
 from support.slots import slots_of
+from support.store_contract import build
 
 import arraystore
 from arraystore import (
@@ -32,6 +33,7 @@ from arraystore import (
     RandomResizedCrop,
     Slots,
     SpecError,
+    StoreError,
     concatenate,
 )
 from arraystore._common.limits import usable_cpus
@@ -134,6 +136,28 @@ def test_a_store_is_built_of_encoded_slots(both: Pair, tmp_path: Path) -> None:
         int(np.flatnonzero(good == 5)[0]),
         "the pixels in the store that it is taken from are damaged: verify and repair that store",
     )
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("name", ["x.jpegs", None])
+def test_a_store_that_was_built(mixed: Path, tmp_path: Path, layout: str, name: str | None) -> None:
+    """On disk and in memory; it is read by each way, sent to another process, and closed."""
+    target = None if name is None else tmp_path / name
+    store = build(mixed, target, size=48, encode="jpeg", layout=layout, bad="keep")
+    shown = store if target is None else arraystore.open(target)
+    pixels = jpegs.pixels_of([bytes(shown.encoded(slot)) for slot in range(12)], 48, 48, layout=layout)
+    same([shown.images[:], shown.take(np.arange(12)), shown.load().take(np.arange(12))], [pixels] * 3)
+    assert [shown.encoded(slot).nbytes == 0 for slot in range(12)] == [slot in (2, 3, 7, 11) for slot in range(12)]
+    raw = slots_of([SlotArray(pixels, shown.status, None, shown.targets)], layout=layout)
+    options: dict[str, Any] = {"seed": 5, "augment": Augment(crop=RandomResizedCrop(32), hflip=0.5)}
+    same(shown.loader(3, **options), raw.loader(3, **options))
+    again = pickle.loads(pickle.dumps(shown))
+    images, data = shown.images, shown.encoded(0)
+    shown.close()
+    same(again.loader(3, cache="1 MB", **options), raw.loader(3, **options))
+    said(StoreError, "the store was closed: open it again to read it", shown.encoded, 0)
+    same([images[0]], [pixels[0]])
+    assert bytes(data) == bytes(again.encoded(0))
 
 
 # --- loaders ---------------------------------------------------------------------------------------------------------
