@@ -169,8 +169,11 @@ def _luma(image: Pixels, out: Pixels) -> None:
 
 def _in_color(image: Pixels, spec: ImageSpec) -> Pixels:
     """Return an image in the color of the spec; a gray one stays (H, W), because one plane is resampled, not three."""
-    if spec.color == "rgb" or image.ndim == 2:
-        return image
+    return image if spec.color == "rgb" or image.ndim == 2 else luma(image)
+
+
+def luma(image: Pixels) -> Pixels:
+    """Return ITU-R 601 luma, (H, W), of an image of red, green and blue."""
     gray = np.empty(image.shape[:2], np.uint8)
     _luma(image, gray)
     return gray

@@ -12,7 +12,7 @@ import ctypes
 import logging
 from collections.abc import Callable, Iterable
 from functools import cache
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +25,17 @@ llvm: Any = lazy("llvmlite.binding")  # only large slots need it
 _SCRATCH_BYTES = 1 << 18  # fits into the processor's cache
 Array = npt.NDArray[Any]
 Index = npt.NDArray[np.int64]
-# An array, the rows of it to read, and the rows of the batch to write; None writes the first rows, in order.
-ChosenRows = tuple[Array, Index, Index | None]
+
+
+class Decodes(Protocol):
+    """Images that are no array, because they are decoded when they are read."""
+
+    def read(self, rows: Index, out: Array, at: Index | None = None) -> None:
+        """Write the pixels of images into the first rows of a batch in C order, or into the rows ``at``."""
+
+
+# What holds rows, the rows of it to read, and the rows of the batch to write; None writes the first rows, in order.
+ChosenRows = tuple[Array | Decodes, Index, Index | None]
 
 _log = logging.getLogger(__name__)
 
@@ -230,13 +239,16 @@ end:
 
 
 def gather(chosen: Iterable[ChosenRows], out: Array) -> None:
-    """Copy rows of arrays to the rows of a batch.
+    """Copy rows of arrays to the rows of a batch; images that are decoded when they are read are decoded there.
 
     Large rows go through `copy_rows`. For the others, np.take with ``out`` and mode "clip" does one memmove per row
     outside the interpreter's lock, which is faster than fancy indexing and than a compiled loop. All rows exist, so
     the mode changes no index; but with mode "raise" NumPy would copy ``out`` first.
     """
     for array, rows, at in chosen:
+        if not isinstance(array, np.ndarray):
+            array.read(rows, out, at)
+            continue
         if copy_rows(array, rows, out, at):
             continue
         if at is None:

@@ -90,7 +90,8 @@ class Loader(Generic[B_co]):
         ahead_bytes: how many bytes are read ahead at most.
         drop_behind: True gives the pages of slots that were read back to the system, so that other programs keep
             theirs.
-        cache: bytes of RAM, or a text such as ``"8 GB"``, for a copy of the slots that are read first.
+        cache: bytes of RAM, or a text such as ``"8 GB"``, for a copy of the slots that are read first; of an encoded
+            store it has the JPEGs.
         allocate: bytes → writable uint8 array, for the buffers of batches; None for ordinary memory.
 
     Attributes:
@@ -142,7 +143,7 @@ class Loader(Generic[B_co]):
                     f"the target {name!r} is in pixels of the source images, and only pixels of slots can follow: take "
                     "the loader of store.in_slot_pixels()"
                 )
-        only_copies = augment is None and transform is None and every["batch_transform"] is None
+        only_copies = augment is None and transform is None and every["batch_transform"] is None and not arrays.decodes
         followed: dict[str, Follower] = {name: "mask" for name in names if name in arrays.masks}
         if augment is not None and followed:
             augment = replace(augment, follow={**followed, **augment.follow})
@@ -364,10 +365,9 @@ def _read_ahead(
     Runs in a thread of its own, at most ``limit_bytes`` ahead of the batches that are begun.
     """
     limit_bytes = min(limit_bytes, (available_memory_bytes() or 4 * limit_bytes) // 4)
-    shape, dtype = maker.slots.column()
     # The system reads whole pages, so a slot takes up to one page more than its bytes.
-    slot_bytes = int(np.prod(shape)) * dtype.itemsize + mmap.PAGESIZE
-    depth = max(limit_bytes // (slot_bytes * maker.share.batch_size), 1)
+    slot_bytes = maker.slots.kept_bytes + mmap.PAGESIZE
+    depth = max(int(limit_bytes / (slot_bytes * maker.share.batch_size)), 1)
     batches = maker.share.batches(start)
     first, together, skipped = 1, 1, 0
     while first < batches:

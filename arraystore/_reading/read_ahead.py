@@ -20,7 +20,8 @@ import numpy.typing as npt
 
 from arraystore._common.checks import choice_of
 from arraystore._reading.options import Ahead
-from arraystore._reading.slot_arrays import SlotArrays
+from arraystore._reading.slot_arrays import Array, SlotArrays
+from arraystore._stores.encoded_images import EncodedImages
 from arraystore.errors import SpecError
 
 _GAP_BYTES = 1 << 16  # reading across a gap of this size costs less than another read
@@ -46,14 +47,22 @@ def check_ahead(ahead: str) -> None:
 @dataclass(frozen=True, slots=True)
 class _File:
     descriptor: int
-    offset: int
-    slot_bytes: int
+    offset: int  # of the first byte of the array that has the images
+    images: Array | EncodedImages
     mapping: mmap.mmap | None
+
+    def spans(self, rows: Index) -> tuple[Index, Index]:
+        """Return where slots begin and end in the file."""
+        if isinstance(self.images, EncodedImages):
+            starts, ends = self.images.spans_inside(rows)
+            return starts + self.offset, ends + self.offset
+        slot_bytes = self.images[:1].nbytes
+        starts = rows * slot_bytes + self.offset
+        return starts, starts + slot_bytes
 
     def ranges(self, rows: Index) -> Iterator[tuple[int, int]]:
         """Yield the byte ranges of slots, ascending; neighbors share a range."""
-        starts = np.unique(rows) * self.slot_bytes + self.offset
-        ends = starts + self.slot_bytes
+        starts, ends = self.spans(np.unique(rows))
         apart = np.flatnonzero(starts[1:] - ends[:-1] > _GAP_BYTES)
         firsts, lasts = np.append(0, apart + 1), np.append(apart, len(starts) - 1)
         for begin, end in zip(starts[firsts].tolist(), ends[lasts].tolist(), strict=True):
@@ -83,9 +92,9 @@ class ReadAhead:
         for number, array in enumerate(slots.arrays):
             # If the store has been replaced, its path leads to another file, and only the mapping can be read.
             if (descriptor := array.open_file()) is not None:
-                images = cast("np.memmap[Any, Any]", array.images)
-                mapping = images.base if isinstance(images.base, mmap.mmap) else None
-                self._files[number] = _File(descriptor, images.offset, images[:1].nbytes, mapping)
+                kept = cast("np.memmap[Any, Any]", array.kept)
+                mapping = kept.base if isinstance(kept.base, mmap.mmap) else None
+                self._files[number] = _File(descriptor, kept.offset, array.images, mapping)
         self.active = bool(self._files) and ahead != "off"
 
     def read(self, base: Index, *, probe: bool = True) -> bool:
@@ -119,10 +128,9 @@ class ReadAhead:
             file = self._files.get(number)
             if file is None:
                 continue
-            for row in np.unique(rows).tolist():
-                begin = file.offset + row * file.slot_bytes
+            for begin, end in zip(*map(np.ndarray.tolist, file.spans(np.unique(rows))), strict=True):
                 start = -(-begin // mmap.PAGESIZE) * mmap.PAGESIZE
-                size = (begin + file.slot_bytes) // mmap.PAGESIZE * mmap.PAGESIZE - start
+                size = end // mmap.PAGESIZE * mmap.PAGESIZE - start
                 if size > 0:
                     _drop(file, start, size)
 
@@ -170,13 +178,11 @@ def _resident(file: _File, rows: Index) -> bool:
     """Whether a sample of the slots is in memory; False if the system cannot tell."""
     if not hasattr(os, "RWF_NOWAIT"):
         return False
-    sample = rows[:: max(len(rows) // _PROBES, 1)]
+    starts, ends = file.spans(rows[:: max(len(rows) // _PROBES, 1)])
     byte = bytearray(1)
     try:
-        for row in sample.tolist():
-            os.preadv(
-                file.descriptor, [byte], file.offset + row * file.slot_bytes + file.slot_bytes // 2, os.RWF_NOWAIT
-            )
+        for middle in ((starts + ends) // 2).tolist():
+            os.preadv(file.descriptor, [byte], middle, os.RWF_NOWAIT)
     except OSError:  # not in memory, or this file system cannot tell
         return False
     return True

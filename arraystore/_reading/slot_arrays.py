@@ -14,7 +14,8 @@ from arraystore._common.lazy import cached
 from arraystore._common.ragged import Ragged, one_after_another
 from arraystore._format.specification import STORED
 from arraystore._kernels.copy_rows import ChosenRows, gather
-from arraystore._reading.cache import Cache
+from arraystore._reading.cache import Cache, EncodedCache
+from arraystore._stores.encoded_images import EncodedImages
 from arraystore._stores.medium import Opened
 from arraystore._stores.slot_array import SlotArray
 from arraystore.errors import Option, SpecError
@@ -112,9 +113,43 @@ class SlotArrays:
         return self.arrays[0].images.dtype
 
     @property
+    def are_encoded(self) -> bool:
+        """Whether all slots are JPEGs, which are decoded when they are read."""
+        return all(isinstance(each.images, EncodedImages) for each in self.arrays)
+
+    @property
+    def decodes(self) -> bool:
+        """Whether reading decodes any slot."""
+        return any(isinstance(each.images, EncodedImages) for each in self.arrays)
+
+    @property
+    def kept_bytes(self) -> float:
+        """The mean bytes of a slot where it lies: of its pixels, or of its JPEG."""
+        return sum(each.images.nbytes for each in self.arrays) / max(int(self._starts[-1]), 1)
+
+    @property
     def target_names(self) -> tuple[str, ...]:
         """The names of the targets."""
         return tuple(self.arrays[0].targets)
+
+    def encoded(self, slot: int) -> memoryview:
+        """Return the JPEG of a slot; see `Slots.encoded`.
+
+        Raises:
+            SpecError: there is no such slot, or it is kept as pixels.
+            FormatError: the file is damaged.
+        """
+        wanted = _numbers(np.array([slot]), 0, len(self))
+        ((number, rows, _),) = self.split(self.base(wanted))
+        images = self.arrays[number].images
+        if not isinstance(images, EncodedImages):
+            raise SpecError(
+                f"slot {slot:,} is kept as pixels, so it has no encoded bytes",
+                slot=int(slot),
+                advice="build the store with {0}, or take its pixels",
+                options=[Option("encode", "jpeg")],
+            )
+        return images.bytes_of(int(rows[0]))
 
     def target(self, name: str) -> Any:
         """Return a target's array; see `Slots.target`."""
@@ -189,8 +224,9 @@ class SlotArrays:
 
     def _uncached(self, base: Index, name: str | None = None) -> Iterator[ChosenRows]:
         for number, rows, at in self.split(base):
+            array = self._target(self.arrays[number], name)
             # A plain array: indexing a np.memmap makes a np.memmap each time, which takes longer than a small copy.
-            yield np.asarray(self._target(self.arrays[number], name)), rows, at
+            yield array if isinstance(array, EncodedImages) else np.asarray(array), rows, at
 
     def split(self, base: Index) -> Iterator[tuple[int, Index, Index | None]]:
         """Yield the array of each slot: its index in ``arrays``, the rows in it, and the positions in ``base``.
@@ -242,10 +278,11 @@ class SlotArrays:
 
     def cached(self, budget: int | str | None = None) -> SlotArrays:
         """Return the same slots with an empty cache; see `Slots.cached`."""
-        cache = Cache(
-            budget, count=len(self), base_count=int(self._starts[-1]), column=self.column(), uncached=self._uncached
-        )
-        return replace(self, cache=cache)
+        counts, uncached = (len(self), int(self._starts[-1])), self._uncached
+        if self.are_encoded:
+            form, chosen = (self.slot_shape, self.layout), self.base(np.arange(len(self)))
+            return replace(self, cache=EncodedCache(budget, counts, form, chosen, uncached))
+        return replace(self, cache=Cache(budget, counts, self.column(), uncached))
 
     def load(self, budget: int | str | None = None) -> SlotArrays:
         """Return the same slots with a cache that holds the first of them; see `Slots.load`."""

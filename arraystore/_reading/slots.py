@@ -106,6 +106,22 @@ class Slots:
         taken: Array = self.__slot_arrays__.take(slots, name, out=out)
         return taken
 
+    def encoded(self, slot: int) -> memoryview:
+        """Return the JPEG that a slot of an encoded store is kept as.
+
+        Args:
+            slot: from 0 to ``len - 1``; negative numbers are refused.
+
+        Returns:
+            Its bytes, read-only; empty if the slot has no image. They are a part of the store's file or array, and
+            stay valid when the store is closed.
+
+        Raises:
+            SpecError: there is no such slot, or the store keeps pixels, as it does without the option ``encode``.
+            FormatError: the store is damaged: the JPEG would lie outside its file.
+        """
+        return self.__slot_arrays__.encoded(slot)
+
     @overload
     def loader(self, batch_size: int = ..., *, targets: One = ..., **options: Unpack[Common]) -> Loader[Pair]: ...
     @overload
@@ -172,6 +188,8 @@ class Slots:
     def load(self, budget: int | str | None = None) -> Slots:
         """Copy slots into RAM once, from the first on, as many as fit; the others are still read where they lie.
 
+        Slots of encoded stores are kept as JPEGs, about eight times as many; beside slots of other stores as pixels.
+
         Args:
             budget: bytes of RAM, or a text such as ``"8 GB"``; None for all slots.
 
@@ -186,6 +204,8 @@ class Slots:
 
     def cached(self, budget: int | str | None = None) -> Slots:
         """Return the same slots with a cache in RAM, which keeps the slots that are read first, as many as fit.
+
+        Slots of encoded stores are kept as JPEGs; see `load`.
 
         Args:
             budget: see `load`.

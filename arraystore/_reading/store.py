@@ -43,7 +43,7 @@ class Store(Slots):
     whatever would give its contents raises a `StoreError`.
 
     Attributes:
-        medium: ``"ram"``, ``"npy"`` or ``"hdf5"``.
+        medium: ``"ram"``, ``"npy"``, ``"encoded"`` or ``"hdf5"``.
         path: the folder or file; None in RAM.
         spec: how images became slots.
         categories: name of a target → the names of its codes.
@@ -87,9 +87,11 @@ class Store(Slots):
         """The pixels: uint8, (N, C, H, W), or (N, H, W, C) if ``spec.layout`` is NHWC.
 
         They are a read-only np.memmap, or the RAM array. The store owns it; views of it stay valid after the store is
-        closed.
+        closed. Those of an encoded store are no array, but have its shape, dtype and length: ``images[3]``,
+        ``images[2:9]``, ``np.asarray(images)`` and iteration decode them, and raise a `FormatError` where a JPEG is
+        damaged.
         """
-        return self._array.images
+        return cast("Pixels", self._array.images)
 
     @property
     def targets(self) -> Mapping[str, Any]:
@@ -103,7 +105,7 @@ class Store(Slots):
 
     @property
     def checksums(self) -> npt.NDArray[np.uint64]:
-        """The xxh3_64 of each slot's bytes: uint64, (N,)."""
+        """The xxh3_64 of each slot's bytes, of its JPEG in an encoded store: uint64, (N,)."""
         return cast("npt.NDArray[np.uint64]", self._array.checksums)
 
     @property

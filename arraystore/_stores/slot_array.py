@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from arraystore._common.ragged import Target, joined_targets, split_targets
 from arraystore._format.slot_file import map_file
+from arraystore._stores.encoded_images import EncodedImages
 from arraystore.errors import FormatError
 
 Array = npt.NDArray[Any]
@@ -29,7 +30,7 @@ class SlotArray:
     by their digests; it is empty in memory, and for an array that another program made.
     """
 
-    images: Array
+    images: Array | EncodedImages
     status: npt.NDArray[np.uint8] | None = None
     checksums: npt.NDArray[np.uint64] | None = None
     targets: Mapping[str, Target] = field(default_factory=dict)
@@ -41,13 +42,29 @@ class SlotArray:
         object.__setattr__(self, "_files", {path: file_identity(path) for path in mapped})
 
     def _arrays(self) -> tuple[Array | None, ...]:
-        return self.images, self.status, self.checksums, *split_targets(self.targets).values()
+        offsets = self.images.offsets if isinstance(self.images, EncodedImages) else None
+        return self.kept, offsets, self.status, self.checksums, *split_targets(self.targets).values()
+
+    @property
+    def kept(self) -> Array:
+        """The array that the images are read from: their pixels, or their JPEGs."""
+        return self.images.encoded if isinstance(self.images, EncodedImages) else self.images
+
+    def bytes_of(self, row: int) -> memoryview:
+        """Return the bytes of a slot as they are kept, of which its checksum is: its pixels, or its JPEG.
+
+        Raises:
+            FormatError: the JPEGs are damaged; see `EncodedImages.spans`.
+        """
+        if isinstance(self.images, EncodedImages):
+            return self.images.bytes_of(row)
+        return np.ascontiguousarray(self.images[row]).reshape(-1).view(np.uint8).data.toreadonly()
 
     def open_file(self) -> int | None:
         """Open the images' file; the caller closes it. None if they lie in RAM, or the file was removed or replaced."""
-        if not _is_mapping(self.images):
+        if not _is_mapping(self.kept):
             return None
-        path = str(self.images.filename)
+        path = str(self.kept.filename)
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
@@ -59,10 +76,14 @@ class SlotArray:
         return descriptor
 
     def __reduce__(self) -> tuple[Callable[..., SlotArray], tuple[Any, ...]]:
-        sent = [self._sendable(array) for array in self._arrays()]
-        return _receive, (tuple(split_targets(self.targets)), sent, self.identity)
+        targets = split_targets(self.targets)
+        sent = [self._sendable(array) for array in (self.images, self.status, self.checksums, *targets.values())]
+        return _receive, (tuple(targets), sent, self.identity)
 
-    def _sendable(self, array: Array | None) -> Any:
+    def _sendable(self, array: Array | EncodedImages | None) -> Any:
+        if isinstance(array, EncodedImages):
+            sent = [self._sendable(each) for each in (array.encoded, array.offsets, array.ends)]
+            return _Encoded(array.shape, array.layout, array.place, *sent)
         if not _is_mapping(array):
             if array is None or array.dtype.isnative:
                 return array
@@ -104,10 +125,26 @@ class _OtherOrder:
         return self.array.view(self.dtype)
 
 
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    shape: tuple[int, ...]
+    layout: str
+    place: str
+    encoded: Any
+    offsets: Any
+    ends: Any
+
+    def map(self) -> EncodedImages:
+        encoded, offsets, ends = map(_mapped, (self.encoded, self.offsets, self.ends))
+        return EncodedImages(encoded, offsets, self.shape, self.layout, self.place, ends)
+
+
+def _mapped(sent: Any) -> Any:
+    return sent.map() if isinstance(sent, _Mapping | _OtherOrder | _Encoded) else sent
+
+
 def _receive(keys: tuple[str, ...], sent: list[Any], identity: str) -> SlotArray:
-    images, status, checksums, *arrays = [
-        each.map() if isinstance(each, _Mapping | _OtherOrder) else each for each in sent
-    ]
+    images, status, checksums, *arrays = map(_mapped, sent)
     targets = joined_targets(dict(zip(keys, arrays, strict=True)))
     return SlotArray(images, status, checksums, targets, identity)
 

@@ -174,7 +174,7 @@ def test_an_error_while_slots_are_read_is_nobody_elses() -> None:
             raise OSError("the disk")
         return slots.chosen_rows(base)
 
-    cache = Cache(None, count=6, base_count=6, column=slots.column(), uncached=read)
+    cache = Cache(None, (6, 6), slots.column(), read)
     with pytest.raises(OSError, match="the disk"):
         list(cache.chosen_rows(np.array([2, 3])))
     fails = False

@@ -192,7 +192,7 @@ def test_a_loader_that_drops_behind_leaves_little_in_memory(tmp_path: Path) -> N
     st.sampled_from([0, 128, 4096]),
 )
 def test_ranges_cover_the_slots_and_little_else(rows: list[int], size: int, offset: int) -> None:
-    file = ahead_module._File(-1, offset, size, mmap.mmap(-1, 1))
+    file = ahead_module._File(-1, offset, np.broadcast_to(np.uint8(0), (1, size)), mmap.mmap(-1, 1))
     ranges = list(file.ranges(np.array(rows)))
     assert ranges == sorted(ranges)
     assert all(begin < end <= begin + (1 << 23) for begin, end in ranges)

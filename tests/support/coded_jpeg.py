@@ -68,9 +68,19 @@ def _block(bits: _Bits, rng: random.Random, step: int) -> None:
 
 
 def layout_jpeg(
-    layout: Layout, height: int = 37, width: int = 53, *, seed: int = 0, marker: int = 0xC0, apart: bool = False
+    layout: Layout,
+    height: int = 37,
+    width: int = 53,
+    *,
+    seed: int = 0,
+    marker: int = 0xC0,
+    apart: bool = False,
+    restart: int = 0,
 ) -> bytes:
-    """A sequential JPEG of random waves; ``apart``: each component in a scan of its own."""
+    """A sequential JPEG of random waves.
+
+    ``apart``: each component in a scan of its own; ``restart``: units of a common scan between restart markers.
+    """
     rng = random.Random(seed)
     across, down = max(h for h, _ in layout), max(v for _, v in layout)
     levels = [0] * len(layout)
@@ -89,11 +99,16 @@ def layout_jpeg(
             blocks(bits, number, rows * columns)
             parts += [scan([number]), bits.done()]
     else:
+        parts += [segment(0xDD, restart.to_bytes(2, "big"))] if restart else []
+        parts.append(scan(range(len(layout))))
         bits = _Bits()
-        for _ in range(math.ceil(height / 8 / down) * math.ceil(width / 8 / across)):
+        for unit in range(math.ceil(height / 8 / down) * math.ceil(width / 8 / across)):
+            if restart and unit and unit % restart == 0:
+                parts += [bits.done(), bytes([0xFF, 0xD0 + (unit // restart - 1) % 8])]
+                bits, levels[:] = _Bits(), [0] * len(layout)
             for number, (h, v) in enumerate(layout):
                 blocks(bits, number, h * v)
-        parts += [scan(range(len(layout))), bits.done()]
+        parts.append(bits.done())
     return b"".join([*parts, b"\xff\xd9"])
 
 

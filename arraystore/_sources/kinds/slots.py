@@ -13,7 +13,7 @@ from arraystore._common.arrow import numbers_in
 from arraystore._common.ragged import Ragged
 from arraystore._sources.kinds.found import Found, SourceList
 from arraystore._sources.targets.own_columns import columns_beside
-from arraystore.errors import DecodeError, Kind, ManifestError
+from arraystore.errors import DecodeError, FormatError, Kind, ManifestError
 from arraystore.spec import ImageSpec, Jpeg
 
 Pixels = npt.NDArray[np.uint8]
@@ -98,13 +98,16 @@ class StoreSlots(SourceList):
             raise DecodeError(self._known.reasons[slot], slot=slot, source=self.name(slot))
         ((number, rows, _),) = self._slots.split(self._slots.base(np.array([slot])))
         array, row = self._slots.arrays[number], int(rows[0])
-        jpeg = bytes(array.images.bytes_of(row)) if hasattr(array.images, "bytes_of") else b""
-        pixels = np.asarray(array.images[row])
-        if array.checksums is not None:
-            digest = xxhash.xxh3_64_intdigest(jpeg or np.ascontiguousarray(pixels).data)
-            if digest != int(array.checksums[row]):
-                reason = "the pixels in the store that it is taken from are damaged: verify and repair that store"
-                raise DecodeError(reason, slot=slot, source=self.name(slot), kind=Kind.DAMAGED)
+        try:
+            sums = array.checksums
+            damaged = sums is not None and xxhash.xxh3_64_intdigest(array.bytes_of(row)) != int(sums[row])
+            jpeg = bytes(array.bytes_of(row)) if hasattr(array.images, "bytes_of") else b""
+            pixels = None if damaged else np.asarray(array.images[row])
+        except FormatError:  # the JPEG cannot be decoded
+            pixels = None
+        if pixels is None:
+            reason = "the pixels in the store that it is taken from are damaged: verify and repair that store"
+            raise DecodeError(reason, slot=slot, source=self.name(slot), kind=Kind.DAMAGED)
         facts = {name: int(values[slot]) for name, values in self._known.facts.items()}
         note, encode = self._known.notes.get(slot), self._spec.encode
         return KeptSlot(self._turned(pixels), facts, note=note, jpeg=jpeg, encode=encode if jpeg else None)
