@@ -80,7 +80,7 @@ class _SpecOptions(TypedDict, total=False):
     levels: Annotated[int | None, Default(None, low=1, high=65_535)]
     icc: Annotated[Icc, Default("ignore")]
     truncated: Annotated[Truncated, Default("refuse")]
-    encode: Annotated[Jpeg | Literal["jpeg"] | None, Default(None)]
+    encode: Annotated[Jpeg | Literal["jpeg", "none"] | None, Default(None)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ class ImageSpec:
         truncated: ``"keep"`` stores a JPEG that ends early, gray where its pixels are missing, with a note in the
             samples; ``"refuse"`` makes it a bad image.
         encode: a `Jpeg` keeps slots as JPEGs, a tenth of the bytes, which are decoded when they are read; ``"jpeg"`` is
-            one of the default quality. None keeps pixels.
+            one of the default quality. ``"none"`` and None keep pixels.
 
     Raises:
         SpecError: a value is invalid; the message names it and the allowed values.
@@ -255,15 +255,15 @@ def spec_of(options: ImageOptions) -> ImageSpec:
 
 
 def _encoding(value: object) -> Jpeg | None:
-    if value == "jpeg":
-        return Jpeg()
+    if value in ("jpeg", "none"):
+        return Jpeg() if value == "jpeg" else None
     if isinstance(value, Mapping):  # of `ImageSpec.to_dict`
         unknown = sorted(map(str, set(value) - {each.name for each in fields(Jpeg)}))
         if not unknown:
             return Jpeg(**value)
     elif value is None or isinstance(value, Jpeg):
         return value
-    raise SpecError(f'encode must be "jpeg", an arraystore.Jpeg, or None, not {value!r}')
+    raise SpecError(f'encode must be "jpeg", an arraystore.Jpeg, or "none", not {value!r}')
 
 
 def _background(value: object) -> tuple[int, int, int]:

@@ -19,12 +19,13 @@ import numpy.typing as npt
 
 from arraystore._building.bad import bad_images_error, drop_failed, failures_of, too_many
 from arraystore._building.checkpoint import Checkpoints
-from arraystore._building.fill import Job, Source, loaded
+from arraystore._building.fill import Job
 from arraystore._building.masks import MaskJob
 from arraystore._building.options import RunOptions
 from arraystore._building.runs import cut_runs, in_order, row_stamps, slots_to_fill
 from arraystore._building.sources import with_resized_masks
 from arraystore._building.workers.pool import WorkerPool, filled_runs, worker_pool
+from arraystore._building.workers.reading import Source, loaded
 from arraystore._common.arrow import numbers_in
 from arraystore._common.lazy import lazy
 from arraystore._common.limits import memory_for_images

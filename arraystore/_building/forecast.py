@@ -39,9 +39,11 @@ class Forecast:
         classes: name of a class → how many images it has; empty where there are no class labels.
         spec: how images would become slots.
         target: the target that was given, or None.
-        medium: the medium on disk that the advice is about: ``"hdf5"`` for an HDF5 target, else ``"npy"``.
+        medium: the medium on disk that the advice is about: ``"hdf5"`` for an HDF5 target, ``"encoded"`` where JPEGs
+            are kept, else ``"npy"``.
         volume: a folder on the volume whose free space counts: the target's, or the current one.
-        media: ``"ram"``, ``"npy"`` and ``"hdf5"`` → the space that a build there needs, and the free space.
+        media: ``"ram"``, ``"npy"``, ``"encoded"`` and ``"hdf5"`` → the space that a build there needs, and the free
+            space. That of ``"encoded"`` is estimated from the JPEGs of the sample.
         pixel_bytes: the size of all pixels.
         store_bytes: the size of the finished store on ``medium``, with the samples table estimated.
         working_bytes: memory that the workers need besides the store, if no image is larger than those of the sample.
@@ -97,7 +99,10 @@ class Forecast:
         return f"{start} on the volume of {flat(self.volume)} ({_lack(disk)}){self._smaller(disk)}"
 
     def _smaller(self, disk: Room) -> str:
-        """Return a text with the size, halved until it fits on the volume; empty where only tiny sizes would fit."""
+        """Return a text with what would fit on the volume: JPEGs, or a size, halved until it fits; or no text."""
+        encoded = self.media.get("encoded")
+        if encoded is not None and self.spec.encode is None and encoded.fits:
+            return f"; as JPEGs (encode) it would take {readable(encoded.needed_bytes)}"
         height, width = self.spec.size
         while min(height, width) >= 2 * _SMALLEST_ADVISED_PX:
             height, width = height // 2, width // 2

@@ -13,14 +13,17 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from arraystore._building.fill import Job, fill_slots, loaded
+from arraystore._building.fill import Job, fill_slots
 from arraystore._building.forecast import Forecast, Room
 from arraystore._building.masks import MaskJob
 from arraystore._building.options import PlanOptions
+from arraystore._building.workers.reading import loaded
+from arraystore._common.lazy import lazy
 from arraystore._common.limits import (
     available_memory_bytes,
     disk_bytes,
@@ -39,11 +42,17 @@ from arraystore._format.specification import EMPTY, FAILED, STORED
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.targets.given import count_classes
 from arraystore._sources.targets.multi_label import names_in
+from arraystore._stores.encoded.medium import ENCODED
 from arraystore._stores.media import MEDIA, medium_of
 from arraystore._stores.medium import FilledRun, Medium
 from arraystore._stores.publishing import partial_of
 from arraystore.errors import BadImage, DecodeError
-from arraystore.spec import ImageSpec
+from arraystore.spec import ImageSpec, Jpeg
+
+if TYPE_CHECKING:
+    from arraystore._decoding.encoding import writers
+else:  # it takes half a second
+    writers = lazy("arraystore._decoding.encoding.writers")
 
 _SCRATCH_BYTES = 256 << 20  # for the slots of the sample; larger than any cache, so that they are as cold as a build's
 _ROWS_IN_FLIGHT_PER_WORKER = 3
@@ -51,6 +60,8 @@ _RESAMPLES = 1000  # of the sampled times, for the range of the estimate
 _ROWS_FOR_SIZE = 200  # of the manifest; the size of the samples table is estimated from them
 _SLOT_BYTES = 1 + 8  # status and checksum
 _ROW_BYTES = 4 + 4 + 8 + 8 + 8  # height, width, bytes, mtime and hash in the samples table
+_JPEG_ROW_BYTES = 8 + 2 * 4  # where a JPEG begins, its height and width; besides, two sums of each channel
+_USUAL_COMPRESSION = 8
 _MASK_ROW_BYTES = 3 * 8  # stamp, hash and checksum there
 
 
@@ -90,11 +101,15 @@ def forecast_of(
     notes += manifest.notes
     if manifest.left_out:
         notes.append(left_out_text(manifest.left_out))
-    medium = MEDIA[0].name if target is None else medium_of(target).name
+    medium = medium_of(target or "", spec).name
     working = workers * seen.largest_bytes(spec.channels)
-    finished = {each.name: _finished_bytes(manifest, spec, each, rng) for each in MEDIA}
+    if not seen.jpeg_bytes and spec.encode is not None:
+        notes.append(f"no JPEG was made, so each is taken to have 1/{_USUAL_COMPRESSION} of the bytes of its pixels")
+    slot_bytes = {each.name: spec.slot_bytes for each in MEDIA} | {ENCODED.name: seen.encoded_bytes(spec)}
+    finished = {each.name: _finished_bytes(manifest, spec, each, slot_bytes[each.name], rng) for each in MEDIA}
     ledger = len(manifest) * ledger_dtype(spec, masked=bool(manifest.masks)).itemsize
-    media = {"ram": Room(finished[MEDIA[0].name] + ledger + working, memory)}
+    in_ram = finished[ENCODED.name if spec.encode is not None else MEDIA[0].name]
+    media = {"ram": Room(in_ram + ledger + working, memory)}
     # A store that is one file gets a copy of the masks, which a folder keeps as they are.
     building = {each.name: ledger + (0 if each.is_folder else _mask_bytes(manifest, spec)) for each in MEDIA}
     codes, names = manifest.targets.get("labels"), manifest.classes.get("labels", ())
@@ -155,7 +170,9 @@ def _spread(count: int, wanted: int, rng: np.random.Generator) -> list[int]:
     return [int(row) for row in rng.integers(edges[:-1], edges[1:])]
 
 
-def _finished_bytes(manifest: Manifest, spec: ImageSpec, medium: Medium, rng: np.random.Generator) -> int:
+def _finished_bytes(
+    manifest: Manifest, spec: ImageSpec, medium: Medium, slot_bytes: int, rng: np.random.Generator
+) -> int:
     """Return the size of a finished store. It is rather too large, because the samples are counted uncompressed."""
     rows = _spread(len(manifest), _ROWS_FOR_SIZE, rng)
     texts = [[manifest.name(row) for row in rows], [""] * len(rows)]  # the reasons are empty
@@ -166,7 +183,7 @@ def _finished_bytes(manifest: Manifest, spec: ImageSpec, medium: Medium, rng: np
     if names is not None and codes is not None and not isinstance(codes, Ragged):
         texts.append([_label_text(codes[row], names) for row in rows])
     letters = sum(len(os.fsencode(text)) for column in texts for text in column) / len(rows)
-    per_row = spec.slot_bytes + _SLOT_BYTES + _ROW_BYTES + round(letters) + len(texts) * medium.text_bytes
+    per_row = slot_bytes + _SLOT_BYTES + _ROW_BYTES + round(letters) + len(texts) * medium.text_bytes
     per_row += _MASK_ROW_BYTES if manifest.masks else 0
     targets = sum(array.nbytes for array in manifest.targets.values()) + _mask_bytes(manifest, spec)
     return medium.head_bytes + len(manifest) * per_row + targets
@@ -189,6 +206,12 @@ class _Sample:
     filled: list[FilledRun] = field(default_factory=list)
     load_s: list[float] = field(default_factory=list)
     fill_s: list[float] = field(default_factory=list)
+    jpeg_bytes: list[int] = field(default_factory=list)  # of the slots as JPEGs
+
+    def encoded_bytes(self, spec: ImageSpec) -> int:
+        """Return the mean size of a slot as a JPEG, and of what is kept of it beside the bytes."""
+        jpeg_bytes = np.mean(self.jpeg_bytes) if self.jpeg_bytes else spec.slot_bytes / _USUAL_COMPRESSION
+        return round(float(jpeg_bytes)) + _JPEG_ROW_BYTES + 16 * spec.channels
 
     def largest_bytes(self, channels: int) -> int:
         """Return the bytes of the largest encoded source with all its pixels, which one worker may hold."""
@@ -242,6 +265,14 @@ def _profile_notes(manifest: Manifest, spec: ImageSpec, seen: _Sample) -> Iterat
         )
 
 
+def _jpeg_of(slot: npt.NDArray[np.uint8], spec: ImageSpec) -> bytes:
+    """Return what a slot of pixels would be in an encoded store; empty where it cannot be one."""
+    with suppress(DecodeError):
+        channels_last = slot.transpose(1, 2, 0) if spec.layout == "NCHW" else slot
+        return writers.slot_jpeg_of(np.ascontiguousarray(channels_last), Jpeg())
+    return b""
+
+
 def _decode_sample(
     manifest: Manifest,
     spec: ImageSpec,
@@ -268,7 +299,11 @@ def _decode_sample(
         sides = manifest.sides_of([row])
         job = Job(row, [source], spec, None, most / workers, most, decoders, masks, sides)
         filled = fill_slots(job, slots[at : at + 1], stop)
-        return filled, time.perf_counter() - start_s
+        seconds = time.perf_counter() - start_s
+        if filled.rows["status"][0] == STORED:
+            seen.jpeg_bytes.append(len(filled.encoded[0] if filled.encoded else _jpeg_of(slots[at], spec)))
+        filled.encoded.clear()
+        return filled, seconds
 
     def load(row: int) -> tuple[Any, MaskJob | None]:
         source = loaded(manifest.load, row)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from arraystore._building.fill import Source, loaded
+from arraystore._building.workers.reading import Source, loaded
 from arraystore._format.ledger import name_hash
 from arraystore._format.specification import FAILED
 from arraystore._sources.manifest import Manifest

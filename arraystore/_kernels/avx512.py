@@ -18,7 +18,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-import llvmlite.binding  # type: ignore[import-untyped]
+import llvmlite.binding
 import numba
 from llvmlite import ir
 from numba import types

@@ -30,9 +30,9 @@ def medium_of(target: str | os.PathLike[str], spec: ImageSpec | None = None) -> 
         return medium
     if not medium.is_folder:
         raise SpecError(
-            f"{target} would be a {medium.label}, and JPEGs are kept in folders",
+            f"the target {target} asks for an {medium.label}, and JPEGs are kept in folders",
             advice=f"leave out the suffix {suffix}, or store pixels with {{0}}",
-            options=[Option("encode", None)],
+            options=[Option("encode", "none")],
         )
     return ENCODED
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from arraystore._building.bad import bad_images_error
 from arraystore._building.build import build_in, build_key
-from arraystore._building.fill import Source
 from arraystore._building.options import RunOptions, checked
+from arraystore._building.workers.reading import Source
 from arraystore._common.options import public, shows_options
 from arraystore._format.checking.result import Verification
 from arraystore._format.publication import Publication

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._building.build import build_key
-from arraystore._building.fill import Source, StoredSlot
+from arraystore._building.workers.reading import Source, StoredSlot
 from arraystore._common.arrow import numbers_in
 from arraystore._format.samples import file_masks, has_files, hashes_of, manifest_of, mask_fields, mtimes_us, notes_of
 from arraystore._format.slot_file import EncodedFile, SlotFile

@@ -104,6 +104,19 @@ class Image(TypedDict):
         typer.Option(help="Convert pixels to sRGB by their color profiles, or not.", show_default="ignore"),
         Default(None),
     ]
+    encode: Annotated[
+        Literal["jpeg", "none"] | None,
+        typer.Option(help="Keep JPEGs, about a tenth of the bytes, or pixels.", show_default="none"),
+        Default(None),
+    ]
+    quality: Annotated[
+        int | None, typer.Option(min=1, max=100, help="Of the JPEGs of --encode.", show_default="90"), Default(None)
+    ]
+    subsampling: Annotated[
+        spec.Subsampling | None,
+        typer.Option(help="Of the chroma in the JPEGs of --encode.", show_default="420"),
+        Default(None),
+    ]
 
 
 class Run(TypedDict):
@@ -226,6 +239,11 @@ def image_options(source: str, options: Mapping[str, Any]) -> spec.ImageOptions:
     for name, parsed in (("size", parse_size), ("background", parse_background)):
         if name in given:
             given[name] = parsed(given[name])
+    jpeg = {name: given.pop(name) for name in ("quality", "subsampling") if name in given}
+    if jpeg and given.get("encode") != "jpeg":
+        raise typer.BadParameter("it is of JPEGs: add --encode jpeg", param_hint=f"'--{next(iter(jpeg))}'")
+    if jpeg:
+        given["encode"] = spec.Jpeg(**jpeg)
     return cast("spec.ImageOptions", given)
 
 

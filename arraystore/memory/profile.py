@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from arraystore._building.fill import read_source
+from arraystore._building.workers.reading import read_source
 from arraystore._common.checks import expanded, is_whole, parse_bytes
 from arraystore._common.limits import available_memory_bytes, free_disk_bytes
 from arraystore._common.options import public

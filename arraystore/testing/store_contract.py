@@ -108,7 +108,7 @@ class StoreContract:
 
     def build(self, source: Any, target: Path | None = None, **options: Any) -> Store:
         """Build as the function `build` does, with the options of the medium."""
-        return build(source, target, **(self.options | options))
+        return build(source, target, **(dict(self.options) | options))
 
     def target(self, folder: Path) -> Path | None:
         """Return the target of a store in a folder; None for RAM."""
@@ -326,8 +326,7 @@ class DiskContract(StoreContract):
         """A slot with a changed byte is found, and it alone."""
         target = self.target(tmp_path)
         self.build(write_images(tmp_path / "images"), target).close()
-        found = contents_of(target).slots((_COUNT, 3, 16, 24))[0]
-        part = cast("SlotFile | EncodedFile", found).part(4)
+        part = cast("SlotFile | EncodedFile", contents_of(target).slots((_COUNT, 3, 16, 24))[0]).part(4)
         with Path(part.path).open("r+b") as pixels:
             pixels.seek(part.begin + 7)
             byte = pixels.read(1)[0]

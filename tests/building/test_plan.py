@@ -118,6 +118,25 @@ def test_a_store_that_fits_nowhere_is_a_forecast_too(photos: Path, monkeypatch: 
     )
 
 
+# --- stores of JPEGs -------------------------------------------------------------------------------------------------
+
+
+def test_the_size_of_jpegs_is_that_of_the_sample(photos: Path, tmp_path: Path) -> None:
+    store = build(photos, tmp_path / "x.jpegs", size=96)
+    needed = (tmp_path / "x.jpegs" / "encoded.npy").stat().st_size
+    for options in ({}, {"encode": "jpeg"}):
+        forecast = plan(photos, tmp_path / "y.store", size=96, sample=len(store), **options)
+        assert needed < forecast.media["encoded"].needed_bytes < 1.2 * needed + 10_000
+        assert forecast.medium == ("encoded" if options else "npy")
+        assert (forecast.store_bytes < forecast.pixel_bytes / 2) == bool(options)
+
+
+def test_without_a_sample_the_size_of_jpegs_is_assumed(photos: Path) -> None:
+    forecast = plan(photos, size=96, sample=0, encode="jpeg")
+    assert "no JPEG was made, so each is taken to have 1/8 of the bytes of its pixels" in forecast.notes
+    assert forecast.store_bytes < forecast.pixel_bytes / 7
+
+
 # --- advice ----------------------------------------------------------------------------------------------------------
 
 
@@ -549,8 +568,8 @@ def test_the_table(mixed: Path, tmp_path: Path) -> None:
     assert (result.returncode, result.stderr) == (0, "")
     rows = dict(re.findall(r"^(\S.*?)  +(.*?) *$", result.stdout, re.MULTILINE))
     assert [*rows] == [
-        *("images", "bytes", "RAM", ".npy folder", "HDF5 file", "advice", "time", "not included", "sources", "bad"),
-        "classes (2)",
+        *("images", "bytes", "RAM", ".npy folder", "folder of JPEGs", "HDF5 file", "advice", "time", "not included"),
+        *("sources", "bad", "classes (2)"),
     ]
     assert rows["images"] == "12 of 1 x 24 x 16 uint8 (NCHW, gray)"
     assert rows["bytes"].startswith("4.61 kB of pixels, ")
@@ -593,7 +612,7 @@ def test_json_and_every_option(photos: Path, tmp_path: Path) -> None:
     timed = {"seconds", "seconds_range", "images_per_s", "media", "advice"}  # and what is free changes all the time
     expected = json.loads(json.dumps(here.to_dict()))
     assert {key: said[key] for key in said.keys() - timed} == {key: expected[key] for key in expected.keys() - timed}
-    assert said["media"].keys() == {"ram", "npy", "hdf5"}
+    assert said["media"].keys() == {"ram", "npy", "encoded", "hdf5"}
     assert said["media"]["npy"]["fits"] is True
 
 

@@ -22,7 +22,7 @@ from support.store_contract import build, plain
 
 import arraystore
 from arraystore import DecodeError, ImageSpec, Manifest
-from arraystore._building import fill as fill_module
+from arraystore._building.workers import reading as reading_module
 from arraystore._decoding.decode import decode_into
 from arraystore._decoding.header import read_header
 
@@ -175,7 +175,7 @@ def test_a_fifo_that_takes_a_files_place_while_it_is_opened_does_not_hang(
             os.mkfifo(path)
         return info
 
-    monkeypatch.setattr(fill_module.os, "stat", stat)
+    monkeypatch.setattr(reading_module.os, "stat", stat)
     with pytest.raises(arraystore.BadImagesError, match="the file is empty"):
         build([path], workers=1)
 

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from arraystore._building.bad import failure_of
-from arraystore._building.fill import Job, file_name_of, read_source, timed_parts
+from arraystore._building.fill import Job, timed_parts
 from arraystore._building.masks import told_of_mask
 from arraystore._building.presizing.recipe import Recipe
+from arraystore._building.workers.reading import file_name_of, read_source
 from arraystore._common.lazy import lazy
 from arraystore._decoding.hooks import decode_by
 from arraystore._decoding.notes import noticed

@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from arraystore._building.bad import failures_of, too_many
 from arraystore._building.checkpoint import Checkpoints
-from arraystore._building.fill import loaded
 from arraystore._building.masks import MaskJob
 from arraystore._building.presizing.job import PresizeJob, temporary_name
 from arraystore._building.presizing.ledger import Entry
@@ -21,6 +20,7 @@ from arraystore._building.presizing.recipe import PASSED, Recipe
 from arraystore._building.presizing.tree import NewFiles, Tree
 from arraystore._building.runs import cut_runs
 from arraystore._building.workers.pool import filled_runs, worker_pool
+from arraystore._building.workers.reading import loaded
 from arraystore._common.limits import filled_up, is_full, memory_for_images
 from arraystore._common.progress import Progress, reporting
 from arraystore._common.wording import bad_lines, many

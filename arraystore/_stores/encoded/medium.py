@@ -22,6 +22,7 @@ from arraystore.errors import FormatError, Kind
 from arraystore.spec import ImageSpec
 
 _FILES = (OFFSETS, SHAPES, SUMS)
+_MOST_BYTES = 1 << 62  # of a file; offsets of files are signed numbers of 64 bits
 
 
 def _open(medium: Medium, path: Path) -> Opened:
@@ -115,7 +116,7 @@ class EncodedContents(FolderContents):
         rising = (
             offsets.dtype == np.uint64 and offsets.shape == (count + 1,) and bool(np.all(offsets[1:] >= offsets[:-1]))
         )
-        if not rising or offsets[0]:
+        if not rising or offsets[0] or offsets[-1] > _MOST_BYTES:
             raise FormatError(f"{offsets_path} does not say where each slot begins", source=str(offsets_path))
         expected, faults = PIXELS_OFFSET + int(offsets[-1]), []
         if size != expected:
