@@ -137,7 +137,7 @@ class EncodedCache(Cache):
     ) -> None:
         allowed = None if budget is None else parse_bytes(budget)
         self._uncached = uncached
-        # Damaged slots are the business of whoever reads them.
+        # A damaged slot is an error when it is read, not here.
         total = int(self._sizes(np.unique(chosen), EncodedImages.spans_inside).sum())
         room = total if allowed is None else min(allowed, total)
         _check_memory(f"{room:,} bytes of JPEGs", room + 8 * (counts[0] + 1) + 4 * counts[1])

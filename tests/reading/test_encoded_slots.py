@@ -399,7 +399,7 @@ def test_a_file_that_was_replaced_is_not_read_ahead(both: Pair, tmp_path: Path) 
     assert both[0].__slot_arrays__.arrays[0].open_file() is None
 
 
-def test_a_closed_choice_counts_bytes(both: Pair) -> None:
+def test_the_bytes_of_slots_are_counted_where_they_lie(both: Pair) -> None:
     encoded, raw = both
     assert encoded.__slot_arrays__.kept_bytes == sum(map(len, files())) / COUNT
     assert raw.__slot_arrays__.kept_bytes == HEIGHT * WIDTH * 3
