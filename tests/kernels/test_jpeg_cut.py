@@ -85,6 +85,18 @@ def cases(draw: st.DrawFn) -> dict[str, Any]:
         "windows": [(64, 0, 65, 16), (63, 0, 65, 1), (47, 0, 48, 16)],
     }
 )
+@example(  # chroma of three columns there: the interval is enough
+    case={
+        "height": 1,
+        "width": 41,
+        "sampling": "411",
+        "restart": 1,
+        "quality": 50,
+        "noise": 60,
+        "seed": 0,
+        "windows": [(33, 0, 34, 1)],
+    }
+)
 def test_a_cut_has_the_pixels_of_the_whole(case: dict[str, Any]) -> None:
     sides, sampling, restart = (case["height"], case["width"]), case["sampling"], case["restart"]
     pixels = restart_jpegs.picture(*sides, sampling, seed=case["seed"], noise=case["noise"])
@@ -296,3 +308,27 @@ def test_many_are_cut_as_each_is() -> None:
             assert (out[row[0] : row[1]].tobytes(), box) == made
     assert (placed[[0, 3, 5, 6], 1] > 0).all()
     assert not placed[[1, 2, 4], 1].any()
+
+
+def test_files_that_lie_outside_or_have_no_room_are_not_cut() -> None:
+    file = restart_jpegs.jpeg(PHOTO, "420", 2)
+    size = len(file)
+    data = np.frombuffer(file * 2, np.uint8)
+    most, least = (1 << 63) - 1, -(1 << 63)
+    places = [
+        (0, size),
+        (-2 * size, -size),
+        (size, 2 * size + 1),
+        (size, 0),
+        (least, most),
+        (most, least),
+        (size, 2 * size),
+    ]
+    starts, ends = (np.array(column, np.int64) for column in zip(*places, strict=True))
+    out, placed = np.empty(2 * (size + SPARE_BYTES), np.uint8), np.full((len(places), 6), -1, np.int64)
+    windows = np.array([(*WINDOW, 1)] * len(places), np.int64)
+    cut_many(data, starts, ends, windows, (160, 96), out, placed)
+    assert (placed[:, 1] > 0).tolist() == [True, False, False, False, False, False, True]
+    assert (placed[1:6] == (0, 0, 0, 0, 160, 96)).all()
+    cut_many(data, starts, ends, windows, (160, 96), out[:-1], placed)
+    assert (placed[:, 1] > 0).tolist() == [True, False, False, False, False, False, False]
