@@ -237,6 +237,55 @@ def test_what_has_no_intervals_of_blocks_is_not_cut(data: bytes) -> None:
     assert cut_of(data, WINDOW, (160, 96)) is None
 
 
+@pytest.mark.parametrize("place", [0, 3, 10, -1])
+@pytest.mark.parametrize("change", ["renumber", "drop", "repeat", "end", "stuffed"])
+def test_every_marker_must_be_the_expected_one(place: int, change: str) -> None:
+    """Also those that are far from the window."""
+    data = restart_jpegs.jpeg(PHOTO, "420", 5)
+    places = [at for at in range(len(data) - 1) if data[at] == 0xFF and 0xD0 <= data[at + 1] <= 0xD7]
+    assert len(places) == 11
+    at = places[place]
+    changed = {
+        "renumber": data[: at + 1] + bytes([0xD0 | (data[at + 1] + 1) % 8]) + data[at + 2 :],
+        "drop": data[:at] + data[at + 2 :],
+        "repeat": data[:at] + data[at : at + 2] + data[at:],
+        "end": data[: at + 1] + b"\xd9" + data[at + 2 :],
+        "stuffed": data[:at] + b"\xff\xff\x00" + data[at:],
+    }[change]
+    assert cut_of(data, (90, 20, 100, 60), (160, 96)) is not None
+    assert cut_of(changed, (90, 20, 100, 60), (160, 96)) is None
+
+
+@pytest.mark.parametrize(
+    ("marker", "offset", "value"),
+    [
+        (0xC0, 4, 12),  # bits
+        (0xC0, 9, 2),  # components
+        (0xC0, 11, 0x20),
+        (0xC0, 11, 0x52),
+        (0xC0, 1, 0xC2),  # progressive
+        (0xC0, 1, 0xC9),  # arithmetic codes
+        (0xDD, 3, 5),
+        (0xDA, 4, 1),  # a scan of one component
+        (0xDA, 11, 1),  # of some waves
+        (0xDA, 12, 5),
+        (0xDA, 13, 0x10),  # of some bits
+    ],
+)
+def test_other_headers_are_not_cut(marker: int, offset: int, value: int) -> None:
+    data = bytearray(restart_jpegs.jpeg(PHOTO, "420", 2))
+    data[data.index(bytes([0xFF, marker])) + offset] = value
+    assert cut_of(bytes(data), WINDOW, (160, 96)) is None
+
+
+@pytest.mark.parametrize("marker", [0xC0, 0xDA])
+def test_a_second_header_is_not_cut(marker: int) -> None:
+    data = restart_jpegs.jpeg(PHOTO, "420", 2)
+    at = data.index(bytes([0xFF, marker]))
+    end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    assert cut_of(data[:end] + data[at:], WINDOW, (160, 96)) is None
+
+
 def test_bytes_that_decoders_skip_are_skipped() -> None:
     data = by_pillow(restart_marker_blocks=2)
     whole = restart_jpegs.decoded(data)
