@@ -278,6 +278,12 @@ def test_other_headers_are_not_cut(marker: int, offset: int, value: int) -> None
     assert cut_of(bytes(data), WINDOW, (160, 96)) is None
 
 
+def test_the_factors_of_one_component_mean_nothing() -> None:
+    data = bytearray(restart_jpegs.jpeg(PHOTO[..., 0], "gray", 5))
+    data[data.index(b"\xff\xc0") + 11] = 0x22
+    assert check_pixels(bytes(data), restart_jpegs.decoded(bytes(data)), WINDOW) == (0, 16, 120, 64)
+
+
 @pytest.mark.parametrize("marker", [0xC0, 0xDA])
 def test_a_second_header_is_not_cut(marker: int) -> None:
     data = restart_jpegs.jpeg(PHOTO, "420", 2)

@@ -215,8 +215,8 @@ def test_a_header_that_ends_too_early_is_not_read_beyond_the_end(data: str) -> N
 
 @pytest.mark.usefixtures("python")
 def test_a_file_that_ends_anywhere_is_not_cut() -> None:
-    """And its last byte may promise another one."""
-    data = restart_jpegs.jpeg(restart_jpegs.picture(16, 48, "gray"), "gray", 2, quality=30)
+    """And its last byte may promise another one. Its intervals are longer than a step."""
+    data = restart_jpegs.jpeg(restart_jpegs.picture(16, 48, "gray", noise=60), "gray", 2)
     window, sides = [17, 0, 20, 9, 1], (48, 16)
     assert cut_by_python(data, window, sides)[0]
     for size in range(len(data)):
