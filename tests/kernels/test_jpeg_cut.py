@@ -205,6 +205,16 @@ def test_files_of_any_writer_are_cut(data: bytes) -> None:
     np.testing.assert_array_equal(turned[..., ::-1], restart_jpegs.decoded(made[0]))
 
 
+def test_a_segment_that_says_what_the_colors_are_is_kept() -> None:
+    data = restart_jpegs.jpeg(PHOTO, "444", 2)
+    begin = 4 + int.from_bytes(data[4:6], "big")  # the JFIF segment says that there is luma and chroma
+    adobe = coded_jpeg.segment(0xEE, b"Adobe" + bytes([0, 100, 0, 0, 0, 0, 0]))  # and this one that there is not
+    as_rgb = data[:2] + adobe + data[begin:]
+    whole = restart_jpegs.decoded(as_rgb)
+    assert (whole != restart_jpegs.decoded(data)).any()
+    assert check_pixels(as_rgb, whole, WINDOW) is not None
+
+
 def test_four_channels_are_cut() -> None:
     data = images.encode(Image.fromarray(PHOTO).convert("CMYK"), "JPEG", restart_marker_blocks=2)
     made = cut_of(data, WINDOW, (160, 96))
