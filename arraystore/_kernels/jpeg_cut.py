@@ -34,7 +34,8 @@ def _two(data: Pixels, at: int) -> Any:
 def _interval_end(data: Pixels, at: int, out: Pixels, to: int, wanted: bool) -> int:
     """Return where the interval that begins at a byte ends, the size of the file if it does not; copy it if wanted.
 
-    A step that is copied may reach over the end of the interval. What follows there is written later.
+    A step that is copied may reach over the end of the interval. What follows there is written later. The caller sees
+    to it that ``to`` is at most ``at``, and that ``out`` has `SPARE_BYTES` more than ``data``.
     """
     source, target, size = data.ctypes.data, out.ctypes.data, data.size
     while at + STEP_BYTES < size:  # there is one byte more, which follows an 0xFF in the last one
