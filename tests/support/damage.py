@@ -1,16 +1,22 @@
-"""Damage to the pixels of stores."""
+"""Damage to the slots of stores."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-SLOT_BYTES = 3 * 16 * 24
+import arraystore
+from arraystore._format.slot_file import EncodedFile, SlotFile
+from arraystore._stores.opening import contents_of
 
 
 def damage(target: Path, *slots: int) -> None:
-    """Overwrite some pixels of slots of `SLOT_BYTES`."""
-    file, start = (target / "images.npy", 4096) if target.is_dir() else (target, 12288)
-    with file.open("r+b") as pixels:
-        for slot in slots:
-            pixels.seek(start + slot * SLOT_BYTES + 11)
-            pixels.write(b"damaged")
+    """Overwrite some bytes of slots."""
+    with arraystore.open(target) as store:
+        shape = (len(store), *store.spec.slot_shape)
+    found = contents_of(target).slots(shape)[0]
+    assert isinstance(found, SlotFile | EncodedFile)
+    for slot in slots:
+        part = found.part(slot)
+        with Path(part.path).open("r+b") as file:
+            file.seek(part.begin + part.size // 2)
+            file.write(b"damaged")

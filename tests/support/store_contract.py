@@ -18,7 +18,7 @@ import arraystore
 from arraystore import BadImage, BadImagesError, StoreError, StoreExistsError
 from arraystore._decoding import decode as decode_module
 from arraystore._format.ledger import ledger_dtype
-from arraystore._stores.media import MEDIA
+from arraystore._stores.media import MEDIA, medium_at
 from arraystore._stores.publishing import partial_of
 from arraystore.testing import DiskContract as PublicDiskContract
 from arraystore.testing import StoreContract as PublicStoreContract
@@ -26,7 +26,16 @@ from arraystore.testing import assert_same_store as assert_equal
 from arraystore.testing import build as build_small
 from support import images
 
-__all__ = ["DiskContract", "StoreContract", "assert_equal", "build", "count_decodes", "message_of", "plain"]
+__all__ = [
+    "DiskContract",
+    "StoreContract",
+    "assert_equal",
+    "build",
+    "count_decodes",
+    "file_of_slots",
+    "message_of",
+    "plain",
+]
 
 PIXELS = {medium.draft_file: medium.head_bytes for medium in MEDIA}  # where the slots of each medium start
 BAD = [2, 3, 7, 11]  # of the fixture `mixed`
@@ -49,6 +58,13 @@ def build(source: Any, target: Path | None = None, **options: Any) -> arraystore
 def options_of(target: str | Path) -> dict[str, Any]:
     """Return the options of a store of this name."""
     return {"encode": "jpeg"} if Path(target).suffix == ".jpegs" else {}
+
+
+def file_of_slots(target: Path) -> Path:
+    """The file of a store on disk that holds its slots."""
+    medium = medium_at(target)
+    assert medium is not None
+    return medium.pixel_file(target)
 
 
 def plain(array: Any) -> np.ndarray[Any, Any]:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support import images
+from support.damage import damage
 from support.faults import path_of, update_in_steps
 from support.nursery import ROOT, KilledError, Nursery
 from support.store_contract import assert_equal, build, count_decodes, plain
@@ -66,19 +67,6 @@ def check(target: Path, folder: Path) -> None:
         assert not {path.name for path in target.iterdir()} & {*publishing.WORKING, publishing.NEW_PLAN}
 
 
-def flip(target: Path, slot: int) -> None:
-    """Damage one byte of a slot."""
-    store = arraystore.open(target)
-    mapped = store.images
-    assert isinstance(mapped, np.memmap)
-    at = mapped.offset + slot * mapped[0].nbytes
-    with Path(str(mapped.filename)).open("r+b") as file:
-        file.seek(at)
-        byte = file.read(1)[0]
-        file.seek(at)
-        file.write(bytes([byte ^ 255]))
-
-
 # --- slots of a store that is gone -----------------------------------------------------------------------------------
 
 
@@ -98,12 +86,12 @@ def test_changes_of_another_store_are_refused(target: Path, folder: Path) -> Non
 
 def test_a_verification_of_another_store_is_refused(target: Path, folder: Path) -> None:
     build(folder, target)
-    flip(target, 3)
+    damage(target, 3)
     found = arraystore.verify(target, progress=False)
     assert [bad.slot for bad in found.damaged] == [3]
     (folder / "a" / "0.png").unlink()
     update(target)
-    flip(target, 1)
+    damage(target, 1)
     with pytest.raises(StoreError, match="has been changed since it was verified: verify it again"):
         arraystore.repair(target, verification=found, progress=False)
     arraystore.repair(target, progress=False)
@@ -364,7 +352,7 @@ def test_a_call_after_a_kill_between_rename_and_tidying_does_its_own_work(
     check(target, folder)
 
     killed()
-    flip(target, 2)
+    damage(target, 2)
     arraystore.repair(target, progress=False)
     check(target, folder)
 
@@ -374,7 +362,7 @@ def test_a_call_after_a_kill_between_rename_and_tidying_does_its_own_work(
     check(target, folder)
 
     killed()
-    flip(target, 2)
+    damage(target, 2)
     build(folder, target, overwrite=True, fresh=True)
     check(target, folder)
 
@@ -409,9 +397,9 @@ def test_a_look_in_the_moment_in_which_a_call_ends_leaves_no_lock(
         publishing.clear(place, [name for name in publishing.WORKING if name not in left])
         return original(place, of)
 
-    monkeypatch.setattr(publishing, "_lock_if_free", late)
-    arraystore.open(target)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(publishing, "_lock_if_free", late)
+        arraystore.open(target)
     inside = {path.name for path in target.iterdir()} if target.is_dir() else set()
     assert not inside & {*publishing.WORKING}
     assert not publishing.partial_of(target).exists()
@@ -512,7 +500,7 @@ def test_through_a_link_the_store_behind_it_is_replaced(target: Path, folder: Pa
     link.symlink_to(f"elsewhere/{real.name}")
     write(folder / "a" / "9.png", 9)
     assert len(update(link)) == 7
-    flip(real, 2)
+    damage(real, 2)
     arraystore.repair(link, progress=False)
     named = tmp_path / f"link{target.suffix}"
     link.rename(named)
@@ -544,7 +532,7 @@ def test_rights_outlive_a_replacement(target: Path, folder: Path, call: str) -> 
         write(folder / "a" / "9.png", 9)
         update(target, progress=look)
     elif call == "repair":
-        flip(target, 2)
+        damage(target, 2)
         arraystore.repair(target, verification=arraystore.verify(target, progress=False), progress=look)
     else:
         build(folder, target, overwrite=True, progress=look)
@@ -596,7 +584,8 @@ def progress(now):
             os._exit(0)
         print(child, flush=True)
         time.sleep(300)
-arraystore.build(sys.argv[1], sys.argv[2], size=(16, 24), workers=1, progress=progress)
+encode = "jpeg" if sys.argv[2].endswith(".jpegs") else None
+arraystore.build(sys.argv[1], sys.argv[2], size=(16, 24), workers=1, progress=progress, encode=encode)
 """
 
 

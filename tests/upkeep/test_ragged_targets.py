@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import images
+from support.damage import damage
 from support.store_contract import assert_equal, build
 
 import arraystore
@@ -119,14 +120,8 @@ def test_a_repair_keeps_the_rows(folder: Path, tmp_path: Path, name: str) -> Non
     rows = {each: [[number, 0, 1, 2]] * (number % 3) for number, each in enumerate(NAMES)}
     store = build(manifest(folder, rows), target)
     expected = boxes_in(store)
-    offset = store.images.offset + 3 * store.images[0].nbytes  # type: ignore[attr-defined]
-    file = target / "images.npy" if target.is_dir() else target
     store.close()
-    with file.open("r+b") as pixels:
-        pixels.seek(offset)
-        byte = pixels.read(1)[0]
-        pixels.seek(offset)
-        pixels.write(bytes([byte ^ 1]))
+    damage(target, 3)
     assert [each.slot for each in arraystore.verify(target, progress=False).damaged] == [3]
     repaired = arraystore.repair(target, progress=False)
     assert boxes_in(repaired) == expected

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from support import images
 from support.damage import damage
-from support.store_contract import assert_equal, build, count_decodes, plain
+from support.store_contract import assert_equal, build, count_decodes, file_of_slots, plain
 
 import arraystore
 from arraystore import BadImagesError, SpecError, StoreError
@@ -43,7 +43,7 @@ def test_exactly_the_damaged_slots_are_decoded_and_every_byte_is_as_it_was(
 
 def test_a_whole_store_is_left_alone(folder: Path, target: Path) -> None:
     build(folder, target)
-    place = target / "images.npy" if target.is_dir() else target
+    place = file_of_slots(target)
     before = place.stat()
     assert_equal(repair(target), arraystore.open(target))
     assert (place.stat().st_ino, place.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)

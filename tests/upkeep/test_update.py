@@ -16,7 +16,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import images
-from support.store_contract import assert_equal, build, count_decodes, plain
+from support.damage import damage
+from support.store_contract import assert_equal, build, count_decodes, file_of_slots, plain
 
 import arraystore
 from arraystore import BadImagesError, ManifestError, SpaceError, SpecError, StoreError
@@ -134,7 +135,7 @@ def test_everything_at_once(folder: Path, target: Path) -> None:
 
 def test_an_update_that_changes_nothing_writes_nothing(folder: Path, target: Path) -> None:
     build(folder, target)
-    place = target / "images.npy" if target.is_dir() else target
+    place = file_of_slots(target)
     before = place.stat()
     assert_equal(update(target), arraystore.open(target))
     after = place.stat()
@@ -183,18 +184,14 @@ def test_those_who_hold_the_old_store_keep_it(folder: Path, target: Path) -> Non
 def test_damaged_pixels_are_not_taken_over(folder: Path, target: Path) -> None:
     store = build(folder, target)
     oracle = plain(store.images)
-    with (target / "images.npy" if target.is_dir() else target).open("r+b") as file:
-        file.seek((4096 if target.is_dir() else 12288) + 2 * 3 * 16 * 24 + 7)
-        file.write(b"damaged")
+    damage(target, 2)
     write(folder / "oak" / "zzz.jpg", 51)
     np.testing.assert_array_equal(plain(update(target).images)[:8], oracle)
 
 
 def test_damaged_pixels_whose_source_is_gone_are_an_error_and_the_store_stays(folder: Path, target: Path) -> None:
     build(folder, target)
-    with (target / "images.npy" if target.is_dir() else target).open("r+b") as file:
-        file.seek((4096 if target.is_dir() else 12288) + 1 * 3 * 16 * 24 + 7)
-        file.write(b"damaged")
+    damage(target, 1)
     files_in(folder)[1].unlink()
     write(folder / "oak" / "zzz.jpg", 51)
     with pytest.raises(BadImagesError, match=r"slot 1  ash/.*: cannot be read: No such file or directory"):

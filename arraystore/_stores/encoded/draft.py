@@ -33,20 +33,20 @@ class EncodedDraft(FolderDraft):
     """JPEGs in ``TARGET.partial/encoded.log``."""
 
     appends = True
-    _end = 0  # of the log, counted from its first JPEG
+    _end: int | None = None  # of the log, counted from its first JPEG; not known before the first one is appended
 
     def _shrink_slots(self, count: int) -> None:
         del count  # what the log holds for other slots is left out when it is published
         self.slots = np.empty((0, *self._key.spec.slot_shape), np.uint8)
         self._log = self._folder.path / self.medium.draft_file
-        rows = self._folder.ledger
-        claimed = rows[claimed_rows(rows)]
-        self._end = max(self._end, int((claimed["begin"] + claimed["length"]).max(initial=0)))
         if not self._log.exists():
             with self._log.open("xb") as file:
                 file.write(npy_header((0,)))
 
     def _put_slots(self, run: FilledRun) -> None:
+        if self._end is None:
+            claimed = self.ledger[claimed_rows(self.ledger)]
+            self._end = int((claimed["begin"] + claimed["length"]).max(initial=0))
         lengths = np.array([len(jpeg) for jpeg in run.encoded], np.uint64)
         ends = self._end + np.cumsum(lengths, dtype=np.uint64)
         run.rows["begin"][: len(lengths)], run.rows["length"][: len(lengths)] = ends - lengths, lengths
