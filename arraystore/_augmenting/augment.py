@@ -202,6 +202,7 @@ class Augment:
         Raises:
             SpecError: see `output`; or mean or std is missing, or does not have one number for each channel.
             ValueError: the arrays do not fit together, or the geometry was drawn by another `Augment`.
+            FormatError: the bytes of an image that is decoded are damaged.
         """
         shape, dtype = self.output(images.shape[1:], layout)
         channels, height, width = _sides(images.shape[1:], layout)

@@ -117,7 +117,9 @@ class EncodedFile:
 class EncodedSlots(Protocol):
     """Slots of different lengths in memory."""
 
-    shape: tuple[int, ...]  # that the decoded slots would have as one array
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape that the decoded slots would have as one array."""
 
     @property
     def nbytes(self) -> int:

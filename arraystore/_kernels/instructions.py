@@ -8,7 +8,7 @@ from collections.abc import Callable
 from inspect import Parameter, Signature
 from typing import Any
 
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped,unused-ignore]
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -52,14 +52,17 @@ def _load_step(builder: Any, address: Any) -> Any:
 
 @instruction(types.uint32, types.intp)
 def ones(builder: Any, address: Any) -> Any:
-    """Return which of `STEP_BYTES` bytes are 0xFF: bit i of the result is that of byte i."""
+    """Return which of the `STEP_BYTES` bytes from an address on are 0xFF: bit i of the result is that of byte i.
+
+    The caller sees to it that all of them are inside an array.
+    """
     same = builder.icmp_unsigned("==", _load_step(builder, address), ir.Constant(_STEP, [0xFF] * STEP_BYTES))
     return builder.bitcast(same, _I32)
 
 
 @instruction(types.void, types.intp, types.intp)
 def copy_step(builder: Any, to: Any, address: Any) -> None:
-    """Copy `STEP_BYTES` bytes."""
+    """Copy `STEP_BYTES` bytes. The caller sees to it that they are inside their arrays, at both addresses."""
     builder.store(_load_step(builder, address), builder.inttoptr(to, _STEP.as_pointer()), align=1)
 
 

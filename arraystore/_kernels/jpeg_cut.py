@@ -6,7 +6,7 @@ copied. A decoder then gives the same pixels as for the whole file, except besid
 interpolates chroma of fewer samples across blocks. So a window has a margin.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,19 +15,19 @@ from arraystore._kernels.compiled import READ_ONLY, Integers, Pixels, Two, compi
 from arraystore._kernels.instructions import STEP_BYTES, copy_step, lowest_bit, ones
 
 SPARE_BYTES = STEP_BYTES  # what a caller allocates beside the bytes of the file
-_LEAST_COLUMNS = 3  # of chroma: libjpeg interpolates narrower components in another way
+_FEW_COLUMNS = 2  # of chroma: libjpeg interpolates components that are so narrow in another way
 
 
-# numba makes an unsigned number of a byte, and a float of that where it meets a signed one.
+# Numbers in a header. Of a byte alone numba makes an unsigned number, and of that and a signed one a float.
 
 
 @inlined
-def _one(data: Pixels, at: int) -> np.int64:
+def _one(data: Pixels, at: int) -> Any:
     return np.int64(data[at])
 
 
 @inlined
-def _two(data: Pixels, at: int) -> np.int64:
+def _two(data: Pixels, at: int) -> Any:
     return (np.int64(data[at]) << 8) | np.int64(data[at + 1])
 
 
@@ -35,7 +35,8 @@ def _two(data: Pixels, at: int) -> np.int64:
 def _interval_end(data: Pixels, at: int, out: Pixels, to: int, wanted: bool) -> int:
     """Return where the interval that begins at a byte ends, the size of the file if it does not; copy it if wanted.
 
-    A step that is copied may reach over the end of the interval. What follows there is written later.
+    A step that is copied may reach over the end of the interval. What follows there is written later. The caller sees
+    to it that ``to`` is at most ``at``, and that ``out`` has `SPARE_BYTES` more than ``data``.
     """
     source, target, size = data.ctypes.data, out.ctypes.data, data.size
     while at + STEP_BYTES < size:  # there is one byte more, which follows an 0xFF in the last one
@@ -43,7 +44,7 @@ def _interval_end(data: Pixels, at: int, out: Pixels, to: int, wanted: bool) -> 
         if wanted:
             copy_step(target + to, source + at)
         while bits:
-            found = at + lowest_bit(bits)
+            found: int = at + lowest_bit(bits)
             if data[np.uintp(found + 1)] != 0:
                 return found
             bits &= bits - np.uint32(1)
@@ -178,8 +179,8 @@ def cut(data: Pixels, window: Integers, sides: Two, out: Pixels, placed: Integer
         return 0
     first, last = left // interval_width, (right - 1) // interval_width
     upper, lower = top // interval_height, (bottom - 1) // interval_height
-    least = -(-_LEAST_COLUMNS * header.across * scale // header.narrowest)  # pixels
-    while last - first + 1 < columns and min((last + 1) * interval_width, width) - first * interval_width < least:
+    narrow = _FEW_COLUMNS * header.across * scale // header.narrowest  # pixels
+    while last - first + 1 < columns and min((last + 1) * interval_width, width) - first * interval_width <= narrow:
         if first > 0:
             first -= 1
         else:
@@ -254,10 +255,13 @@ def cut_many(
 ) -> None:
     """Cut windows out of several JPEGs that lie in one array.
 
+    Numbers may be hostile, but the arrays must have the shapes below. Only what begins and ends inside ``data``, in
+    this order, and has enough room in ``out`` is cut.
+
     Args:
         data: the files.
         starts: int64, (k,): where each begins.
-        ends: int64, (k,): where each ends; between the starts and the size of ``data``.
+        ends: int64, (k,): where each ends.
         windows: int64, (k, 5): see `cut`.
         sides: width and height of the images.
         out: gets the cuts. It has at least the bytes of the files, and `SPARE_BYTES` for each.
@@ -266,7 +270,8 @@ def cut_many(
     """
     begin = 0
     for k in range(starts.size):
-        file = data[starts[k] : ends[k]]
+        inside = 0 <= starts[k] <= ends[k] <= data.size
+        file = data[starts[k] : ends[k]] if inside else data[:0]
         room = file.size + SPARE_BYTES
         size = cut(file, windows[k], sides, out[begin : begin + room], placed[k, 2:])
         if size:

@@ -125,7 +125,6 @@ class EncodedCache(Cache):
     Raises:
         SpecError: the budget is no size in bytes.
         SpaceError: there is not enough free memory.
-        FormatError: the offsets of a JPEG are damaged.
     """
 
     def __init__(
@@ -138,7 +137,8 @@ class EncodedCache(Cache):
     ) -> None:
         allowed = None if budget is None else parse_bytes(budget)
         self._uncached = uncached
-        total = int(self._sizes(np.unique(chosen)).sum())
+        # A damaged slot is an error when it is read, not here.
+        total = int(self._sizes(np.unique(chosen), EncodedImages.spans_inside).sum())
         room = total if allowed is None else min(allowed, total)
         _check_memory(f"{room:,} bytes of JPEGs", room + 8 * (counts[0] + 1) + 4 * counts[1])
         self._offsets = np.zeros(counts[0] + 1, np.uint64)
@@ -153,10 +153,10 @@ class EncodedCache(Cache):
         """Whether no more slots are kept: one did not fit, or all are here."""
         return self._is_full or super().is_full
 
-    def _sizes(self, base: Index) -> Index:
+    def _sizes(self, base: Index, spans: Callable[..., tuple[Index, Index]] = EncodedImages.spans) -> Index:
         sizes = np.zeros(len(base), np.int64)
         for images, rows, at in self._uncached(base):
-            starts, ends = images.spans(rows)
+            starts, ends = spans(images, rows)
             sizes[slice(None) if at is None else at] = ends - starts
         return sizes
 

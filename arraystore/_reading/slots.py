@@ -102,6 +102,7 @@ class Slots:
 
         Raises:
             SpecError: a slot or a target does not exist, or ``out`` does not fit.
+            FormatError: the JPEG of a slot of an encoded store is damaged; the error has the slot.
         """
         taken: Array = self.__slot_arrays__.take(slots, name, out=out)
         return taken
@@ -118,7 +119,7 @@ class Slots:
 
         Raises:
             SpecError: there is no such slot, or the store keeps pixels, as it does without the option ``encode``.
-            FormatError: the store is damaged: the JPEG would lie outside its file.
+            FormatError: the store is damaged: the JPEG is missing, or would lie outside its file.
         """
         return self.__slot_arrays__.encoded(slot)
 
@@ -199,6 +200,7 @@ class Slots:
         Raises:
             SpecError: the budget is no size in bytes.
             SpaceError: there is not enough free memory.
+            FormatError: the JPEG of a slot of an encoded store is missing, or would lie outside its file.
         """
         return Slots(self.__slot_arrays__.load(budget))
 

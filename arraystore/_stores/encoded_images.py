@@ -18,6 +18,7 @@ from arraystore._augmenting.parts import Parts
 from arraystore._common.lazy import lazy
 from arraystore._common.scratch import Buffers
 from arraystore._decoding.header import read_header
+from arraystore._format.specification import STORED
 from arraystore.errors import DecodeError, FormatError, Kind
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class EncodedImages:
         layout: ``"NCHW"`` or ``"NHWC"``.
         place: what holds them, for errors.
         ends: uint64, (N,): where each ends, if they do not follow each other; None if they do.
+        status: uint8, (N,): of each image; one that is stored has bytes. None if it is not known.
         owner: image → what holds it, and its slot there, for errors; None if ``place`` holds all, in this order.
 
     Raises:
@@ -72,6 +74,7 @@ class EncodedImages:
     layout: str
     place: str = ""
     ends: npt.NDArray[np.uint64] | None = None
+    status: npt.NDArray[np.uint8] | None = None
     owner: Callable[[int], tuple[str, int]] | None = None
     # Plain arrays: indexing a np.memmap makes a np.memmap each time, which takes longer than the rest.
     _bytes: Pixels = field(init=False)
@@ -147,12 +150,16 @@ class EncodedImages:
         """Return where the JPEGs of some images begin and end in ``encoded``: int64, (k,) each.
 
         Raises:
-            FormatError: one would lie outside, or end before it begins.
+            FormatError: one would lie outside, or end before it begins; or a stored image has no bytes.
         """
         starts, ends = self._begins[rows], self._ends[rows]
-        if rows.size and not (starts.min() >= 0 and ends.max() <= self._bytes.size and (starts <= ends).all()):
-            wrong = (starts < 0) | (starts > ends) | (ends > self._bytes.size)
-            raise self._damaged(int(rows[wrong.argmax()]), "its offsets do not lie in the file of the JPEGs")
+        if rows.size and not (starts.min() >= 0 and ends.max() <= self._bytes.size and (starts < ends).all()):
+            outside = (starts < 0) | (starts > ends) | (ends > self._bytes.size)
+            if outside.any():
+                raise self._damaged(int(rows[outside.argmax()]), "its offsets do not lie in the file of the JPEGs")
+            missing = (starts == ends) & (self.status is not None and self.status[rows] == STORED)
+            if missing.any():
+                raise self._damaged(int(rows[missing.argmax()]), "it is stored, but has no bytes")
         return starts, ends
 
     def spans_inside(self, rows: Integers) -> tuple[Integers, Integers]:

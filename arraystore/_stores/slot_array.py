@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeGuard
 
@@ -38,12 +38,15 @@ class SlotArray:
     _files: Mapping[str, tuple[int, int]] = field(init=False)
 
     def __post_init__(self) -> None:
+        if isinstance(self.images, EncodedImages):  # they need to know which images may have no bytes
+            object.__setattr__(self, "images", replace(self.images, status=self.status))
         mapped = {str(array.filename) for array in self._arrays() if _is_mapping(array)}
         object.__setattr__(self, "_files", {path: file_identity(path) for path in mapped})
 
     def _arrays(self) -> tuple[Array | None, ...]:
-        offsets = self.images.offsets if isinstance(self.images, EncodedImages) else None
-        return self.kept, offsets, self.status, self.checksums, *split_targets(self.targets).values()
+        images = self.images
+        held = (images.encoded, images.offsets, images.ends) if isinstance(images, EncodedImages) else (images,)
+        return *held, self.status, self.checksums, *split_targets(self.targets).values()
 
     @property
     def kept(self) -> Array:

@@ -85,6 +85,18 @@ def cases(draw: st.DrawFn) -> dict[str, Any]:
         "windows": [(64, 0, 65, 16), (63, 0, 65, 1), (47, 0, 48, 16)],
     }
 )
+@example(  # chroma of three columns there: the interval is enough
+    case={
+        "height": 1,
+        "width": 41,
+        "sampling": "411",
+        "restart": 1,
+        "quality": 50,
+        "noise": 60,
+        "seed": 0,
+        "windows": [(33, 0, 34, 1)],
+    }
+)
 def test_a_cut_has_the_pixels_of_the_whole(case: dict[str, Any]) -> None:
     sides, sampling, restart = (case["height"], case["width"]), case["sampling"], case["restart"]
     pixels = restart_jpegs.picture(*sides, sampling, seed=case["seed"], noise=case["noise"])
@@ -193,6 +205,16 @@ def test_files_of_any_writer_are_cut(data: bytes) -> None:
     np.testing.assert_array_equal(turned[..., ::-1], restart_jpegs.decoded(made[0]))
 
 
+def test_a_segment_that_says_what_the_colors_are_is_kept() -> None:
+    data = restart_jpegs.jpeg(PHOTO, "444", 2)
+    begin = 4 + int.from_bytes(data[4:6], "big")  # the JFIF segment says that there is luma and chroma
+    adobe = coded_jpeg.segment(0xEE, b"Adobe" + bytes([0, 100, 0, 0, 0, 0, 0]))  # and this one that there is not
+    as_rgb = data[:2] + adobe + data[begin:]
+    whole = restart_jpegs.decoded(as_rgb)
+    assert (whole != restart_jpegs.decoded(data)).any()
+    assert check_pixels(as_rgb, whole, WINDOW) is not None
+
+
 def test_four_channels_are_cut() -> None:
     data = images.encode(Image.fromarray(PHOTO).convert("CMYK"), "JPEG", restart_marker_blocks=2)
     made = cut_of(data, WINDOW, (160, 96))
@@ -223,6 +245,61 @@ def test_four_channels_are_cut() -> None:
 )
 def test_what_has_no_intervals_of_blocks_is_not_cut(data: bytes) -> None:
     assert cut_of(data, WINDOW, (160, 96)) is None
+
+
+@pytest.mark.parametrize("place", [0, 3, 10, -1])
+@pytest.mark.parametrize("change", ["renumber", "drop", "repeat", "end", "stuffed"])
+def test_every_marker_must_be_the_expected_one(place: int, change: str) -> None:
+    """Also those that are far from the window."""
+    data = restart_jpegs.jpeg(PHOTO, "420", 5)
+    places = [at for at in range(len(data) - 1) if data[at] == 0xFF and 0xD0 <= data[at + 1] <= 0xD7]
+    assert len(places) == 11
+    at = places[place]
+    changed = {
+        "renumber": data[: at + 1] + bytes([0xD0 | (data[at + 1] + 1) % 8]) + data[at + 2 :],
+        "drop": data[:at] + data[at + 2 :],
+        "repeat": data[:at] + data[at : at + 2] + data[at:],
+        "end": data[: at + 1] + b"\xd9" + data[at + 2 :],
+        "stuffed": data[:at] + b"\xff\xff\x00" + data[at:],
+    }[change]
+    assert cut_of(data, (90, 20, 100, 60), (160, 96)) is not None
+    assert cut_of(changed, (90, 20, 100, 60), (160, 96)) is None
+
+
+@pytest.mark.parametrize(
+    ("marker", "offset", "value"),
+    [
+        (0xC0, 4, 12),  # bits
+        (0xC0, 9, 2),  # components
+        (0xC0, 11, 0x20),
+        (0xC0, 11, 0x52),
+        (0xC0, 1, 0xC2),  # progressive
+        (0xC0, 1, 0xC9),  # arithmetic codes
+        (0xDD, 3, 5),
+        (0xDA, 4, 1),  # a scan of one component
+        (0xDA, 11, 1),  # of some waves
+        (0xDA, 12, 5),
+        (0xDA, 13, 0x10),  # of some bits
+    ],
+)
+def test_other_headers_are_not_cut(marker: int, offset: int, value: int) -> None:
+    data = bytearray(restart_jpegs.jpeg(PHOTO, "420", 2))
+    data[data.index(bytes([0xFF, marker])) + offset] = value
+    assert cut_of(bytes(data), WINDOW, (160, 96)) is None
+
+
+def test_the_factors_of_one_component_mean_nothing() -> None:
+    data = bytearray(restart_jpegs.jpeg(PHOTO[..., 0], "gray", 5))
+    data[data.index(b"\xff\xc0") + 11] = 0x22
+    assert check_pixels(bytes(data), restart_jpegs.decoded(bytes(data)), WINDOW) == (0, 16, 120, 64)
+
+
+@pytest.mark.parametrize("marker", [0xC0, 0xDA])
+def test_a_second_header_is_not_cut(marker: int) -> None:
+    data = restart_jpegs.jpeg(PHOTO, "420", 2)
+    at = data.index(bytes([0xFF, marker]))
+    end = at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    assert cut_of(data[:end] + data[at:], WINDOW, (160, 96)) is None
 
 
 def test_bytes_that_decoders_skip_are_skipped() -> None:
@@ -296,3 +373,27 @@ def test_many_are_cut_as_each_is() -> None:
             assert (out[row[0] : row[1]].tobytes(), box) == made
     assert (placed[[0, 3, 5, 6], 1] > 0).all()
     assert not placed[[1, 2, 4], 1].any()
+
+
+def test_files_that_lie_outside_or_have_no_room_are_not_cut() -> None:
+    file = restart_jpegs.jpeg(PHOTO, "420", 2)
+    size = len(file)
+    data = np.frombuffer(file * 2, np.uint8)
+    most, least = (1 << 63) - 1, -(1 << 63)
+    places = [
+        (0, size),
+        (-2 * size, -size),
+        (size, 2 * size + 1),
+        (size, 0),
+        (least, most),
+        (most, least),
+        (size, 2 * size),
+    ]
+    starts, ends = (np.array(column, np.int64) for column in zip(*places, strict=True))
+    out, placed = np.empty(2 * (size + SPARE_BYTES), np.uint8), np.full((len(places), 6), -1, np.int64)
+    windows = np.array([(*WINDOW, 1)] * len(places), np.int64)
+    cut_many(data, starts, ends, windows, (160, 96), out, placed)
+    assert (placed[:, 1] > 0).tolist() == [True, False, False, False, False, False, True]
+    assert (placed[1:6] == (0, 0, 0, 0, 160, 96)).all()
+    cut_many(data, starts, ends, windows, (160, 96), out[:-1], placed)
+    assert (placed[:, 1] > 0).tolist() == [True, False, False, False, False, False, False]

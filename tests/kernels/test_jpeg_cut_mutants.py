@@ -51,7 +51,7 @@ def sides_of(data: bytes) -> tuple[int, int]:
     """The sides that a changed file has by the decoder's word, so that it is cut as often as possible."""
     try:
         height, width, *_ = simplejpeg.decode_jpeg_header(data)
-    except ValueError:
+    except (ValueError, KeyError):  # simplejpeg has no name for the factors 1 and 4
         return WIDTH, HEIGHT
     return width, height
 
@@ -169,7 +169,7 @@ def check_pixels(data: bytes, window: list[int], made: bytes, placed: list[int])
 def decodes(data: bytes) -> bool:
     try:
         simplejpeg.decode_jpeg_header(data)
-    except ValueError:
+    except (ValueError, KeyError):
         return False
     return True
 
@@ -189,6 +189,39 @@ def test_changed_files_are_cut_inside_their_arrays(number: int) -> None:
             shown += check_pixels(data, window, *made[1:])
     assert cuts > 10
     assert shown > 5
+
+
+# A frame header whose components do not lie in it, a restart interval of no bytes, and so on, at the end of a file.
+ENDS = [
+    "ffd8ffc0000b080010001003011100",
+    "ffd8ffc0000b0800100010030111",
+    "ffd8ffdd0002",
+    "ffd8ffdd000400",
+    "ffd8ffda0002",
+    "ffd8ffda0008030000003f00",
+    "ffd8ffe10000",
+    "ffd8ffe10001ff",
+    "ffd8ffffffffffff",
+    "ffd8ffffffffdb",
+    "ffd8ffdb",
+]
+
+
+@pytest.mark.usefixtures("python")
+@pytest.mark.parametrize("data", ENDS)
+def test_a_header_that_ends_too_early_is_not_read_beyond_the_end(data: str) -> None:
+    assert cut_by_python(bytes.fromhex(data), [0, 0, 8, 8, 1], (16, 16))[0] == 0
+
+
+@pytest.mark.usefixtures("python")
+def test_a_file_that_ends_anywhere_is_not_cut() -> None:
+    """And its last byte may promise another one. Its intervals are longer than a step."""
+    data = restart_jpegs.jpeg(restart_jpegs.picture(16, 48, "gray", noise=60), "gray", 2)
+    window, sides = [17, 0, 20, 9, 1], (48, 16)
+    assert cut_by_python(data, window, sides)[0]
+    for size in range(len(data)):
+        assert cut_by_python(data[:size], window, sides)[0] == 0
+        assert cut_by_python(data[: max(size - 1, 0)] + b"\xff", window, sides)[0] == 0
 
 
 @pytest.mark.long

@@ -132,6 +132,19 @@ def test_windows_have_the_pixels_of_the_whole_image(data: st.DataObject) -> None
     np.testing.assert_array_equal(got, expected, strict=True)
 
 
+def test_windows_that_end_where_blocks_end() -> None:
+    """Chroma beside them is interpolated with that of the next blocks."""
+    files = jpegs.jpegs(6, 96, 96, restart=1)
+    images, pixels = encoded_of(files, 96, 96), pixels_of(files, 96, 96)
+    augment, rows = Augment(crop=CenterCrop(32)), np.arange(6)
+    geometry = augment.sample(rows, seed=0, epoch=0, slot_shape=(3, 96, 96), layout="NCHW")
+    got = np.empty((6, 3, 32, 32), np.uint8)
+    augment.apply(images, rows, geometry, got, layout="NCHW")
+    np.testing.assert_array_equal(got, pixels[:, :, 32:64, 32:64])
+    (part,) = images.parts(rows, np.ascontiguousarray(geometry).view(np.int32).reshape(-1, 6))
+    assert part.places[:, 1:].tolist() == [[64, 64]] * 6  # a block more on each side was decoded, and not the whole
+
+
 def test_many_images_of_many_blocks(files: list[bytes]) -> None:
     """More pixels than are decoded at once, and images that alone have more."""
     many = encoded_of(files * 40, HEIGHT, WIDTH)
@@ -161,6 +174,7 @@ def kinds() -> dict[str, bytes]:
         "progressive": pillow_jpeg(image, progressive=True),
         "gray": pillow_jpeg(image.convert("L")),
         "CMYK": pillow_jpeg(image.convert("CMYK")),
+        "CMYK with restart markers": pillow_jpeg(image.convert("CMYK"), restart_marker_blocks=1),
         "RGB": pillow_jpeg(image, keep_rgb=True),
         "with a comment and EXIF": pillow_jpeg(image, comment=b"x" * 3000, exif=Image.Exif()),
         "optimized": pillow_jpeg(image, optimize=True, restart_marker_blocks=1),

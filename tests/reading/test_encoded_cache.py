@@ -117,6 +117,20 @@ def test_damage_in_a_cache_names_the_slot_of_its_store() -> None:
     assert slots.take([2, 5]).any()
 
 
+def test_a_damaged_slot_keeps_no_other_from_the_cache() -> None:
+    images = jpegs.encoded_of(files(), HEIGHT, WIDTH)
+    offsets = images.offsets.copy()
+    offsets[5] = 2**60
+    slots = slots_of([SlotArray(replace(images, offsets=offsets))], layout="NCHW")
+    cached = slots.cached()
+    same([cached.take([1, 30])], [pair("NCHW")[1].take([1, 30])])
+    with pytest.raises(FormatError, match="the JPEG of slot 4 is damaged: its offsets"):
+        cached.take([2, 4])
+    same([cached.take([2, 1])], [pair("NCHW")[1].take([2, 1])])
+    with pytest.raises(FormatError, match="the JPEG of slot 4 is damaged: its offsets"):
+        slots.load()
+
+
 def test_memory_that_is_too_small_is_an_error_with_numbers(both: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     encoded, _ = both
     monkeypatch.setattr("arraystore._reading.cache.available_memory_bytes", lambda: 20_000)

@@ -216,6 +216,21 @@ def test_decoding_takes_every_processor(both: Pair, monkeypatch: pytest.MonkeyPa
     assert usable_cpus() >= 1
 
 
+def test_a_stored_slot_without_bytes_is_damaged() -> None:
+    """Zeros would pass for its pixels."""
+    images = jpegs.encoded_of(files(), HEIGHT, WIDTH)
+    status = np.array([2 if slot in (3, 39) else 1 for slot in range(COUNT)], np.uint8)
+    slots = slots_of([SlotArray(images, status)], layout="NCHW")
+    assert not slots.take([3]).any()
+    message = "x.store: the JPEG of slot 17 is damaged: it is stored, but has no bytes; repair the store"
+    for call in (lambda: slots.take([3, 17]), lambda: slots.encoded(17), lambda: slots.cached().take([17])):
+        said(FormatError, message, call)
+    again = pickle.loads(pickle.dumps(slots))
+    said(FormatError, message, again.take, [17])
+    with pytest.raises(FormatError, match="it is stored, but has no bytes"):
+        list(slots.loader(8, augment=Augment(crop=CenterCrop(8))))
+
+
 def test_a_damaged_jpeg_ends_an_iteration_with_its_slot() -> None:
     changed = [*files()[:9], files()[9][:-300], *files()[10:]]
     slots = made(changed, jpegs.encoded_of(files(), HEIGHT, WIDTH), "NCHW")
@@ -384,7 +399,7 @@ def test_a_file_that_was_replaced_is_not_read_ahead(both: Pair, tmp_path: Path) 
     assert both[0].__slot_arrays__.arrays[0].open_file() is None
 
 
-def test_a_closed_choice_counts_bytes(both: Pair) -> None:
+def test_the_bytes_of_slots_are_counted_where_they_lie(both: Pair) -> None:
     encoded, raw = both
     assert encoded.__slot_arrays__.kept_bytes == sum(map(len, files())) / COUNT
     assert raw.__slot_arrays__.kept_bytes == HEIGHT * WIDTH * 3
