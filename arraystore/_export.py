@@ -58,7 +58,8 @@ def export(
             byte for byte, whatever their quality.
         quality: of JPEGs that are encoded, from 1 to 100.
         subsampling: of their chroma: ``"444"``, ``"422"``, ``"420"``, ``"440"`` or ``"411"``.
-        max_bytes: the bytes that a shard has at most, or a text such as ``"1 GB"``; None is 500 MB.
+        max_bytes: about what a shard has at most, in bytes or as a text such as ``"1 GB"``; None is 500 MB. An image
+            that has more gets a shard of its own.
         bad: what to do about slots without an image: ``"drop"`` leaves them out and lists them in the report,
             ``"raise"`` an error that lists them.
         overwrite: True replaces an earlier export.

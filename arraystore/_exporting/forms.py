@@ -17,7 +17,7 @@ from arraystore._exporting.writing.hugging_face import IMAGE
 from arraystore._exporting.writing.metadata import FILE_NAME
 from arraystore._exporting.writing.shards import DEFAULT_SHARD_BYTES, Shards
 from arraystore._exporting.writing.tables import ImageTables
-from arraystore._exporting.writing.tar import Tars
+from arraystore._exporting.writing.tar import END_BYTES, Tars
 from arraystore.errors import Option, SpecError
 
 # The names that no column may have: those that a form has for itself.
@@ -108,6 +108,8 @@ def writer_of(form: Form, new: Path, columns: Columns, suffix: str, limit: int |
     if form == "folder":
         writer: Writer = Folder(new, columns, suffix)
     else:
+        if form == "tar" and limit is not None:
+            limit = max(limit - END_BYTES, 1)
         shards = Shards(new, f".{form}", limit)
         writer = Tars(shards, columns, suffix) if form == "tar" else ImageTables(shards, form, columns, suffix)
     try:

@@ -18,6 +18,7 @@ from arraystore._exporting.writing.shards import Shards
 from arraystore.errors import Kind, ManifestError
 
 _BLOCK = tarfile.BLOCKSIZE
+END_BYTES = 2 * _BLOCK  # of zeros, at the end of a tar file
 
 
 class Tars:
@@ -75,8 +76,7 @@ class Tars:
 
     def _close(self) -> None:
         if self._file is not None:
-            size = self._file.tell() + 2 * _BLOCK
-            self._file.write(bytes(2 * _BLOCK + -size % tarfile.RECORDSIZE))
+            self._file.write(bytes(END_BYTES))
             self._file = None
         self._shards.close()
 
