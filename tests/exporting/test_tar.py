@@ -41,8 +41,8 @@ def test_images_and_codes_are_read_by_webdataset_and_by_a_build(store: Store, tm
     np.testing.assert_array_equal(again.images, store.images)
     np.testing.assert_array_equal(again.labels, store.labels)
     by_name = arraystore.build(tmp_path / "y.tar", size=SIZE, targets=["label"], progress=False)
-    assert by_name.categories == {"label": store.classes}
-    np.testing.assert_array_equal(by_name.targets["label"], store.labels)
+    assert by_name.classes == store.classes
+    np.testing.assert_array_equal(by_name.labels, store.labels)
 
 
 def test_targets_of_every_kind(rich: Store, tmp_path: Path) -> None:

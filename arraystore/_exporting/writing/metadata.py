@@ -107,4 +107,4 @@ class _Parquet:
         self._tables.finish()
 
     def abandon(self) -> None:
-        self._shards.abandon()
+        self._tables.abandon()

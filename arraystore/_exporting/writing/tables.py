@@ -60,6 +60,13 @@ class Tables:
         self._close()
         self._shards.finish()
 
+    def abandon(self) -> None:
+        """Close the files as they are, because the export has failed; nothing to do after `finish`."""
+        if self._writer is not None and self._form == "parquet":
+            self._writer.is_open = False  # otherwise it writes to the closed file when it is deleted
+        self._writer = None
+        self._shards.abandon()
+
     def _take(self, batch: pa.RecordBatch, start: int, stop: int) -> None:
         if stop > start:
             self._waiting.append(batch.slice(start, stop - start))
@@ -117,7 +124,7 @@ class ImageTables:
 
     def abandon(self) -> None:
         """See `arraystore._exporting.forms`."""
-        self._shards.abandon()
+        self._tables.abandon()
 
     @property
     def files(self) -> int:
