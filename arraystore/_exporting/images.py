@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from arraystore._common.lazy import lazy
 from arraystore._decoding.encoding.writers import Subsampling, jpeg_of, png_of
 from arraystore._exporting.options import Format
 from arraystore._reading.slot_arrays import Index, SlotArrays
 from arraystore._stores.encoded_images import EncodedImages
 from arraystore._stores.slot_array import SlotArray
 from arraystore.errors import FormatError, Kind, ManifestError
+
+if TYPE_CHECKING:
+    import cv2
+else:
+    cv2 = lazy("cv2")
 
 _JPEG_START = b"\xff\xd8\xff"
 
@@ -78,11 +84,10 @@ class ImageBytes:
         return self._encoded(pixels), False
 
     def _encoded(self, pixels: npt.NDArray[np.uint8]) -> bytes:
-        if self._slots.layout == "NCHW" and pixels.ndim == 3:
-            pixels = pixels.transpose(1, 2, 0)
-        if pixels.ndim == 3 and pixels.shape[2] == 1:
+        if pixels.ndim == 3 and self._slots.layout == "NCHW":
+            pixels = pixels[0] if len(pixels) == 1 else np.asarray(cv2.merge(tuple(pixels)))
+        elif pixels.ndim == 3 and pixels.shape[2] == 1:
             pixels = pixels[:, :, 0]
-        pixels = np.ascontiguousarray(pixels)
         return png_of(pixels) if self._form == "png" else jpeg_of(pixels, **self._jpeg)
 
 

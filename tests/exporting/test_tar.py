@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import webdataset
+from hypothesis import given
+from hypothesis import strategies as st
 from support.exported import COUNT, SIZE, encoded_slots, files_in, jpeg_of, jpegs, open_files_allowed, planes
 
 import arraystore
 from arraystore import Ragged, Store
+from arraystore._exporting.writing.tar import header_of
 
 
 def samples(*paths: Path, decode: str | None = None) -> list[dict[str, Any]]:
@@ -121,3 +124,13 @@ def test_masks_of_one_extension_are_refused(tmp_path: Path) -> None:
     with pytest.raises(arraystore.ManifestError, match=r"would have the extension \.a_b\.png, which others have"):
         arraystore.export(store, tmp_path / "x.tar", progress=False)
     assert [*tmp_path.iterdir()] == []
+
+
+LETTERS = st.characters(exclude_characters="\0/", exclude_categories=["Cs"])
+
+
+@given(st.one_of(st.text(LETTERS, max_size=120), st.text("ab1_ ", max_size=120)), st.integers(0, 9 * 10**9))
+def test_headers_are_those_of_tarfile(name: str, size: int) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = size
+    assert header_of(name, size) == info.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")

@@ -111,6 +111,33 @@ def _names(classes: Sequence[str], codes: Sequence[int]) -> list[str]:
 
 def _member(name: str, data: bytes) -> bytes:
     """Return a member of a tar file: its header, its bytes, and zeros up to a whole block."""
+    return header_of(name, len(data)) + data + bytes(-len(data) % _BLOCK)
+
+
+def header_of(name: str, size: int) -> bytes:
+    """Return the header of a member, as Python's tarfile makes it.
+
+    That takes 50 microseconds, so in the header of a member with a plain name only the fields that differ are written.
+    """
+    if not name.isascii() or len(name) > _NAME_BYTES or size >= 8**11:
+        return _header_by_tarfile(name, size)
+    name_field, size_field = name.encode(), b"%011o" % size
+    total = _PLAIN_SUM + sum(name_field) + sum(size_field)
+    header = bytearray(_PLAIN_HEADER)
+    header[: len(name_field)] = name_field
+    header[_SIZE] = size_field
+    header[_SUM] = b"%06o\0 " % total
+    return bytes(header)
+
+
+def _header_by_tarfile(name: str, size: int) -> bytes:
     info = tarfile.TarInfo(name)
-    info.size = len(data)
-    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict") + data + bytes(-len(data) % _BLOCK)
+    info.size = size
+    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
+
+
+_NAME_BYTES = 100
+_SIZE, _SUM = slice(124, 135), slice(148, 156)  # fields of a header
+_PLAIN_HEADER = _header_by_tarfile("", 0)
+# Of its bytes, without those of the size, and with spaces for the sum itself.
+_PLAIN_SUM = sum(_PLAIN_HEADER) - sum(_PLAIN_HEADER[_SIZE]) - sum(_PLAIN_HEADER[_SUM]) + 8 * ord(" ")
