@@ -87,20 +87,42 @@ def test_one_that_replaces_another_and_is_killed_loses_neither(
     new = files_in(calm / name)
     assert old != new
     assert names(calm) == [name]
-    rng = random.Random(3)
-    for number in {*range(steps - 12, steps + 1), *rng.sample(range(1, steps), 5)}:
+    gone = 0
+    for number in {*range(max(steps - 25, 1), steps + 1), *random.Random(3).sample(range(1, steps), 4)}:
         (place := tmp_path / f"killed-{number}").mkdir()
         export(place / name)
         with suppress(KilledError):
             nursery.run(export_in_steps, place / name, die_at=number, exchange=exchange, seed=5, overwrite=True)
-        if exchange:
-            assert files_in(place / name) in (old, new)
+        gone += not (place / name).exists()
         with pytest.raises(arraystore.StoreExistsError):  # and brings an old one back that had stepped aside
             export(place / name, seed=5)
         assert files_in(place / name) in (old, new)
         assert names(place) == [name]
         export(place / name, seed=5, overwrite=True)
         assert files_in(place / name) == new
+    # Only a folder has to step aside, and only where names cannot be exchanged.
+    assert (gone > 0) is (name == "f" and not exchange)
+
+
+def test_an_old_one_that_cannot_be_brought_back_is_kept_for_the_next_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export(tmp_path / "f")
+    old = files_in(tmp_path / "f")
+
+    def fail(*_about: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(renaming, "_renameat2", lambda *_about: False)
+        broken.setattr(renaming, "rename_new", fail)
+        with pytest.raises(OSError, match="Input/output error"):
+            export(tmp_path / "f", seed=5, overwrite=True)
+    assert names(tmp_path) == ["f.partial"]
+    with pytest.raises(arraystore.StoreExistsError):
+        export(tmp_path / "f", seed=5)
+    assert files_in(tmp_path / "f") == old
+    assert names(tmp_path) == ["f"]
 
 
 @pytest.mark.parametrize("name", TARGETS)
