@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from arraystore._building.presizing.report import PresizeReport as PresizeReport
     from arraystore._common.progress import Progress as Progress
     from arraystore._common.ragged import Ragged as Ragged
+    from arraystore._export import export as export
+    from arraystore._exporting.report import ExportReport as ExportReport
     from arraystore._format.checking.result import Verification as Verification
     from arraystore._open import open as open
     from arraystore._plan import plan as plan
@@ -72,6 +74,8 @@ _MODULES = {
     "_building.presizing.report": "PresizeReport",
     "_common.progress": "Progress",
     "_common.ragged": "Ragged",
+    "_export": "export",
+    "_exporting.report": "ExportReport",
     "_format.checking.result": "Verification",
     "_open": "open",
     "_plan": "plan",

@@ -162,6 +162,23 @@ def filled_up(folder: Path, needed: int, kept: Path, cause: OSError) -> SpaceErr
     return SpaceError(message, needed_bytes=needed, free_bytes=free)
 
 
+def took_no_more(folder: Path, written: int, cause: OSError) -> SpaceError:
+    """Return the error of a volume that filled up while files were written, none of which is kept.
+
+    Args:
+        folder: on the volume.
+        written: the bytes that it had taken.
+        cause: what the system said.
+    """
+    free = free_disk_bytes(folder)
+    message = (
+        f"the volume of {folder} filled up after {written / 1e9:.2f} GB, {free / 1e9:.2f} GB are free: free some "
+        "space, or choose another volume"
+    )
+    full = _full_beside_bytes(folder, cause) if free > written else None
+    return SpaceError(full or message, needed_bytes=written, free_bytes=free)
+
+
 def _full_beside_bytes(folder: Path, cause: OSError | None) -> str | None:
     """Return what a volume with enough free bytes lacks, with advice; None if that is not known."""
     volume = os.statvfs(folder)

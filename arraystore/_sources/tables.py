@@ -12,6 +12,7 @@ from arraystore._common.lazy import lazy
 from arraystore._common.wording import a
 from arraystore._sources.kinds.found import Found
 from arraystore._sources.kinds.rows.columns import ColumnImages, mask_columns
+from arraystore._sources.targets.class_labels import add_class_names, class_names
 from arraystore._sources.targets.columns import CHOOSE_PATHS, Column, add_target, chosen_rows, paths_of
 from arraystore._sources.targets.masks import BITS, Masks
 from arraystore._sources.text_list import TextList
@@ -69,7 +70,7 @@ def read_table(
     NaN, because pandas writes NaN as a missing value. Any other missing value is an error; so is an empty cell among
     the categories of a CSV, which looks like a missing one. Texts become int64 codes with their names, sorted by code
     point, in ``classes``; more than `CATEGORY_LIMIT` distinct texts stay text. The first of the columns labels, label
-    and class becomes the target ``"labels"``.
+    and class becomes the target ``"labels"``. Codes keep the names that Hugging Face's metadata in a Parquet has.
 
     Raises:
         ManifestError: the file is missing or cannot be parsed, or a column is missing or is no target; the message
@@ -97,7 +98,8 @@ def read_table(
         if not len(table):
             raise ManifestError(f"{path}: the table has no rows")
         found = Found(paths_of(Column(path, chosen, table.column(chosen)), suffix), place=path)
-        add_targets(found, table, chosen, targets, conditions, names)
+        target_of = add_targets(found, table, chosen, targets, conditions, names)
+    add_class_names(found, target_of, class_names(table.schema))
     return found
 
 

@@ -7,10 +7,18 @@ Exit codes: 0 done, 1 failed or damaged, 2 wrong usage, 130 interrupted. An erro
 import io
 import sys
 
-from arraystore.cli import build, look, presize, profile, upkeep
+from arraystore.cli import build, export, look, presize, profile, upkeep
 from arraystore.cli.app import app
 
-__all__ = ["build", "look", "main", "presize", "profile", "upkeep"]  # each module adds its commands to the app
+__all__ = [
+    "build",
+    "export",
+    "look",
+    "main",
+    "presize",
+    "profile",
+    "upkeep",
+]  # each module adds its commands to the app
 
 
 def main() -> None:

@@ -57,7 +57,9 @@ def test_the_console_entry_is_main() -> None:
     assert result.stdout == f"arraystore {arraystore.__version__}\n"
 
 
-@pytest.mark.parametrize("command", ["plan", "build", "info", "preview", "sample", "verify", "repair", "update"])
+@pytest.mark.parametrize(
+    "command", ["plan", "build", "info", "preview", "sample", "verify", "repair", "update", "export"]
+)
 def test_help(command: str) -> None:
     assert command in run("--help").stdout
     result = run(command, "--help")

@@ -49,3 +49,12 @@ def measuring() -> None:
     with arraystore.MemoryTrace() as trace:
         upkeep()
     assert_type(trace.measurement.peak(), int)
+
+
+def exporting(store: Store) -> None:
+    assert_type(arraystore.export(store[:7], "x.parquet"), arraystore.ExportReport)
+    assert_type(
+        arraystore.export("train.store", Path("x"), "tar", max_bytes="1 GB", progress=told).notes, tuple[str, ...]
+    )
+    arraystore.export(store, "x", "zip")  # type: ignore[arg-type] # no such form
+    arraystore.export(store, "x", quality="best")  # type: ignore[arg-type] # not a number

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from arraystore._common.lazy import lazy
 from arraystore._sources.kinds.found import Found, checked_root
-from arraystore._sources.kinds.rows.cells import add_class_names, check_targets, class_names, image_column, paths_in
+from arraystore._sources.kinds.rows.cells import check_targets, image_column, paths_in
 from arraystore._sources.kinds.rows.columns import ColumnImages, mask_columns
 from arraystore._sources.tables import add_targets, conditions_of, path_column_of, reading_table
+from arraystore._sources.targets.class_labels import add_class_names, class_names
 from arraystore._sources.targets.columns import Column, chosen_rows, paths_of
 from arraystore.errors import Kind, ManifestError
 

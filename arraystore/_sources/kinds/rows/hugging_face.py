@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 import numpy.typing as npt
 
 from arraystore._sources.kinds.found import Found, SourceList
-from arraystore._sources.kinds.rows.cells import add_class_names, check_targets, image_column, paths_in
+from arraystore._sources.kinds.rows.cells import check_targets, image_column, paths_in
 from arraystore._sources.kinds.rows.columns import image_of, mask_columns
 from arraystore._sources.kinds.rows.frames import from_frame
 from arraystore._sources.tables import add_targets, conditions_of, reading_table
+from arraystore._sources.targets.class_labels import add_class_names
 from arraystore._sources.targets.columns import numbered_rows
 from arraystore._sources.targets.masks import Masks
 from arraystore.errors import Kind, ManifestError

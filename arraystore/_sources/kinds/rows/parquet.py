@@ -12,12 +12,13 @@ import numpy.typing as npt
 
 from arraystore._common.lazy import lazy
 from arraystore._sources.kinds.found import Found, SourceList
-from arraystore._sources.kinds.rows.cells import add_class_names, check_targets, class_names, image_column
+from arraystore._sources.kinds.rows.cells import check_targets, image_column
 from arraystore._sources.kinds.rows.columns import holds_images, image_of, mask_columns
 from arraystore._sources.kinds.rows.files import from_table
 from arraystore._sources.kinds.rows.parquet_rows import ParquetRows
 from arraystore._sources.stamps import file_stamp
 from arraystore._sources.tables import add_targets, conditions_of, reading_table
+from arraystore._sources.targets.class_labels import add_class_names, class_names
 from arraystore._sources.targets.columns import numbered_rows, text_list
 from arraystore._sources.targets.masks import Masks
 from arraystore._sources.text_list import TextList

@@ -1,0 +1,1 @@
+"""From the slots of stores to the files of other programs."""

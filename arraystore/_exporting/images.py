@@ -1,0 +1,105 @@
+"""The bytes of exported images: those of an encoded store as they are, and pixels encoded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from arraystore._common.lazy import lazy
+from arraystore._decoding.encoding.writers import Subsampling, jpeg_of, png_of
+from arraystore._exporting.options import Format
+from arraystore._reading.slot_arrays import Index, SlotArrays
+from arraystore._stores.encoded_images import EncodedImages
+from arraystore._stores.slot_array import SlotArray
+from arraystore.errors import FormatError, Kind, ManifestError
+
+if TYPE_CHECKING:
+    import cv2
+else:
+    cv2 = lazy("cv2")
+
+_JPEG_START = b"\xff\xd8\xff"
+
+
+class ImageBytes:
+    """Makes a JPEG or a PNG of each slot. A slot is checked against its checksum first.
+
+    Args:
+        slots: to be exported.
+        form: of the images. JPEGs that a store has are copied, whatever their quality.
+        quality: of JPEGs that are encoded.
+        subsampling: of their chroma.
+
+    Attributes:
+        suffix: of the files, with a dot.
+        slot_bytes: of the pixels of one slot.
+
+    Raises:
+        ManifestError: the slots are no images of 8 bits.
+    """
+
+    def __init__(self, slots: SlotArrays, *, form: Format, quality: int, subsampling: Subsampling) -> None:
+        if slots.dtype != np.uint8:
+            raise ManifestError(f"the slots are of {slots.dtype}, not uint8: convert them, 0 being black and 255 white")
+        shape = slots.slot_shape
+        channels = {"NCHW": shape[0], "NHWC": shape[-1]}.get(slots.layout, 0) if len(shape) == 3 else 0
+        if len(shape) != 2 and channels not in (1, 3):
+            raise ManifestError(f"slots of shape {shape} are no images of 1 or 3 channels", kind=Kind.INVALID)
+        self._slots, self._form = slots, form
+        self._jpeg: dict[str, Any] = {"quality": quality, "subsampling": subsampling}
+        self.suffix: str = ".png" if form == "png" else ".jpg"
+        self.slot_bytes: int = max(int(np.prod(shape)), 1)
+
+    def of(self, slots: Index) -> tuple[list[bytes], int]:
+        """Return the bytes of the images of some slots, and how many of them were copied.
+
+        Raises:
+            FormatError: a slot is damaged.
+        """
+        made = [b""] * len(slots)
+        copied = 0
+        for number, rows, at in self._slots.split(self._slots.base(slots)):
+            array = self._slots.arrays[number]
+            places = range(len(rows)) if at is None else at.tolist()
+            for place, row in zip(places, rows.tolist(), strict=True):
+                made[place], is_copy = self._image(array, row, int(slots[place]))
+                copied += is_copy
+        return made, copied
+
+    def _image(self, array: SlotArray, row: int, slot: int) -> tuple[bytes, bool]:
+        images: Any = array.images  # an array, or encoded
+        if isinstance(images, EncodedImages):
+            data = images.bytes_of(row)
+            _check(array, row, slot, data)
+            if data[:3] != _JPEG_START:
+                raise _damaged(slot, "it has no JPEG")
+            if self._form == "jpeg":
+                return bytes(data), True
+        pixels = np.ascontiguousarray(images[row])
+        if not isinstance(images, EncodedImages):
+            _check(array, row, slot, pixels.data)
+        return self._encoded(pixels), False
+
+    def _encoded(self, pixels: npt.NDArray[np.uint8]) -> bytes:
+        if pixels.ndim == 3 and self._slots.layout == "NCHW":
+            pixels = pixels[0] if len(pixels) == 1 else np.asarray(cv2.merge(tuple(pixels)))
+        elif pixels.ndim == 3 and pixels.shape[2] == 1:
+            pixels = pixels[:, :, 0]
+        return png_of(pixels) if self._form == "png" else jpeg_of(pixels, **self._jpeg)
+
+
+def _check(array: SlotArray, row: int, slot: int, data: memoryview) -> None:
+    if array.checksums is not None and xxhash.xxh3_64_intdigest(data) != int(array.checksums[row]):
+        raise _damaged(slot, "its bytes are not those that were stored")
+
+
+def _damaged(slot: int, what: str) -> FormatError:
+    return FormatError(
+        f"slot {slot} is damaged: {what}",
+        slot=slot,
+        kind=Kind.DAMAGED,
+        advice="repair the store with arraystore.repair, or export a choice of slots without this one",
+    )
