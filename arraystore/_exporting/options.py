@@ -5,7 +5,7 @@ from typing import Annotated, Literal, TypedDict
 
 from arraystore._common.options import Default
 from arraystore._common.progress import Progress
-from arraystore._decoding.encoding.writers import Subsampling
+from arraystore.spec import Subsampling
 
 Form = Literal["folder", "parquet", "arrow", "tar"]
 Format = Literal["jpeg", "png"]

@@ -120,8 +120,8 @@ def test_what_is_no_spec_is_refused(values: dict[str, Any], detail: str) -> None
     with pytest.raises(SpecError) as caught:
         ImageSpec.from_dict(values)
     known = (
-        "['background', 'color', 'exact', 'filter', 'fit', 'icc', 'layout', 'levels', 'max_pixels', 'size', "
-        "'truncated']"
+        "['background', 'color', 'encode', 'exact', 'filter', 'fit', 'icc', 'layout', 'levels', 'max_pixels', "
+        "'size', 'truncated']"
     )
     assert str(caught.value) == f"this is not the spec of an image: {detail}; known fields are {known}"
 

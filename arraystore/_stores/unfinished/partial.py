@@ -31,10 +31,9 @@ import numpy.typing as npt
 
 from arraystore._common.forks import OwnDescriptor
 from arraystore._common.limits import check_space, filled_up, free_disk_bytes, is_full, too_small
-from arraystore._format.files import fsync_path, read_json, reserve_file
+from arraystore._format.files import fsync_path, read_json
 from arraystore._format.ledger import Ledger, claimed_rows, noted_key, read_ledger, read_reasons, reason_lines
 from arraystore._format.renaming import Identity, identity_at
-from arraystore._format.slot_file import SlotFile
 from arraystore._format.specification import FAILED, STORED
 from arraystore._sources.manifest import Manifest
 from arraystore._stores import publishing
@@ -54,6 +53,7 @@ from arraystore._stores.publishing import (
 )
 from arraystore._stores.unfinished.build_key import BuildKey, Salvage
 from arraystore._stores.unfinished.build_lock import Lock
+from arraystore._stores.unfinished.slot_files import copy_aside, in_files, put_back, restore_log
 from arraystore.errors import FormatError, Option, StoreError, StoreExistsError
 from arraystore.spec import ImageSpec
 
@@ -134,7 +134,7 @@ class PartialFolder:
         """
         self._needed_bytes = key.needed_bytes(self.medium)
         self._key = key
-        self._restore_log()
+        restore_log(self.path, self.medium)
         was = None if fresh else self._earlier_plan()
         if was is not None and not key.fits(was) and self._stored_nothing(was):
             was = None  # nothing is lost
@@ -156,7 +156,11 @@ class PartialFolder:
         self._held.callback(self._ledger.close)
         if self._resumed:
             # The files of pixels and masks may have been truncated, and they are extended again after this.
-            self._ledger.withdraw(np.flatnonzero(claimed_rows(self._ledger.rows) & ~self._in_files(self._ledger.rows)))
+            self._ledger.withdraw(
+                np.flatnonzero(
+                    claimed_rows(self._ledger.rows) & ~in_files(self.path, self.medium, key, self._ledger.rows)
+                )
+            )
 
     @property
     def ledger(self) -> npt.NDArray[np.void]:
@@ -317,24 +321,6 @@ class PartialFolder:
         for descriptor in self._descriptors:
             os.fdatasync(descriptor.number)
 
-    def _in_files(self, rows: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
-        """Return of each row of a ledger whether the files still have all bytes of its slot and masks: bool, (N,)."""
-        files = self._key.mask_files(self.path)
-        if self._key.spec.encode is None:
-            files.append(SlotFile(str(self._pixels), self.medium.head_bytes, (0, *self._key.spec.slot_shape)))
-        there = np.arange(len(rows)) < min((file.stored for file in files), default=len(rows))
-        if self._key.spec.encode is not None:
-            size = max(self._pixels.stat().st_size - self.medium.head_bytes, 0)
-            there &= (rows["length"] <= size) & (rows["begin"] <= size - np.minimum(rows["length"], size))
-        return there
-
-    def _restore_log(self) -> None:
-        """Give the file that drafts append to its name again, if a call was killed after it had the final one."""
-        final = self.path / self.medium.pixels
-        if self.medium.log and final.is_file() and (self.path / PLAN).exists() and not self._pixels.exists():
-            final.rename(self._pixels)
-            fsync_path(self.path)
-
     def _take_over(self, was: dict[str, Any], salvage: Salvage | None, manifest: Manifest | None) -> None:
         """Keep the claims of a build of other rows that this build can use, and withdraw all others.
 
@@ -349,9 +335,10 @@ class PartialFolder:
         alike = all(was.get(name) == key.to_json().get(name) for name in ("spec", "masks"))
         if salvage is None or not alike or not isinstance(count, int) or count < 0:
             raise self._of_another(was, manifest)
-        masked = bool(key.masks)
+        masked, count = bool(key.masks), min(count, (self.path / LEDGER).stat().st_size)
         rows = read_ledger(self.path / LEDGER, count, key.spec, masked=masked)
-        claimed = np.flatnonzero(claimed_rows(rows) & self._in_files(rows))  # they may have been truncated
+        there = in_files(self.path, self.medium, key, rows)  # they may have been truncated
+        claimed = np.flatnonzero(claimed_rows(rows) & there)
         names, wanted_names = rows["name"][claimed], salvage.names()
         inside = claimed < key.count
         stays = inside & (names != 0) & (wanted_names[np.where(inside, claimed, 0)] == names)
@@ -367,12 +354,8 @@ class PartialFolder:
         copied_bytes = len(apart) * (key.spec.slot_bytes if key.spec.encode is None else 0)
         if not masked and copied_bytes < free_disk_bytes(self.path) // 2:
             self._moved = [(row, rows[slot : slot + 1]) for row, slot in apart]
-        if self._moved and self.medium.slot_file is not None:
             with self.writing():
-                earlier = self.medium.slot_file(self._pixels).map()
-                file = self._moved_file()
-                for number, (_, slot) in enumerate(apart):
-                    file.write(number, earlier[slot : slot + 1])
+                copy_aside(self.path, self.medium, key.spec, [slot for _, slot in apart])
         ledger = Ledger(self.path / LEDGER, count, key.spec, masked=masked)
         try:
             ledger.withdraw(claimed[~stays])
@@ -389,18 +372,10 @@ class PartialFolder:
             options=[Option("fresh")],
         )
 
-    def _moved_file(self) -> SlotFile:
-        shape = (len(self._moved), *self._key.spec.slot_shape)
-        reserve_file(self.path / MOVED, len(self._moved) * self._key.spec.slot_bytes)
-        return SlotFile(str(self.path / MOVED), 0, shape)
-
     def _put_moved(self) -> None:
         """Put the pixels that `_take_over` copied aside into their new slots, and claim these."""
         if self._moved:
-            if self.medium.slot_file is not None:
-                pixels, file = self._moved_file().map(), self.medium.slot_file(self._pixels)
-                for number, (row, _) in enumerate(self._moved):
-                    file.write(row, pixels[number : number + 1])
+            put_back(self.path, self.medium, self._key.spec, [row for row, _ in self._moved])
             self._sync_slots()
             for row, ledger_row in self._moved:
                 self._ledger.claim(row, ledger_row)
