@@ -35,7 +35,7 @@ def restore_log(folder: Path, medium: Medium) -> None:
 
 
 def copy_aside(folder: Path, medium: Medium, spec: ImageSpec, slots: Sequence[int]) -> None:
-    """Copy the pixels of slots into a file of their own. JPEGs in a log need not be copied: nothing is put over them."""
+    """Copy the pixels of slots into a file of their own. JPEGs in a log stay: nothing is put over them."""
     if medium.slot_file is None or not slots:
         return
     earlier, file = medium.slot_file(folder / medium.draft_file).map(), _moved_file(folder, spec, len(slots))
