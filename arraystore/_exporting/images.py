@@ -12,7 +12,7 @@ from arraystore._common.lazy import lazy
 from arraystore._decoding.encoding.writers import jpeg_of, png_of
 from arraystore._exporting.options import Format
 from arraystore._reading.slot_arrays import Index, SlotArrays
-from arraystore._stores.encoded_images import EncodedImages
+from arraystore._stores.encoded.images import EncodedImages
 from arraystore._stores.slot_array import SlotArray
 from arraystore.errors import FormatError, Kind, ManifestError
 from arraystore.spec import Subsampling

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._kernels.compiled import READ_ONLY, Integers, Pixels, Two, compiled, inlined
-from arraystore._kernels.instructions import STEP_BYTES, copy_step, lowest_bit, ones
+from arraystore._kernels.vectors.instructions import STEP_BYTES, copy_step, lowest_bit, ones
 
 SPARE_BYTES = STEP_BYTES  # what a caller allocates beside the bytes of the file
 _FEW_COLUMNS = 2  # of chroma: libjpeg interpolates components that are so narrow in another way

@@ -9,8 +9,8 @@ The order of the work differs from Pillow's. Both passes are one kernel, `blend_
 of whole input rows, so its inner loop runs over contiguous bytes, with the same weights for all bytes, and the compiler
 makes vector instructions of it. The pass along the rows is the same kernel between two transposes.
 
-This is the portable way. On processors with AVX-512 VBMI and VNNI, `arraystore._kernels.resample_avx512` computes the
-same integers several times as fast. Measured in benchmarks/build.py.
+This is the portable way. On processors with AVX-512 VBMI and VNNI, `arraystore._kernels.vectors.resample_avx512`
+computes the same integers several times as fast. Measured in benchmarks/build.py.
 """
 
 import math
@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._common.scratch import Buffers
-from arraystore._kernels import plan_avx512, resample_avx512
 from arraystore._kernels.compiled import READ_ONLY, Integers, Pixels, compiled
 from arraystore._kernels.filters import AXIS_WEIGHTS, AxisWeights, Weights, weights_for
+from arraystore._kernels.vectors import plan_avx512, resample_avx512
 
 Box = tuple[float, float, float, float]
 

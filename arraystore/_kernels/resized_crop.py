@@ -1,6 +1,6 @@
 """Cut windows out of slots, resample each to one size, and write them into a batch, outside the interpreter's lock.
 
-Each window is resampled by `arraystore._kernels.window_avx512` or, where that is not possible, by
+Each window is resampled by `arraystore._kernels.vectors.window_avx512` or, where that is not possible, by
 `arraystore._kernels.window`: straight into the batch; or, if the layout or the type changes, into a scratch image that
 `arraystore._kernels.crop` then writes into the batch. benchmarks/augment.py compares this with Pillow.
 """
@@ -8,12 +8,12 @@ Each window is resampled by `arraystore._kernels.window_avx512` or, where that i
 import numpy as np
 
 from arraystore._common.scratch import Buffers
-from arraystore._kernels.avx512 import supported
 from arraystore._kernels.compiled import READ_ONLY, Four, Integers, Pixels, Two, Words, compiled
 from arraystore._kernels.crop import FORM, Form, write_image
 from arraystore._kernels.filters import AXIS_WEIGHTS, AxisWeights
+from arraystore._kernels.vectors.avx512 import supported
+from arraystore._kernels.vectors.window_avx512 import CHUNK_BYTES, TABLES, Tables, resample_window_avx512, tables_for
 from arraystore._kernels.window import SOURCE_WINDOW, SourceWindow, fill_axis_weights, resample_window, taps_for
-from arraystore._kernels.window_avx512 import CHUNK_BYTES, TABLES, Tables, resample_window_avx512, tables_for
 
 # Room for the weights of a window's rows, or of its columns: the arguments of `fill_axis_weights` that it overwrites.
 _Room = tuple[Integers, Integers, Words]

@@ -2,7 +2,7 @@
 
 The pixels equal those of Pillow's ``crop(box).resize(size, BILINEAR)``, bit for bit. Every window has a size of its
 own, so its weights are computed when it comes, which takes a tenth of the time of applying them. To mirror a window,
-its weights are listed in reverse. `arraystore._kernels.window_avx512` does the same on processors with AVX-512.
+its weights are listed in reverse. `arraystore._kernels.vectors.window_avx512` does the same on processors with AVX-512.
 """
 
 import math

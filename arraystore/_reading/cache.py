@@ -11,7 +11,7 @@ from arraystore._common.checks import parse_bytes
 from arraystore._common.forks import lock_across_forks
 from arraystore._common.limits import available_memory_bytes
 from arraystore._kernels.copy_rows import ChosenRows, gather
-from arraystore._stores.encoded_images import EncodedImages
+from arraystore._stores.encoded.images import EncodedImages
 from arraystore.errors import SpaceError
 
 Array = npt.NDArray[Any]

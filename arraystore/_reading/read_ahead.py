@@ -21,7 +21,7 @@ import numpy.typing as npt
 from arraystore._common.checks import choice_of
 from arraystore._reading.options import Ahead
 from arraystore._reading.slot_arrays import Array, SlotArrays
-from arraystore._stores.encoded_images import EncodedImages
+from arraystore._stores.encoded.images import EncodedImages
 from arraystore.errors import SpecError
 
 _GAP_BYTES = 1 << 16  # reading across a gap of this size costs less than another read

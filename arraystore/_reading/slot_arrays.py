@@ -15,7 +15,7 @@ from arraystore._common.ragged import Ragged, one_after_another
 from arraystore._format.specification import STORED
 from arraystore._kernels.copy_rows import ChosenRows, gather
 from arraystore._reading.cache import Cache, EncodedCache
-from arraystore._stores.encoded_images import EncodedImages
+from arraystore._stores.encoded.images import EncodedImages
 from arraystore._stores.medium import Opened
 from arraystore._stores.slot_array import SlotArray
 from arraystore.errors import Option, SpecError

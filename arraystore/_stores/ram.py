@@ -16,7 +16,7 @@ from arraystore._format.description import Description
 from arraystore._format.ledger import ledger_dtype
 from arraystore._format.publication import Publication
 from arraystore._format.slot_file import SlotFile
-from arraystore._stores.encoded_images import EncodedImages
+from arraystore._stores.encoded.images import EncodedImages
 from arraystore._stores.medium import FilledRun, Opened, least_slot_bytes
 from arraystore._stores.slot_array import SlotArray
 from arraystore._stores.unfinished.build_key import BuildKey

@@ -42,7 +42,7 @@ def test_an_array_that_may_only_be_read_gives_the_same_slot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernels: str, shape: tuple[int, ...]
 ) -> None:
     if kernels == "portable":
-        monkeypatch.setattr("arraystore._kernels.plan_avx512.plan_columns", lambda *_args, **_options: None)
+        monkeypatch.setattr("arraystore._kernels.vectors.plan_avx512.plan_columns", lambda *_args, **_options: None)
     free = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     np.save(tmp_path / "x.npy", free)
     for options in OPTIONS:

@@ -14,8 +14,8 @@ from support import images, restart_jpegs
 from support.restart_mutants import mutant
 
 from arraystore import Augment, CenterCrop, FormatError, PadAndCrop, RandomCrop, RandomResizedCrop
-from arraystore._stores import encoded_images
-from arraystore._stores.encoded_images import EncodedImages
+from arraystore._stores.encoded import images as encoded_images
+from arraystore._stores.encoded.images import EncodedImages
 from arraystore.spec import Layout
 
 Pixels = npt.NDArray[np.uint8]

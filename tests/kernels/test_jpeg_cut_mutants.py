@@ -17,8 +17,8 @@ from support.fences import Fenced
 from support.restart_mutants import mutant
 
 from arraystore._kernels import jpeg_cut
-from arraystore._kernels.instructions import STEP_BYTES
 from arraystore._kernels.jpeg_cut import SPARE_BYTES, cut
+from arraystore._kernels.vectors.instructions import STEP_BYTES
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -93,7 +93,7 @@ def test_any_part_equals_pillow(
 def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both kernels, whatever this processor has; where it lacks the instructions both are the portable one."""
     if request.param == "portable":
-        monkeypatch.setattr("arraystore._kernels.plan_avx512.plan_columns", lambda *_args, **_options: None)
+        monkeypatch.setattr("arraystore._kernels.vectors.plan_avx512.plan_columns", lambda *_args, **_options: None)
 
 
 @pytest.mark.usefixtures("kernel")

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from support.fences import Fenced
 
-from arraystore._kernels import avx512, plan_avx512, resample, resample_avx512
+from arraystore._kernels import resample
 from arraystore._kernels.filters import weights_for
+from arraystore._kernels.vectors import avx512, plan_avx512, resample_avx512
 from arraystore.spec import Filter
 
 Pixels = npt.NDArray[np.uint8]
@@ -300,7 +301,7 @@ def test_an_output_row_without_weights_reads_its_first_row_only() -> None:
 )
 def test_the_portable_kernel_where_the_instructions_are_not_to_be_used(variable: str, value: str) -> None:
     code = (
-        "from types import FunctionType\nfrom arraystore._kernels import avx512, resample_avx512\n"
+        "from types import FunctionType\nfrom arraystore._kernels.vectors import avx512, resample_avx512\n"
         "assert not avx512.supported()\n"
         "assert isinstance(resample_avx512.rows_kernel, FunctionType), 'compiled nevertheless'\n"
     )

@@ -17,9 +17,9 @@ from PIL import Image
 from support import images
 from support.fences import Fenced
 
-from arraystore._kernels import avx512, window_avx512
 from arraystore._kernels.crop import KINDS, form_of, places_of, write_crops
 from arraystore._kernels.resized_crop import _prepare, _room_for, write_resized_crops
+from arraystore._kernels.vectors import avx512, window_avx512
 
 Pixels = npt.NDArray[np.uint8]
 FLIPS = Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.FLIP_TOP_BOTTOM
@@ -188,7 +188,8 @@ def test_the_usual_windows_are_not_left_to_the_portable_kernel() -> None:
 
 def test_the_portable_kernel_where_the_instructions_are_not_to_be_used() -> None:
     code = (
-        "from types import FunctionType\nfrom arraystore._kernels import resized_crop, window_avx512\n"
+        "from types import FunctionType\nfrom arraystore._kernels import resized_crop\n"
+        "from arraystore._kernels.vectors import window_avx512\n"
         "assert isinstance(window_avx512.resample_window_avx512, FunctionType), 'compiled nevertheless'\n"
         "assert len(resized_crop._write_resized_crops.signatures) == 1, 'compiled for its tables'\n"
         "import test_resized_crop as tests\ntests.test_the_usual_windows((True, False))\n"

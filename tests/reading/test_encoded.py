@@ -17,8 +17,8 @@ from support.jpegs import encoded_of, jpeg, picture, pillow_jpeg, pixels_of
 
 from arraystore import Augment, CenterCrop, FormatError, PadAndCrop, RandomCrop, RandomResizedCrop
 from arraystore._augmenting.crops import Crop
-from arraystore._stores import encoded_images
-from arraystore._stores.encoded_images import EncodedImages
+from arraystore._stores.encoded import images as encoded_images
+from arraystore._stores.encoded.images import EncodedImages
 from arraystore.errors import Kind
 
 HEIGHT, WIDTH = 50, 70

@@ -10,7 +10,7 @@ import numpy as np
 import xxhash
 
 from arraystore import Slots
-from arraystore._stores.encoded_images import EncodedImages
+from arraystore._stores.encoded.images import EncodedImages
 from arraystore._stores.slot_array import SlotArray
 from support import jpegs
 from support.slots import slots_of

@@ -20,7 +20,7 @@ import arraystore
 from arraystore import Ragged, Slots, Store
 from arraystore._format.specification import FAILED, STORED
 from arraystore._reading.slot_arrays import SlotArrays
-from arraystore._stores.encoded_images import EncodedImages
+from arraystore._stores.encoded.images import EncodedImages
 from arraystore._stores.slot_array import SlotArray
 from support import images
 

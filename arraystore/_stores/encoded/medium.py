@@ -14,7 +14,7 @@ from arraystore._format.description import Description
 from arraystore._format.ledger import claimed_rows
 from arraystore._format.slot_file import PIXELS_OFFSET, EncodedFile, map_array, npy_form, npy_header, read_npy
 from arraystore._stores.encoded.draft import OFFSETS, SHAPES, SUMS, EncodedDraft
-from arraystore._stores.encoded_images import EncodedImages
+from arraystore._stores.encoded.images import EncodedImages
 from arraystore._stores.medium import Medium, Opened
 from arraystore._stores.npy import FolderContents, described, opened_folder
 from arraystore._stores.publishing import FOLDER_NAMES, LOG

@@ -1,4 +1,4 @@
-"""AVX-512 instructions as functions that kernels can call; used by `arraystore._kernels.resample_avx512`.
+"""AVX-512 instructions as functions that kernels can call; used by `arraystore._kernels.vectors.resample_avx512`.
 
 numba has no vector types. Here a new numba type stands for one register of 512 bits, and each function below makes one
 to eight instructions of LLVM's intermediate language when a kernel that calls it is compiled. In a kernel:
@@ -25,7 +25,7 @@ from numba import types
 from numba.extending import models, register_model
 
 from arraystore._kernels.compiled import compiled
-from arraystore._kernels.instructions import call, instruction
+from arraystore._kernels.vectors.instructions import call, instruction
 
 _logger = logging.getLogger(__name__)
 

@@ -29,8 +29,8 @@ are more steps; each has its own chunk, and gives every lane as many of its next
 chunk never crosses the ends of the row. Three times 16 lanes make a group: 16 pixels of three channels, or 48 pixels of
 one. A last permutation puts the bytes of a group in the order of the output row, or gathers the 16 bytes of each plane.
 
-`arraystore._kernels.plan_avx512` makes the tables. If the processor lacks the instructions, or a row is too short for a
-chunk or a group, there is no plan, and the caller uses the portable kernel.
+`arraystore._kernels.vectors.plan_avx512` makes the tables. If the processor lacks the instructions, or a row is too
+short for a chunk or a group, there is no plan, and the caller uses the portable kernel.
 
 The arguments ``source`` and ``target`` of kernels are addresses, and a step is a number of bytes from one row or plane
 to the next. The other arguments are fields of `Columns` and `Rows`.
@@ -38,10 +38,10 @@ to the next. The other arguments are fields of `Columns` and `Rows`.
 
 import numpy as np
 
-from arraystore._kernels import avx512 as op
-from arraystore._kernels.avx512 import compiled_avx512
 from arraystore._kernels.compiled import Integers, Pixels
-from arraystore._kernels.plan_avx512 import STEP_BYTES, Columns, Rows
+from arraystore._kernels.vectors import avx512 as op
+from arraystore._kernels.vectors.avx512 import compiled_avx512
+from arraystore._kernels.vectors.plan_avx512 import STEP_BYTES, Columns, Rows
 
 # A group's tables are used for so many rows before the next group's: few, so that the rows stay in the first cache.
 _TILE_ROWS = 16

@@ -1,19 +1,19 @@
 """`arraystore._kernels.window` for processors with AVX-512 VBMI and VNNI: the same pixels, several times as fast.
 
-The tables that `arraystore._kernels.resample_avx512` needs are computed for each window. A chunk of 64 bytes may reach
-beyond the right edge of a narrow window, to bytes whose weights are zero, but never beyond the source.
+The tables that `arraystore._kernels.vectors.resample_avx512` needs are computed for each window. A chunk of 64 bytes
+may reach beyond the right edge of a narrow window, to bytes whose weights are zero, but never beyond the source.
 
-When you change the kernels that this module imports, touch this file as well: see `arraystore._kernels.avx512`.
+When you change the kernels that this module imports, touch this file as well: see `arraystore._kernels.vectors.avx512`.
 """
 
 import numpy as np
 
-from arraystore._kernels import plan_avx512 as plan
-from arraystore._kernels.avx512 import compiled_avx512
 from arraystore._kernels.compiled import READ_ONLY, Integers, Pixels, Words
 from arraystore._kernels.filters import AXIS_WEIGHTS, AxisWeights
 from arraystore._kernels.resample import rows_come_first
-from arraystore._kernels.resample_avx512 import columns_kernel, rows_kernel
+from arraystore._kernels.vectors import plan_avx512 as plan
+from arraystore._kernels.vectors.avx512 import compiled_avx512
+from arraystore._kernels.vectors.resample_avx512 import columns_kernel, rows_kernel
 from arraystore._kernels.window import SOURCE_WINDOW, SourceWindow, taps_for
 
 CHUNK_BYTES = 64  # the kernels may read so many bytes beyond the end of a scratch plane

@@ -1,4 +1,4 @@
-"""Plans for `arraystore._kernels.resample_avx512`: the weights as digits, in the order in which the kernels read them.
+"""Plans for `arraystore._kernels.vectors.resample_avx512`: weights as digits, in the order in which kernels read them.
 
 That module explains the words: digits, lanes, chunks, quads, steps, groups.
 """
@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from arraystore._kernels.avx512 import compiled_avx512, supported
 from arraystore._kernels.compiled import Integers, Pixels, Words, inlined
 from arraystore._kernels.filters import Weights
+from arraystore._kernels.vectors.avx512 import compiled_avx512, supported
 
 GROUP_LANES = 48  # three registers of 16 sums
 STEP_BYTES = 3 * 4 * 64  # of `Columns.tables`

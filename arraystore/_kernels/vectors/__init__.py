@@ -1,0 +1,1 @@
+"""Kernels of vector instructions, which only some processors have."""
