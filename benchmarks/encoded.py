@@ -28,13 +28,13 @@ from benchmarks.common import CPUS, Pixels, Row, Rows, Table, keep_memory, middl
 from benchmarks.encoded_cases import CENTER, DECODERS, RESIZED, VIEWS, WHOLE, ByHand, Epoch, loader
 from benchmarks.places import photos, scratch_folder, stretch
 
-ESTIMATE_S = 200
+ESTIMATE_S = 180
 NEEDS = ("photos",)
 OPTIONS = {
     "sizes": ([256, 500], [32, 48], "sides of slots, in pixels, such as 256,500"),
     "crop": (224, 28, "side of crops, in pixels"),
-    "images": (1000, 24, "of a store: fewer photographs are repeated"),
-    "batch": (128, 8, "images of a batch"),
+    "images": (500, 24, "of a store: fewer photographs are repeated"),
+    "batch": (64, 8, "images of a batch"),
     "threads": (sorted({1, CPUS}), [1, 2], "such as 1,2"),
     "rounds": (3, 1, "timed rounds"),
 }
