@@ -12,6 +12,7 @@ import os
 from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -92,24 +93,20 @@ class EncodedDraft(LogDraft):
         return npy_header((total,))
 
     def _write_rest(self, folder: Path, publication: Publication) -> None:
-        arrays = {
-            OFFSETS: offsets_of(publication),
-            SHAPES: shapes_of(publication),
-            SUMS: np.ascontiguousarray(publication.rows["sums"]),
-        }
-        for name, array in arrays.items():
+        for name, array in zip((OFFSETS, SHAPES, SUMS), arrays_beside(publication), strict=True):
             write_npy(folder / name, array)
-        write_folder(folder, publication, *arrays)
+        write_folder(folder, publication, OFFSETS, SHAPES, SUMS)
+
+
+def arrays_beside(publication: Publication) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return what stands beside the JPEGs: their offsets, the height and width of each slot, and its sums."""
+    shapes = np.tile(np.array(publication.description.spec.size, np.int32), (len(publication.rows), 1))
+    return offsets_of(publication), shapes, np.ascontiguousarray(publication.rows["sums"])
 
 
 def offsets_of(publication: Publication) -> npt.NDArray[np.uint64]:
     """Return where each JPEG of a store begins, counted from the first one, and where the last one ends."""
     return np.concatenate([np.zeros(1, np.uint64), np.cumsum(publication.rows["length"], dtype=np.uint64)])
-
-
-def shapes_of(publication: Publication) -> npt.NDArray[np.int32]:
-    """Return height and width of each slot: int32, (N, 2)."""
-    return np.tile(np.array(publication.description.spec.size, np.int32), (len(publication.rows), 1))
 
 
 def _copy(

@@ -18,7 +18,7 @@ from arraystore._format.contents import SlotPixels, reading
 from arraystore._format.description import Description
 from arraystore._format.publication import Publication
 from arraystore._format.slot_file import EncodedFile, map_array
-from arraystore._stores.encoded.draft import LogDraft, offsets_of, shapes_of
+from arraystore._stores.encoded.draft import LogDraft, arrays_beside
 from arraystore._stores.encoded.images import EncodedImages
 from arraystore._stores.encoded.offsets import check_offsets, encoded_forms
 from arraystore._stores.hdf5 import PIXELS, SIGNATURE, TEXT_BYTES, Hdf5Contents, open_file
@@ -42,7 +42,7 @@ class _Draft(LogDraft):
 
     def _write_rest(self, folder: Path, publication: Publication) -> None:
         # Without fsync: `PartialFolder.publish` syncs this file, which is the store, before it renames it.
-        arrays = {OFFSETS: offsets_of(publication), SHAPES: shapes_of(publication), SUMS: publication.rows["sums"]}
+        arrays = dict(zip((OFFSETS, SHAPES, SUMS), arrays_beside(publication), strict=True))
         write_rest(folder / self.medium.pixels, publication, ENCODED, arrays)
 
 
