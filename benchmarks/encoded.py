@@ -5,12 +5,13 @@ read, warm and shuffled, beside a pool of threads as one would write it by hand:
 the faster of two decoders, and crops, shrinks (`INTER_AREA`) and flips with OpenCV into batches that are there already.
 Every case is run once before, and there its images are compared with the slots of the store of pixels.
 
-The time of a build is that of the processor (``process_time``, all threads), because it says what a core does, however
-busy the machine is.
+The time of a core is that of the processor (``process_time``, all threads): it says what an image costs, however busy
+the machine is. Images a second are those of the clock, and the load average says how busy the machine was.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import statistics
 import time
@@ -24,11 +25,11 @@ import cv2
 import numpy as np
 
 import arraystore
-from benchmarks.common import CPUS, Pixels, Row, Rows, Table, keep_memory, middle, rates, ratios, take_turns
+from benchmarks.common import CPUS, Pixels, Row, Rows, Table, keep_memory, many, middle, rates, ratios, take_turns
 from benchmarks.encoded_cases import CENTER, DECODERS, RESIZED, VIEWS, WHOLE, ByHand, Epoch, loader
 from benchmarks.places import photos, scratch_folder, stretch
 
-ESTIMATE_S = 180
+ESTIMATE_S = 150
 NEEDS = ("photos",)
 OPTIONS = {
     "sizes": ([256, 500], [32, 48], "sides of slots, in pixels, such as 256,500"),
@@ -95,7 +96,7 @@ def read(raw: arraystore.Store, encoded: arraystore.Store, size: int, options: N
         for key, wall_s in take_turns(cases, options.rounds).items():
             about = {"section": "read", "size": size, "view": view, "case": key[0], "threads": key[1]}
             row = {**about, "images": len(jpegs), "batch": options.batch, "crop": options.crop, "decoder": decoder}
-            yield {**row, "wall_s": wall_s, "cpu_s": spent[key][1:]}
+            yield {**row, "wall_s": wall_s, "cpu_s": spent[key][1:], "load": os.getloadavg()[0]}
 
 
 def faster_decoder(jpegs: list[Pixels]) -> str:
@@ -122,25 +123,30 @@ def clocked(epoch: Epoch, spent: list[float]) -> None:
 
 def tables(rows: Rows) -> dict[str, Table]:
     """What both stores take, and how fast they are read."""
-    sizes = ("slots", "pixels, kB an image", "JPEGs, kB an image", "pixels are", "levels apart")
-    stores = [[*sizes, "pixels, ms of a core an image", "JPEGs, ms of a core an image", "JPEGs take"]]
+    header = ["slots", "pixels, kB an image", "JPEGs, kB an image", "times fewer", "gray levels apart"]
+    stores = [[*header, "pixels, ms to build an image", "JPEGs, ms to build an image", "times as long"]]
     for row in rows.where(section="stores"):
         kilobytes = {name: row["bytes"][name] / row["images"] / 1000 for name in WAYS}
         each = {name: middle([1000 * one / row["images"] for one in row["cpu_s"][name]], 2)[0] for name in WAYS}
-        cells = [f"{kilobytes[RAW]:,.0f}", f"{kilobytes[ENCODED]:,.0f}", f"{kilobytes[RAW] / kilobytes[ENCODED]:.1f}×"]
+        cells = [f"{kilobytes[RAW]:,.0f}", f"{kilobytes[ENCODED]:,.0f}", f"{kilobytes[RAW] / kilobytes[ENCODED]:.1f}"]
         cells += [f"{row['apart_levels']:.1f}", each[RAW], each[ENCODED]]
-        stores.append([f"{row['size']}×{row['size']}", *cells, f"{building(row):.2f}×"])
+        stores.append([f"{row['size']}×{row['size']}", *cells, f"{building(row):.2f}"])
     threads = sorted({row["threads"] for row in rows.where(section="read")})
-    read_table = [["", "slots", *(f"{count} thread{'s' * (count != 1)}, images/s" for count in threads)]]
-    read_table[0] += [f"× by hand, {count}" for count in threads] + ["ms of a core an image"]
+    read_table = [["", "slots", *(f"{many(count, 'thread')}, images/s" for count in threads)]]
+    read_table[0] += [f"× by hand, {count}" for count in threads] + ["ms of a core an image", "× by hand, of a core"]
     for row in rows.where(section="read", threads=threads[0]):
         about = {key: row[key] for key in ("section", "size", "view", "case")}
         same = [rows.one(**about, threads=count) for count in threads]
         cells = [middle(rates(each["images"], each["wall_s"]))[0] for each in same]
-        cells += [f"{faster(rows, each, BY_HAND):.2f}" for each in same]
-        cells.append(middle([1000 * one / row["images"] for one in row["cpu_s"]], 3)[0])
+        cells += [f"{times(rows, each, BY_HAND, 'wall_s'):.2f}" for each in same]
+        cells += [core_ms(row), f"{times(rows, row, BY_HAND):.2f}"]
         read_table.append([f"{row['view']}: {row['case']}", f"{row['size']}×{row['size']}", *cells])
     return {"stores": stores, "read": read_table}
+
+
+def core_ms(row: Row) -> str:
+    """Return the milliseconds of a core that an image takes."""
+    return middle([1000 * seconds / row["images"] for seconds in row["cpu_s"]], 3)[0]
 
 
 def building(row: Row) -> float:
@@ -148,28 +154,28 @@ def building(row: Row) -> float:
     return statistics.median(ratios(row["cpu_s"][ENCODED], row["cpu_s"][RAW]))
 
 
-def faster(rows: Rows, row: Row, case: str) -> float:
-    """Return how many times as fast a row is as another case with as many threads, in that size and view."""
+def times(rows: Rows, row: Row, case: str, clock: str = "cpu_s") -> float:
+    """Return how many times as long as a row another case takes, in that size and view, with as many threads."""
     other = rows.one(case=case, **{key: row[key] for key in ("section", "size", "view", "threads")})
-    return statistics.median(ratios(other["wall_s"], row["wall_s"]))
+    return statistics.median(ratios(other[clock], row[clock]))
 
 
 def figures(rows: Rows) -> dict[str, str]:
-    """The smallest and the largest slots: bytes, errors and builds; with most threads, how many times as fast."""
+    """The smallest and the largest slots: bytes and errors; on one thread, the time of a core beside that of others."""
     stores, reads = rows.where(section="stores"), rows.where(section="read")
-    threads = max(row["threads"] for row in reads)
     told = {"images": f"{stores[0]['images']:,}", "batch": str(reads[0]["batch"]), "crop": str(reads[0]["crop"])}
-    told |= {"threads": str(threads), "decoder": reads[0]["decoder"]}
+    told |= {"decoder": reads[0]["decoder"], "load": f"{statistics.median(row['load'] for row in reads):.1f}"}
     for name, row in (("small", stores[0]), ("large", stores[-1])):
-        size = row["size"]
-        told[f"{name}_side"] = str(size)
+        told[f"{name}_side"] = str(row["size"])
         told[f"{name}_bytes"] = f"{row['bytes'][RAW] / row['bytes'][ENCODED]:.1f}"
         told[f"{name}_kb"] = f"{row['bytes'][ENCODED] / row['images'] / 1000:,.0f}"
         told[f"{name}_apart"] = f"{row['apart_levels']:.1f}"
         told[f"{name}_build"] = f"{building(row):.2f}"
+        least = reads.where(size=row["size"], threads=min(each["threads"] for each in reads))
         for key, view in (("whole", WHOLE), ("center", CENTER), ("resized", RESIZED)):
-            jpegs = reads.one(size=size, view=view, case=ENCODED, threads=threads)
-            told[f"{name}_{key}"] = f"{statistics.median(rates(jpegs['images'], jpegs['wall_s'])):,.0f}"
-            told[f"{name}_{key}_times"] = f"{faster(reads, jpegs, BY_HAND):.2f}"
-            told[f"{name}_{key}_raw"] = f"{1 / faster(reads, jpegs, RAW):.1f}"
+            jpegs = least.one(view=view, case=ENCODED)
+            told[f"{name}_{key}_times"] = f"{times(reads, jpegs, BY_HAND):.2f}"
+            told[f"{name}_{key}_ms"] = core_ms(jpegs)
+            told[f"{name}_{key}_pixels_ms"] = core_ms(least.one(view=view, case=RAW))
+            told[f"{name}_{key}_pixels_times"] = f"{1 / times(reads, jpegs, RAW):.1f}"
     return told
