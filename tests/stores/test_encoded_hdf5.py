@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import pickle
 from collections.abc import Callable
@@ -70,6 +71,9 @@ def test_h5py_and_any_decoder_read_it(mixed: Path, tmp_path: Path, bad: str) -> 
         assert file["shapes"][...].tolist() == [[16, 24]] * count
         np.testing.assert_array_equal(file["sums"][...], np.load(tmp_path / "x.jpegs" / "sums.npy"))
         np.testing.assert_array_equal(file["checksums"][...], folder.checksums)
+        names: list[str] = []
+        file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+        assert set(json.loads(file["store.json"][()])["digests"]) == {*names} - {"encoded", "store.json"}
 
 
 @pytest.mark.parametrize("count", [1, 3, 40, 172, 600])
