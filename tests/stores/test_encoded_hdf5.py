@@ -218,6 +218,8 @@ def test_a_call_that_ends_while_it_publishes_keeps_its_work(
     names = {path.name for path in partial_of(target).iterdir()}
     assert "encoded.h5" in names
     assert ("encoded.log" in names) == (not is_in_order)
+    with arraystore.open(target, partial=True) as unfinished:
+        np.testing.assert_array_equal(plain(unfinished.images), plain(build(photos, encode="jpeg").images))
     decoded = count_decodes(monkeypatch)
     store = build(photos, target)
     assert decoded == []

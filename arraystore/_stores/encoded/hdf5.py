@@ -7,7 +7,6 @@ to a log that has room for the head of an HDF5 file, so that it becomes the file
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ import numpy.typing as npt
 
 from arraystore._format.contents import SlotPixels, reading
 from arraystore._format.description import Description
+from arraystore._format.files import keep_os_error
 from arraystore._format.publication import Publication
 from arraystore._format.slot_file import EncodedFile, map_array
 from arraystore._stores.encoded.draft import LogDraft, arrays_beside
@@ -47,10 +47,17 @@ class _Draft(LogDraft):
 
 
 def keeps_jpegs(path: Path) -> bool:
-    """Return whether a file is an HDF5 file with a dataset of JPEGs and none of pixels. It may be damaged otherwise."""
-    with suppress(Exception), without_lock(path) as file:  # the HDF5 library raises many kinds of errors on damage
-        return ENCODED in file and PIXELS not in file
-    return False
+    """Return whether a file is an HDF5 file with a dataset of JPEGs and none of pixels. It may be damaged otherwise.
+
+    Raises:
+        OSError: see `keep_os_error`.
+    """
+    try:
+        with without_lock(path) as file:
+            return ENCODED in file and PIXELS not in file
+    except Exception as error:  # noqa: BLE001 - the HDF5 library raises many kinds on damage
+        keep_os_error(error)
+        return False
 
 
 def _open(medium: Medium, path: Path) -> Opened:
@@ -79,9 +86,9 @@ def _mapped(path: Path, file: h5py.File, name: str, dtype: npt.DTypeLike) -> npt
                 f"{path}:{name} should be a plain array of {np.dtype(dtype)} with one dimension",
                 source=str(path),
                 kind=Kind.DAMAGED,
-                advice="repair the store, or build it again",
+                advice="build the store again",
             )
-    return map_array(path, np.dtype(dtype), place, (size,), advice="repair the store, or build it again")
+    return map_array(path, np.dtype(dtype), place, (size,), advice="build the store again")
 
 
 def _place(dataset: h5py.Dataset) -> int | None:

@@ -73,6 +73,8 @@ def log_images(folder: Path, medium: Medium, spec: ImageSpec, ledger: npt.NDArra
         FormatError: the log is missing, or shorter than the ledger says.
     """
     log = folder / medium.draft_file
+    if not log.exists():  # it has its final name already
+        log = folder / medium.pixels
     claimed = claimed_rows(ledger)
     lengths = np.where(claimed, ledger["length"], 0)
     begins = np.where(lengths > 0, ledger["begin"], 0)
