@@ -313,3 +313,16 @@ def test_an_unfinished_build_can_be_opened(mixed: Path, tmp_path: Path) -> None:
         assert np.flatnonzero(store.status != 1).tolist() == BAD
         np.testing.assert_array_equal(plain(store.images), plain(build(mixed, encode="jpeg", bad="keep").images))
     assert contents(partial_of(tmp_path / NAME)) == before
+
+
+def test_a_dataset_of_jpegs_that_is_too_long_is_told_and_repaired(target: Path) -> None:
+    whole = target.read_bytes()
+    with h5py.File(target, "r+") as file:
+        jpegs = file["encoded"][...]
+        del file["encoded"]
+        file["encoded"] = np.append(jpegs, np.zeros(5, np.uint8))
+    found = arraystore.verify(target, progress=False)
+    message = f"{target}:encoded has {len(jpegs) + 5:,} bytes, but its last slot should end at {len(jpegs):,}"
+    assert message in [fault.message for fault in found.faults]
+    arraystore.repair(target, progress=False).close()
+    assert target.read_bytes() == whole
