@@ -292,6 +292,7 @@ def test_hostile_offsets_are_an_error(tmp_path: Path, values: list[int]) -> None
         lambda file, name: file.create_dataset(name, (1 << 40,), np.uint8, chunks=(1 << 20,)),
         lambda file, name: file.create_dataset(name, (1 << 40,), "<u8", chunks=(1 << 17,)),
         lambda file, name: file.create_dataset(name, data=np.zeros((20, 2), "<f4")),
+        lambda file, name: file.create_dataset(name, data=np.zeros(20, "<i4")),
         lambda file, name: file.create_dataset(name, data=["text"]),
         lambda file, name: file.create_group(name),
     ],
