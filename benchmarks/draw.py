@@ -1,8 +1,9 @@
 """Draws the documents from docs/results: fills in templates, and draws the picture.
 
 A template is Markdown with names in braces: ``{BENCHMARK.NAME}`` is a figure, ``{BENCHMARK.table.NAME}`` a table,
-``{BENCHMARK.command}`` its command, and ``{BENCHMARK.question}`` its question; ``{machine.NAME}`` is what was measured
-on. To say something else, edit the template and draw again.
+``{BENCHMARK.command}`` its command, ``{BENCHMARK.question}`` its question, and ``{BENCHMARK.machine}`` the processor
+that it was measured on; ``{machine.NAME}`` is what most were measured on. To say something else, edit the template and
+draw again.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ def words_of(folder: Path) -> dict[str, str]:
         words |= {f"{name}.{key}": text for key, text in figures(rows).items()}
         words |= {f"{name}.table.{key}": markdown(table) for key, table in load(name).tables(rows).items()}
         words |= {f"{name}.command": command(name), f"{name}.question": question(name)}
+        words[f"{name}.machine"] = "{cores} cores of {cpu}".format(**header["machine"])
     machine = read_results(folder, "build")[0]["machine"]
     words |= {f"machine.{key}": str(value) for key, value in machine.items()}
     words["machine.memory"] = f"{machine['memory_bytes'] / 2**30:,.0f} GiB"

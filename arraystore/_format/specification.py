@@ -4,9 +4,10 @@ A store is a folder::
 
     train.store/
       store.json        the description of the store (below)
-      images.npy        the pixels
+      images.npy        the pixels; or, if slots are encoded:
+      encoded.npy, offsets.npy, shapes.npy and sums.npy    the JPEGs of all slots, and what goes with them (below)
       status.npy        uint8 (N,): 1 stored, 2 failed (its pixels are zeros); 0 is empty, never in a published store
-      checksums.npy     uint64 (N,): xxh3_64, seed 0, of each slot's bytes
+      checksums.npy     uint64 (N,): xxh3_64, seed 0, of each slot's bytes: of its pixels, or of its JPEG
       TARGET.npy        one file for each target, axis 0 = N; `labels.npy` holds the main one; or, if it is ragged:
       TARGET.values.npy and TARGET.offsets.npy    the items of all slots, and where those of each slot lie
       samples.parquet   row i describes slot i
@@ -14,13 +15,31 @@ A store is a folder::
 
 or one HDF5 file with the same names: datasets `images`, `status`, `checksums` and `targets/NAME` (`targets/NAME/values`
 and `targets/NAME/offsets` if it is ragged), groups `samples` and `dropped` with one dataset a column, and a scalar
-string dataset `store.json`.
+string dataset `store.json`. The slots of an HDF5 file are never encoded.
 
 **images.npy** is a NumPy file, format 1.0: uint8, C order, shape (N, C, H, W), or (N, H, W, C) where `layout` is NHWC.
 Its header MUST be the one that NumPy writes, padded with spaces so that the pixels start at byte 4096, which is a page
 boundary. Slot i starts at 4096 + i x slot bytes, and the file MUST end with the last slot. In HDF5, `images` MUST be
 contiguous, allocated early and without filters, and starts at a multiple of 4096; its byte offset is
 `dset.id.get_offset()`. The HDF5 file has a superblock of version 2, and MUST end where the superblock says.
+
+**Encoded slots** are JPEGs. A store has them if its `spec` has `encode`, an object with `quality`, `subsampling` and
+`restart`. It then has no images.npy, and four files in its place::
+
+    encoded.npy       uint8 (bytes,): the JPEGs of all slots, one after the other in the order of slots. Its header is
+                      as that of images.npy, so that the first JPEG starts at byte 4096, and the file MUST end with
+                      the last one
+    offsets.npy       uint64 (N + 1,): where the JPEG of each slot begins, counted from byte 4096; the last is the end
+    shapes.npy        int32 (N, 2): height and width of each slot
+    sums.npy          uint64 (N, C, 2): of each channel of a slot before it was encoded, the sum of its pixels and that
+                      of their squares; zeros if the slot failed
+
+The JPEG of slot i has the bytes from offsets[i] up to offsets[i + 1]; a slot of status 2 has none, and readers give its
+pixels as zeros. Offsets MUST begin with 0, MUST NOT fall, and MUST end with the number of bytes; a reader MUST refuse a
+slot whose offsets fall or lie outside the file. A writer sets restart markers after every so many columns of blocks as
+divide the columns, at most `restart`, so that each row of blocks begins behind a marker. A reader MUST NOT rely on
+that, and takes any JPEG of the slot's sides. `shape` in store.json is that of a decoded slot; `mean` and `std` are
+those of the pixels before they were encoded, which the sums give again without decoding.
 
 **store.json** is UTF-8 JSON of at most 64 MiB, an object with these members; a reader MUST refuse a `format_version`
 that it does not know and MUST ignore members that it does not know:
@@ -72,13 +91,13 @@ offsets[i] up to offsets[i + 1]. A reader MUST refuse offsets that do not begin 
 with total.
 
 **Digests** have seed 0 and prove what `checksums` does not. In a folder, `digests` has the names of all files except
-images.npy and store.json, and a digest is taken of the file's bytes. In HDF5, it has the names of all datasets except
-`images` and `store.json`, such as `status`, `targets/labels` and `samples/source`, and a digest is taken of these
-bytes: a line of ASCII JSON, such as `["<u8", [12]]` and a line feed, with the type as NumPy writes it ("string" for
-strings) and the shape; then the values in C order, in the bytes of that type; for strings, the length of each as
-uint64, little endian, and its bytes. The 32 digits of `digest` are at the last place in the text where they occur. HDF5
-has checksums for its own structure, except its global heaps. Nothing covers bytes that no reader uses: attributes, gaps
-between datasets, padding in a heap.
+images.npy, encoded.npy and store.json, and a digest is taken of the file's bytes. In HDF5, it has the names of all
+datasets except `images` and `store.json`, such as `status`, `targets/labels` and `samples/source`, and a digest is
+taken of these bytes: a line of ASCII JSON, such as `["<u8", [12]]` and a line feed, with the type as NumPy writes it
+("string" for strings) and the shape; then the values in C order, in the bytes of that type; for strings, the length of
+each as uint64, little endian, and its bytes. The 32 digits of `digest` are at the last place in the text where they
+occur. HDF5 has checksums for its own structure, except its global heaps. Nothing covers bytes that no reader uses:
+attributes, gaps between datasets, padding in a heap.
 
 **samples.parquet** columns: `source` (string; binary where a name is not valid UTF-8), `label` (string, only if the
 labels have classes), `height` and `width` (uint32, of the upright image, 0 if it failed), `bytes` (uint64, of the
@@ -105,6 +124,10 @@ published:
                       store.json, once the store is whole and is about to get its name; `replaces` is then [device,
                       inode] of the store that has the name, or null
     ledger.npy        one row for each slot (`ledger_dtype`), with a check and the hash of its source (`name_hash`)
+    encoded.log       the JPEGs of encoded slots in the order in which they were made, from byte 4096 on. Fields of the
+                      ledger's row say where that of a slot lies: `begin`, uint64, counted from byte 4096, and `length`,
+                      uint64. If the JPEGs lie in the order of slots and without gaps, the file becomes encoded.npy by a
+                      rename before the store is published; otherwise they are copied
     reasons.jsonl     {"slot": i, "reason": text}, a line for each slot that failed; and {"name": hash, "checksum":
                       number, "note": text} for a slot that is stored although its decoder noticed something; name and
                       checksum are those of its row of the ledger
@@ -116,7 +139,7 @@ A row of the ledger *claims* its slot if its `check` is the xxh3_64 of the row's
 the seed. Rows may be torn or lost at any byte: a row that is not whole claims nothing, and every whole row can be read
 by itself. The order of writing is fixed:
 
-1. pixels and masks of finished runs, then fsync of their files;
+1. pixels or JPEGs, and masks, of finished runs, then fsync of their files;
 2. lines of `reasons.jsonl`, then fsync;
 3. rows of the ledger, then fsync;
 4. when every slot is claimed, all other files, each with fsync, then fsync of the folder;

@@ -100,6 +100,11 @@ def test_the_ledger_row() -> None:
     assert dtype.names == ("check", "status", "checksum", "height", "width", "bytes", "mtime", "hash", "name", "sums")
     assert dtype["sums"].shape == (3, 2)
     assert dtype.itemsize == 8 + 1 + 8 + 4 + 4 + 8 + 8 + 8 + 8 + 3 * 2 * 8
+    encoded = ledger_dtype(ImageSpec(size=1, encode="jpeg"))
+    assert encoded.names == (*dtype.names, "begin", "length")
+    assert [encoded[name].str for name in ("begin", "length")] == ["<u8", "<u8"]
+    masked = ledger_dtype(ImageSpec(size=1, encode="jpeg"), masked=True)
+    assert masked.names[: len(encoded.names)] == encoded.names
 
 
 # --- .npy ------------------------------------------------------------------------------------------------------------
