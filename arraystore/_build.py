@@ -53,8 +53,8 @@ def build(
         levels: the largest sample of files of 16 bits that hold fewer, such as 4095.
         icc: ``"srgb"`` converts pixels by their color profiles.
         truncated: ``"keep"`` stores a JPEG that ends early, with a note; ``"refuse"`` makes it a bad image.
-        encode: ``"jpeg"`` or a `Jpeg` keeps JPEGs, in a folder or in RAM: about a tenth of the bytes. They are decoded
-            when they are read. ``"none"`` keeps pixels.
+        encode: ``"jpeg"`` or a `Jpeg` keeps JPEGs: about a tenth of the bytes. They are decoded when they are
+            read. ``"none"`` keeps pixels.
         spec: all of these at once, in place of ``size`` and the options.
         root: the folder that relative paths of a table or a list start from; None is the folder of the table, or the
             current one.

@@ -39,11 +39,11 @@ class Forecast:
         classes: name of a class → how many images it has; empty where there are no class labels.
         spec: how images would become slots.
         target: the target that was given, or None.
-        medium: the medium on disk that the advice is about: ``"hdf5"`` for an HDF5 target, ``"encoded"`` where JPEGs
-            are kept, else ``"npy"``.
+        medium: the medium on disk that the advice is about: ``"hdf5"`` for an HDF5 target, else ``"npy"``; where JPEGs
+            are kept, ``"encoded-hdf5"`` or ``"encoded"``.
         volume: a folder on the volume whose free space counts: the target's, or the current one.
-        media: ``"ram"``, ``"npy"``, ``"encoded"`` and ``"hdf5"`` → the space that a build there needs, and the free
-            space. That of ``"encoded"`` is estimated from the JPEGs of the sample.
+        media: ``"ram"``, ``"npy"``, ``"encoded"``, ``"hdf5"`` and ``"encoded-hdf5"`` → the space that a build there
+            needs, and the free space. Those of JPEGs are estimated from the sample.
         pixel_bytes: the size of all pixels.
         store_bytes: the size of the finished store on ``medium``, with the samples table estimated.
         working_bytes: memory that the workers need besides the store, if no image is larger than those of the sample.

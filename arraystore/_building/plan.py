@@ -42,6 +42,7 @@ from arraystore._format.specification import EMPTY, FAILED, STORED
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.targets.given import count_classes
 from arraystore._sources.targets.multi_label import names_in
+from arraystore._stores.encoded.hdf5 import ENCODED_HDF5
 from arraystore._stores.encoded.medium import ENCODED
 from arraystore._stores.media import MEDIA, medium_of
 from arraystore._stores.medium import FilledRun, Medium
@@ -105,7 +106,8 @@ def forecast_of(
     working = workers * seen.largest_bytes(spec.channels)
     if not seen.jpeg_bytes and spec.encode is not None:
         notes.append(f"no JPEG was made, so each is taken to have 1/{_USUAL_COMPRESSION} of the bytes of its pixels")
-    slot_bytes = {each.name: spec.slot_bytes for each in MEDIA} | {ENCODED.name: seen.encoded_bytes(spec)}
+    encoded = dict.fromkeys((ENCODED.name, ENCODED_HDF5.name), seen.encoded_bytes(spec))
+    slot_bytes = {each.name: spec.slot_bytes for each in MEDIA} | encoded
     finished = {each.name: _finished_bytes(manifest, spec, each, slot_bytes[each.name], rng) for each in MEDIA}
     ledger = len(manifest) * ledger_dtype(spec, masked=bool(manifest.masks)).itemsize
     in_ram = finished[ENCODED.name if spec.encode is not None else MEDIA[0].name]

@@ -15,7 +15,7 @@ A store is a folder::
 
 or one HDF5 file with the same names: datasets `images`, `status`, `checksums` and `targets/NAME` (`targets/NAME/values`
 and `targets/NAME/offsets` if it is ragged), groups `samples` and `dropped` with one dataset a column, and a scalar
-string dataset `store.json`. The slots of an HDF5 file are never encoded.
+string dataset `store.json`; if slots are encoded, `encoded`, `offsets`, `shapes` and `sums` in place of `images`.
 
 **images.npy** is a NumPy file, format 1.0: uint8, C order, shape (N, C, H, W), or (N, H, W, C) where `layout` is NHWC.
 Its header MUST be the one that NumPy writes, padded with spaces so that the pixels start at byte 4096, which is a page
@@ -36,10 +36,11 @@ contiguous, allocated early and without filters, and starts at a multiple of 409
 
 The JPEG of slot i has the bytes from offsets[i] up to offsets[i + 1]; a slot of status 2 has none, and readers give its
 pixels as zeros. Offsets MUST begin with 0, MUST NOT fall, and MUST end with the number of bytes; a reader MUST refuse a
-slot whose offsets fall or lie outside the file. A writer sets restart markers after every so many columns of blocks as
-divide the columns, at most `restart`, so that each row of blocks begins behind a marker. A reader MUST NOT rely on
-that, and takes any JPEG of the slot's sides. `shape` in store.json is that of a decoded slot; `mean` and `std` are
-those of the pixels before they were encoded, which the sums give again without decoding.
+slot whose offsets fall or lie outside the file. In HDF5, the four datasets have the same types and shapes; `encoded`
+MUST be contiguous, as `images` is, and offsets count from its first byte. A writer sets restart markers after every so
+many columns of blocks as divide the columns, at most `restart`, so that each row of blocks begins behind a marker. A
+reader MUST NOT rely on that, and takes any JPEG of the slot's sides. `shape` in store.json is that of a decoded slot;
+`mean` and `std` are those of the pixels before they were encoded, which the sums give again without decoding.
 
 **store.json** is UTF-8 JSON of at most 64 MiB, an object with these members; a reader MUST refuse a `format_version`
 that it does not know and MUST ignore members that it does not know:
@@ -92,12 +93,12 @@ with total.
 
 **Digests** have seed 0 and prove what `checksums` does not. In a folder, `digests` has the names of all files except
 images.npy, encoded.npy and store.json, and a digest is taken of the file's bytes. In HDF5, it has the names of all
-datasets except `images` and `store.json`, such as `status`, `targets/labels` and `samples/source`, and a digest is
-taken of these bytes: a line of ASCII JSON, such as `["<u8", [12]]` and a line feed, with the type as NumPy writes it
-("string" for strings) and the shape; then the values in C order, in the bytes of that type; for strings, the length of
-each as uint64, little endian, and its bytes. The 32 digits of `digest` are at the last place in the text where they
-occur. HDF5 has checksums for its own structure, except its global heaps. Nothing covers bytes that no reader uses:
-attributes, gaps between datasets, padding in a heap.
+datasets except `images`, `encoded` and `store.json`, such as `status`, `targets/labels` and `samples/source`, and a
+digest is taken of these bytes: a line of ASCII JSON, such as `["<u8", [12]]` and a line feed, with the type as NumPy
+writes it ("string" for strings) and the shape; then the values in C order, in the bytes of that type; for strings, the
+length of each as uint64, little endian, and its bytes. The 32 digits of `digest` are at the last place in the text
+where they occur. HDF5 has checksums for its own structure, except its global heaps. Nothing covers bytes that no reader
+uses: attributes, gaps between datasets, padding in a heap.
 
 **samples.parquet** columns: `source` (string; binary where a name is not valid UTF-8), `label` (string, only if the
 labels have classes), `height` and `width` (uint32, of the upright image, 0 if it failed), `bytes` (uint64, of the
@@ -124,10 +125,11 @@ published:
                       store.json, once the store is whole and is about to get its name; `replaces` is then [device,
                       inode] of the store that has the name, or null
     ledger.npy        one row for each slot (`ledger_dtype`), with a check and the hash of its source (`name_hash`)
-    encoded.log       the JPEGs of encoded slots in the order in which they were made, from byte 4096 on. Fields of the
-                      ledger's row say where that of a slot lies: `begin`, uint64, counted from byte 4096, and `length`,
-                      uint64. If the JPEGs lie in the order of slots and without gaps, the file becomes encoded.npy by a
-                      rename before the store is published; otherwise they are copied
+    encoded.log       the JPEGs of encoded slots in the order in which they were made, from byte 4096 on; for HDF5, from
+                      byte 12288 on. Fields of the ledger's row say where that of a slot lies: `begin`, uint64, counted
+                      from there, and `length`, uint64. If the JPEGs lie in the order of slots and without gaps, the
+                      file becomes encoded.npy, or encoded.h5, by a rename before the store is published; otherwise they
+                      are copied
     reasons.jsonl     {"slot": i, "reason": text}, a line for each slot that failed; and {"name": hash, "checksum":
                       number, "note": text} for a slot that is stored although its decoder noticed something; name and
                       checksum are those of its row of the ledger

@@ -43,7 +43,7 @@ class Store(Slots):
     whatever would give its contents raises a `StoreError`.
 
     Attributes:
-        medium: ``"ram"``, ``"npy"``, ``"encoded"`` or ``"hdf5"``.
+        medium: ``"ram"``, ``"npy"``, ``"encoded"``, ``"hdf5"`` or ``"encoded-hdf5"``.
         path: the folder or file; None in RAM.
         spec: how images became slots.
         categories: name of a target → the names of its codes.

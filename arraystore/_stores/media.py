@@ -6,6 +6,7 @@ from pathlib import Path
 
 from arraystore._common.checks import expanded
 from arraystore._sources.entries import describes_store
+from arraystore._stores.encoded.hdf5 import ENCODED_HDF5, keeps_jpegs
 from arraystore._stores.encoded.medium import ENCODED
 from arraystore._stores.hdf5 import HDF5
 from arraystore._stores.medium import Medium
@@ -14,7 +15,8 @@ from arraystore.errors import FormatError, Kind, Option, SpecError
 from arraystore.spec import ImageSpec
 
 # The first medium must be a folder: it serves targets and folders that no other medium recognizes.
-MEDIA: tuple[Medium, ...] = (NPY, ENCODED, HDF5)
+MEDIA: tuple[Medium, ...] = (NPY, ENCODED, HDF5, ENCODED_HDF5)
+_OF_JPEGS = {NPY.name: ENCODED, HDF5.name: ENCODED_HDF5}  # what targets ask for whose slots are encoded
 _SIGNATURE_BYTES = max(len(medium.signature) for medium in MEDIA)
 
 
@@ -28,13 +30,13 @@ def medium_of(target: str | os.PathLike[str], spec: ImageSpec | None = None) -> 
     medium = next((medium for medium in MEDIA if suffix in medium.suffixes), MEDIA[0])
     if spec is None or spec.encode is None:
         return medium
-    if not medium.is_folder:
+    if medium.name not in _OF_JPEGS:
         raise SpecError(
-            f"the target {target} asks for an {medium.label}, and JPEGs are kept in folders",
+            f"the target {target} asks for a {medium.label}, which keeps no JPEGs",
             advice=f"leave out the suffix {suffix}, or store pixels with {{0}}",
             options=[Option("encode", "none")],
         )
-    return ENCODED
+    return _OF_JPEGS[medium.name]
 
 
 def medium_at(path: Path) -> Medium | None:
@@ -45,7 +47,9 @@ def medium_at(path: Path) -> Medium | None:
     if not path.is_file():
         return None
     named = medium_of(path)
-    return named if not named.is_folder else next(medium for medium in MEDIA if not medium.is_folder)
+    if named.is_folder:
+        named = next(medium for medium in MEDIA if not medium.is_folder)
+    return ENCODED_HDF5 if named is HDF5 and keeps_jpegs(path) else named
 
 
 def store_at(source: object) -> Path | None:

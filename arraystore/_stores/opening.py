@@ -197,7 +197,7 @@ def _open_unfinished(folder: Path, path: Path) -> Opened:
         ledger = read_ledger(folder / LEDGER, count, spec, masked=bool(key.get("masks")))
         images: Any
         if medium.slot_file is None:
-            images = log_images(folder, spec, ledger)
+            images = log_images(folder, medium, spec, ledger)
         else:
             images = medium.slot_file(folder / medium.pixels).map()
     except (OSError, KeyError, TypeError, ValueError, SpecError) as error:

@@ -47,6 +47,7 @@ FOLDER_NAMES = (
     *("images.npy", "encoded.npy", "offsets.npy", "shapes.npy", "sums.npy"),
     *("store.json", "status.npy", "checksums.npy", "samples.parquet", "dropped.parquet"),
 )
+HDF5_NAMES = ("images.h5", "encoded.h5")  # of all media that are HDF5 files, likewise
 NEW_PLAN = PLAN + ".new"
 # Members of plan.json: the identity of the finished store, and device and inode of the one that it replaces.
 _MARK, _REPLACES = "finished", "replaces"

@@ -139,7 +139,7 @@ class MemoryContents:
         FormatError: an entry is damaged or missing; see `Contents`.
     """
 
-    status, checksums = "status", "checksums"
+    status, checksums, sums = "status", "checksums", "sums"
     has_digests = False
     place = "the store in memory"
 

@@ -17,7 +17,6 @@ from arraystore._format.specification import FAILED
 from arraystore._reading.store import Store
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.stamps import STAMP
-from arraystore._stores.encoded.draft import SUMS
 from arraystore._stores.media import medium_at
 from arraystore._stores.opening import contents_of, hold
 from arraystore._stores.publishing import real_target
@@ -88,7 +87,7 @@ class Takeover:
         place, _ = contents.slots((len(store), *store.spec.slot_shape))
         self._file = cast("SlotFile | EncodedFile", place)
         # The pixels that JPEGs were made of are not there to be summed again.
-        self._sums = None if store.spec.encode is None else contents.array(SUMS)
+        self._sums = None if store.spec.encode is None else contents.array(contents.sums)
         self._checksums = np.asarray(store.checksums)
         self._reasons = {bad.slot: bad.reason for bad in store.bad()}
         samples = store.samples

@@ -73,7 +73,7 @@ def fact_rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "store", flat(facts["path"])
     yield "medium", facts["medium"]
     yield "images", f"{count:,} of {' x '.join(map(str, slot))} uint8 ({facts['layout']}, {facts['color']})"
-    kept = "JPEGs" if facts["medium"] == "encoded" else "pixels"
+    kept = "JPEGs" if facts["medium"].startswith("encoded") else "pixels"
     yield "size", f"{readable(facts['image_bytes'])} of {kept}, {readable(facts['disk_bytes'])} on disk"
     noted = f" ({facts['noted']:,} with a note of the decoder)" if facts["noted"] else ""
     yield "status", f"{facts['stored']:,} stored{noted}, {facts['failed']:,} failed"

@@ -147,7 +147,7 @@ def print_summary(store: Store, target: Path, watch: Watch) -> None:
     opened = f"arraystore.open({_quoted(target)}).images"
     if store.medium == "npy":
         opened = f'np.load({_quoted(target / "images.npy")}, mmap_mode="r")'
-    elif store.medium == "encoded":
+    elif store.spec.encode is not None:
         opened = f"arraystore.open({_quoted(target)})"
     typer.echo(f"open it with  {opened}")
     for line in target_lines(store):

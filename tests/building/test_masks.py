@@ -24,7 +24,7 @@ import arraystore
 from arraystore import BadImagesError, ImageSpec, Manifest, ManifestError, Masks, Store, StoreError
 from arraystore._building.fill import Job, fill_parts
 from arraystore._building.masks import MaskJob
-from arraystore._stores import hdf5
+from arraystore._stores import hdf5_writing
 from arraystore._stores.publishing import partial_of
 
 pytestmark = pytest.mark.usefixtures("warm")
@@ -179,13 +179,13 @@ def test_masks_of_an_hdf5_file_take_no_memory_while_it_is_written(
     """The bytes behind the pixels pass through memory, but for those of masks."""
     count, side, held = 32, 1024, []
     (mask := tmp_path / "m.png").write_bytes(images.png(masks.numbers(8, 8)))
-    write_into = hdf5._Ends.write_into
+    write_into = hdf5_writing._Ends.write_into
 
     def seen(ends: Any, descriptor: int) -> None:
         held.append(sum(map(len, ends._tail.values())))
         write_into(ends, descriptor)
 
-    monkeypatch.setattr(hdf5._Ends, "write_into", seen)
+    monkeypatch.setattr(hdf5_writing._Ends, "write_into", seen)
     source = np.zeros((count, 8, 8), np.uint8)
     targets = {"mask": Masks([mask] * count), "after": np.arange(count)}
     store = build(source, tmp_path / "x.h5", size=side, color="gray", targets=targets)

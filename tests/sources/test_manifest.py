@@ -936,9 +936,14 @@ def test_names_that_cannot_be_a_files_are_refused(name: Any) -> None:
     said(message, Manifest.of, ["a"], targets={name: [1]})
 
 
-@pytest.mark.parametrize("name", ["images", "Status", "CHECKSUMS", "samples", "store", "ledger", "lock"])
+@pytest.mark.parametrize(
+    "name", ["images", "offsets", "Shapes", "sums", "Status", "CHECKSUMS", "store", "lock", "moved"]
+)
 def test_names_of_a_stores_own_files_are_refused(name: str) -> None:
-    files = "images, status, checksums, samples, store, dropped, ledger, plan, reasons, lock"
+    files = (
+        "images, encoded, offsets, shapes, sums, status, checksums, samples, store, dropped, ledger, plan, reasons, "
+        "lock, moved"
+    )
     own = f"because a store's own files are {files}: rename it"
     said(f"a target cannot be named {name!r}, {own}", Manifest.of, ["a"], targets={name: [1]})
 

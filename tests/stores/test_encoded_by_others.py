@@ -87,17 +87,18 @@ def test_mean_and_std_follow_from_the_sums(store: Store, tmp_path: Path) -> None
     np.testing.assert_allclose(store.std, np.sqrt(squares - mean**2), rtol=1e-9)
 
 
+@pytest.mark.parametrize(("name", "head_bytes"), [("x", 4096), ("x.h5", 12288)])
 def test_the_ledger_says_where_each_jpeg_lies_in_the_log_of_an_unfinished_build(
-    mixed: Path, store: Store, tmp_path: Path
+    mixed: Path, store: Store, tmp_path: Path, name: str, head_bytes: int
 ) -> None:
     with pytest.raises(arraystore.BadImagesError):
-        arraystore.build(mixed, tmp_path / "x", size=SIZE, encode="jpeg", progress=False)
-    log = (tmp_path / "x.partial" / "encoded.log").read_bytes()
-    rows = np.load(tmp_path / "x.partial" / "ledger.npy", allow_pickle=False)
+        arraystore.build(mixed, tmp_path / name, size=SIZE, encode="jpeg", progress=False)
+    log = (tmp_path / f"{name}.partial" / "encoded.log").read_bytes()
+    rows = np.load(tmp_path / f"{name}.partial" / "ledger.npy", allow_pickle=False)
     good = np.flatnonzero(rows["status"] == 1)
     assert good.tolist() == [slot for slot in range(12) if slot not in BAD]
     for slot, row in zip(good, rows[good], strict=True):
-        begin, length = 4096 + int(row["begin"]), int(row["length"])
+        begin, length = head_bytes + int(row["begin"]), int(row["length"])
         jpeg = log[begin : begin + length]
         assert jpeg == store.encoded(slot)
         assert xxhash.xxh3_64_intdigest(jpeg) == row["checksum"]

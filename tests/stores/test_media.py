@@ -6,6 +6,7 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from arraystore._format.contents import SlotPixels
@@ -16,7 +17,7 @@ from arraystore._stores import media
 from arraystore._stores.medium import Medium
 from arraystore._stores.npy import FolderContents, open_folder, write_folder
 from arraystore._stores.unfinished.disk_draft import DiskDraft
-from arraystore.errors import FormatError
+from arraystore.errors import FormatError, SpecError
 from arraystore.testing import DiskContract
 
 SHAPE = "pixels.json"
@@ -82,6 +83,16 @@ class TestRawStore(DiskContract):
         (tmp_path / "train.raw" / "pixels.raw").touch()
         (tmp_path / "train.raw").rename(tmp_path / "train")
         assert media.medium_at(tmp_path / "train") is RAW
+
+    def test_jpegs_are_refused_where_a_medium_keeps_none(self, tmp_path: Path) -> None:
+        message = (
+            f"the target {self.target(tmp_path)} asks for a raw folder, which keeps no JPEGs: leave out the suffix "
+            ".raw, or store pixels with encode='none'"
+        )
+        with pytest.raises(SpecError) as caught:
+            self.build(np.zeros((1, 4, 4, 3), np.uint8), self.target(tmp_path), size=4, encode="jpeg")
+        assert str(caught.value) == message
+        assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -180,7 +180,11 @@ def test_a_power_loss_in_many_states(
 FORGOTTEN: list[tuple[dict[str, Any], str, tuple[str, ...]]] = [
     ({}, "fdatasync", tuple(PIXELS)),  # pixels before the rows that claim them
     ({"bad": "drop"}, "fdatasync", ("ledger.npy",)),  # what is withdrawn before it is written again
-    ({"bad": "drop"}, "fsync", (*PIXELS, "encoded.npy")),  # and what was moved into the holes before it is published
+    (
+        {"bad": "drop"},
+        "fsync",
+        (*PIXELS, "encoded.npy", "encoded.h5"),
+    ),  # and what was moved into the holes before it is published
     ({}, "fsync", ("plan.json.new",)),
 ]
 
@@ -188,7 +192,7 @@ FORGOTTEN: list[tuple[dict[str, Any], str, tuple[str, ...]]] = [
 # In a log nothing is written again, so there a claim that was not withdrawn still holds.
 @pytest.mark.parametrize(
     ("name", "options", "call", "files"),
-    [(name, *each) for name in NAMES for each in FORGOTTEN if (name, each[2]) != ("x.jpegs", ("ledger.npy",))],
+    [(name, *each) for name in NAMES for each in FORGOTTEN if ".jpegs" not in name or each[2] != ("ledger.npy",)],
     ids=str,
 )
 def test_the_model_finds_a_sync_that_is_missing(

@@ -124,7 +124,7 @@ def wrong_claims(target: Path, oracle: Store) -> list[int]:
     if file is None:
         return []
     assert plan["count"] == len(oracle)
-    data, start = file.read_bytes(), PIXELS[file.name]
+    data, start = file.read_bytes(), medium.head_bytes
     masks = plan.get("masks", {})
     rows = read_ledger(folder / "ledger.npy", len(oracle), oracle.spec, masked=bool(masks))
     wrong = [

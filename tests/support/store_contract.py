@@ -46,18 +46,18 @@ REASONS = {
 }
 
 
-NAMES = ("x.store", "x.h5", "x.jpegs")
+NAMES = ("x.store", "x.h5", "x.jpegs", "x.jpegs.h5")
 DEFAULTS: dict[str, Any] = {}  # options of every build of a test; a fixture sets them
 
 
 def build(source: Any, target: Path | None = None, **options: Any) -> arraystore.Store:
-    """Build a small store. One whose name ends in .jpegs keeps JPEGs."""
+    """Build a small store. One with .jpegs in its name keeps JPEGs."""
     return build_small(source, target, **((options_of(target) if target else {}) | DEFAULTS | options))
 
 
 def options_of(target: str | Path) -> dict[str, Any]:
     """Return the options of a store of this name."""
-    return {"encode": "jpeg"} if Path(target).suffix == ".jpegs" else {}
+    return {"encode": "jpeg"} if ".jpegs" in Path(target).suffixes else {}
 
 
 def file_of_slots(target: Path) -> Path:

@@ -584,7 +584,7 @@ def progress(now):
             os._exit(0)
         print(child, flush=True)
         time.sleep(300)
-encode = "jpeg" if sys.argv[2].endswith(".jpegs") else None
+encode = "jpeg" if ".jpegs" in sys.argv[2] else None
 arraystore.build(sys.argv[1], sys.argv[2], size=(16, 24), workers=1, progress=progress, encode=encode)
 """
 

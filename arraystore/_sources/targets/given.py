@@ -20,7 +20,10 @@ from arraystore._sources.text_list import CATEGORY_LIMIT, TextList
 from arraystore.errors import Kind, ManifestError, Option, SpecError
 
 # Targets become files beside these. 200 letters leave room for suffixes.
-_RESERVED = ("images", "status", "checksums", "samples", "store", "dropped", "ledger", "plan", "reasons", "lock")
+_RESERVED = (
+    *("images", "encoded", "offsets", "shapes", "sums", "status", "checksums", "samples", "store", "dropped"),
+    *("ledger", "plan", "reasons", "lock", "moved"),
+)
 
 KNOWN_SUFFIXES = f"images are recognized by the suffixes {', '.join(sorted(IMAGE_SUFFIXES))}"
 

@@ -9,8 +9,10 @@ that leaves a log and a ledger that agree.
 from __future__ import annotations
 
 import os
+from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +21,7 @@ from arraystore._common.limits import check_space
 from arraystore._format.files import fsync_path, write_at
 from arraystore._format.ledger import claimed_rows
 from arraystore._format.publication import Publication
-from arraystore._format.slot_file import PIXELS_OFFSET, npy_header, write_npy
+from arraystore._format.slot_file import npy_header, write_npy
 from arraystore._stores.medium import FilledRun
 from arraystore._stores.npy import write_folder
 from arraystore._stores.unfinished.disk_draft import FolderDraft
@@ -29,11 +31,15 @@ _COPY_BYTES = 1 << 24
 OFFSETS, SHAPES, SUMS = "offsets.npy", "shapes.npy", "sums.npy"
 
 
-class EncodedDraft(FolderDraft):
-    """JPEGs in ``TARGET.partial/encoded.log``."""
+class LogDraft(FolderDraft):
+    """JPEGs in ``TARGET.partial/encoded.log``. Subclasses say what file it becomes."""
 
     appends = True
     _end: int | None = None  # of the log, counted from its first JPEG; not known before the first one is appended
+
+    @abstractmethod
+    def _head(self, total: int) -> bytes:
+        """Return what stands before the JPEGs in the file of a store that has so many bytes of them."""
 
     def _shrink_slots(self, count: int) -> None:
         del count  # what the log holds for other slots is left out when it is published
@@ -41,7 +47,7 @@ class EncodedDraft(FolderDraft):
         self._log = self._folder.path / self.medium.draft_file
         if not self._log.exists():
             with self._log.open("xb") as file:
-                file.write(npy_header((0,)))
+                file.write(self._head(0))
 
     def _put_slots(self, run: FilledRun) -> None:
         if self._end is None:
@@ -53,7 +59,7 @@ class EncodedDraft(FolderDraft):
         data = b"".join(run.encoded)
         descriptor = os.open(self._log, os.O_WRONLY | os.O_CLOEXEC)
         try:
-            write_at(descriptor, memoryview(data), PIXELS_OFFSET + self._end)
+            write_at(descriptor, memoryview(data), self.medium.head_bytes + self._end)
         finally:
             os.close(descriptor)
         self._end += len(data)
@@ -64,36 +70,54 @@ class EncodedDraft(FolderDraft):
 
     def _finish_slots(self, publication: Publication) -> None:
         begins, lengths = publication.rows["begin"], publication.rows["length"]
-        offsets = np.concatenate([np.zeros(1, np.uint64), np.cumsum(lengths, dtype=np.uint64)])
+        offsets = offsets_of(publication)
         total = int(offsets[-1])
-        final, header = self._folder.path / self.medium.pixels, npy_header((total,))
+        final, head = self._folder.path / self.medium.pixels, self._head(total)
         in_order = bool(np.all((begins == offsets[:-1]) | (lengths == 0)))
         if not in_order:
             check_space(self._folder.path, total)
-            _copy(self._log, final, begins, lengths)
+            _copy(self._log, final, begins, lengths, len(head))
         with (self._log if in_order else final).open("r+b") as file:
-            write_at(file.fileno(), memoryview(header), 0)
-            os.ftruncate(file.fileno(), len(header) + total)
+            write_at(file.fileno(), memoryview(head), 0)
+            os.ftruncate(file.fileno(), len(head) + total)
             os.fsync(file.fileno())
-        folder, (height, width) = self._folder.path, self._key.spec.size
-        write_npy(folder / OFFSETS, offsets)
-        write_npy(folder / SHAPES, np.tile(np.array([height, width], np.int32), (len(lengths), 1)))
-        write_npy(folder / SUMS, np.ascontiguousarray(publication.rows["sums"]))
         if in_order:
             self._log.rename(final)
-            fsync_path(folder)
+            fsync_path(self._folder.path)
+
+
+class EncodedDraft(LogDraft):
+    """The draft of a folder."""
+
+    def _head(self, total: int) -> bytes:
+        return npy_header((total,))
 
     def _write_rest(self, folder: Path, publication: Publication) -> None:
+        for name, array in zip((OFFSETS, SHAPES, SUMS), arrays_beside(publication), strict=True):
+            write_npy(folder / name, array)
         write_folder(folder, publication, OFFSETS, SHAPES, SUMS)
 
 
-def _copy(log: Path, final: Path, begins: npt.NDArray[np.uint64], lengths: npt.NDArray[np.uint64]) -> None:
-    """Copy the JPEGs of a log into a new file, in the order of their slots."""
+def arrays_beside(publication: Publication) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+    """Return what stands beside the JPEGs: their offsets, the height and width of each slot, and its sums."""
+    shapes = np.tile(np.array(publication.description.spec.size, np.int32), (len(publication.rows), 1))
+    return offsets_of(publication), shapes, np.ascontiguousarray(publication.rows["sums"])
+
+
+def offsets_of(publication: Publication) -> npt.NDArray[np.uint64]:
+    """Return where each JPEG of a store begins, counted from the first one, and where the last one ends."""
+    return np.concatenate([np.zeros(1, np.uint64), np.cumsum(publication.rows["length"], dtype=np.uint64)])
+
+
+def _copy(
+    log: Path, final: Path, begins: npt.NDArray[np.uint64], lengths: npt.NDArray[np.uint64], head_bytes: int
+) -> None:
+    """Copy the JPEGs of a log into a new file, in the order of their slots. Both have as many bytes before them."""
     with log.open("rb") as source, final.open("wb") as target:
-        to = PIXELS_OFFSET
+        to = head_bytes
         for begin, end in _ranges(begins, lengths):
             for start in range(begin, end, _COPY_BYTES):
-                data = os.pread(source.fileno(), min(_COPY_BYTES, end - start), PIXELS_OFFSET + start)
+                data = os.pread(source.fileno(), min(_COPY_BYTES, end - start), head_bytes + start)
                 write_at(target.fileno(), memoryview(data), to)
                 to += len(data)
 

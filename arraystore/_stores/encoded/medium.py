@@ -15,6 +15,7 @@ from arraystore._format.ledger import claimed_rows
 from arraystore._format.slot_file import PIXELS_OFFSET, EncodedFile, map_array, npy_form, npy_header, read_npy
 from arraystore._stores.encoded.draft import OFFSETS, SHAPES, SUMS, EncodedDraft
 from arraystore._stores.encoded.images import EncodedImages
+from arraystore._stores.encoded.offsets import check_offsets, encoded_forms
 from arraystore._stores.medium import Medium, Opened
 from arraystore._stores.npy import FolderContents, described, opened_folder
 from arraystore._stores.publishing import FOLDER_NAMES, LOG
@@ -22,7 +23,6 @@ from arraystore.errors import FormatError, Kind
 from arraystore.spec import ImageSpec
 
 _FILES = (OFFSETS, SHAPES, SUMS)
-_MOST_BYTES = 1 << 62  # of a file; offsets of files are signed numbers of 64 bits
 
 
 def _open(medium: Medium, path: Path) -> Opened:
@@ -66,18 +66,20 @@ def _images(
     return EncodedImages(encoded, offsets, (count, *description.shape), description.spec.layout, place)
 
 
-def log_images(folder: Path, spec: ImageSpec, ledger: npt.NDArray[np.void]) -> EncodedImages:
+def log_images(folder: Path, medium: Medium, spec: ImageSpec, ledger: npt.NDArray[np.void]) -> EncodedImages:
     """Return the slots of an unfinished build that its ledger has claimed, as they lie in the log; others are empty.
 
     Raises:
         FormatError: the log is missing, or shorter than the ledger says.
     """
-    log = folder / LOG
+    log = folder / medium.draft_file
+    if not log.exists():  # it has its final name already
+        log = folder / medium.pixels
     claimed = claimed_rows(ledger)
     lengths = np.where(claimed, ledger["length"], 0)
     begins = np.where(lengths > 0, ledger["begin"], 0)
     total = int((begins + lengths).max(initial=0))
-    encoded = map_array(log, np.dtype(np.uint8), PIXELS_OFFSET, (total,), advice="call build again to finish it")
+    encoded = map_array(log, np.dtype(np.uint8), medium.head_bytes, (total,), advice="call build again to finish it")
     return EncodedImages(
         encoded, begins, (len(ledger), *spec.slot_shape), spec.layout, str(folder), ends=begins + lengths
     )
@@ -96,12 +98,7 @@ class EncodedContents(FolderContents):
         return [*super().needed(targets), *_FILES]
 
     def forms(self, description: Description) -> dict[str, tuple[str, tuple[int, ...]]]:
-        count = description.count
-        return {
-            OFFSETS: ("<u8", (count + 1,)),
-            SHAPES: ("<i4", (count, 2)),
-            SUMS: ("<u8", (count, description.spec.channels, 2)),
-        }
+        return encoded_forms(description, OFFSETS, SHAPES, SUMS)
 
     def slots(self, shape: tuple[int, ...] | None) -> tuple[SlotPixels, list[str]]:
         path, offsets_path = self._path / self.pixels, self._path / OFFSETS
@@ -113,11 +110,7 @@ class EncodedContents(FolderContents):
             size = path.stat().st_size
         offsets: npt.NDArray[Any] = self.array(OFFSETS)
         count = len(offsets) - 1 if shape is None else shape[0]
-        rising = (
-            offsets.dtype == np.uint64 and offsets.shape == (count + 1,) and bool(np.all(offsets[1:] >= offsets[:-1]))
-        )
-        if not rising or offsets[0] or offsets[-1] > _MOST_BYTES:
-            raise FormatError(f"{offsets_path} does not say where each slot begins", source=str(offsets_path))
+        check_offsets(offsets, count, str(offsets_path))
         expected, faults = PIXELS_OFFSET + int(offsets[-1]), []
         if size != expected:
             faults.append(f"{path} is {size:,} bytes long, but its last slot should end at {expected:,}")

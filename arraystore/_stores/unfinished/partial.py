@@ -234,7 +234,7 @@ class PartialFolder:
         Raises:
             StoreExistsError: something else has taken the name; see `publishing.publish`.
         """
-        fsync_path(self.path if self.medium.is_folder else self._pixels)
+        fsync_path(self.path if self.medium.is_folder else self.path / self.medium.pixels)
         publishing.publish(self.target, self.medium, self.replaces)
         publishing.tidy(self.target, self.medium)
         self.release()
@@ -291,7 +291,7 @@ class PartialFolder:
         """Return the plan of an earlier call that left work, or None."""
         # Plan and ledger describe the file of the slots. Without one of the three, the others are worth nothing. It has
         # another name if the earlier call made a store of another medium.
-        slots = (self._pixels.name, *(("images.npy", LOG) if self.medium.is_folder else ()))
+        slots = (self._pixels.name, "images.npy", "images.h5", LOG)
         has_slots = any((self.path / name).is_file() for name in slots)
         if not (has_slots and (self.path / PLAN).exists() and (self.path / LEDGER).is_file()):
             return None
