@@ -33,6 +33,7 @@ Subsampling = Literal["444", "422", "420", "440", "411"]
 
 # Pillow has the same limit. Without one, a small file with a false header would make a decoder take gigabytes.
 DEFAULT_MAX_PIXELS = 178_000_000
+_LONGEST_JPEG_SIDE_PX = 65_500
 _LATER = {
     "levels": None,
     "icc": "ignore",
@@ -154,6 +155,8 @@ class ImageSpec:
         for name, hint in _SpecOptions.__annotations__.items():
             if get_origin(hint.__origin__) is Literal:
                 choice_of(name, values[name], get_args(hint.__origin__))
+        if values["encode"] is not None and max(values["size"]) > _LONGEST_JPEG_SIDE_PX:
+            raise SpecError(f"size is {values['size']}, and JPEGs have sides of up to {_LONGEST_JPEG_SIDE_PX:,} pixels")
         for name, value in values.items():
             object.__setattr__(self, name, value)
 

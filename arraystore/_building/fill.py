@@ -219,7 +219,7 @@ def _settle(
     row["status"] = FAILED if failed else STORED
     if failed:
         slot[...] = 0
-        jpeg = b""
+        jpeg, row["sums"] = b"", 0
         masks.clear()
     if job.spec.encode is None:
         row["checksum"] = xxhash.xxh3_64_intdigest(slot.data)

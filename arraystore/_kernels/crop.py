@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._kernels.compiled import READ_ONLY, Floats, Four, Integers, Pixels, Two, Words, compiled, inlined
+from arraystore._kernels.vectors import channels as vector_channels
 
 Offset = Any  # np.uintp; see `blend_rows` in `arraystore._kernels.resample` for why offsets are unsigned
 
@@ -77,20 +78,17 @@ def _interleave(
     source: Pixels, a: Offset, plane: Offset, target: Pixels, o: Offset, count: Offset, mirrored: int
 ) -> None:
     """Move pixels of three channels from planes to interleaved channels."""
-    one, two, three = np.uintp(1), np.uintp(2), np.uintp(3)
-    b, c = a + plane, a + plane * two
-    if mirrored:
-        last = count - one
-        a, b, c = a + last, b + last, c + last
-        for i in range(count):
-            target[o + i * three] = source[a - i]
-            target[o + i * three + one] = source[b - i]
-            target[o + i * three + two] = source[c - i]
-    else:
-        for i in range(count):
-            target[o + i * three] = source[a + i]
-            target[o + i * three + one] = source[b + i]
-            target[o + i * three + two] = source[c + i]
+    one, two, three, step = np.uintp(1), np.uintp(2), np.uintp(3), np.uintp(vector_channels.PIXELS)
+    together = count // step * step
+    for i in range(np.uintp(0), together, step):
+        begin = count - i - step if mirrored else i
+        address, to = np.uintp(source.ctypes.data) + a + begin, np.uintp(target.ctypes.data) + o + i * three
+        vector_channels.interleave(np.intp(address), np.intp(plane), np.intp(to), mirrored != 0)
+    for i in range(together, count):
+        begin = a + (count - one - i if mirrored else i)
+        target[o + i * three] = source[begin]
+        target[o + i * three + one] = source[begin + plane]
+        target[o + i * three + two] = source[begin + plane * two]
 
 
 @inlined
@@ -98,20 +96,17 @@ def _separate(
     source: Pixels, a: Offset, target: Pixels, o: Offset, plane: Offset, count: Offset, mirrored: int
 ) -> None:
     """Move pixels of three interleaved channels to planes."""
-    one, two, three = np.uintp(1), np.uintp(2), np.uintp(3)
-    p, q = o + plane, o + plane * two
-    if mirrored:
-        last = count - one
-        o, p, q = o + last, p + last, q + last
-        for i in range(count):
-            target[o - i] = source[a + i * three]
-            target[p - i] = source[a + i * three + one]
-            target[q - i] = source[a + i * three + two]
-    else:
-        for i in range(count):
-            target[o + i] = source[a + i * three]
-            target[p + i] = source[a + i * three + one]
-            target[q + i] = source[a + i * three + two]
+    one, two, three, step = np.uintp(1), np.uintp(2), np.uintp(3), np.uintp(vector_channels.PIXELS)
+    together = count // step * step
+    for i in range(np.uintp(0), together, step):
+        begin = count - i - step if mirrored else i
+        address, to = np.uintp(source.ctypes.data) + a + i * three, np.uintp(target.ctypes.data) + o + begin
+        vector_channels.separate(np.intp(address), np.intp(to), np.intp(plane), mirrored != 0)
+    for i in range(together, count):
+        begin = o + (count - one - i if mirrored else i)
+        target[begin] = source[a + i * three]
+        target[begin + plane] = source[a + i * three + one]
+        target[begin + plane * two] = source[a + i * three + two]
 
 
 @inlined

@@ -48,9 +48,15 @@ def blend_rows(source: Pixels, row_bytes: int, axis: AxisWeights, target: Pixels
         a = np.uintp(first[row]) * length
         last = count[row] - 1
         k = weights[row]
-        if last < 4:
-            b = a + length * np.uintp(min(1, last))
-            c = a + length * np.uintp(min(2, last))
+        if last < 2:
+            b = a + length * np.uintp(last)
+            k0, k1 = k[0], k[1]
+            for i in range(length):
+                v = half + k0 * np.int32(source[a + i]) + k1 * np.int32(source[b + i])
+                target[o + i] = np.uint8(min(max(v >> 22, zero), top))
+        elif last < 4:
+            b = a + length
+            c = a + length * np.uintp(2)
             d = a + length * np.uintp(min(3, last))
             k0, k1, k2, k3 = k[0], k[1], k[2], k[3]
             for i in range(length):

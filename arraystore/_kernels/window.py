@@ -12,6 +12,7 @@ import numpy as np
 from arraystore._kernels.compiled import READ_ONLY, Integers, Pixels, Words, compiled
 from arraystore._kernels.filters import AXIS_WEIGHTS, BILINEAR, AxisWeights, fill_weights
 from arraystore._kernels.resample import blend_rows, rows_come_first
+from arraystore._kernels.vectors.transpose import transpose
 
 # Where a window lies: the offset of its first byte, bytes from row to row, bytes from plane to plane, how many planes,
 # bytes of a pixel in each plane, height, width. Written as a numba type, too.
@@ -48,18 +49,6 @@ def fill_axis_weights(
     return first, count, weights
 
 
-@compiled("void(uint8[::1], int64, int64, int64, uint8[::1])")
-def _transpose(pixels: Pixels, rows: int, columns: int, unit: int, target: Pixels) -> None:
-    """Swap rows and columns of pixels of ``unit`` bytes, 16 rows at a time, which stay in the first cache."""
-    source_step, target_step, pixel_bytes = np.uintp(columns * unit), np.uintp(rows * unit), np.uintp(unit)
-    for top in range(0, rows, 16):
-        bottom = min(top + 16, rows)
-        for x in range(np.uintp(columns)):
-            for y in range(np.uintp(top), np.uintp(bottom)):
-                for k in range(pixel_bytes):
-                    target[x * target_step + y * pixel_bytes + k] = pixels[y * source_step + x * pixel_bytes + k]
-
-
 @compiled(
     f"void({READ_ONLY}, {SOURCE_WINDOW}, {AXIS_WEIGHTS}, {AXIS_WEIGHTS}, uint8[::1], int64, uint8[::1], uint8[::1])"
 )
@@ -82,21 +71,20 @@ def resample_window(
     out_height, out_width = down[0].size, across[0].size
     row_bytes = width * unit
     for plane in range(planes):
-        first_byte = np.uintp(start + plane * plane_step)
-        for y in range(height):
-            o, a = np.uintp(y * row_bytes), first_byte + np.uintp(y * row_step)
-            for i in range(np.uintp(row_bytes)):
-                scratch[o + i] = source[a + i]
-        rows = height
-        if rows_come_first(height, width, out_height, out_width):
-            blend_rows(scratch, row_bytes, down, other_scratch)
-            scratch, other_scratch = other_scratch, scratch
-            rows = out_height
-        _transpose(scratch, rows, width, unit, other_scratch)
-        blend_rows(other_scratch, rows * unit, across, scratch)
+        first_byte = start + plane * plane_step
         out = target[offset + plane * out_height * out_width * unit :]
-        if rows == height:
-            _transpose(scratch, out_width, rows, unit, other_scratch)
-            blend_rows(other_scratch, out_width * unit, down, out)
+        # Columns of bytes become rows: a pixel of several bytes becomes as many rows, which are blended together.
+        if rows_come_first(height, width, out_height, out_width):
+            for y in range(height):
+                o, a = np.uintp(y * row_bytes), np.uintp(first_byte + y * row_step)
+                for i in range(np.uintp(row_bytes)):
+                    scratch[o + i] = source[a + i]
+            blend_rows(scratch, row_bytes, down, other_scratch)
+            transpose(other_scratch, 0, row_bytes, out_height, row_bytes, scratch, 0, out_height)
+            blend_rows(scratch, out_height * unit, across, other_scratch)
+            transpose(other_scratch, 0, out_height, out_width * unit, out_height, out, 0, out_width * unit)
         else:
-            _transpose(scratch, out_width, rows, unit, out)
+            transpose(source, first_byte, row_step, height, row_bytes, other_scratch, 0, height)
+            blend_rows(other_scratch, height * unit, across, scratch)
+            transpose(scratch, 0, height, out_width * unit, height, other_scratch, 0, out_width * unit)
+            blend_rows(other_scratch, out_width * unit, down, out)

@@ -1,6 +1,7 @@
 """The contents of a store, as ``arraystore info`` prints them: as plain values, and as a table for people."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ def describe(store: Store, path: Path) -> dict[str, Any]:
         "filter": spec.filter,
         "background": list(spec.background),
         "exact": spec.exact,
+        **({} if spec.encode is None else {"encode": asdict(spec.encode)}),
         "image_bytes": int(store.images.nbytes),
         "disk_bytes": disk_bytes(path),
         "stored": int(status[STORED]),
@@ -75,6 +77,8 @@ def fact_rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "size", f"{readable(facts['image_bytes'])} of {kept}, {readable(facts['disk_bytes'])} on disk"
     noted = f" ({facts['noted']:,} with a note of the decoder)" if facts["noted"] else ""
     yield "status", f"{facts['stored']:,} stored{noted}, {facts['failed']:,} failed"
+    if "encode" in facts:
+        yield "encoded", ", ".join(["JPEG", *(f"{name} {value}" for name, value in facts["encode"].items())])
     exact = ", exact" if facts["exact"] else ""
     yield "resized by", f"fit {facts['fit']}, filter {facts['filter']}{exact}"
     if facts["fit"] == "pad":

@@ -137,12 +137,13 @@ def test_restart_markers_begin_each_row_of_blocks(width: int) -> None:
         ({"quality": 3, "x": 1}, "encode must be "),
         ({"quality": 0}, "quality must be a whole number from 1 to 100, not 0"),
         ({"subsampling": "421"}, "subsampling must be"),
+        ({"size": (4, 65_501)}, "size is (4, 65501), and JPEGs have sides of up to 65,500 pixels"),
         ({"restart": -1}, "restart must be a whole number from 0 to 1,000, not -1"),
     ],
 )
 def test_a_wrong_encoding_is_refused(value: Any, message: str) -> None:
     with pytest.raises(SpecError, match=re.escape(message)):
-        ImageSpec(size=4, encode=value)
+        ImageSpec(**({"size": 4, "encode": value} if "size" not in value else {**value, "encode": "jpeg"}))
 
 
 def test_the_spec_is_kept(photos: Path, tmp_path: Path) -> None:

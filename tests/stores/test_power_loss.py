@@ -128,8 +128,12 @@ def lose_power(trace: Trace, folder: Path, *, randoms: int, finishes: int, seed:
 CASES: list[dict[str, Any]] = [{}, {"bad": "drop"}, {"overwrite": True}]
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("options", CASES, ids=str)
+# Stores of JPEGs share most of the steps with stores of pixels in a folder.
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [*((name, each) for name in NAMES[:2] for each in CASES), ("x.jpegs", {"bad": "drop", "overwrite": True})],
+    ids=str,
+)
 def test_a_power_loss_loses_nothing_that_was_claimed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, options: dict[str, Any]
 ) -> None:
@@ -138,9 +142,7 @@ def test_a_power_loss_loses_nothing_that_was_claimed(
     assert list(lose_power(trace, tmp_path, randoms=4, finishes=70, seed=random.randrange(10**6))) == []
 
 
-@pytest.mark.parametrize(
-    ("name", "bad"), [("x.store", "keep"), ("x.store", "drop"), ("x.h5", "drop"), ("x.jpegs", "drop")]
-)
+@pytest.mark.parametrize(("name", "bad"), [("x.store", "keep"), ("x.store", "drop"), ("x.h5", "drop")])
 def test_a_power_loss_loses_no_mask(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, bad: str, masked: dict[str, Any]
 ) -> None:

@@ -19,6 +19,7 @@ def test_the_bytes_of_jpegs_are_told(photos: Path, tmp_path: Path) -> None:
         kept = sum(store.encoded(slot).nbytes for slot in range(len(store)))
     assert (facts["medium"], facts["image_bytes"], facts["shape"]) == ("encoded", kept, [19, 3, 32, 32])
     assert dict(fact_rows(facts))["size"].startswith(f"{readable(kept)} of JPEGs, ")
+    assert dict(fact_rows(facts))["encoded"] == "JPEG, quality 90, subsampling 420, restart 2"
 
 
 def test_decoded_slots_are_drawn(photos: Path, tmp_path: Path) -> None:

@@ -77,9 +77,9 @@ def slot_jpeg_of(slot: Pixels, jpeg: Jpeg) -> bytes:
     """Return the pixels of a slot, uint8 (H, W, 1 or 3), as a JPEG with restart markers.
 
     Raises:
-        DecodeError: it has a side that no JPEG may have.
+        DecodeError: it cannot be written.
     """
-    height, width, channels = slot.shape
+    _, width, channels = slot.shape
     options = [
         cv2.IMWRITE_JPEG_QUALITY,
         jpeg.quality,
@@ -88,8 +88,6 @@ def slot_jpeg_of(slot: Pixels, jpeg: Jpeg) -> bytes:
         cv2.IMWRITE_JPEG_RST_INTERVAL,
         restart_interval(width, jpeg, gray=channels == 1),
     ]
-    if max(height, width) > _LONGEST_JPEG_SIDE_PX:
-        raise DecodeError(f"{width} x {height} pixels are too many for a JPEG", kind=Kind.TOO_LARGE)
     done, encoded = cv2.imencode(".jpg", slot if channels == 1 else cv2.cvtColor(slot, cv2.COLOR_RGB2BGR), options)
     if not done:
         raise DecodeError("its slot cannot be written as a JPEG", kind=Kind.UNSUPPORTED)
