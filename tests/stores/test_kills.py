@@ -146,7 +146,14 @@ KILLED = [(name, bad, overwrite) for name in NAMES[:2] for bad in ("keep", "drop
 
 
 # Stores of JPEGs share most of the steps with stores of pixels in a folder.
-@pytest.mark.parametrize(("name", "bad", "overwrite"), [*KILLED, ("x.jpegs", "keep", False), ("x.jpegs", "drop", True)])
+@pytest.mark.parametrize(
+    ("name", "bad", "overwrite"),
+    [
+        *KILLED,
+        *[("x.jpegs", "keep", False), ("x.jpegs", "drop", True)],
+        *[("x.jpegs.h5", "keep", True), ("x.jpegs.h5", "drop", False)],
+    ],
+)
 def test_a_killed_build_is_finished_by_the_same_call(
     world: World, tmp_path: Path, name: str, bad: str, *, overwrite: bool
 ) -> None:

@@ -131,7 +131,10 @@ CASES: list[dict[str, Any]] = [{}, {"bad": "drop"}, {"overwrite": True}]
 # Stores of JPEGs share most of the steps with stores of pixels in a folder.
 @pytest.mark.parametrize(
     ("name", "options"),
-    [*((name, each) for name in NAMES[:2] for each in CASES), ("x.jpegs", {"bad": "drop", "overwrite": True})],
+    [
+        *((name, each) for name in NAMES[:2] for each in CASES),
+        *((name, {"bad": "drop", "overwrite": True}) for name in NAMES[2:]),
+    ],
     ids=str,
 )
 def test_a_power_loss_loses_nothing_that_was_claimed(
