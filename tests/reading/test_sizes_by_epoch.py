@@ -180,9 +180,9 @@ def test_a_transform_is_asked_for_the_shape_of_each_size_once() -> None:
         return image[::2]
 
     loader = slots(4).loader(2, augment=resized({0: 8, 2: 12}), transform=transform, workers=1)
-    shapes = [[images.shape for images, _ in loader] for _ in range(3)]
-    assert shapes == [[(2, 4, 8, 3)] * 2] * 2 + [[(2, 6, 12, 3)] * 2]
-    assert [seen.count((side, side, 3)) for side in (8, 12)] == [1 + 2 * 4, 1 + 4]
+    shapes = [[images.shape for images, _ in loader] for _ in range(4)]
+    assert shapes == [[(2, 4, 8, 3)] * 2] * 2 + [[(2, 6, 12, 3)] * 2] * 2
+    assert [seen.count((side, side, 3)) for side in (8, 12)] == [1 + 2 * 4] * 2
 
 
 def test_the_batches_of_an_epoch_by_its_number() -> None:
