@@ -57,5 +57,5 @@ def value_at(name: str, values: ByEpoch[Any], epoch: int, check: Check[T]) -> T:
 
 
 def first_epochs(values: object) -> list[int]:
-    """Return the epochs from which each value of an option holds, as far as they are known: of a function, epoch 0."""
+    """Return the epochs from which the values of an option hold, as far as they are known: 0 where it is no mapping."""
     return list(values) if isinstance(values, Mapping) else [0]

@@ -222,12 +222,11 @@ class Loader(Generic[B_co]):
         return maker
 
     def _check_epochs(self) -> None:
-        """Check the sizes of later epochs now: an error after days of training would come too late."""
+        """Check the sizes of all epochs now: an error after days of training would come too late."""
         for epoch in first_epochs(self._batch_sizes):
             self.share_at(epoch)
         if self._augment is not None:
-            sizes = getattr(self._augment.crop, "sizes", None)
-            for epoch in [] if sizes is None else first_epochs(sizes):
+            for epoch in first_epochs(getattr(self._augment.crop, "sizes", None)):
                 self._augment.at_epoch(epoch).output(self._slots.slot_shape, self._maker.layout)
 
     @property

@@ -192,6 +192,10 @@ def test_sizes_change_between_epochs(store: arraystore.Store) -> None:
         shapes.append(tuple(images.shape))
         assert len(list(iterator)) == lengths - 1
     assert shapes == [(20, 3, 6, 6), (20, 3, 8, 8), (15, 3, 8, 8), (15, 3, 10, 10)]
+    # While batches are copied to a device ahead, the inner loader may be an epoch further.
+    loader.set_epoch(2)
+    loader._at = (1, 40)
+    assert (loader.epoch, len(loader), loader.batch_size) == (1, 3, 20)
 
 
 def test_it_goes_on_where_another_was(store: arraystore.Store) -> None:

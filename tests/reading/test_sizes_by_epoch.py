@@ -214,6 +214,8 @@ def test_sizes_of_later_epochs_are_checked_at_once() -> None:
     """An error after days of training would come too late."""
     with pytest.raises(SpecError, match=r"^a crop of 21 × 21 pixels is larger than the 20 × 24 pixels it is cut from"):
         slots().loader(8, augment=Augment(crop=RandomCrop(sizes={0: 8, 90: 21})))
+    with pytest.raises(SpecError, match=r"^a crop of 25 × 25 pixels is larger than the 20 × 24 pixels it is cut from"):
+        slots().loader(8, augment=Augment(crop=CenterCrop(25)))
     slots().loader(8, augment=resized({0: 8, 90: 21}))  # it enlarges
 
 
