@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -39,7 +39,8 @@ class Augment:
     """How slots become the images of a batch.
 
     Attributes:
-        crop: `CenterCrop`, `RandomCrop`, `PadAndCrop`, `RandomResizedCrop`, or None for whole slots.
+        crop: `CenterCrop`, `RandomCrop`, `PadAndCrop`, `RandomResizedCrop`, or None for whole slots. If it has sizes by
+            epoch, `at_epoch` returns the augmentation of one epoch; loaders call it themselves.
         hflip: the probability that an image is mirrored left to right, 0 to 1.
         vflip: the probability that an image is mirrored top to bottom, 0 to 1.
         dtype: ``"uint8"`` keeps gray levels. ``"float32"``, ``"float16"`` and ``"bfloat16"`` make floats, computed in
@@ -115,6 +116,15 @@ class Augment:
         """Whether images equal their slots, so that copying is enough."""
         return self.crop is None and not (self.hflip or self.vflip) and self.dtype == "uint8" and self.layout is None
 
+    def at_epoch(self, epoch: int) -> Augment:
+        """Return the augmentation of an epoch; itself if its crop does not have sizes by epoch.
+
+        Raises:
+            SpecError: the epoch is no whole number of 0 or more, or a function returned no size for it.
+        """
+        crop = None if self.crop is None else self.crop.at_epoch(epoch)
+        return self if crop is self.crop else replace(self, crop=crop)
+
     def output(self, slot_shape: Shape, layout: Layout) -> tuple[Shape, np.dtype[Any]]:
         """Return shape and type of one image.
 
@@ -123,7 +133,7 @@ class Augment:
             layout: of the slots.
 
         Raises:
-            SpecError: the crop is larger than the slot, or slots do not have three axes.
+            SpecError: the crop is larger than the slot, or has sizes by epoch; or slots do not have three axes.
         """
         channels, height, width = _sides(slot_shape, layout)
         height, width = self._size(height, width)

@@ -6,7 +6,9 @@ thread and rank. `arraystore._common.keyed_random` has the hash.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +16,14 @@ import numpy.typing as npt
 from arraystore._common.checks import is_whole, size_of
 from arraystore._common.keyed_random import hashed
 from arraystore._common.options import public
+from arraystore._ordering.by_epoch import checked_by_epoch, value_at
 from arraystore.errors import SpecError
 
 Integers = npt.NDArray[np.int64]
 Geometry = npt.NDArray[np.void]
 Windows = tuple[Integers, Integers, Integers, Integers]
+Size = int | tuple[int, int]
+Sizes = Mapping[int, Size] | Callable[[int], Size]
 
 GEOMETRY = np.dtype([(name, np.int32) for name in ("top", "left", "height", "width", "hflip", "vflip")])
 """A row for each image: its window in pixels of the slot, and 1 if mirrored left to right, or top to bottom, else 0."""
@@ -55,21 +60,55 @@ class Chance:
 
 
 @dataclass(frozen=True, slots=True, init=False)
-class _CropInside:
+class _Sized:
+    """A crop whose images have one size, or sizes by epoch."""
+
+    size: tuple[int, int] | None
+    sizes: Sizes | None = field(hash=False)  # a dict has no hash
+
+    def __init__(self, size: Size | None = None, *, sizes: Sizes | None = None) -> None:
+        _set_size(self, size, sizes)
+
+    def at_epoch(self, epoch: int) -> Self:
+        """Return the crop with the size of an epoch; itself if it has one size.
+
+        Raises:
+            SpecError: the epoch is no whole number of 0 or more, or a function returned no size for it.
+        """
+        if self.sizes is None:
+            return self
+        return replace(self, size=value_at("sizes", self.sizes, epoch, size_of), sizes=None)
+
+    def one_size(self) -> tuple[int, int]:
+        """Return height and width of the images.
+
+        Raises:
+            SpecError: the crop has sizes by epoch.
+        """
+        if self.size is None:
+            raise SpecError("the crop has sizes by epoch, and an image has that of one: call at_epoch(epoch) first")
+        return self.size
+
+
+def _set_size(crop: _Sized, size: Size | None, sizes: Sizes | None) -> None:
+    """Set the fields of `_Sized`; a function, because classes with slots cannot call ``super().__init__``."""
+    if (size is None) == (sizes is None):
+        raise SpecError(f"a crop has a size, or sizes by epoch: pass one of both, not {size!r} and {sizes!r}")
+    object.__setattr__(crop, "size", None if size is None else size_of(size))
+    object.__setattr__(crop, "sizes", None if sizes is None else checked_by_epoch("sizes", sizes, size_of))
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class _CropInside(_Sized):
     """A crop whose windows all have one size and lie inside the slot."""
-
-    size: tuple[int, int]
-
-    def __init__(self, size: int | tuple[int, int]) -> None:
-        object.__setattr__(self, "size", size_of(size))
 
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """Return height and width of the images that slots of this size become.
 
         Raises:
-            SpecError: the crop is larger than the slot.
+            SpecError: the crop is larger than the slot, or has sizes by epoch.
         """
-        return _checked_size(self.size, height, width)
+        return _checked_size(self.one_size(), height, width)
 
 
 @public
@@ -78,17 +117,18 @@ class CenterCrop(_CropInside):
     """The middle of each slot, with the rounding of torchvision's ``CenterCrop``.
 
     Attributes:
-        size: height and width in pixels; one number makes a square.
+        size: height and width in pixels; one number makes a square. None if there are sizes by epoch.
+        sizes: in place of size, sizes by epoch; see `RandomResizedCrop`.
 
     Raises:
-        SpecError: size is neither a whole number of pixels nor two of them.
+        SpecError: a size is neither a whole number of pixels nor two of them; or both or none were passed.
     """
 
     def windows(self, chance: Chance, height: int, width: int) -> Windows:
         """Return top, left, height and width of each image's window in its slot: int64, (n,) each."""
-        count = chance.keys.size
-        top, left = round((height - self.size[0]) / 2), round((width - self.size[1]) / 2)
-        return *_repeated((top, left), count), *_repeated(self.size, count)
+        count, size = chance.keys.size, self.one_size()
+        top, left = round((height - size[0]) / 2), round((width - size[1]) / 2)
+        return *_repeated((top, left), count), *_repeated(size, count)
 
 
 @public
@@ -97,16 +137,18 @@ class RandomCrop(_CropInside):
     """A window anywhere in the slot.
 
     Attributes:
-        size: height and width in pixels; one number makes a square.
+        size: height and width in pixels; one number makes a square. None if there are sizes by epoch.
+        sizes: in place of size, sizes by epoch; see `RandomResizedCrop`.
 
     Raises:
-        SpecError: size is neither a whole number of pixels nor two of them.
+        SpecError: a size is neither a whole number of pixels nor two of them; or both or none were passed.
     """
 
     def windows(self, chance: Chance, height: int, width: int) -> Windows:
         """Return top, left, height and width of each image's window in its slot: int64, (n,) each."""
-        top, left = chance.corners(height - self.size[0], width - self.size[1])
-        return top, left, *_repeated(self.size, top.size)
+        size = self.one_size()
+        top, left = chance.corners(height - size[0], width - size[1])
+        return top, left, *_repeated(size, top.size)
 
 
 @public
@@ -134,6 +176,10 @@ class PadAndCrop:
             object.__setattr__(self, name, int(value))
         object.__setattr__(self, "size", None if size is None else size_of(size))
 
+    def at_epoch(self, _epoch: int) -> Self:
+        """Return the crop itself: its size does not change between epochs."""
+        return self
+
     def output_size(self, height: int, width: int) -> tuple[int, int]:
         """Return height and width of the images that slots of this size become.
 
@@ -153,7 +199,7 @@ class PadAndCrop:
 
 @public
 @dataclass(frozen=True, slots=True, init=False)
-class RandomResizedCrop:
+class RandomResizedCrop(_Sized):
     """A window of random area and shape, resampled to one size with antialiasing.
 
     Windows are drawn as torchvision's ``RandomResizedCrop`` draws them: an area that is uniform in ``scale``, and a
@@ -161,32 +207,43 @@ class RandomResizedCrop:
     fits, the window is the largest one in the middle of the slot whose ratio is allowed. The pixels equal those of
     Pillow's ``crop(box).resize(size, BILINEAR)``, bit for bit.
 
+    Training is shorter if it begins with small images: ``RandomResizedCrop(sizes={0: 128, 6: 160, 16: 192, 20: 224})``.
+    The windows of an epoch do not depend on its size.
+
     Attributes:
-        size: height and width of the images in pixels; one number makes a square.
+        size: height and width of the images in pixels; one number makes a square. None if there are sizes by epoch.
         scale: the smallest and the largest share of the slot's area.
         ratio: the smallest and the largest width / height.
+        sizes: in place of size, sizes by epoch: a mapping from epochs to sizes, each of which holds from its epoch on,
+            the first from epoch 0; or a function of the epoch that returns its size, always the same for an epoch. A
+            loader that is sent to other processes needs a function at the top of a module, or a mapping.
 
     Raises:
-        SpecError: size, scale or ratio is invalid.
+        SpecError: size, sizes, scale or ratio is invalid; or both size and sizes were passed, or none.
     """
 
-    size: tuple[int, int]
     scale: tuple[float, float]
     ratio: tuple[float, float]
 
     def __init__(
         self,
-        size: int | tuple[int, int],
+        size: Size | None = None,
         scale: tuple[float, float] = (0.08, 1.0),
         ratio: tuple[float, float] = (3 / 4, 4 / 3),
+        *,
+        sizes: Sizes | None = None,
     ) -> None:
-        object.__setattr__(self, "size", size_of(size))
+        _set_size(self, size, sizes)
         object.__setattr__(self, "scale", _limits("scale", scale, 1.0))
         object.__setattr__(self, "ratio", _limits("ratio", ratio, math.inf))
 
     def output_size(self, _height: int, _width: int) -> tuple[int, int]:
-        """Return height and width of the images; they do not depend on the slots."""
-        return self.size
+        """Return height and width of the images; they do not depend on the slots.
+
+        Raises:
+            SpecError: the crop has sizes by epoch.
+        """
+        return self.one_size()
 
     def windows(self, chance: Chance, height: int, width: int) -> Windows:
         """Return top, left, height and width of each image's window in its slot: int64, (n,) each."""

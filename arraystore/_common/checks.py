@@ -77,18 +77,18 @@ def choice_of(name: str, value: object, allowed: tuple[str, ...]) -> object:
     return value
 
 
-def size_of(size: object) -> tuple[int, int]:
-    """Return the height and width that the option ``size`` gives.
+def size_of(size: object, name: str = "size") -> tuple[int, int]:
+    """Return the height and width that an option gives.
 
     Raises:
         SpecError: it is neither one nor two whole numbers of pixels, or is out of range.
     """
     sides = (size, size) if is_whole(size) else size
     if not (isinstance(sides, tuple | list) and len(sides) == 2 and all(is_whole(side) for side in sides)):
-        raise SpecError(f"size must be a whole number of pixels, or (height, width), not {size!r}")
+        raise SpecError(f"{name} must be a whole number of pixels, or (height, width), not {size!r}")
     height, width = (int(side) for side in sides)
     if not (1 <= height <= _LARGEST_SIDE_PX and 1 <= width <= _LARGEST_SIDE_PX):
-        raise SpecError(f"size must be 1 to {_LARGEST_SIDE_PX} pixels on each side, not {size!r}")
+        raise SpecError(f"{name} must be 1 to {_LARGEST_SIDE_PX} pixels on each side, not {size!r}")
     return height, width
 
 

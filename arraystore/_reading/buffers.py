@@ -34,6 +34,10 @@ class BufferPool:
         columns: name → shape and dtype of the arrays of a batch.
         spare: how many unused buffers are kept. If more are in use, more are made, and freed after use.
         allocate: bytes → a writable uint8 array of that size, such as memory that a device can read by itself.
+
+    Attributes:
+        columns: what was passed.
+        block_bytes: how many bytes a buffer has.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class BufferPool:
         spare: int,
         allocate: Callable[[int], Block] = _allocate,
     ) -> None:
+        self.columns = dict(columns)
         self._columns: dict[str, tuple[int, int, tuple[int, ...], np.dtype[Any]]] = {}
         end = 0
         for name, (shape, dtype) in columns.items():

@@ -18,12 +18,13 @@ from arraystore._common.checks import whole_number
 from arraystore._common.limits import available_memory_bytes, usable_cpus
 from arraystore._common.options import complete, public, shows_options
 from arraystore._common.ragged import Ragged
+from arraystore._ordering.by_epoch import ByEpoch, checked_by_epoch, first_epochs, is_by_epoch, value_at
 from arraystore._ordering.order import BlockShuffle, Order, Sequential, Shuffle, Skip
 from arraystore._ordering.ranks import Share, ranks
 from arraystore._ordering.weighted import Weighted, balanced
 from arraystore._reading.batches import BatchMaker, PerImage
 from arraystore._reading.buffers import BufferPool
-from arraystore._reading.options import Common, LoaderOptions, One, Several, Targets
+from arraystore._reading.options import BatchSize, Common, LoaderOptions, One, Several, Targets
 from arraystore._reading.pipeline import Pipeline
 from arraystore._reading.read_ahead import ReadAhead, check_ahead
 from arraystore._reading.slot_arrays import Array, HasSlots, Index, SlotArrays
@@ -59,14 +60,17 @@ class Loader(Generic[B_co]):
 
     Args:
         slots: a store, or a choice of stores. Slots without an image are never drawn.
-        batch_size: how many images a batch of this rank has.
+        batch_size: how many images a batch of this rank has. Or a mapping from epochs to such numbers, each of which
+            holds from its epoch on, the first from epoch 0, such as ``{0: 512, 6: 384}``; or a function of the epoch
+            that returns always the same. ``len(loader)`` is that of the current epoch.
         shuffle: True draws the slots in a new order each epoch, False from the first to the last.
         seed: of every order and every augmentation. The same seed gives the same batches, for any number of threads
             and ranks.
         last: what to do with a last batch that is not full: ``"keep"`` it shorter, ``"drop"`` it, or ``"pad"`` it with
             the first slots of the epoch. Ranks that must stay in step need ``"drop"`` or ``"pad"``.
         targets: the name of a target, several names, or ``()`` for none; None for the labels.
-        augment: changes the images; see `Augment`. Targets that are masks (see `Masks`) follow the images.
+        augment: changes the images; see `Augment`. Targets that are masks (see `Masks`) follow the images. Where its
+            crop has sizes by epoch, the shape of the batches changes between epochs.
         transform: a function of one image, (H, W, C), its own copy, that returns an array; all results must have one
             shape and dtype. If it has a parameter ``rng``, it gets a generator of its own for each image, seeded by
             seed, epoch and slot. Masks are not changed with the image: leave crops and flips to ``augment``.
@@ -96,7 +100,6 @@ class Loader(Generic[B_co]):
 
     Attributes:
         order: the slot of each position of an epoch.
-        share: the positions of each batch of this rank.
 
     Raises:
         SpecError: an option is invalid, or does not go with another option or with the slots.
@@ -105,22 +108,37 @@ class Loader(Generic[B_co]):
 
     @overload
     def __init__(
-        self: Loader[Pair], slots: HasSlots, batch_size: int = ..., *, targets: One = ..., **options: Unpack[Common]
+        self: Loader[Pair],
+        slots: HasSlots,
+        batch_size: BatchSize = ...,
+        *,
+        targets: One = ...,
+        **options: Unpack[Common],
     ) -> None: ...
     @overload
     def __init__(
-        self: Loader[Array], slots: HasSlots, batch_size: int = ..., *, targets: tuple[()], **options: Unpack[Common]
+        self: Loader[Array],
+        slots: HasSlots,
+        batch_size: BatchSize = ...,
+        *,
+        targets: tuple[()],
+        **options: Unpack[Common],
     ) -> None: ...
     @overload
     def __init__(
-        self: Loader[Named], slots: HasSlots, batch_size: int = ..., *, targets: Several, **options: Unpack[Common]
+        self: Loader[Named],
+        slots: HasSlots,
+        batch_size: BatchSize = ...,
+        *,
+        targets: Several,
+        **options: Unpack[Common],
     ) -> None: ...
     @overload
     def __init__(
-        self: Loader[Any], slots: HasSlots, batch_size: int = ..., **options: Unpack[LoaderOptions]
+        self: Loader[Any], slots: HasSlots, batch_size: BatchSize = ..., **options: Unpack[LoaderOptions]
     ) -> None: ...
     @shows_options(LoaderOptions)
-    def __init__(self, slots: HasSlots, batch_size: int = 256, **options: Unpack[LoaderOptions]) -> None:
+    def __init__(self, slots: HasSlots, batch_size: BatchSize = 256, **options: Unpack[LoaderOptions]) -> None:
         every = complete("a loader", LoaderOptions, options)
         check_ahead(every["ahead"])
         arrays = slots.__slot_arrays__
@@ -150,16 +168,18 @@ class Loader(Generic[B_co]):
         rank, world_size = ranks(every["rank"], every["world_size"])
         self._slots = arrays if every["cache"] is None else arrays.cached(every["cache"])
         self.order: Order = order
-        self.share: Share = Share(order.count, batch_size, rank, world_size, every["last"])
+        self._augment = None if augment is None or augment.is_identity else augment
+        self._batch_sizes = _by_epoch(batch_size)
+        first_size = value_at("batch_size", self._batch_sizes, 0, _images)
         planar = (arrays.layout if augment is None else augment.layout or arrays.layout) == "NCHW"
         self._maker = BatchMaker(
             self._slots,
             self.order,
-            self.share,
+            Share(order.count, first_size, rank, world_size, every["last"]),
             seed,
             names,
             single,
-            None if augment is None or augment.is_identity else augment,
+            None if self._augment is None else self._augment.at_epoch(0),
             None if transform is None else PerImage(transform, planar=planar),
             every["batch_transform"],
             every["workers"] or (min(usable_cpus(), _COPYING_THREADS_LIMIT) if only_copies else usable_cpus()),
@@ -173,11 +193,41 @@ class Loader(Generic[B_co]):
         self._iterations = 0
         # The position after the last batch that was handed over, and where the next iteration begins.
         self._at = self._next = (0, 0)
+        self._check_epochs()
 
     @property
     def batch_size(self) -> int:
-        """How many images a batch of this rank has."""
+        """How many images a batch of this rank has in the current `epoch`."""
         return self.share.batch_size
+
+    @property
+    def share(self) -> Share:
+        """The positions of each batch of this rank in the current `epoch`."""
+        return self.share_at(self.epoch)
+
+    def share_at(self, epoch: int) -> Share:
+        """Return the positions of each batch of this rank in an epoch.
+
+        Raises:
+            SpecError: the epoch is no whole number of 0 or more, or a function returned no batch size for it.
+        """
+        return replace(self._maker.share, batch_size=value_at("batch_size", self._batch_sizes, epoch, _images))
+
+    def _maker_at(self, epoch: int) -> BatchMaker:
+        """Return what makes the batches of an epoch; the last one is kept, because it knows the shapes of a batch."""
+        share, maker = self.share_at(epoch), self._maker
+        augment = None if self._augment is None else self._augment.at_epoch(epoch)
+        if (maker.share, maker.augment) != (share, augment):
+            maker = self._maker = replace(maker, share=share, augment=augment)
+        return maker
+
+    def _check_epochs(self) -> None:
+        """Check the sizes of all epochs now: an error after days of training would come too late."""
+        for epoch in first_epochs(self._batch_sizes):
+            self.share_at(epoch)
+        if self._augment is not None:
+            for epoch in first_epochs(getattr(self._augment.crop, "sizes", None)):
+                self._augment.at_epoch(epoch).output(self._slots.slot_shape, self._maker.layout)
 
     @property
     def epoch(self) -> int:
@@ -243,16 +293,22 @@ class Loader(Generic[B_co]):
         self._go_to(whole_number("epoch", epoch, 0), whole_number("position", position, 0, self.order.count))
 
     def __len__(self) -> int:
+        """How many batches this rank gets in the current `epoch`."""
         return self.share.batches()
+
+    def __repr__(self) -> str:
+        batches = f"epoch {self.epoch} has {len(self):,} batches of {self.batch_size:,}"
+        return f"<{type(self).__module__}.Loader of {self.order.count:,} slots an epoch, {batches}>"
 
     def __iter__(self) -> Iterator[B_co]:
         epoch, start = self._next
-        maker = self._maker
-        in_flight = self._in_flight or min(max(_IN_FLIGHT_BYTES // (self.batch_size * maker.image_bytes), 3), 16)
-        pool = self._buffer_pool(in_flight)
+        maker = self._maker_at(epoch)
+        batch_bytes = maker.share.batch_size * maker.image_bytes
+        in_flight = self._in_flight or min(max(_IN_FLIGHT_BYTES // batch_bytes, 3), 16)
+        pool = self._buffer_pool(maker, in_flight)
         ahead = ReadAhead(self._slots, self._ahead)
         also_run = None
-        if ahead.active and self._ahead_bytes and self.share.batches(start):
+        if ahead.active and self._ahead_bytes and maker.share.batches(start):
             also_run = partial(_read_ahead, maker, ahead, epoch, start, self._ahead_bytes)
         pipeline = Pipeline(
             maker.batches(epoch, start, pool, ahead.drop if self._drop_behind else _nothing),
@@ -263,7 +319,7 @@ class Loader(Generic[B_co]):
             on_end=ahead.close,
         )
         move_to = partial(self._move_to, self._iterations + 1)
-        iteration: _Iteration[B_co] = _Iteration(pipeline, self.share, epoch, start, move_to)
+        iteration: _Iteration[B_co] = _Iteration(pipeline, maker.share, epoch, start, move_to)
         try:
             if also_run is not None:
                 # Read the first batch before a thread needs it: a page fault would read megabytes of neighbors.
@@ -283,31 +339,32 @@ class Loader(Generic[B_co]):
         calling thread, and the position in `state_dict` does not change.
 
         Args:
-            number: from 0 to ``len(loader) - 1``.
+            number: from 0 to one less than the batches of that epoch, ``len(loader)`` of them.
             epoch: its number.
 
         Raises:
             SpecError: there is no such batch, or no such epoch.
         """
-        epoch = whole_number("epoch", epoch, 0)
+        maker = self._maker_at(epoch)
         with closing(ReadAhead(self._slots, self._ahead)) as ahead:
             # Many reads of a disk at once, instead of one page fault after the other.
             before_read = ahead.read if ahead.active else _nothing
             on_read = ahead.drop if self._drop_behind else _nothing
-            pool = self._buffer_pool(self._in_flight or _KEPT_BUFFERS)
-            batch: B_co = self._maker.batch(epoch, number, pool, before_read, on_read)
+            pool = self._buffer_pool(maker, self._in_flight or _KEPT_BUFFERS)
+            batch: B_co = maker.batch(epoch, number, pool, before_read, on_read)
             return batch
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_pool": None}
 
-    def _buffer_pool(self, in_flight: int) -> BufferPool:
-        # Two more than in flight: the batch that the loop has, and the one that it gets before it drops that.
-        if self._pool is None:
-            columns = {name: ((self.batch_size, *shape), dtype) for name, (shape, dtype) in self._maker.columns.items()}
+    def _buffer_pool(self, maker: BatchMaker, in_flight: int) -> BufferPool:
+        columns = {name: ((maker.share.batch_size, *shape), dtype) for name, (shape, dtype) in maker.columns.items()}
+        pool = self._pool
+        if pool is None or pool.columns != columns:
             options = {} if self._allocate is None else {"allocate": self._allocate}
-            self._pool = BufferPool(columns, spare=in_flight + 2, **options)
-        return self._pool
+            # Two more than in flight: the batch that the loop has, and the one that it gets before it drops that.
+            pool = self._pool = BufferPool(columns, spare=in_flight + 2, **options)
+        return pool
 
     def _move_to(self, iteration: int, at: tuple[int, int]) -> None:
         if iteration == self._iterations:
@@ -355,6 +412,16 @@ class _Iteration(Generic[B_co]):
 
 def _nothing(_base: Index) -> None:
     pass
+
+
+def _by_epoch(batch_size: BatchSize) -> ByEpoch[int]:
+    """Return the option ``batch_size``; one number holds from epoch 0 on."""
+    given = batch_size if is_by_epoch(batch_size) else {0: _images(batch_size, "batch_size")}
+    return checked_by_epoch("batch_size", given, _images)
+
+
+def _images(value: Any, name: str) -> int:
+    return whole_number(name, value, 1)
 
 
 def _read_ahead(

@@ -8,7 +8,9 @@ import numpy.typing as npt
 
 from arraystore._augmenting.augment import Augment
 from arraystore._common.options import Default
+from arraystore._ordering.by_epoch import ByEpoch
 
+BatchSize = int | ByEpoch[int]
 Last = Literal["keep", "drop", "pad"]
 Ahead = Literal["auto", "advise", "read", "off"]
 Targets = str | Sequence[str] | None

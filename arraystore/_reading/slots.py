@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from arraystore._common.options import public, shows_options
 from arraystore._reading.loader import Loader, Named, Pair
-from arraystore._reading.options import Common, LoaderOptions, One, Several
+from arraystore._reading.options import BatchSize, Common, LoaderOptions, One, Several
 from arraystore._reading.slot_arrays import Array, HasSlots, Index, SlotArrays
 from arraystore.errors import SpecError, StoreError
 
@@ -124,15 +124,17 @@ class Slots:
         return self.__slot_arrays__.encoded(slot)
 
     @overload
-    def loader(self, batch_size: int = ..., *, targets: One = ..., **options: Unpack[Common]) -> Loader[Pair]: ...
+    def loader(self, batch_size: BatchSize = ..., *, targets: One = ..., **options: Unpack[Common]) -> Loader[Pair]: ...
     @overload
-    def loader(self, batch_size: int = ..., *, targets: tuple[()], **options: Unpack[Common]) -> Loader[Array]: ...
+    def loader(
+        self, batch_size: BatchSize = ..., *, targets: tuple[()], **options: Unpack[Common]
+    ) -> Loader[Array]: ...
     @overload
-    def loader(self, batch_size: int = ..., *, targets: Several, **options: Unpack[Common]) -> Loader[Named]: ...
+    def loader(self, batch_size: BatchSize = ..., *, targets: Several, **options: Unpack[Common]) -> Loader[Named]: ...
     @overload
-    def loader(self, batch_size: int = ..., **options: Unpack[LoaderOptions]) -> Loader[Any]: ...
+    def loader(self, batch_size: BatchSize = ..., **options: Unpack[LoaderOptions]) -> Loader[Any]: ...
     @shows_options(LoaderOptions)
-    def loader(self, batch_size: int = 256, **options: Unpack[LoaderOptions]) -> Loader[Any]:
+    def loader(self, batch_size: BatchSize = 256, **options: Unpack[LoaderOptions]) -> Loader[Any]:
         """Return a `Loader` of these slots, which documents the options.
 
             >>> for images, labels in store.loader(256, seed=1):  # doctest: +SKIP
@@ -146,23 +148,23 @@ class Slots:
 
     @overload
     def batches(
-        self, batch_size: int = ..., *, epoch: int | None = ..., targets: One = ..., **options: Unpack[Common]
+        self, batch_size: BatchSize = ..., *, epoch: int | None = ..., targets: One = ..., **options: Unpack[Common]
     ) -> Iterator[Pair]: ...
     @overload
     def batches(
-        self, batch_size: int = ..., *, epoch: int | None = ..., targets: tuple[()], **options: Unpack[Common]
+        self, batch_size: BatchSize = ..., *, epoch: int | None = ..., targets: tuple[()], **options: Unpack[Common]
     ) -> Iterator[Array]: ...
     @overload
     def batches(
-        self, batch_size: int = ..., *, epoch: int | None = ..., targets: Several, **options: Unpack[Common]
+        self, batch_size: BatchSize = ..., *, epoch: int | None = ..., targets: Several, **options: Unpack[Common]
     ) -> Iterator[Named]: ...
     @overload
     def batches(
-        self, batch_size: int = ..., *, epoch: int | None = ..., **options: Unpack[LoaderOptions]
+        self, batch_size: BatchSize = ..., *, epoch: int | None = ..., **options: Unpack[LoaderOptions]
     ) -> Iterator[Any]: ...
     @shows_options(LoaderOptions, shuffle=False)
     def batches(
-        self, batch_size: int = 128, *, epoch: int | None = None, **options: Unpack[LoaderOptions]
+        self, batch_size: BatchSize = 128, *, epoch: int | None = None, **options: Unpack[LoaderOptions]
     ) -> Iterator[Any]:
         """Iterate over one epoch of a `Loader`, for a plain training loop.
 
@@ -171,7 +173,7 @@ class Slots:
             ...         train(images, labels)
 
         Args:
-            batch_size: how many images a batch has.
+            batch_size: how many images a batch has; see `Loader`.
             epoch: its number; None for one more than in the last call, from 0 on.
             options: see `Loader`; here ``shuffle`` is False by default.
 

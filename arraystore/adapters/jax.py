@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from arraystore._common.lazy import framework
 from arraystore._common.options import shows_options
+from arraystore._ordering.ranks import Share
 from arraystore._reading import loader
-from arraystore._reading.options import LoaderOptions
+from arraystore._reading.options import BatchSize, LoaderOptions
 from arraystore._reading.slot_arrays import HasSlots
 from arraystore.errors import SpecError
 
@@ -40,8 +41,8 @@ class Loader(loader.Loader[Any]):
 
     Args:
         slots: see `arraystore.Loader`.
-        batch_size: how many images a batch of this rank has; with a sharding, a multiple of the number of parts that
-            the devices of this process hold.
+        batch_size: how many images a batch of this rank has, one number or one by epoch; see `arraystore.Loader`. With
+            a sharding, a multiple of the number of parts that the devices of this process hold.
         sharding: where batches go, with all their targets: a `jax.sharding.Sharding` that divides axis 0 or nothing,
             or a device; None for JAX's default device.
         options: see `arraystore.Loader`. Devices that divide a batch among them need ``last="drop"`` or ``"pad"``.
@@ -58,7 +59,7 @@ class Loader(loader.Loader[Any]):
     def __init__(
         self,
         slots: HasSlots,
-        batch_size: int = 256,
+        batch_size: BatchSize = 256,
         *,
         sharding: Sharding | Device | None = None,
         **options: Unpack[LoaderOptions],
@@ -79,12 +80,8 @@ class Loader(loader.Loader[Any]):
         bfloat16 = augment is not None and augment.dtype == "bfloat16"
         transform = options.get("batch_transform")
         options["batch_transform"] = _ToJax(sharding, shared, bfloat16, transform)
+        self._devices = part.devices
         super().__init__(slots, batch_size, **options)
-        if self.batch_size % part.devices:
-            raise SpecError(
-                f"batch_size={self.batch_size} cannot be divided among {part.devices} devices of this process: choose "
-                f"a multiple of {part.devices}"
-            )
         devices = part.devices * (part.world_size if shared else 1)
         if devices > 1 and transform is None:
             why = "devices divide arrays of one shape among them"
@@ -94,6 +91,20 @@ class Loader(loader.Loader[Any]):
                 f"last='keep' makes a last batch of any size, which {devices} devices cannot divide among them: pass "
                 "last='drop' or last='pad'"
             )
+
+    def share_at(self, epoch: int) -> Share:
+        """Return the positions of each batch of this rank in an epoch.
+
+        Raises:
+            SpecError: see `arraystore.Loader`; or the devices of this process cannot divide a batch among them.
+        """
+        share = super().share_at(epoch)
+        if share.batch_size % self._devices:
+            raise SpecError(
+                f"batch_size={share.batch_size} cannot be divided among {self._devices} devices of this process: "
+                f"choose a multiple of {self._devices}"
+            )
+        return share
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from arraystore._augmenting.augment import Augment
 from arraystore._common.checks import whole_number
 from arraystore._common.lazy import framework
 from arraystore._common.options import shows_options
+from arraystore._ordering.by_epoch import is_by_epoch
 from arraystore._reading.loader import Loader, refuse_ragged
 from arraystore._reading.options import LoaderOptions
 from arraystore._reading.slot_arrays import HasSlots
@@ -47,7 +48,7 @@ class Dataset:
 
     Args:
         slots: a store, or a choice of stores. Slots without an image are never drawn.
-        batch_size: how many images a batch has.
+        batch_size: how many images a batch has, one number: Keras counts the batches of an epoch once.
         options: see `arraystore.Loader`; ``batch_transform`` gets and returns a batch in Keras' form. A `Ragged` target
             needs one that pads its rows to one length.
 
@@ -67,6 +68,10 @@ class Dataset:
     def __init__(self, slots: HasSlots, batch_size: int = 32, **options: Unpack[LoaderOptions]) -> None:
         keras = framework("keras")
         keras.utils.PyDataset.__init__(self)
+        if is_by_epoch(batch_size):
+            raise SpecError(
+                "Keras counts the batches of an epoch once, and batch sizes by epoch would change that: pass one number"
+            )
         augment = options.get("augment")
         if augment is not None and augment.dtype == "bfloat16":
             raise SpecError(

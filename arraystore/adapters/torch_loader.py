@@ -16,7 +16,7 @@ from torch import Tensor
 from arraystore._augmenting.augment import Augment, Dtype
 from arraystore._common.options import shows_options
 from arraystore._reading import loader
-from arraystore._reading.options import Common, LoaderOptions, One, Several
+from arraystore._reading.options import BatchSize, Common, LoaderOptions, One, Several
 from arraystore._reading.slot_arrays import HasSlots, SlotArrays
 from arraystore.errors import SpecError
 
@@ -59,7 +59,7 @@ class Loader(Generic[B_co]):
 
     Args:
         slots: a store, or a choice of stores.
-        batch_size: how many images a batch of this rank has.
+        batch_size: how many images a batch of this rank has, one number or one by epoch; see `arraystore.Loader`.
         device: where the tensors shall be; None for the CPU.
         non_blocking: False copies a batch to a CUDA device when it is asked for, and waits for the copy.
         dtype: of the images, converted from uint8 on the device: ``"float32"``, ``"float16"``, ``"bfloat16"`` or the
@@ -86,23 +86,38 @@ class Loader(Generic[B_co]):
 
     @overload
     def __init__(
-        self: Loader[Pair], slots: HasSlots, batch_size: int = ..., *, targets: One = ..., **options: Unpack[_Common]
+        self: Loader[Pair],
+        slots: HasSlots,
+        batch_size: BatchSize = ...,
+        *,
+        targets: One = ...,
+        **options: Unpack[_Common],
     ) -> None: ...
     @overload
     def __init__(
-        self: Loader[Tensor], slots: HasSlots, batch_size: int = ..., *, targets: tuple[()], **options: Unpack[_Common]
+        self: Loader[Tensor],
+        slots: HasSlots,
+        batch_size: BatchSize = ...,
+        *,
+        targets: tuple[()],
+        **options: Unpack[_Common],
     ) -> None: ...
     @overload
     def __init__(
-        self: Loader[Named], slots: HasSlots, batch_size: int = ..., *, targets: Several, **options: Unpack[_Common]
+        self: Loader[Named],
+        slots: HasSlots,
+        batch_size: BatchSize = ...,
+        *,
+        targets: Several,
+        **options: Unpack[_Common],
     ) -> None: ...
     @overload
-    def __init__(self: Loader[Any], slots: HasSlots, batch_size: int = ..., **options: Unpack[_All]) -> None: ...
+    def __init__(self: Loader[Any], slots: HasSlots, batch_size: BatchSize = ..., **options: Unpack[_All]) -> None: ...
     @shows_options(LoaderOptions)
     def __init__(
         self,
         slots: HasSlots,
-        batch_size: int = 256,
+        batch_size: BatchSize = 256,
         *,
         device: Device | None = None,
         non_blocking: bool = True,
@@ -123,8 +138,8 @@ class Loader(Generic[B_co]):
 
     @property
     def batch_size(self) -> int:
-        """How many images a batch of this rank has."""
-        return self.loader.batch_size
+        """How many images a batch of this rank has in the current `epoch`."""
+        return self.loader.share_at(self.epoch).batch_size
 
     @property
     def epoch(self) -> int:
@@ -155,7 +170,7 @@ class Loader(Generic[B_co]):
         self._at = None
 
     def __len__(self) -> int:
-        return len(self.loader)
+        return self.loader.share_at(self.epoch).batches()
 
     def __iter__(self) -> Iterator[B_co]:
         batches = iter(self.loader)

@@ -16,7 +16,7 @@ import pytest
 from support.apart import LIMIT_S, Apart, apart
 from support.slots import slots_of
 
-from arraystore import Augment, MissingExtraError, Ragged, Slots, SpecError
+from arraystore import Augment, MissingExtraError, Ragged, RandomResizedCrop, Slots, SpecError
 from arraystore._common.lazy import framework
 from arraystore._stores.slot_array import SlotArray
 from arraystore.adapters.jax import Loader
@@ -205,6 +205,33 @@ def check_a_function_of_batches_has_them_before_jax() -> None:
     source = slots()
     for batch in Loader(source, 8, batch_transform=halve):
         np.testing.assert_array_equal(batch["half"], source.take(np.asarray(batch["labels"])) // 2)
+
+
+def check_sizes_change_between_epochs() -> None:
+    jax = framework("jax")
+
+    augment = Augment(crop=RandomResizedCrop(sizes={0: 6, 1: 8}))
+    for sharding in (None, divided(jax)):
+        loader = Loader(slots(), {0: 8, 1: 4, 2: 12}, sharding=sharding, last="drop", augment=augment)
+        for epoch, size, side in ((0, 8, 6), (1, 4, 8), (2, 12, 8)):
+            assert (loader.epoch, loader.batch_size) == (epoch, size)
+            length, batches = len(loader), list(loader)
+            assert len(batches) == length == 50 // size
+            assert {images.shape for images, _ in batches} == {(size, 3, side, side)}
+
+
+def check_batch_sizes_of_later_epochs_are_divided_too() -> None:
+    jax = framework("jax")
+
+    message = "batch_size=6 cannot be divided among 4 devices of this process: choose a multiple of 4"
+    with pytest.raises(SpecError) as caught:
+        Loader(slots(), {0: 8, 5: 6}, sharding=divided(jax), last="drop")
+    assert str(caught.value) == message
+    loader = Loader(slots(), lambda epoch: 8 - 2 * epoch, sharding=divided(jax), last="drop")
+    loader.set_epoch(1)
+    with pytest.raises(SpecError) as caught:
+        iter(loader)
+    assert str(caught.value) == message
 
 
 def check_what_cannot_be_is_refused() -> None:

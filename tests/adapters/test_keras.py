@@ -16,7 +16,7 @@ from support.apart import Apart, apart
 from support.slots import slots_of
 
 import arraystore
-from arraystore import Augment, MissingExtraError, Ragged, Slots, SpecError
+from arraystore import Augment, MissingExtraError, Ragged, RandomResizedCrop, Slots, SpecError
 from arraystore._common.lazy import framework
 from arraystore._stores.slot_array import SlotArray
 from arraystore.adapters.keras import Dataset
@@ -256,6 +256,38 @@ def check_an_error_reaches_fit() -> None:
     with pytest.raises(ZeroDivisionError, match="on purpose"):
         model(keras).fit(Dataset(slots(), SIZE, transform=fail), verbose=0)
     assert readers() == []
+
+
+def check_images_have_sizes_by_epoch() -> None:
+    keras = framework("keras")
+
+    shapes: list[tuple[int, tuple[int, ...]]] = []
+
+    class Seen(Dataset):
+        def __getitem__(self, number: int) -> Any:
+            batch = super().__getitem__(number)
+            shapes.append((self.epoch, batch[0].shape))
+            return batch
+
+    data = Seen(slots(), SIZE, augment=Augment(crop=RandomResizedCrop(sizes={0: 6, 2: 8})))
+    network = keras.Sequential(
+        [keras.Input((None, None, 3)), keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(N)]
+    )
+    network.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    network.fit(data, epochs=3, verbose=0, shuffle=False)  # Keras skips epoch 0
+    seen = [shape for shape in shapes if shape[0]]
+    assert set(seen) == {(1, (SIZE, 6, 6, 3)), (2, (SIZE, 8, 8, 3)), (3, (SIZE, 8, 8, 3))}
+    assert len(seen) == 3 * 6
+
+
+def check_batch_sizes_by_epoch_are_refused() -> None:
+    sizes: Any
+    for sizes in ({0: 8, 2: 16}, lambda _epoch: 8):
+        with pytest.raises(SpecError) as caught:
+            Dataset(slots(), sizes)
+        assert str(caught.value) == (
+            "Keras counts the batches of an epoch once, and batch sizes by epoch would change that: pass one number"
+        )
 
 
 def check_bfloat16_is_refused() -> None:

@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, DistributedSampler, Subset
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 import arraystore
-from arraystore import Augment
+from arraystore import Augment, RandomResizedCrop
 from arraystore._stores.slot_array import SlotArray
 from arraystore.adapters.torch import Loader, StoreDataset
 
@@ -178,6 +178,24 @@ def test_transforms_run_before(store: arraystore.Store) -> None:
     assert made.images.dtype == torch.float32
     assert made.rest[0] == "a"
     assert made.rest[1].dtype == torch.int64
+
+
+def test_sizes_change_between_epochs(store: arraystore.Store) -> None:
+    augment = Augment(crop=RandomResizedCrop(sizes={0: 6, 1: 8, 3: 10}))
+    loader = Loader(store, {0: 20, 2: 15}, seed=3, augment=augment, dtype="float32", channels_last=True)
+    shapes = []
+    for epoch, lengths in enumerate((3, 3, 4, 4)):
+        assert (loader.epoch, len(loader), loader.batch_size) == (epoch, lengths, 20 if epoch < 2 else 15)
+        iterator = iter(loader)
+        images, _ = next(iterator)
+        assert len(loader) == lengths
+        shapes.append(tuple(images.shape))
+        assert len(list(iterator)) == lengths - 1
+    assert shapes == [(20, 3, 6, 6), (20, 3, 8, 8), (15, 3, 8, 8), (15, 3, 10, 10)]
+    # While batches are copied to a device ahead, the inner loader may be an epoch further.
+    loader.set_epoch(2)
+    loader._at = (1, 40)
+    assert (loader.epoch, len(loader), loader.batch_size) == (1, 3, 20)
 
 
 def test_it_goes_on_where_another_was(store: arraystore.Store) -> None:

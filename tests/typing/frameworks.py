@@ -23,6 +23,7 @@ def with_torch(store: Store) -> None:
         assert_type(images, torch.Tensor)
     for batch in Loader(store, 256, targets=["labels", "boxes"]):
         assert_type(batch, dict[str, torch.Tensor])
+    assert_type(Loader(store, {0: 512, 6: 384}, device="cuda"), Loader[Pair])
     dataset = StoreDataset(store)
     DataLoader(dataset, 256, shuffle=True, num_workers=4, collate_fn=dataset.collate)
 
@@ -30,6 +31,7 @@ def with_torch(store: Store) -> None:
 def with_others(store: Store) -> None:
     for images, labels in jax.Loader(store, 256, seed=1):
         del images, labels
+    assert_type(len(jax.Loader(store, {0: 512, 6: 384})), int)
     assert_type(len(keras.Dataset(store, 128, seed=1)), int)
     record: Any = grain.Source(store[2:9])[0]
     del record

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 import arraystore
-from arraystore import Augment, Loader, RandomResizedCrop, Slots, Store
+from arraystore import Augment, Loader, RandomCrop, RandomResizedCrop, Slots, Store
 
 Array = npt.NDArray[Any]
 Pair = tuple[Array, Array]
@@ -67,6 +67,21 @@ def batches(store: Store) -> None:
     assert_type(store.batches(targets="boxes"), Iterator[Pair])
     store.loader(256, shufle=True)  # type: ignore[call-overload] # it is misspelt
     store.loader(256, seed="1")  # type: ignore[call-overload] # a seed is a number
+
+
+def by_epoch(store: Store, sides: dict[int, int], counts: dict[int, int]) -> None:
+    augment = Augment(crop=RandomResizedCrop(sizes={0: 128, 6: (160, 192)}))
+    Augment(crop=RandomResizedCrop(sizes=sides, scale=(0.3, 1.0)))
+    Augment(crop=RandomCrop(sizes=lambda epoch: 128 + 8 * epoch))
+    assert_type(augment.at_epoch(3), Augment)
+    loader = store.loader({0: 512, 6: 384}, augment=augment)
+    assert_type(loader, Loader[Pair])
+    assert_type(loader.batch_size, int)
+    assert_type(Loader(store, counts, targets=()), Loader[Array])
+    assert_type(store.loader(lambda epoch: 512 - epoch), Loader[Pair])
+    assert_type(store.batches({0: 64, 1: 32}, epoch=1), Iterator[Pair])
+    store.loader("512")  # type: ignore[call-overload] # a batch size is a number
+    RandomCrop(sizes={0: "128"})  # type: ignore[dict-item] # a size is a number
 
 
 def loaders(store: Store, names: list[str]) -> None:
