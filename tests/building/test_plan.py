@@ -568,8 +568,8 @@ def test_the_table(mixed: Path, tmp_path: Path) -> None:
     assert (result.returncode, result.stderr) == (0, "")
     rows = dict(re.findall(r"^(\S.*?)  +(.*?) *$", result.stdout, re.MULTILINE))
     assert [*rows] == [
-        *("images", "bytes", "RAM", ".npy folder", "folder of JPEGs", "HDF5 file", "advice", "time", "not included"),
-        *("sources", "bad", "classes (2)"),
+        *("images", "bytes", "RAM", ".npy folder", "folder of JPEGs", "HDF5 file", "HDF5 file of JPEGs", "advice"),
+        *("time", "not included", "sources", "bad", "classes (2)"),
     ]
     assert rows["images"] == "12 of 1 x 24 x 16 uint8 (NCHW, gray)"
     assert rows["bytes"].startswith("4.61 kB of pixels, ")
@@ -612,7 +612,7 @@ def test_json_and_every_option(photos: Path, tmp_path: Path) -> None:
     timed = {"seconds", "seconds_range", "images_per_s", "media", "advice"}  # and what is free changes all the time
     expected = json.loads(json.dumps(here.to_dict()))
     assert {key: said[key] for key in said.keys() - timed} == {key: expected[key] for key in expected.keys() - timed}
-    assert said["media"].keys() == {"ram", "npy", "encoded", "hdf5"}
+    assert said["media"].keys() == {"ram", "npy", "encoded", "hdf5", "encoded-hdf5"}
     assert said["media"]["npy"]["fits"] is True
 
 
