@@ -119,6 +119,10 @@ class EncodedHdf5Contents(Hdf5Contents):
             place, size, form = _place(dataset), int(dataset.size), (dataset.dtype.str, dataset.ndim)
         if place is None or form != ("|u1", 1):
             raise FormatError(f"{where} is not a contiguous dataset of bytes", source=where)
+        with self._dataset(OFFSETS) as dataset:  # no more is read than the file has bytes
+            is_plain = unmappable(dataset) is None and dataset.nbytes <= self._path.stat().st_size
+        if not is_plain:
+            raise FormatError(f"{self.where(OFFSETS)} is not a contiguous dataset", source=where)
         offsets: npt.NDArray[Any] = self.array(OFFSETS)
         count = len(offsets) - 1 if shape is None else shape[0]
         check_offsets(offsets, count, self.where(OFFSETS))
