@@ -213,7 +213,7 @@ def run_case(case: str, source: Path, target: Path) -> None:
 def test_a_link_in_the_partial_folder_is_not_followed(photos: Path, tmp_path: Path, name: str) -> None:
     """Only where no build has begun: what is resumed has been ours."""
     medium = medium_of(name)
-    names = [medium.pixels, *medium.names, "ledger.npy", "reasons.jsonl", "plan.json.new"]
+    names = sorted({medium.pixels, *medium.names, "ledger.npy", "reasons.jsonl", "plan.json.new"})
     (tmp_path / "mine").mkdir()
     partial_of(tmp_path / name).mkdir()
     for link in names:
