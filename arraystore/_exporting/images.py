@@ -12,9 +12,10 @@ from arraystore._common.lazy import lazy
 from arraystore._decoding.encoding.writers import jpeg_of, png_of
 from arraystore._exporting.options import Format
 from arraystore._reading.slot_arrays import Index, SlotArrays
+from arraystore._sources.kinds.slots import check_images
 from arraystore._stores.encoded.images import EncodedImages
 from arraystore._stores.slot_array import SlotArray
-from arraystore.errors import FormatError, Kind, ManifestError
+from arraystore.errors import FormatError, Kind
 from arraystore.spec import Subsampling
 
 if TYPE_CHECKING:
@@ -43,16 +44,11 @@ class ImageBytes:
     """
 
     def __init__(self, slots: SlotArrays, *, form: Format, quality: int, subsampling: Subsampling) -> None:
-        if slots.dtype != np.uint8:
-            raise ManifestError(f"the slots are of {slots.dtype}, not uint8: convert them, 0 being black and 255 white")
-        shape = slots.slot_shape
-        channels = {"NCHW": shape[0], "NHWC": shape[-1]}.get(slots.layout, 0) if len(shape) == 3 else 0
-        if len(shape) != 2 and channels not in (1, 3):
-            raise ManifestError(f"slots of shape {shape} are no images of 1 or 3 channels", kind=Kind.INVALID)
+        check_images(slots)
         self._slots, self._form = slots, form
         self._jpeg: dict[str, Any] = {"quality": quality, "subsampling": subsampling}
         self.suffix: str = ".png" if form == "png" else ".jpg"
-        self.slot_bytes: int = max(int(np.prod(shape)), 1)
+        self.slot_bytes: int = max(int(np.prod(slots.slot_shape)), 1)
 
     def of(self, slots: Index) -> tuple[list[bytes], int]:
         """Return the bytes of the images of some slots, and how many of them were copied.
@@ -71,18 +67,14 @@ class ImageBytes:
         return made, copied
 
     def _image(self, array: SlotArray, row: int, slot: int) -> tuple[bytes, bool]:
-        images: Any = array.images  # an array, or encoded
-        if isinstance(images, EncodedImages):
-            data = images.bytes_of(row)
-            _check(array, row, slot, data)
+        data = array.bytes_of(row)
+        _check(array, row, slot, data)
+        if isinstance(array.images, EncodedImages):
             if data[:3] != _JPEG_START:
                 raise _damaged(slot, "it has no JPEG")
             if self._form == "jpeg":
                 return bytes(data), True
-        pixels = np.ascontiguousarray(images[row])
-        if not isinstance(images, EncodedImages):
-            _check(array, row, slot, pixels.data)
-        return self._encoded(pixels), False
+        return self._encoded(np.ascontiguousarray(array.images[row])), False
 
     def _encoded(self, pixels: npt.NDArray[np.uint8]) -> bytes:
         if pixels.ndim == 3 and self._slots.layout == "NCHW":

@@ -238,20 +238,37 @@ class FolderContents:
             return list(pq.read_schema(file).names)
 
     def slots(self, shape: tuple[int, ...] | None) -> tuple[SlotPixels, list[str]]:
+        path = self._pixel_file()
+        with reading(str(path)):
+            slots = npy_slots(path) if shape is None else SlotFile(str(path), PIXELS_OFFSET, shape)
+        end = PIXELS_OFFSET + math.prod(slots.shape)
+        return slots, self._frame_faults(npy_header(slots.shape), end, f"uint8 in shape {slots.shape}")
+
+    def _pixel_file(self) -> Path:
         path = self._path / self.pixels
         if not path.is_file():
             raise FormatError(f"{path} is missing", source=str(path))
+        return path
+
+    def _frame_faults(self, header: bytes, end: int, form: str) -> list[str]:
+        """Return what is wrong around the slots in their file.
+
+        Args:
+            header: that it should have.
+            end: the byte after the last slot.
+            form: of the slots, in words.
+        """
+        path = self._path / self.pixels
         with reading(str(path)):
-            slots = npy_slots(path) if shape is None else SlotFile(str(path), PIXELS_OFFSET, shape)
             with path.open("rb") as file:
-                header = file.read(PIXELS_OFFSET)
-            size, expected = path.stat().st_size, PIXELS_OFFSET + math.prod(slots.shape)
+                found = file.read(PIXELS_OFFSET)
+            size = path.stat().st_size
         faults = []
-        if size != expected:
-            faults.append(f"{path} is {size:,} bytes long, but its last slot should end at {expected:,}")
-        if header != npy_header(slots.shape)[:size]:
-            faults.append(f"{path} has a header that is not that of uint8 in shape {slots.shape}")
-        return slots, faults
+        if size != end:
+            faults.append(f"{path} is {size:,} bytes long, but its last slot should end at {end:,}")
+        if found != header[:size]:
+            faults.append(f"{path} has a header that is not that of {form}")
+        return faults
 
 
 NPY = Medium(

@@ -140,9 +140,7 @@ def from_slots(source: Any, *, labels: Any = None) -> Found:
     count = len(slots)
     if not count:
         raise ManifestError("there are no slots in this choice", kind=Kind.MISSING)
-    if slots.dtype != np.uint8:
-        raise ManifestError(f"the slots are of {slots.dtype}, not uint8: convert them, 0 being black and 255 white")
-    _channels_last(slots)
+    check_images(slots)
     records: Sequence[Any] = slots.records if len(slots.records) == len(slots.arrays) else [None] * len(slots.arrays)
     roots = {record.description.root if record is not None else None for record in records}
     root = next(iter(roots)) if len(roots) == 1 else None
@@ -244,6 +242,17 @@ class _Samples:
 
     def name(self, row: int) -> str:
         return self._names[row] if self._names else f"slot {row}"
+
+
+def check_images(slots: Any) -> None:
+    """Check that slots are images.
+
+    Raises:
+        ManifestError: they are not of 8 bits, or not of 1 or 3 channels.
+    """
+    if slots.dtype != np.uint8:
+        raise ManifestError(f"the slots are of {slots.dtype}, not uint8: convert them, 0 being black and 255 white")
+    _channels_last(slots)
 
 
 def _channels_last(slots: Any) -> Any:

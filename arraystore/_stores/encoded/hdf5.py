@@ -20,7 +20,7 @@ from arraystore._format.publication import Publication
 from arraystore._format.slot_file import EncodedFile, map_array
 from arraystore._stores.encoded.draft import LogDraft, arrays_beside
 from arraystore._stores.encoded.images import EncodedImages
-from arraystore._stores.encoded.offsets import check_offsets, encoded_forms
+from arraystore._stores.encoded.offsets import check_slot_offsets, encoded_forms
 from arraystore._stores.hdf5 import PIXELS, SIGNATURE, TEXT_BYTES, Hdf5Contents, open_file
 from arraystore._stores.hdf5_file import h5_file, unmappable, without_lock
 from arraystore._stores.hdf5_writing import HEAD_BYTES, head_of, write_rest
@@ -125,7 +125,7 @@ class EncodedHdf5Contents(Hdf5Contents):
             raise FormatError(f"{self.where(OFFSETS)} is not a contiguous dataset", source=where)
         offsets: npt.NDArray[Any] = self.array(OFFSETS)
         count = len(offsets) - 1 if shape is None else shape[0]
-        check_offsets(offsets, count, self.where(OFFSETS))
+        check_slot_offsets(offsets, count, self.where(OFFSETS))
         faults = self.faults_around(place)
         if size != int(offsets[-1]):
             faults.append(f"{where} has {size:,} bytes, but its last slot should end at {int(offsets[-1]):,}")

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from arraystore._format.contents import SlotPixels, reading
+from arraystore._format.contents import SlotPixels
 from arraystore._format.description import Description
 from arraystore._format.ledger import claimed_rows
 from arraystore._format.slot_file import PIXELS_OFFSET, EncodedFile, map_array, npy_form, npy_header, read_npy
 from arraystore._stores.encoded.draft import OFFSETS, SHAPES, SUMS, EncodedDraft
 from arraystore._stores.encoded.images import EncodedImages
-from arraystore._stores.encoded.offsets import check_offsets, encoded_forms
+from arraystore._stores.encoded.offsets import check_slot_offsets, encoded_forms
 from arraystore._stores.medium import Medium, Opened
 from arraystore._stores.npy import FolderContents, described, opened_folder
 from arraystore._stores.publishing import FOLDER_NAMES, LOG
@@ -101,21 +101,12 @@ class EncodedContents(FolderContents):
         return encoded_forms(description, OFFSETS, SHAPES, SUMS)
 
     def slots(self, shape: tuple[int, ...] | None) -> tuple[SlotPixels, list[str]]:
-        path, offsets_path = self._path / self.pixels, self._path / OFFSETS
-        if not path.is_file():
-            raise FormatError(f"{path} is missing", source=str(path))
-        with reading(str(path)):
-            with path.open("rb") as file:
-                header = file.read(PIXELS_OFFSET)
-            size = path.stat().st_size
+        path, offsets_path = self._pixel_file(), self._path / OFFSETS
         offsets: npt.NDArray[Any] = self.array(OFFSETS)
         count = len(offsets) - 1 if shape is None else shape[0]
-        check_offsets(offsets, count, str(offsets_path))
-        expected, faults = PIXELS_OFFSET + int(offsets[-1]), []
-        if size != expected:
-            faults.append(f"{path} is {size:,} bytes long, but its last slot should end at {expected:,}")
-        if header != npy_header((int(offsets[-1]),))[:size]:
-            faults.append(f"{path} has a header that is not that of {int(offsets[-1]):,} bytes")
+        check_slot_offsets(offsets, count, str(offsets_path))
+        total = int(offsets[-1])
+        faults = self._frame_faults(npy_header((total,)), PIXELS_OFFSET + total, f"{total:,} bytes")
         return EncodedFile(str(path), PIXELS_OFFSET, offsets, shape or (count,)), faults
 
 

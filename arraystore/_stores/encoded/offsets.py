@@ -25,7 +25,7 @@ def encoded_forms(
     }
 
 
-def check_offsets(offsets: npt.NDArray[Any], count: int, where: str) -> None:
+def check_slot_offsets(offsets: npt.NDArray[Any], count: int, where: str) -> None:
     """Check that offsets can be those of so many slots.
 
     Raises:
