@@ -75,7 +75,7 @@ def safe_stem(source: str, *, dotless: bool = False) -> str:
     # Files that begin with a dot are hidden, those that begin with two underscores are left out by some readers.
     stem = stem.encode()[:_LONGEST_BYTES].decode(errors="ignore").strip(" .")
     if stem.startswith("__"):
-        stem = stem.lstrip("_")
+        stem = stem.lstrip("_ .")
     return stem or _NO_NAME
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from arraystore._exporting.stems import Stems, safe_stem
@@ -82,6 +82,8 @@ def test_all_stems_differ_whatever_the_sources(sources: list[str]) -> None:
 
 
 @given(st.text(max_size=80))
+@example("__.x")
+@example("__ .__x")
 def test_no_stem_leads_out_of_its_folder(source: str) -> None:
     for dotless in (False, True):
         stem = safe_stem(source, dotless=dotless)
