@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -9,6 +11,9 @@ import pytest
 from hypothesis import settings
 from support import disk, images
 from support.nursery import Nursery
+from support.warm_workers import WarmPopen
+
+from arraystore import _kernels
 
 # A shell lets what it starts in the background ignore Ctrl-C, nohup the end of the terminal, and their children too.
 # The tests send these signals to children.
@@ -22,6 +27,14 @@ disk.skip_syncs()
 # No deadline: the first example of a test may load a decoder. No database: an earlier run would choose the examples.
 settings.register_profile("tests", deadline=None, database=None)
 settings.load_profile("tests")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile the kernels once, and not in each of several processes at the same time."""
+    if not hasattr(config, "workerinput") and getattr(config.option, "numprocesses", None):
+        importlib.import_module("arraystore._decoding.decode")
+        for module in pkgutil.walk_packages(_kernels.__path__, f"{_kernels.__name__}."):
+            importlib.import_module(module.name)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -61,9 +74,8 @@ def nursery() -> Iterator[Nursery]:
     nursery.close()
 
 
-@pytest.fixture
-def warm(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Worker processes of builds are forks that have all loaded."""
-    from support import warm_workers
-
-    monkeypatch.setattr(subprocess, "Popen", warm_workers.WarmPopen)
+@pytest.fixture(autouse=True)
+def warm(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Worker processes of builds are forks that have all loaded, but for tests that are marked ``cold``."""
+    if request.node.get_closest_marker("cold") is None:
+        monkeypatch.setattr(subprocess, "Popen", WarmPopen)

@@ -1,21 +1,16 @@
-"""Encoded slots in frameworks: each gives what it gives of the slots of the pixels."""
+"""Encoded slots in torch and Grain: each gives what it gives of the slots of the pixels."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from support.apart import apart
 from support.encoded_slots import STORED, pair, same, stored
 from torch.utils.data import DataLoader
 
 from arraystore import Augment, RandomResizedCrop
-from arraystore._common.lazy import framework
-from arraystore.adapters import jax as jax_adapter
-from arraystore.adapters import keras as keras_adapter
 from arraystore.adapters.grain import Source
 from arraystore.adapters.torch import Loader, StoreDataset
 
@@ -41,7 +36,7 @@ def test_the_torch_dataset() -> None:
         assert ours[1] == theirs[1]
 
 
-@pytest.mark.parametrize("how", ["fork", "spawn"])
+@pytest.mark.parametrize("how", ["fork", pytest.param("spawn", marks=pytest.mark.long)])
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_workers_of_a_torch_data_loader(tmp_path: Path, how: str) -> None:
     """The processes map the JPEGs, and gather decoded batches into shared memory."""
@@ -56,31 +51,3 @@ def test_workers_of_a_torch_data_loader(tmp_path: Path, how: str) -> None:
 def test_a_source_for_grain() -> None:
     encoded, raw = map(Source, pair("NCHW"))
     same([encoded[7], encoded._getitems([4, 4, 0])[2]], [raw[7], raw[0]])
-
-
-def check_jax() -> None:
-    jax = framework("jax")
-    encoded, raw = pair("NCHW")
-    for options in ({}, CROP):
-        batches = zip(jax_adapter.Loader(encoded, 8, **options), raw.loader(8, **options), strict=True)
-        for batch, expected in batches:
-            for array, values in zip(jax.tree.leaves(batch), expected, strict=True):
-                np.testing.assert_array_equal(array, values)
-
-
-def check_keras() -> None:
-    encoded, raw = pair("NCHW")
-    datasets = [keras_adapter.Dataset(slots, 8, **CROP) for slots in (encoded, raw)]
-    assert len(datasets[0]) == len(datasets[1]) > 3
-    for number in range(len(datasets[0])):
-        same([datasets[0][number]], [datasets[1][number]])
-
-
-def test_the_jax_loader() -> None:
-    with apart(JAX_PLATFORMS="cpu") as process:
-        process(check_jax)
-
-
-def test_the_keras_dataset() -> None:
-    with apart(KERAS_BACKEND="torch") as process:
-        process(check_keras)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.apart import Apart, apart
+from support.apart import apart
 from support.slots import slots_of
 
 import arraystore
@@ -75,12 +75,6 @@ def test_it_pickles_and_its_text_tells_sources_apart() -> None:
 
 
 @pytest.fixture(scope="module")
-def grain_process() -> Iterator[Apart]:
-    with apart(JAX_PLATFORMS="cpu") as process:
-        yield process
-
-
-@pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("grain")
     pixels, targets = arrays()
@@ -122,6 +116,7 @@ def in_processes(path: str) -> None:
     assert sorted(found[0]) == sorted(found[1]) == list(range(N))
 
 
-@pytest.mark.parametrize("check", [in_threads, in_processes], ids=lambda check: check.__name__)
-def test_grain_reads_it(grain_process: Apart, path: Path, check: Any) -> None:
-    grain_process(check, str(path))
+def test_grain_reads_it(path: Path) -> None:
+    with apart(JAX_PLATFORMS="cpu") as process:
+        process(in_threads, str(path))
+        process(in_processes, str(path))

@@ -8,12 +8,12 @@ import re
 import socket
 import sys
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-from support.apart import LIMIT_S, Apart, apart
+from support.apart import LIMIT_S, apart
+from support.encoded_slots import pair
 from support.slots import slots_of
 
 from arraystore import Augment, MissingExtraError, Ragged, RandomResizedCrop, Slots, SpecError
@@ -33,12 +33,6 @@ def slots(n: int = 50, *, extra: bool = False) -> Slots:
 
 def readers() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("arraystore")]
-
-
-@pytest.fixture(scope="module")
-def jax_process() -> Iterator[Apart]:
-    with apart(**DEVICES) as process:
-        yield process
 
 
 def check_batches_are_those_of_the_loader() -> None:
@@ -277,13 +271,19 @@ def check_no_thread_is_left() -> None:
     assert readers() == []
 
 
-@pytest.mark.parametrize(
-    "check",
-    [value for name, value in sorted(globals().items()) if name.startswith("check_")],
-    ids=lambda check: check.__name__.removeprefix("check_"),
-)
-def test_in_jax(jax_process: Apart, check: Any) -> None:
-    jax_process(check)
+def check_encoded_slots_have_the_pixels_of_raw_ones() -> None:
+    jax = framework("jax")
+    encoded, raw = pair("NCHW")
+    options: dict[str, Any]
+    for options in ({}, {"seed": 2, "augment": Augment(crop=RandomResizedCrop(20), hflip=0.5)}):
+        for batch, expected in zip(Loader(encoded, 8, **options), raw.loader(8, **options), strict=True):
+            for array, values in zip(jax.tree.leaves(batch), expected, strict=True):
+                np.testing.assert_array_equal(array, values)
+
+
+def test_in_jax() -> None:
+    with apart(**DEVICES) as process:
+        process.check_all(globals())
 
 
 # --- several processes -----------------------------------------------------------------------------------------------

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pickle
 import sys
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from support.apart import Apart, apart
+from support.apart import apart
+from support.encoded_slots import pair, same
 from support.slots import slots_of
 
 import arraystore
@@ -53,12 +53,6 @@ class Recording(Dataset):
         batch = super().__getitem__(number)
         self.seen.append((self.epoch, number, tuple(batch[1].tolist())))
         return batch
-
-
-@pytest.fixture(scope="module", params=["torch", "jax"])
-def keras_process(request: pytest.FixtureRequest) -> Iterator[Apart]:
-    with apart(KERAS_BACKEND=request.param, OMP_NUM_THREADS="1") as process:
-        yield process
 
 
 def check_it_is_a_dataset_of_keras() -> None:
@@ -290,6 +284,14 @@ def check_batch_sizes_by_epoch_are_refused() -> None:
         )
 
 
+def check_encoded_slots_have_the_pixels_of_raw_ones() -> None:
+    options: dict[str, Any] = {"seed": 2, "augment": Augment(crop=RandomResizedCrop(20), hflip=0.5)}
+    encoded, raw = (Dataset(slots, 8, **options) for slots in pair("NCHW"))
+    assert len(encoded) == len(raw) > 3
+    for number in range(len(encoded)):
+        same([encoded[number]], [raw[number]])
+
+
 def check_bfloat16_is_refused() -> None:
     with pytest.raises(SpecError) as caught:
         Dataset(slots(), augment=Augment(dtype="bfloat16"))
@@ -299,13 +301,10 @@ def check_bfloat16_is_refused() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "check",
-    [value for name, value in sorted(globals().items()) if name.startswith("check_")],
-    ids=lambda check: check.__name__.removeprefix("check_"),
-)
-def test_in_keras(keras_process: Apart, check: Any) -> None:
-    keras_process(check)
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+def test_in_keras(backend: str) -> None:
+    with apart(KERAS_BACKEND=backend, OMP_NUM_THREADS="1") as process:
+        process.check_all(globals())
 
 
 def test_a_missing_keras_is_told_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:

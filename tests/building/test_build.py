@@ -513,7 +513,7 @@ DIED = (
 )
 
 
-@pytest.mark.parametrize("name", ["x.store", "x.h5", None])
+@pytest.mark.parametrize("name", ["x.h5", None])
 def test_a_worker_of_an_executor_that_dies_is_an_error_and_the_work_is_kept(
     many: Path, tmp_path: Path, name: str | None
 ) -> None:

@@ -27,8 +27,6 @@ from arraystore._building.masks import MaskJob
 from arraystore._stores import hdf5_writing
 from arraystore._stores.publishing import partial_of
 
-pytestmark = pytest.mark.usefixtures("warm")
-
 COUNT = 19
 SPEC = ImageSpec(size=(24, 16), fit="crop")
 

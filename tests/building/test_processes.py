@@ -163,12 +163,10 @@ def check(source: Any, target: Any, bad: dict[int, str], **options: Any) -> Stor
 # --- the same as threads ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["x.store", "x.h5", None])
+@pytest.mark.parametrize("name", [pytest.param("x.store", marks=pytest.mark.cold), "x.h5", None])
 def test_the_result_is_that_of_threads(
-    mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, name: str | None
+    mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str | None
 ) -> None:
-    if name != "x.store":  # one with workers as they are
-        request.getfixturevalue("warm")
     (tmp_path / "tmp").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     monkeypatch.setattr(tempfile, "tempdir", None)
@@ -179,7 +177,6 @@ def test_the_result_is_that_of_threads(
     assert {path.name for path in tmp_path.iterdir()} <= {"tmp", "mixed", name}
 
 
-@pytest.mark.usefixtures("warm")
 def test_large_jobs_and_large_results_cross_each_other() -> None:
     """Megabytes both ways at once fill every buffer: neither end may wait for the other."""
     arrays = images.noise(40 * 300, 500).reshape(40, 300, 500, 3)
@@ -215,25 +212,22 @@ def test_a_script_needs_no_guard_and_any_thread_may_build(photos: Path, tmp_path
 @pytest.mark.parametrize(
     ("number", "done", "name"),
     [
-        (signal.SIGKILL, 0, "x.store"),
+        pytest.param(signal.SIGKILL, 0, "x.store", marks=pytest.mark.cold),
         (signal.SIGKILL, 1, None),
         (signal.SIGKILL, 150, "x.h5"),
         (signal.SIGTERM, 100, None),
-        (signal.SIGSTOP, 0, None),
+        pytest.param(signal.SIGSTOP, 0, None, marks=pytest.mark.cold),
         (signal.SIGSTOP, 100, "x.store"),
     ],
 )
 def test_a_worker_that_is_hit_costs_nothing_but_time(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    request: pytest.FixtureRequest,
     number: signal.Signals,
     done: int,
     name: str | None,
 ) -> None:
     source = data(300)
-    if done:
-        request.getfixturevalue("warm")
     if number == signal.SIGSTOP and not done:  # a worker that has not started yet is only replaced after this limit
         began_s = time.monotonic()
         build(source[:2], processes=True)
@@ -258,7 +252,6 @@ def test_a_worker_that_is_hit_costs_nothing_but_time(
     assert_equal(build(source), store)
 
 
-@pytest.mark.usefixtures("warm")
 def test_many_deaths_are_survived(tmp_path: Path) -> None:
     source = data(400)
     killed: list[int] = []
@@ -278,7 +271,7 @@ def test_many_deaths_are_survived(tmp_path: Path) -> None:
     assert_equal(build(source), store)
 
 
-@pytest.mark.usefixtures("harmful", "warm")
+@pytest.mark.usefixtures("harmful")
 @pytest.mark.parametrize(
     ("name", "marks"), [("x.store", {3: b"#kill", 4: b"#starve"}), (None, {39: b"#exit"})], ids=["npy", "ram"]
 )
@@ -288,7 +281,6 @@ def test_an_image_that_kills_its_worker_is_a_bad_one(tmp_path: Path, name: str |
     check(data(40, marks), name and tmp_path / name, bad)
 
 
-@pytest.mark.usefixtures("warm")
 def test_a_later_call_tries_again_what_no_worker_could_fill(first: Callable[[str], None], tmp_path: Path) -> None:
     paths = [tmp_path / f"{i}.jpg" for i in range(9)]
     for path, content in zip(paths, data(9, {4: b"#crash"}), strict=True):
@@ -302,7 +294,6 @@ def test_a_later_call_tries_again_what_no_worker_could_fill(first: Callable[[str
     assert_equal(build(paths), build(paths, tmp_path / "x", processes=True, workers=1))
 
 
-@pytest.mark.usefixtures("warm")
 def test_a_later_call_tries_images_in_memory_again_too(first: Callable[[str], None], tmp_path: Path) -> None:
     source = [*data(9, {4: b"#crash"}), b""]
     first(HARM)
@@ -315,7 +306,7 @@ def test_a_later_call_tries_images_in_memory_again_too(first: Callable[[str], No
     assert [bad.slot for bad in caught.value.bad] == [9], "an empty file stays one"
 
 
-@pytest.mark.usefixtures("harmful", "warm")
+@pytest.mark.usefixtures("harmful")
 @pytest.mark.parametrize(("mark", "count"), [(b"#hang", 3), (b"#stop", 200)])
 def test_an_image_that_takes_too_long_is_a_bad_one(tmp_path: Path, mark: bytes, count: int) -> None:
     slot = count // 2
@@ -324,21 +315,20 @@ def test_an_image_that_takes_too_long_is_a_bad_one(tmp_path: Path, mark: bytes, 
     assert (tmp_path / "flag").read_bytes() == b"..", "it was not tried twice"
 
 
-@pytest.mark.usefixtures("harmful", "warm")
+@pytest.mark.usefixtures("harmful")
 @pytest.mark.parametrize(("mark", "count"), [(b"#die once", 200), (b"#hang once", 2)])
 def test_what_goes_well_at_the_second_try_is_a_good_image(tmp_path: Path, mark: bytes, count: int) -> None:
     check(data(count, {1: mark}), tmp_path / "x", {}, timeout_s=3)
     assert (tmp_path / "flag").exists()
 
 
-@pytest.mark.usefixtures("harmful", "warm")
+@pytest.mark.usefixtures("harmful")
 def test_slow_images_are_not_late_together(tmp_path: Path) -> None:
     """A run of 8 takes longer than the limit, each of its images does not."""
     check(data(128, dict.fromkeys(range(12), b"#slower")), tmp_path / "x", {}, timeout_s=3)
     assert (tmp_path / "flag").read_bytes() == b"." * 12, "one was tried twice"
 
 
-@pytest.mark.usefixtures("warm")
 @pytest.mark.parametrize("last", [signal.SIGKILL, signal.SIGSTOP], ids=lambda number: number.name)
 def test_a_message_that_is_half_sent_holds_nobody_up(first: Callable[[str], None], last: signal.Signals) -> None:
     first(
@@ -360,7 +350,7 @@ def test_a_message_that_is_half_sent_holds_nobody_up(first: Callable[[str], None
     assert_equal(build(source, size=200), build(source, size=200, processes=True, timeout_s=2))
 
 
-@pytest.mark.usefixtures("harmful", "warm")
+@pytest.mark.usefixtures("harmful")
 def test_a_volume_that_fails_is_not_the_images_fault(tmp_path: Path) -> None:
     source = data(8, {5: b"#bus"})
     with pytest.raises(StoreError) as caught:
@@ -388,6 +378,7 @@ arraystore.build(files, sys.argv[1], size=16, processes=True, workers=2, timeout
 """
 
 
+@pytest.mark.cold
 @pytest.mark.usefixtures("harmful")
 def test_a_build_that_is_stopped_as_a_whole_blames_no_worker(tmp_path: Path) -> None:
     parent = subprocess.Popen(
@@ -419,7 +410,7 @@ def test_a_build_that_is_stopped_as_a_whole_blames_no_worker(tmp_path: Path) -> 
 # --- errors ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("harmful", "warm")
+@pytest.mark.usefixtures("harmful")
 def test_no_error_of_one_image_ends_a_build(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "arraystore")
     bad = {3: "internal error: Sealed: surprise", 17: "internal error: ZeroDivisionError: surprise"}
@@ -443,7 +434,6 @@ module._fill_slot = fill
 """
 
 
-@pytest.mark.usefixtures("warm")
 def test_an_error_of_a_worker_itself_arrives_as_it_is(tmp_path: Path, first: Callable[[str], None]) -> None:
     first(BROKEN.replace("ERROR", "ZeroDivisionError"))
     with pytest.raises(ZeroDivisionError, match="surprise") as caught:
@@ -452,7 +442,6 @@ def test_an_error_of_a_worker_itself_arrives_as_it_is(tmp_path: Path, first: Cal
     assert "in fill" in str(caught.value.__cause__)
 
 
-@pytest.mark.usefixtures("warm")
 def test_an_error_that_cannot_travel_is_told(tmp_path: Path, first: Callable[[str], None]) -> None:
     first(BROKEN.replace("ERROR", "Sealed"))
     with pytest.raises(StoreError) as caught:
@@ -461,7 +450,6 @@ def test_an_error_that_cannot_travel_is_told(tmp_path: Path, first: Callable[[st
     assert caught.value.__notes__ == ["noted"]
 
 
-@pytest.mark.usefixtures("warm")
 def test_a_file_that_is_cut_short_is_told(tmp_path: Path) -> None:
     def cut(now: Progress) -> None:
         if not now.done:
@@ -471,14 +459,12 @@ def test_a_file_that_is_cut_short_is_told(tmp_path: Path) -> None:
         build(data(30), tmp_path / "x", processes=True, progress=cut)
 
 
-@pytest.mark.usefixtures("warm")
 def test_sources_that_cannot_be_sent_are_told(tmp_path: Path) -> None:
     source = [np.array([[lambda: None]], object) for _ in range(4)]
     with pytest.raises(StoreError, match=r"the sources of slots 0 to 0 cannot be sent to a worker process: .*; build "):
         build(source, tmp_path / "x", processes=True)
 
 
-@pytest.mark.usefixtures("warm")
 def test_functions_that_workers_do_not_have_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Such as those of a notebook."""
 
@@ -501,6 +487,7 @@ def test_functions_that_workers_do_not_have_are_told(tmp_path: Path, monkeypatch
 START = "what they printed, or build with threads. What was done is kept; the same call continues from there"
 
 
+@pytest.mark.cold
 @pytest.mark.parametrize(
     ("text", "how"),
     [
@@ -528,18 +515,21 @@ def test_workers_that_cannot_start_are_an_error(
     assert ("ModuleNotFoundError" in capfd.readouterr().err) is ("sys.modules" in text)
 
 
+@pytest.mark.cold
 def test_workers_that_work_go_on_alone_if_no_more_can_start(first: Callable[[str], None], tmp_path: Path) -> None:
     first("import os\ntry: os.close(os.open(FLAG, os.O_CREAT | os.O_EXCL))\nexcept OSError: os._exit(3)")
     source = data(30)
     assert_equal(build(source, tmp_path / "x", processes=True, workers=3), build(source))
 
 
+@pytest.mark.cold
 def test_a_program_that_is_no_interpreter_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "frozen", True, raising=False)
     with pytest.raises(StoreError, match="worker processes need a Python interpreter, and this program is none"):
         build(data(3), tmp_path / "x", processes=True)
 
 
+@pytest.mark.cold
 def test_an_interpreter_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes_module, "get_executable", lambda: str(tmp_path / "python"))
     with pytest.raises(StoreError, match="a worker process cannot be started: No such file or directory"):
@@ -550,7 +540,7 @@ def test_an_interpreter_that_is_not_there_is_told(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.usefixtures("harmful")
-@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+@pytest.mark.parametrize("error", [pytest.param(KeyboardInterrupt, marks=pytest.mark.cold), ValueError])
 def test_an_interruption_ends_all_workers_at_once(tmp_path: Path, error: type[BaseException]) -> None:
     reported: list[int] = []
 
@@ -628,7 +618,6 @@ INSTEAD = (
 )
 
 
-@pytest.mark.usefixtures("warm")
 def test_an_executor_that_stalls_is_an_error_and_its_processes_are_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -279,7 +279,7 @@ def test_a_cut_at_any_byte_gives_a_header_or_a_reason(name: str) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 @given(changes=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=8))
-@settings(max_examples=100)
+@settings(max_examples=50)
 def test_damage_gives_a_header_or_a_reason(name: str, changes: list[tuple[float, int]]) -> None:
     data = bytearray(CASES[name][0])
     for place, value in changes:

@@ -13,8 +13,6 @@ from support import images
 import arraystore
 from arraystore import SpecError
 
-pytestmark = pytest.mark.usefixtures("warm")
-
 
 def raw_gray(data: bytes) -> Any:
     """Decode a made-up format: one byte of width, then gray pixels."""

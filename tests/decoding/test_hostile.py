@@ -26,8 +26,6 @@ from arraystore._building.workers import reading as reading_module
 from arraystore._decoding.decode import decode_into
 from arraystore._decoding.header import read_header
 
-pytestmark = pytest.mark.usefixtures("warm")
-
 ROOT = Path(__file__).resolve().parents[2]
 SPEC = ImageSpec(size=(16, 24))
 SIZE = "16x24"
@@ -99,7 +97,6 @@ def test_there_are_many_kinds() -> None:
     assert len(hostile.GOOD) >= 25
 
 
-@pytest.mark.usefixtures("warm")
 def test_good_images_are_stored_right_among_bad_ones(mixed_folder: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
     check_mixed(mixed_folder[0], tmp_path, mixed_folder[1])
 

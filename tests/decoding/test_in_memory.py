@@ -18,8 +18,6 @@ import arraystore
 from arraystore import ImageSpec
 from arraystore._decoding.decode import decode_into
 
-pytestmark = pytest.mark.usefixtures("warm")
-
 
 def slot_of(source: Any, **options: Any) -> np.ndarray[Any, Any]:
     spec = ImageSpec(**{"size": (7, 9)} | options)

@@ -109,7 +109,6 @@ SMALL, LARGE = images.png(images.photo(30, 40)), images.png(np.zeros((3000, 4000
 LARGE_BYTES = 120_000_000  # a little more than what the header of the large one lets one expect
 
 
-@pytest.mark.usefixtures("warm")
 @pytest.mark.parametrize("options", [{}, {"processes": True}], ids=["threads", "processes"])
 def test_large_images_are_decoded_alone_after_the_others(options: dict[str, Any]) -> None:
     sources = [SMALL, LARGE, SMALL, LARGE, SMALL, LARGE]
@@ -142,7 +141,6 @@ def test_no_two_large_images_are_decoded_at_once(monkeypatch: pytest.MonkeyPatch
     assert most == [1]
 
 
-@pytest.mark.usefixtures("warm")
 @pytest.mark.parametrize("options", [{}, {"processes": True}], ids=["threads", "processes"])
 def test_what_does_not_fit_is_refused_and_tried_again_with_more(tmp_path: Path, options: dict[str, Any]) -> None:
     sources = tmp_path / "sources"

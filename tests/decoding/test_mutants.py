@@ -16,7 +16,7 @@ from support import coded_jpeg, hostile, images, tiffs
 from arraystore import DecodeError, ImageSpec
 from arraystore._decoding.decode import decode_into
 
-MUTANTS = 1500
+MUTANTS = 800
 LONG_S = 92.0  # for each format: 20 minutes for all
 MOST_STORED = 0.005
 # Without an end marker Pillow refuses many JPEGs whose pixels are all there.

@@ -57,14 +57,14 @@ def encoded(kind: str) -> bytes:
 def damages(data: bytes, seed: int) -> Iterator[bytes]:
     """Yield damaged copies: cut, with bits flipped, blocks of zeros or noise, bytes added, and headers moved."""
     rng = np.random.default_rng(seed)
-    yield from (data[: len(data) * part // 12] for part in range(1, 12))
-    for number in range(24):
+    yield from (data[: len(data) * part // 12] for part in range(1, 12, 2))
+    for number in range(12):
         changed = bytearray(data)
         limit = 200 if number % 3 == 0 else len(data)  # headers hold most of what a codec complains of
         for at in rng.integers(8, min(limit, len(data)), 1 + number % 5):
             changed[at] ^= 1 << int(rng.integers(8))
         yield bytes(changed)
-    for number in range(8):
+    for number in range(4):
         changed, at = bytearray(data), int(rng.integers(8, len(data) - 8))
         stop = min(at + 40, len(data))
         changed[at:stop] = bytes(stop - at) if number % 2 else rng.integers(0, 256, stop - at, np.uint8).tobytes()
@@ -87,7 +87,7 @@ WAYS = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """More than 900 damaged files of 21 kinds, and of each kind one good file."""
+    """Hundreds of damaged files of 21 kinds, and of each kind one good file."""
     folder = tmp_path_factory.mktemp("damaged")
     for kind in KINDS:
         if kind == "avif" and not features.check("avif"):

@@ -294,9 +294,9 @@ def test_an_output_row_without_weights_reads_its_first_row_only() -> None:
     [
         ("ARRAYSTORE_PORTABLE", "1"),
         ("NUMBA_CPU_NAME", "generic"),
-        ("NUMBA_CPU_FEATURES", "+sse2"),
-        ("NUMBA_ENABLE_AVX", "0"),
         ("NUMBA_DISABLE_JIT", "1"),
+        pytest.param("NUMBA_CPU_FEATURES", "+sse2", marks=pytest.mark.long),
+        pytest.param("NUMBA_ENABLE_AVX", "0", marks=pytest.mark.long),
     ],
 )
 def test_the_portable_kernel_where_the_instructions_are_not_to_be_used(variable: str, value: str) -> None:

@@ -96,7 +96,7 @@ def test_a_peak_held_counts_shared_memory_where_both_were() -> None:
 
 
 @given(reports)
-@settings(max_examples=8)
+@settings(max_examples=3)
 def test_every_report_can_be_shown(report: MemoryReport) -> None:
     assert_well_formed(report.to_html())
     assert printed(report, 80)

@@ -52,7 +52,7 @@ def held(values: dict[int, Any], epoch: int) -> Any:
 SIDES = st.one_of(st.integers(1, 20), st.tuples(st.integers(1, 20), st.integers(1, 20)))
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(
     st.sampled_from([CenterCrop, RandomCrop, RandomResizedCrop]),
     by_epoch(SIDES),

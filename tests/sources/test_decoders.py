@@ -16,8 +16,6 @@ from support import images
 import arraystore
 from arraystore import Manifest, SpecError
 
-pytestmark = pytest.mark.usefixtures("warm")
-
 SIDE = 6
 
 

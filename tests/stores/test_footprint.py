@@ -27,6 +27,9 @@ from arraystore._stores.publishing import partial_of
 EVENTS = {0x2: "modify", 0x4: "attrib", 0x8: "close", 0x40: "from", 0x80: "to", 0x100: "create", 0x200: "delete"}
 
 
+pytestmark = pytest.mark.cold  # what a new interpreter writes counts too
+
+
 def stop(now: Progress) -> None:
     if now.done >= 10:
         raise KeyboardInterrupt

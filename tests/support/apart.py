@@ -26,6 +26,19 @@ class Apart:
     def __call__(self, function: Callable[..., Any], *args: Any) -> Any:
         return self.begin(function, *args).result(LIMIT_S)
 
+    def check_all(self, names: Mapping[str, Any]) -> None:
+        """Call every function of a test module whose name begins with ``check_``, and raise their errors together."""
+        failed = []
+        for name in sorted(names):
+            if name.startswith("check_"):
+                try:
+                    self(names[name])
+                except Exception as error:  # noqa: BLE001 - it is raised below, and the others are to be seen too
+                    error.add_note(name)
+                    failed.append(error)
+        if failed:
+            raise ExceptionGroup(f"{len(failed)} checks failed", failed)
+
     def close(self) -> None:
         processes = list((self._pool._processes or {}).values())
         waiting = self._pool._executor_manager_thread

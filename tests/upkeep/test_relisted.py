@@ -137,8 +137,7 @@ def told(store: arraystore.Store) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("medium", ["x.store", "x.h5"])
-@pytest.mark.parametrize("way", ["given", "recorded", "converted"])
+@pytest.mark.parametrize(("medium", "way"), [("x.store", "given"), ("x.h5", "recorded"), ("x.store", "converted")])
 def test_an_update_without_the_options_is_as_one_with_them(place: Path, name: str, medium: str, way: str) -> None:
     case, target = CASES[name], place / medium
     options: dict[str, Any] = {"progress": False, "workers": 1}

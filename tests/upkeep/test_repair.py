@@ -14,8 +14,6 @@ from support.store_contract import assert_equal, build, count_decodes, file_of_s
 import arraystore
 from arraystore import BadImagesError, SpecError, StoreError
 
-pytestmark = pytest.mark.usefixtures("warm")
-
 
 def repair(target: Path, **options: Any) -> arraystore.Store:
     return arraystore.repair(target, **({"progress": False, "workers": 2} | options))

@@ -211,7 +211,7 @@ def test_any_flipped_bit_of_a_folder_is_found(pristine: Path, data: st.DataObjec
         assert (found.slots, found.damaged) == (12, ()), "all else is whole"
 
 
-@settings(max_examples=120)
+@settings(max_examples=60)
 @given(data=st.data(), bit=st.integers(0, 7))
 def test_any_flipped_bit_of_an_hdf5_file_is_found_or_changes_nothing(
     pristine: Path, data: st.DataObject, bit: int

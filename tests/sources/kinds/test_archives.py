@@ -24,8 +24,6 @@ from arraystore._sources.kinds.archives.zipped import zip_index
 from tests.support.images import jpeg, photo, png
 from tests.support.photo_folder import SIZE, built, photo_folder
 
-pytestmark = pytest.mark.usefixtures("warm")
-
 JPEG = jpeg(photo(9, 9))
 
 

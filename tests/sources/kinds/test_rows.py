@@ -20,8 +20,6 @@ from arraystore import BadImagesError, Manifest, ManifestError
 from tests.support.images import jpeg, photo
 from tests.support.photo_folder import CLASSES, SIZE, built, photo_folder
 
-pytestmark = pytest.mark.usefixtures("warm")
-
 datasets.disable_progress_bars()
 IMAGES = [jpeg(photo(20 + i, 30, seed=i)) for i in range(6)]
 LABELS = [0, 2, 1, 0, 2, 1]
