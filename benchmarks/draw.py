@@ -1,4 +1,4 @@
-"""Draws the documents from docs/results: fills in templates, and draws the picture.
+"""Draws the documents from docs/results: fills in templates, and draws the pictures.
 
 A template is Markdown with names in braces: ``{BENCHMARK.NAME}`` is a figure, ``{BENCHMARK.table.NAME}`` a table,
 ``{BENCHMARK.command}`` its command, ``{BENCHMARK.question}`` its question, and ``{BENCHMARK.machine}`` the processor
@@ -80,7 +80,7 @@ def wrapped(paragraph: str) -> str:
 
 
 def draw(docs: Path) -> None:
-    """Write all documents and the picture anew from the results in ``docs/results``.
+    """Write all documents and the pictures anew from the results in ``docs/results``.
 
     Raises:
         SystemExit: results are missing, a template has an unknown name, or README.md lacks the marks of its figures.
@@ -101,3 +101,4 @@ def draw(docs: Path) -> None:
     MemoryReport.from_json((docs / "results" / REPORT).read_text(encoding="utf-8")).plot(
         docs / "pictures" / "memory.svg"
     )
+    load("encoded").picture(read_results(docs / "results", "encoded")[1], docs / "pictures" / "encoded.svg")

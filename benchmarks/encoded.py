@@ -22,7 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import matplotlib as mpl
 import numpy as np
+from matplotlib.figure import Figure
 
 import arraystore
 from benchmarks.common import CPUS, Pixels, Row, Rows, Table, keep_memory, many, middle, rates, ratios, take_turns
@@ -41,6 +43,7 @@ OPTIONS = {
 }
 RAW, ENCODED, BY_HAND = "store of pixels", "store of JPEGs", "decoded whole, by hand"
 WAYS: dict[str, Any] = {RAW: {}, ENCODED: {"encode": "jpeg"}}
+_COLORS = ("#56b4e9", "#0072b2", "#009e73", "#e69f00")  # of the bars, by how many threads
 _BLOCK = 64  # slots that are compared at a time
 
 
@@ -158,6 +161,33 @@ def times(rows: Rows, row: Row, case: str, clock: str = "cpu_s") -> float:
     """Return how many times as long as a row another case takes, in that size and view, with as many threads."""
     other = rows.one(case=case, **{key: row[key] for key in ("section", "size", "view", "threads")})
     return statistics.median(ratios(other[clock], row[clock]))
+
+
+def picture(rows: Rows, path: Path) -> None:
+    """Draw how many images a second each way reads, by threads; the same rows give the same file."""
+    reads = rows.where(section="read", size=min(row["size"] for row in rows.where(section="read")))
+    threads = sorted({row["threads"] for row in reads})
+    height = 0.8 / len(threads)
+    settings = {"svg.fonttype": "none", "svg.hashsalt": "arraystore", "font.size": 10.0, "ytick.major.size": 0}
+    with mpl.rc_context(settings | {f"axes.spines.{side}": False for side in ("top", "right", "bottom")}):
+        figure = Figure((8, 5), layout="constrained")
+        for view, axes in zip(VIEWS, figure.subplots(len(VIEWS), sharex=True), strict=True):
+            for number, count in enumerate(threads):
+                cases = [reads.one(view=view, case=case, threads=count) for case in (RAW, ENCODED, BY_HAND)]
+                per_s = [statistics.median(rates(row["images"], row["wall_s"])) for row in cases]
+                places = [at + (number - (len(threads) - 1) / 2) * height for at in range(len(cases))]
+                drawn = axes.barh(places, per_s, height * 0.92, color=_COLORS[number % len(_COLORS)])
+                axes.bar_label(drawn, [f"{each:,.0f}" for each in per_s], padding=3, fontsize=8)
+                drawn.set_label(many(count, "thread"))
+            axes.set(xscale="log", xlim=(500, None), xticks=[], yticks=range(len(cases)))
+            axes.set_yticklabels([row["case"] for row in cases])
+            axes.set_xticks([], minor=True)
+            axes.set_title(view, loc="left", fontsize=10, fontweight="bold")
+            axes.invert_yaxis()
+        axes.legend(loc="lower right", frameon=False)
+        side = reads[0]["size"]
+        axes.set_xlabel(f"images a second (log scale), warm and shuffled, slots of {side}×{side} pixels")
+        figure.savefig(path, format="svg", metadata={"Date": None})
 
 
 def figures(rows: Rows) -> dict[str, str]:
