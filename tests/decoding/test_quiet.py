@@ -98,7 +98,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [pytest.param("threads", marks=pytest.mark.long), *list(WAYS)[1:]])
 def test_nothing_reaches_the_standard_error(folder: Path, tmp_path: Path, way: str) -> None:
     """In a process whose Python prints nothing of its own: its descriptor 2 is what codecs of C write to."""
     code = (

@@ -369,7 +369,7 @@ def drawn(report: MemoryReport, path: Path) -> str:
     return path.read_text("utf-8")
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", ["realistic", "failed", "only skipped", "twelve"])  # others are drawn for the page
 def test_every_report_can_be_drawn(name: str, tmp_path: Path) -> None:
     text = drawn(EVERY[name], tmp_path / "out.svg")
     shown = "".join(ET.fromstring(text).itertext())

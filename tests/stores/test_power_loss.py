@@ -145,7 +145,7 @@ def test_a_power_loss_loses_nothing_that_was_claimed(
     assert list(lose_power(trace, tmp_path, randoms=3, finishes=25, seed=random.randrange(10**6))) == []
 
 
-@pytest.mark.parametrize(("name", "bad"), [("x.store", "keep"), ("x.store", "drop"), ("x.h5", "drop")])
+@pytest.mark.parametrize(("name", "bad"), [("x.store", "keep"), ("x.h5", "drop")])
 def test_a_power_loss_loses_no_mask(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, bad: str, masked: dict[str, Any]
 ) -> None:
@@ -153,7 +153,9 @@ def test_a_power_loss_loses_no_mask(
     assert list(lose_power(trace, tmp_path, randoms=3, finishes=25, seed=random.randrange(10**6))) == []
 
 
-@pytest.mark.parametrize(("bad", "call"), [("keep", "fdatasync"), ("drop", "fsync")])
+@pytest.mark.parametrize(
+    ("bad", "call"), [("keep", "fdatasync"), pytest.param("drop", "fsync", marks=pytest.mark.long)]
+)
 def test_the_model_finds_masks_that_are_not_synced(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, bad: str, call: str, masked: dict[str, Any]
 ) -> None:
@@ -196,8 +198,8 @@ FORGOTTEN: list[tuple[dict[str, Any], str, tuple[str, ...]]] = [
 @pytest.mark.parametrize(
     ("name", "options", "call", "files"),
     [
-        pytest.param(name, *each, marks=[pytest.mark.long] if name == "x.jpegs.h5" else [])
-        for name in NAMES
+        pytest.param(name, *each, marks=[] if name == "x.store" or each[2][0] in PIXELS else [pytest.mark.long])
+        for name in NAMES[:3]
         for each in FORGOTTEN
         if ".jpegs" not in name or each[2] != ("ledger.npy",)
     ],
