@@ -21,6 +21,8 @@ count; that was measured to take up to seven times as long.
 No constant here may change, because orders would change; tests/ordering/test_order.py checks results.
 """
 
+from __future__ import annotations
+
 import math
 from enum import IntEnum
 from functools import lru_cache
@@ -75,7 +77,7 @@ def key_of(*numbers: int) -> int:
     """Return a key of 64 bits made of numbers in [0, 2**64): the seed, the epoch and the purpose, in this order."""
     key = 0
     for number in numbers:
-        key = hash_of(key, number)
+        key = hash_of(key, int(number))
     return key
 
 

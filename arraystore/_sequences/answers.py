@@ -12,8 +12,8 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from arraystore._workers.messages import LENGTH_BYTES, Pickler, Raised, parents_channel, unpack
-from arraystore.errors import Kind, StoreError
+from arraystore._workers.messages import LENGTH_BYTES, Pickler, Raised, cannot_read, parents_channel, unpack
+from arraystore.errors import Kind, LazyError
 
 HEAD = struct.Struct("<QQ")  # the bytes of the object, and how many arrays there are
 NUMBER = struct.Struct("<Q")
@@ -50,12 +50,7 @@ def _read_sequence(channel: socket.socket) -> Callable[[int], Any]:
     try:
         compute: Callable[[int], Any] = unpack(data).load().item
     except Exception as error:  # noqa: BLE001 - whatever a class of the caller raises
-        refused = StoreError(
-            f"a worker process cannot read the sequence: {error}",
-            kind=Kind.INVALID,
-            advice="use threads, or define functions and classes in a module, which worker processes import",
-        )
-        refused.__cause__ = error
+        refused = cannot_read("the sequence", error)
 
         def compute(_: int) -> Any:
             raise refused
@@ -67,13 +62,27 @@ def _read_sequence(channel: socket.socket) -> Callable[[int], Any]:
 def _answer(channel: socket.socket, compute: Callable[[int], Any]) -> None:
     while True:
         (number,) = NUMBER.unpack(received(channel, memoryview(bytearray(NUMBER.size))))
-        try:
-            parts = _parts((compute(number),))
-        except Exception as error:  # noqa: BLE001 - any error is raised in the parent
-            parts = _parts(Raised.of(error))
-        for part in parts:
+        for part in _parts_of(number, compute):
             channel.sendall(part)
-        del parts  # the item, before the next one is computed
+
+
+def _parts_of(number: int, compute: Callable[[int], Any]) -> list[Any]:
+    """Compute an item, and return the parts of the answer: the item in a tuple, or what was raised."""
+    try:
+        item = compute(number)
+    except Exception as error:  # noqa: BLE001 - any error is raised in the parent
+        return _parts(Raised.of(error))
+    try:
+        return _parts((item,))
+    except Exception as error:  # noqa: BLE001 - whatever a class of the caller raises
+        told = LazyError(
+            f"item {number:,} cannot be sent by a worker process: {type(error).__name__}: {error}",
+            item=number,
+            kind=Kind.INVALID,
+            advice="use threads, or map it to arrays, numbers and texts",
+        )
+        told.__cause__ = error
+        return _parts(Raised.of(told))
 
 
 def _parts(answer: Any) -> list[Any]:

@@ -23,7 +23,11 @@ Outcomes = deque[tuple[Any, Exception | None]]
 
 
 class Prefetch:
-    """The items of a lazy sequence, computed ahead of each loop over it; see `Lazy.prefetch`."""
+    """The items of a lazy sequence, computed ahead of each loop over it; see `Lazy.prefetch`.
+
+    Raises:
+        SpecError: an option is invalid.
+    """
 
     def __init__(
         self,

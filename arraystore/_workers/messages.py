@@ -17,7 +17,7 @@ from multiprocessing import spawn
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, Self
 
-from arraystore.errors import StoreError
+from arraystore.errors import ArraystoreError, Kind, StoreError
 
 LENGTH_BYTES = 8
 _PARENT_CHECK_EVERY_S = 1.0
@@ -148,6 +148,19 @@ class WithFunctions:
             finally:
                 _loading_main.clear()
         return unpack(self.data)
+
+
+def cannot_read(what: str, error: Exception) -> ArraystoreError:
+    """Return the error of what a worker cannot unpickle, such as a function that a notebook has defined."""
+    if isinstance(error, ArraystoreError):
+        return error
+    made = StoreError(
+        f"a worker process cannot read {what} that it was given: {error}",
+        kind=Kind.INVALID,
+        advice="use threads, or define functions and classes in a module, which worker processes import",
+    )
+    made.__cause__ = error
+    return made
 
 
 def is_loading_main() -> bool:

@@ -10,8 +10,7 @@ from typing import Any
 
 from arraystore._building.fill import Job, load_decoders
 from arraystore._sources.kinds.sequences import joined
-from arraystore._workers.messages import LENGTH_BYTES, Raised, WithFunctions, pack, parents_channel, unpack
-from arraystore.errors import Kind, StoreError
+from arraystore._workers.messages import LENGTH_BYTES, Raised, WithFunctions, cannot_read, pack, parents_channel, unpack
 
 # A fast worker then sends one message a run, and the parent knows to 50 ms when a slow image was begun.
 REPORT_EVERY_S = 0.05
@@ -42,7 +41,7 @@ def _serve(channel: socket.socket) -> None:
                 sequence = message.load()
                 continue
         except Exception as error:  # noqa: BLE001 - whatever a class of the caller raises
-            _send(channel, Raised.of(_unreadable(error)))
+            _send(channel, Raised.of(cannot_read("the job", error)))
             continue
         try:
             job = replace(message, sources=joined(message.sources, sequence))
@@ -50,17 +49,6 @@ def _serve(channel: socket.socket) -> None:
                 _send(channel, filled)
         except Exception as error:  # noqa: BLE001 - any error is raised in the parent
             _send(channel, Raised.of(error))
-
-
-def _unreadable(error: Exception) -> StoreError:
-    """Return the error of a job that cannot be unpickled, such as one with a function that a notebook has defined."""
-    made = StoreError(
-        f"a worker process cannot read the job that it was given: {error}",
-        kind=Kind.INVALID,
-        advice="build with threads, or define functions and classes in a module, which worker processes import",
-    )
-    made.__cause__ = error
-    return made
 
 
 def _send(channel: socket.socket, message: Any) -> None:
