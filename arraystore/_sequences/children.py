@@ -70,6 +70,9 @@ class Children:
             except OSError as error:
                 why = self._lose(child, late=isinstance(error, TimeoutError))
                 continue
+            except BaseException:
+                child.process.kill()  # half an answer may be left in the socket, which must not become the next one
+                raise
             if isinstance(answer, Raised):
                 raise answer.rebuilt()
             return answer[0]
@@ -182,13 +185,11 @@ class _Blocks:
         step = max(_LEAST_BLOCK_BYTES, 1 << max(end.bit_length() - 3, 0))
         whole = -(-end // step) * step
         with self._lock:
-            pool = self._pools.pop(whole, None) or _pool(whole, self._spare)
-            self._pools[whole] = pool
+            pool = self._pools.pop(whole, None)
+            if pool is None:
+                pool = BufferPool({"bytes": ((whole,), np.dtype(np.uint8))}, spare=self._spare)
+            self._pools[whole] = pool  # the last, so that the first is the one that was not used for longest
             if len(self._pools) > _MOST_POOLS:
                 del self._pools[next(iter(self._pools))]
         view = pool.take()["bytes"].data
         return [view[start : start + size] for start, size in zip(starts, sizes, strict=True)]
-
-
-def _pool(size: int, spare: int) -> BufferPool:
-    return BufferPool({"bytes": ((size,), np.dtype(np.uint8))}, spare=spare)

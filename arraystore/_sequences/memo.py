@@ -71,7 +71,7 @@ class Memo(Step):
                 error = RecursionError("the item is needed to compute itself")
                 raise self.failed(i, error) from error
             with work.done:
-                kept = work.result or self._kept.get(i)
+                kept = work.result  # None if it failed: then this thread tries
         with suppress(KeyError):  # another thread has dropped it since
             self._kept.move_to_end(i)
         return kept[0]

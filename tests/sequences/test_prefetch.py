@@ -28,6 +28,7 @@ from support.lazy_functions import (
 )
 
 from arraystore import Lazy, LazyError, StoreError, lazy
+from arraystore._sequences.children import Children
 from arraystore.errors import Kind
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -201,6 +202,23 @@ def test_errors_of_processes_come_at_their_items_with_their_causes() -> None:
         "item 2 cannot be sent by a worker process: TypeError: cannot pickle 'generator' object; use threads, or map "
         "it to arrays, numbers and texts"
     )
+
+
+def test_half_an_answer_is_not_taken_for_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    children = Children(lazy(range(9)).map(filled).__lazy_step__, None, spare=1)
+    try:
+        np.testing.assert_array_equal(children.compute(1), filled(1))
+        monkeypatch.setattr(children._blocks, "take", starve)
+        with pytest.raises(MemoryError):
+            children.compute(2)
+        monkeypatch.undo()
+        np.testing.assert_array_equal(children.compute(3), filled(3))
+    finally:
+        children.close()
+
+
+def starve(_: Any) -> Any:
+    raise MemoryError
 
 
 def test_leaving_a_loop_ends_the_processes() -> None:
