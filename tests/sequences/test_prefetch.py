@@ -101,7 +101,13 @@ def test_no_more_are_computed_than_the_buffer_takes() -> None:
 
 def test_parts_of_an_item_are_made_by_one_worker() -> None:
     calls: list[int] = []
-    seq = lazy(range(30)).map(lambda item: calls.append(item) or (item, -item, "x")).flatten(3)
+
+    def split(item: int) -> tuple[Any, ...]:
+        calls.append(item)
+        time.sleep(0.002)  # so that other threads take what comes next
+        return item, -item, "x"
+
+    seq = lazy(range(30)).map(split).flatten(3)
     assert len(list(seq.prefetch(4, buffer=12))) == 90
     assert sorted(calls) == list(range(30))
 
