@@ -67,11 +67,18 @@ class Children:
             try:
                 child.prepare(self._sequence, self._timeout_s)
                 answer = child.ask(i, self._blocks)
-            except OSError as error:
-                why = self._lose(child, late=isinstance(error, TimeoutError))
+            except TimeoutError:
+                self._drop(child, 0)
+                limit = f"{self._timeout_s:g} s (timeout_s)" if child.is_ready else f"{START_LIMIT_S:g} s to start"
+                why = f"took longer than {limit}"
+                continue
+            except OSError:
+                why = f"died ({ending(self._drop(child, 1))})"
                 continue
             except BaseException:
-                child.process.kill()  # half an answer may be left in the socket, which must not become the next one
+                # Half an answer may be left in the socket, and must not become the beginning of the next one.
+                with suppress(StoreError):
+                    self._drop(child, 0)
                 raise
             if isinstance(answer, Raised):
                 raise answer.rebuilt()
@@ -109,17 +116,15 @@ class Children:
                 self._all.add(child)
         return child
 
-    def _lose(self, child: _Answerer, *, late: bool) -> str:
-        """End a process, and return how it ended."""
+    def _drop(self, child: _Answerer, patience_s: float) -> int:
+        """End a process that is of no more use, and return its exit status."""
         with self._lock:
             self._check_open()
             self._own.child = None
             self._all.discard(child)
-        status = child.end(0 if late else 1)
+        status = child.end(patience_s)
         child.socket.close()
-        if late and child.is_ready:
-            return f"took longer than {self._timeout_s:g} s (timeout_s)"
-        return f"was not ready in {START_LIMIT_S:g} s" if late else f"died ({ending(status)})"
+        return status
 
     def _check_open(self) -> None:
         if self._closed:
