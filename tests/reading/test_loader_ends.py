@@ -348,7 +348,7 @@ INTERRUPTED = """
 except KeyboardInterrupt:
     print("interrupted", left())
 """
-SHORT = "import arraystore._workers.pipeline\narraystore._reading.pipeline._STOP_WAIT_S = 0.1\n"
+SHORT = "import arraystore._workers.pipeline\narraystore._workers.pipeline._STOP_WAIT_S = 0.1\n"
 STARTED = """
 started.wait()
 print("end")
