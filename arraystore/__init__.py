@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from arraystore._reading.slots import Slots as Slots
     from arraystore._reading.slots import concatenate as concatenate
     from arraystore._reading.store import Store as Store
+    from arraystore._sequences.lazy import Lazy as Lazy
+    from arraystore._sequences.lazy import lazy as lazy
     from arraystore._sources.manifest import Manifest as Manifest
     from arraystore._sources.targets.masks import Masks as Masks
     from arraystore._upkeep.compare import Changes as Changes
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from arraystore.errors import Fault as Fault
     from arraystore.errors import FormatError as FormatError
     from arraystore.errors import Kind as Kind
+    from arraystore.errors import LazyError as LazyError
     from arraystore.errors import ManifestError as ManifestError
     from arraystore.errors import MissingExtraError as MissingExtraError
     from arraystore.errors import Option as Option
@@ -84,6 +87,7 @@ _MODULES = {
     "_reading.loader": "Loader",
     "_reading.slots": "Slots concatenate",
     "_reading.store": "Store",
+    "_sequences.lazy": "Lazy lazy",
     "_sources.manifest": "Manifest",
     "_sources.targets.masks": "Masks",
     "_upkeep.compare": "Changes compare",
@@ -91,7 +95,7 @@ _MODULES = {
     "_upkeep.update": "update",
     "_upkeep.verify": "verify",
     "_viewing.load_times": "LoadTime load_times",
-    "errors": "ArraystoreError BadImage BadImagesError DecodeError Fault FormatError Kind "
+    "errors": "ArraystoreError BadImage BadImagesError DecodeError Fault FormatError Kind LazyError "
     "ManifestError MissingExtraError Option ProfileError SpaceError "
     "SpecError StoreError StoreExistsError",
     "memory": "MemoryReport MemoryTrace profile_memory",

@@ -11,6 +11,7 @@ The tree::
     │   ├── FormatError       (ValueError)       a file or folder is not a whole store
     │   ├── StoreExistsError  (FileExistsError)  the target of a build exists already
     │   └── SpaceError        (OSError)          the volume or the memory is too small for the store
+    ├── LazyError             (RuntimeError)     an item of a lazy sequence could not be computed
     ├── ProfileError          (RuntimeError)     a memory profile could not be taken
     └── MissingExtraError     (ImportError)      an optional part is not installed
 
@@ -34,6 +35,7 @@ __all__ = [
     "Fault",
     "FormatError",
     "Kind",
+    "LazyError",
     "ManifestError",
     "MissingExtraError",
     "Option",
@@ -266,6 +268,24 @@ class SpaceError(StoreError, OSError):
         super().__init__(message, **advice)
         self.needed_bytes = needed_bytes
         self.free_bytes = free_bytes
+
+
+class LazyError(ArraystoreError, RuntimeError):
+    """An item of a lazy sequence could not be computed; its ``__cause__`` is the error of the step.
+
+    Attributes:
+        item: the item of that step, from 0 on.
+        step: the step that failed, such as ``".map(normalize)"``.
+        place: the file and line where the step was written, such as ``"train.py:31"``.
+    """
+
+    def __init__(
+        self, message: str, *, item: int | None = None, step: str | None = None, place: str | None = None, **rest: Any
+    ) -> None:
+        super().__init__(message, **rest)
+        self.item = item
+        self.step = step
+        self.place = place
 
 
 class ProfileError(ArraystoreError, RuntimeError):

@@ -15,9 +15,9 @@ from arraystore._common.ragged import Ragged, own_rows
 from arraystore._kernels.copy_rows import gather
 from arraystore._ordering.order import Order
 from arraystore._ordering.ranks import Share
-from arraystore._reading.buffers import BufferPool
-from arraystore._reading.pipeline import Batch
 from arraystore._reading.slot_arrays import Column, SlotArrays
+from arraystore._workers.buffers import BufferPool
+from arraystore._workers.pipeline import Batch
 from arraystore.spec import Layout
 
 _PIECE_BYTES = 1 << 20  # smaller pieces cost more in locks than they gain

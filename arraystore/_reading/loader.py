@@ -23,11 +23,11 @@ from arraystore._ordering.order import BlockShuffle, Order, Sequential, Shuffle,
 from arraystore._ordering.ranks import Share, ranks
 from arraystore._ordering.weighted import Weighted, balanced
 from arraystore._reading.batches import BatchMaker, PerImage
-from arraystore._reading.buffers import BufferPool
 from arraystore._reading.options import BatchSize, Common, LoaderOptions, One, Several, Targets
-from arraystore._reading.pipeline import Pipeline
 from arraystore._reading.read_ahead import ReadAhead, check_ahead
 from arraystore._reading.slot_arrays import Array, HasSlots, Index, SlotArrays
+from arraystore._workers.buffers import BufferPool
+from arraystore._workers.pipeline import Pipeline
 from arraystore.errors import Option, SpecError
 
 _IN_FLIGHT_BYTES = 64 << 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -156,6 +157,20 @@ class SlotArrays:
         if self.chosen is None and len(self.arrays) == 1:
             return self._target(self.arrays[0], name)
         return self.take(np.arange(len(self)), name)
+
+    def source_name(self, slot: int) -> str:
+        """Return the name of the source of a slot; "" where it is not known."""
+        ((number, rows, _),) = self.split(self.base(np.array([slot])))
+        names = self._source_names.get(number)
+        if names is None:
+            record = self.records[number] if len(self.records) == len(self.arrays) else None
+            table = None if record is None else record.load_table("samples")
+            names = self._source_names[number] = [] if table is None else table["source"]
+        return os.fsdecode(names[int(rows[0])].as_py()) if len(names) else ""
+
+    @cached
+    def _source_names(self) -> dict[int, Any]:
+        return {}  # of an array → its column of names, once it was asked for
 
     def unreadable(self) -> Index:
         """Return the slots without an image; see `Slots.unreadable`."""

@@ -12,17 +12,23 @@ from arraystore._common.options import public, shows_options
 from arraystore._reading.loader import Loader, Named, Pair
 from arraystore._reading.options import BatchSize, Common, LoaderOptions, One, Several
 from arraystore._reading.slot_arrays import Array, HasSlots, Index, SlotArrays
+from arraystore._sequences.lazy import Lazy, LazyMethods, concatenated
+from arraystore._sequences.step import Step
+from arraystore._sequences.steps import Root
 from arraystore.errors import SpecError, StoreError
 
 
 @public
-class Slots:
+class Slots(LazyMethods):
     """A sequence of slots to read, with their targets.
 
     A `Store` is one. ``store[chosen]``, `concatenate` and `arraystore.open_array` make others; do not make one
     directly. ``slots[3]`` is an image with its label, or the image alone if there are no labels. ``slots[2:9]``,
     ``slots[[5, 1]]`` and ``slots[mask]`` are the `Slots` of that choice: nothing is copied. They stay readable when
     the store is closed.
+
+    The methods of lazy sequences (`map`, `zip`, `batch` and so on, see docs/lazy.md) take the items that ``slots[i]``
+    gives.
 
     Attributes:
         layout: ``"NCHW"``, ``"NHWC"``, or ``""`` if the slots are no images.
@@ -45,6 +51,15 @@ class Slots:
         if self._slots is None:
             raise StoreError("the store was closed: open it again to read it")
         return self._slots
+
+    @property
+    def __lazy_step__(self) -> Step:
+        """The slots as the first step of a lazy sequence; they stay readable when the store is closed."""
+        return Root(Slots(self.__slot_arrays__), "slots", "")
+
+    def __source_name__(self, slot: int) -> str:
+        """Return the name of the source of a slot; "" where it is not known."""
+        return self.__slot_arrays__.source_name(slot)
 
     def __len__(self) -> int:
         return len(self.__slot_arrays__)
@@ -239,20 +254,27 @@ class Slots:
         return f"<arraystore.Slots {shape} {self.dtype} {self.layout}".rstrip() + ">"
 
 
+@overload
+def concatenate(stores: Sequence[HasSlots]) -> Slots: ...
+@overload
+def concatenate(stores: Sequence[Any]) -> Any: ...
 @public
-def concatenate(stores: Sequence[HasSlots]) -> Slots:
+def concatenate(stores: Sequence[Any]) -> Slots | Lazy:
     """Return the slots of several stores as one sequence; nothing is copied.
 
     Args:
         stores: stores, or choices of their slots. All must have the same slot shape, dtype and layout, and the same
             targets with the same categories. Mean and standard deviation are those of all slots together, if each
-            store knows its own.
+            store knows its own. If one of them is a lazy sequence, the result is the lazy sequence of the items of
+            all, and the others may be any sequences.
 
     Raises:
         SpecError: there are none, or they do not fit together.
     """
     if not stores:
         raise SpecError("there is nothing to concatenate: pass at least one store")
+    if any(isinstance(each, Lazy) for each in stores):
+        return concatenated(stores)
     every = [store.__slot_arrays__ for store in stores]
     first = every[0]
     for number, other in enumerate(every):

@@ -30,6 +30,7 @@ USED_FOR = {
     "images in memory": ("classes",),
     "a Manifest": ("classes",),
     "slots of a store": ("classes",),
+    "a lazy sequence": ("classes",),
     "a data set of Hugging Face": ("root", "path_column", "suffix", "where", "classes"),
     "a table in memory": ("root", "path_column", "suffix", "where", "classes"),
     "an archive": ("classes",),

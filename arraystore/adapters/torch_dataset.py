@@ -9,11 +9,11 @@ import torch
 from torch.utils.data import Dataset, default_collate, get_worker_info
 
 from arraystore._common.ragged import Ragged
-from arraystore._reading.buffers import BufferPool
 from arraystore._reading.loader import batch_targets
 from arraystore._reading.options import Targets
 from arraystore._reading.slot_arrays import HasSlots
 from arraystore._reading.slots import Slots
+from arraystore._workers.buffers import BufferPool
 
 __all__ = ["StoreDataset"]
 

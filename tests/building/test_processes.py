@@ -26,6 +26,7 @@ import arraystore
 from arraystore import BadImage, BadImagesError, Progress, Store, StoreError
 from arraystore._building.workers import pool as pool_module
 from arraystore._building.workers import processes as processes_module
+from arraystore._workers import child as child_module
 from arraystore.errors import Kind, Option
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -478,8 +479,8 @@ def test_functions_that_workers_do_not_have_are_told(tmp_path: Path, monkeypatch
     with pytest.raises(StoreError) as caught:
         build(data(8), tmp_path / "x", processes=True, decoders={".dcm": decode})
     assert str(caught.value) == (
-        "a worker process cannot read the job that it was given: No module named 'notebook_of_this_test'; build with "
-        "threads, or define functions and classes in a module, which worker processes import"
+        "a worker process cannot read the job that it was given: No module named 'notebook_of_this_test'; use threads, "
+        "or define functions and classes in a module, which worker processes import"
     )
     assert len(build(data(8), tmp_path / "x", decoders={".dcm": decode})) == 8
 
@@ -531,7 +532,7 @@ def test_a_program_that_is_no_interpreter_is_told(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.cold
 def test_an_interpreter_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes_module, "get_executable", lambda: str(tmp_path / "python"))
+    monkeypatch.setattr(child_module, "get_executable", lambda: str(tmp_path / "python"))
     with pytest.raises(StoreError, match="a worker process cannot be started: No such file or directory"):
         build(data(3), tmp_path / "x", processes=True)
 

@@ -1,4 +1,4 @@
-"""The examples: each trains in a process of its own, on a folder of photos whose classes can be told apart."""
+"""The examples: each runs in a process of its own, on a folder of photos whose classes can be told apart."""
 
 from __future__ import annotations
 
@@ -37,6 +37,25 @@ def tinted(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pixels = images.photo(40, 48, seed=seed).astype(int) + tint
             (folder / name / f"{seed:02}.jpg").write_bytes(images.jpeg(pixels.clip(0, 255).astype(np.uint8)))
     return folder
+
+
+def test_the_pipeline_reads_all_images_in_three_ways(tinted: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / "pipeline.py"), str(tinted / "red"), "--workers", "1"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | STRICT,
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert [line.split(" in ")[0] for line in lines[-3:]] == [
+        "one by one: 120 images",
+        "threads: 120 images",
+        "processes: 120 images",
+    ]
+    assert lines[2].startswith(".map(load) ")
 
 
 @pytest.mark.timeout(600)  # importing a framework takes minutes on a busy machine

@@ -24,7 +24,14 @@ from tests.support.torchvision_data import datasets as vision
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/sources.md"
 ROWS = re.findall(r"^\| (?!You have)([^|]+) \| `([^|]+)` \| ([^|]+) \|$", PAGE.read_text("utf-8"), re.MULTILINE)
-NAMES = {"build": arraystore.build, "concatenate": arraystore.concatenate, "np": np, "pd": pd, "Image": Image}
+NAMES = {
+    "build": arraystore.build,
+    "concatenate": arraystore.concatenate,
+    "lazy": arraystore.lazy,
+    "np": np,
+    "pd": pd,
+    "Image": Image,
+}
 NAMES |= {"Masks": arraystore.Masks}
 NAMES |= {"datasets": datasets, "vision": vision, "Path": Path}
 

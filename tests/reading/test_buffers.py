@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arraystore import SpecError
-from arraystore._reading.buffers import BufferPool
+from arraystore._workers.buffers import BufferPool
 
 Array = npt.NDArray[Any]
 COLUMNS: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {

@@ -29,7 +29,7 @@ from support.readers import STORED, labels_of, numbered_store, readers, said, wa
 import arraystore
 from arraystore import Augment, Loader, Store, StoreError
 from arraystore._format.slot_file import npy_header
-from arraystore._reading import pipeline
+from arraystore._workers import pipeline
 
 ROOT = Path(__file__).resolve().parents[2]
 SOON_S = 8.0  # a thread that does not stop is waited for longer
@@ -348,7 +348,7 @@ INTERRUPTED = """
 except KeyboardInterrupt:
     print("interrupted", left())
 """
-SHORT = "import arraystore._reading.pipeline\narraystore._reading.pipeline._STOP_WAIT_S = 0.1\n"
+SHORT = "import arraystore._workers.pipeline\narraystore._workers.pipeline._STOP_WAIT_S = 0.1\n"
 STARTED = """
 started.wait()
 print("end")

@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from arraystore import StoreError
-from arraystore._reading import pipeline as pipeline_module
-from arraystore._reading.pipeline import Batch, Pipeline
+from arraystore._workers import pipeline as pipeline_module
+from arraystore._workers.pipeline import Batch, Pipeline
 
 SOON_S = 20.0  # within this an error must be where the batch is waited for; what is stuck takes much longer
 
@@ -519,7 +519,7 @@ def test_threads_that_cannot_start_are_an_error(monkeypatch: pytest.MonkeyPatch,
 
 NUMBER = """
 import time
-from arraystore._reading.pipeline import Batch, Pipeline
+from arraystore._workers.pipeline import Batch, Pipeline
 
 class Number(Batch):
     def __init__(self, number, seconds):

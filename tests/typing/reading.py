@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 import arraystore
-from arraystore import Augment, Loader, RandomCrop, RandomResizedCrop, Slots, Store
+from arraystore import Augment, Lazy, Loader, RandomCrop, RandomResizedCrop, Slots, Store
 
 Array = npt.NDArray[Any]
 Pair = tuple[Array, Array]
@@ -102,3 +102,16 @@ def loaders(store: Store, names: list[str]) -> None:
     state: dict[str, Any] = loader.state_dict()
     loader.load_state_dict(state)
     loader.set_epoch(len(loader))
+
+
+def lazy_sequences(store: Store, paths: list[str]) -> None:
+    images = arraystore.lazy(paths).map(len, seed=3)
+    assert_type(images, Lazy)
+    assert_type(images[2:9], Lazy)
+    assert_type(images[[1, 2]], Lazy)
+    assert_type(store.map(len).zip(store.target("score"), paths).batch(3, drop_last=True).flatten(3).memo("2 GB"), Lazy)
+    assert_type(arraystore.concatenate([store, store[:2]]), Slots)
+    for _ in images.prefetch(2, processes=True, order=[3, 1], buffer=8, timeout_s=3.5):
+        pass
+    arraystore.build(images, "x.store", size=8, labels=[1])
+    arraystore.lazy(3, kee="x")  # type: ignore[call-arg] # there is no such option

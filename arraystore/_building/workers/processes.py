@@ -10,21 +10,17 @@ import contextlib
 import math
 import selectors
 import signal
-import socket
-import subprocess
-import sys
-import threading
 import time
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from multiprocessing.spawn import get_executable
-from pathlib import Path
 from typing import Any
 
 from arraystore._building.fill import Job
-from arraystore._building.workers.worker import LENGTH_BYTES, REPORT_EVERY_S, Raised, pack, unpack
+from arraystore._building.workers.worker import REPORT_EVERY_S
+from arraystore._sources.kinds.sequences import parted
 from arraystore._stores.medium import FilledRun
+from arraystore._workers.child import Child, ending, sigint_held
+from arraystore._workers.messages import LENGTH_BYTES, Raised, WithFunctions, WorkerTraceError, pack, unpack
 from arraystore.errors import StoreError
 
 # A worker loads its decoders before it begins; numba compiles kernels that are not cached.
@@ -47,33 +43,25 @@ class _Task:
     deaths: int = 0
 
 
-class _Worker:
-    """A worker process, the socket to it, and its tasks. The first task is in progress."""
+class _Worker(Child):
+    """A worker process and its tasks. The first task is in progress."""
 
     def __init__(self, now_s: float) -> None:
+        super().__init__(_WORKER_CODE)
         self.tasks: deque[_Task] = deque()
         self.ready = False
         self.heard_s = now_s
+        self._has_sequence = False
         self.unsent: deque[memoryview] = deque()
         self._received = bytearray()
-        # With the folder of the package, because entries of the path may be relative to an earlier working folder.
-        path = [*(entry for entry in sys.path if isinstance(entry, str)), str(Path(__file__).parents[2])]
-        # The options with which this interpreter runs, such as -W error, as multiprocessing passes them on.
-        flags: list[str] = vars(subprocess)["_args_from_interpreter_flags"]()
-        # Unlike multiprocessing, this does not run __main__ again: scripts need no guard, and start no second build.
-        self.socket, theirs = socket.socketpair()
-        with theirs:
-            try:
-                self.process: subprocess.Popen[bytes] = subprocess.Popen(
-                    [get_executable(), *flags, "-c", _WORKER_CODE, *path], stdin=theirs.fileno()
-                )
-            except BaseException:
-                self.socket.close()
-                raise
         self.socket.setblocking(False)
 
-    def give(self, task: _Task) -> None:
-        self.unsent += pack(task.job)
+    def give(self, task: _Task, sequence: tuple[memoryview, ...]) -> None:
+        """Send a job, and before the first one the lazy sequence that the sources of all jobs are items of."""
+        if not self._has_sequence:
+            self.unsent += sequence
+            self._has_sequence = True
+        self.unsent += pack(replace(task.job, sources=parted(task.job.sources)[1]) if sequence else task.job)
         self.tasks.append(task)
         self.send()
 
@@ -108,24 +96,6 @@ class _Worker:
             del self._received[:end]
         return messages if data else None
 
-    def end(self, patience_s: float) -> int:
-        """Wait for the end of the process, then kill it; return its exit status, or minus the signal that killed it.
-
-        Raises:
-            StoreError: even a kill does not end it.
-        """
-        try:
-            return self.process.wait(patience_s)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-        try:
-            return self.process.wait(_KILL_LIMIT_S)
-        except subprocess.TimeoutExpired:
-            raise StoreError(
-                f"the worker process {self.process.pid} cannot be ended: it waits for a volume that does not answer. "
-                "Mend that; the same call continues from there"
-            ) from None
-
 
 class WorkerProcesses:
     """A `WorkerPool` of processes that fills all jobs, even if processes die or hang.
@@ -142,6 +112,7 @@ class WorkerProcesses:
         self._workers: list[_Worker] = []
         self._selector = selectors.DefaultSelector()
         self._failed_starts = 0
+        self._sequence: tuple[memoryview, ...] | None = None  # pickled once for all workers; () where there is none
         # The seconds for which this process has watched its workers. The count stands still while it does not watch,
         # because all processes are stopped with Ctrl-Z, or the caller's progress function runs: a worker's silence is
         # then not its fault.
@@ -186,14 +157,7 @@ class WorkerProcesses:
                     self._give(worker, self._waiting.popleft())
 
     def _start(self) -> None:
-        if getattr(sys, "frozen", False) or not get_executable():
-            raise StoreError(
-                "worker processes need a Python interpreter, and this program is none", advice="build with threads"
-            )
-        try:
-            worker = _Worker(self._watched_s)
-        except OSError as error:
-            raise StoreError(f"a worker process cannot be started: {error.strerror or error}") from error
+        worker = _Worker(self._watched_s)
         self._workers.append(worker)
         self._selector.register(worker.socket, selectors.EVENT_READ, worker)
 
@@ -202,7 +166,10 @@ class WorkerProcesses:
             worker.heard_s = self._watched_s
         job = task.job
         try:
-            worker.give(task)
+            if self._sequence is None:
+                step, _ = parted(job.sources)
+                self._sequence = () if step is None else pack(WithFunctions.of(step))
+            worker.give(task, self._sequence)
         except Exception as error:
             raise StoreError(
                 f"the sources of slots {job.start} to {job.start + len(job.sources) - 1} cannot be sent to a worker "
@@ -245,7 +212,7 @@ class WorkerProcesses:
 
     def _take(self, worker: _Worker, message: Any) -> list[FilledRun]:
         if isinstance(message, Raised):
-            raise message.error from _WorkerTraceError(message.trace)
+            raise message.error from WorkerTraceError(message.trace)
         if message is None:
             worker.ready = True
             self._failed_starts = 0
@@ -321,49 +288,3 @@ class WorkerProcesses:
         else:
             reason = f"the worker process that decoded it died twice ({ending(status)})"
         return [job.failed(reason)]
-
-
-class _WorkerTraceError(Exception):
-    """The traceback of an error in a worker, as text. As the cause of that error here, it is shown with it."""
-
-    def __str__(self) -> str:
-        return f"\n{self.args[0]}"
-
-
-@contextlib.contextmanager
-def sigint_held() -> Iterator[None]:
-    """Start processes with SIGINT blocked, and delay a Ctrl-C until they have started.
-
-    Ctrl-C goes to every process of the terminal, and only this one shall be interrupted: it ends the others and
-    reports. A process that is started while SIGINT is blocked has it blocked from its first instruction; if workers
-    ignored the signal themselves, a Ctrl-C during their imports would come too early. This process may still get the
-    signal, through other threads such as NumPy's. An exception while a worker is being started would leave it without
-    an owner, so the handler only notes the signal, and it is raised afterwards. Python raises KeyboardInterrupt in the
-    main thread alone, so other threads need no handler.
-    """
-    noted: list[int] = []
-    main = threading.current_thread() is threading.main_thread()
-    handler = signal.getsignal(signal.SIGINT) if main else None
-    if handler is not None:
-        signal.signal(signal.SIGINT, lambda number, _frame: noted.append(number))
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        if handler is not None:
-            signal.signal(signal.SIGINT, handler)
-        if noted:
-            signal.raise_signal(signal.SIGINT)
-
-
-def ending(status: int) -> str:
-    """Say how a process ended, from its exit status, or minus the signal that killed it."""
-    if status >= 0:
-        return f"it ended with exit status {status}"
-    try:
-        name = signal.Signals(-status).name
-    except ValueError:  # real-time signals have no names
-        name = f"signal {-status}"
-    hint = ", as when memory runs out" if status == -signal.SIGKILL else ""
-    return f"killed by {name}{hint}"

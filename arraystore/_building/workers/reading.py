@@ -17,6 +17,7 @@ from arraystore._building.masks import SlotMasks
 from arraystore._format.slot_file import FilePart, SlotFile
 from arraystore._sources.given import PillowImage, Unloaded, is_pil_image
 from arraystore._sources.kinds.archives.members import PartOfFile
+from arraystore._sources.kinds.sequences import LazyItem
 from arraystore._sources.kinds.slots import KeptSlot
 from arraystore._sources.stamps import stamp_of
 from arraystore.errors import DecodeError, ManifestError
@@ -69,7 +70,7 @@ class StoredSlot:
         return not masks.sources or masks.copy(self.masks, self.slot, self.mask_checksum)
 
 
-Source = str | bytes | Pixels | StoredSlot | Unloaded | PillowImage | PartOfFile | KeptSlot
+Source = str | bytes | Pixels | StoredSlot | Unloaded | PillowImage | PartOfFile | KeptSlot | LazyItem
 
 # The largest file of an image: its pixels, of at most four samples of 16 bits, and color profiles, previews and texts.
 _PIXEL_LIMIT_BYTES = 8
@@ -112,11 +113,14 @@ def read_source(source: Source, max_pixels: int) -> tuple[Any, int, int]:
     """Return the data of a source, its size in bytes, and its time of change in nanoseconds (0 if it is not a file).
 
     Raises:
-        DecodeError: the file is too large, or not a regular file; or the source could not be loaded.
+        DecodeError: the file is too large, or not a regular file; or the source could not be loaded or computed.
     """
     most_bytes = max_pixels * _PIXEL_LIMIT_BYTES + _METADATA_LIMIT_BYTES
     if isinstance(source, StoredSlot):
         source = source.source
+    if isinstance(source, LazyItem):
+        computed = source.compute()
+        source = PillowImage(computed) if is_pil_image(computed) else computed
     if isinstance(source, str):
         return _read_file(source, most_bytes)
     if isinstance(source, PillowImage):
@@ -127,7 +131,8 @@ def read_source(source: Source, max_pixels: int) -> tuple[Any, int, int]:
         source = source.read(most_bytes)
     elif isinstance(source, KeptSlot):
         source = source.pixels
-    return source, source.nbytes if isinstance(source, np.ndarray) else len(source), 0
+    data: Any = source
+    return data, data.nbytes if isinstance(data, np.ndarray) else len(data), 0
 
 
 def _read_file(path: str, most_bytes: int) -> tuple[bytes, int, int]:

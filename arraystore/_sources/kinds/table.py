@@ -16,6 +16,7 @@ from arraystore._sources.kinds.rows.files import from_metadata, from_table
 from arraystore._sources.kinds.rows.frames import from_frame, is_frame, is_series
 from arraystore._sources.kinds.rows.hugging_face import from_hugging_face, is_hugging_face
 from arraystore._sources.kinds.rows.parquet import from_parquet, has_images
+from arraystore._sources.kinds.sequences import from_lazy, is_lazy
 from arraystore._sources.kinds.slots import from_slots, has_slots
 from arraystore._sources.options import for_source
 from arraystore._sources.tables import TABLE_SUFFIXES
@@ -66,6 +67,7 @@ def _is_folder_with_table(source: Any) -> bool:
 
 SOURCE_KINDS = (
     SourceKind("slots of a store", has_slots, from_slots, ("labels",)),
+    SourceKind("a lazy sequence", is_lazy, from_lazy),
     SourceKind("a data set of Hugging Face", is_hugging_face, from_hugging_face, ("targets",)),
     SourceKind("a table in memory", is_frame, from_frame, ("targets",)),
     SourceKind(

@@ -1,0 +1,1 @@
+"""The threads and processes that work ahead of the one thread that takes what they make."""
