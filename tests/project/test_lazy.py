@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 import threading
 import types
-
-import pytest
+from typing import TYPE_CHECKING
 
 from arraystore._common.lazy import cached, lazy
+
+if TYPE_CHECKING:
+    import pytest
 
 
 class Slow:
