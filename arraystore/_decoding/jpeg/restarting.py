@@ -38,7 +38,7 @@ def with_restart_markers(data: Data, interval: int | None = None) -> bytes | Non
 
     A JPEG that can has one scan of Huffman codes of 8 bits, so it is not progressive, and is not damaged. All segments
     stay as they are, but for the one that says where the markers are; so do the bytes behind the pixels. A table of
-    codes that lacks some gets them in a segment of its own.
+    codes that lacks some gets them in a segment of its own. A file that has such markers already is returned unread.
 
     Args:
         data: the file.
