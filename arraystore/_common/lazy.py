@@ -8,6 +8,7 @@ Name a heavy module at the top of a file, where readers and type checkers look f
         pa = lazy("pyarrow")
 """
 
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from types import ModuleType
@@ -47,9 +48,14 @@ class cached(Generic[T]):  # noqa: N801 - it is a decorator
 class _Lazy:
     def __init__(self, name: str) -> None:
         self._name = name
+        self._module: ModuleType | None = None
 
     def __getattr__(self, attribute: str) -> Any:
-        return getattr(import_module(self._name), attribute)
+        # Importing again takes microseconds, and loops over images come here several times for each. A module that is
+        # being imported by another thread is not kept before it is complete.
+        if self._module is None or sys.modules.get(self._name) is not self._module:
+            self._module = import_module(self._name)
+        return getattr(self._module, attribute)
 
 
 def lazy(name: str) -> Any:

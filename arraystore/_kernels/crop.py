@@ -283,6 +283,12 @@ def write_crops(
         write_image(source, places[k, 0], shape, windows[k], fill, out, out_indices[k], form, band)
 
 
+@compiled(f"void({READ_ONLY}, uint8[::1])")
+def write_planes(source: Pixels, out: Pixels) -> None:
+    """Write a whole image of three channels: from interleaved channels to planes, of as many bytes."""
+    _separate(source, np.uintp(0), out, np.uintp(0), np.uintp(out.size // 3), np.uintp(out.size // 3), 0)
+
+
 def places_of(slots: Integers, channels: int, height: int, width: int) -> Integers:
     """Return the places of slots in an array of slots; see `write_crops`."""
     places = np.empty((slots.size, 3), np.int64)

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.fences import Fenced
 
-from arraystore._kernels.crop import KINDS, form_of, places_of, write_crops
+from arraystore._kernels.crop import KINDS, form_of, places_of, write_crops, write_planes
 
 Pixels = npt.NDArray[np.uint8]
 TYPES = dict(zip(KINDS, (np.uint8, np.float32, np.float16, np.uint16), strict=True))
@@ -163,3 +163,12 @@ def test_halves_are_rounded_to_the_nearest_everywhere(kind: str) -> None:
             )
             expected = converted(pixels.reshape(1, 1, 256), kind, [scale], [bias])
             np.testing.assert_array_equal(out, expected.view(np.uint16))
+
+
+@pytest.mark.parametrize("pixels", [0, 1, 15, 16, 17, 250])
+@pytest.mark.parametrize("at_end", [False, True])
+def test_channels_become_planes_inside_their_arrays(pixels: int, at_end: bool) -> None:
+    source, out = (Fenced(1000).place((3 * pixels,), at_end=at_end) for _ in range(2))
+    source[:] = np.random.default_rng(pixels).integers(0, 256, source.size)
+    write_planes(source, out)
+    np.testing.assert_array_equal(out.reshape(3, pixels), source.reshape(pixels, 3).T)

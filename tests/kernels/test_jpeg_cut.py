@@ -15,7 +15,7 @@ from PIL import Image, ImageCms
 from support import coded_jpeg, images, restart_jpegs
 
 from arraystore._kernels.jpeg_cut import SPARE_BYTES, cut, cut_many
-from arraystore._stores.encoded.images import _MARGIN
+from arraystore._stores.encoded.pieces import _MARGIN
 
 Pixels = npt.NDArray[np.uint8]
 Box = restart_jpegs.Box

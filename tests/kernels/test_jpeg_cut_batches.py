@@ -14,7 +14,7 @@ from support import images, restart_jpegs
 from support.restart_mutants import mutant
 
 from arraystore import Augment, CenterCrop, FormatError, PadAndCrop, RandomCrop, RandomResizedCrop
-from arraystore._stores.encoded import images as encoded_images
+from arraystore._stores.encoded import pieces
 from arraystore._stores.encoded.images import EncodedImages
 from arraystore.spec import Layout
 
@@ -116,7 +116,7 @@ def test_resized_crops_are_cut_unless_they_show_all_blocks(sampling: str, restar
         places.tolist(), windows.tolist(), strict=True
     ):
         window = (left, top, left + columns_shown, top + rows_shown)
-        box = restart_jpegs.box_of_cut(side, side, sampling, restart, window, encoded_images._MARGIN)
+        box = restart_jpegs.box_of_cut(side, side, sampling, restart, window, pieces._MARGIN)
         assert (wide, high) == ((side, side) if box is None else (box[2] - box[0], box[3] - box[1]))
     decoded_share = (places[:, 1] * places[:, 2]).mean() / side**2
     assert decoded_share < most

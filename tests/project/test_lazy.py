@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+import types
+from typing import TYPE_CHECKING
 
-from arraystore._common.lazy import cached
+from arraystore._common.lazy import cached, lazy
+
+if TYPE_CHECKING:
+    import pytest
 
 
 class Slow:
@@ -43,3 +49,22 @@ def test_a_slow_one_does_not_stop_another_object() -> None:
     slow.go_on.set()
     thread.join(100)
     assert (slow.value, other.value) == ([1], [1])
+
+
+def test_a_module_is_imported_once_and_again_if_it_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    imported = []
+
+    def imports(name: str) -> types.ModuleType:
+        imported.append(name)
+        return sys.modules[name]
+
+    monkeypatch.setattr("arraystore._common.lazy.import_module", imports)
+    first, second = types.ModuleType("a_module"), types.ModuleType("a_module")
+    first.value, second.value = 1, 2  # type: ignore[attr-defined]
+    stand_in = lazy("a_module")
+    monkeypatch.setitem(sys.modules, "a_module", first)
+    assert (stand_in.value, stand_in.value, imported) == (1, 1, ["a_module"])
+    first.value = 3  # type: ignore[attr-defined]
+    assert stand_in.value == 3
+    monkeypatch.setitem(sys.modules, "a_module", second)
+    assert (stand_in.value, stand_in.value, imported) == (2, 2, ["a_module"] * 2)

@@ -18,6 +18,7 @@ from support.jpegs import encoded_of, jpeg, picture, pillow_jpeg, pixels_of
 from arraystore import Augment, CenterCrop, FormatError, PadAndCrop, RandomCrop, RandomResizedCrop
 from arraystore._augmenting.crops import Crop
 from arraystore._stores.encoded import images as encoded_images
+from arraystore._stores.encoded import pieces
 from arraystore._stores.encoded.images import EncodedImages
 from arraystore.errors import Kind
 
@@ -154,13 +155,42 @@ def test_many_images_of_many_blocks(files: list[bytes]) -> None:
     np.testing.assert_array_equal(encoded_of(large, 700, 900)[[1, 0]], pixels_of(large, 700, 900)[::-1])
 
 
+@pytest.mark.parametrize(("pixel_bytes", "file_bytes"), [(1, 1 << 22), (1 << 22, 1), (30_000, 9_000)])
+@pytest.mark.parametrize("crop", [None, RandomResizedCrop(20)])
+def test_some_images_are_decoded_at_a_time(
+    files: list[bytes], monkeypatch: pytest.MonkeyPatch, pixel_bytes: int, file_bytes: int, crop: Crop | None
+) -> None:
+    monkeypatch.setattr(encoded_images, "_PIXEL_BYTES", pixel_bytes)
+    monkeypatch.setattr(encoded_images, "_FILE_BYTES", file_bytes)
+    images, pixels, rows = encoded_of(files, HEIGHT, WIDTH), pixels_of(files, HEIGHT, WIDTH), np.arange(12)[::-1]
+    augment = Augment(crop=crop, hflip=0.5)
+    geometry = augment.sample(rows, seed=0, epoch=0, slot_shape=images.shape[1:], layout="NCHW")
+    got, expected = (np.zeros((12, *augment.output(images.shape[1:], "NCHW")[0]), np.uint8) for _ in range(2))
+    augment.apply(images, rows, geometry, got, layout="NCHW")
+    augment.apply(pixels, rows, geometry, expected, layout="NCHW")
+    np.testing.assert_array_equal(got, expected)
+    parts = list(images.parts(rows, np.ascontiguousarray(geometry).view(np.int32).reshape(-1, 6)))
+    assert [part.first for part in parts] == [0, *(part.stop for part in parts[:-1])]
+    assert len(parts) == 12 if 1 in (pixel_bytes, file_bytes) else 1 < len(parts) < 12
+    np.testing.assert_array_equal(images[rows], pixels[rows])
+
+
+def test_neighbors_are_together_up_to_a_size() -> None:
+    def slices(sizes: list[int]) -> list[list[int]]:
+        return [sizes[these] for these in pieces.together(np.array(sizes, np.int64), 10)]
+
+    assert slices([]) == []
+    assert slices([11]) == [[11]]
+    assert slices([4, 6, 1, 30, 0, 5, 5, 1]) == [[4, 6], [1], [30], [0, 5, 5], [1]]
+
+
 def test_jpegs_that_hold_far_more_than_pixels_take_no_more_scratch() -> None:
     """Comments of megabytes are not copied into scratch memory, and the pixels are right."""
     plain = jpeg(picture(HEIGHT, WIDTH))
     comment = b"\xff\xfe\xff\xff" + b"c" * 65_533
     files = [plain[:2] + comment * 80 + plain[2:], plain]
     np.testing.assert_array_equal(encoded_of(files, HEIGHT, WIDTH)[:], pixels_of(files, HEIGHT, WIDTH))
-    assert encoded_images._buffers._kept["cuts"].size < 80 * len(comment)
+    assert pieces._buffers._kept["cuts"].size < 80 * len(comment)
 
 
 # --- other kinds of JPEGs --------------------------------------------------------------------------------------------

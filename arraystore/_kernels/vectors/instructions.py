@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 # 32 bytes: one or two registers of most processors. LLVM makes what others need.
 STEP_BYTES = 32
 _STEP = ir.VectorType(ir.IntType(8), STEP_BYTES)
-_I32 = ir.IntType(32)
+_I32, _I64 = ir.IntType(32), ir.IntType(64)
 
 
 def instruction(result: Any, *arguments: Any) -> Callable[[Callable[..., Any]], Any]:
@@ -70,4 +70,25 @@ def copy_step(builder: Any, to: Any, address: Any) -> None:
 def lowest_bit(builder: Any, bits: Any) -> Any:
     """Return the number of the lowest bit that is set; there must be one."""
     lowest = call(builder, "llvm.cttz.i32", _I32, bits, ir.IntType(1)(1))
-    return builder.zext(lowest, ir.IntType(64))
+    return builder.zext(lowest, _I64)
+
+
+@instruction(types.uint64, types.intp)
+def load_word(builder: Any, address: Any) -> Any:
+    """Return the eight bytes from an address on as one number, the first byte highest; see `ones`."""
+    word = builder.load(builder.inttoptr(address, _I64.as_pointer()), align=1)
+    return call(builder, "llvm.bswap.i64", _I64, word)
+
+
+@instruction(types.void, types.intp, types.uint64)
+def store_word(builder: Any, address: Any, word: Any) -> None:
+    """Write a number as eight bytes, its highest byte first; see `copy_step`."""
+    turned = call(builder, "llvm.bswap.i64", _I64, word)
+    builder.store(turned, builder.inttoptr(address, _I64.as_pointer()), align=1)
+
+
+@instruction(types.void, types.intp, types.uint64)
+def store_byte(builder: Any, address: Any, value: Any) -> None:
+    """Write the lowest eight bits of a number as one byte; see `copy_step`."""
+    byte = builder.trunc(value, ir.IntType(8))
+    builder.store(byte, builder.inttoptr(address, ir.IntType(8).as_pointer()), align=1)

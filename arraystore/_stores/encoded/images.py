@@ -7,7 +7,6 @@ decodes about the part that it shows. Its pixels are those of the whole image.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from arraystore._common.lazy import lazy
 from arraystore._common.scratch import Buffers
 from arraystore._decoding.header import read_header
 from arraystore._format.specification import STORED
+from arraystore._stores.encoded.pieces import Pieces, pieces_of, together
 from arraystore.errors import DecodeError, FormatError, Kind
 
 if TYPE_CHECKING:
@@ -27,24 +27,37 @@ if TYPE_CHECKING:
     from arraystore._decoding import decode as slot_decoder
     from arraystore._decoding.jpeg import decoder as jpeg
     from arraystore._kernels import crop as crop_kernels
-    from arraystore._kernels import jpeg_cut
 else:  # numba takes half a second
     simplejpeg, crop_kernels = lazy("simplejpeg"), lazy("arraystore._kernels.crop")
-    jpeg_cut, jpeg = lazy("arraystore._kernels.jpeg_cut"), lazy("arraystore._decoding.jpeg.decoder")
-    slot_decoder = lazy("arraystore._decoding.decode")
+    jpeg, slot_decoder = lazy("arraystore._decoding.jpeg.decoder"), lazy("arraystore._decoding.decode")
 
 Pixels = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
 
-# A block is as many images as are decoded before their pixels are moved into the batch: few, so that these stay in the
+# As many images are decoded together before their pixels are moved into the batch: few, so that these stay in the
 # cache, but enough to be worth the calls.
-_BLOCK_BYTES = 1 << 21  # of pixels
-_BLOCK_IMAGES = 256
-_HEAD_BYTES = 1 << 16  # of a JPEG that is cut, besides as many bytes as its pixels have; larger ones hold other things
+_PIXEL_BYTES = 1 << 22
+_FILE_BYTES = 1 << 22  # windows of as many are cut together
 _REGISTER_BYTES = 64
-_MARGIN = 1  # pixels beside a window, with which chroma is interpolated
 
 _buffers = Buffers()
+
+
+def _scratch(size: int) -> Pixels:
+    """Return scratch memory for pixels that are read again at once.
+
+    It begins at an odd address. libjpeg-turbo writes rows that begin at a multiple of 32 bytes around the cache, and a
+    tenth of the time of an image would go into reading them from memory.
+    """
+    return _buffers.get("pixels", size + 1)[1:]
+
+
+def _decoded(decode: Any, file: Pixels, color: str, room: Pixels, shape: tuple[int, int, int]) -> bool:
+    """Decode a plain JPEG, and return whether it has that shape and libjpeg did not complain of damage."""
+    try:
+        return bool(decode(file, colorspace=color, buffer=room).shape == shape)
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -197,19 +210,17 @@ class EncodedImages:
         if not len(rows):
             return
         channels, height, width = self.sides
-        windows = np.zeros((len(rows), 6), np.int32)
-        windows[:, 2], windows[:, 3] = height, width
-        at = np.arange(len(rows)) if at is None else np.ascontiguousarray(at)
+        at = np.arange(len(rows)) if at is None else at
         flat = out.reshape(len(out), -1)
-        if self.layout == "NHWC" or channels == 1:  # the decoder writes them as they are wanted
-            for these in self._blocks(len(rows)):
-                self._decode(rows[these], windows[these], [flat[row] for row in at[these].tolist()])
-            return
-        whole = crop_kernels.form_of("uint8", channels, height, width, planar=True)
-        for part in self.parts(rows, windows):
-            these = slice(part.first, part.stop)
-            arguments = (part.source, (channels, 0), part.places, windows[these], out.reshape(-1), at[these], whole)
-            crop_kernels.write_crops(*arguments, 0)
+        starts, ends = self.spans(rows)
+        for these in together(ends - starts, _FILE_BYTES):
+            pieces = pieces_of(self._bytes, starts[these], ends[these], self.sides)
+            rooms = [flat[row] for row in at[these].tolist()]
+            if self.layout == "NHWC" or channels == 1:  # the decoder writes them as they are wanted
+                self._decode(rows[these], pieces, rooms)
+            else:  # one at a time, so that it is still in the cache when its channels become planes
+                room = _scratch(channels * height * width)
+                self._decode(rows[these], pieces, [room] * len(rooms), rooms)
 
     def parts(self, rows: Integers, windows: npt.NDArray[np.int32]) -> Iterator[Parts]:
         """Decode the parts of images that windows show, some images at a time; channels are interleaved.
@@ -221,85 +232,60 @@ class EncodedImages:
         Raises:
             FormatError: the bytes of an image are damaged.
         """
-        channels, height, width = self.sides
-        image_bytes = channels * height * width
-        for these in self._blocks(len(rows)):
-            count = these.stop - these.start
-            # The kernels read a whole register at a time, and a register may reach over the end of the last part.
-            pixels = _buffers.get("pixels", count * image_bytes + _REGISTER_BYTES)
-            rooms = pixels[: count * image_bytes].reshape(count, image_bytes)
-            placed = self._decode(rows[these], windows[these], list(rooms))
-            places = np.empty((count, 3), np.int64)
-            places[:, 0] = np.arange(count) * image_bytes
-            places[:, 1:] = placed[:, :3:-1]
-            yield Parts(these.start, these.stop, pixels, places, placed[:, 3:1:-1])
-
-    def _blocks(self, count: int) -> Iterator[slice]:
-        channels, height, width = self.sides
-        together = min(max(_BLOCK_BYTES // (channels * height * width), 1), _BLOCK_IMAGES)
-        return (slice(first, min(first + together, count)) for first in range(0, count, together))
-
-    def _decode(self, rows: Integers, windows: npt.NDArray[np.int32], rooms: Sequence[Pixels]) -> Integers:
-        """Decode the parts that windows show, each into the first bytes of its room.
-
-        Returns:
-            int64, (k, 6), which has the left and top side of each part in its image, its width and height in columns 2
-            to 5.
-        """
-        channels, height, width = self.sides
         starts, ends = self.spans(rows)
+        for block in together(ends - starts, _FILE_BYTES):
+            pieces = pieces_of(self._bytes, starts[block], ends[block], self.sides, windows[block])
+            sizes = self.sides[0] * pieces.boxes[:, 2] * pieces.boxes[:, 3]
+            for these in together(sizes, _PIXEL_BYTES):
+                stops = sizes[these].cumsum()
+                begins = stops - sizes[these]
+                # The kernels read a whole register at a time, and a register may reach over the end of the last part.
+                pixels = _scratch(int(stops[-1]) + _REGISTER_BYTES)
+                rooms = [pixels[i:j] for i, j in zip(begins.tolist(), stops.tolist(), strict=True)]
+                some = pieces.some(these)
+                self._decode(rows[block][these], some, rooms)
+                places = np.concatenate([begins[:, None], some.boxes[:, :1:-1]], axis=1)
+                yield Parts(block.start + these.start, block.start + these.stop, pixels, places, some.boxes[:, 1::-1])
+
+    def _decode(self, rows: Integers, pieces: Pieces, rooms: list[Pixels], planes: Sequence[Pixels] = ()) -> None:
+        """Decode pieces of images, each into its room.
+
+        Args:
+            rows: int64, (k,): the images.
+            pieces: of these.
+            rooms: of each, flat, of its size; they may be the same array if ``planes`` are given.
+            planes: of each, its flat place in a batch, to which its three channels are moved; or nothing.
+        """
+        channels = self.sides[0]
         decode, color = simplejpeg.decode_jpeg, "RGB" if channels == 3 else "GRAY"
-        cuts, placed, plain = self._cut(starts, ends, windows)
-        columns = starts, ends, placed[:, 0], placed[:, 1], placed[:, 4], placed[:, 5], plain
-        every = zip(*map(np.ndarray.tolist, columns), rooms, strict=True)
-        for k, (start, end, begin, stop, wide, high, is_plain, room) in enumerate(every):
-            if start == end:
+        move = crop_kernels.write_planes if planes else None
+        every = zip(rows.tolist(), pieces.files, pieces.plain, pieces.boxes.tolist(), rooms, strict=True)
+        for k, (row, file, is_plain, (left, top, width, height), room) in enumerate(every):
+            shape = height, width, channels
+            if not file.size:
                 room[:] = 0
-                continue
-            if is_plain:
-                data = cuts[begin:stop] if stop else self._bytes[start:end]
-                # libjpeg complains of damage, and simplejpeg raises that.
-                with suppress(ValueError):
-                    if decode(data, colorspace=color, buffer=room).shape == (high, wide, channels):
-                        continue
-            self._decode_any(int(rows[k]), room.reshape(height, width, channels))
-            placed[k, 2:] = 0, 0, width, height
-        return placed
+            elif not (is_plain and _decoded(decode, file, color, room, shape)):
+                room.reshape(shape)[...] = self._whole(row)[top : top + height, left : left + width]
+            if move:
+                move(room, planes[k])
 
-    def _cut(
-        self, starts: Integers, ends: Integers, windows: npt.NDArray[np.int32]
-    ) -> tuple[Pixels, Integers, npt.NDArray[np.bool_]]:
-        """Cut the windows out of the JPEGs, and find the plain ones; see `arraystore._kernels.jpeg_cut`."""
-        channels, height, width = self.sides
-        wanted = np.empty((len(starts), 5), np.int64)
-        wanted[:, :2] = windows[:, 1::-1]
-        wanted[:, 2:4] = windows[:, 3:1:-1]
-        wanted[:, 2:4] += wanted[:, :2]
-        wanted[:, 4] = _MARGIN
-        placed, plain = np.empty((len(starts), 6), np.int64), np.empty(len(starts), np.bool_)
-        sizes = ends - starts
-        if sizes.max() > (most := channels * height * width + _HEAD_BYTES):  # which would take as much scratch
-            ends = np.where(sizes > most, starts, ends)
-            sizes = ends - starts
-        cuts = _buffers.get("cuts", int(sizes.sum()) + len(starts) * jpeg_cut.SPARE_BYTES)
-        jpeg_cut.find_plain(self._bytes, starts, ends, (width, height), cuts, plain)
-        jpeg_cut.cut_many(self._bytes, starts, ends, wanted, (width, height), cuts, placed)
-        return cuts, placed, plain
+    def _whole(self, row: int) -> Pixels:
+        """Decode any JPEG, whole, as builds do, to (H, W, C): slower, but it also takes those that are not plain.
 
-    def _decode_any(self, row: int, room: Pixels) -> None:
-        """Decode any JPEG, whole, as builds do: slower, but it also takes those that are not plain."""
-        data, gray = self.bytes_of(row), room.shape[2] == 1
+        Its pixels are in scratch memory, or new.
+        """
+        data, (channels, height, width) = self.bytes_of(row), self.sides
         try:
             header = read_header(data)
             found = f"{header.height} by {header.width} pixels of {header.format}"
-            if header.format != "jpeg" or (header.height, header.width) != room.shape[:2]:
-                raise self._damaged(row, f"it has {found}, not {room.shape[0]} by {room.shape[1]} of jpeg")
-            image = jpeg.decode_scaled(data, header, gray=gray).image
+            if header.format != "jpeg" or (header.height, header.width) != (height, width):
+                raise self._damaged(row, f"it has {found}, not {height} by {width} of jpeg")
+            image = jpeg.decode_scaled(data, header, gray=channels == 1).image
         except DecodeError as error:
             raise self._damaged(row, str(error)) from error
-        if image.ndim == 3 and gray:
-            image = slot_decoder.luma(image)
-        room[...] = image if image.ndim == 3 else image[:, :, None]
+        if image.ndim == 3:
+            return slot_decoder.luma(image)[:, :, None] if channels == 1 else image
+        return image[:, :, None]  # of a gray one, which is the same in all channels
 
     def _damaged(self, row: int, what: str) -> FormatError:
         place, slot = (self.place, row) if self.owner is None else self.owner(row)
