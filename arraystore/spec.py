@@ -1,12 +1,14 @@
 """The spec: how a decoded image becomes a slot."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from copy import copy
+from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Any, Literal, Self, TypedDict, Unpack, get_args, get_origin
 
+from arraystore._common.aspect import scaled_sides
 from arraystore._common.checks import choice_of, is_whole, size_of, whole_number
 from arraystore._common.options import Default, complete, picked, public, shows_options
-from arraystore.errors import SpecError
+from arraystore.errors import Option, SpecError
 
 __all__ = [
     "Color",
@@ -23,7 +25,7 @@ __all__ = [
     "spec_of",
 ]
 
-Fit = Literal["stretch", "crop", "pad"]
+Fit = Literal["stretch", "crop", "pad", "keep"]
 Filter = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 Color = Literal["rgb", "gray"]
 Layout = Literal["NCHW", "NHWC"]
@@ -104,9 +106,13 @@ class ImageSpec:
     """How a decoded image becomes a slot.
 
     Attributes:
-        size: height and width of a slot in pixels; one number makes a square.
+        size: height and width of a slot in pixels; one number makes a square. With ``fit="keep"``, one number: the
+            length of the shorter side.
         fit: ``"stretch"`` changes the aspect ratio to fill the slot, ``"crop"`` covers it and cuts the longer sides
-            equally, ``"pad"`` fits the whole image in and fills the rest with ``background``.
+            equally, ``"pad"`` fits the whole image in and fills the rest with ``background``. ``"keep"`` keeps the
+            aspect ratio, with ``encode`` only: the shorter side becomes ``size``, and the longer one is rounded to
+            whole pixels. An image whose shorter side is not longer than ``size`` keeps its pixels. Slots then differ
+            in height and width, and a batch of them needs a crop.
         filter: the antialiasing filter; each gives the pixels that Pillow's ``Image.resize`` gives.
         color: ``"rgb"`` (C = 3, gray images become three equal channels) or ``"gray"`` (C = 1, ITU-R 601 luma).
         layout: ``"NCHW"`` keeps channels as planes, ``"NHWC"`` interleaves them.
@@ -131,6 +137,8 @@ class ImageSpec:
         (3, 256, 256)
         >>> ImageSpec(size=(224, 320), layout="NHWC").slot_shape
         (224, 320, 3)
+        >>> ImageSpec(size=256, fit="keep", encode="jpeg").slot_shape
+        (3, None, None)
     """
 
     size: tuple[int, int]
@@ -155,6 +163,8 @@ class ImageSpec:
         for name, hint in _SpecOptions.__annotations__.items():
             if get_origin(hint.__origin__) is Literal:
                 choice_of(name, values[name], get_args(hint.__origin__))
+        if values["fit"] == "keep":
+            _check_keep(size, values["encode"])
         if values["encode"] is not None and max(values["size"]) > _LONGEST_JPEG_SIDE_PX:
             raise SpecError(f"size is {values['size']}, and JPEGs have sides of up to {_LONGEST_JPEG_SIDE_PX:,} pixels")
         for name, value in values.items():
@@ -162,12 +172,12 @@ class ImageSpec:
 
     @property
     def height(self) -> int:
-        """Rows of a slot."""
+        """Rows of a slot; of its shorter side with ``fit="keep"``."""
         return self.size[0]
 
     @property
     def width(self) -> int:
-        """Columns of a slot."""
+        """Columns of a slot; of its shorter side with ``fit="keep"``."""
         return self.size[1]
 
     @property
@@ -176,15 +186,19 @@ class ImageSpec:
         return 3 if self.color == "rgb" else 1
 
     @property
-    def slot_shape(self) -> tuple[int, int, int]:
-        """The shape of one slot, in the order of ``layout``."""
-        if self.layout == "NCHW":
-            return (self.channels, self.height, self.width)
-        return (self.height, self.width, self.channels)
+    def one_shape(self) -> bool:
+        """Whether all slots have the same height and width; False with ``fit="keep"``."""
+        return self.fit != "keep"
+
+    @property
+    def slot_shape(self) -> tuple[Any, Any, Any]:
+        """The shape of one slot, in the order of ``layout``; None for a side that differs between slots."""
+        sides = self.size if self.one_shape else (None, None)
+        return (self.channels, *sides) if self.layout == "NCHW" else (*sides, self.channels)
 
     @property
     def slot_bytes(self) -> int:
-        """Bytes of one slot."""
+        """Bytes of the pixels of one slot; with ``fit="keep"``, of a square whose side is the shorter one."""
         return self.channels * self.height * self.width
 
     def place(self, height: int, width: int) -> Placement:
@@ -192,6 +206,9 @@ class ImageSpec:
 
         The arithmetic is that of Pillow's ``ImageOps.fit`` (crop) and ``ImageOps.pad`` (pad), so the pixels are equal.
         """
+        if self.fit == "keep":
+            whole = (0.0, 0.0, float(width), float(height))
+            return Placement(whole, *scaled_sides(height, width, self.height), 0, 0)
         ratio, wanted = width / height, self.width / self.height
         box = (0.0, 0.0, float(width), float(height))
         new_height, new_width = self.height, self.width
@@ -211,11 +228,19 @@ class ImageSpec:
     @property
     def decoded(self) -> "ImageSpec":
         """The spec of the pixels that are encoded: channels last. It is this spec itself if nothing is encoded."""
-        return self if self.encode is None else replace(self, layout="NHWC", encode=None)
+        return self if self.encode is None else self.changed(layout="NHWC", encode=None)
+
+    def changed(self, **values: Any) -> Self:
+        """Return a copy with other values of some fields. They are not checked: no slot may be kept as pixels are."""
+        other = copy(self)
+        for name, value in values.items():
+            object.__setattr__(other, name, value)
+        return other
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, for JSON; those that stores did not always have only if they say more."""
         values = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        values["size"] = values["size"] if self.one_shape else self.height
         return {key: value for key, value in values.items() if key not in _LATER or value != _LATER[key]}
 
     @classmethod
@@ -255,6 +280,22 @@ def spec_of(options: ImageOptions) -> ImageSpec:
     if size is None:
         raise SpecError("size is missing: pass size=256, or (height, width), in pixels")
     return ImageSpec(size=size, **picked(_SpecOptions, options))
+
+
+def _check_keep(size: int | tuple[int, int], encode: Jpeg | None) -> None:
+    """Check the options that go with ``fit="keep"``.
+
+    Raises:
+        SpecError: size is a pair, or slots are kept as pixels.
+    """
+    if not is_whole(size):
+        raise SpecError(f"fit='keep' takes one number as size, the shorter side in pixels, not {size!r}")
+    if encode is None:
+        raise SpecError(
+            "fit='keep' makes slots of different heights and widths, and only JPEGs may differ in these",
+            advice="pass {0} with it, or another {1}",
+            options=[Option("encode", "jpeg"), Option("fit", None)],
+        )
 
 
 def _encoding(value: object) -> Jpeg | None:

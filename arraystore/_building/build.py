@@ -32,6 +32,7 @@ from arraystore._common.limits import memory_for_images
 from arraystore._common.progress import Progress, reporting
 from arraystore._common.ragged import Ragged, Target, split_targets
 from arraystore._format.description import Description
+from arraystore._format.ledger import sides_in
 from arraystore._format.publication import Publication
 from arraystore._format.samples import dropped_table, mask_fields, mtimes_us, samples_table
 from arraystore._format.specification import FAILED, STORED
@@ -207,9 +208,7 @@ def _record(draft: Draft, filled: FilledRun, progress: Progress) -> None:
 def _publication(draft: Draft, manifest: Manifest, spec: ImageSpec, kept: npt.NDArray[np.int64] | None) -> Publication:
     ledger = draft.ledger if kept is None else draft.ledger[kept]
     stored = ledger["status"] == STORED
-    mean, std = sums.mean_and_std(
-        list(_exact_sums(ledger["sums"])), int(np.count_nonzero(stored)) * spec.height * spec.width
-    )
+    mean, std = sums.mean_and_std(list(_exact_sums(ledger["sums"])), _pixels_in(ledger[stored], spec))
     targets = {name: _in_order(target, kept) for name, target in manifest.targets.items()}
     forms = forms_of(targets)
     for name, masks in manifest.masks.items():
@@ -249,6 +248,13 @@ def _publication(draft: Draft, manifest: Manifest, spec: ImageSpec, kept: npt.ND
         rows=ledger,
         dropped=dropped,
     )
+
+
+def _pixels_in(rows: npt.NDArray[np.void], spec: ImageSpec) -> int:
+    """Return how many pixels stored slots have together."""
+    if spec.one_shape:
+        return len(rows) * spec.height * spec.width
+    return int(sides_in(rows).astype(np.int64).prod(axis=1).sum())
 
 
 def _in_order(target: Target, kept: npt.NDArray[np.int64] | None) -> Target:

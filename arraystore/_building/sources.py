@@ -16,7 +16,7 @@ from arraystore._sources.manifest import Manifest
 from arraystore._sources.options import USED_FOR, SourceOptions
 from arraystore._sources.targets.masks import Masks
 from arraystore._stores.opening import open_store
-from arraystore.errors import ArraystoreError, Kind, ManifestError
+from arraystore.errors import ArraystoreError, Kind, ManifestError, Option, SpecError
 from arraystore.spec import ImageOptions, ImageSpec, spec_of
 
 
@@ -47,7 +47,18 @@ def with_resized_masks(manifest: Manifest, spec: ImageSpec) -> Manifest:
     """Return a manifest whose masks of slots of another store become masks of slots of ``spec``.
 
     Where these have another size, each mask is that of the image which its old slot is for the new one.
+
+    Raises:
+        SpecError: slots differ in height and width, as masks of one target cannot.
     """
+    names = sorted([*manifest.masks, *manifest.mask_fills])
+    if names and not spec.one_shape:
+        raise SpecError(
+            f"the target {names[0]!r} has masks, whose arrays have one height and width for all slots, and with "
+            f"fit={spec.fit!r} slots differ in these",
+            advice="choose {0}, or leave the masks out",
+            options=[Option("fit", "pad")],
+        )
     masks, targets, fills = dict(manifest.masks), dict(manifest.targets), dict(manifest.mask_fills)
     for name, fill in manifest.mask_fills.items():
         numbers = np.asarray(targets[name])

@@ -59,14 +59,18 @@ class Image(TypedDict):
         str | None,
         typer.Option(
             metavar="PIXELS|HxW",
-            help="Size of a slot: 256, or 224x320 (height first). Needed, unless SOURCE is a store.",
+            help="Size of a slot: 256, or 224x320 (height first); with --fit keep, its shorter side. Needed, unless "
+            "SOURCE is a store.",
             show_default="that of the store",
         ),
         Default(None),
     ]
     fit: Annotated[
         spec.Fit | None,
-        typer.Option(help="How an image fills a slot of another shape.", show_default="stretch"),
+        typer.Option(
+            help="How an image fills a slot of another shape; keep makes slots of different shapes, as JPEGs only.",
+            show_default="stretch",
+        ),
         Default(None),
     ]
     filter: Annotated[
@@ -236,7 +240,7 @@ def image_options(source: str, options: Mapping[str, Any]) -> spec.ImageOptions:
     given: dict[str, Any] = {
         name: value for name, value in picked(Image, options).items() if value is not None and value is not False
     }
-    for name, parsed in (("size", parse_size), ("background", parse_background)):
+    for name, parsed in (("size", _parse_slot_size), ("background", parse_background)):
         if name in given:
             given[name] = parsed(given[name])
     jpeg = {name: given.pop(name) for name in ("quality", "subsampling") if name in given}
@@ -266,6 +270,12 @@ def _parse_targets(text: str) -> list[str] | dict[str, str | None]:
     if not any(equals for _, equals, _ in parts):
         return [name for name, _, _ in parts]
     return {name: kind or "auto" for name, _, kind in parts}
+
+
+def _parse_slot_size(text: str) -> int | tuple[int, int]:
+    """Return a ``--size`` as one number where it is one, for ``--fit keep``; otherwise as `parse_size` does."""
+    height, width = parse_size(text)
+    return height if text.isdecimal() else (height, width)
 
 
 def parse_size(text: str) -> tuple[int, int]:
