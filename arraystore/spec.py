@@ -5,7 +5,6 @@ from copy import copy
 from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Any, Literal, Self, TypedDict, Unpack, get_args, get_origin
 
-from arraystore._common.aspect import scaled_sides
 from arraystore._common.checks import choice_of, is_whole, size_of, whole_number
 from arraystore._common.options import Default, complete, picked, public, shows_options
 from arraystore.errors import Option, SpecError
@@ -316,3 +315,19 @@ def _background(value: object) -> tuple[int, int, int]:
         raise SpecError(f"background must be (red, green, blue), each 0 to 255, not {value!r}")
     red, green, blue = map(int, parts)
     return red, green, blue
+
+
+def scaled_sides(height: int, width: int, size: int, *, longer: bool = False) -> tuple[int, int]:
+    """Return height and width of an image whose shorter side becomes ``size``, or the longer one; never enlarged.
+
+    The other side is rounded to the nearest pixel, halves up, and is at least 1.
+    """
+    side = max(height, width) if longer else min(height, width)
+    if side <= size:
+        return height, width
+    return _rounded(height, size, side), _rounded(width, size, side)
+
+
+def _rounded(side: int, part: int, whole: int) -> int:
+    """Return ``side`` × ``part`` / ``whole``, rounded to the nearest; halves go up."""
+    return max(1, (2 * side * part + whole) // (2 * whole))

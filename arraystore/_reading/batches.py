@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._augmenting.augment import Augment
+from arraystore._augmenting.fitting import augmented_column
 from arraystore._common.lazy import cached
 from arraystore._common.ragged import Ragged, own_rows
 from arraystore._kernels.copy_rows import gather
 from arraystore._ordering.order import Order
 from arraystore._ordering.ranks import Share
 from arraystore._reading.buffers import BufferPool
-from arraystore._reading.fitting import augmented_column
 from arraystore._reading.pipeline import Batch
 from arraystore._reading.slot_arrays import Column, SlotArrays
 from arraystore.spec import Layout

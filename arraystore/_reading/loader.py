@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar, Unpack, overload
 import numpy as np
 import numpy.typing as npt
 
+from arraystore._augmenting.fitting import augmented_column
 from arraystore._augmenting.followers import Follower
 from arraystore._common.checks import whole_number
 from arraystore._common.limits import available_memory_bytes, usable_cpus
@@ -24,7 +25,6 @@ from arraystore._ordering.ranks import Share, ranks
 from arraystore._ordering.weighted import Weighted, balanced
 from arraystore._reading.batches import BatchMaker, PerImage
 from arraystore._reading.buffers import BufferPool
-from arraystore._reading.fitting import augmented_column
 from arraystore._reading.options import BatchSize, Common, LoaderOptions, One, Several, Targets
 from arraystore._reading.pipeline import Pipeline
 from arraystore._reading.read_ahead import ReadAhead, check_ahead

@@ -131,6 +131,11 @@ class SlotArrays:
             sides[slice(None) if at is None else at] = images.sides_of(rows)
         return sides
 
+    def stored_sides(self) -> tuple[Index, Index]:
+        """Return the slots that have an image, (k,), and height and width of each, (k, 2)."""
+        stored = np.delete(np.arange(len(self)), self.unreadable())
+        return stored, self.sides_of(self.base(stored))
+
     @property
     def dtype(self) -> np.dtype[Any]:
         """The dtype of the pixels."""

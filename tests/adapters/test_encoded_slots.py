@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support import kept
 from support.apart import apart
 from support.encoded_slots import STORED, pair, same, stored
 from torch.utils.data import DataLoader
@@ -58,8 +59,35 @@ def test_a_source_for_grain() -> None:
     same([encoded[7], encoded._getitems([4, 4, 0])[2]], [raw[7], raw[0]])
 
 
+def test_slots_that_differ_in_shape_in_torch() -> None:
+    """A loader takes windows of one size. A sample has the shape of its slot, or the one that a transform makes."""
+    slots = kept.slots("NCHW")
+    for batch, expected in zip(Loader(slots, 8, **CROP), slots.loader(8, **CROP), strict=True):
+        for tensor, values in zip(batch, expected, strict=True):
+            np.testing.assert_array_equal(tensor.numpy(), values)
+    dataset = StoreDataset(kept.slots("NCHW"))
+    for sample, slot in zip(dataset.__getitems__([0, 5, -1]), (0, 6, 23), strict=True):
+        np.testing.assert_array_equal(sample[0].numpy(), kept.pixels("NCHW")[slot])
+        assert sample[1] == slot
+    with pytest.raises(RuntimeError) as caught:
+        dataset.collate(dataset.__getitems__([0, 1]))
+    assert "a transform must give all images one shape" in caught.value.__notes__[0]
+    corners = StoreDataset(kept.slots("NCHW"), transform=lambda image: image[:, :8, :9])
+    batches = [*DataLoader(corners, 8, collate_fn=corners.collate)]
+    assert [images.shape for images, _ in batches] == [(8, 3, 8, 9), (8, 3, 8, 9), (5, 3, 8, 9)]
+
+
+def test_slots_that_differ_in_shape_for_grain() -> None:
+    source = Source(kept.slots("NHWC"))
+    for image, slot in source._getitems([4, 4, 0]):
+        np.testing.assert_array_equal(image, kept.pixels("NHWC")[slot])
+
+
 def check_jax() -> None:
     jax = framework("jax")
+    batches = zip(jax_adapter.Loader(kept.slots("NCHW"), 7, **CROP), kept.slots("NCHW").loader(7, **CROP), strict=True)
+    for batch, expected in batches:
+        np.testing.assert_array_equal(batch[0], expected[0])
     encoded, raw = pair("NCHW")
     for options in ({}, CROP):
         batches = zip(jax_adapter.Loader(encoded, 8, **options), raw.loader(8, **options), strict=True)
@@ -72,6 +100,7 @@ def check_keras() -> None:
     encoded, raw = pair("NCHW")
     datasets = [keras_adapter.Dataset(slots, 8, **CROP) for slots in (encoded, raw)]
     assert len(datasets[0]) == len(datasets[1]) > 3
+    same([keras_adapter.Dataset(kept.slots("NHWC"), 8, **CROP)[0]], [kept.slots("NHWC").loader(8, **CROP).batch(0)])
     for number in range(len(datasets[0])):
         same([datasets[0][number]], [datasets[1][number]])
 

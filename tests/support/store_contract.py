@@ -51,12 +51,14 @@ DEFAULTS: dict[str, Any] = {}  # options of every build of a test; a fixture set
 
 
 def build(source: Any, target: Path | None = None, **options: Any) -> arraystore.Store:
-    """Build a small store. One with .jpegs in its name keeps JPEGs."""
+    """Build a small store. One with .jpegs in its name keeps JPEGs; one with .kept, of different shapes."""
     return build_small(source, target, **((options_of(target) if target else {}) | DEFAULTS | options))
 
 
 def options_of(target: str | Path) -> dict[str, Any]:
     """Return the options of a store of this name."""
+    if ".kept" in Path(target).suffixes:
+        return {"encode": "jpeg", "fit": "keep", "size": 16}
     return {"encode": "jpeg"} if ".jpegs" in Path(target).suffixes else {}
 
 

@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from arraystore._common.aspect import scaled_sides
 from arraystore._common.checks import choice_of, size_of, whole_number
 from arraystore.errors import Option, SpecError
-from arraystore.spec import ImageSpec, Placement, Subsampling
+from arraystore.spec import ImageSpec, Placement, Subsampling, scaled_sides
 
 Sides = Literal["shorter", "longer", "size"]
 Fit = Literal["stretch", "crop"]

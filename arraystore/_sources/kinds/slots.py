@@ -73,8 +73,9 @@ def spec_in(source: Any) -> ImageSpec:
     if specs and len(specs) == len(slots.arrays) and all(spec == specs[0] for spec in specs):
         return specs[0]
     if specs and not specs[0].one_shape:  # each slot is then taken as it is
-        largest = max(spec.height for spec in specs)
-        return ImageSpec.from_dict(specs[0].to_dict() | {"size": largest, "encode": "jpeg"})
+        ways = {spec.encode for spec in specs}
+        encode = ways.pop() if len(ways) == 1 else "jpeg"
+        return ImageSpec.from_dict(specs[0].to_dict() | {"size": max(spec.height for spec in specs), "encode": encode})
     height, width, channels = _channels_last(slots)(np.empty(slots.slot_shape, np.uint8)).shape
     return ImageSpec(size=(height, width), color="rgb" if channels == 3 else "gray", layout=slots.layout)
 

@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+from typing import Any, Protocol
+
 import numpy as np
+import numpy.typing as npt
 
 from arraystore._augmenting.augment import Augment
 from arraystore._augmenting.slot_sides import has_size, least_slot, refuse_masks
-from arraystore._reading.slot_arrays import Column, SlotArrays
 from arraystore.errors import SpecError
 from arraystore.spec import Layout
 
+Column = tuple[tuple[Any, ...], np.dtype[Any]]
+Integers = npt.NDArray[np.int64]
 
-def augmented_column(slots: SlotArrays, augment: Augment | None, layout: Layout, *, transforms: bool) -> Column:
+
+class Sided(Protocol):
+    """Slots, of which this needs to know the shapes."""
+
+    @property
+    def differ(self) -> bool:
+        """Whether slots differ in height and width."""
+
+    def column(self) -> Column:
+        """Return the shape and dtype of one slot; None for the sides that differ."""
+
+    def stored_sides(self) -> tuple[Integers, Integers]:
+        """Return the slots that have an image, (k,), and height and width of each, (k, 2)."""
+
+
+def augmented_column(slots: Sided, augment: Augment | None, layout: Layout, *, transforms: bool) -> Column:
     """Return shape and dtype of an image after its augmentation.
 
     Args:
@@ -24,8 +43,9 @@ def augmented_column(slots: SlotArrays, augment: Augment | None, layout: Layout,
     Raises:
         SpecError: nothing gives the images one shape; the crop is larger than a slot; or targets cannot follow.
     """
+    slot_shape = slots.column()[0]
     if not slots.differ:
-        return slots.column() if augment is None else augment.output(slots.slot_shape, layout)
+        return slots.column() if augment is None else augment.output(slot_shape, layout)
     sized = augment is not None and has_size(augment.crop)
     if not sized and not transforms:
         raise SpecError(
@@ -37,22 +57,21 @@ def augmented_column(slots: SlotArrays, augment: Augment | None, layout: Layout,
     refuse_masks(augment.follow)
     if sized:
         _check_slots(slots, augment)
-        return augment.output(slots.slot_shape, layout)
+        return augment.output(slot_shape, layout)
     if augment.follow:
         raise SpecError(
             "targets follow images that get one size here, and these slots differ in height and width: pass a crop "
             "with a size, such as augment=Augment(crop=RandomResizedCrop(224), …)"
         )
-    shape, dtype = augment.output(tuple(side or 1 for side in slots.slot_shape), layout)
+    shape, dtype = augment.output(tuple(side or 1 for side in slot_shape), layout)
     sides = (None, None)
     return ((shape[0], *sides) if (augment.layout or layout) == "NCHW" else (*sides, shape[2])), dtype
 
 
-def _check_slots(slots: SlotArrays, augment: Augment) -> None:
+def _check_slots(slots: Sided, augment: Augment) -> None:
     """Check that a crop fits into every slot that has an image."""
     height, width = least_slot(augment.crop)
-    chosen = np.delete(np.arange(len(slots)), slots.unreadable())
-    sides = slots.sides_of(slots.base(chosen))
+    chosen, sides = slots.stored_sides()
     small = np.flatnonzero((sides < (height, width)).any(axis=1))
     if small.size:
         own_height, own_width = sides[small[0]].tolist()
