@@ -54,6 +54,8 @@ class Jpeg:
         restart: restart markers are set after so many columns of blocks (8 to 32 pixels wide), or fewer where that does
             not divide the columns. Readers then cut a crop out of the bytes and decode little more than the crop. Each
             marker takes about four bytes. 0 sets none.
+        source: True keeps the bytes of sources that are JPEGs as they are, in their own size. Other images are then
+            encoded by the fields above. ``encode="source"`` is short for ``Jpeg(source=True)``.
 
     Raises:
         SpecError: a value is invalid.
@@ -62,11 +64,14 @@ class Jpeg:
     quality: int = 90
     subsampling: Subsampling = "420"
     restart: int = 2
+    source: bool = False
 
     def __post_init__(self) -> None:
         whole_number("quality", self.quality, 1, 100)
         choice_of("subsampling", self.subsampling, get_args(Subsampling))
         whole_number("restart", self.restart, 0, 1000)
+        if not isinstance(self.source, bool):
+            raise SpecError(f"source must be True or False, not {self.source!r}")
 
 
 class _SpecOptions(TypedDict, total=False):
@@ -82,7 +87,7 @@ class _SpecOptions(TypedDict, total=False):
     levels: Annotated[int | None, Default(None, low=1, high=65_535)]
     icc: Annotated[Icc, Default("ignore")]
     truncated: Annotated[Truncated, Default("refuse")]
-    encode: Annotated[Jpeg | Literal["jpeg", "none"] | None, Default(None)]
+    encode: Annotated[Jpeg | Literal["jpeg", "source", "none"] | None, Default(None)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +111,7 @@ class ImageSpec:
 
     Attributes:
         size: height and width of a slot in pixels; one number makes a square. With ``fit="keep"``, one number: the
-            length of the shorter side.
+            length of the shorter side. (0, 0) with ``encode="source"``, for which none is given.
         fit: ``"stretch"`` changes the aspect ratio to fill the slot, ``"crop"`` covers it and cuts the longer sides
             equally, ``"pad"`` fits the whole image in and fills the rest with ``background``. ``"keep"`` keeps the
             aspect ratio, with ``encode`` only: the shorter side becomes ``size``, and the longer one is rounded to
@@ -126,7 +131,9 @@ class ImageSpec:
         truncated: ``"keep"`` stores a JPEG that ends early, gray where its pixels are missing, with a note in the
             samples; ``"refuse"`` makes it a bad image.
         encode: a `Jpeg` keeps slots as JPEGs, a tenth of the bytes, which are decoded when they are read; ``"jpeg"`` is
-            one of the default quality. ``"none"`` and None keep pixels.
+            one of the default quality. ``"source"`` keeps sources that are JPEGs byte for byte, and encodes others with
+            a note; slots then have the sizes of their images, and ``fit`` is ``"keep"``. ``"none"`` and None keep
+            pixels.
 
     Raises:
         SpecError: a value is invalid; the message names it and the allowed values.
@@ -154,15 +161,22 @@ class ImageSpec:
     encode: Jpeg | None
 
     @shows_options(_SpecOptions)
-    def __init__(self, *, size: int | tuple[int, int], **options: Unpack[_SpecOptions]) -> None:
-        values: dict[str, Any] = {"size": size_of(size), **complete("an ImageSpec", _SpecOptions, options)}
+    def __init__(self, *, size: int | tuple[int, int] | None = None, **options: Unpack[_SpecOptions]) -> None:
+        values: dict[str, Any] = {**complete("an ImageSpec", _SpecOptions, options)}
         values["background"] = _background(values["background"])
         values["exact"] = bool(values["exact"])
         values["encode"] = _encoding(values["encode"])
+        if values["encode"] is not None and values["encode"].source:
+            _check_source(size, values)
+            values["size"], values["fit"] = (0, 0), "keep"
+        elif size is None:
+            raise SpecError("size is missing: pass size=256, or (height, width), in pixels")
+        else:
+            values["size"] = size_of(size)
         for name, hint in _SpecOptions.__annotations__.items():
             if get_origin(hint.__origin__) is Literal:
                 choice_of(name, values[name], get_args(hint.__origin__))
-        if values["fit"] == "keep":
+        if values["fit"] == "keep" and size is not None:
             _check_keep(size, values["encode"])
         if values["encode"] is not None and max(values["size"]) > _LONGEST_JPEG_SIDE_PX:
             raise SpecError(f"size is {values['size']}, and JPEGs have sides of up to {_LONGEST_JPEG_SIDE_PX:,} pixels")
@@ -207,7 +221,8 @@ class ImageSpec:
         """
         if self.fit == "keep":
             whole = (0.0, 0.0, float(width), float(height))
-            return Placement(whole, *scaled_sides(height, width, self.height), 0, 0)
+            sides = scaled_sides(height, width, self.height) if self.height else (height, width)
+            return Placement(whole, *sides, 0, 0)
         ratio, wanted = width / height, self.width / self.height
         box = (0.0, 0.0, float(width), float(height))
         new_height, new_width = self.height, self.width
@@ -238,8 +253,13 @@ class ImageSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, for JSON; those that stores did not always have only if they say more."""
-        values = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
-        values["size"] = values["size"] if self.one_shape else self.height
+        values: dict[str, Any] = {
+            key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
+        }
+        if not self.one_shape:
+            values["size"] = self.height or None
+        if self.encode is not None and not self.encode.source:
+            del values["encode"]["source"]  # as in stores that know no other
         return {key: value for key, value in values.items() if key not in _LATER or value != _LATER[key]}
 
     @classmethod
@@ -273,12 +293,8 @@ def spec_of(options: ImageOptions) -> ImageSpec:
     Raises:
         SpecError: both are missing, or an option is invalid.
     """
-    spec, size = options.get("spec"), options.get("size")
-    if spec is not None:
-        return spec
-    if size is None:
-        raise SpecError("size is missing: pass size=256, or (height, width), in pixels")
-    return ImageSpec(size=size, **picked(_SpecOptions, options))
+    spec = options.get("spec")
+    return ImageSpec(size=options.get("size"), **picked(_SpecOptions, options)) if spec is None else spec
 
 
 def _check_keep(size: int | tuple[int, int], encode: Jpeg | None) -> None:
@@ -297,16 +313,37 @@ def _check_keep(size: int | tuple[int, int], encode: Jpeg | None) -> None:
         )
 
 
+def _check_source(size: object, values: Mapping[str, Any]) -> None:
+    """Check the options that go with ``encode="source"``, which keeps bytes as they are.
+
+    Raises:
+        SpecError: one asks for other pixels.
+    """
+    if size is not None:
+        raise SpecError(
+            f"encode='source' keeps images in their own size, and size is {size!r}",
+            advice="leave it out, or pass {0} and {1}",
+            options=[Option("encode", "jpeg"), Option("fit", "keep")],
+        )
+    for name, fitting in (("fit", ("stretch", "keep")), ("icc", ("ignore",)), ("truncated", ("refuse",))):
+        if values[name] not in fitting:
+            raise SpecError(
+                f"encode='source' keeps the bytes of JPEGs as they are, and {name} is {values[name]!r}",
+                advice="leave it out, or pass {0}",
+                options=[Option("encode", "jpeg")],
+            )
+
+
 def _encoding(value: object) -> Jpeg | None:
-    if value in ("jpeg", "none"):
-        return Jpeg() if value == "jpeg" else None
+    if isinstance(value, str) and value in ("jpeg", "source", "none"):
+        return None if value == "none" else Jpeg(source=value == "source")
     if isinstance(value, Mapping):  # of `ImageSpec.to_dict`
         unknown = sorted(map(str, set(value) - {each.name for each in fields(Jpeg)}))
         if not unknown:
             return Jpeg(**value)
     elif value is None or isinstance(value, Jpeg):
         return value
-    raise SpecError(f'encode must be "jpeg", an arraystore.Jpeg, or "none", not {value!r}')
+    raise SpecError(f'encode must be "jpeg", an arraystore.Jpeg, "source", or "none", not {value!r}')
 
 
 def _background(value: object) -> tuple[int, int, int]:

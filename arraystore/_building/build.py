@@ -254,7 +254,7 @@ def _pixels_in(rows: npt.NDArray[np.void], spec: ImageSpec) -> int:
     """Return how many pixels stored slots have together."""
     if spec.one_shape:
         return len(rows) * spec.height * spec.width
-    return int(sides_in(rows).astype(np.int64).prod(axis=1).sum())
+    return int(sides_in(rows, spec)[:, :2].astype(np.int64).prod(axis=1).sum())
 
 
 def _in_order(target: Target, kept: npt.NDArray[np.int64] | None) -> Target:

@@ -222,7 +222,8 @@ class _Sample:
         stored = [run.rows for run in self.filled if run.rows["status"][0] == STORED]
         if spec.one_shape or not stored:
             return spec.slot_bytes
-        return spec.channels * float(sides_in(np.concatenate(stored)).astype(np.int64).prod(axis=1).mean())
+        sides = sides_in(np.concatenate(stored), spec)[:, :2].astype(np.int64)
+        return spec.channels * float(sides.prod(axis=1).mean())
 
     def largest_bytes(self, channels: int) -> int:
         """Return the bytes of the largest encoded source with all its pixels, which one worker may hold."""
@@ -296,7 +297,7 @@ def _decode_sample(
     """Decode rows in parallel, a bounded number at a time, and time each."""
     scratch = _SCRATCH_BYTES if memory is None else min(_SCRATCH_BYTES, memory // 4)
     shape = (side or 0 for side in spec.decoded.slot_shape)
-    slots = np.zeros((max(workers, min(len(rows), scratch // spec.slot_bytes)), *shape), np.uint8)
+    slots = np.zeros((max(workers, min(len(rows), scratch // max(spec.slot_bytes, 1))), *shape), np.uint8)
     most = memory_for_images(None)
     seen = _Sample()
     stop = threading.Event()

@@ -17,7 +17,7 @@ from arraystore._sources.options import USED_FOR, SourceOptions
 from arraystore._sources.targets.masks import Masks
 from arraystore._stores.opening import open_store
 from arraystore.errors import ArraystoreError, Kind, ManifestError, Option, SpecError
-from arraystore.spec import ImageOptions, ImageSpec, spec_of
+from arraystore.spec import ImageOptions, ImageSpec, Jpeg, spec_of
 
 
 def manifest_for(source: Any, labels: Any, targets: Any, options: Mapping[str, Any]) -> Manifest:
@@ -103,4 +103,8 @@ def spec_for(source: Any, options: ImageOptions, given: Mapping[str, Any]) -> Im
     if options.get("spec") is not None or not has_slots(source):
         return spec_of(options)
     changed = {name: value for name, value in picked(ImageOptions, given).items() if value is not None}
-    return ImageSpec.from_dict(spec_in(source).to_dict() | changed)
+    own = spec_in(source).to_dict()
+    encode = changed.get("encode")
+    if encode == "source" or (isinstance(encode, Jpeg) and encode.source):  # which says the size of each slot
+        own = {name: value for name, value in own.items() if name not in ("size", "fit")}
+    return ImageSpec(**own | changed)

@@ -128,7 +128,7 @@ def decode_upright(
     if spec.icc == "srgb":
         color = to_srgb(np.ascontiguousarray(image[..., :3]) if image.ndim == 3 else image, data, header)
         image = np.dstack([color, image[..., 3]]) if image.shape[2:] == (4,) else color
-    return _upright(_in_color(image, spec), header.orientation), found
+    return turned_upright(_in_color(image, spec), header.orientation), found
 
 
 def checked_array(image: Pixels) -> Pixels:
@@ -170,7 +170,8 @@ def _scaled_box(box: Box, header: Header, factor: int) -> Box:
     return left + shift_x, top + shift_y, right + shift_x, bottom + shift_y
 
 
-def _upright(image: Pixels, orientation: int) -> Pixels:
+def turned_upright(image: Pixels, orientation: int) -> Pixels:
+    """Return an image as it is stored, (H, W) or (H, W, C), turned as its orientation says."""
     if orientation in TRANSPOSED:
         image = np.ascontiguousarray(cv2.transpose(image), np.uint8)
     flip = _FLIP.get((orientation in X_REVERSED, orientation in Y_REVERSED))

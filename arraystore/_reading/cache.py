@@ -143,7 +143,8 @@ class EncodedCache(Cache):
         _check_memory(f"{room:,} bytes of JPEGs", room + 8 * (counts[0] + 1) + 4 * counts[1])
         self._offsets = np.zeros(counts[0] + 1, np.uint64)
         self._jpegs = np.empty(room, np.uint8)
-        self._shapes = np.zeros((counts[0], 2), np.int32) if encoded[0].differ else None
+        columns = max(0 if each.shapes is None else each.shapes.shape[1] for each in encoded)
+        self._shapes = np.zeros((counts[0], columns), np.int32) if columns else None
         self._images = EncodedImages(
             self._jpegs,
             self._offsets,
@@ -179,7 +180,9 @@ class EncodedCache(Cache):
         self._offsets[first + 1 : first + 1 + len(new)] = ends
         if self._shapes is not None:
             for images, rows, at in self._uncached(new):
-                self._shapes[first + (np.arange(len(rows)) if at is None else at)] = images.sides_of(rows)
+                images.sides_of(rows)  # raises if they are damaged
+                places, own = first + (np.arange(len(rows)) if at is None else at), images.shapes
+                self._shapes[places[:, None], np.arange(own.shape[1])] = own[rows]
 
     def _copy(self, new: Index, first: int) -> None:
         begins = self._offsets[first : first + len(new)].astype(np.int64)

@@ -136,7 +136,8 @@ class EncodedMemoryDraft(MemoryDraft):
             self._spec.layout,
             "the store in memory",
             ends=begins + lengths,
-            shapes=None if self._spec.one_shape else sides_in(publication.rows),
+            most_pixels=self._spec.max_pixels,
+            shapes=None if self._spec.one_shape else sides_in(publication.rows, self._spec),
         )
 
 

@@ -1,7 +1,6 @@
 """The contents of a store, as ``arraystore info`` prints them: as plain values, and as a table for people."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ def describe(store: Store, path: Path) -> dict[str, Any]:
         "filter": spec.filter,
         "background": list(spec.background),
         "exact": spec.exact,
-        **({} if spec.encode is None else {"encode": asdict(spec.encode)}),
+        **({} if spec.encode is None else {"encode": spec.to_dict()["encode"]}),
         "image_bytes": int(store.images.nbytes),
         "disk_bytes": disk_bytes(path),
         "stored": int(status[STORED]),
@@ -85,9 +84,12 @@ def fact_rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     noted = f" ({facts['noted']:,} with a note of the decoder)" if facts["noted"] else ""
     yield "status", f"{facts['stored']:,} stored{noted}, {facts['failed']:,} failed"
     if "encode" in facts:
-        yield "encoded", ", ".join(["JPEG", *(f"{name} {value}" for name, value in facts["encode"].items())])
+        how = {name: value for name, value in facts["encode"].items() if name != "source"}
+        ways = ["sources as they are, others as JPEG"] if "source" in facts["encode"] else ["JPEG"]
+        yield "encoded", ", ".join([*ways, *(f"{name} {value}" for name, value in how.items())])
     exact = ", exact" if facts["exact"] else ""
-    yield "resized by", f"fit {facts['fit']}, filter {facts['filter']}{exact}"
+    if "source" not in facts.get("encode", {}):
+        yield "resized by", f"fit {facts['fit']}, filter {facts['filter']}{exact}"
     if facts["fit"] == "pad":
         yield "background", ", ".join(map(str, facts["background"]))
     height, width = facts["source_height_px"], facts["source_width_px"]

@@ -109,8 +109,11 @@ class Image(TypedDict):
         Default(None),
     ]
     encode: Annotated[
-        Literal["jpeg", "none"] | None,
-        typer.Option(help="Keep JPEGs, about a tenth of the bytes, or pixels.", show_default="none"),
+        Literal["jpeg", "source", "none"] | None,
+        typer.Option(
+            help="Keep JPEGs, about a tenth of the bytes; or those of the sources as they are; or pixels.",
+            show_default="none",
+        ),
         Default(None),
     ]
     quality: Annotated[
@@ -232,7 +235,7 @@ def image_options(source: str, options: Mapping[str, Any]) -> spec.ImageOptions:
     Raises:
         typer.BadParameter: the size or the background is not valid, or there is no size and the source is no store.
     """
-    if options["size"] is None and store_at(source) is None:
+    if options["size"] is None and options["encode"] != "source" and store_at(source) is None:
         raise typer.BadParameter(
             "it is missing; give one side as 256, or height x width as 224x320 (only a store has a size of its own)",
             param_hint="'--size'",
@@ -244,10 +247,10 @@ def image_options(source: str, options: Mapping[str, Any]) -> spec.ImageOptions:
         if name in given:
             given[name] = parsed(given[name])
     jpeg = {name: given.pop(name) for name in ("quality", "subsampling") if name in given}
-    if jpeg and given.get("encode") != "jpeg":
+    if jpeg and given.get("encode") not in ("jpeg", "source"):
         raise typer.BadParameter("it is of JPEGs: add --encode jpeg", param_hint=f"'--{next(iter(jpeg))}'")
     if jpeg:
-        given["encode"] = spec.Jpeg(**jpeg)
+        given["encode"] = spec.Jpeg(**jpeg, source=given["encode"] == "source")
     return cast("spec.ImageOptions", given)
 
 

@@ -73,9 +73,11 @@ def spec_in(source: Any) -> ImageSpec:
     if specs and len(specs) == len(slots.arrays) and all(spec == specs[0] for spec in specs):
         return specs[0]
     if specs and not specs[0].one_shape:  # each slot is then taken as it is
-        ways = {spec.encode for spec in specs}
-        encode = ways.pop() if len(ways) == 1 else "jpeg"
-        return ImageSpec.from_dict(specs[0].to_dict() | {"size": max(spec.height for spec in specs), "encode": encode})
+        ways, heights, own = {spec.encode for spec in specs}, [spec.height for spec in specs], specs[0].to_dict()
+        if not all(heights):
+            return ImageSpec(color=own["color"], layout=own["layout"], encode="source")
+        own["encode"] = ways.pop() if len(ways) == 1 else "jpeg"
+        return ImageSpec(**own | {"size": max(heights)})
     height, width, channels = _channels_last(slots)(np.empty(slots.slot_shape, np.uint8)).shape
     return ImageSpec(size=(height, width), color="rgb" if channels == 3 else "gray", layout=slots.layout)
 

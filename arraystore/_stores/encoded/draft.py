@@ -101,7 +101,7 @@ class EncodedDraft(LogDraft):
 def arrays_beside(publication: Publication) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
     """Return what stands beside the JPEGs: their offsets, the height and width of each slot, and its sums."""
     rows, spec = publication.rows, publication.description.spec
-    shapes = np.tile(np.array(spec.size, np.int32), (len(rows), 1)) if spec.one_shape else sides_in(rows)
+    shapes = np.tile(np.array(spec.size, np.int32), (len(rows), 1)) if spec.one_shape else sides_in(rows, spec)
     return offsets_of(publication), shapes, np.ascontiguousarray(rows["sums"])
 
 

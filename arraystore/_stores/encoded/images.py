@@ -17,7 +17,7 @@ import numpy.typing as npt
 from arraystore._augmenting.parts import Parts
 from arraystore._common.lazy import lazy
 from arraystore._common.scratch import Buffers
-from arraystore._decoding.header import read_header
+from arraystore._decoding.header import TRANSPOSED, read_header
 from arraystore._format.description import Description
 from arraystore._stores.encoded.jpegs import Integers, Jpegs, Pixels
 from arraystore.errors import DecodeError
@@ -168,7 +168,7 @@ class EncodedImages(Jpegs):
         channels = self.channels
         starts, ends = self.spans(rows)
         decode, color = simplejpeg.decode_jpeg, "RGB" if channels == 3 else "GRAY"
-        cuts, placed, plain = self._cut(starts, ends, windows, sides)
+        cuts, placed, plain = self._cut(starts, ends, windows, sides, self.turned(rows))
         columns = starts, ends, placed[:, 0], placed[:, 1], placed[:, 4], placed[:, 5], plain
         every = zip(*map(np.ndarray.tolist, columns), rooms, strict=True)
         for k, (start, end, begin, stop, wide, high, is_plain, room) in enumerate(every):
@@ -187,15 +187,25 @@ class EncodedImages(Jpegs):
         return placed
 
     def _cut(
-        self, starts: Integers, ends: Integers, windows: npt.NDArray[np.int32], sides: Integers
+        self,
+        starts: Integers,
+        ends: Integers,
+        windows: npt.NDArray[np.int32],
+        sides: Integers,
+        turned: npt.NDArray[np.bool_] | None,
     ) -> tuple[Pixels, Integers, npt.NDArray[np.bool_]]:
-        """Cut the windows out of the JPEGs, and find the plain ones; see `arraystore._kernels.jpeg_cut`."""
+        """Cut the windows out of the JPEGs, and find the plain ones; see `arraystore._kernels.jpeg_cut`.
+
+        Those that are turned are neither.
+        """
         wanted = np.empty((len(starts), 5), np.int64)
         wanted[:, :2] = windows[:, 1::-1]
         wanted[:, 2:4] = windows[:, 3:1:-1]
         wanted[:, 2:4] += wanted[:, :2]
         wanted[:, 4] = _MARGIN
         placed, plain = np.empty((len(starts), 6), np.int64), np.empty(len(starts), np.bool_)
+        if turned is not None:  # these are decoded whole
+            ends = np.where(turned, starts, ends)
         sizes, most = ends - starts, self.channels * sides.prod(axis=1) + _HEAD_BYTES
         if (sizes > most).any():  # which would take as much scratch
             ends = np.where(sizes > most, starts, ends)
@@ -209,16 +219,22 @@ class EncodedImages(Jpegs):
     def _decode_any(self, row: int, room: Pixels) -> None:
         """Decode any JPEG, whole, as builds do: slower, but it also takes those that are not plain."""
         data, gray = self.bytes_of(row), room.shape[2] == 1
+        is_turned = self.turned(np.array([row])) is not None
         try:
             header = read_header(data)
-            found = f"{header.height} by {header.width} pixels of {header.format}"
-            if header.format != "jpeg" or (header.height, header.width) != room.shape[:2]:
-                raise self.damaged(row, f"it has {found}, not {room.shape[0]} by {room.shape[1]} of jpeg")
+            found, wanted = (header.height, header.width), room.shape[:2]
+            if is_turned and header.orientation in TRANSPOSED:
+                wanted = wanted[::-1]
+            form = f"{found[0]} by {found[1]} pixels of {header.format}"
+            if header.format != "jpeg" or found != wanted:
+                raise self.damaged(row, f"it has {form}, not {wanted[0]} by {wanted[1]} of jpeg")
             image = jpeg.decode_scaled(data, header, gray=gray).image
         except DecodeError as error:
             raise self.damaged(row, str(error)) from error
         if image.ndim == 3 and gray:
             image = slot_decoder.luma(image)
+        if is_turned:
+            image = slot_decoder.turned_upright(image, header.orientation)
         room[...] = image if image.ndim == 3 else image[:, :, None]
 
 

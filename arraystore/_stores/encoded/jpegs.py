@@ -32,7 +32,8 @@ class Jpegs:
         ends: uint64, (N,): where each ends, if they do not follow each other; None if they do.
         status: uint8, (N,): of each image; one that is stored has bytes. None if it is not known.
         owner: image → what holds it, and its slot there, for errors; None if ``place`` holds all, in this order.
-        shapes: int32, (N, 2): height and width of each, where they differ; None where ``shape`` has them.
+        shapes: int32, (N, 2): height and width of each, where they differ; None where ``shape`` has them. Or (N, 3),
+            with the orientation of EXIF, 1 to 8, by which the stored image is turned to have this height and width.
         most_pixels: of an image. It keeps a damaged store from taking any amount of memory.
 
     Raises:
@@ -60,7 +61,7 @@ class Jpegs:
         fits, found = len(begins) == len(ends) == self.shape[0], f"offsets of shape {self.offsets.shape}"
         if fits and self.shapes is not None:
             dtype, shape = self.shapes.dtype, self.shapes.shape
-            fits = dtype == np.int32 and shape == (self.shape[0], 2)
+            fits = dtype == np.int32 and shape in ((self.shape[0], 2), (self.shape[0], 3))
             found = f"heights and widths of {dtype} and shape {shape}"
         if not fits:
             raise FormatError(
@@ -102,7 +103,7 @@ class Jpegs:
         if self.shapes is None:
             one = self.shape[2:] if self.layout == "NCHW" else self.shape[1:3]
             return np.tile(np.array(one, np.int64), (len(rows), 1))
-        sides = np.asarray(self.shapes)[rows].astype(np.int64)
+        sides = np.asarray(self.shapes)[rows, :2].astype(np.int64)
         starts, ends = self._begins[rows], self._ends[rows]
         wrong = (sides <= 0).any(axis=1) & (starts < ends) | (sides < 0).any(axis=1)
         wrong |= (sides > _LONGEST_SIDE_PX).any(axis=1) | (sides.prod(axis=1) > self.most_pixels)
@@ -110,6 +111,21 @@ class Jpegs:
             at = int(wrong.argmax())
             raise self.damaged(int(rows[at]), f"it should have {sides[at, 0]:,} by {sides[at, 1]:,} pixels")
         return sides
+
+    def turned(self, rows: Integers) -> npt.NDArray[np.bool_] | None:
+        """Return which images are turned after they are decoded: bool, (k,); None if no image is.
+
+        Raises:
+            FormatError: an orientation is none.
+        """
+        if self.shapes is None or self.shapes.shape[1] < 3:
+            return None
+        ways = np.asarray(self.shapes)[rows, 2]
+        if (wrong := (ways < 0) | (ways > 8)).any():
+            at = int(wrong.argmax())
+            raise self.damaged(int(rows[at]), f"its orientation is {ways[at]}")
+        turned: npt.NDArray[np.bool_] = ways > 1
+        return turned if turned.any() else None
 
     def shape_of(self, rows: Integers) -> tuple[int, ...]:
         """Return the shape of one of several images.

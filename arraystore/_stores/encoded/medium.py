@@ -78,7 +78,7 @@ def log_images(folder: Path, medium: Medium, spec: ImageSpec, ledger: npt.NDArra
         spec.layout,
         str(folder),
         ends=begins + lengths,
-        shapes=None if spec.one_shape else np.where(claimed[:, None], sides_in(ledger), 0).astype(np.int32),
+        shapes=None if spec.one_shape else np.where(claimed[:, None], sides_in(ledger, spec), 0).astype(np.int32),
         most_pixels=spec.max_pixels,
     )
 
