@@ -211,7 +211,7 @@ class ImageSpec:
 
     @property
     def slot_bytes(self) -> int:
-        """Bytes of the pixels of one slot; with ``fit="keep"``, of a square whose side is the shorter one."""
+        """Bytes of the pixels of one slot; with ``fit="keep"``, of a square whose side is ``size``, which may be 0."""
         return self.channels * self.height * self.width
 
     def place(self, height: int, width: int) -> Placement:

@@ -39,7 +39,7 @@ from arraystore._format.specification import FAILED, STORED
 from arraystore._format.target_forms import forms_of
 from arraystore._sources.kinds.found import SourceList
 from arraystore._sources.manifest import Manifest
-from arraystore._stores.medium import Draft, FilledRun, Opened
+from arraystore._stores.medium import Draft, FilledRun, Opened, least_slot_bytes
 from arraystore._stores.opening import draft_in, finish_earlier, hold, open_store
 from arraystore._stores.unfinished.build_key import BuildKey, Salvage
 from arraystore._stores.unfinished.partial import PartialFolder
@@ -134,7 +134,7 @@ def build_in(
     spec = key.spec
     draft = draft_in(folder, key, fresh=options["fresh"], salvage=salvage, manifest=manifest)
 
-    in_ram = 0 if folder is not None else key.count * (spec.slot_bytes + key.mask_bytes)
+    in_ram = 0 if folder is not None else key.count * (least_slot_bytes(spec) + key.mask_bytes)
     most = memory_for_images(options["max_memory"], in_ram)
 
     def job_of(start: int, stop: int, *, alone: bool = manifest.is_read_once) -> Job:

@@ -105,7 +105,8 @@ def forecast_of(
     medium = medium_of(target or "", spec).name
     working = workers * seen.largest_bytes(spec.channels)
     if not seen.jpeg_bytes and spec.encode is not None:
-        notes.append(f"no JPEG was made, so each is taken to have 1/{_USUAL_COMPRESSION} of the bytes of its pixels")
+        taken = f"each is taken to have 1/{_USUAL_COMPRESSION} of the bytes of its pixels"
+        notes.append(f"no JPEG was made, so {'their bytes are not counted' if spec.encode.source else taken}")
     encoded = dict.fromkeys((ENCODED.name, ENCODED_HDF5.name), seen.encoded_bytes(spec))
     # Slots that differ in height and width are kept as JPEGs only.
     slot_bytes = ({each.name: spec.slot_bytes for each in MEDIA} if spec.one_shape else {}) | encoded

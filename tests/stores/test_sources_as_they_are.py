@@ -244,3 +244,4 @@ def test_the_command(photos: Path, tmp_path: Path) -> None:
     assert "sources as they are, others as JPEG, quality 80" in told
     assert "resized by" not in told
     assert "13 of 3 x H x W uint8" in said("plan", str(photos), "--encode", "source")
+    assert "so their bytes are not counted" in said("plan", str(photos), "--encode", "source", "--sample", "0")

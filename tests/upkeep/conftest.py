@@ -15,13 +15,8 @@ def folder(tmp_path: Path) -> Path:
     return images.write_tree(tmp_path / "photos", {"ash": 5, "oak": 3})
 
 
-# JPEGs in HDF5 share their steps with those in folders and with pixels in HDF5, and so do JPEGs of different shapes.
-@pytest.fixture(
-    params=[
-        *("x.store", "x.h5", "x.jpegs"),
-        *(pytest.param(name, marks=pytest.mark.long) for name in ("x.jpegs.h5", "x.kept", "x.kept.h5")),
-    ]
-)
+# JPEGs in HDF5 share their steps with those in folders and with pixels in HDF5.
+@pytest.fixture(params=["x.store", "x.h5", "x.jpegs", pytest.param("x.jpegs.h5", marks=pytest.mark.long)])
 def target(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, value in options_of(request.param).items():
         monkeypatch.setitem(DEFAULTS, name, value)

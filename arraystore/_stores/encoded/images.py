@@ -19,8 +19,9 @@ from arraystore._common.lazy import lazy
 from arraystore._common.scratch import Buffers
 from arraystore._decoding.header import TRANSPOSED, read_header
 from arraystore._format.description import Description
+from arraystore._format.ledger import side_fields
 from arraystore._stores.encoded.jpegs import Integers, Jpegs, Pixels
-from arraystore.errors import DecodeError
+from arraystore.errors import DecodeError, FormatError, Kind
 
 if TYPE_CHECKING:
     import simplejpeg
@@ -258,5 +259,12 @@ def encoded_images(
     """
     encoded, offsets, shapes = arrays
     spec = description.spec
+    if shapes is not None and shapes.shape[1:] != (len(side_fields(spec)),):
+        raise FormatError(
+            f"{place} has shapes of {shapes.shape}, and its slots have {len(side_fields(spec))} numbers each",
+            source=place,
+            kind=Kind.DAMAGED,
+            advice="repair the store, or build it again",
+        )
     shape = (description.count if count is None else count, *description.shape)
     return EncodedImages(encoded, offsets, shape, spec.layout, place, shapes=shapes, most_pixels=spec.max_pixels)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from arraystore._format.contents import SlotPixels
 from arraystore._format.description import Description
-from arraystore._format.ledger import claimed_rows, sides_in
+from arraystore._format.ledger import claimed_rows, side_fields, sides_in
 from arraystore._format.slot_file import PIXELS_OFFSET, EncodedFile, map_array, npy_form, npy_header, read_npy
 from arraystore._stores.encoded.draft import OFFSETS, SHAPES, SUMS, EncodedDraft
 from arraystore._stores.encoded.images import EncodedImages, encoded_images
@@ -52,7 +52,7 @@ def _open(medium: Medium, path: Path) -> Opened:
 def _open_rest(medium: Medium, path: Path) -> Opened:
     """Open an encoded store without its slots."""
     description = described(path)
-    shapes = None if description.spec.one_shape else np.zeros((0, 2), np.int32)
+    shapes = None if description.spec.one_shape else np.zeros((0, len(side_fields(description.spec))), np.int32)
     nothing = np.empty(0, np.uint8), np.zeros(1, np.uint64), shapes
     return opened_folder(medium, path, description, encoded_images(description, nothing, str(path), count=0))
 
