@@ -27,7 +27,7 @@ SIDES = st.integers(1, 3000)
         ({"size": True}, "size must be a whole number of pixels, or (height, width), not True"),
         ({"size": (1, 2, 3)}, "size must be a whole number of pixels, or (height, width), not (1, 2, 3)"),
         ({"size": (1, 2.0)}, "size must be a whole number of pixels, or (height, width), not (1, 2.0)"),
-        ({"size": None}, "size must be a whole number of pixels, or (height, width), not None"),
+        ({"size": None}, "size is missing: pass size=256, or (height, width), in pixels"),
         ({"fit": "cover"}, "fit must be one of 'stretch', 'crop', 'pad', 'keep', not 'cover'"),
         (
             {"filter": "area"},
