@@ -41,9 +41,11 @@ def build(
             choice of slots, which are copied; or a `Manifest`. See docs/sources.md.
         target: where the store will be. A name that ends in ``.h5`` or ``.hdf5`` makes an HDF5 file, any other name a
             folder of .npy files; None builds into RAM. Missing folders above it are made.
-        size: height and width of a slot in pixels; one number makes a square. Needed unless ``spec`` is given or the
-            source is a store, whose spec is taken where no option changes it.
-        fit: see `ImageSpec`, as for all options down to ``encode``.
+        size: height and width of a slot in pixels; one number makes a square, or with ``fit="keep"`` is the shorter
+            side. Needed unless ``spec`` is given, ``encode`` is ``"source"``, or the source is a store, whose spec is
+            taken where no option changes it.
+        fit: ``"stretch"``, ``"crop"`` or ``"pad"`` to one size; or ``"keep"``, with ``encode``, to slots that have the
+            aspect ratios of their images. See `ImageSpec`, as for all options down to ``encode``.
         filter: the antialiasing filter.
         color: ``"rgb"`` or ``"gray"``.
         layout: ``"NCHW"`` or ``"NHWC"``.
@@ -54,7 +56,7 @@ def build(
         icc: ``"srgb"`` converts pixels by their color profiles.
         truncated: ``"keep"`` stores a JPEG that ends early, with a note; ``"refuse"`` makes it a bad image.
         encode: ``"jpeg"`` or a `Jpeg` keeps JPEGs: about a tenth of the bytes. They are decoded when they are
-            read. ``"none"`` keeps pixels.
+            read. ``"source"`` keeps the JPEGs of the sources as they are, without ``size``. ``"none"`` keeps pixels.
         spec: all of these at once, in place of ``size`` and the options.
         root: the folder that relative paths of a table or a list start from; None is the folder of the table, or the
             current one.

@@ -11,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._augmenting.crops import GEOMETRY, Chance, Crop, Geometry, PadAndCrop, RandomResizedCrop
+from arraystore._augmenting.crops import Sides as SlotSides
 from arraystore._augmenting.followers import Follower, Sizes, follow
 from arraystore._augmenting.parts import InParts
+from arraystore._augmenting.slot_sides import Shape, image_size, refuse_masks, sides_of
 from arraystore._common.checks import choice_of
 from arraystore._common.lazy import lazy
 from arraystore._common.options import public
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
 else:  # they load numba, which takes half a second
     crop_kernels, resized_crop_kernels = lazy("arraystore._kernels.crop"), lazy("arraystore._kernels.resized_crop")
 
-Shape = tuple[int, ...]
 Statistics = Sequence[float]
 Dtype = Literal["uint8", "float32", "float16", "bfloat16"]
 
@@ -129,16 +130,18 @@ class Augment:
         """Return shape and type of one image.
 
         Args:
-            slot_shape: the shape of one slot, in the order of ``layout``.
+            slot_shape: the shape of one slot, in the order of ``layout``; None for sides that differ between slots.
             layout: of the slots.
 
         Raises:
-            SpecError: the crop is larger than the slot, or has sizes by epoch; or slots do not have three axes.
+            SpecError: the crop is larger than the slot, or has sizes by epoch; slots differ in shape, and no crop gives
+                them a size; or they do not have three axes.
         """
-        channels, height, width = _sides(slot_shape, layout)
-        height, width = self._size(height, width)
-        planar = (self.layout or layout) == "NCHW"
-        return (channels, height, width) if planar else (height, width, channels), np.dtype(_DTYPES[self.dtype])
+        channels, height, width = sides_of(slot_shape, layout)
+        return self._shape(channels, image_size(self.crop, height, width), layout), np.dtype(_DTYPES[self.dtype])
+
+    def _shape(self, channels: int, size: tuple[int, int], layout: Layout) -> Shape:
+        return (channels, *size) if (self.layout or layout) == "NCHW" else (*size, channels)
 
     def sample(
         self,
@@ -149,6 +152,7 @@ class Augment:
         slot_shape: Shape,
         layout: Layout,
         draws: npt.NDArray[np.int64] | None = None,
+        sides: npt.NDArray[np.int64] | None = None,
     ) -> Geometry:
         """Draw which window of its slot each image shows, and whether it is mirrored.
 
@@ -162,6 +166,7 @@ class Augment:
             layout: of the slots.
             draws: int64, (n,): numbers that tell the draws of a repeated slot apart, such as its positions in the
                 epoch; None if no slot is repeated.
+            sides: int64, (n, 2): height and width of the slot of each image; None if ``slot_shape`` has them.
 
         Returns:
             (n,), of the type `arraystore._augmenting.crops.GEOMETRY`.
@@ -169,13 +174,17 @@ class Augment:
         Raises:
             SpecError: see `output`.
         """
-        _, height, width = _sides(slot_shape, layout)
-        size = self._size(height, width)
+        height: SlotSides
+        width: SlotSides
+        _, height, width = sides_of(slot_shape, layout)
+        if sides is not None:
+            height, width = sides.T
         geometry = np.zeros(len(slots), GEOMETRY)
         chance = Chance(slots, seed=seed, epoch=epoch, draws=draws)
         if self.crop is None:
-            geometry["height"], geometry["width"] = size
+            geometry["height"], geometry["width"] = height, width
         else:
+            image_size(self.crop, height, width)  # raises if the crop does not fit
             windows = self.crop.windows(chance, height, width)
             for name, values in zip(("top", "left", "height", "width"), windows, strict=True):
                 geometry[name] = values
@@ -199,7 +208,7 @@ class Augment:
 
         Args:
             images: uint8, (N, *slot_shape), in C order: the slots, in RAM or mapped from a file; only read. Or images
-                of that shape that are decoded when they are read (`InParts`).
+                that are decoded when they are read (`InParts`), and may differ in height and width.
             rows: int64, (k,): which slots.
             geometry: (k,), from `sample`.
             out: (n, *shape) with shape and type from `output`, in C order; written in place. Must not overlap
@@ -214,14 +223,18 @@ class Augment:
             ValueError: the arrays do not fit together, or the geometry was drawn by another `Augment`.
             FormatError: the bytes of an image that is decoded are damaged.
         """
-        shape, dtype = self.output(images.shape[1:], layout)
-        channels, height, width = _sides(images.shape[1:], layout)
-        size = self._size(height, width)
+        height: SlotSides
+        width: SlotSides
+        channels, height, width = sides_of(images.shape[1:], layout)
         out_rows = np.arange(len(rows)) if out_rows is None else out_rows
-        _check_arrays(images, rows, geometry, out, out_rows, shape=shape, dtype=dtype)
+        _check_rows(images, rows, geometry, out, out_rows)
+        if isinstance(images, InParts) and images.differ:
+            height, width = images.sides_of(rows).T
+        size = image_size(self.crop, height, width)
+        _check_arrays(images, out, self._shape(channels, size, layout), np.dtype(_DTYPES[self.dtype]))
         if len(rows) == 0:
             return
-        _check_geometry(geometry, (height, width), size, resized=isinstance(self.crop, RandomResizedCrop))
+        _check_geometry(geometry, (height, width), size, self.crop)
         form = self._form(channels, size, layout, mean, std)
         windows = np.ascontiguousarray(geometry).view(np.int32).reshape(-1, 6)
         target, places = out.reshape(-1).view(np.uint8), np.ascontiguousarray(out_rows)
@@ -233,7 +246,7 @@ class Augment:
                 self._write(part.source, (channels, 0), part.places, inside, target, places[these], form)
         else:
             source = np.asarray(images).reshape(-1)
-            slots = crop_kernels.places_of(rows, channels, height, width)
+            slots = crop_kernels.places_of(rows, *sides_of(images.shape[1:], layout))
             self._write(source, (channels, int(layout == "NCHW")), slots, windows, target, places, form)
 
     def _form(
@@ -278,15 +291,15 @@ class Augment:
         for name in self.follow:
             if name not in targets:
                 raise SpecError(f"follow names {name!r}, the targets are {', '.join(map(repr, targets)) or 'none'}")
-        _, height, width = _sides(slot_shape, layout)
+        _, height, width = sides_of(slot_shape, layout)
+        if height is None:
+            refuse_masks(self.follow)
+        size = image_size(self.crop, height, width)
         moved = dict(targets)
         for name, kind in self.follow.items():
-            sizes = Sizes((height, width), self._size(height, width), outside.get(name, 0))
+            sizes = Sizes((height, width), size, outside.get(name, 0))
             moved[name] = follow(kind, targets[name], geometry, sizes)
         return moved
-
-    def _size(self, height: int, width: int) -> tuple[int, int]:
-        return (height, width) if self.crop is None else self.crop.output_size(height, width)
 
     def scale_and_bias(
         self, channels: int, mean: Statistics | None, std: Statistics | None
@@ -323,14 +336,6 @@ class Augment:
         return scale, -np.asarray(mean, np.float64) * scale
 
 
-def _sides(slot_shape: Shape, layout: Layout) -> tuple[int, int, int]:
-    """Return channels, height and width."""
-    if len(slot_shape) != 3:
-        raise SpecError(f"only slots with three axes can be augmented, these slots have shape {slot_shape}")
-    first, second, third = slot_shape
-    return (first, second, third) if layout == "NCHW" else (third, first, second)
-
-
 def _statistics(value: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and std as tuples.
 
@@ -354,21 +359,14 @@ def _statistics(value: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return mean, std
 
 
-def _check_arrays(
+def _check_rows(
     images: Any,
     rows: npt.NDArray[np.int64],
     geometry: Geometry,
     out: npt.NDArray[Any],
     out_rows: npt.NDArray[np.int64],
-    *,
-    shape: Shape,
-    dtype: np.dtype[Any],
 ) -> None:
-    """Check everything that the kernels do not check: with wrong arguments they would read or write other memory."""
-    if not isinstance(images, InParts) and (images.dtype != np.uint8 or not images.flags.c_contiguous):
-        raise ValueError(f"slots must be uint8 in C order, not {images.dtype} with strides {images.strides}")
-    if out.shape[1:] != shape or out.dtype != dtype or not out.flags.carray:
-        raise ValueError(f"the batch must be {dtype}, (n, {shape}), writable in C order, not {out.dtype} {out.shape}")
+    """Check that rows exist. The kernels check nothing: with wrong arguments they would read or write other memory."""
     if geometry.dtype != GEOMETRY or not len(rows) == len(geometry) == len(out_rows):
         raise ValueError(f"{len(rows)} rows have {len(geometry)} geometries, and {len(out_rows)} out_rows")
     for name, values, count in (("rows", rows, len(images)), ("out_rows", out_rows, len(out))):
@@ -377,13 +375,22 @@ def _check_arrays(
             raise ValueError(f"{name} must be int64, (k,), from 0 to {count - 1}")
 
 
-def _check_geometry(geometry: Geometry, slot: tuple[int, int], size: tuple[int, int], *, resized: bool) -> None:
-    """Check that windows have the size of the images; or, if they are resized, that they lie inside the slot."""
+def _check_arrays(images: Any, out: npt.NDArray[Any], shape: Shape, dtype: np.dtype[Any]) -> None:
+    """Check the memory that the kernels read and write."""
+    if not isinstance(images, InParts) and (images.dtype != np.uint8 or not images.flags.c_contiguous):
+        raise ValueError(f"slots must be uint8 in C order, not {images.dtype} with strides {images.strides}")
+    if out.shape[1:] != shape or out.dtype != dtype or not out.flags.carray:
+        raise ValueError(f"the batch must be {dtype}, (n, {shape}), writable in C order, not {out.dtype} {out.shape}")
+
+
+def _check_geometry(
+    geometry: Geometry, slot: tuple[SlotSides, SlotSides], size: tuple[int, int], crop: Crop | None
+) -> None:
+    """Check that windows have the size of the images, unless they are resized; and lie inside the slots, but padded."""
     for first, extent, most, side in (("top", "height", slot[0], size[0]), ("left", "width", slot[1], size[1])):
         starts, extents = geometry[first], geometry[extent]
-        if resized:
-            fits = starts.min() >= 0 and extents.min() > 0 and (starts.astype(np.int64) + extents).max() <= most
-        else:
-            fits = (extents == side).all()
+        fits = bool(extents.min() > 0 if isinstance(crop, RandomResizedCrop) else (extents == side).all())
+        if not isinstance(crop, PadAndCrop):
+            fits &= bool(starts.min() >= 0 and (starts.astype(np.int64) + extents <= most).all())
         if not fits:
             raise ValueError(f"another Augment drew this geometry: {first} and {extent} do not fit the slots")

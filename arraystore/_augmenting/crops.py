@@ -21,6 +21,7 @@ from arraystore.errors import SpecError
 
 Integers = npt.NDArray[np.int64]
 Geometry = npt.NDArray[np.void]
+Sides = Integers | int  # of slots: one number for all, or one for each
 Windows = tuple[Integers, Integers, Integers, Integers]
 Size = int | tuple[int, int]
 Sizes = Mapping[int, Size] | Callable[[int], Size]
@@ -53,7 +54,7 @@ class Chance:
         """Return which images are mirrored left to right, and which top to bottom, by these probabilities: (2, n)."""
         return self.numbers(_FLIPS, 2) < np.array([[hflip], [vflip]])
 
-    def corners(self, rows: Integers | int, columns: Integers | int) -> tuple[Integers, Integers]:
+    def corners(self, rows: Sides, columns: Sides) -> tuple[Integers, Integers]:
         """Return a row from 0 to ``rows`` and a column from 0 to ``columns`` for each image; all are equally likely."""
         down, across = self.numbers(_CORNER, 2)
         return (down * (rows + 1)).astype(np.int64), (across * (columns + 1)).astype(np.int64)
@@ -124,11 +125,14 @@ class CenterCrop(_CropInside):
         SpecError: a size is neither a whole number of pixels nor two of them; or both or none were passed.
     """
 
-    def windows(self, chance: Chance, height: int, width: int) -> Windows:
+    def windows(self, chance: Chance, height: Sides, width: Sides) -> Windows:
         """Return top, left, height and width of each image's window in its slot: int64, (n,) each."""
         count, size = chance.keys.size, self.one_size()
-        top, left = round((height - size[0]) / 2), round((width - size[1]) / 2)
-        return *_repeated((top, left), count), *_repeated(size, count)
+        top, left = (
+            np.broadcast_to(np.rint((side - inside) / 2).astype(np.int64), count)
+            for side, inside in zip((height, width), size, strict=True)
+        )
+        return top, left, *_repeated(size, count)
 
 
 @public
@@ -144,7 +148,7 @@ class RandomCrop(_CropInside):
         SpecError: a size is neither a whole number of pixels nor two of them; or both or none were passed.
     """
 
-    def windows(self, chance: Chance, height: int, width: int) -> Windows:
+    def windows(self, chance: Chance, height: Sides, width: Sides) -> Windows:
         """Return top, left, height and width of each image's window in its slot: int64, (n,) each."""
         size = self.one_size()
         top, left = chance.corners(height - size[0], width - size[1])
@@ -190,9 +194,9 @@ class PadAndCrop:
             return height, width
         return _checked_size(self.size, height + 2 * self.padding, width + 2 * self.padding)
 
-    def windows(self, chance: Chance, height: int, width: int) -> Windows:
+    def windows(self, chance: Chance, height: Sides, width: Sides) -> Windows:
         """Return top, left, height and width of each image's window; it may lie partly outside: int64, (n,) each."""
-        size = self.output_size(height, width)
+        size = (int(np.min(height)), int(np.min(width))) if self.size is None else self.size  # then all are alike
         top, left = chance.corners(height + 2 * self.padding - size[0], width + 2 * self.padding - size[1])
         return top - self.padding, left - self.padding, *_repeated(size, top.size)
 
@@ -245,9 +249,10 @@ class RandomResizedCrop(_Sized):
         """
         return self.one_size()
 
-    def windows(self, chance: Chance, height: int, width: int) -> Windows:
+    def windows(self, chance: Chance, height: Sides, width: Sides) -> Windows:
         """Return top, left, height and width of each image's window in its slot: int64, (n,) each."""
         share, shape = chance.numbers(_SHAPE, 2 * _TRIES).reshape(_TRIES, 2, -1).swapaxes(0, 1)
+        height, width = (np.broadcast_to(np.asarray(side, np.int64), chance.keys.size) for side in (height, width))
         area = height * width * (self.scale[0] + share * (self.scale[1] - self.scale[0]))
         low, high = (math.log(ratio) for ratio in self.ratio)
         ratio = np.exp(low + shape * (high - low))
@@ -256,19 +261,18 @@ class RandomResizedCrop(_Sized):
         first = fits.argmax(axis=0)[None]  # 0 where none fits, replaced below
         none = ~fits.any(axis=0)
         h, w = (np.take_along_axis(sides, first, axis=0)[0].astype(np.int64) for sides in (heights, widths))
-        h[none], w[none] = self._largest(height, width)
+        h[none], w[none] = self._largest(height[none], width[none])
         top, left = chance.corners(height - h, width - w)
-        top[none], left[none] = (height - h[none]) // 2, (width - w[none]) // 2
+        top[none], left[none] = (height[none] - h[none]) // 2, (width[none] - w[none]) // 2
         return top, left, h, w
 
-    def _largest(self, height: int, width: int) -> tuple[int, int]:
+    def _largest(self, height: Integers, width: Integers) -> tuple[Integers, Integers]:
         low, high = self.ratio
-        if width / height < low:
-            # A ratio of a thousand to one may round to 0 pixels; torchvision fails then.
-            return max(1, round(width / low)), width
-        if width / height > high:
-            return height, max(1, round(height * high))
-        return height, width
+        # A ratio of a thousand to one may round to 0 pixels; torchvision fails then.
+        rows = np.maximum(np.rint(width / low), 1).astype(np.int64)
+        columns = np.maximum(np.rint(height * high), 1).astype(np.int64)
+        ratio = width / height
+        return np.where(ratio < low, rows, height), np.where(ratio > high, columns, width)
 
 
 Crop = CenterCrop | RandomCrop | PadAndCrop | RandomResizedCrop

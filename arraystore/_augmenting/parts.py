@@ -26,6 +26,13 @@ class Parts(NamedTuple):
 class InParts(Protocol):
     """Such images."""
 
+    @property
+    def differ(self) -> bool:
+        """Whether they differ in height and width."""
+
+    def sides_of(self, rows: Integers) -> Integers:
+        """Return height and width of images: int64, (k, 2)."""
+
     def parts(self, rows: Integers, windows: npt.NDArray[np.int32]) -> Iterator[Parts]:
         """Decode the parts of images that windows show, some images at a time.
 

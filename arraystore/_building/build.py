@@ -32,13 +32,14 @@ from arraystore._common.limits import memory_for_images
 from arraystore._common.progress import Progress, reporting
 from arraystore._common.ragged import Ragged, Target, split_targets
 from arraystore._format.description import Description
+from arraystore._format.ledger import sides_in
 from arraystore._format.publication import Publication
 from arraystore._format.samples import dropped_table, mask_fields, mtimes_us, samples_table
 from arraystore._format.specification import FAILED, STORED
 from arraystore._format.target_forms import forms_of
 from arraystore._sources.kinds.found import SourceList
 from arraystore._sources.manifest import Manifest
-from arraystore._stores.medium import Draft, FilledRun, Opened
+from arraystore._stores.medium import Draft, FilledRun, Opened, least_slot_bytes
 from arraystore._stores.opening import draft_in, finish_earlier, hold, open_store
 from arraystore._stores.unfinished.build_key import BuildKey, Salvage
 from arraystore._stores.unfinished.partial import PartialFolder
@@ -133,7 +134,7 @@ def build_in(
     spec = key.spec
     draft = draft_in(folder, key, fresh=options["fresh"], salvage=salvage, manifest=manifest)
 
-    in_ram = 0 if folder is not None else key.count * (spec.slot_bytes + key.mask_bytes)
+    in_ram = 0 if folder is not None else key.count * (least_slot_bytes(spec) + key.mask_bytes)
     most = memory_for_images(options["max_memory"], in_ram)
 
     def job_of(start: int, stop: int, *, alone: bool = manifest.is_read_once) -> Job:
@@ -207,9 +208,7 @@ def _record(draft: Draft, filled: FilledRun, progress: Progress) -> None:
 def _publication(draft: Draft, manifest: Manifest, spec: ImageSpec, kept: npt.NDArray[np.int64] | None) -> Publication:
     ledger = draft.ledger if kept is None else draft.ledger[kept]
     stored = ledger["status"] == STORED
-    mean, std = sums.mean_and_std(
-        list(_exact_sums(ledger["sums"])), int(np.count_nonzero(stored)) * spec.height * spec.width
-    )
+    mean, std = sums.mean_and_std(list(_exact_sums(ledger["sums"])), _pixels_in(ledger[stored], spec))
     targets = {name: _in_order(target, kept) for name, target in manifest.targets.items()}
     forms = forms_of(targets)
     for name, masks in manifest.masks.items():
@@ -249,6 +248,13 @@ def _publication(draft: Draft, manifest: Manifest, spec: ImageSpec, kept: npt.ND
         rows=ledger,
         dropped=dropped,
     )
+
+
+def _pixels_in(rows: npt.NDArray[np.void], spec: ImageSpec) -> int:
+    """Return how many pixels stored slots have together."""
+    if spec.one_shape:
+        return len(rows) * spec.height * spec.width
+    return int(sides_in(rows, spec)[:, :2].astype(np.int64).prod(axis=1).sum())
 
 
 def _in_order(target: Target, kept: npt.NDArray[np.int64] | None) -> Target:

@@ -52,7 +52,10 @@ class Checkpoints:
             return
         with self._changed:
             self._runs.append(run)
-            self._bytes += len(run.rows) * self._slot_bytes
+            if self._slot_bytes:
+                self._bytes += len(run.rows) * self._slot_bytes
+            else:  # sources that are kept as they are
+                self._bytes += int(run.rows["length"].sum())
             while self._bytes > _UNCLAIMED_LIMIT_BYTES and self._error is None:
                 self._changed.notify_all()
                 self._changed.wait(_WAIT_LIMIT_S)

@@ -21,7 +21,7 @@ from arraystore._building.workers.reading import RefusedError, Source, StoredSlo
 from arraystore._common.lazy import lazy
 from arraystore._decoding.hooks import Decoders, decode_by
 from arraystore._decoding.memory import MemoryNeededError
-from arraystore._format.ledger import ledger_dtype, name_hash
+from arraystore._format.ledger import ledger_dtype, name_hash, side_fields
 from arraystore._format.slot_file import SlotFile
 from arraystore._format.specification import FAILED, STORED
 from arraystore._sources.kinds.slots import KeptSlot
@@ -31,12 +31,13 @@ from arraystore.errors import DecodeError
 from arraystore.spec import ImageSpec, Jpeg
 
 if TYPE_CHECKING:
-    from arraystore._decoding import decode
+    from arraystore._decoding import decode, header
     from arraystore._decoding.decode import Decoded
     from arraystore._decoding.encoding import writers
     from arraystore._kernels import sums
 else:  # cv2 and numba take half a second
-    decode, sums = lazy("arraystore._decoding.decode"), lazy("arraystore._kernels.sums")
+    decode, header = lazy("arraystore._decoding.decode"), lazy("arraystore._decoding.header")
+    sums = lazy("arraystore._kernels.sums")
     writers = lazy("arraystore._decoding.encoding.writers")
 
 _logger = logging.getLogger(__name__)
@@ -89,8 +90,11 @@ class Job:
         return fill_slots(self, own, stop)
 
     def scratch(self) -> Pixels:
-        """Return memory for the pixels of slots before they are encoded: of one, which all use."""
-        return np.empty((1, *self.pixels.slot_shape), np.uint8)
+        """Return memory for the pixels of slots before they are encoded: of one, which all use.
+
+        Slots that differ in shape have memory of their own, and do not use it.
+        """
+        return np.zeros((1, *(side or 0 for side in self.pixels.slot_shape)), np.uint8)
 
     def failed(self, reason: str) -> FilledRun:
         """See `fail_slot`."""
@@ -178,7 +182,7 @@ def fail_slot(job: Job, reason: str) -> FilledRun:
 
     Size and time of the source are 0, as if it had not been read, so a later call with more time or memory tries again.
     """
-    filled, pixels = job.empty_run(), np.zeros((1, *job.pixels.slot_shape), np.uint8)
+    filled, pixels = job.empty_run(), job.scratch()
     masks, row = job.masks_of(job.start, filled), filled.rows[0]
     row["name"] = _name_of(job.sources[0], masks.sources)
     _settle(job, job.start, row, pixels[0], b"", masks, filled, failed=True)
@@ -197,8 +201,11 @@ def _fill_slot(job: Job, i: int, slot: Pixels, row: np.void, filled: FilledRun) 
     try:
         if masks.sources:
             row["mask_stamp"] = masks.stamp()  # before they are read: what changes meanwhile is tried again
-        read = _read_into if job.spec.encode is None else _encode
-        reason, note, jpeg = read(slot, masks, source, job, row, job.sides.get(job.start + i))
+        sides = job.sides.get(job.start + i)
+        if job.spec.encode is None:
+            reason, note, *_ = _read_into(slot, masks, source, job, row, sides)
+        else:
+            reason, note, jpeg = _encode(slot, masks, source, job, row, sides)
     except Exception as error:  # noqa: BLE001 - no image ends a build
         if isinstance(error, MemoryNeededError):
             row["name"] = 0
@@ -221,6 +228,8 @@ def _settle(
         slot[...] = 0
         jpeg, row["sums"] = b"", 0
         masks.clear()
+        for name in side_fields(job.spec):
+            row[name] = 0
     if job.spec.encode is None:
         row["checksum"] = xxhash.xxh3_64_intdigest(slot.data)
     else:
@@ -232,15 +241,22 @@ def _settle(
 
 def _read_into(
     slot: Pixels, masks: SlotMasks, source: Source, job: Job, row: np.void, sides: Sides | None
-) -> tuple[str | None, str | None, bytes]:
-    """Read a source into its slot and masks, write what its row says of both, and return reason, note and no JPEG."""
-    reason = note = None
+) -> tuple[str | None, str | None, Pixels, bytes]:
+    """Read a source into its slot and masks, and write what its row says of both.
+
+    Returns:
+        reason and note; the slot, which is another array where it has sides of its own; and the bytes of the source
+        where these are kept as they are, or none.
+    """
+    reason, note, jpeg = None, None, b""
     if isinstance(source, KeptSlot):
+        if not job.spec.one_shape:
+            slot = source.own_slot(job.pixels)
         is_taken = not masks.sources and source.read_into(slot, job.pixels.layout)
     else:
         is_taken = isinstance(source, StoredSlot) and source.read_into(slot, masks)
     if not is_taken:
-        note = _decode(slot, masks, source, job, row, sides)
+        slot, note, jpeg = _decode(slot, masks, source, job, row, sides)
     if isinstance(source, KeptSlot) or (isinstance(source, StoredSlot) and is_taken):
         reason, note = source.reason, note or source.note
         for name, value in source.facts.items():
@@ -248,7 +264,7 @@ def _read_into(
     if reason is None:
         _check_sides(row, masks, sides)
         row["sums"] = sums.channel_sums(slot, job.pixels.layout)
-    return reason, note, b""
+    return reason, note, slot, jpeg
 
 
 def _check_sides(row: np.void, masks: SlotMasks, sides: Sides | None) -> None:
@@ -262,7 +278,7 @@ def _check_sides(row: np.void, masks: SlotMasks, sides: Sides | None) -> None:
 def _encode(
     slot: Pixels, masks: SlotMasks, source: Source, job: Job, row: np.void, sides: Sides | None
 ) -> tuple[str | None, str | None, bytes]:
-    """Do as `_read_into`, with ``slot`` as memory for the pixels, and return the slot's JPEG too."""
+    """Do as `_read_into`, with ``slot`` as memory for the pixels, and return the slot's JPEG in place of its pixels."""
     if isinstance(source, StoredSlot):
         jpeg = source.read_jpeg(masks)
         if jpeg is not None:
@@ -272,14 +288,27 @@ def _encode(
                 _check_sides(row, masks, sides)
             return source.reason, source.note, jpeg
         source = source.source
-    reason, note, _ = _read_into(slot, masks, source, job, row, sides)
-    if isinstance(source, KeptSlot) and source.encode == job.spec.encode and source.fits(slot):
-        return reason, note, source.jpeg
-    return reason, note, writers.slot_jpeg_of(slot, job.spec.encode or Jpeg())
+    encode = job.spec.encode or Jpeg()
+    reason, note, slot, jpeg = _read_into(slot, masks, source, job, row, sides)
+    if isinstance(source, KeptSlot) and (encode.source or source.encode == encode) and source.fits(slot):
+        jpeg = source.jpeg
+    jpeg = jpeg or writers.slot_jpeg_of(slot, encode)
+    for name, value in zip(side_fields(job.spec), slot.shape[:2], strict=False):
+        row[name] = value
+    if encode.source:
+        row["slot_orientation"] = header.read_header(jpeg).orientation
+    return reason, note, jpeg
 
 
-def _decode(slot: Pixels, masks: SlotMasks, source: Source, job: Job, row: np.void, sides: Sides | None) -> str | None:
-    """Decode a source and its masks, write what its row says of them, and return what the decoders noticed."""
+def _decode(
+    slot: Pixels, masks: SlotMasks, source: Source, job: Job, row: np.void, sides: Sides | None
+) -> tuple[Pixels, str | None, bytes]:
+    """Decode a source and its masks, and write what its row says of them.
+
+    Returns:
+        The slot, which is another array where it has sides of its own; what the decoders noticed; and the bytes of the
+        source where these are kept as they are, or none.
+    """
     try:
         data, row["bytes"], row["mtime"] = read_source(source, job.spec.max_pixels)
     except RefusedError as error:
@@ -291,15 +320,29 @@ def _decode(slot: Pixels, masks: SlotMasks, source: Source, job: Job, row: np.vo
             pixels = decode_by(job.decoders, file_name_of(source), data)
             data = data if pixels is None else pixels
     try:
-        decoded = decode.decode_into(data, slot, job.pixels, memory_bytes=job.memory_bytes)
+        if job.spec.one_shape:
+            decoded = decode.decode_into(data, slot, job.pixels, memory_bytes=job.memory_bytes)
+        else:
+            slot, decoded = decode.decode_kept(data, job.pixels, memory_bytes=job.memory_bytes)
         row["height"], row["width"], note = decoded
         if masks.sources:
             note = _decode_masks(masks, job, decoded, row)
-        note = "; ".join(each for each in (note, note_on_turn(data, sides)) if each) or None
+        jpeg, note_on_form = _kept_bytes(data, job.spec)
+        note = "; ".join(each for each in (note, note_on_turn(data, sides), note_on_form) if each) or None
     except (MemoryError, OSError):
         _forget(row, masks)  # a later call, with more memory or with the rights to read a mask, tries again
         raise
-    return note
+    return slot, note, jpeg
+
+
+def _kept_bytes(data: Any, spec: ImageSpec) -> tuple[bytes, str | None]:
+    """Return the bytes of a source if they are kept as they are; otherwise none, and a note on a file."""
+    if spec.encode is None or not spec.encode.source or not isinstance(data, bytes | bytearray | memoryview):
+        return b"", None
+    form = header.read_header(data).format
+    if form == "jpeg":
+        return bytes(data), None
+    return b"", f"it is of the format {form}, so it is kept as a JPEG of quality {spec.encode.quality}"
 
 
 def _forget(row: np.void, masks: SlotMasks) -> None:

@@ -43,8 +43,9 @@ class Forecast:
             are kept, ``"encoded-hdf5"`` or ``"encoded"``.
         volume: a folder on the volume whose free space counts: the target's, or the current one.
         media: ``"ram"``, ``"npy"``, ``"encoded"``, ``"hdf5"`` and ``"encoded-hdf5"`` → the space that a build there
-            needs, and the free space. Those of JPEGs are estimated from the sample.
-        pixel_bytes: the size of all pixels.
+            needs, and the free space. Those of JPEGs are estimated from the sample. With ``fit="keep"`` there are no
+            media of pixels.
+        pixel_bytes: the size of all pixels; with ``fit="keep"``, estimated from the sample.
         store_bytes: the size of the finished store on ``medium``, with the samples table estimated.
         working_bytes: memory that the workers need besides the store, if no image is larger than those of the sample.
         workers: how many images are decoded at once.
@@ -104,10 +105,11 @@ class Forecast:
         if encoded is not None and self.spec.encode is None and encoded.fits:
             return f"; as JPEGs (encode) it would take {readable(encoded.needed_bytes)}"
         height, width = self.spec.size
+        slots_bytes = self.pixel_bytes if self.spec.encode is None else disk.needed_bytes
         while min(height, width) >= 2 * _SMALLEST_ADVISED_PX:
             height, width = height // 2, width // 2
-            pixels = self.count * self.spec.channels * height * width
-            room = replace(disk, needed_bytes=disk.needed_bytes - self.pixel_bytes + pixels)
+            share = height * width / (self.spec.height * self.spec.width)
+            room = replace(disk, needed_bytes=disk.needed_bytes - round(slots_bytes * (1 - share)))
             if room.fits:
                 size = str(height) if height == width else f"{height}x{width}"
                 return f"; size {size} would take {readable(room.needed_bytes)}"

@@ -37,7 +37,7 @@ from arraystore._common.wording import left_out_text, many
 from arraystore._decoding.header import read_header
 from arraystore._decoding.hooks import Decoders
 from arraystore._decoding.icc import profile_of
-from arraystore._format.ledger import ledger_dtype
+from arraystore._format.ledger import ledger_dtype, sides_in
 from arraystore._format.specification import EMPTY, FAILED, STORED
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.targets.given import count_classes
@@ -105,15 +105,18 @@ def forecast_of(
     medium = medium_of(target or "", spec).name
     working = workers * seen.largest_bytes(spec.channels)
     if not seen.jpeg_bytes and spec.encode is not None:
-        notes.append(f"no JPEG was made, so each is taken to have 1/{_USUAL_COMPRESSION} of the bytes of its pixels")
+        taken = f"each is taken to have 1/{_USUAL_COMPRESSION} of the bytes of its pixels"
+        notes.append(f"no JPEG was made, so {'their bytes are not counted' if spec.encode.source else taken}")
     encoded = dict.fromkeys((ENCODED.name, ENCODED_HDF5.name), seen.encoded_bytes(spec))
-    slot_bytes = {each.name: spec.slot_bytes for each in MEDIA} | encoded
-    finished = {each.name: _finished_bytes(manifest, spec, each, slot_bytes[each.name], rng) for each in MEDIA}
+    # Slots that differ in height and width are kept as JPEGs only.
+    slot_bytes = ({each.name: spec.slot_bytes for each in MEDIA} if spec.one_shape else {}) | encoded
+    media = [each for each in MEDIA if each.name in slot_bytes]
+    finished = {each.name: _finished_bytes(manifest, spec, each, slot_bytes[each.name], rng) for each in media}
     ledger = len(manifest) * ledger_dtype(spec, masked=bool(manifest.masks)).itemsize
     in_ram = finished[ENCODED.name if spec.encode is not None else MEDIA[0].name]
-    media = {"ram": Room(in_ram + ledger + working, memory)}
+    rooms = {"ram": Room(in_ram + ledger + working, memory)}
     # A store that is one file gets a copy of the masks, which a folder keeps as they are.
-    building = {each.name: ledger + (0 if each.is_folder else _mask_bytes(manifest, spec)) for each in MEDIA}
+    building = {each.name: ledger + (0 if each.is_folder else _mask_bytes(manifest, spec)) for each in media}
     codes, names = manifest.targets.get("labels"), manifest.classes.get("labels", ())
     return Forecast(
         count=len(manifest),
@@ -122,8 +125,8 @@ def forecast_of(
         target=None if target is None else os.fspath(target),
         medium=medium,
         volume=str(volume),
-        media=media | {name: Room(size + building[name], free) for name, size in finished.items()},
-        pixel_bytes=len(manifest) * spec.slot_bytes,
+        media=rooms | {name: Room(size + building[name], free) for name, size in finished.items()},
+        pixel_bytes=round(len(manifest) * seen.pixel_bytes(spec)),
         store_bytes=finished[medium],
         working_bytes=working,
         workers=workers,
@@ -215,6 +218,14 @@ class _Sample:
         jpeg_bytes = np.mean(self.jpeg_bytes) if self.jpeg_bytes else spec.slot_bytes / _USUAL_COMPRESSION
         return round(float(jpeg_bytes)) + _JPEG_ROW_BYTES + 16 * spec.channels
 
+    def pixel_bytes(self, spec: ImageSpec) -> float:
+        """Return the bytes of the pixels of a slot; their mean where slots differ in height and width."""
+        stored = [run.rows for run in self.filled if run.rows["status"][0] == STORED]
+        if spec.one_shape or not stored:
+            return spec.slot_bytes
+        sides = sides_in(np.concatenate(stored), spec)[:, :2].astype(np.int64)
+        return spec.channels * float(sides.prod(axis=1).mean())
+
     def largest_bytes(self, channels: int) -> int:
         """Return the bytes of the largest encoded source with all its pixels, which one worker may hold."""
         rows = [run.rows[0] for run in self.filled]
@@ -286,7 +297,8 @@ def _decode_sample(
 ) -> _Sample:
     """Decode rows in parallel, a bounded number at a time, and time each."""
     scratch = _SCRATCH_BYTES if memory is None else min(_SCRATCH_BYTES, memory // 4)
-    slots = np.zeros((max(workers, min(len(rows), scratch // spec.slot_bytes)), *spec.decoded.slot_shape), np.uint8)
+    shape = (side or 0 for side in spec.decoded.slot_shape)
+    slots = np.zeros((max(workers, min(len(rows), scratch // max(spec.slot_bytes, 1))), *shape), np.uint8)
     most = memory_for_images(None)
     seen = _Sample()
     stop = threading.Event()

@@ -16,8 +16,8 @@ from arraystore._sources.manifest import Manifest
 from arraystore._sources.options import USED_FOR, SourceOptions
 from arraystore._sources.targets.masks import Masks
 from arraystore._stores.opening import open_store
-from arraystore.errors import ArraystoreError, Kind, ManifestError
-from arraystore.spec import ImageOptions, ImageSpec, spec_of
+from arraystore.errors import ArraystoreError, Kind, ManifestError, Option, SpecError
+from arraystore.spec import ImageOptions, ImageSpec, Jpeg, spec_of
 
 
 def manifest_for(source: Any, labels: Any, targets: Any, options: Mapping[str, Any]) -> Manifest:
@@ -47,7 +47,18 @@ def with_resized_masks(manifest: Manifest, spec: ImageSpec) -> Manifest:
     """Return a manifest whose masks of slots of another store become masks of slots of ``spec``.
 
     Where these have another size, each mask is that of the image which its old slot is for the new one.
+
+    Raises:
+        SpecError: slots differ in height and width, as masks of one target cannot.
     """
+    names = sorted([*manifest.masks, *manifest.mask_fills])
+    if names and not spec.one_shape:
+        raise SpecError(
+            f"the target {names[0]!r} has masks, whose arrays have one height and width for all slots, and with "
+            f"fit={spec.fit!r} slots differ in these",
+            advice="choose {0}, or leave the masks out",
+            options=[Option("fit", "pad")],
+        )
     masks, targets, fills = dict(manifest.masks), dict(manifest.targets), dict(manifest.mask_fills)
     for name, fill in manifest.mask_fills.items():
         numbers = np.asarray(targets[name])
@@ -92,4 +103,8 @@ def spec_for(source: Any, options: ImageOptions, given: Mapping[str, Any]) -> Im
     if options.get("spec") is not None or not has_slots(source):
         return spec_of(options)
     changed = {name: value for name, value in picked(ImageOptions, given).items() if value is not None}
-    return ImageSpec.from_dict(spec_in(source).to_dict() | changed)
+    own = spec_in(source).to_dict()
+    encode = changed.get("encode")
+    if encode == "source" or (isinstance(encode, Jpeg) and encode.source):  # which says the size of each slot
+        own = {name: value for name, value in own.items() if name not in ("size", "fit")}
+    return ImageSpec(**own | changed)

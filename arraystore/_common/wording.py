@@ -46,3 +46,9 @@ def readable(size_bytes: float) -> str:
             return f"{size_bytes:.3g} {unit}"
         size_bytes /= 1000
     return f"{size_bytes:,.3g} TB"
+
+
+def shape_text(shape: Sequence[int | None]) -> str:
+    """Return a shape such as "3 x 224 x 224"; "3 x H x W" where height and width differ between slots."""
+    names = iter("HW")
+    return " x ".join(next(names) if side is None else str(side) for side in shape)

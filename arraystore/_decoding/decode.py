@@ -1,4 +1,4 @@
-"""From the bytes of an image to its slot: `decode_into`.
+"""From the bytes of an image to its slot: `decode_into`; or `decode_kept`, where the image says how large its slot is.
 
 bytes → header → pixels (by the module of the format: `arraystore._sources.formats`) → upright → resampled → slot.
 No step keeps a list or a second copy. Each thread has its own scratch memory and uses it again for the next image.
@@ -54,25 +54,44 @@ def decode_into(data: Any, slot: Pixels, spec: ImageSpec, *, memory_bytes: float
         MemoryNeededError: decoding it takes more than ``memory_bytes``.
         DecodeError: the data is not an image, is damaged or ends early, or has more than ``spec.max_pixels`` pixels.
     """
-    noticed()  # forgets what was noticed in an image that failed
-    if isinstance(data, np.ndarray) or is_pil_image(data):
-        image = checked_array(data) if isinstance(data, np.ndarray) else pixels_of(data, spec)
-        height, width = image.shape[:2]
-        placement = spec.place(height, width)
-    else:
-        header = read_header(data)
-        check_pixels(header.height, header.width, spec)
-        height, width = header.upright
-        image, placement = _decode(data, header, spec, spec.place(height, width), memory_bytes)
+    image, placement, (height, width) = _placed(data, spec, memory_bytes)
     _deposit(_in_color(image, spec), placement, slot, spec)
     return Decoded(height, width, noticed())
 
 
-def _decode(
-    data: Any, header: Header, spec: ImageSpec, placement: Placement, memory_bytes: float
-) -> tuple[Pixels, Placement]:
-    image, (placement,) = decode_upright(data, header, spec, [placement], memory_bytes)
-    return image, placement
+def decode_kept(data: Any, spec: ImageSpec, *, memory_bytes: float = math.inf) -> tuple[Pixels, Decoded]:
+    """Decode one image into a slot of its own size, with ``fit="keep"``.
+
+    Args:
+        data: see `decode_into`.
+        spec: how the image becomes a slot; its layout is ``"NHWC"``.
+        memory_bytes: see `decode_into`.
+
+    Returns:
+        The slot, uint8, (H, W, C), and what is known of the image.
+
+    Raises:
+        MemoryNeededError: see `decode_into`.
+        DecodeError: see `decode_into`.
+    """
+    image, placement, (height, width) = _placed(data, spec, memory_bytes)
+    slot = np.empty((placement.height, placement.width, spec.channels), np.uint8)
+    _deposit(_in_color(image, spec), placement, slot, spec)
+    return slot, Decoded(height, width, noticed())
+
+
+def _placed(data: Any, spec: ImageSpec, memory_bytes: float) -> tuple[Pixels, Placement, tuple[int, int]]:
+    """Return an upright image, its placement, and the height and width of the image before it was shrunk."""
+    noticed()  # forgets what was noticed in an image that failed
+    if isinstance(data, np.ndarray) or is_pil_image(data):
+        image = checked_array(data) if isinstance(data, np.ndarray) else pixels_of(data, spec)
+        height, width = image.shape[:2]
+        return image, spec.place(height, width), (height, width)
+    header = read_header(data)
+    check_pixels(header.height, header.width, spec)
+    height, width = header.upright
+    image, (placement,) = decode_upright(data, header, spec, [spec.place(height, width)], memory_bytes)
+    return image, placement, (height, width)
 
 
 def decode_upright(
@@ -91,7 +110,7 @@ def decode_upright(
         factor = min(map(_reduction, found))
     check_memory(data, header, memory_bytes, factor)
     # A color profile is one of colors, so these are needed even for a gray slot.
-    decoded_as = replace(spec, color="rgb") if spec.icc == "srgb" and spec.color != "rgb" else spec
+    decoded_as = spec.changed(color="rgb") if spec.icc == "srgb" and spec.color != "rgb" else spec
     if header.format == "jpeg":
         image, factor, note = jpeg.decode_scaled(
             data,
@@ -109,7 +128,7 @@ def decode_upright(
     if spec.icc == "srgb":
         color = to_srgb(np.ascontiguousarray(image[..., :3]) if image.ndim == 3 else image, data, header)
         image = np.dstack([color, image[..., 3]]) if image.shape[2:] == (4,) else color
-    return _upright(_in_color(image, spec), header.orientation), found
+    return turned_upright(_in_color(image, spec), header.orientation), found
 
 
 def checked_array(image: Pixels) -> Pixels:
@@ -151,7 +170,8 @@ def _scaled_box(box: Box, header: Header, factor: int) -> Box:
     return left + shift_x, top + shift_y, right + shift_x, bottom + shift_y
 
 
-def _upright(image: Pixels, orientation: int) -> Pixels:
+def turned_upright(image: Pixels, orientation: int) -> Pixels:
+    """Return an image as it is stored, (H, W) or (H, W, C), turned as its orientation says."""
     if orientation in TRANSPOSED:
         image = np.ascontiguousarray(cv2.transpose(image), np.uint8)
     flip = _FLIP.get((orientation in X_REVERSED, orientation in Y_REVERSED))
@@ -184,7 +204,7 @@ def _deposit(image: Pixels, placement: Placement, slot: Pixels, spec: ImageSpec)
     rows = slice(placement.top, placement.top + placement.height)
     columns = slice(placement.left, placement.left + placement.width)
     planes = slot if spec.layout == "NCHW" else slot.transpose(2, 0, 1)
-    if (placement.height, placement.width) != spec.size:
+    if (placement.height, placement.width) != planes.shape[1:]:
         background = np.array(spec.background, np.uint8).reshape(1, 1, 3)
         planes[...] = _in_color(background, spec).reshape(-1, 1, 1)
     part = planes[:, rows, columns]

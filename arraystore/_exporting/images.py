@@ -37,7 +37,7 @@ class ImageBytes:
 
     Attributes:
         suffix: of the files, with a dot.
-        slot_bytes: of the pixels of one slot.
+        slot_bytes: of the pixels of one slot, the largest.
 
     Raises:
         ManifestError: the slots are no images of 8 bits.
@@ -48,7 +48,12 @@ class ImageBytes:
         self._slots, self._form = slots, form
         self._jpeg: dict[str, Any] = {"quality": quality, "subsampling": subsampling}
         self.suffix: str = ".png" if form == "png" else ".jpg"
-        self.slot_bytes: int = max(int(np.prod(slots.slot_shape)), 1)
+        sides = (
+            slots.slot_shape
+            if not slots.differ
+            else (3, *slots.sides_of(slots.base(np.arange(len(slots)))).max(axis=0))
+        )
+        self.slot_bytes: int = max(int(np.prod(sides)), 1)
 
     def of(self, slots: Index) -> tuple[list[bytes], int]:
         """Return the bytes of the images of some slots, and how many of them were copied.
@@ -72,7 +77,8 @@ class ImageBytes:
         if isinstance(array.images, EncodedImages):
             if data[:3] != _JPEG_START:
                 raise _damaged(slot, "it has no JPEG")
-            if self._form == "jpeg":
+            # Not every reader turns an image as its orientation says.
+            if self._form == "jpeg" and array.images.turned(np.array([row])) is None:
                 return bytes(data), True
         return self._encoded(np.ascontiguousarray(array.images[row])), False
 

@@ -31,6 +31,7 @@ class Contents(Protocol):
 
     status: str  # the name of the entry
     checksums: str  # the name of the entry
+    shapes: str  # the name of the entry; only where slots are encoded
     sums: str  # the name of the entry; only where slots are encoded
     has_digests: bool  # in new stores
     place: str  # of the store, for messages

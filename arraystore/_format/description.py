@@ -29,7 +29,7 @@ class Description:
     """The members of store.json; `arraystore._format.specification` specifies each."""
 
     count: int
-    shape: tuple[int, ...]
+    shape: tuple[Any, ...]
     spec: ImageSpec
     targets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -108,6 +108,8 @@ _MASK_TYPES = {255: "|u1", 65535: "<u2"}  # by what they are filled with
 
 
 def _check_masks(description: Description, source: str) -> None:
+    if description.masks and not description.spec.one_shape:
+        raise _damaged(source, "it has masks, and slots that differ in height and width")
     for name, fill in description.masks.items():
         form = description.targets.get(name, {})
         if form.get("shape") != [description.count, *description.spec.size]:
@@ -159,7 +161,7 @@ def _is_file_name(name: str) -> bool:
 _MEMBERS: dict[str, Callable[[Any], bool]] = {
     "writer": lambda value: isinstance(value, str),
     "count": _is_count,
-    "shape": lambda value: _is_list(value, int),
+    "shape": lambda value: _is_list(value, (int, type(None))),
     "spec": lambda value: isinstance(value, dict),
     "targets": lambda value: (
         isinstance(value, dict) and all(map(_is_file_name, value)) and all(map(_is_form, value.values()))

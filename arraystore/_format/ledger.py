@@ -23,6 +23,7 @@ from arraystore._sources.targets.own_columns import MASK_FIELDS
 from arraystore.spec import ImageSpec
 
 ENCODED_FIELDS = ("begin", "length")  # of a slot's JPEG
+_SIDE_FIELDS = ("slot_height", "slot_width", "slot_orientation")
 _CHECK_BYTES = 8  # the first field of a row
 _BLOCK_ROWS = 1 << 16
 
@@ -115,6 +116,21 @@ def claimed_rows(rows: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
     return claims
 
 
+def side_fields(spec: ImageSpec) -> tuple[str, ...]:
+    """Return the fields of a row that say the shape of its slot, where slots differ in shape; none where they do not.
+
+    They are height and width, and of a source that is kept as it is also the orientation of its JPEG.
+    """
+    if spec.one_shape:
+        return ()
+    return _SIDE_FIELDS if spec.encode is not None and spec.encode.source else _SIDE_FIELDS[:2]
+
+
+def sides_in(rows: npt.NDArray[np.void], spec: ImageSpec) -> npt.NDArray[np.int32]:
+    """Return the `side_fields` of slots: int32, (N, 2) or (N, 3); zeros where a slot has no image."""
+    return np.stack([rows[name] for name in side_fields(spec)], axis=1).astype(np.int32)
+
+
 def _checks(rows: npt.NDArray[np.void], slots: range | list[int]) -> npt.NDArray[np.uint64]:
     """Return the check of each row. It is never 0, which is the check of a row that was not written."""
     size = rows.dtype.itemsize
@@ -182,10 +198,11 @@ def ledger_dtype(spec: ImageSpec, *, masked: bool = False) -> np.dtype[np.void]:
     Its fields: check (see `arraystore._format.specification`), status, checksum, height and width of the upright image,
     bytes, mtime (ns) and hash of the source, its `name_hash`, and for each channel the sum of the slot's pixels and of
     their squares. Where slots are encoded, there follow the first byte of the slot's JPEG in the file that the build
-    appends to, and its length. Where images have masks, there follow for all masks of the slot together their
-    `masks_stamp`, the hash of their files, one after the other, and the checksum of their numbers.
+    appends to, and its length; then the `side_fields`. Where images have masks, there follow for all masks of the slot
+    together their `masks_stamp`, the hash of their files, one after the other, and the checksum of their numbers.
     """
     encoded = [(name, "<u8") for name in ENCODED_FIELDS] if spec.encode is not None else []
+    sides = [(name, "<u4") for name in side_fields(spec)]
     masks = [(name, "<u8") for name in MASK_FIELDS] if masked else []
     return np.dtype(
         [
@@ -200,6 +217,7 @@ def ledger_dtype(spec: ImageSpec, *, masked: bool = False) -> np.dtype[np.void]:
             ("name", "<u8"),
             ("sums", "<u8", (spec.channels, 2)),
             *encoded,
+            *sides,
             *masks,
         ]
     )

@@ -100,13 +100,13 @@ class EncodedFile:
         path: of the file.
         offset: of the first slot's first byte.
         offsets: uint64, (N + 1,): where each slot begins, counted from there; the last is the end of the last slot.
-        shape: that the decoded slots would have as one array.
+        shape: that the decoded slots would have as one array; None for sides that differ.
     """
 
     path: str
     offset: int
     offsets: npt.NDArray[np.uint64]
-    shape: tuple[int, ...]
+    shape: tuple[Any, ...]
 
     def part(self, slot: int) -> FilePart:
         """Return where the bytes of a slot lie."""
@@ -118,8 +118,8 @@ class EncodedSlots(Protocol):
     """Slots of different lengths in memory."""
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape that the decoded slots would have as one array."""
+    def shape(self) -> tuple[Any, ...]:
+        """The shape that the decoded slots would have as one array; None for sides that differ."""
 
     @property
     def nbytes(self) -> int:

@@ -23,14 +23,14 @@ boundary. Slot i starts at 4096 + i x slot bytes, and the file MUST end with the
 contiguous, allocated early and without filters, and starts at a multiple of 4096; its byte offset is
 `dset.id.get_offset()`. The HDF5 file has a superblock of version 2, and MUST end where the superblock says.
 
-**Encoded slots** are JPEGs. A store has them if its `spec` has `encode`, an object with `quality`, `subsampling` and
-`restart`. It then has no images.npy, and four files in its place::
+**Encoded slots** are JPEGs. A store has them if its `spec` has `encode`, an object with `quality`, `subsampling`,
+`restart`, and `source` only where it is true. It then has no images.npy, and four files in its place::
 
     encoded.npy       uint8 (bytes,): the JPEGs of all slots, one after the other in the order of slots. Its header is
                       as that of images.npy, so that the first JPEG starts at byte 4096, and the file MUST end with
                       the last one
     offsets.npy       uint64 (N + 1,): where the JPEG of each slot begins, counted from byte 4096; the last is the end
-    shapes.npy        int32 (N, 2): height and width of each slot
+    shapes.npy        int32 (N, 2): height and width of each slot; or (N, 3) where sources are kept as they are (below)
     sums.npy          uint64 (N, C, 2): of each channel of a slot before it was encoded, the sum of its pixels and that
                       of their squares; zeros if the slot failed
 
@@ -42,6 +42,14 @@ many columns of blocks as divide the columns, at most `restart`, so that each ro
 reader MUST NOT rely on that, and takes any JPEG of the slot's sides. `shape` in store.json is that of a decoded slot;
 `mean` and `std` are those of the pixels before they were encoded, which the sums give again without decoding.
 
+**Slots of different shapes**: where `fit` in `spec` is "keep", slots are encoded and differ in height and width.
+shapes.npy has those of each slot, and zeros of one of status 2; in `shape` both are null. `size` is one number, the
+length of the shorter side, or the length that it had if that was less; the aspect ratio is that of the image. A reader
+MUST refuse a slot whose JPEG has other sides than shapes.npy says. If `encode` has `source`, JPEGs are the bytes of
+their sources, `size` is null, and shapes.npy has a third column: the orientation of EXIF, from 1 to 8, by which the
+decoded image is turned to have that height and width; 0 of a slot of status 2. Sources of other formats were encoded,
+and have the orientation 1. Such stores have no masks.
+
 **store.json** is UTF-8 JSON of at most 64 MiB, an object with these members; a reader MUST refuse a `format_version`
 that it does not know and MUST ignore members that it does not know:
 
@@ -49,7 +57,7 @@ that it does not know and MUST ignore members that it does not know:
     format_version    1
     writer            name and version of the program that wrote it
     count             N
-    shape             [C, H, W], or [H, W, C] where `layout` is NHWC: the shape of one slot
+    shape             [C, H, W], or [H, W, C] where `layout` is NHWC: the shape of one slot; null for sides that differ
     spec              how images became slots: the fields of ImageSpec
     targets           name → {"dtype", "shape"}; of a ragged target, of its values, and "ragged": true
     classes           name of a target → names of its codes, code 0 first; or of its columns, where it is uint8 of

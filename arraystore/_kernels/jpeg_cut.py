@@ -219,9 +219,9 @@ def cut(data: Pixels, window: Integers, sides: Two, out: Pixels, placed: Integer
     return written + 2
 
 
-@compiled(f"void({READ_ONLY}, int64[::1], int64[::1], UniTuple(int64, 2), uint8[::1], boolean[::1])")
+@compiled(f"void({READ_ONLY}, int64[::1], int64[::1], int64[:, ::1], uint8[::1], boolean[::1])")
 def find_plain(
-    data: Pixels, starts: Integers, ends: Integers, sides: Two, room: Pixels, plain: npt.NDArray[np.bool_]
+    data: Pixels, starts: Integers, ends: Integers, sides: Integers, room: Pixels, plain: npt.NDArray[np.bool_]
 ) -> None:
     """Find the JPEGs of some images that any decoder decodes in one pass, to gray or to colors.
 
@@ -231,7 +231,7 @@ def find_plain(
         data: the files.
         starts: int64, (k,): where each begins.
         ends: int64, (k,): where each ends; between the starts and the size of ``data``.
-        sides: the width and height that each image must have.
+        sides: int64, (k, 2): the width and height that each image must have.
         room: is overwritten. It has at least the bytes of the longest file; longer ones count as not plain.
         plain: bool, (k,): gets whether each is one.
     """
@@ -240,16 +240,17 @@ def find_plain(
         plain[k] = False
         if file.size <= room.size:
             header = _copy_header(file, room)
-            plain[k] = (header.width, header.height) == sides and header.components in (1, 3)
+            has_sides = header.width == sides[k, 0] and header.height == sides[k, 1]
+            plain[k] = has_sides and header.components in (1, 3)
 
 
-@compiled(f"void({READ_ONLY}, int64[::1], int64[::1], int64[:, ::1], UniTuple(int64, 2), uint8[::1], int64[:, ::1])")
+@compiled(f"void({READ_ONLY}, int64[::1], int64[::1], int64[:, ::1], int64[:, ::1], uint8[::1], int64[:, ::1])")
 def cut_many(
     data: Pixels,
     starts: Integers,
     ends: Integers,
     windows: Integers,
-    sides: Two,
+    sides: Integers,
     out: Pixels,
     placed: Integers,
 ) -> None:
@@ -263,7 +264,7 @@ def cut_many(
         starts: int64, (k,): where each begins.
         ends: int64, (k,): where each ends.
         windows: int64, (k, 5): see `cut`.
-        sides: width and height of the images.
+        sides: int64, (k, 2): width and height of each image.
         out: gets the cuts. It has at least the bytes of the files, and `SPARE_BYTES` for each.
         placed: int64, (k, 6): gets where each cut begins and ends in ``out``; then as `cut`. Both are 0 if the file
             is to be decoded whole.
@@ -273,10 +274,10 @@ def cut_many(
         inside = 0 <= starts[k] <= ends[k] <= data.size
         file = data[starts[k] : ends[k]] if inside else data[:0]
         room = file.size + SPARE_BYTES
-        size = cut(file, windows[k], sides, out[begin : begin + room], placed[k, 2:])
+        size = cut(file, windows[k], (sides[k, 0], sides[k, 1]), out[begin : begin + room], placed[k, 2:])
         if size:
             placed[k, 0], placed[k, 1] = begin, begin + size
             begin += room
         else:
             placed[k, 0], placed[k, 1], placed[k, 2], placed[k, 3] = 0, 0, 0, 0
-            placed[k, 4], placed[k, 5] = sides
+            placed[k, 4], placed[k, 5] = sides[k, 0], sides[k, 1]

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._augmenting.augment import Augment
+from arraystore._augmenting.fitting import augmented_column
 from arraystore._common.lazy import cached
 from arraystore._common.ragged import Ragged, own_rows
 from arraystore._kernels.copy_rows import gather
@@ -101,6 +102,8 @@ class BatchMaker:
                 columns["images"] = result.shape, result.dtype
             moved = probe.followers(0, 1)
             columns |= {name: (moved[name].shape[1:], moved[name].dtype) for name in plain if name in moved}
+        elif self.slots.differ:  # there is no image
+            columns["images"] = tuple(side or 0 for side in self.augmented[0]), self.augmented[1]
         return columns
 
     @cached
@@ -110,10 +113,8 @@ class BatchMaker:
 
     @cached
     def augmented(self) -> Column:
-        """Shape and dtype of an image after the augmentation, before the user's function."""
-        if self.augment is None:
-            return self.slots.column()
-        return self.augment.output(self.slots.slot_shape, self.layout)
+        """Shape and dtype of an image after the augmentation, before the user's function; see `augmented_column`."""
+        return augmented_column(self.slots, self.augment, self.layout, transforms=self.transform is not None)
 
     @property
     def layout(self) -> Layout:
@@ -234,6 +235,7 @@ class ImageBatch(Batch):
                 draws=self._draws,
                 slot_shape=maker.slots.slot_shape,
                 layout=maker.layout,
+                sides=maker.slots.sides_of(self.base) if maker.slots.differ else None,
             )
         self._arrays: dict[str, Any] = {}
         self._on_read: Callable[[Index], None] = lambda _base: None
@@ -285,6 +287,9 @@ class ImageBatch(Batch):
         """Return the result of the user's function for one image."""
         maker = self._maker
         shape, dtype = maker.augmented
+        if None in shape:
+            height, width = maker.slots.sides_of(self.base[row : row + 1])[0].tolist()
+            shape = (shape[0], height, width) if shape[0] is not None else (height, width, shape[2])
         image = np.empty((1, *shape), dtype)
         draw = 0 if self._draws is None else int(self._draws[row])
         try:

@@ -1,7 +1,7 @@
 """Slots kept in RAM: the slots that are read first are kept, as many as fit, and are not read again."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -118,7 +118,7 @@ class EncodedCache(Cache):
     Args:
         budget: see `Cache`.
         counts: see `Cache`.
-        form: the shape of one decoded slot, and its layout.
+        encoded: the images that are cached.
         chosen: the base numbers of the slots that may be read.
         uncached: see `Cache`; it yields `EncodedImages`.
 
@@ -131,7 +131,7 @@ class EncodedCache(Cache):
         self,
         budget: int | str | None,
         counts: tuple[int, int],
-        form: tuple[tuple[int, ...], str],
+        encoded: Sequence[EncodedImages],
         chosen: Index,
         uncached: Uncached,
     ) -> None:
@@ -142,9 +142,18 @@ class EncodedCache(Cache):
         room = total if allowed is None else min(allowed, total)
         _check_memory(f"{room:,} bytes of JPEGs", room + 8 * (counts[0] + 1) + 4 * counts[1])
         self._offsets = np.zeros(counts[0] + 1, np.uint64)
-        shape, layout = (counts[0], *form[0]), form[1]
         self._jpegs = np.empty(room, np.uint8)
-        self._images = EncodedImages(self._jpegs, self._offsets, shape, layout, owner=self._owner)
+        columns = max(0 if each.shapes is None else each.shapes.shape[1] for each in encoded)
+        self._shapes = np.zeros((counts[0], columns), np.int32) if columns else None
+        self._images = EncodedImages(
+            self._jpegs,
+            self._offsets,
+            (counts[0], *encoded[0].shape[1:]),
+            encoded[0].layout,
+            owner=self._owner,
+            shapes=self._shapes,
+            most_pixels=max(each.most_pixels for each in encoded),
+        )
         self._is_full = False
         self._begin(counts[1], uncached)
 
@@ -169,6 +178,11 @@ class EncodedCache(Cache):
     def _reserve(self, new: Index, first: int) -> None:
         ends = int(self._offsets[first]) + np.cumsum(self._sizes(new))
         self._offsets[first + 1 : first + 1 + len(new)] = ends
+        if self._shapes is not None:
+            for images, rows, at in self._uncached(new):
+                images.sides_of(rows)  # raises if they are damaged
+                places, own = first + (np.arange(len(rows)) if at is None else at), images.shapes
+                self._shapes[places[:, None], np.arange(own.shape[1])] = own[rows]
 
     def _copy(self, new: Index, first: int) -> None:
         begins = self._offsets[first : first + len(new)].astype(np.int64)

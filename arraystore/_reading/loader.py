@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar, Unpack, overload
 import numpy as np
 import numpy.typing as npt
 
+from arraystore._augmenting.fitting import augmented_column
 from arraystore._augmenting.followers import Follower
 from arraystore._common.checks import whole_number
 from arraystore._common.limits import available_memory_bytes, usable_cpus
@@ -225,9 +226,10 @@ class Loader(Generic[B_co]):
         """Check the sizes of all epochs now: an error after days of training would come too late."""
         for epoch in first_epochs(self._batch_sizes):
             self.share_at(epoch)
-        if self._augment is not None:
-            for epoch in first_epochs(getattr(self._augment.crop, "sizes", None)):
-                self._augment.at_epoch(epoch).output(self._slots.slot_shape, self._maker.layout)
+        maker, augment = self._maker, self._augment
+        for epoch in first_epochs(getattr(augment.crop if augment is not None else None, "sizes", None)):
+            of_epoch = None if augment is None else augment.at_epoch(epoch)
+            augmented_column(self._slots, of_epoch, maker.layout, transforms=maker.transform is not None)
 
     @property
     def epoch(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from arraystore._format.specification import STORED
 from arraystore._kernels.copy_rows import ChosenRows, gather
 from arraystore._reading.cache import Cache, EncodedCache
 from arraystore._stores.encoded.images import EncodedImages
+from arraystore._stores.encoded.jpegs import slot_shape_of
 from arraystore._stores.medium import Opened
 from arraystore._stores.slot_array import SlotArray
 from arraystore.errors import Option, SpecError
@@ -25,7 +26,7 @@ _LOAD_STEP_BYTES = 1 << 24
 
 Array = npt.NDArray[Any]
 Index = npt.NDArray[np.int64]
-Column = tuple[tuple[int, ...], np.dtype[Any]]
+Column = tuple[tuple[Any, ...], np.dtype[Any]]
 
 
 class HasSlots(Protocol):
@@ -104,9 +105,37 @@ class SlotArrays:
         return isinstance(self._target(self.arrays[0], name), Ragged)
 
     @property
-    def slot_shape(self) -> tuple[int, ...]:
-        """The shape of one slot."""
+    def slot_shape(self) -> tuple[Any, ...]:
+        """The shape of one slot; None for the sides that differ between slots."""
         return self.arrays[0].images.shape[1:]
+
+    @property
+    def differ(self) -> bool:
+        """Whether slots differ in height and width."""
+        return None in self.slot_shape
+
+    def sides_of(self, base: Index) -> Index:
+        """Return height and width of the slots with these base numbers: int64, (k, 2).
+
+        Raises:
+            SpecError: the slots are no images with channels.
+            FormatError: a store is damaged.
+        """
+        if not self.layout or len(self.slot_shape) != 3:
+            raise SpecError(f"slots of shape {self.slot_shape} and layout {self.layout!r} have no height and width")
+        sides = np.empty((len(base), 2), np.int64)
+        if not self.differ:
+            sides[:] = self.slot_shape[1:] if self.layout == "NCHW" else self.slot_shape[:2]
+            return sides
+        for number, rows, at in self.split(base):
+            images = cast("EncodedImages", self.arrays[number].images)
+            sides[slice(None) if at is None else at] = images.sides_of(rows)
+        return sides
+
+    def stored_sides(self) -> tuple[Index, Index]:
+        """Return the slots that have an image, (k,), and height and width of each, (k, 2)."""
+        stored = np.delete(np.arange(len(self)), self.unreadable())
+        return stored, self.sides_of(self.base(stored))
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -200,6 +229,9 @@ class SlotArrays:
                 )
             return self.ragged_rows(self.base(wanted), name)
         row_shape, dtype = self.column(name)
+        if name is None and self.differ:
+            sides, channels = self.sides_of(self.base(wanted)), next(side for side in row_shape if side is not None)
+            row_shape = slot_shape_of(sides, channels, self.layout)
         shape = (wanted.size, *row_shape)
         if out is None:
             out = np.empty(shape, dtype)
@@ -295,15 +327,14 @@ class SlotArrays:
         """Return the same slots with an empty cache; see `Slots.cached`."""
         counts, uncached = (len(self), int(self._starts[-1])), self._uncached
         if self.are_encoded:
-            form, chosen = (self.slot_shape, self.layout), self.base(np.arange(len(self)))
-            return replace(self, cache=EncodedCache(budget, counts, form, chosen, uncached))
+            encoded = tuple(cast("EncodedImages", each.images) for each in self.arrays)
+            return replace(self, cache=EncodedCache(budget, counts, encoded, self.base(np.arange(len(self))), uncached))
         return replace(self, cache=Cache(budget, counts, self.column(), uncached))
 
     def load(self, budget: int | str | None = None) -> SlotArrays:
         """Return the same slots with a cache that holds the first of them; see `Slots.load`."""
         loaded = self.cached(budget)
-        shape, dtype = self.column()
-        step = max(_LOAD_STEP_BYTES // max(int(np.prod(shape)) * dtype.itemsize, 1), 1)
+        step = max(int(_LOAD_STEP_BYTES / max(self.kept_bytes, 1)), 1)
         for start in range(0, len(self), step):
             if loaded.cache is None or loaded.cache.is_full:
                 break

@@ -17,7 +17,7 @@ from arraystore.spec import ImageSpec
 
 Coordinates = Literal["boxes", "keypoints"]
 _LENGTHS = {"boxes": 4, "keypoints": 2}
-_PLACES = np.dtype([("corner", np.float64, 2), ("scale", np.float64, 2), ("start", np.float64, 2)])  # x before y
+_PLACES = np.dtype([(name, np.float64, 2) for name in ("corner", "scale", "start", "slot")])  # x before y
 
 
 def in_slot_pixels(
@@ -38,7 +38,7 @@ def in_slot_pixels(
     targets: dict[str, Any] = dict(slots.arrays[0].targets)
     for name, kind in kinds.items():
         choice_of(f"the kind of {name!r}", kind, get_args(Coordinates))
-        targets[name] = _moved(name, kind, slots.target(name), places, spec)
+        targets[name] = _moved(name, kind, slots.target(name), places)
     pixels = {name: kind for name, kind in slots.source_pixels.items() if name not in kinds}
     return replace(slots, arrays=(replace(slots.arrays[0], targets=targets),), source_pixels=pixels)
 
@@ -54,11 +54,12 @@ def _places(spec: ImageSpec, sides: npt.NDArray[np.int64]) -> npt.NDArray[np.voi
             place["corner"] = left, top
             place["scale"] = at.width / (right - left), at.height / (bottom - top)
             place["start"] = at.left, at.top
+            place["slot"] = spec.size[::-1] if spec.one_shape else (at.width, at.height)
     found: npt.NDArray[np.void] = places[which.reshape(-1)]
     return found
 
 
-def _moved(name: str, kind: Coordinates, target: Target, places: npt.NDArray[np.void], spec: ImageSpec) -> Target:
+def _moved(name: str, kind: Coordinates, target: Target, places: npt.NDArray[np.void]) -> Target:
     values = np.asarray(target.values if isinstance(target, Ragged) else target)
     places = np.repeat(places, target.lengths) if isinstance(target, Ragged) else places
     if values.ndim < 2 or values.shape[-1] != _LENGTHS[kind] or values.dtype.kind not in "fiu":
@@ -71,7 +72,7 @@ def _moved(name: str, kind: Coordinates, target: Target, places: npt.NDArray[np.
     points *= places["scale"][:, None]
     points += places["start"][:, None]
     if kind == "boxes":
-        np.clip(points, 0, spec.size[::-1], out=points)
+        np.clip(points, 0, places["slot"][:, None], out=points)
     # Whole numbers become floats: a slot is often so much smaller that rounding would move a box visibly.
     moved = points.reshape(values.shape).astype(values.dtype if values.dtype.kind == "f" else np.float32)
     return Ragged(moved, target.offsets) if isinstance(target, Ragged) else moved

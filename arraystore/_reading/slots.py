@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._common.options import public, shows_options
+from arraystore._common.wording import shape_text
 from arraystore._reading.loader import Loader, Named, Pair
 from arraystore._reading.options import BatchSize, Common, LoaderOptions, One, Several
 from arraystore._reading.slot_arrays import Array, HasSlots, Index, SlotArrays
@@ -65,9 +66,22 @@ class Slots(LazyMethods):
         return len(self.__slot_arrays__)
 
     @property
-    def slot_shape(self) -> tuple[int, ...]:
-        """The shape of one slot."""
+    def slot_shape(self) -> tuple[Any, ...]:
+        """The shape of one slot; None for height and width where slots differ in these (see `sides`)."""
         return self.__slot_arrays__.slot_shape
+
+    @property
+    def sides(self) -> Index:
+        """Height and width of each slot in pixels: int64, (n, 2); zeros of a slot without an image, where they differ.
+
+        They differ in stores that were built with ``fit="keep"``.
+
+        Raises:
+            SpecError: the slots are no images with channels.
+            FormatError: the store is damaged.
+        """
+        slots = self.__slot_arrays__
+        return slots.sides_of(slots.base(np.arange(len(slots))))
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -110,13 +124,14 @@ class Slots(LazyMethods):
         Args:
             slots: integers, (k,), or one integer, from 0 to ``len - 1``; negative numbers are refused.
             name: a target; None for the images.
-            out: (k, *slot_shape), C-order, writable, same dtype, to write into; None for a new array.
+            out: (k, *slot_shape), C-order, writable, same dtype, to write into; None for a new array. Slots that differ
+                in height and width can be gathered only if those that are named here do not.
 
         Returns:
             ``out``, or the new array; a new `Ragged` if the target is ragged.
 
         Raises:
-            SpecError: a slot or a target does not exist, or ``out`` does not fit.
+            SpecError: a slot or a target does not exist, ``out`` does not fit, or the slots differ in height and width.
             FormatError: the JPEG of a slot of an encoded store is damaged; the error has the slot.
         """
         taken: Array = self.__slot_arrays__.take(slots, name, out=out)
@@ -250,7 +265,7 @@ class Slots(LazyMethods):
         return (image, slots.take([slot], "labels")[0]) if "labels" in slots.target_names else image
 
     def __repr__(self) -> str:
-        shape = " x ".join(map(str, (len(self), *self.slot_shape)))
+        shape = shape_text((len(self), *self.slot_shape))
         return f"<arraystore.Slots {shape} {self.dtype} {self.layout}".rstrip() + ">"
 
 

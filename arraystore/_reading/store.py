@@ -15,6 +15,7 @@ import numpy.typing as npt
 from arraystore._common.arrow import number_column, numbers_in
 from arraystore._common.options import public
 from arraystore._common.progress import Progress
+from arraystore._common.wording import shape_text
 from arraystore._format.checking.result import Verification
 from arraystore._format.description import Description
 from arraystore._format.samples import notes_of
@@ -89,7 +90,8 @@ class Store(Slots):
         They are a read-only np.memmap, or the RAM array. The store owns it; views of it stay valid after the store is
         closed. Those of an encoded store are no array, but have its shape, dtype and length: ``images[3]``,
         ``images[2:9]``, ``np.asarray(images)`` and iteration decode them, and raise a `FormatError` where a JPEG is
-        damaged.
+        damaged. With ``fit="keep"`` their shape is (N, C, None, None), each has its own height and width (`sides`), and
+        only images that have the same can be taken together.
         """
         return cast("Pixels", self._array.images)
 
@@ -202,7 +204,7 @@ class Store(Slots):
         Arrays, loaders and choices of slots that were made of the store before stay readable.
         """
         self._slots = self._samples = None
-        nothing = np.empty((0, *self.spec.slot_shape), np.uint8)
+        nothing = np.empty((0, *(side or 0 for side in self.spec.slot_shape)), np.uint8)
         self._opened = replace(self._opened, array=SlotArray(nothing), load_table=_no_table)
 
     def __len__(self) -> int:
@@ -217,7 +219,7 @@ class Store(Slots):
         self.close()
 
     def __repr__(self) -> str:
-        shape = " x ".join(map(str, (len(self), *self.spec.slot_shape)))
+        shape = shape_text((len(self), *self.spec.slot_shape))
         path = "" if self.path is None else f" at {str(self.path)!r}"
         return f"<arraystore.Store {shape} uint8 {self.spec.layout}, {self.medium}{path}>"
 

@@ -153,7 +153,7 @@ class Hdf5Contents:
     """
 
     pixels = PIXELS  # has no digest
-    status, checksums, sums = "status", "checksums", "sums"
+    status, checksums, shapes, sums = "status", "checksums", "shapes", "sums"
     has_digests = True
 
     def __init__(self, path: Path) -> None:

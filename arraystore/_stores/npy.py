@@ -155,7 +155,7 @@ class FolderContents:
     """
 
     pixels = "images.npy"  # has no digest
-    status, checksums, sums = "status.npy", "checksums.npy", "sums.npy"
+    status, checksums, shapes, sums = "status.npy", "checksums.npy", "shapes.npy", "sums.npy"
     has_digests = True
 
     def __init__(self, path: Path) -> None:

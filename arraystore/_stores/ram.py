@@ -13,7 +13,7 @@ from arraystore._common.limits import available_memory_bytes
 from arraystore._common.ragged import split_targets
 from arraystore._format.contents import SlotPixels
 from arraystore._format.description import Description
-from arraystore._format.ledger import ledger_dtype
+from arraystore._format.ledger import ledger_dtype, sides_in
 from arraystore._format.publication import Publication
 from arraystore._format.slot_file import SlotFile
 from arraystore._stores.encoded.images import EncodedImages
@@ -47,7 +47,8 @@ class MemoryDraft:
                 free_bytes=available,
             )
         # For zeros the system hands out fresh pages without writing to them: a slot takes no memory until it is filled.
-        self.slots = np.zeros((0 if self.appends else key.count, *key.spec.slot_shape), np.uint8)
+        shape = (side or 0 for side in key.spec.slot_shape)
+        self.slots = np.zeros((0 if self.appends else key.count, *shape), np.uint8)
         self._masks = {name: np.zeros((key.count, *key.spec.size), np.dtype(kind)) for name, kind in key.masks}
         self.ledger = np.zeros(key.count, ledger_dtype(key.spec, masked=bool(key.masks)))
         self.settled = np.zeros(key.count, bool)
@@ -128,8 +129,16 @@ class EncodedMemoryDraft(MemoryDraft):
         encoded = np.frombuffer(self._log, np.uint8)
         encoded.flags.writeable = False
         begins, lengths = publication.rows["begin"], publication.rows["length"]
-        shape = (len(begins), *self._spec.slot_shape)
-        return EncodedImages(encoded, begins, shape, self._spec.layout, "the store in memory", ends=begins + lengths)
+        return EncodedImages(
+            encoded,
+            begins,
+            (len(begins), *self._spec.slot_shape),
+            self._spec.layout,
+            "the store in memory",
+            ends=begins + lengths,
+            most_pixels=self._spec.max_pixels,
+            shapes=None if self._spec.one_shape else sides_in(publication.rows, self._spec),
+        )
 
 
 class MemoryContents:
@@ -139,7 +148,7 @@ class MemoryContents:
         FormatError: an entry is damaged or missing; see `Contents`.
     """
 
-    status, checksums, sums = "status", "checksums", "sums"
+    status, checksums, shapes, sums = "status", "checksums", "shapes", "sums"
     has_digests = False
     place = "the store in memory"
 

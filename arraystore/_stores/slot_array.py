@@ -45,7 +45,7 @@ class SlotArray:
 
     def _arrays(self) -> tuple[Array | None, ...]:
         images = self.images
-        held = (images.encoded, images.offsets, images.ends) if isinstance(images, EncodedImages) else (images,)
+        held = images.arrays if isinstance(images, EncodedImages) else (images,)
         return *held, self.status, self.checksums, *split_targets(self.targets).values()
 
     @property
@@ -85,8 +85,8 @@ class SlotArray:
 
     def _sendable(self, array: Array | EncodedImages | None) -> Any:
         if isinstance(array, EncodedImages):
-            sent = [self._sendable(each) for each in (array.encoded, array.offsets, array.ends)]
-            return _Encoded(array.shape, array.layout, array.place, *sent)
+            sent = [self._sendable(each) for each in array.arrays]
+            return _Encoded(array.shape, array.layout, array.place, array.most_pixels, *sent)
         if not _is_mapping(array):
             if array is None or array.dtype.isnative:
                 return array
@@ -133,13 +133,16 @@ class _Encoded:
     shape: tuple[int, ...]
     layout: str
     place: str
+    most_pixels: int
     encoded: Any
     offsets: Any
     ends: Any
+    shapes: Any
 
     def map(self) -> EncodedImages:
-        encoded, offsets, ends = map(_mapped, (self.encoded, self.offsets, self.ends))
-        return EncodedImages(encoded, offsets, self.shape, self.layout, self.place, ends)
+        encoded, offsets, ends, shapes = map(_mapped, (self.encoded, self.offsets, self.ends, self.shapes))
+        form = self.shape, self.layout, self.place, ends
+        return EncodedImages(encoded, offsets, *form, shapes=shapes, most_pixels=self.most_pixels)
 
 
 def _mapped(sent: Any) -> Any:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from arraystore._building.build import build_key
 from arraystore._building.workers.reading import Source, StoredSlot
 from arraystore._common.arrow import numbers_in
+from arraystore._format.ledger import side_fields
 from arraystore._format.samples import file_masks, has_files, hashes_of, manifest_of, mask_fields, mtimes_us, notes_of
 from arraystore._format.slot_file import EncodedFile, SlotFile
 from arraystore._format.specification import FAILED
@@ -88,6 +89,8 @@ class Takeover:
         self._file = cast("SlotFile | EncodedFile", place)
         # The pixels that JPEGs were made of are not there to be summed again.
         self._sums = None if store.spec.encode is None else contents.array(contents.sums)
+        self._side_fields = side_fields(store.spec)
+        self._shapes = None if store.spec.one_shape else contents.array(contents.shapes)
         self._checksums = np.asarray(store.checksums)
         self._reasons = {bad.slot: bad.reason for bad in store.bad()}
         samples = store.samples
@@ -126,7 +129,8 @@ class Takeover:
                 "hash": int(self._hashes[slot]),
             }
             | self._facts_of_masks(slot, row)
-            | ({} if self._sums is None else {"sums": self._sums[slot]}),
+            | ({} if self._sums is None else {"sums": self._sums[slot]})
+            | ({} if self._shapes is None else dict(zip(self._side_fields, self._shapes[slot].tolist(), strict=True))),
             source=source,
             reason=self._reasons.get(slot),
             note=self._notes.get(slot),

@@ -1,7 +1,6 @@
 """The contents of a store, as ``arraystore info`` prints them: as plain values, and as a table for people."""
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 from arraystore._common.arrow import numbers_in
 from arraystore._common.limits import disk_bytes
 from arraystore._common.ragged import Ragged, Target
-from arraystore._common.wording import flat, left_out_text, readable
+from arraystore._common.wording import flat, left_out_text, readable, shape_text
 from arraystore._format.specification import FAILED, FORMAT_VERSION, STORED
 from arraystore._reading.store import Store
 from arraystore._sources.targets.given import count_classes
@@ -32,7 +31,7 @@ def describe(store: Store, path: Path) -> dict[str, Any]:
         "filter": spec.filter,
         "background": list(spec.background),
         "exact": spec.exact,
-        **({} if spec.encode is None else {"encode": asdict(spec.encode)}),
+        **({} if spec.encode is None else {"encode": spec.to_dict()["encode"]}),
         "image_bytes": int(store.images.nbytes),
         "disk_bytes": disk_bytes(path),
         "stored": int(status[STORED]),
@@ -45,6 +44,10 @@ def describe(store: Store, path: Path) -> dict[str, Any]:
         "mean": [float(value) for value in store.mean],
         "std": [float(value) for value in store.std],
     }
+    if not spec.one_shape:
+        own = store.sides[stored]
+        for side, values in zip(("height", "width"), own.T, strict=True):
+            facts[f"slot_{side}_px"] = [int(values.min()), int(values.max())] if len(own) else None
     for side in ("height", "width"):
         sides = numbers_in(store.samples[side])[stored]
         facts[f"source_{side}_px"] = [int(sides.min()), int(sides.max())] if len(sides) else None
@@ -72,15 +75,21 @@ def fact_rows(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     count, *slot = facts["shape"]
     yield "store", flat(facts["path"])
     yield "medium", facts["medium"]
-    yield "images", f"{count:,} of {' x '.join(map(str, slot))} uint8 ({facts['layout']}, {facts['color']})"
+    yield "images", f"{count:,} of {shape_text(slot)} uint8 ({facts['layout']}, {facts['color']})"
+    if facts.get("slot_height_px"):
+        (low, high), (narrow, wide) = facts["slot_height_px"], facts["slot_width_px"]
+        yield "slots", f"{low:,} to {high:,} px high, {narrow:,} to {wide:,} px wide"
     kept = "JPEGs" if facts["medium"].startswith("encoded") else "pixels"
     yield "size", f"{readable(facts['image_bytes'])} of {kept}, {readable(facts['disk_bytes'])} on disk"
     noted = f" ({facts['noted']:,} with a note of the decoder)" if facts["noted"] else ""
     yield "status", f"{facts['stored']:,} stored{noted}, {facts['failed']:,} failed"
     if "encode" in facts:
-        yield "encoded", ", ".join(["JPEG", *(f"{name} {value}" for name, value in facts["encode"].items())])
+        how = {name: value for name, value in facts["encode"].items() if name != "source"}
+        ways = ["sources as they are, others as JPEG"] if "source" in facts["encode"] else ["JPEG"]
+        yield "encoded", ", ".join([*ways, *(f"{name} {value}" for name, value in how.items())])
     exact = ", exact" if facts["exact"] else ""
-    yield "resized by", f"fit {facts['fit']}, filter {facts['filter']}{exact}"
+    if "source" not in facts.get("encode", {}):
+        yield "resized by", f"fit {facts['fit']}, filter {facts['filter']}{exact}"
     if facts["fit"] == "pad":
         yield "background", ", ".join(map(str, facts["background"]))
     height, width = facts["source_height_px"], facts["source_width_px"]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from arraystore._building.forecast import Forecast
-from arraystore._common.wording import bad_lines, flat, many, readable
+from arraystore._common.wording import bad_lines, flat, many, readable, shape_text
 from arraystore._stores.media import MEDIA
 from arraystore._viewing.tables import class_rows
 
@@ -13,7 +13,7 @@ _LABELS = {"ram": "RAM"} | {medium.name: medium.label for medium in MEDIA}
 def forecast_rows(forecast: Forecast) -> Iterator[tuple[str, str]]:
     """Yield the rows of the table: a name and a text each."""
     spec = forecast.spec
-    shape = " x ".join(map(str, spec.slot_shape))
+    shape = shape_text(spec.slot_shape)
     yield "images", f"{forecast.count:,} of {shape} uint8 ({spec.layout}, {spec.color})"
     yield "bytes", f"{readable(forecast.pixel_bytes)} of pixels, {readable(forecast.store_bytes)} in all"
     for name, room in forecast.media.items():

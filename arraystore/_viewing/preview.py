@@ -91,9 +91,10 @@ def _choose(total: int, slots: Sequence[int] | None, count: int, seed: int) -> l
 
 
 def _draw_cell(store: Store, slot: int) -> _Pixels:
-    """Return one slot and its caption, (H, W, 3) in BGR; all cells of a store have one shape."""
+    """Return one slot and its caption, (H, W, 3) in BGR."""
     status = int(store.status[slot])
-    image = _scaled(_to_bgr(store, slot))
+    pixels = _to_bgr(store, slot)
+    image = _scaled(pixels) if pixels.size else np.full((_CELL_PX, _CELL_PX, 3), _BLANK, np.uint8)
     height, width = image.shape[:2]
     if status != STORED:
         # An empty slot may hold any bytes.
@@ -188,7 +189,7 @@ def _width(text: str) -> int:
 
 def _arrange(cells: Sequence[_Pixels]) -> _Pixels:
     """Return the sheet: the cells row by row, with a gap around each."""
-    height, width = cells[0].shape[:2]
+    height, width = np.max([cell.shape[:2] for cell in cells], axis=0).tolist()
     columns = min(_COLUMNS, len(cells))
     rows = -(-len(cells) // columns)
     shape = (rows * (height + _GAP_PX) + _GAP_PX, columns * (width + _GAP_PX) + _GAP_PX, 3)
@@ -196,7 +197,7 @@ def _arrange(cells: Sequence[_Pixels]) -> _Pixels:
     for position, cell in enumerate(cells):
         row, column = divmod(position, columns)
         top, left = _GAP_PX + row * (height + _GAP_PX), _GAP_PX + column * (width + _GAP_PX)
-        sheet[top : top + height, left : left + width] = cell
+        sheet[top : top + len(cell), left : left + cell.shape[1]] = cell
     return sheet
 
 

@@ -52,7 +52,9 @@ class Source:
 
     def _getitems(self, indices: Sequence[int]) -> list[Any]:
         """Return many records; Grain looks for a method of this name."""
-        columns: dict[str, Any] = {"images": self.slots.take(indices)}
+        differ = self.slots.__slot_arrays__.differ  # in height and width, so no array holds them together
+        images = [self.slots.take([each])[0] for each in indices] if differ else self.slots.take(indices)
+        columns: dict[str, Any] = {"images": images}
         for name in self._names:
             rows: Any = self.slots.take(indices, name)
             columns[name] = own_rows(rows) if isinstance(rows, Ragged) else rows

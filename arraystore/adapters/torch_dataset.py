@@ -28,7 +28,8 @@ class StoreDataset(Dataset[Any]):
     a target in ``targets``, that target takes the place of the label. With a list of names, a sample is a dict of
     ``"images"`` and these targets. All are tensors; an image has the shape and dtype of its slot. Of a ragged target, a
     sample has its row, and a batch has a list of them; torch's own collate function cannot stack these, so pass
-    `collate`.
+    `collate`. Where slots differ in height and width, so do the images, and a batch needs a ``transform`` that gives
+    them one shape.
 
     A DataLoader asks for a whole batch at once. One call gathers the batch; in a worker process of the DataLoader it
     is gathered into shared memory. `collate` hands it on as it is, while torch's own function would copy it. The
@@ -66,7 +67,9 @@ class StoreDataset(Dataset[Any]):
         self.slots: Slots = Slots(arrays)
         self._names = ("images", *names)
         self._ragged = frozenset(name for name in names if arrays.is_ragged(name))
-        self._columns = {"images": arrays.column()}
+        # Images that differ in height and width have no common buffer.
+        self._differ = arrays.differ
+        self._columns = {} if arrays.differ else {"images": arrays.column()}
         self._columns |= {name: arrays.column(name) for name in names if name not in self._ragged}
         self._transform = transform
         self._pool: tuple[int, BufferPool] | None = None
@@ -98,7 +101,11 @@ class StoreDataset(Dataset[Any]):
         """
         if isinstance(samples, _Gathered):
             return samples.whole
-        return _stacked(samples) if isinstance(samples, _Samples) else default_collate(samples)
+        try:
+            return _stacked(samples) if isinstance(samples, _Samples) else default_collate(samples)
+        except RuntimeError as error:
+            error.add_note("where slots differ in height and width, a transform must give all images one shape")
+            raise
 
     def _samples(self, indices: Sequence[int], columns: dict[str, torch.Tensor]) -> list[Any]:
         """Fill the buffers of a batch, and return its samples."""
@@ -110,12 +117,16 @@ class StoreDataset(Dataset[Any]):
         for name, tensor in columns.items():
             self.slots.take(wanted, None if name == "images" else name, out=tensor.numpy())
         lists = {name: _Rows.of(self.slots.__slot_arrays__.take(wanted, name)) for name in self._ragged}
-        images: Sequence[Any] = columns["images"].unbind()
+        images: Sequence[Any]
+        if self._differ:
+            images = [torch.from_numpy(self.slots.take([index])[0]) for index in wanted]
+        else:
+            images = columns["images"].unbind()
         if self._transform is not None:
             images = [self._transformed(*each) for each in zip(images, wanted, strict=True)]
         rest = (lists[name] if name in lists else columns[name].unbind() for name in self._names[1:])
         samples = [self._shaped(row) for row in zip(images, *rest, strict=True)]
-        if self._transform is not None:
+        if self._transform is not None or self._differ:
             return _Samples(samples, self._ragged, self._names)
         return _Gathered(samples, self._shaped(tuple(lists.get(name, columns.get(name)) for name in self._names)))
 

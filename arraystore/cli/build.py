@@ -16,7 +16,7 @@ from arraystore._common.checks import expanded
 from arraystore._common.limits import disk_bytes
 from arraystore._common.options import picked, shows_options
 from arraystore._common.progress import reporting
-from arraystore._common.wording import bad_lines, flat, left_out_text, many, readable
+from arraystore._common.wording import bad_lines, flat, left_out_text, many, readable, shape_text
 from arraystore._sources.targets.own_columns import columns_beside
 from arraystore._viewing.forecast_text import forecast_rows
 from arraystore._viewing.tables import print_rows
@@ -137,7 +137,7 @@ class Watch:
 
 def print_summary(store: Store, target: Path, watch: Watch) -> None:
     """Print the size of a new store, how to open it, and its bad images."""
-    shape = " x ".join(map(str, store.spec.slot_shape))
+    shape = shape_text(store.spec.slot_shape)
     seconds = watch.seconds
     speed = f", {watch.decoded / max(seconds, 1e-9):,.0f} img/s" if watch.decoded else ""
     typer.echo(

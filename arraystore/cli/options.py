@@ -59,14 +59,18 @@ class Image(TypedDict):
         str | None,
         typer.Option(
             metavar="PIXELS|HxW",
-            help="Size of a slot: 256, or 224x320 (height first). Needed, unless SOURCE is a store.",
+            help="Size of a slot: 256, or 224x320 (height first); with --fit keep, its shorter side. Needed, unless "
+            "SOURCE is a store.",
             show_default="that of the store",
         ),
         Default(None),
     ]
     fit: Annotated[
         spec.Fit | None,
-        typer.Option(help="How an image fills a slot of another shape.", show_default="stretch"),
+        typer.Option(
+            help="How an image fills a slot of another shape; keep makes slots of different shapes, as JPEGs only.",
+            show_default="stretch",
+        ),
         Default(None),
     ]
     filter: Annotated[
@@ -105,8 +109,11 @@ class Image(TypedDict):
         Default(None),
     ]
     encode: Annotated[
-        Literal["jpeg", "none"] | None,
-        typer.Option(help="Keep JPEGs, about a tenth of the bytes, or pixels.", show_default="none"),
+        Literal["jpeg", "source", "none"] | None,
+        typer.Option(
+            help="Keep JPEGs, about a tenth of the bytes; or those of the sources as they are; or pixels.",
+            show_default="none",
+        ),
         Default(None),
     ]
     quality: Annotated[
@@ -228,7 +235,7 @@ def image_options(source: str, options: Mapping[str, Any]) -> spec.ImageOptions:
     Raises:
         typer.BadParameter: the size or the background is not valid, or there is no size and the source is no store.
     """
-    if options["size"] is None and store_at(source) is None:
+    if options["size"] is None and options["encode"] != "source" and store_at(source) is None:
         raise typer.BadParameter(
             "it is missing; give one side as 256, or height x width as 224x320 (only a store has a size of its own)",
             param_hint="'--size'",
@@ -236,14 +243,14 @@ def image_options(source: str, options: Mapping[str, Any]) -> spec.ImageOptions:
     given: dict[str, Any] = {
         name: value for name, value in picked(Image, options).items() if value is not None and value is not False
     }
-    for name, parsed in (("size", parse_size), ("background", parse_background)):
+    for name, parsed in (("size", _parse_slot_size), ("background", parse_background)):
         if name in given:
             given[name] = parsed(given[name])
     jpeg = {name: given.pop(name) for name in ("quality", "subsampling") if name in given}
-    if jpeg and given.get("encode") != "jpeg":
+    if jpeg and given.get("encode") not in ("jpeg", "source"):
         raise typer.BadParameter("it is of JPEGs: add --encode jpeg", param_hint=f"'--{next(iter(jpeg))}'")
     if jpeg:
-        given["encode"] = spec.Jpeg(**jpeg)
+        given["encode"] = spec.Jpeg(**jpeg, source=given["encode"] == "source")
     return cast("spec.ImageOptions", given)
 
 
@@ -266,6 +273,12 @@ def _parse_targets(text: str) -> list[str] | dict[str, str | None]:
     if not any(equals for _, equals, _ in parts):
         return [name for name, _, _ in parts]
     return {name: kind or "auto" for name, _, kind in parts}
+
+
+def _parse_slot_size(text: str) -> int | tuple[int, int]:
+    """Return a ``--size`` as one number where it is one, for ``--fit keep``; otherwise as `parse_size` does."""
+    height, width = parse_size(text)
+    return height if text.isdecimal() else (height, width)
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -63,8 +63,15 @@ def assert_same_store(found: Store, expected: Store) -> None:
     Raises:
         AssertionError: something differs.
     """
-    for name in ("images", "status", "checksums"):
+    for name in ("status", "checksums"):
         _same_array(getattr(found, name), getattr(expected, name), name)
+    _same(found.images.shape, expected.images.shape, "the shape of the images")
+    if found.spec.one_shape:
+        _same_array(found.images, expected.images, "images")
+    else:  # no array holds them all
+        _same_array(found.sides, expected.sides, "sides")
+        for slot, pair in enumerate(zip(found.images, expected.images, strict=True)):
+            _same_array(*pair, f"image {slot}")
     _same(set(found.targets), set(expected.targets), "the names of the targets")
     for name, array in found.targets.items():
         _same_target(array, expected.targets[name], f"the target {name!r}")

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from support import kept
 from support.encoded_slots import STORED, pair, same, stored
 from torch.utils.data import DataLoader
 
@@ -51,3 +53,27 @@ def test_workers_of_a_torch_data_loader(tmp_path: Path, how: str) -> None:
 def test_a_source_for_grain() -> None:
     encoded, raw = map(Source, pair("NCHW"))
     same([encoded[7], encoded._getitems([4, 4, 0])[2]], [raw[7], raw[0]])
+
+
+def test_slots_that_differ_in_shape_in_torch() -> None:
+    """A loader takes windows of one size. A sample has the shape of its slot, or the one that a transform makes."""
+    slots = kept.slots("NCHW")
+    for batch, expected in zip(Loader(slots, 8, **CROP), slots.loader(8, **CROP), strict=True):
+        for tensor, values in zip(batch, expected, strict=True):
+            np.testing.assert_array_equal(tensor.numpy(), values)
+    dataset = StoreDataset(kept.slots("NCHW"))
+    for sample, slot in zip(dataset.__getitems__([0, 5, -1]), (0, 6, 23), strict=True):
+        np.testing.assert_array_equal(sample[0].numpy(), kept.pixels("NCHW")[slot])
+        assert sample[1] == slot
+    with pytest.raises(RuntimeError) as caught:
+        dataset.collate(dataset.__getitems__([0, 1]))
+    assert "a transform must give all images one shape" in caught.value.__notes__[0]
+    corners = StoreDataset(kept.slots("NCHW"), transform=lambda image: image[:, :8, :9])
+    batches = [*DataLoader(corners, 8, collate_fn=corners.collate)]
+    assert [images.shape for images, _ in batches] == [(8, 3, 8, 9), (8, 3, 8, 9), (5, 3, 8, 9)]
+
+
+def test_slots_that_differ_in_shape_for_grain() -> None:
+    source = Source(kept.slots("NHWC"))
+    for image, slot in source._getitems([4, 4, 0]):
+        np.testing.assert_array_equal(image, kept.pixels("NHWC")[slot])

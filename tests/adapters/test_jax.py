@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support import kept
 from support.apart import LIMIT_S, apart
 from support.encoded_slots import pair
 from support.slots import slots_of
@@ -279,6 +280,13 @@ def check_encoded_slots_have_the_pixels_of_raw_ones() -> None:
         for batch, expected in zip(Loader(encoded, 8, **options), raw.loader(8, **options), strict=True):
             for array, values in zip(jax.tree.leaves(batch), expected, strict=True):
                 np.testing.assert_array_equal(array, values)
+
+
+def check_slots_that_differ_in_shape() -> None:
+    options: dict[str, Any] = {"seed": 2, "augment": Augment(crop=RandomResizedCrop(20), hflip=0.5)}
+    slots = kept.slots("NCHW")
+    for batch, expected in zip(Loader(slots, 7, **options), slots.loader(7, **options), strict=True):
+        np.testing.assert_array_equal(batch[0], expected[0])
 
 
 def test_in_jax() -> None:

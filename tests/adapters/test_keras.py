@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support import kept
 from support.apart import apart
 from support.encoded_slots import pair, same
 from support.slots import slots_of
@@ -290,6 +291,8 @@ def check_encoded_slots_have_the_pixels_of_raw_ones() -> None:
     assert len(encoded) == len(raw) > 3
     for number in range(len(encoded)):
         same([encoded[number]], [raw[number]])
+    slots = kept.slots("NHWC")
+    same([Dataset(slots, 8, **options)[0]], [slots.loader(8, **options).batch(0)])
 
 
 def check_bfloat16_is_refused() -> None:

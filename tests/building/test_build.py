@@ -156,7 +156,7 @@ def test_only_a_bounded_number_of_sources_is_held(tmp_path: Path) -> None:
             {"processes": True, "executor": ThreadPoolExecutor(1)},
             "processes=True and an executor were passed: choose one, the executor has its own workers",
         ),
-        ({"fit": "cover"}, "fit must be one of 'stretch', 'crop', 'pad', not 'cover'"),
+        ({"fit": "cover"}, "fit must be one of 'stretch', 'crop', 'pad', 'keep', not 'cover'"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )

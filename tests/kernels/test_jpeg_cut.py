@@ -363,7 +363,8 @@ def test_many_are_cut_as_each_is() -> None:
     data = np.frombuffer(b"".join(files), np.uint8)
     out = np.empty(data.size + SPARE_BYTES * len(files), np.uint8)
     placed = np.full((len(files), 6), -1, np.int64)
-    cut_many(data, starts, ends, np.array([(*box, 1) for box in windows], np.int64), (160, 96), out, placed)
+    sides = np.tile(np.array([160, 96], np.int64), (len(windows), 1))
+    cut_many(data, starts, ends, np.array([(*box, 1) for box in windows], np.int64), sides, out, placed)
     for file, window, row in zip(files, windows, placed.tolist(), strict=True):
         made = cut_of(file, window, (160, 96))
         if made is None:
@@ -392,8 +393,9 @@ def test_files_that_lie_outside_or_have_no_room_are_not_cut() -> None:
     starts, ends = (np.array(column, np.int64) for column in zip(*places, strict=True))
     out, placed = np.empty(2 * (size + SPARE_BYTES), np.uint8), np.full((len(places), 6), -1, np.int64)
     windows = np.array([(*WINDOW, 1)] * len(places), np.int64)
-    cut_many(data, starts, ends, windows, (160, 96), out, placed)
+    sides = np.array([(160, 96)] * len(places), np.int64)
+    cut_many(data, starts, ends, windows, sides, out, placed)
     assert (placed[:, 1] > 0).tolist() == [True, False, False, False, False, False, True]
     assert (placed[1:6] == (0, 0, 0, 0, 160, 96)).all()
-    cut_many(data, starts, ends, windows, (160, 96), out[:-1], placed)
+    cut_many(data, starts, ends, windows, sides, out[:-1], placed)
     assert (placed[:, 1] > 0).tolist() == [True, False, False, False, False, False, False]

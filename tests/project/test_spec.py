@@ -27,8 +27,8 @@ SIDES = st.integers(1, 3000)
         ({"size": True}, "size must be a whole number of pixels, or (height, width), not True"),
         ({"size": (1, 2, 3)}, "size must be a whole number of pixels, or (height, width), not (1, 2, 3)"),
         ({"size": (1, 2.0)}, "size must be a whole number of pixels, or (height, width), not (1, 2.0)"),
-        ({"size": None}, "size must be a whole number of pixels, or (height, width), not None"),
-        ({"fit": "cover"}, "fit must be one of 'stretch', 'crop', 'pad', not 'cover'"),
+        ({"size": None}, "size is missing: pass size=256, or (height, width), in pixels"),
+        ({"fit": "cover"}, "fit must be one of 'stretch', 'crop', 'pad', 'keep', not 'cover'"),
         (
             {"filter": "area"},
             "filter must be one of 'nearest', 'box', 'bilinear', 'hamming', 'bicubic', 'lanczos', not 'area'",
@@ -160,4 +160,4 @@ def test_the_examples_in_the_text_are_right() -> None:
     for example in doctest.DocTestFinder().find(ImageSpec, "ImageSpec", module=False, globs={"ImageSpec": ImageSpec}):
         runner.run(example)
     result = runner.summarize()
-    assert (result.failed, result.attempted) == (0, 2)
+    assert (result.failed, result.attempted) == (0, 3)

@@ -24,6 +24,7 @@ from support.store_contract import DiskContract, StoreContract, assert_equal, bu
 import arraystore
 from arraystore import BadImagesError, FormatError, ImageSpec, Jpeg, SpecError, StoreError
 from arraystore._building.runs import in_order
+from arraystore._common import limits
 from arraystore._decoding.encoding.writers import restart_interval
 from arraystore._format.ledger import ledger_dtype
 from arraystore._stores.medium import FilledRun
@@ -133,7 +134,7 @@ def test_restart_markers_begin_each_row_of_blocks(width: int) -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("jpg", 'encode must be "jpeg", an arraystore.Jpeg, or "none", not \'jpg\''),
+        ("jpg", 'encode must be "jpeg", an arraystore.Jpeg, "source", or "none", not \'jpg\''),
         ({"quality": 3, "x": 1}, "encode must be "),
         ({"quality": 0}, "quality must be a whole number from 1 to 100, not 0"),
         ({"subsampling": "421"}, "subsampling must be"),
@@ -245,6 +246,20 @@ def test_runs_are_put_in_the_order_of_their_slots(lengths: list[int], gaps: list
     assert sorted(found) == sorted(parts)
     if limit == 1 << 20:
         assert found == sorted(parts)
+
+
+def test_jpegs_in_memory_leave_room_for_decoding(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store of JPEGs in RAM does not count as one of pixels when the memory for the images in progress is counted."""
+    taken = []
+
+    def noted(wanted: Any, taken_bytes: int) -> float:
+        taken.append(taken_bytes)
+        return limits.memory_for_images(wanted, taken_bytes)
+
+    monkeypatch.setattr("arraystore._building.build.memory_for_images", noted)
+    for encode in ("none", "jpeg"):
+        build(photos, size=64, encode=encode)
+    assert taken[0] == 19 * 3 * 64 * 64 > 30 * taken[1] > 0
 
 
 # --- damage ----------------------------------------------------------------------------------------------------------

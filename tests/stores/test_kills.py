@@ -23,6 +23,7 @@ from arraystore import BadImagesError, Store, StoreExistsError
 from arraystore._stores import publishing
 
 BAD = (3, 4, 17, 31)
+KEPT = "x.kept"  # JPEGs of slots that differ in shape
 COUNT = 32
 
 
@@ -45,8 +46,8 @@ class World:
         files = sorted(self.source.rglob("*.*"))
         for slot in BAD:
             files[slot].write_bytes(files[slot].read_bytes()[:-60] if slot % 2 else b"bad")
-        self.kept = {name: build(self.source, bad="keep", **options_of(name)) for name in NAMES}
-        for name in NAMES:
+        self.kept = {name: build(self.source, bad="keep", **options_of(name)) for name in (*NAMES, KEPT)}
+        for name in (*NAMES, KEPT):
             self.make_old(place := self.place(f"old {name}"), name)
             self.old[name] = contents(place)
             for bad in ("keep", "drop"):
@@ -151,7 +152,7 @@ KILLED = [(name, bad, overwrite) for name in NAMES[:2] for bad in ("keep", "drop
     [
         *KILLED,
         *[("x.jpegs", "keep", False), ("x.jpegs", "drop", True)],
-        *[("x.jpegs.h5", "keep", True), ("x.jpegs.h5", "drop", False)],
+        *[("x.jpegs.h5", "keep", True), ("x.jpegs.h5", "drop", False), (KEPT, "drop", False)],
     ],
 )
 def test_a_killed_build_is_finished_by_the_same_call(
@@ -235,7 +236,7 @@ def test_a_hundred_kills_in_a_row(world: World, tmp_path: Path) -> None:
     kills = finished = 0
     while kills < 100:
         (place := tmp_path / f"{seed} {finished}").mkdir()
-        name, bad = rng.choice(NAMES), rng.choice(("keep", "drop"))
+        name, bad = rng.choice((*NAMES, KEPT)), rng.choice(("keep", "drop"))
         victim = Victim(world, place, name, bad, overwrite=rng.random() < 0.5)
         processes = rng.random() < 0.2
         for _ in range(rng.randint(1, 5)):

@@ -141,6 +141,8 @@ def wrong_claims(target: Path, oracle: Store) -> list[int]:
         found = data[begin : begin + size]
         expected = oracle.images.bytes_of(slot) if is_encoded else oracle.images[slot].tobytes()
         whole = xxhash.xxh3_64_intdigest(found) == row["checksum"] and found == expected
+        if not oracle.spec.one_shape:
+            whole &= [row["slot_height"], row["slot_width"]] == oracle.sides[slot].tolist()
         # What lies behind the end of the file is known to be lost.
         if len(found) == size and not (whole and row["status"] == oracle.status[slot]):
             wrong.append(slot)

@@ -32,6 +32,7 @@ __all__ = [
     "assert_equal",
     "build",
     "count_decodes",
+    "decoder_of",
     "file_of_slots",
     "message_of",
     "plain",
@@ -47,17 +48,25 @@ REASONS = {
 
 
 NAMES = ("x.store", "x.h5", "x.jpegs", "x.jpegs.h5")
+CANVAS = 400
 DEFAULTS: dict[str, Any] = {}  # options of every build of a test; a fixture sets them
 
 
 def build(source: Any, target: Path | None = None, **options: Any) -> arraystore.Store:
-    """Build a small store. One with .jpegs in its name keeps JPEGs."""
+    """Build a small store. One with .jpegs in its name keeps JPEGs; one with .kept, of different shapes."""
     return build_small(source, target, **((options_of(target) if target else {}) | DEFAULTS | options))
 
 
 def options_of(target: str | Path) -> dict[str, Any]:
     """Return the options of a store of this name."""
+    if ".kept" in Path(target).suffixes:
+        return {"encode": "jpeg", "fit": "keep", "size": 16}
     return {"encode": "jpeg"} if ".jpegs" in Path(target).suffixes else {}
+
+
+def decoder_of(target: Path) -> str:
+    """The function that decodes the images of a store of this name."""
+    return "decode_kept" if ".kept" in target.suffixes else "decode_into"
 
 
 def file_of_slots(target: Path) -> Path:
@@ -68,7 +77,13 @@ def file_of_slots(target: Path) -> Path:
 
 
 def plain(array: Any) -> np.ndarray[Any, Any]:
-    return np.array(array)
+    """A copy; of images of different shapes, each in the corner of a canvas."""
+    if None not in array.shape:
+        return np.array(array)
+    canvas = np.zeros((len(array), 3, CANVAS, CANVAS), np.uint8)
+    for image, room in zip(array, canvas, strict=True):
+        room[:, : image.shape[1], : image.shape[2]] = image
+    return canvas
 
 
 def message_of(kind: type[Exception], call: Callable[..., object], *args: Any, **options: Any) -> str:
@@ -83,13 +98,14 @@ def message_of(kind: type[Exception], call: Callable[..., object], *args: Any, *
 def count_decodes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A list that grows by one item for each image that is decoded from here on."""
     decoded: list[int] = []
-    original = decode_module.decode_into
+    for name in ("decode_into", "decode_kept"):
+        original = getattr(decode_module, name)
 
-    def counting(*args: Any, **limits: Any) -> Any:
-        decoded.append(1)
-        return original(*args, **limits)
+        def counting(*args: Any, original: Callable[..., Any] = original, **limits: Any) -> Any:
+            decoded.append(1)
+            return original(*args, **limits)
 
-    monkeypatch.setattr(decode_module, "decode_into", counting)
+        monkeypatch.setattr(decode_module, name, counting)
     return decoded
 
 

@@ -17,12 +17,34 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import images
 from support.damage import damage
-from support.store_contract import assert_equal, build, count_decodes, file_of_slots, plain
+from support.store_contract import (
+    DEFAULTS,
+    assert_equal,
+    build,
+    count_decodes,
+    decoder_of,
+    file_of_slots,
+    options_of,
+    plain,
+)
 
 import arraystore
 from arraystore import BadImagesError, ManifestError, SpaceError, SpecError, StoreError
 from arraystore._decoding import decode
 from arraystore._sources.stamps import STAMP, stamp_of
+
+
+# Slots that differ in shape share most steps with others, but more of their rows is copied.
+@pytest.fixture(
+    params=[
+        *("x.store", "x.h5", "x.jpegs"),
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("x.jpegs.h5", "x.kept", "x.kept.h5")),
+    ]
+)
+def target(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name, value in options_of(request.param).items():
+        monkeypatch.setitem(DEFAULTS, name, value)
+    return tmp_path / str(request.param)
 
 
 def files_in(folder: Path) -> list[Path]:
@@ -383,14 +405,15 @@ def test_what_failed_for_want_of_memory_is_tried_again_and_not_called_changed(
     folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch, bad: str
 ) -> None:
     victim = files_in(folder)[2]
-    decode_into = decode.decode_into
+    decoder = decoder_of(target)
+    decode_into = getattr(decode, decoder)
 
     def without_memory(data: Any, *args: Any, **limits: Any) -> Any:
         if bytes(data) == victim.read_bytes():
             raise MemoryError
         return decode_into(data, *args, **limits)
 
-    monkeypatch.setattr(decode, "decode_into", without_memory)
+    monkeypatch.setattr(decode, decoder, without_memory)
     build(folder, target, bad=bad)
     monkeypatch.undo()
     changes = arraystore.compare(target)
@@ -409,7 +432,8 @@ def test_what_fails_again_for_the_same_reason_is_no_change(
     """So `while arraystore.compare(…): arraystore.update(…)` comes to an end."""
     victim = files_in(folder)[2]
     name = str(victim.relative_to(folder))
-    decode_into, tried = decode.decode_into, []
+    decoder, tried = decoder_of(target), []
+    decode_into = getattr(decode, decoder)
 
     def failing(data: Any, *args: Any, **limits: Any) -> Any:
         if bytes(data) != victim.read_bytes():
@@ -421,7 +445,7 @@ def test_what_fails_again_for_the_same_reason_is_no_change(
             raise OSError(5, "Input/output error")
         raise OSError(f"only {len(tried)},{len(tried)}.5 GB are free")
 
-    monkeypatch.setattr(decode, "decode_into", failing)
+    monkeypatch.setattr(decode, decoder, failing)
     build(folder, target, bad=bad)
     turns = 0
     while changes := arraystore.compare(target):
@@ -448,7 +472,8 @@ def test_what_fails_again_for_the_same_reason_is_no_change(
 def test_what_fails_again_for_another_reason_is_tried_once_more(
     folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    victim, decode_into, tried = files_in(folder)[2], decode.decode_into, []
+    victim, decoder, tried = files_in(folder)[2], decoder_of(target), []
+    decode_into = getattr(decode, decoder)
 
     def failing(data: Any, *args: Any, **limits: Any) -> Any:
         if bytes(data) != victim.read_bytes():
@@ -456,7 +481,7 @@ def test_what_fails_again_for_another_reason_is_tried_once_more(
         tried.append(1)
         raise MemoryError if len(tried) == 1 else OSError(5, "Input/output error")
 
-    monkeypatch.setattr(decode, "decode_into", failing)
+    monkeypatch.setattr(decode, decoder, failing)
     build(folder, target, bad="keep")
     update(target)
     assert len(arraystore.compare(target).retried) == 1

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from arraystore._common.checks import choice_of, size_of, whole_number
 from arraystore.errors import Option, SpecError
-from arraystore.spec import ImageSpec, Placement, Subsampling
+from arraystore.spec import ImageSpec, Placement, Subsampling, scaled_sides
 
 Sides = Literal["shorter", "longer", "size"]
 Fit = Literal["stretch", "crop"]
@@ -65,10 +65,7 @@ class Recipe:
             if self.fit == "crop":
                 return replace(self.spec, size=wanted, fit="crop").place(height, width)
             return Placement(whole, *wanted, 0, 0)
-        side = min(height, width) if self.sides == "shorter" else max(height, width)
-        if side <= size[0]:
-            return Placement(whole, height, width, 0, 0)
-        return Placement(whole, _rounded(height, size[0], side), _rounded(width, size[0], side), 0, 0)
+        return Placement(whole, *scaled_sides(height, width, size[0], longer=self.sides == "longer"), 0, 0)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what decides the pixels and bytes of the smaller images, as plain values."""
@@ -80,11 +77,6 @@ class Recipe:
         sizes = [list(size) if self.sides == "size" else size[0] for size in self.sizes]
         own: dict[str, Any] = {"icc": self.icc, "format": self.format, "quality": self.quality}
         return {self.sides: sizes, "fit": self.fit, **spec, **own, "subsampling": self.subsampling}
-
-
-def _rounded(side: int, part: int, whole: int) -> int:
-    """Return ``side`` × ``part`` / ``whole``, rounded to the nearest; halves go up."""
-    return max(1, (2 * side * part + whole) // (2 * whole))
 
 
 def recipe_of(options: Mapping[str, Any]) -> Recipe:

@@ -77,9 +77,15 @@ def slot_jpeg_of(slot: Pixels, jpeg: Jpeg) -> bytes:
     """Return the pixels of a slot, uint8 (H, W, 1 or 3), as a JPEG with restart markers.
 
     Raises:
-        DecodeError: it cannot be written.
+        DecodeError: it has a side that no JPEG may have, or cannot be written.
     """
-    _, width, channels = slot.shape
+    height, width, channels = slot.shape
+    if max(height, width) > _LONGEST_JPEG_SIDE_PX:
+        raise DecodeError(
+            f"its slot of {width} x {height} pixels is too large for a JPEG, whose sides have up to "
+            f"{_LONGEST_JPEG_SIDE_PX:,}",
+            kind=Kind.TOO_LARGE,
+        )
     options = [
         cv2.IMWRITE_JPEG_QUALITY,
         jpeg.quality,

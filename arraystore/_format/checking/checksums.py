@@ -45,6 +45,13 @@ def wrong_slots(
         return _Pass(file, checksums, claim).run(workers, report)
 
 
+def bytes_in(slots: SlotPixels) -> int:
+    """Return how many bytes the slots have as they are kept."""
+    if isinstance(slots, SlotFile):
+        return math.prod(slots.shape)
+    return int(slots.offsets[-1]) if isinstance(slots, EncodedFile) else slots.nbytes
+
+
 def wrong_masks(contents: Contents, description: Description) -> dict[int, str]:
     """Return the slots whose masks do not have the checksum of all of them, with the reasons.
 

@@ -7,7 +7,6 @@ of itself. The check also tests whether the parts fit together. It finds all fau
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -24,7 +23,7 @@ from arraystore._common.digests import digest_of
 from arraystore._common.limits import usable_cpus
 from arraystore._common.progress import Progress, reporting
 from arraystore._common.ragged import VALUES
-from arraystore._format.checking.checksums import Checksums, wrong_masks, wrong_slots
+from arraystore._format.checking.checksums import Checksums, bytes_in, wrong_masks, wrong_slots
 from arraystore._format.checking.result import ReplacedError, Verification
 from arraystore._format.contents import COLUMNS, Contents, SlotPixels
 from arraystore._format.description import Description, check_codes, check_mask_codes, text_digest
@@ -145,7 +144,7 @@ class _Check:
             count = slots.shape[0]
         else:
             return
-        self._progress.total = 0 if slots is None else math.prod(slots.shape)
+        self._progress.total = 0 if slots is None else bytes_in(slots)
         self._check_parts(present, description, count)
         status = self._status(description)
         checksums = self._checksums(count)

@@ -43,6 +43,11 @@ class KeptSlot:
         """Return whether a slot, (H, W, C), takes the pixels as they are."""
         return channels_last.shape == self.pixels.shape
 
+    def own_slot(self, spec: ImageSpec) -> Pixels:
+        """Return a new slot, (H, W, C), of the sides that a spec gives these pixels, which differ between slots."""
+        at = spec.place(*self.pixels.shape[:2])
+        return np.empty((at.height, at.width, spec.channels), np.uint8)
+
     def read_into(self, slot: Pixels, layout: str) -> bool:
         """Copy the pixels into a slot if they fit as they are, and return whether they do."""
         channels_last = slot if layout == "NHWC" else slot.transpose(1, 2, 0)
@@ -67,6 +72,12 @@ def spec_in(source: Any) -> ImageSpec:
     specs: list[ImageSpec] = [record.description.spec for record in slots.records if record is not None]
     if specs and len(specs) == len(slots.arrays) and all(spec == specs[0] for spec in specs):
         return specs[0]
+    if specs and not specs[0].one_shape:  # each slot is then taken as it is
+        ways, heights, own = {spec.encode for spec in specs}, [spec.height for spec in specs], specs[0].to_dict()
+        if not all(heights):
+            return ImageSpec(color=own["color"], layout=own["layout"], encode="source")
+        own["encode"] = ways.pop() if len(ways) == 1 else "jpeg"
+        return ImageSpec(**own | {"size": max(heights)})
     height, width, channels = _channels_last(slots)(np.empty(slots.slot_shape, np.uint8)).shape
     return ImageSpec(size=(height, width), color="rgb" if channels == 3 else "gray", layout=slots.layout)
 
@@ -78,15 +89,17 @@ class StoreSlots(SourceList):
         slots: the ``SlotArrays`` of the caller.
         known: what is known of each slot.
         spec: that all slots were made by; or one that fits them, see `spec_in`.
+        encode: how all slots were encoded; None if they were not, or not alike.
         are_files: whether the names are paths of files that are there no less than for the store.
     """
 
     noun: ClassVar[str] = "slots"
 
-    def __init__(self, slots: Any, known: "_Known", spec: ImageSpec, *, are_files: bool) -> None:
+    def __init__(self, slots: Any, known: "_Known", spec: ImageSpec, *, encode: Jpeg | None, are_files: bool) -> None:
         self._slots = slots
         self._known = known
         self._spec = spec
+        self._encode = encode
         self._are_files = are_files
         self._turned = _channels_last(slots)
 
@@ -109,8 +122,8 @@ class StoreSlots(SourceList):
             reason = "the pixels in the store that it is taken from are damaged: verify and repair that store"
             raise DecodeError(reason, slot=slot, source=self.name(slot), kind=Kind.DAMAGED)
         facts = {name: int(values[slot]) for name, values in self._known.facts.items()}
-        note, encode = self._known.notes.get(slot), self._spec.encode
-        return KeptSlot(self._turned(pixels), facts, note=note, jpeg=jpeg, encode=encode if jpeg else None)
+        note, encode = self._known.notes.get(slot), self._encode if jpeg else None
+        return KeptSlot(self._turned(pixels), facts, note=note, jpeg=jpeg, encode=encode)
 
     def name(self, slot: int) -> str:
         return self._known.names[slot]
@@ -148,7 +161,9 @@ def from_slots(source: Any, *, labels: Any = None) -> Found:
     known = _known_of(slots, samples)
     spec = spec_in(source)
     are_files = all(each.are_files and each.spec == spec for each in samples)
-    found = Found(StoreSlots(slots, known, spec, are_files=are_files), root, place="the store")
+    ways = {each.spec.encode if each.spec is not None else None for each in samples}
+    encode = ways.pop() if len(ways) == 1 else None
+    found = Found(StoreSlots(slots, known, spec, encode=encode, are_files=are_files), root, place="the store")
     found.texts = dict(known.texts)
     if are_files and len(records) == 1:
         found.source_options = records[0].description.source_options

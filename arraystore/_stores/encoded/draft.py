@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from arraystore._common.limits import check_space
 from arraystore._format.files import fsync_path, write_at
-from arraystore._format.ledger import claimed_rows
+from arraystore._format.ledger import claimed_rows, sides_in
 from arraystore._format.publication import Publication
 from arraystore._format.slot_file import npy_header, write_npy
 from arraystore._stores.medium import FilledRun
@@ -43,7 +43,7 @@ class LogDraft(FolderDraft):
 
     def _shrink_slots(self, count: int) -> None:
         del count  # what the log holds for other slots is left out when it is published
-        self.slots = np.empty((0, *self._key.spec.slot_shape), np.uint8)
+        self.slots = np.empty((0, *(side or 0 for side in self._key.spec.slot_shape)), np.uint8)
         self._log = self._folder.path / self.medium.draft_file
         if not self._log.exists():
             with self._log.open("xb") as file:
@@ -100,8 +100,9 @@ class EncodedDraft(LogDraft):
 
 def arrays_beside(publication: Publication) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
     """Return what stands beside the JPEGs: their offsets, the height and width of each slot, and its sums."""
-    shapes = np.tile(np.array(publication.description.spec.size, np.int32), (len(publication.rows), 1))
-    return offsets_of(publication), shapes, np.ascontiguousarray(publication.rows["sums"])
+    rows, spec = publication.rows, publication.description.spec
+    shapes = np.tile(np.array(spec.size, np.int32), (len(rows), 1)) if spec.one_shape else sides_in(rows, spec)
+    return offsets_of(publication), shapes, np.ascontiguousarray(rows["sums"])
 
 
 def offsets_of(publication: Publication) -> npt.NDArray[np.uint64]:

@@ -19,7 +19,7 @@ from arraystore._format.files import keep_os_error
 from arraystore._format.publication import Publication
 from arraystore._format.slot_file import EncodedFile, map_array
 from arraystore._stores.encoded.draft import LogDraft, arrays_beside
-from arraystore._stores.encoded.images import EncodedImages
+from arraystore._stores.encoded.images import EncodedImages, encoded_images
 from arraystore._stores.encoded.offsets import check_slot_offsets, encoded_forms
 from arraystore._stores.hdf5 import PIXELS, SIGNATURE, TEXT_BYTES, Hdf5Contents, open_file
 from arraystore._stores.hdf5_file import h5_file, unmappable, without_lock
@@ -65,30 +65,32 @@ def _open(medium: Medium, path: Path) -> Opened:
 
 
 def _images(path: Path, description: Description) -> EncodedImages:
+    shapes = None
     with h5_file(path) as file:
         encoded, offsets = (_mapped(path, file, name, dtype) for name, dtype in ((ENCODED, np.uint8), (OFFSETS, "<u8")))
-    return EncodedImages(
-        encoded, offsets, (description.count, *description.shape), description.spec.layout, place=str(path)
-    )
+        if not description.spec.one_shape:
+            shapes = _mapped(path, file, SHAPES, "<i4", axes=2)
+    return encoded_images(description, (encoded, offsets, shapes), str(path))
 
 
-def _mapped(path: Path, file: h5py.File, name: str, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """Map a dataset of one dimension.
+def _mapped(path: Path, file: h5py.File, name: str, dtype: npt.DTypeLike, *, axes: int = 1) -> npt.NDArray[Any]:
+    """Map a dataset.
 
     Raises:
-        FormatError: it is missing, of another type, or not stored as a plain array.
+        FormatError: it is missing, of another type, has another number of axes, or is not stored as a plain array.
     """
     with reading(f"{path}:{name}"):
         dataset = file[name]
-        place, size = _place(dataset), int(dataset.size)
-        if dataset.dtype != dtype or dataset.ndim != 1 or place is None:
+        place, shape = _place(dataset), tuple(map(int, dataset.shape))
+        if dataset.dtype != dtype or len(shape) != axes or place is None:
+            sides = "one dimension" if axes == 1 else "two dimensions"
             raise FormatError(
-                f"{path}:{name} should be a plain array of {np.dtype(dtype)} with one dimension",
+                f"{path}:{name} should be a plain array of {np.dtype(dtype)} with {sides}",
                 source=str(path),
                 kind=Kind.DAMAGED,
                 advice="build the store again",
             )
-    return map_array(path, np.dtype(dtype), place, (size,), advice="build the store again")
+    return map_array(path, np.dtype(dtype), place, shape, advice="build the store again")
 
 
 def _place(dataset: h5py.Dataset) -> int | None:

@@ -6,8 +6,8 @@ decodes about the part that it shows. Its pixels are those of the whole image.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,8 +16,10 @@ import numpy.typing as npt
 from arraystore._augmenting.parts import Parts
 from arraystore._common.lazy import lazy
 from arraystore._common.scratch import Buffers
-from arraystore._decoding.header import read_header
-from arraystore._format.specification import STORED
+from arraystore._decoding.header import TRANSPOSED, read_header
+from arraystore._format.description import Description
+from arraystore._format.ledger import side_fields
+from arraystore._stores.encoded.jpegs import Integers, Jpegs, Pixels
 from arraystore._stores.encoded.pieces import Pieces, pieces_of, together
 from arraystore.errors import DecodeError, FormatError, Kind
 
@@ -30,9 +32,6 @@ if TYPE_CHECKING:
 else:  # numba takes half a second
     simplejpeg, crop_kernels = lazy("simplejpeg"), lazy("arraystore._kernels.crop")
     jpeg, slot_decoder = lazy("arraystore._decoding.jpeg.decoder"), lazy("arraystore._decoding.decode")
-
-Pixels = npt.NDArray[np.uint8]
-Integers = npt.NDArray[np.int64]
 
 # As many images are decoded together before their pixels are moved into the batch: few, so that these stay in the
 # cache, but enough to be worth the calls.
@@ -61,52 +60,12 @@ def _decoded(decode: Any, file: Pixels, color: str, room: Pixels, shape: tuple[i
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class EncodedImages:
-    """Images of one shape as JPEG bytes. It has what readers use of an array: shape, dtype, length, and indexing.
+class EncodedImages(Jpegs):
+    """Images as JPEG bytes. It has what readers use of an array: shape, dtype, length, and indexing.
 
-    ``images[3]`` is an array with the pixels of an image, ``images[2:9]`` and ``images[[5, 1]]`` one with several; each
-    belongs to the caller. An image without bytes has zeros.
-
-    Attributes:
-        encoded: uint8, (bytes,): the JPEGs, one after the other.
-        offsets: uint64, (N + 1,): where each begins; the last is the end. Or (N,), with ``ends``.
-        shape: (N, C, H, W), or (N, H, W, C).
-        layout: ``"NCHW"`` or ``"NHWC"``.
-        place: what holds them, for errors.
-        ends: uint64, (N,): where each ends, if they do not follow each other; None if they do.
-        status: uint8, (N,): of each image; one that is stored has bytes. None if it is not known.
-        owner: image → what holds it, and its slot there, for errors; None if ``place`` holds all, in this order.
-
-    Raises:
-        FormatError: there is not one offset more than there are images.
+    ``images[3]`` is an array with the pixels of an image, ``images[2:9]`` and ``images[[5, 1]]`` one with several,
+    which must have the same sides; each belongs to the caller. An image without bytes has zeros.
     """
-
-    encoded: Pixels
-    offsets: npt.NDArray[np.uint64]
-    shape: tuple[int, ...]
-    layout: str
-    place: str = ""
-    ends: npt.NDArray[np.uint64] | None = None
-    status: npt.NDArray[np.uint8] | None = None
-    owner: Callable[[int], tuple[str, int]] | None = None
-    # Plain arrays: indexing a np.memmap makes a np.memmap each time, which takes longer than the rest.
-    _bytes: Pixels = field(init=False)
-    _begins: Integers = field(init=False)
-    _ends: Integers = field(init=False)
-
-    def __post_init__(self) -> None:
-        bounds = [np.asarray(each).view(np.int64) for each in (self.offsets, self.ends) if each is not None]
-        begins, ends = bounds if len(bounds) == 2 else (bounds[0][:-1], bounds[0][1:])
-        if not len(begins) == len(ends) == self.shape[0]:
-            raise FormatError(
-                f"{self.place or 'the store'} has offsets of shape {self.offsets.shape} for {self.shape[0]:,} JPEGs",
-                source=self.place or None,
-                kind=Kind.DAMAGED,
-                advice="repair the store",
-            )
-        object.__setattr__(self, "_bytes", np.asarray(self.encoded))
-        object.__setattr__(self, "_begins", begins)
-        object.__setattr__(self, "_ends", ends)
 
     @property
     def dtype(self) -> np.dtype[np.uint8]:
@@ -118,27 +77,14 @@ class EncodedImages:
         """The number of axes."""
         return len(self.shape)
 
-    @property
-    def nbytes(self) -> int:
-        """The bytes that all images take as they are kept."""
-        return self.encoded.nbytes
-
-    @property
-    def sides(self) -> tuple[int, int, int]:
-        """Channels, height and width."""
-        first, second, third = self.shape[1:]
-        return (first, second, third) if self.layout == "NCHW" else (third, first, second)
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
     def __getitem__(self, chosen: Any) -> Any:
         if isinstance(chosen, tuple):
             return self._inside(chosen)
         rows = np.arange(len(self), dtype=np.int64)[chosen]
-        out = np.empty((rows.size, *self.shape[1:]), np.uint8)
+        shape = self.shape_of(rows.reshape(-1))
+        out = np.empty((rows.size, *shape), np.uint8)
         self.read(rows.reshape(-1), out)
-        return out.reshape(*rows.shape, *self.shape[1:])
+        return out.reshape(*rows.shape, *shape)
 
     def _inside(self, chosen: tuple[Any, ...]) -> Any:
         """Return what indices of several axes choose, as NumPy does; only the images that they name are decoded."""
@@ -159,68 +105,31 @@ class EncodedImages:
             raise ValueError("encoded images are decoded into a new array")
         return np.asarray(self[:], dtype)
 
-    def spans(self, rows: Integers) -> tuple[Integers, Integers]:
-        """Return where the JPEGs of some images begin and end in ``encoded``: int64, (k,) each.
-
-        Raises:
-            FormatError: one would lie outside, or end before it begins; or a stored image has no bytes.
-        """
-        starts, ends = self._begins[rows], self._ends[rows]
-        if rows.size and not (starts.min() >= 0 and ends.max() <= self._bytes.size and (starts < ends).all()):
-            outside = (starts < 0) | (starts > ends) | (ends > self._bytes.size)
-            if outside.any():
-                raise self._damaged(int(rows[outside.argmax()]), "its offsets do not lie in the file of the JPEGs")
-            missing = (starts == ends) & (self.status is not None and self.status[rows] == STORED)
-            if missing.any():
-                raise self._damaged(int(rows[missing.argmax()]), "it is stored, but has no bytes")
-        return starts, ends
-
-    def spans_inside(self, rows: Integers) -> tuple[Integers, Integers]:
-        """Return `spans` for reading ahead: no error, but a span that would lie outside is shortened."""
-        starts = self._begins[rows].clip(0, self._bytes.size)
-        return starts, self._ends[rows].clip(starts, self._bytes.size)
-
-    def bytes_of(self, row: int) -> memoryview:
-        """Return the JPEG of an image, read-only; empty if it has none.
-
-        Raises:
-            FormatError: see `spans`.
-        """
-        (start,), (end,) = self.spans(np.array([row], np.int64))
-        return self._bytes[int(start) : int(end)].data.toreadonly()
-
-    def copy_bytes(self, rows: Integers, out: Pixels, begins: Integers) -> None:
-        """Copy the JPEGs of some images into an array of bytes, each from its place in ``begins`` on.
-
-        Raises:
-            FormatError: see `spans`.
-        """
-        for start, end, begin in zip(*map(np.ndarray.tolist, self.spans(rows)), begins.tolist(), strict=True):
-            out[begin : begin + end - start] = self._bytes[start:end]
-
     def read(self, rows: Integers, out: Pixels, at: Integers | None = None) -> None:
         """Decode images into rows of an array in C order: the first ones, or the rows ``at``.
 
         Raises:
             FormatError: the bytes of an image are damaged.
+            SpecError: the images differ in shape.
             ValueError: the array does not have the type and the shape of images, in C order.
         """
-        if out.shape[1:] != self.shape[1:] or out.dtype != np.uint8 or not out.flags.carray:
-            raise ValueError(f"images are decoded into uint8 of shape (n, {self.shape[1:]}), writable in C order")
-        if not len(rows):
+        if self.differ and not len(rows):
             return
-        channels, height, width = self.sides
+        shape = self.shape_of(rows)
+        if out.shape[1:] != shape or out.dtype != np.uint8 or not out.flags.carray:
+            raise ValueError(f"images are decoded into uint8 of shape (n, {shape}), writable in C order")
+        if not out[:1].size or not len(rows):
+            return
         at = np.arange(len(rows)) if at is None else at
         flat = out.reshape(len(out), -1)
         starts, ends = self.spans(rows)
         for these in together(ends - starts, _FILE_BYTES):
-            pieces = pieces_of(self._bytes, starts[these], ends[these], self.sides)
+            pieces = self._pieces(rows[these], starts[these], ends[these])
             rooms = [flat[row] for row in at[these].tolist()]
-            if self.layout == "NHWC" or channels == 1:  # the decoder writes them as they are wanted
+            if self.layout == "NHWC" or self.channels == 1:  # the decoder writes them as they are wanted
                 self._decode(rows[these], pieces, rooms)
             else:  # one at a time, so that it is still in the cache when its channels become planes
-                room = _scratch(channels * height * width)
-                self._decode(rows[these], pieces, [room] * len(rooms), rooms)
+                self._decode(rows[these], pieces, [_scratch(flat.shape[1])] * len(rooms), rooms)
 
     def parts(self, rows: Integers, windows: npt.NDArray[np.int32]) -> Iterator[Parts]:
         """Decode the parts of images that windows show, some images at a time; channels are interleaved.
@@ -234,8 +143,8 @@ class EncodedImages:
         """
         starts, ends = self.spans(rows)
         for block in together(ends - starts, _FILE_BYTES):
-            pieces = pieces_of(self._bytes, starts[block], ends[block], self.sides, windows[block])
-            sizes = self.sides[0] * pieces.boxes[:, 2] * pieces.boxes[:, 3]
+            pieces = self._pieces(rows[block], starts[block], ends[block], windows[block])
+            sizes = self.channels * pieces.boxes[:, 2] * pieces.boxes[:, 3]
             for these in together(sizes, _PIXEL_BYTES):
                 stops = sizes[these].cumsum()
                 begins = stops - sizes[these]
@@ -247,6 +156,11 @@ class EncodedImages:
                 places = np.concatenate([begins[:, None], some.boxes[:, :1:-1]], axis=1)
                 yield Parts(block.start + these.start, block.start + these.stop, pixels, places, some.boxes[:, 1::-1])
 
+    def _pieces(
+        self, rows: Integers, starts: Integers, ends: Integers, windows: npt.NDArray[np.int32] | None = None
+    ) -> Pieces:
+        return pieces_of(self._bytes, starts, ends, self.sides_of(rows), self.channels, windows, self.turned(rows))
+
     def _decode(self, rows: Integers, pieces: Pieces, rooms: list[Pixels], planes: Sequence[Pixels] = ()) -> None:
         """Decode pieces of images, each into its room.
 
@@ -256,7 +170,7 @@ class EncodedImages:
             rooms: of each, flat, of its size; they may be the same array if ``planes`` are given.
             planes: of each, its flat place in a batch, to which its three channels are moved; or nothing.
         """
-        channels = self.sides[0]
+        channels = self.channels
         decode, color = simplejpeg.decode_jpeg, "RGB" if channels == 3 else "GRAY"
         move = crop_kernels.write_planes if planes else None
         every = zip(rows.tolist(), pieces.files, pieces.plain, pieces.boxes.tolist(), rooms, strict=True)
@@ -274,26 +188,52 @@ class EncodedImages:
 
         Its pixels are in scratch memory, or new.
         """
-        data, (channels, height, width) = self.bytes_of(row), self.sides
+        data, is_gray, one = self.bytes_of(row), self.channels == 1, np.array([row])
+        is_turned = self.turned(one) is not None
+        height, width = self.sides_of(one)[0].tolist()
         try:
             header = read_header(data)
+            if is_turned and header.orientation in TRANSPOSED:
+                height, width = width, height
             found = f"{header.height} by {header.width} pixels of {header.format}"
             if header.format != "jpeg" or (header.height, header.width) != (height, width):
-                raise self._damaged(row, f"it has {found}, not {height} by {width} of jpeg")
-            image = jpeg.decode_scaled(data, header, gray=channels == 1).image
+                raise self.damaged(row, f"it has {found}, not {height} by {width} of jpeg")
+            image = jpeg.decode_scaled(data, header, gray=is_gray).image
         except DecodeError as error:
-            raise self._damaged(row, str(error)) from error
-        if image.ndim == 3:
-            return slot_decoder.luma(image)[:, :, None] if channels == 1 else image
-        return image[:, :, None]  # of a gray one, which is the same in all channels
+            raise self.damaged(row, str(error)) from error
+        if image.ndim == 3 and is_gray:
+            image = slot_decoder.luma(image)
+        if is_turned:
+            image = slot_decoder.turned_upright(image, header.orientation)
+        return image if image.ndim == 3 else image[:, :, None]  # a gray one is the same in all channels
 
-    def _damaged(self, row: int, what: str) -> FormatError:
-        place, slot = (self.place, row) if self.owner is None else self.owner(row)
-        return FormatError(
-            f"{place + ': ' if place else ''}the JPEG of slot {slot} is damaged: {what}",
-            slot=slot,
-            source=place or None,
-            reason=what,
+
+def encoded_images(
+    description: Description,
+    arrays: tuple[Pixels, npt.NDArray[np.uint64], npt.NDArray[np.int32] | None],
+    place: str,
+    *,
+    count: int | None = None,
+) -> EncodedImages:
+    """Return the images of a finished store.
+
+    Args:
+        description: of the store.
+        arrays: see `EncodedImages`: encoded, offsets, and shapes, which are None where slots have one shape.
+        place: what holds them, for errors.
+        count: how many there are; None for as many as the store has.
+
+    Raises:
+        FormatError: the arrays do not fit the description.
+    """
+    encoded, offsets, shapes = arrays
+    spec = description.spec
+    if shapes is not None and shapes.shape[1:] != (len(side_fields(spec)),):
+        raise FormatError(
+            f"{place} has shapes of {shapes.shape}, and its slots have {len(side_fields(spec))} numbers each",
+            source=place,
             kind=Kind.DAMAGED,
-            advice="repair the store",
+            advice="repair the store, or build it again",
         )
+    shape = (description.count if count is None else count, *description.shape)
+    return EncodedImages(encoded, offsets, shape, spec.layout, place, shapes=shapes, most_pixels=spec.max_pixels)

@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from arraystore._format.contents import SlotPixels
 from arraystore._format.description import Description
-from arraystore._format.ledger import claimed_rows
+from arraystore._format.ledger import claimed_rows, side_fields, sides_in
 from arraystore._format.slot_file import PIXELS_OFFSET, EncodedFile, map_array, npy_form, npy_header, read_npy
 from arraystore._stores.encoded.draft import OFFSETS, SHAPES, SUMS, EncodedDraft
-from arraystore._stores.encoded.images import EncodedImages
+from arraystore._stores.encoded.images import EncodedImages, encoded_images
 from arraystore._stores.encoded.offsets import check_slot_offsets, encoded_forms
 from arraystore._stores.medium import Medium, Opened
 from arraystore._stores.npy import FolderContents, described, opened_folder
@@ -44,26 +44,17 @@ def _open(medium: Medium, path: Path) -> Opened:
             advice="repair the store, or build it again",
         )
     encoded = map_array(file, dtype, offset, shape, advice="repair the store, or build it again")
-    return opened_folder(medium, path, description, _images(description, encoded, offsets, str(path)))
+    shapes = None if description.spec.one_shape else read_npy(path / SHAPES, description.count)
+    images = encoded_images(description, (encoded, offsets, shapes), str(path))
+    return opened_folder(medium, path, description, images)
 
 
 def _open_rest(medium: Medium, path: Path) -> Opened:
     """Open an encoded store without its slots."""
     description = described(path)
-    nothing = np.empty(0, np.uint8), np.zeros(1, np.uint64)
-    return opened_folder(medium, path, description, _images(description, *nothing, str(path), count=0))
-
-
-def _images(
-    description: Description,
-    encoded: npt.NDArray[np.uint8],
-    offsets: npt.NDArray[np.uint64],
-    place: str,
-    *,
-    count: int | None = None,
-) -> EncodedImages:
-    count = description.count if count is None else count
-    return EncodedImages(encoded, offsets, (count, *description.shape), description.spec.layout, place)
+    shapes = None if description.spec.one_shape else np.zeros((0, len(side_fields(description.spec))), np.int32)
+    nothing = np.empty(0, np.uint8), np.zeros(1, np.uint64), shapes
+    return opened_folder(medium, path, description, encoded_images(description, nothing, str(path), count=0))
 
 
 def log_images(folder: Path, medium: Medium, spec: ImageSpec, ledger: npt.NDArray[np.void]) -> EncodedImages:
@@ -81,7 +72,14 @@ def log_images(folder: Path, medium: Medium, spec: ImageSpec, ledger: npt.NDArra
     total = int((begins + lengths).max(initial=0))
     encoded = map_array(log, np.dtype(np.uint8), medium.head_bytes, (total,), advice="call build again to finish it")
     return EncodedImages(
-        encoded, begins, (len(ledger), *spec.slot_shape), spec.layout, str(folder), ends=begins + lengths
+        encoded,
+        begins,
+        (len(ledger), *spec.slot_shape),
+        spec.layout,
+        str(folder),
+        ends=begins + lengths,
+        shapes=None if spec.one_shape else np.where(claimed[:, None], sides_in(ledger, spec), 0).astype(np.int32),
+        most_pixels=spec.max_pixels,
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._format.description import Description
+from arraystore._format.ledger import side_fields
 from arraystore.errors import FormatError
 
 _MOST_BYTES = 1 << 62  # of a file; offsets of files are signed numbers of 64 bits
@@ -20,7 +21,7 @@ def encoded_forms(
     count = description.count
     return {
         offsets: ("<u8", (count + 1,)),
-        shapes: ("<i4", (count, 2)),
+        shapes: ("<i4", (count, len(side_fields(description.spec)) or 2)),
         sums: ("<u8", (count, description.spec.channels, 2)),
     }
 

@@ -53,8 +53,10 @@ def pieces_of(
     data: Pixels,
     starts: Integers,
     ends: Integers,
-    sides: tuple[int, int, int],
+    sides: Integers,
+    channels: int,
     windows: npt.NDArray[np.int32] | None = None,
+    turned: npt.NDArray[np.bool_] | None = None,
 ) -> Pieces:
     """Return the pieces of some images; see `arraystore._kernels.jpeg_cut`.
 
@@ -62,26 +64,30 @@ def pieces_of(
         data: uint8, flat: the JPEGs.
         starts: int64, (k,): where each begins, for at least one.
         ends: int64, (k,): where each ends.
-        sides: channels, height and width of the images.
+        sides: int64, (k, 2): height and width of each image.
+        channels: of all images.
         windows: int32, (k, 6): see `arraystore._augmenting.crops.GEOMETRY`; None for whole images.
+        turned: bool, (k,): which images are turned after they are decoded, and so are decoded whole; None if none is.
     """
-    channels, height, width = sides
-    sizes = ends - starts
-    if sizes.max() > (most := channels * height * width + _HEAD_BYTES):  # which would take as much scratch
-        sizes = np.where(sizes > most, 0, sizes)
+    # Those that hold far more than pixels would take as much scratch memory.
+    left_whole = ends - starts > channels * sides.prod(axis=1) + _HEAD_BYTES
+    if turned is not None:
+        left_whole |= turned
+    sizes = np.where(left_whole, 0, ends - starts)
     cut_ends = starts + sizes
+    across = np.ascontiguousarray(sides[:, ::-1])  # width before height
     placed, plain = np.zeros((len(starts), 6), np.int64), np.empty(len(starts), np.bool_)
-    placed[:, 4:] = width, height
+    placed[:, 4:] = across
     room = sizes.max() if windows is None else sizes.sum() + len(starts) * jpeg_cut.SPARE_BYTES
     cuts = _buffers.get("cuts", int(room))
-    jpeg_cut.find_plain(data, starts, cut_ends, (width, height), cuts, plain)
+    jpeg_cut.find_plain(data, starts, cut_ends, across, cuts, plain)
     if windows is not None:
         wanted = np.empty((len(starts), 5), np.int64)
         wanted[:, :2] = windows[:, 1::-1]
         wanted[:, 2:4] = windows[:, 3:1:-1]
         wanted[:, 2:4] += wanted[:, :2]
         wanted[:, 4] = _MARGIN
-        jpeg_cut.cut_many(data, starts, cut_ends, wanted, (width, height), cuts, placed)
+        jpeg_cut.cut_many(data, starts, cut_ends, wanted, across, cuts, placed)
     every = zip(*map(np.ndarray.tolist, (starts, ends, placed[:, 0], placed[:, 1])), strict=True)
     files = [cuts[begin:stop] if stop else data[start:end] for start, end, begin, stop in every]
     return Pieces(files, plain.tolist(), placed[:, 2:])

@@ -1,0 +1,83 @@
+"""Whether slots that differ in height and width fit into batches, whose images have one shape."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from arraystore._augmenting.augment import Augment
+from arraystore._augmenting.slot_sides import has_size, least_slot, refuse_masks
+from arraystore.errors import SpecError
+from arraystore.spec import Layout
+
+Column = tuple[tuple[Any, ...], np.dtype[Any]]
+Integers = npt.NDArray[np.int64]
+
+
+class Sided(Protocol):
+    """Slots, of which this needs to know the shapes."""
+
+    @property
+    def differ(self) -> bool:
+        """Whether slots differ in height and width."""
+
+    def column(self) -> Column:
+        """Return the shape and dtype of one slot; None for the sides that differ."""
+
+    def stored_sides(self) -> tuple[Integers, Integers]:
+        """Return the slots that have an image, (k,), and height and width of each, (k, 2)."""
+
+
+def augmented_column(slots: Sided, augment: Augment | None, layout: Layout, *, transforms: bool) -> Column:
+    """Return shape and dtype of an image after its augmentation.
+
+    Args:
+        slots: that are read.
+        augment: of them, with the size of one epoch; None for whole slots.
+        layout: of the slots.
+        transforms: whether a function of the user changes each image afterwards. It may then have any shape before,
+            and None stands for the sides that differ.
+
+    Raises:
+        SpecError: nothing gives the images one shape; the crop is larger than a slot; or targets cannot follow.
+    """
+    slot_shape = slots.column()[0]
+    if not slots.differ:
+        return slots.column() if augment is None else augment.output(slot_shape, layout)
+    sized = augment is not None and has_size(augment.crop)
+    if not sized and not transforms:
+        raise SpecError(
+            "these slots differ in height and width, and the images of a batch must not: pass a crop with a size, such "
+            "as augment=Augment(crop=RandomResizedCrop(224)), or a transform that gives all images one shape"
+        )
+    if augment is None:
+        return slots.column()
+    refuse_masks(augment.follow)
+    if sized:
+        _check_slots(slots, augment)
+        return augment.output(slot_shape, layout)
+    if augment.follow:
+        raise SpecError(
+            "targets follow images that get one size here, and these slots differ in height and width: pass a crop "
+            "with a size, such as augment=Augment(crop=RandomResizedCrop(224), …)"
+        )
+    shape, dtype = augment.output(tuple(side or 1 for side in slot_shape), layout)
+    sides = (None, None)
+    return ((shape[0], *sides) if (augment.layout or layout) == "NCHW" else (*sides, shape[2])), dtype
+
+
+def _check_slots(slots: Sided, augment: Augment) -> None:
+    """Check that a crop fits into every slot that has an image."""
+    height, width = least_slot(augment.crop)
+    chosen, sides = slots.stored_sides()
+    small = np.flatnonzero((sides < (height, width)).any(axis=1))
+    if small.size:
+        own_height, own_width = sides[small[0]].tolist()
+        raise SpecError(
+            f"{type(augment.crop).__name__} needs slots of at least {height:,} x {width:,} pixels, and slot "
+            f"{chosen[small[0]]:,} has {own_height:,} x {own_width:,}; {small.size:,} of {len(chosen):,} slots are "
+            f"smaller: choose RandomResizedCrop, a smaller crop, or the slots that are large enough, "
+            f"store[(store.sides >= ({height}, {width})).all(axis=1)]"
+        )
