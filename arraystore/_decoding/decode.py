@@ -1,4 +1,4 @@
-"""From the bytes of an image to its slot: `decode_into`.
+"""From the bytes of an image to its slot: `decode_into`; to slots of several specs: `decode_each`.
 
 bytes → header → pixels (by the module of the format: `arraystore._sources.formats`) → upright → resampled → slot.
 No step keeps a list or a second copy. Each thread has its own scratch memory and uses it again for the next image.
@@ -7,6 +7,7 @@ No step keeps a list or a second copy. Each thread has its own scratch memory an
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import cv2
@@ -55,24 +56,80 @@ def decode_into(data: Any, slot: Pixels, spec: ImageSpec, *, memory_bytes: float
         DecodeError: the data is not an image, is damaged or ends early, or has more than ``spec.max_pixels`` pixels.
     """
     noticed()  # forgets what was noticed in an image that failed
-    if isinstance(data, np.ndarray) or is_pil_image(data):
+    image, sides, (placement,) = _opened(data, _header_of(data), [spec], memory_bytes)
+    _deposit(_in_color(image, spec), placement, slot, spec)
+    return Decoded(*sides, noticed())
+
+
+def decode_each(
+    data: Any, slots: Sequence[Pixels], specs: Sequence[ImageSpec], *, memory_bytes: float = math.inf
+) -> list[Decoded | Exception]:
+    """Decode one image into a slot for each spec, as `decode_into` fills each of them alone.
+
+    It is decoded once for all slots that are made of the same pixels. Where libjpeg may shrink it more for a small slot
+    than for a large one, it is decoded for each factor: a build of one of the sizes alone would do so too.
+
+    Args:
+        data: see `decode_into`, as for ``memory_bytes``.
+        slots: one for each spec; see `decode_into`.
+        specs: how the image becomes each slot.
+        memory_bytes: what decoding it may take.
+
+    Returns:
+        For each slot, what is known of the image, or the error that `decode_into` raises.
+    """
+    noticed()  # forgets what was noticed in an image that failed
+    try:
+        header = _header_of(data)
+        ways = [(_factor(header, spec), _way(spec)) for spec in specs]
+    except Exception as error:  # noqa: BLE001 - the caller raises it for each slot
+        return [error] * len(specs)
+    found: dict[int, Decoded | Exception] = {}
+    for way in dict.fromkeys(ways):
+        numbers = [number for number, each in enumerate(ways) if each == way]
+        try:
+            image, sides, placements = _opened(data, header, [specs[number] for number in numbers], memory_bytes)
+            decoded = Decoded(*sides, noticed())
+            for number, placement in zip(numbers, placements, strict=True):
+                _deposit(_in_color(image, specs[number]), placement, slots[number], specs[number])
+                found[number] = decoded
+        except Exception as error:  # noqa: BLE001 - as above
+            found |= {number: error for number in numbers if number not in found}
+    return [found[number] for number in range(len(specs))]
+
+
+def _header_of(data: Any) -> Header | None:
+    """Return the header of an encoded image; None of one that is pixels already."""
+    return None if isinstance(data, np.ndarray) or is_pil_image(data) else read_header(data)
+
+
+def _opened(
+    data: Any, header: Header | None, specs: Sequence[ImageSpec], memory_bytes: float
+) -> tuple[Pixels, tuple[int, int], list[Placement]]:
+    """Return an image, height and width of the whole of it, and its placement by each spec, which decode it alike."""
+    spec = specs[0]
+    if header is None:
         image = checked_array(data) if isinstance(data, np.ndarray) else pixels_of(data, spec)
         height, width = image.shape[:2]
-        placement = spec.place(height, width)
-    else:
-        header = read_header(data)
-        check_pixels(header.height, header.width, spec)
-        height, width = header.upright
-        image, placement = _decode(data, header, spec, spec.place(height, width), memory_bytes)
-    _deposit(_in_color(image, spec), placement, slot, spec)
-    return Decoded(height, width, noticed())
+        return image, (height, width), [each.place(height, width) for each in specs]
+    check_pixels(header.height, header.width, spec)
+    height, width = header.upright
+    placements = [each.place(height, width) for each in specs]
+    image, placements = decode_upright(data, header, spec, placements, memory_bytes)
+    return image, (height, width), placements
 
 
-def _decode(
-    data: Any, header: Header, spec: ImageSpec, placement: Placement, memory_bytes: float
-) -> tuple[Pixels, Placement]:
-    image, (placement,) = decode_upright(data, header, spec, [placement], memory_bytes)
-    return image, placement
+def _factor(header: Header | None, spec: ImageSpec) -> int:
+    """Return by how much libjpeg may shrink an image for a slot of this spec."""
+    if header is None or not header.scalable or spec.exact or spec.filter == "nearest":
+        return 1
+    return _reduction(spec.place(*header.upright))
+
+
+@lru_cache(64)
+def _way(spec: ImageSpec) -> ImageSpec:
+    """Return what of a spec decides the pixels that are resampled, beside the factor: those of two are alike or not."""
+    return replace(spec, size=(1, 1), fit="stretch", filter="bilinear", layout="NCHW", exact=False, encode=None)
 
 
 def decode_upright(
