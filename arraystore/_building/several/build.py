@@ -85,7 +85,7 @@ def _build(
     with ExitStack() as held:
         folders = _hold(stores, held, overwrite=overwrite)
         drafts = _begin(stores, folders, fresh=options["fresh"])
-        joint = JointDraft(drafts, [store.name for store in stores], [store.path.parent for store in stores])
+        joint = JointDraft(drafts, [store.label for store in stores], [store.path.parent for store in stores])
         _fill(stores, drafts, joint, manifest, options, max_bad)
         reasons = joint.joint_reasons()
         failures = failures_of(reasons, manifest)
@@ -93,7 +93,7 @@ def _build(
         most_bad = len(failures) if bad == "drop" else max(len(draft.reasons) for draft in drafts)
         if (failures and bad == "raise") or most_bad == len(manifest):
             raise bad_images_error(failures, len(manifest), kept=True)
-        gone = sorted(_dropped(done, reasons if bad == "drop" else {}, stores))
+        gone = sorted(_dropped(done, reasons if bad == "drop" else None, stores))
         for store, draft in zip(stores, drafts, strict=True):
             for slot in gone:
                 draft.reasons.setdefault(slot, reasons.get(slot, "it was left out of the stores beside this one"))
@@ -155,7 +155,7 @@ def _fill(
         shares = [
             Share(
                 number,
-                stores[number].name,
+                stores[number].label,
                 stores[number].key.spec,
                 drafts[number].file,
                 MaskJob.of(stores[number].manifest, masks[id(stores[number].manifest)]),
@@ -203,15 +203,17 @@ def _runs(lacking: npt.NDArray[np.bool_], workers: int, mask_bytes: int) -> list
     return sorted(run for slots in alike for run in cut_runs(slots, workers, mask_bytes))
 
 
-def _dropped(done: Sequence[Opened], reasons: Mapping[int, str], stores: Sequence[Wanted]) -> set[int]:
+def _dropped(done: Sequence[Opened], reasons: Mapping[int, str] | None, stores: Sequence[Wanted]) -> set[int]:
     """Return the rows to leave out of the stores: those that are bad in one of them, or left out of one that is done.
+
+    ``reasons`` are those of bad images; None if none is to be dropped.
 
     Raises:
         StoreError: a store that is done has rows that the others cannot have, so their rows would differ.
     """
     tables = [each.load_table("dropped") for each in done]
     left_out = [set() if table is None else set(numbers_in(table["row"]).tolist()) for table in tables]
-    gone = set(reasons).union(*left_out)
+    gone = set() if reasons is None else set(reasons).union(*left_out)
     for opened, rows in zip(done, left_out, strict=True):
         if rows != gone:
             names = ", ".join(store.name for store in stores)

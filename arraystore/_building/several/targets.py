@@ -32,12 +32,14 @@ class Wanted:
 
     Attributes:
         name: the target as the caller gave it, for messages.
+        label: what the reasons of bad images call it, which stores keep: the name of its file, if no other has it.
         path: of the target, absolute; not that of a link.
         manifest: the rows, whose masks have the size of its slots.
         key: see `BuildKey`.
     """
 
     name: str
+    label: str
     path: Path
     manifest: Manifest
     key: BuildKey
@@ -101,10 +103,11 @@ def wanted_stores(targets: Mapping[str, Path], specs: Sequence[ImageSpec], manif
     Raises:
         SpecError: two targets are one path, or one lies in the other or in what is made beside it.
     """
-    stores = []
+    stores: list[Wanted] = []
+    are_unlike = len({path.name for path in targets.values()}) == len(targets)
     for (name, path), spec in zip(targets.items(), specs, strict=True):
         own = with_resized_masks(manifest, spec)
-        stores.append(Wanted(name, _place_of(path), own, build_key(own, spec)))
+        stores.append(Wanted(name, path.name if are_unlike else name, _place_of(path), own, build_key(own, spec)))
     for i, store in enumerate(stores):
         for other in stores[:i]:
             _check_apart(store, other)
