@@ -22,7 +22,7 @@ from arraystore._decoding.memory import check_memory, check_pixels
 from arraystore._decoding.notes import notice, noticed
 from arraystore._decoding.pil_images import pixels_of
 from arraystore._kernels.compiled import READ_ONLY_IMAGE, compiled
-from arraystore._kernels.resample import Box, resize
+from arraystore._kernels.resample import Box, Turned, resize
 from arraystore._sources.given import is_pil_image
 from arraystore.errors import DecodeError, Kind
 from arraystore.spec import ImageSpec, Placement
@@ -90,8 +90,10 @@ def decode_each(
         try:
             image, sides, placements = _opened(data, header, [specs[number] for number in numbers], memory_bytes)
             decoded = Decoded(*sides, noticed())
+            turned = Turned() if len(numbers) > 1 else None
+            image = _in_color(image, specs[numbers[0]])
             for number, placement in zip(numbers, placements, strict=True):
-                _deposit(_in_color(image, specs[number]), placement, slots[number], specs[number])
+                _deposit(image, placement, slots[number], specs[number], turned)
                 found[number] = decoded
         except Exception as error:  # noqa: BLE001 - as above
             found |= {number: error for number in numbers if number not in found}
@@ -236,7 +238,7 @@ def luma(image: Pixels) -> Pixels:
     return gray
 
 
-def _deposit(image: Pixels, placement: Placement, slot: Pixels, spec: ImageSpec) -> None:
+def _deposit(image: Pixels, placement: Placement, slot: Pixels, spec: ImageSpec, turned: Turned | None = None) -> None:
     """Resample the placement's part of an upright image into its part of the slot; fill the rest with background."""
     rows = slice(placement.top, placement.top + placement.height)
     columns = slice(placement.left, placement.left + placement.width)
@@ -246,11 +248,11 @@ def _deposit(image: Pixels, placement: Placement, slot: Pixels, spec: ImageSpec)
         planes[...] = _in_color(background, spec).reshape(-1, 1, 1)
     part = planes[:, rows, columns]
     if image.ndim == 3:
-        resize(image, part.transpose(1, 2, 0), box=placement.box, name=spec.filter)
+        resize(image, part.transpose(1, 2, 0), box=placement.box, name=spec.filter, turned=turned)
     elif part.strides[2] == 1:
-        resize(image, part[0], box=placement.box, name=spec.filter)
+        resize(image, part[0], box=placement.box, name=spec.filter, turned=turned)
         part[1:] = part[0]
     else:
         small = _buffers.get("small", placement.height, placement.width)
-        resize(image, small, box=placement.box, name=spec.filter)
+        resize(image, small, box=placement.box, name=spec.filter, turned=turned)
         part[...] = small

@@ -485,7 +485,7 @@ def test_targets_that_cannot_be(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
     a = tmp_path / "a.store"
     for wanted, message in (
-        ({}, "there is no target: pass such as"),
+        ({}, "there is no target: pass a path and a size for each store"),
         ({a: 8, str(a): 9}, "comes twice: give each size a target of its own"),
         ({a: 8, tmp_path / "link" / "a.store": 9}, "are one path: give each size a target of its own"),
         ({a: 8, a / "b.store": 9}, r"b\.store lies where .*a\.store is made: give it a path outside of that"),

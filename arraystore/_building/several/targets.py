@@ -69,7 +69,7 @@ def target_paths(targets: Mapping[Any, Any], options: Mapping[str, Any]) -> dict
             raise SpecError(f"the target {name} comes twice: give each size a target of its own")
         paths[name] = target_path(target).absolute()
     if not paths:
-        raise SpecError('there is no target: pass such as {"train-160.store": 160, "train-320.store": 320}')
+        raise SpecError("there is no target: pass a path and a size for each store")
     return paths
 
 
