@@ -99,6 +99,11 @@ class Job:
         return held_mask(source, lambda mask: bytes(read_source(mask, limit)[0]), self.spec, image, self.memory_bytes)
 
     # What pools call. A job of another kind does other work in these.
+    @property
+    def slot_files(self) -> tuple[SlotFile, ...]:
+        """The files of slots that its worker writes."""
+        return () if self.file is None else (self.file,)
+
     def parts(self, every_s: float) -> Iterator[FilledRun]:
         """See `fill_parts`."""
         return fill_parts(self, every_s)

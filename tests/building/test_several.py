@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -562,6 +563,19 @@ def test_a_crash_in_a_worker_is_bad_in_every_store(tmp_path: Path, warm: None) -
     assert {each.reason for store in made.values() for each in store.dropped()} == {
         "the worker process that decoded it died twice (killed by SIGKILL, as when memory runs out)"
     }
+
+
+def test_a_full_volume_under_a_mapping_is_told_as_that(tmp_path: Path, warm: None) -> None:
+    """A worker is killed by SIGBUS if a volume has no room for what it writes through a mapping."""
+    del warm
+    folder = images.write_tree(tmp_path / "p", {"a": 2})
+    sorted(folder.rglob("*.*"))[1].write_bytes(b"#full")
+    with pytest.raises(StoreError, match=r"the volume of .*small\.store\.partial/images\.npy or .*images\.h5 failed"):
+        build_all(folder, tmp_path / "s", processes=True, decoders={b"#full": _no_room})
+
+
+def _no_room(_data: bytes) -> Any:
+    os.kill(os.getpid(), signal.SIGBUS)
 
 
 def _crash(_data: bytes) -> Any:

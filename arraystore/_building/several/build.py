@@ -162,15 +162,13 @@ def _fill(
             )
             for number in np.flatnonzero(lacking[:, start]).tolist()
         ]
-        files = sorted((share.file for share in shares if share.file is not None), key=lambda file: file.reserved)
         return JointJob(
             start,
             sources,
             shares[0].spec,
-            files[0] if files else None,  # one that is not mapped comes first, as its worker must know of it
-            most if alone else most / pool.size,
-            most,
-            options["decoders"],
+            memory_bytes=most if alone else most / pool.size,
+            most_memory_bytes=most,
+            decoders=options["decoders"],
             sides=manifest.sides_of(range(start, stop)),
             shares=tuple(shares),
         )

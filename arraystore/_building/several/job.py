@@ -191,8 +191,12 @@ class JointJob(Job):
 
     shares: tuple[Share, ...] = field(default=())
 
+    @property
+    def slot_files(self) -> tuple[SlotFile, ...]:
+        """See `Job`, as for the methods."""
+        return tuple(share.file for share in self.shares if share.file is not None)
+
     def empty_run(self) -> JointRun:
-        """See `Job`, as for the other methods."""
         return self._joined([job.empty_run() for job in self._jobs()])
 
     def parts(self, every_s: float) -> Iterator[FilledRun]:

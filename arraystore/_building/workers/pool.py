@@ -176,7 +176,7 @@ class _ThreadPool(_ExecutorPool):
             super().close()
 
     def _begin(self, job: Job) -> Future[FilledRun]:
-        if job.file is not None and not job.file.reserved:
+        if not all(file.reserved for file in job.slot_files):
             return super()._begin(job)
         return self._executor.submit(job.fill, self._slots, self._stop)
 
