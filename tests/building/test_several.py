@@ -504,6 +504,22 @@ def test_targets_that_cannot_be(photos: Path, tmp_path: Path) -> None:
     assert names_in(tmp_path) == ["link"]
 
 
+def test_links_as_targets(photos: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "s"
+    build_all(photos, folder, {"real.store": 9, "b.store": 8})
+    for name, leads_to in (("link.store", folder / "real.store"), ("nowhere.store", tmp_path / "none" / "x.store")):
+        (folder / name).symlink_to(leads_to)
+        with pytest.raises(StoreExistsError, match="exists already"):
+            build_all(photos, folder, {name: 12, "c.store": 8})
+    build_all(photos, folder, {"link.store": 12, "c.store": 8}, overwrite=True)  # the link stays
+    assert (folder / "link.store").is_symlink()
+    assert arraystore.open(folder / "real.store").spec.size == (12, 12)
+    assert names_in(folder) == ["b.store", "c.store", "link.store", "nowhere.store", "real.store"]
+    assert not (tmp_path / "none").exists()
+    with pytest.raises(SpecError, match="are one path"):
+        build_all(photos, folder, {"link.store": 12, "real.store": 8}, overwrite=True)
+
+
 def test_room_is_looked_for_together_before_anything_is_written(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

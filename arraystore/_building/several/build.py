@@ -85,7 +85,7 @@ def _build(
     with ExitStack() as held:
         folders = _hold(stores, held, overwrite=overwrite)
         drafts = _begin(stores, folders, fresh=options["fresh"])
-        joint = JointDraft(drafts, [store.label for store in stores], [store.path.parent for store in stores])
+        joint = JointDraft(drafts, [store.label for store in stores], [store.folder for store in stores])
         _fill(stores, drafts, joint, manifest, options, max_bad)
         reasons = joint.joint_reasons()
         failures = failures_of(reasons, manifest)
@@ -108,11 +108,10 @@ def _build(
 def _hold(stores: Sequence[Wanted], held: ExitStack, *, overwrite: bool) -> list[PartialFolder]:
     """Lock the folders of all stores, in an order that other calls have too, so that one of two calls gets them all."""
     folders = {}
-    for store in sorted(stores, key=lambda store: store.path):
-        folders[store.path] = hold(store.path, store.key, overwrite=overwrite)
-        held.callback(folders[store.path].release)
-        held.callback(folders[store.path].abandon)
-    return [folders[store.path] for store in stores]
+    for store in sorted(stores, key=lambda store: store.place):
+        folder = folders[store.place] = hold(store.path, store.key, overwrite=overwrite)
+        held.callback(folder.abandon)
+    return [folders[store.place] for store in stores]
 
 
 def _identity(folder: PartialFolder) -> str:

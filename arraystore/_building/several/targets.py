@@ -33,7 +33,8 @@ class Wanted:
     Attributes:
         name: the target as the caller gave it, for messages.
         label: what the reasons of bad images call it, which stores keep: the name of its file, if no other has it.
-        path: of the target, absolute; not that of a link.
+        path: of the target, absolute.
+        place: the same without links on the way and at its end, which no other target has.
         manifest: the rows, whose masks have the size of its slots.
         key: see `BuildKey`.
     """
@@ -41,13 +42,19 @@ class Wanted:
     name: str
     label: str
     path: Path
+    place: Path
     manifest: Manifest
     key: BuildKey
 
     @property
+    def folder(self) -> Path:
+        """The folder in which the store lies; for a link that leads nowhere, that of the link."""
+        return self.place.parent if self.place.parent.is_dir() else self.path.parent
+
+    @property
     def needed_bytes(self) -> int:
         """What the store takes on disk, as far as that is known before."""
-        return self.key.needed_bytes(medium_of(self.path, self.key.spec))
+        return self.key.needed_bytes(medium_of(self.place, self.key.spec))
 
 
 def target_paths(targets: Mapping[Any, Any], options: Mapping[str, Any]) -> dict[str, Path]:
@@ -107,7 +114,7 @@ def wanted_stores(targets: Mapping[str, Path], specs: Sequence[ImageSpec], manif
     are_unlike = len({path.name for path in targets.values()}) == len(targets)
     for (name, path), spec in zip(targets.items(), specs, strict=True):
         own = with_resized_masks(manifest, spec)
-        stores.append(Wanted(name, path.name if are_unlike else name, _place_of(path), own, build_key(own, spec)))
+        stores.append(Wanted(name, path.name if are_unlike else name, path, _place_of(path), own, build_key(own, spec)))
     for i, store in enumerate(stores):
         for other in stores[:i]:
             _check_apart(store, other)
@@ -115,17 +122,16 @@ def wanted_stores(targets: Mapping[str, Path], specs: Sequence[ImageSpec], manif
 
 
 def _place_of(path: Path) -> Path:
-    """Return the path of a target whose folder may be reached by links, and with them one target twice."""
     target = real_target(path)
     return Path(os.path.realpath(target.parent)) / target.name
 
 
 def _check_apart(store: Wanted, other: Wanted) -> None:
-    if store.path == other.path:
+    if store.place == other.place:
         raise SpecError(f"the targets {other.name} and {store.name} are one path: give each size a target of its own")
     for one, two in ((store, other), (other, store)):
-        taken = (two.path, partial_of(two.path), aside_of(two.path))
-        if any(one.path == place or place in one.path.parents for place in taken):
+        taken = (two.place, partial_of(two.place), aside_of(two.place))
+        if any(one.place == place or place in one.place.parents for place in taken):
             raise SpecError(f"the target {one.name} lies where {two.name} is made: give it a path outside of that")
 
 
@@ -159,7 +165,7 @@ def _plans_of(store: Wanted) -> Iterator[dict[str, Any]]:
     if earlier is not None and store.key.fits(earlier):
         yield earlier
     with suppress(FormatError):
-        plan = read_json(partial_of(store.path) / PLAN)
+        plan = read_json(partial_of(store.place) / PLAN)
         if store.key.fits(plan):
             yield plan
 
@@ -172,9 +178,9 @@ def check_room(stores: Sequence[Wanted]) -> None:
     """
     on_volume: dict[int, list[Wanted]] = defaultdict(list)
     for store in stores:
-        if not (partial_of(store.path) / PLAN).exists():
-            on_volume[store.path.parent.stat().st_dev].append(store)
+        if not (partial_of(store.place) / PLAN).exists():
+            on_volume[store.folder.stat().st_dev].append(store)
     for some in on_volume.values():
         names = ", ".join(store.name for store in some)
         what = f"the {many(len(some), 'store')} {names} need" if len(some) > 1 else f"the store {names} needs"
-        check_space(some[0].path.parent, sum(store.needed_bytes for store in some), what)
+        check_space(some[0].folder, sum(store.needed_bytes for store in some), what)
