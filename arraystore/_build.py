@@ -75,10 +75,10 @@ def build(
         target: where the store will be. A name that ends in ``.h5`` or ``.hdf5`` makes an HDF5 file, any other name a
             folder of .npy files; None builds into RAM. Missing folders above it are made. A mapping of targets on disk
             to sizes, or to an `ImageSpec` each, builds several stores and decodes each image once: ``{"a.store": 160,
-            "b.store": 320}``. Each is as if it was built alone, but an image that cannot be stored in one of them is
-            dropped from all, or an error. The other options hold for all of them.
-        size: height and width of a slot in pixels; one number makes a square. Needed unless ``spec`` is given or the
-            source is a store, whose spec is taken where no option changes it.
+            "b.store": 320}``. Each is as if it was built alone; but with ``bad="drop"`` an image that is bad in one of
+            them is dropped from all. The options of images hold for those that have a size. See docs/sizes.md.
+        size: height and width of a slot in pixels; one number makes a square. Needed unless ``spec`` or
+            ``target`` says it, or the source is a store, whose spec is taken where no option changes it.
         fit: see `ImageSpec`, as for all options down to ``encode``.
         filter: the antialiasing filter.
         color: ``"rgb"`` or ``"gray"``.

@@ -353,10 +353,12 @@ def test_a_slot_is_filled_again_only_in_the_store_that_lacks_it(
         with pytest.raises(StopError):
             build_all(sources, tmp_path / "t")
     counts.read.clear()
+    counts.upright.clear()
     rows = _withdraw(partial_of(tmp_path / "t" / "large.h5"), [3, 4])
     build_all(sources, tmp_path / "t")
     assert contents(tmp_path / "t") == alone
     assert len(counts.read) == len(rows) == 2
+    assert counts.upright == [1, 1]
 
 
 def _stop(*_args: Any) -> Any:
