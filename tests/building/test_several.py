@@ -437,6 +437,19 @@ def test_overwriting_goes_on_too_unless_sources_have_changed(tmp_path: Path, mon
     assert contents(tmp_path / "t") == contents(tmp_path / "u")
 
 
+def test_finished_work_that_waits_for_its_name_is_not_left_behind(
+    sources: Path, tmp_path: Path, alone: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stores that are there already are the same, byte for byte, so they have the identities that were noted."""
+    build_all(sources, tmp_path / "s")
+    with monkeypatch.context() as patch:
+        patch.setattr(publishing, "publish", _stop)
+        with pytest.raises(StopError):
+            build_all(sources, tmp_path / "s", overwrite=True)
+    build_all(sources, tmp_path / "s", overwrite=True)
+    assert contents(tmp_path / "s") == alone
+
+
 def test_rows_never_differ_between_stores_of_a_cut_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, targets = differing(tmp_path)
 

@@ -148,7 +148,8 @@ def finished_already(stores: Sequence[Wanted], *, overwrite: bool, fresh: bool) 
     known = {str(identity) for plan in plans for identity in plan.get(BESIDE, ()) if isinstance(identity, str)}
     done = {}
     for number, store in enumerate(stores):
-        if not known or not os.path.lexists(store.path):
+        # Where work lies beside a store, the call was killed before it gave that work the name.
+        if not known or not os.path.lexists(store.path) or (partial_of(store.place) / PLAN).exists():
             continue
         with suppress(FormatError):  # it is no store, or another one
             opened = open_store(store.path)
