@@ -2,21 +2,25 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Unpack
+from typing import Any, Literal, TypeVar, Unpack, overload
 
 import numpy.typing as npt
 
 from arraystore._building.build import build_manifest
 from arraystore._building.options import BuildOptions, checked
+from arraystore._building.several.build import build_several
+from arraystore._building.several.targets import specs_for, target_paths
 from arraystore._building.sources import manifest_for, spec_for
 from arraystore._common.options import public, shows_options
 from arraystore._open import opened_source
 from arraystore._reading.store import Store
 from arraystore._stores.media import target_path
+from arraystore.spec import ImageSpec
+
+Target = TypeVar("Target", bound=str | os.PathLike[str])
 
 
-@public
-@shows_options(BuildOptions)
+@overload
 def build(
     source: Any,
     target: str | os.PathLike[str] | None = None,
@@ -27,7 +31,36 @@ def build(
     max_bad: float | None = None,
     overwrite: bool = False,
     **options: Unpack[BuildOptions],
-) -> Store:
+) -> Store: ...
+
+
+@overload
+def build(
+    source: Any,
+    target: Mapping[Target, int | tuple[int, int] | ImageSpec],
+    *,
+    labels: Sequence[Any] | npt.NDArray[Any] | None = None,
+    targets: Sequence[str] | Mapping[str, Any] | None = None,
+    bad: Literal["raise", "keep", "drop"] = "raise",
+    max_bad: float | None = None,
+    overwrite: bool = False,
+    **options: Unpack[BuildOptions],
+) -> dict[Target, Store]: ...
+
+
+@public
+@shows_options(BuildOptions)
+def build(
+    source: Any,
+    target: str | os.PathLike[str] | Mapping[Any, int | tuple[int, int] | ImageSpec] | None = None,
+    *,
+    labels: Sequence[Any] | npt.NDArray[Any] | None = None,
+    targets: Sequence[str] | Mapping[str, Any] | None = None,
+    bad: Literal["raise", "keep", "drop"] = "raise",
+    max_bad: float | None = None,
+    overwrite: bool = False,
+    **options: Unpack[BuildOptions],
+) -> Store | dict[Any, Store]:
     """Turn images into a preallocated array, each image decoded straight into its slot.
 
     After an interruption, the same call goes on where the interrupted one stopped: finished slots lie in
@@ -40,10 +73,13 @@ def build(
             H x W x 3 pixels, images of Pillow; a data set that gives pairs of image and label; a store, its path or a
             choice of slots, which are copied; or a `Manifest`. See docs/sources.md.
         target: where the store will be. A name that ends in ``.h5`` or ``.hdf5`` makes an HDF5 file, any other name a
-            folder of .npy files; None builds into RAM. Missing folders above it are made.
+            folder of .npy files; None builds into RAM. Missing folders above it are made. A mapping of targets on disk
+            to sizes, or to an `ImageSpec` each, builds several stores and decodes each image once: ``{"a.store": 160,
+            "b.store": 320}``. Each is as if it was built alone; but with ``bad="drop"`` an image that is bad in one of
+            them is dropped from all. The options of images hold for those that have a size. See docs/sizes.md.
         size: height and width of a slot in pixels; one number makes a square, or with ``fit="keep"`` is the shorter
-            side. Needed unless ``spec`` is given, ``encode`` is ``"source"``, or the source is a store, whose spec is
-            taken where no option changes it.
+            side. Needed unless ``spec`` or ``target`` says it, ``encode`` is ``"source"``, or the source is a store,
+            whose spec is taken where no option changes it.
         fit: ``"stretch"``, ``"crop"`` or ``"pad"`` to one size; or ``"keep"``, with ``encode``, to slots that have the
             aspect ratios of their images. See `ImageSpec`, as for all options down to ``encode``.
         filter: the antialiasing filter.
@@ -106,21 +142,30 @@ def build(
         fresh: True discards what an unfinished build of this target left.
 
     Returns:
-        The store, open. It owns its arrays.
+        The store, open. It owns its arrays. For a mapping of targets, a dictionary of them to their stores, in the same
+        order. Stores get their names when all of them are finished.
 
     Raises:
-        SpecError: an option is invalid, or the name of the target asks for another format.
+        SpecError: an option is invalid, the name of the target asks for another format, or two targets are one path.
         ManifestError: the sources cannot be listed, or labels do not fit them.
         FormatError: the source or ``classes`` is the path of a store that is damaged.
         BadImagesError: some sources could not be stored, and ``bad`` is ``"raise"``; or none could; or more than
             ``max_bad``.
-        StoreExistsError: the target exists already.
+        StoreExistsError: the target exists already. If a call was killed while it gave several stores their names, the
+            same call takes those that have one.
         SpaceError: memory or volume are too small; nothing has been written.
         StoreError: another build into this target is running, an unfinished one had other sources or options, worker
             processes cannot start, an executor stalls, or the volume failed.
         OSError: the target cannot be written.
     """
     every = checked("build", BuildOptions, options, bad, max_bad)
+    if isinstance(target, Mapping):
+        places = target_paths(target, options)
+        with opened_source(source) as opened:
+            specs = specs_for(opened, target, every, options)
+            manifest = manifest_for(opened, labels, targets, every)
+            made = build_several(manifest, places, specs, every, bad=bad, max_bad=max_bad, overwrite=overwrite)
+            return dict(zip(target, map(Store, made), strict=True))
     place = None if target is None else target_path(target)
     with opened_source(source) as opened:
         spec = spec_for(opened, every, options)  # before the sources are listed, which may take long

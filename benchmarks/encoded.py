@@ -3,7 +3,8 @@
 The same photographs become a store of pixels and one of JPEGs (quality 90, 4:2:0), in several sizes. Then both are
 read, warm and shuffled, beside a pool of threads as one would write it by hand: it decodes the same JPEGs whole, with
 the faster of two decoders, and crops, shrinks (`INTER_AREA`) and flips with OpenCV into batches that are there already.
-Every case is run once before, and there its images are compared with the slots of the store of pixels.
+Every case is run once before, and there its images are compared with the slots of the store of pixels. At last stores
+of several sizes are built of one decode, in turn with the largest of them alone.
 
 The time of a core is that of the processor (``process_time``, all threads): it says what an image costs, however busy
 the machine is. Images a second are those of the clock, and the load average says how busy the machine was.
@@ -35,15 +36,18 @@ ESTIMATE_S = 150
 NEEDS = ("photos",)
 OPTIONS = {
     "sizes": ([256, 500], [32, 48], "sides of slots, in pixels, such as 256,500"),
+    "several": ([160, 320], [16, 24], "sides of slots of stores that are built of one decode"),
     "crop": (224, 28, "side of crops, in pixels"),
     "images": (500, 24, "of a store: fewer photographs are repeated"),
     "batch": (64, 8, "images of a batch"),
     "threads": (sorted({1, CPUS}), [1, 2], "such as 1,2"),
     "rounds": (3, 1, "timed rounds"),
 }
+TOGETHER, LARGEST = "all sizes of one decode", "the largest alone"
 RAW, ENCODED, BY_HAND = "store of pixels", "store of JPEGs", "decoded whole, by hand"
 WAYS: dict[str, Any] = {RAW: {}, ENCODED: {"encode": "jpeg"}}
 _COLORS = ("#56b4e9", "#0072b2", "#009e73", "#e69f00")  # of the bars, by how many threads
+_QUIET: dict[str, Any] = {"workers": 1, "progress": False}
 _BLOCK = 64  # slots that are compared at a time
 
 
@@ -58,6 +62,31 @@ def measure(options: Namespace) -> Iterator[Row]:
             yield built(paths, folder, size, options.rounds)
             with arraystore.open(folder / RAW) as raw, arraystore.open(folder / ENCODED) as encoded:
                 yield from read(raw, encoded, size, options)
+        yield several(paths, folder, options.several, options.rounds)
+
+
+def several(paths: list[str], folder: Path, sizes: list[int], rounds: int) -> Row:
+    """Build stores of pixels of all sizes together, and the largest alone, in turn, on one thread, and compare them."""
+    targets = {folder / str(size): size for size in sizes}
+    largest = max(sizes)
+    alone = folder / RAW
+    cases = {
+        TOGETHER: partial(timed_build, list(targets), partial(arraystore.build, paths, targets, **_QUIET)),
+        LARGEST: partial(timed_build, [alone], partial(arraystore.build, paths, alone, size=largest, **_QUIET)),
+    }
+    cpu_s = take_turns(cases, rounds)
+    one, other = ((path / "images.npy").read_bytes() for path in (alone, folder / str(largest)))
+    assert one == other, "a store that is built with others differs from one that is built alone"
+    return {"section": "sizes", "sizes": sizes, "images": len(paths), "cpu_s": cpu_s}
+
+
+def timed_build(targets: list[Path], call: Callable[[], object]) -> float:
+    """Build stores from nothing, and return the seconds of all cores."""
+    for target in targets:
+        shutil.rmtree(target, ignore_errors=True)
+    start = time.process_time()
+    call()
+    return time.process_time() - start
 
 
 def built(paths: list[str], folder: Path, size: int, rounds: int) -> Row:
@@ -144,7 +173,12 @@ def tables(rows: Rows) -> dict[str, Table]:
         cells += [f"{times(rows, each, BY_HAND, 'wall_s'):.2f}" for each in same]
         cells += [core_ms(row), f"{times(rows, row, BY_HAND):.2f}"]
         read_table.append([f"{row['view']}: {row['case']}", f"{row['size']}×{row['size']}", *cells])
-    return {"stores": stores, "read": read_table}
+    sizes = [["sides of slots", "all of one decode, ms an image", "the largest alone, ms an image", "times as long"]]
+    for row in rows.where(section="sizes"):
+        each = {name: middle([1000 * one / row["images"] for one in row["cpu_s"][name]], 2)[0] for name in row["cpu_s"]}
+        longer = statistics.median(ratios(row["cpu_s"][TOGETHER], row["cpu_s"][LARGEST]))
+        sizes.append([" and ".join(map(str, row["sizes"])), each[TOGETHER], each[LARGEST], f"{longer:.2f}"])
+    return {"stores": stores, "read": read_table, "sizes": sizes}
 
 
 def core_ms(row: Row) -> str:

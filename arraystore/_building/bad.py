@@ -9,7 +9,7 @@ import numpy.typing as npt
 from arraystore._common.progress import Progress
 from arraystore._common.wording import bad_lines, many
 from arraystore._decoding.memory import MemoryNeededError
-from arraystore._format.specification import FAILED, STORED
+from arraystore._format.specification import STORED
 from arraystore._sources.given import plain_reason
 from arraystore._sources.manifest import Manifest
 from arraystore._stores.medium import Draft, FilledRun
@@ -73,16 +73,20 @@ def bad_images_error(
     )
 
 
-def drop_failed(draft: Draft) -> npt.NDArray[np.int64]:
-    """Move the last good slots into the slots of bad images, cut the rest off, and return each slot's manifest row."""
-    status = draft.ledger["status"]
-    count = int(np.count_nonzero(status == STORED))
+def drop_failed(draft: Draft, others: Sequence[int] = ()) -> npt.NDArray[np.int64]:
+    """Move the last good slots into the slots of bad images, cut the rest off, and return each slot's manifest row.
+
+    ``others`` are slots that go too, though their images are good.
+    """
+    stays = draft.ledger["status"] == STORED
+    stays[list(others)] = False
+    count = int(np.count_nonzero(stays))
     kept = np.arange(count)
-    holes = np.flatnonzero(status[:count] == FAILED)
-    movers = count + np.flatnonzero(status[count:] == STORED)[::-1]
+    holes = np.flatnonzero(~stays[:count])
+    movers = count + np.flatnonzero(stays[count:])[::-1]
     # These slots get other pixels or go. If the build is killed meanwhile, the next call must fill them again, so their
     # claims are withdrawn before any slot is moved.
-    draft.withdraw(np.r_[holes, np.arange(count, len(status))])
+    draft.withdraw(np.r_[holes, np.arange(count, len(stays))])
     for hole, mover in zip(holes.tolist(), movers.tolist(), strict=True):
         draft.move(mover, hole)
     kept[holes] = movers

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, closing, suppress
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -71,7 +71,7 @@ def build_manifest(
         if earlier is not None and not options["fresh"] and key.fits(earlier):
             # A call like this one was killed after it gave the store its name, so it has nothing left to do.
             store = open_store(target)
-            if store.description.root == manifest.root and (not overwrite or _is_up_to_date(store, manifest)):
+            if store.description.root == manifest.root and (not overwrite or is_up_to_date(store, manifest)):
                 return store
         Path(target).absolute().parent.mkdir(parents=True, exist_ok=True)
         folder = hold(target, key, overwrite=overwrite)
@@ -92,7 +92,7 @@ def build_key(manifest: Manifest, spec: ImageSpec) -> BuildKey:
     )
 
 
-def _is_up_to_date(store: Opened, manifest: Manifest) -> bool:
+def is_up_to_date(store: Opened, manifest: Manifest) -> bool:
     """Return whether no source has changed since the store was built from all of them."""
     samples = store.load_table("samples")
     if not manifest.is_paths or samples is None or len(samples) != len(manifest):
@@ -159,20 +159,34 @@ def build_in(
         with claims as checkpoints, closing(pool), reporting(options["progress"]) as report:
             empty = slots_to_fill(draft, manifest, content=content)
             runs = cut_runs(empty, pool.size, key.mask_bytes)
-            _fill(draft, manifest, runs, job_of, max_bad, pool, checkpoints, report)
+            fill_runs(draft, manifest, runs, job_of, max_bad, pool, checkpoints, report)
         failures = failures_of(draft.reasons, manifest)
         unexpected = [failure for failure in failures if failure.slot not in known_bad]
         if (unexpected and bad == "raise") or len(failures) == len(manifest):
             raise bad_images_error(unexpected or failures, len(manifest), kept=folder is not None)
         kept = drop_failed(draft) if failures and bad == "drop" else None
-        return draft.publish(amend(_publication(draft, manifest, spec, kept)))
+        draft.finish(amend(publication_of(draft, manifest, spec, kept)))
+        return draft.give_name()
     finally:
         if folder is not None:
             folder.release()
 
 
-def _fill(
-    draft: Draft,
+class Fillable(Protocol):
+    """What runs are filled into: a `Draft`, or several as one; see there."""
+
+    appends: bool
+    on_disk: bool
+    reasons: dict[int, str]
+    notes: dict[int, str]
+
+    def writing(self) -> AbstractContextManager[None]: ...
+
+    def put(self, run: FilledRun) -> None: ...
+
+
+def fill_runs(
+    draft: Fillable,
     manifest: Manifest,
     runs: Sequence[tuple[int, int]],
     job_of: Callable[..., Job],
@@ -195,17 +209,23 @@ def _fill(
             raise bad_images_error(failures, len(manifest), kept=draft.on_disk, tried=state.done)
 
 
-def _record(draft: Draft, filled: FilledRun, progress: Progress) -> None:
+def _record(draft: Fillable, filled: FilledRun, progress: Progress) -> None:
     """Write the pixels of a finished run where its worker could not, and count its slots."""
     draft.put(filled)
     draft.reasons.update(filled.reasons)
     draft.notes.update(filled.notes)
     progress.done += int(np.count_nonzero(filled.rows["status"]))
-    progress.bad += len(filled.reasons)
+    progress.bad = len(draft.reasons)
     progress.source_bytes += int(filled.rows["bytes"].sum())
 
 
-def _publication(draft: Draft, manifest: Manifest, spec: ImageSpec, kept: npt.NDArray[np.int64] | None) -> Publication:
+def publication_of(
+    draft: Draft, manifest: Manifest, spec: ImageSpec, kept: npt.NDArray[np.int64] | None
+) -> Publication:
+    """Return what a build writes beside the pixels.
+
+    ``kept`` has the row of the manifest of each slot, if rows are dropped.
+    """
     ledger = draft.ledger if kept is None else draft.ledger[kept]
     stored = ledger["status"] == STORED
     mean, std = sums.mean_and_std(list(_exact_sums(ledger["sums"])), _pixels_in(ledger[stored], spec))
@@ -237,8 +257,8 @@ def _publication(draft: Draft, manifest: Manifest, spec: ImageSpec, kept: npt.ND
     )
     dropped = None
     if kept is not None:
-        failed = np.flatnonzero(draft.ledger["status"] == FAILED)
-        dropped = dropped_table(manifest, draft.ledger, draft.reasons, failed.tolist())
+        gone = np.setdiff1d(np.arange(len(manifest)), kept)
+        dropped = dropped_table(manifest, draft.ledger, draft.reasons, gone.tolist())
     return Publication(
         description=description,
         status=np.ascontiguousarray(ledger["status"]),

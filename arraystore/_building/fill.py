@@ -8,14 +8,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import xxhash
 
 from arraystore._building.bad import failure_of
-from arraystore._building.masks import MaskJob, SlotMasks
+from arraystore._building.masks import HeldMask, MaskJob, SlotMasks, held_mask
 from arraystore._building.sides import Sides, check_sides, note_on_turn
 from arraystore._building.workers.reading import RefusedError, Source, StoredSlot, file_name_of, read_source
 from arraystore._common.lazy import lazy
@@ -25,6 +25,7 @@ from arraystore._format.ledger import ledger_dtype, name_hash, side_fields
 from arraystore._format.slot_file import SlotFile
 from arraystore._format.specification import FAILED, STORED
 from arraystore._sources.kinds.slots import KeptSlot
+from arraystore._sources.targets.mask_sources import MaskSource
 from arraystore._sources.targets.own_columns import MASK_FIELDS
 from arraystore._stores.medium import FilledRun
 from arraystore.errors import DecodeError
@@ -43,6 +44,7 @@ else:  # cv2 and numba take half a second
 _logger = logging.getLogger(__name__)
 
 Pixels = npt.NDArray[np.uint8]
+Run = TypeVar("Run", bound=FilledRun)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,32 @@ class Job:
         arrays = tuple(array[slot - filled.start] for array in filled.masks)
         return SlotMasks(tuple(self.masks.dtypes), self.masks.sources[slot], arrays)
 
+    # How a job gets at images. A job that shares them with others does it in other ways.
+    def read(self, source: Source) -> tuple[Any, int, int]:
+        """See `read_source`."""
+        return read_source(source, self.spec.max_pixels)
+
+    def decoded_by_caller(self, source: Source, data: Any) -> Any:
+        """Return what the decoders of the caller make of a file, or None."""
+        return decode_by(self.decoders, file_name_of(source), data) if self.decoders else None
+
+    def decode(self, data: Any, slot: Pixels) -> tuple[Pixels, Decoded]:
+        """Decode an image into a slot, and return the slot, which is another array where it has sides of its own."""
+        if self.spec.one_shape:
+            return slot, decode.decode_into(data, slot, self.pixels, memory_bytes=self.memory_bytes)
+        return decode.decode_kept(data, self.pixels, memory_bytes=self.memory_bytes)
+
+    def mask(self, source: MaskSource, image: tuple[int, int]) -> HeldMask:
+        """Read and decode a mask of an image of this height and width."""
+        limit = self.spec.max_pixels
+        return held_mask(source, lambda mask: bytes(read_source(mask, limit)[0]), self.spec, image, self.memory_bytes)
+
     # What pools call. A job of another kind does other work in these.
+    @property
+    def slot_files(self) -> tuple[SlotFile, ...]:
+        """The files of slots that its worker writes."""
+        return () if self.file is None else (self.file,)
+
     def parts(self, every_s: float) -> Iterator[FilledRun]:
         """See `fill_parts`."""
         return fill_parts(self, every_s)
@@ -117,32 +144,45 @@ def fill_parts(job: Job, every_s: float) -> Iterator[FilledRun]:
 
     If the parts stop, their receiver then knows which slot was in progress, provided that the images are slow.
     """
-    count, file = len(job.sources), job.file
-    mapped = file is not None and file.reserved  # see `SlotFile`
-    if job.spec.encode is not None:
-        slots = job.scratch()
-    elif file is not None and mapped:
-        slots = file.map(writable=True, start=job.start, count=count).view(np.ndarray)
-    else:
-        slots = np.empty((count, *job.spec.slot_shape), np.uint8)
+    slots = room_of(job)
 
     def fill(i: int, row: np.void, filled: FilledRun) -> None:
-        _fill_slot(job, i, slots[i % len(slots)], row, filled)
+        fill_slot(job, i, slots[i % len(slots)], row, filled)
 
     for filled in timed_parts(job.empty_run(), fill, every_s):
-        if job.spec.encode is not None or mapped:
-            yield filled
-            continue
-        first = filled.start - job.start
-        pixels = slots[first : first + len(filled.rows)]
-        if file is not None:
-            file.write(filled.start, pixels)
-        yield replace(filled, pixels=pixels if file is None else None)
+        yield delivered(job, filled, slots)
 
 
-def timed_parts(
-    whole: FilledRun, fill: Callable[[int, np.void, FilledRun], None], every_s: float
-) -> Iterator[FilledRun]:
+def room_of(job: Job) -> Pixels:
+    """Return where another process writes the pixels of a run: in the file of the slots, or in memory.
+
+    Where slots are encoded, all of them use the memory of one.
+    """
+    if job.spec.encode is not None:
+        return job.scratch()
+    if job.file is not None and job.file.reserved:  # see `SlotFile`
+        return job.file.map(writable=True, start=job.start, count=len(job.sources)).view(np.ndarray)
+    return np.empty((len(job.sources), *job.spec.slot_shape), np.uint8)
+
+
+def delivered(job: Job, filled: FilledRun, slots: Pixels) -> FilledRun:
+    """Return a part of a run as it goes to the process that has the ledger: with its pixels, if nobody wrote them.
+
+    Args:
+        job: of the run.
+        filled: the part.
+        slots: from `room_of`.
+    """
+    if job.spec.encode is not None or (job.file is not None and job.file.reserved):
+        return filled
+    first = filled.start - job.start
+    pixels = slots[first : first + len(filled.rows)]
+    if job.file is not None:
+        job.file.write(filled.start, pixels)
+    return replace(filled, pixels=pixels if job.file is None else None)
+
+
+def timed_parts(whole: Run, fill: Callable[[int, np.void, Run], None], every_s: float) -> Iterator[Run]:
     """Fill a run, and yield the part that is done whenever ``every_s`` seconds have passed.
 
     Args:
@@ -154,10 +194,8 @@ def timed_parts(
     for i in range(len(whole.rows)):
         done = whole.start + i - filled.start
         if done and time.monotonic() - yielded_s > every_s:
-            masks = tuple(array[:done] for array in filled.masks)
-            yield replace(filled, rows=filled.rows[:done], masks=masks, encoded=filled.encoded[:done])
-            masks = tuple(array[i:] for array in whole.masks)
-            filled = FilledRun(whole.start + i, whole.rows[i:], masks=masks, encoded=whole.encoded[i:])
+            yield filled.until(done)
+            filled = whole.since(i)
             yielded_s = time.monotonic()
         fill(i, whole.rows[i], filled)
     yield filled
@@ -173,7 +211,7 @@ def fill_slots(job: Job, slots: Pixels, stop: threading.Event | None = None) -> 
     for i in range(len(job.sources)):
         if stop is not None and stop.is_set():
             break
-        _fill_slot(job, i, slots[i % len(slots)], filled.rows[i], filled)
+        fill_slot(job, i, slots[i % len(slots)], filled.rows[i], filled)
     return filled
 
 
@@ -189,7 +227,7 @@ def fail_slot(job: Job, reason: str) -> FilledRun:
     return replace(filled, reasons={job.start: reason}, pixels=pixels if job.spec.encode is None else None)
 
 
-def _fill_slot(job: Job, i: int, slot: Pixels, row: np.void, filled: FilledRun) -> None:
+def fill_slot(job: Job, i: int, slot: Pixels, row: np.void, filled: FilledRun) -> None:
     """Decode source ``i`` of a run; write its ledger row, and the reason if it cannot be stored.
 
     Whatever goes wrong with one image is that image's reason, so that no image can end a build.
@@ -310,20 +348,16 @@ def _decode(
         source where these are kept as they are, or none.
     """
     try:
-        data, row["bytes"], row["mtime"] = read_source(source, job.spec.max_pixels)
+        data, row["bytes"], row["mtime"] = job.read(source)
     except RefusedError as error:
         row["bytes"], row["mtime"] = error.stamp  # not tried again before the file changes
         raise
     if isinstance(data, bytes | bytearray | memoryview):
         row["hash"] = xxhash.xxh3_64_intdigest(data)
-        if job.decoders:
-            pixels = decode_by(job.decoders, file_name_of(source), data)
-            data = data if pixels is None else pixels
+        pixels = job.decoded_by_caller(source, data)
+        data = data if pixels is None else pixels
     try:
-        if job.spec.one_shape:
-            decoded = decode.decode_into(data, slot, job.pixels, memory_bytes=job.memory_bytes)
-        else:
-            slot, decoded = decode.decode_kept(data, job.pixels, memory_bytes=job.memory_bytes)
+        slot, decoded = job.decode(data, slot)
         row["height"], row["width"], note = decoded
         if masks.sources:
             note = _decode_masks(masks, job, decoded, row)
@@ -353,12 +387,8 @@ def _forget(row: np.void, masks: SlotMasks) -> None:
 
 def _decode_masks(masks: SlotMasks, job: Job, image: Decoded, row: np.void) -> str | None:
     """Decode the masks of an image, write what its row says of them, and return the note on both."""
-    row["mask_hash"], note = masks.decode(
-        lambda mask: bytes(read_source(mask, job.spec.max_pixels)[0]),
-        job.spec,
-        (image.height, image.width),
-        job.memory_bytes,
-    )
+    sides = image.height, image.width
+    row["mask_hash"], note = masks.decode(lambda mask: job.mask(mask, sides), job.spec, sides)
     return "; ".join(each for each in (image.note, note) if each) or None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import xxhash
@@ -50,6 +50,35 @@ class MaskJob:
         return tuple(np.zeros((count, *spec.size), dtype) for dtype in self.dtypes.values())
 
 
+class HeldMask(NamedTuple):
+    """A mask that was read and decoded: the numbers of the upright mask, and the bytes that tell it from others."""
+
+    numbers: Numbers
+    contents: bytes
+
+
+def held_mask(
+    source: MaskSource, read: Callable[[Any], bytes], spec: ImageSpec, image: tuple[int, int], memory_bytes: float
+) -> HeldMask:
+    """Read and decode a mask.
+
+    Args:
+        source: of the mask.
+        read: returns the bytes of a file, or of a part of one.
+        spec: how the image becomes a slot.
+        image: height and width of the upright image.
+        memory_bytes: what decoding it may take.
+
+    Raises:
+        MemoryError: there is not enough of it.
+        OSError: the file cannot be read now.
+        DecodeError: the file is missing, or is no mask of the image.
+    """
+    data = source if isinstance(source, np.ndarray | DrawnMask) else read(source)
+    numbers = decoder.mask_numbers(data, spec, image, memory_bytes=memory_bytes)
+    return HeldMask(numbers, contents_of(data if isinstance(data, bytes) else numbers))
+
+
 @dataclass(frozen=True, slots=True)
 class SlotMasks:
     """The masks of one slot: targets, sources, and the arrays that they are written into; none without masks."""
@@ -72,15 +101,14 @@ class SlotMasks:
         return _hash(array.tobytes() for array in self.arrays)
 
     def decode(
-        self, read: Callable[[Any], bytes], spec: ImageSpec, image: tuple[int, int], memory_bytes: float
+        self, load: Callable[[MaskSource], HeldMask], spec: ImageSpec, image: tuple[int, int]
     ) -> tuple[int, str | None]:
-        """Read and decode each mask.
+        """Load each mask, and write it into its array.
 
         Args:
-            read: returns the bytes of a file, or of a part of one.
+            load: reads and decodes one.
             spec: how the image became a slot.
             image: height and width of the upright image.
-            memory_bytes: what decoding one may take.
 
         Returns:
             The hash of what they hold, one after the other; and what their decoder noticed, or None.
@@ -90,14 +118,13 @@ class SlotMasks:
             OSError: a file cannot be read now.
             DecodeError: a file is missing, or is no mask of the image.
         """
-        held = []
+        contents = []
         for name, source, array in zip(self.names, self.sources, self.arrays, strict=True):
             with told_of_mask(_place_of(source) or repr(name)):
-                data = source if isinstance(source, np.ndarray | DrawnMask) else read(source)
-                numbers = decoder.mask_numbers(data, spec, image, memory_bytes=memory_bytes)
-                decoder.deposit_mask(numbers, array, spec, image, fill=int(np.iinfo(array.dtype).max))
-            held.append(contents_of(data if isinstance(data, bytes) else numbers))
-        return _hash(held), noticed()
+                held = load(source)
+                decoder.deposit_mask(held.numbers, array, spec, image, fill=int(np.iinfo(array.dtype).max))
+            contents.append(held.contents)
+        return _hash(contents), noticed()
 
     def copy(self, files: Sequence[SlotFile], slot: int, checksum: int) -> bool:
         """Copy the masks of a slot of another store, and return whether they have their checksum.

@@ -120,29 +120,30 @@ def is_full(error: OSError) -> bool:
     return not isinstance(error, SpaceError) and error.errno in _FULL_VOLUME
 
 
-def check_space(folder: Path, needed: int) -> None:
-    """Check that the volume of a folder has so many bytes free.
+def check_space(folder: Path, needed: int, what: str = "the store needs") -> None:
+    """Check that the volume of a folder has so many bytes free; ``what`` says what for.
 
     Raises:
         SpaceError: it has not.
     """
     if free_disk_bytes(folder) < needed:
-        raise too_small(folder, needed)
+        raise too_small(folder, needed, what=what)
 
 
-def too_small(folder: Path, needed: int, cause: OSError | None = None) -> SpaceError:
+def too_small(folder: Path, needed: int, cause: OSError | None = None, *, what: str = "the store needs") -> SpaceError:
     """Return the error of a volume that has no room for the store.
 
     Args:
         folder: where the store shall be.
         needed: bytes that the store takes.
         cause: what the system said, if it has refused a write.
+        what: begins the message.
     """
     free = free_disk_bytes(folder)
     message = _full_beside_bytes(folder, cause) if free >= needed else None
     return SpaceError(
         message
-        or f"the store needs {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free on the volume of {folder}: "
+        or f"{what} {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free on the volume of {folder}: "
         "free some space, choose another volume, or a smaller size",
         needed_bytes=needed,
         free_bytes=free,

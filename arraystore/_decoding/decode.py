@@ -1,4 +1,6 @@
-"""From the bytes of an image to its slot: `decode_into`; or `decode_kept`, where the image says how large its slot is.
+"""From the bytes of an image to its slot: `decode_into`; to slots of several specs: `decode_each`.
+
+Where the image says how large its slot is, `decode_kept` makes the slot.
 
 bytes → header → pixels (by the module of the format: `arraystore._sources.formats`) → upright → resampled → slot.
 No step keeps a list or a second copy. Each thread has its own scratch memory and uses it again for the next image.
@@ -7,6 +9,7 @@ No step keeps a list or a second copy. Each thread has its own scratch memory an
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import cv2
@@ -21,7 +24,7 @@ from arraystore._decoding.memory import check_memory, check_pixels
 from arraystore._decoding.notes import notice, noticed
 from arraystore._decoding.pil_images import pixels_of
 from arraystore._kernels.compiled import READ_ONLY_IMAGE, compiled
-from arraystore._kernels.resample import Box, resize
+from arraystore._kernels.resample import Box, Turned, resize
 from arraystore._sources.given import is_pil_image
 from arraystore.errors import DecodeError, Kind
 from arraystore.spec import ImageSpec, Placement
@@ -54,9 +57,10 @@ def decode_into(data: Any, slot: Pixels, spec: ImageSpec, *, memory_bytes: float
         MemoryNeededError: decoding it takes more than ``memory_bytes``.
         DecodeError: the data is not an image, is damaged or ends early, or has more than ``spec.max_pixels`` pixels.
     """
-    image, placement, (height, width) = _placed(data, spec, memory_bytes)
+    noticed()  # forgets what was noticed in an image that failed
+    image, sides, (placement,) = _opened(data, _header_of(data), [spec], memory_bytes)
     _deposit(_in_color(image, spec), placement, slot, spec)
-    return Decoded(height, width, noticed())
+    return Decoded(*sides, noticed())
 
 
 def decode_kept(data: Any, spec: ImageSpec, *, memory_bytes: float = math.inf) -> tuple[Pixels, Decoded]:
@@ -74,24 +78,89 @@ def decode_kept(data: Any, spec: ImageSpec, *, memory_bytes: float = math.inf) -
         MemoryNeededError: see `decode_into`.
         DecodeError: see `decode_into`.
     """
-    image, placement, (height, width) = _placed(data, spec, memory_bytes)
-    slot = np.empty((placement.height, placement.width, spec.channels), np.uint8)
-    _deposit(_in_color(image, spec), placement, slot, spec)
-    return slot, Decoded(height, width, noticed())
-
-
-def _placed(data: Any, spec: ImageSpec, memory_bytes: float) -> tuple[Pixels, Placement, tuple[int, int]]:
-    """Return an upright image, its placement, and the height and width of the image before it was shrunk."""
     noticed()  # forgets what was noticed in an image that failed
-    if isinstance(data, np.ndarray) or is_pil_image(data):
+    image, sides, (placement,) = _opened(data, _header_of(data), [spec], memory_bytes)
+    slot = _own_slot(placement, spec)
+    _deposit(_in_color(image, spec), placement, slot, spec)
+    return slot, Decoded(*sides, noticed())
+
+
+def _own_slot(placement: Placement, spec: ImageSpec) -> Pixels:
+    return np.empty((placement.height, placement.width, spec.channels), np.uint8)
+
+
+def decode_each(
+    data: Any, slots: Sequence[Pixels], specs: Sequence[ImageSpec], *, memory_bytes: float = math.inf
+) -> list[tuple[Pixels, Decoded] | Exception]:
+    """Decode one image into a slot for each spec, as `decode_into` and `decode_kept` fill each of them alone.
+
+    It is decoded once for all slots that are made of the same pixels. Where libjpeg may shrink it more for a small slot
+    than for a large one, it is decoded for each factor: a build of one of the sizes alone would do so too.
+
+    Args:
+        data: see `decode_into`, as for ``memory_bytes``.
+        slots: one for each spec; see `decode_into`. Those of specs whose slots differ in shape are not used.
+        specs: how the image becomes each slot.
+        memory_bytes: what decoding it may take.
+
+    Returns:
+        For each spec, the slot and what is known of the image, or the error that `decode_into` raises.
+    """
+    noticed()  # forgets what was noticed in an image that failed
+    try:
+        header = _header_of(data)
+        ways = [(_factor(header, spec), _way(spec)) for spec in specs]
+    except Exception as error:  # noqa: BLE001 - the caller raises it for each slot
+        return [error] * len(specs)
+    found: dict[int, tuple[Pixels, Decoded] | Exception] = {}
+    for way in dict.fromkeys(ways):
+        numbers = [number for number, each in enumerate(ways) if each == way]
+        try:
+            image, sides, placements = _opened(data, header, [specs[number] for number in numbers], memory_bytes)
+            decoded = Decoded(*sides, noticed())
+            turned = Turned() if len(numbers) > 1 else None
+            image = _in_color(image, specs[numbers[0]])
+            for number, placement in zip(numbers, placements, strict=True):
+                slot = slots[number] if specs[number].one_shape else _own_slot(placement, specs[number])
+                _deposit(image, placement, slot, specs[number], turned)
+                found[number] = slot, decoded
+        except Exception as error:  # noqa: BLE001 - as above
+            found |= {number: error for number in numbers if number not in found}
+    return [found[number] for number in range(len(specs))]
+
+
+def _header_of(data: Any) -> Header | None:
+    """Return the header of an encoded image; None of one that is pixels already."""
+    return None if isinstance(data, np.ndarray) or is_pil_image(data) else read_header(data)
+
+
+def _opened(
+    data: Any, header: Header | None, specs: Sequence[ImageSpec], memory_bytes: float
+) -> tuple[Pixels, tuple[int, int], list[Placement]]:
+    """Return an image, height and width of the whole of it, and its placement by each spec, which decode it alike."""
+    spec = specs[0]
+    if header is None:
         image = checked_array(data) if isinstance(data, np.ndarray) else pixels_of(data, spec)
         height, width = image.shape[:2]
-        return image, spec.place(height, width), (height, width)
-    header = read_header(data)
+        return image, (height, width), [each.place(height, width) for each in specs]
     check_pixels(header.height, header.width, spec)
     height, width = header.upright
-    image, (placement,) = decode_upright(data, header, spec, [spec.place(height, width)], memory_bytes)
-    return image, placement, (height, width)
+    placements = [each.place(height, width) for each in specs]
+    image, placements = decode_upright(data, header, spec, placements, memory_bytes)
+    return image, (height, width), placements
+
+
+def _factor(header: Header | None, spec: ImageSpec) -> int:
+    """Return by how much libjpeg may shrink an image for a slot of this spec."""
+    if header is None or not header.scalable or spec.exact or spec.filter == "nearest":
+        return 1
+    return _reduction(spec.place(*header.upright))
+
+
+@lru_cache(64)
+def _way(spec: ImageSpec) -> ImageSpec:
+    """Return what of a spec decides the pixels that are resampled, beside the factor: those of two are alike or not."""
+    return spec.changed(size=(1, 1), fit="stretch", filter="bilinear", layout="NCHW", exact=False, encode=None)
 
 
 def decode_upright(
@@ -199,7 +268,7 @@ def luma(image: Pixels) -> Pixels:
     return gray
 
 
-def _deposit(image: Pixels, placement: Placement, slot: Pixels, spec: ImageSpec) -> None:
+def _deposit(image: Pixels, placement: Placement, slot: Pixels, spec: ImageSpec, turned: Turned | None = None) -> None:
     """Resample the placement's part of an upright image into its part of the slot; fill the rest with background."""
     rows = slice(placement.top, placement.top + placement.height)
     columns = slice(placement.left, placement.left + placement.width)
@@ -209,11 +278,11 @@ def _deposit(image: Pixels, placement: Placement, slot: Pixels, spec: ImageSpec)
         planes[...] = _in_color(background, spec).reshape(-1, 1, 1)
     part = planes[:, rows, columns]
     if image.ndim == 3:
-        resize(image, part.transpose(1, 2, 0), box=placement.box, name=spec.filter)
+        resize(image, part.transpose(1, 2, 0), box=placement.box, name=spec.filter, turned=turned)
     elif part.strides[2] == 1:
-        resize(image, part[0], box=placement.box, name=spec.filter)
+        resize(image, part[0], box=placement.box, name=spec.filter, turned=turned)
         part[1:] = part[0]
     else:
         small = _buffers.get("small", placement.height, placement.width)
-        resize(image, small, box=placement.box, name=spec.filter)
+        resize(image, small, box=placement.box, name=spec.filter, turned=turned)
         part[...] = small

@@ -18,5 +18,10 @@ def notice(text: str) -> None:
 
 def noticed() -> str | None:
     """Return what this thread has noticed since the last call, or None."""
+    return "; ".join(dict.fromkeys(taken())) or None
+
+
+def taken() -> list[str]:
+    """Return each text that `noticed` would return in one, and forget them."""
     texts, _noticed.texts = _noticed.texts, []
-    return "; ".join(dict.fromkeys(texts)) or None
+    return texts

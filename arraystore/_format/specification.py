@@ -131,7 +131,8 @@ published:
 
     plan.json         the key of the build; without this file, the folder holds no work. `finished` is the xxh3_128 of
                       store.json, once the store is whole and is about to get its name; `replaces` is then [device,
-                      inode] of the store that has the name, or null
+                      inode] of the store that has the name, or null. `beside` is in the plans of stores that one call
+                      builds: a list of what `finished` will be of each of them
     ledger.npy        one row for each slot (`ledger_dtype`), with a check and the hash of its source (`name_hash`)
     encoded.log       the JPEGs of encoded slots in the order in which they were made, from byte 4096 on; for HDF5, from
                       byte 12288 on. Fields of the ledger's row say where that of a slot lies: `begin`, uint64, counted
@@ -152,7 +153,9 @@ by itself. The order of writing is fixed:
 1. pixels or JPEGs, and masks, of finished runs, then fsync of their files;
 2. lines of `reasons.jsonl`, then fsync;
 3. rows of the ledger, then fsync;
-4. when every slot is claimed, all other files, each with fsync, then fsync of the folder;
+4. when every slot is claimed, all other files, each with fsync, then fsync of the folder.
+   Where one call builds several stores, this comes first for all of them, then `beside` in each plan.json, with fsync,
+   and then what follows for one store after the other;
 5. `finished` in plan.json, then fsync;
 6. one rename, or one exchange of names with the store that is replaced, then fsync of the folder around it. After that
    the replaced store is deleted, and then the files above, plan.json last.

@@ -101,7 +101,33 @@ def rows_come_first(height: int, width: int, out_height: int, out_width: int) ->
 _buffers = Buffers()
 
 
-def resize(image: Pixels, out: Pixels, *, box: Box, name: str) -> None:
+class Turned:
+    """The transpose of an image, which all sizes that are made of the image have in common. The image must not change.
+
+    It lies in this thread's scratch memory, and is valid until another one is made.
+    """
+
+    def __init__(self) -> None:
+        self._of: tuple[int, tuple[int, ...]] | None = None
+        self._pixels: Pixels
+
+    def of(self, part: Pixels) -> Pixels:
+        """Return the transpose of the image or of a part of it, made now if it is not that of the last call."""
+        which = part.ctypes.data, part.shape
+        if self._of != which:
+            self._pixels = _turned(part, "turned once")
+            self._of = which
+        return self._pixels
+
+
+def _turned(image: Pixels, name: str) -> Pixels:
+    height, width, *channels = image.shape
+    turned = _buffers.get(name, width, height, *channels)
+    cv2.transpose(image, turned)
+    return turned
+
+
+def resize(image: Pixels, out: Pixels, *, box: Box, name: str, turned: Turned | None = None) -> None:
     """Resample part of an image into ``out``, outside the interpreter's lock.
 
     Args:
@@ -110,6 +136,7 @@ def resize(image: Pixels, out: Pixels, *, box: Box, name: str) -> None:
             ``planes.transpose(1, 2, 0)`` of three planes with contiguous rows. Must not overlap ``image``.
         box: left, top, right, bottom of the part, in pixels of ``image``; may be fractional; inside the image.
         name: of the filter: ``"nearest"``, or one of those in `arraystore._kernels.filters`.
+        turned: of this image, where other sizes are made of it too.
     """
     height, width = out.shape[:2]
     left, top, right, bottom = box
@@ -130,13 +157,13 @@ def resize(image: Pixels, out: Pixels, *, box: Box, name: str) -> None:
     if rows_first:
         short = _buffers.get("short", height, *part.shape[1:])
         _blend(np.ascontiguousarray(part), down, short)
-        _blend_columns(short, across, target)
+        _blend_columns(_turned(short, "turned"), across, target)
     elif (left, right) == (0, width) and image.shape[1] == width:
         # The columns stay as they are: every weight is 0 or 1, and Pillow skips this pass as well.
         _blend(np.ascontiguousarray(part), down, target)
     else:
         narrow = _buffers.get("narrow", part.shape[0], width, *part.shape[2:])
-        _blend_columns(part, across, narrow)
+        _blend_columns(_turned(part, "turned") if turned is None else turned.of(part), across, narrow)
         _blend(narrow, down, target)
     if target is not out:
         if resample_avx512.is_planar(out):
@@ -171,11 +198,9 @@ def _blend(image: Pixels, weights: Weights, out: Pixels) -> None:
     blend_rows(image.reshape(-1), image[0].size, axis, out.reshape(-1))
 
 
-def _blend_columns(image: Pixels, weights: Weights, out: Pixels) -> None:
-    height, width, *channels = image.shape
-    turned = _buffers.get("turned", width, height, *channels)
-    blended = _buffers.get("blended", out.shape[1], height, *channels)
-    cv2.transpose(image, turned)
+def _blend_columns(turned: Pixels, weights: Weights, out: Pixels) -> None:
+    """Make the columns of ``out`` from those of an image, of which the transpose is given."""
+    blended = _buffers.get("blended", out.shape[1], *turned.shape[1:])
     _blend(turned, weights, blended)
     cv2.transpose(blended, out)
 

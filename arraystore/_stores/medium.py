@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -140,8 +140,11 @@ class Draft(Protocol):
     def shrink(self, count: int) -> None:
         """Remove all slots from ``count`` on, none of which may be claimed; the pixels before them stay as they are."""
 
-    def publish(self, publication: Publication) -> Opened:
-        """Make everything durable, give the store its name by one rename, and open it."""
+    def finish(self, publication: Publication) -> None:
+        """Write what a store has beside its slots, and make everything durable."""
+
+    def give_name(self) -> Opened:
+        """Give the finished store its name by one rename, and open it."""
 
 
 @dataclass(slots=True)
@@ -160,3 +163,14 @@ class FilledRun:
     pixels: Pixels | None = None
     encoded: list[bytes] = field(default_factory=list)  # of each slot, its JPEG, where slots are encoded
     masks: tuple[npt.NDArray[Any], ...] = ()  # of each target of masks, one a slot
+
+    def until(self, count: int) -> Self:
+        """Return the part of the first slots, which are filled."""
+        masks = tuple(array[:count] for array in self.masks)
+        return replace(self, rows=self.rows[:count], masks=masks, encoded=self.encoded[:count])
+
+    def since(self, first: int) -> Self:
+        """Return the part of the slots from the one ``first`` of the run on, none of which is filled yet."""
+        masks = tuple(array[first:] for array in self.masks)
+        rest = replace(self, start=self.start + first, rows=self.rows[first:], masks=masks)
+        return replace(rest, encoded=self.encoded[first:], reasons={}, notes={}, traces=[])

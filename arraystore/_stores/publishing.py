@@ -15,7 +15,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -51,6 +51,10 @@ HDF5_NAMES = ("images.h5", "encoded.h5")  # of all media that are HDF5 files, li
 NEW_PLAN = PLAN + ".new"
 # Members of plan.json: the identity of the finished store, and device and inode of the one that it replaces.
 _MARK, _REPLACES = "finished", "replaces"
+# Member of plan.json: the identities of the finished stores that one call builds together and that get their names one
+# after the other. It is there before the first of them has its name. If the call is killed in between, the next one
+# knows by it which stores are those of that call.
+BESIDE = "beside"
 
 
 def partial_of(target: Path) -> Path:
@@ -111,7 +115,7 @@ def publish(target: Path, medium: Medium, replaces: Identity | None) -> None:
         StoreExistsError: something else has the name. It was left, and so was the finished work.
     """
     folder = partial_of(target)
-    new = folder if medium.is_folder else folder / medium.pixels
+    new = finished_in(folder, medium)
     plan = read_json(folder / PLAN)
     write_plan(folder, plan | {_MARK: store_identity(medium, new), _REPLACES: replaces})
     try:
@@ -130,6 +134,16 @@ def publish(target: Path, medium: Medium, replaces: Identity | None) -> None:
     fsync_path(target.parent)
     if not medium.is_folder:
         fsync_path(folder)
+
+
+def finished_in(folder: Path, medium: Medium) -> Path:
+    """Return where a finished store lies in a partial folder before it gets its name."""
+    return folder if medium.is_folder else folder / medium.pixels
+
+
+def note_beside(folder: Path, identities: Sequence[str]) -> None:
+    """Durably note in a partial folder the stores that get their names together with its own; see `BESIDE`."""
+    write_plan(folder, read_json(folder / PLAN) | {BESIDE: list(identities)})
 
 
 def write_plan(folder: Path, plan: dict[str, Any]) -> None:

@@ -94,7 +94,11 @@ class MemoryDraft:
         self.slots = self.slots[:count]
         self._masks = {name: array[:count] for name, array in self._masks.items()}
 
-    def publish(self, publication: Publication) -> Opened:
+    def finish(self, publication: Publication) -> None:
+        self._publication = publication
+
+    def give_name(self) -> Opened:
+        publication = self._publication
         for mask in self._masks.values():
             mask.flags.writeable = False
         targets = {**publication.targets, **self._masks}

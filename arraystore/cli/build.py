@@ -4,7 +4,8 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any, Unpack
 
@@ -73,7 +74,7 @@ def _build(
         typer.Argument(
             parser=expanded,
             metavar="TARGET",
-            help="The store to make: HDF5 if it ends in .h5 or .hdf5, else a folder.",
+            help="The store to make: HDF5 if it ends in .h5 or .hdf5, else a folder. {size} in it is the size.",
         ),
     ],
     *,
@@ -84,16 +85,21 @@ def _build(
     debug: Debug = False,
     **shared: Unpack[options.Build],
 ) -> None:
-    """Decode every image of SOURCE into the store TARGET; the slots of a store are copied."""
+    """Decode every image of SOURCE into the store TARGET, or into one of each --size; slots of a store are copied."""
     image, limit = options.image_options(source, shared), options.parse_max_bad(max_bad)
     sources = options.source_options(shared)
+    wanted: Any = options.sized_targets(target, shared["size"] or ())
+    if len(wanted) < 2:  # one store
+        for path, size in wanted.items():
+            target, image["size"] = path, size
+        wanted = target
     with errors_reported(debug=debug, interrupted=GOES_ON):
         bar = not quiet and sys.stderr.isatty()
         with reporting(bar) as report:
             watch = Watch(report)
-            store = arraystore.build(
+            made = arraystore.build(
                 source,
-                target,
+                wanted,
                 bad=bad,
                 max_bad=limit,
                 progress=watch,
@@ -102,9 +108,12 @@ def _build(
                 **sources,
                 **picked(options.Run, shared),
             )
-        with store:
+        stores: dict[Path, Store] = made if isinstance(made, dict) else {target: made}
+        with ExitStack() as opened:
+            for store in stores.values():
+                opened.enter_context(store)
             if not quiet:
-                print_summary(store, target, watch)
+                print_summary(stores, watch)
 
 
 class Watch:
@@ -135,33 +144,43 @@ class Watch:
         return self._done - (self._done_before or 0)
 
 
-def print_summary(store: Store, target: Path, watch: Watch) -> None:
-    """Print the size of a new store, how to open it, and its bad images."""
-    shape = shape_text(store.spec.slot_shape)
+def print_summary(stores: Mapping[Path, Store], watch: Watch) -> None:
+    """Print the size of new stores, how to open them, and their bad images; what holds for several only once."""
     seconds = watch.seconds
     speed = f", {watch.decoded / max(seconds, 1e-9):,.0f} img/s" if watch.decoded else ""
-    typer.echo(
-        f"{flat(str(target))}: {many(len(store), 'image')} of {shape} ({store.spec.layout}), "
-        f"{readable(disk_bytes(target))} on disk; {seconds:.1f} s{speed}"
-    )
-    opened = f"arraystore.open({_quoted(target)}).images"
-    if store.medium == "npy":
-        opened = f'np.load({_quoted(target / "images.npy")}, mmap_mode="r")'
-    elif store.spec.encode is not None:
-        opened = f"arraystore.open({_quoted(target)})"
-    typer.echo(f"open it with  {opened}")
-    for line in target_lines(store):
+    for target, store in stores.items():
+        shape = shape_text(store.spec.slot_shape)
+        typer.echo(
+            f"{flat(str(target))}: {many(len(store), 'image')} of {shape} ({store.spec.layout}), "
+            f"{readable(disk_bytes(target))} on disk; {seconds:.1f} s{speed}"
+        )
+        opened = f"arraystore.open({_quoted(target)}).images"
+        if store.medium == "npy":
+            opened = f'np.load({_quoted(target / "images.npy")}, mmap_mode="r")'
+        elif store.spec.encode is not None:
+            opened = f"arraystore.open({_quoted(target)})"
+        typer.echo(f"open it with  {opened}")
+    for line in dict.fromkeys(line for store in stores.values() for line in _told_lines(store)):
         typer.echo(line)
+    for text in dict.fromkeys(text for store in stores.values() for text in _bad_texts(store, watch)):
+        typer.echo(text, err=True)
+
+
+def _told_lines(store: Store) -> Iterator[str]:
+    yield from target_lines(store)
     if store.description.left_out:
-        typer.echo(left_out_text(store.description.left_out))
+        yield left_out_text(store.description.left_out)
+
+
+def _bad_texts(store: Store, watch: Watch) -> Iterator[str]:
     bad = store.bad()
     if bad:
-        _print_bad(f"{many(len(bad), 'bad image')} stored as zeros with status 2:", bad)
+        yield _bad_text(f"{many(len(bad), 'bad image')} stored as zeros with status 2:", bad)
     elif watch.bad:
-        _print_bad(f"{many(watch.bad, 'bad image')} left out:", store.dropped())
+        yield _bad_text(f"{many(watch.bad, 'bad image')} left out:", store.dropped())
     noted = store.noted()
     if noted:
-        _print_bad(f"{many(len(noted), 'image')} stored with a note of the decoder:", noted)
+        yield _bad_text(f"{many(len(noted), 'image')} stored with a note of the decoder:", noted)
 
 
 def target_lines(store: Store) -> Iterator[str]:
@@ -194,8 +213,8 @@ def _row_text(target: Any) -> str:
     return f", {row} a row" if row else ""
 
 
-def _print_bad(head: str, bad: Sequence[BadImage]) -> None:
-    typer.echo("\n  ".join([head, *bad_lines(bad)]), err=True)
+def _bad_text(head: str, bad: Sequence[BadImage]) -> str:
+    return "\n  ".join([head, *bad_lines(bad)])
 
 
 def _quoted(path: Path) -> str:

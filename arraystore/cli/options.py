@@ -1,7 +1,7 @@
 """The options that several commands share, and the parsers of their texts."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict, cast
 
@@ -13,6 +13,7 @@ from arraystore._common.checks import expanded
 from arraystore._common.options import Default, picked
 from arraystore._stores.media import store_at
 
+_PLACE = "{size}"
 _NAMED_BACKGROUNDS = {"white": (255, 255, 255), "black": (0, 0, 0), "gray": (128, 128, 128)}
 
 
@@ -52,19 +53,36 @@ Bad = Literal["raise", "keep", "drop"]
 BAD_HELP = "For sources that cannot be stored: fail, store zeros, or leave them out."
 
 
-class Image(TypedDict):
-    """How an image becomes a slot. None is the default, or what the store has that is the source."""
+_SIZE_HELP = "Size of a slot: 256, or 224x320; with --fit keep, its shorter side. Needed, unless SOURCE is a store."
+
+
+class OneSize(TypedDict):
+    """The size of the slots of one store."""
 
     size: Annotated[
         str | None,
+        typer.Option(metavar="PIXELS|HxW", help=_SIZE_HELP, show_default="that of the store"),
+        Default(None),
+    ]
+
+
+class Sizes(TypedDict):
+    """The size of the slots of each store."""
+
+    size: Annotated[
+        list[str] | None,
         typer.Option(
             metavar="PIXELS|HxW",
-            help="Size of a slot: 256, or 224x320 (height first); with --fit keep, its shorter side. Needed, unless "
-            "SOURCE is a store.",
+            help=f"{_SIZE_HELP} Several times for several stores, of which each image is decoded once.",
             show_default="that of the store",
         ),
         Default(None),
     ]
+
+
+class Image(TypedDict):
+    """How an image becomes a slot, beside its size. None is the default, or what the store has that is the source."""
+
     fit: Annotated[
         spec.Fit | None,
         typer.Option(
@@ -216,7 +234,7 @@ class Sources(Listing):
     ]
 
 
-class Plan(Image, Sources):
+class Plan(OneSize, Image, Sources):
     """The options of ``plan`` that ``build`` has too."""
 
 
@@ -224,7 +242,7 @@ class Update(Sources, Run):
     """The options of ``update`` that ``build`` has too."""
 
 
-class Build(Image, Sources, Run):
+class Build(Sizes, Image, Sources, Run):
     """The options of ``build`` that other commands have too."""
 
 
@@ -232,10 +250,12 @@ class Build(Image, Sources, Run):
 def image_options(source: str, options: Mapping[str, Any]) -> spec.ImageOptions:
     """Return how images become slots, as `arraystore.build` takes it, from those options of a command that were given.
 
+    A list of sizes is not among them: `sized_targets` takes it.
+
     Raises:
         typer.BadParameter: the size or the background is not valid, or there is no size and the source is no store.
     """
-    if options["size"] is None and options["encode"] != "source" and store_at(source) is None:
+    if not options["size"] and options["encode"] != "source" and store_at(source) is None:
         raise typer.BadParameter(
             "it is missing; give one side as 256, or height x width as 224x320 (only a store has a size of its own)",
             param_hint="'--size'",
@@ -243,15 +263,40 @@ def image_options(source: str, options: Mapping[str, Any]) -> spec.ImageOptions:
     given: dict[str, Any] = {
         name: value for name, value in picked(Image, options).items() if value is not None and value is not False
     }
-    for name, parsed in (("size", _parse_slot_size), ("background", parse_background)):
-        if name in given:
-            given[name] = parsed(given[name])
+    if isinstance(options["size"], str):
+        given["size"] = parse_slot_size(options["size"])
+    if "background" in given:
+        given["background"] = parse_background(given["background"])
     jpeg = {name: given.pop(name) for name in ("quality", "subsampling") if name in given}
     if jpeg and given.get("encode") not in ("jpeg", "source"):
         raise typer.BadParameter("it is of JPEGs: add --encode jpeg", param_hint=f"'--{next(iter(jpeg))}'")
     if jpeg:
         given["encode"] = spec.Jpeg(**jpeg, source=given["encode"] == "source")
     return cast("spec.ImageOptions", given)
+
+
+def sized_targets(target: Path, sizes: Sequence[str]) -> dict[Path, int | tuple[int, int]]:
+    """Return the target of each size: ``{size}`` in it stands for the size, and is needed for several of them.
+
+    Raises:
+        typer.BadParameter: a size is not valid or comes twice, or several have one target.
+    """
+    text = str(target)
+    found: dict[Path, int | tuple[int, int]] = {}
+    for size in map(parse_slot_size, sizes):
+        height, width = (size, size) if isinstance(size, int) else size
+        name = str(height) if height == width else f"{height}x{width}"
+        path = Path(text.replace(_PLACE, name))
+        if path in found and _PLACE in text:
+            raise typer.BadParameter(f"{name} comes twice", param_hint="'--size'")
+        if path in found:
+            example = target.with_name(f"{target.stem}-{_PLACE}{target.suffix}")
+            raise typer.BadParameter(
+                f"there are {len(sizes)} sizes, and {text} has no {_PLACE}, so they would be one store: give {example}",
+                param_hint="'TARGET'",
+            )
+        found[path] = size
+    return found
 
 
 def source_options(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -275,7 +320,7 @@ def _parse_targets(text: str) -> list[str] | dict[str, str | None]:
     return {name: kind or "auto" for name, _, kind in parts}
 
 
-def _parse_slot_size(text: str) -> int | tuple[int, int]:
+def parse_slot_size(text: str) -> int | tuple[int, int]:
     """Return a ``--size`` as one number where it is one, for ``--fit keep``; otherwise as `parse_size` does."""
     height, width = parse_size(text)
     return height if text.isdecimal() else (height, width)

@@ -135,7 +135,7 @@ def _update(
             store = arraystore.update(path, bad=bad, max_bad=limit, progress=watch, changes=changes, **run)
         with store:
             if not quiet:
-                print_summary(store, path, watch)
+                print_summary({path: store}, watch)
 
 
 def _change_lines(changes: Changes) -> Iterator[str]:

@@ -431,7 +431,7 @@ def fill(job, i, slot, row, filled):
     error.add_note("noted")
     raise error
 
-module._fill_slot = fill
+module.fill_slot = fill
 """
 
 

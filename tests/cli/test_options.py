@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from support import images
 from support.command import one_line, run, usage_error
+from support.faults import contents
 
 import arraystore
 
@@ -241,3 +242,31 @@ class TestStores:
                 assert "'--size'" in message
                 assert "it is missing" in message
         assert not (tmp_path / "y").exists()
+
+
+def test_several_sizes_are_one_build(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    result = run("build", photos, tmp_path / "p-{size}.store", "--size", "12", "--size", "10x20", "--fit", "crop")
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith(f"{tmp_path}/p-12.store: 19 images of 3 x 12 x 12 (NCHW), ")
+    assert lines[1] == f'open it with  np.load("{tmp_path}/p-12.store/images.npy", mmap_mode="r")'
+    assert lines[2].startswith(f"{tmp_path}/p-10x20.store: 19 images of 3 x 10 x 20 (NCHW), ")
+    assert lines[4] == "labels: 3 classes: ash, größe 日本, oak"  # of both
+    assert len(lines) == 5
+    for size in ("12", "10x20"):
+        name = f"p-{size}.store"
+        assert run("build", photos, tmp_path / "one/p-{size}.store", "--size", size, "--fit", "crop", "-q").stdout == ""
+        assert contents(tmp_path / name) == contents(tmp_path / "one" / name)
+
+
+def test_sizes_that_cannot_be_built_together(photos: Path, mixed: Path, tmp_path: Path) -> None:
+    message = usage_error(run("build", photos, tmp_path / "p.h5", "--size", "12", "--size", "16"))
+    assert "there are 2 sizes, and" in message
+    assert "so they would be one store: give" in message
+    message = usage_error(run("build", photos, tmp_path / "p-{size}", "--size", "12", "--size", "12x12"))
+    assert "12 comes twice" in message
+    words = ("build", mixed, tmp_path / "p-{size}.h5", "--size", "12", "--size", "16")
+    result = run(*words, "--bad", "drop")
+    assert result.returncode == 0
+    assert result.stderr.count("4 bad images left out:\n  slot 2  a/img_002 ü.png: not an image") == 1

@@ -85,7 +85,7 @@ def in_steps(
     for name in ("fsync", "fdatasync", "pwrite", "ftruncate", "posix_fallocate"):
         stepping(os, name)
     stepping(renaming, "_renameat2")
-    stepping(fill, "_fill_slot")
+    stepping(fill, "fill_slot")
     sys.addaudithook(audit)
     call()
     return taken

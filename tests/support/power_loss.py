@@ -190,7 +190,7 @@ def record(patch: pytest.MonkeyPatch, folder: Path, *, forgotten: Callable[[str,
         _record_sync(patch, recorder, name, forgotten)
     for name in ("pwrite", "ftruncate", "posix_fallocate", "utime"):
         _record_call(patch, recorder, os, name)
-    _record_call(patch, recorder, fill, "_fill_slot")
+    _record_call(patch, recorder, fill, "fill_slot")
     for name in ("unlink", "rmdir"):
         _record_names(patch, recorder, os, name, recorder.removed)
     for name in ("rename", "replace"):

@@ -17,8 +17,12 @@ def building(paths: list[Path], labels: list[int]) -> None:
     assert_type(store, Store)
     arraystore.build("photos/", "train.h5", size=(224, 320), fit="crop")
     arraystore.build(paths, labels=labels, size=256, color="gray", progress=told)
-    arraystore.build("photos/", size=256, colour="gray")  # type: ignore[call-arg] # it is misspelt
-    arraystore.build("photos/", size=256, workers="all")  # type: ignore[arg-type] # not a number
+    arraystore.build("photos/", size=256, colour="gray")  # type: ignore[call-overload] # it is misspelt
+    arraystore.build("photos/", size=256, workers="all")  # type: ignore[call-overload] # not a number
+    several = arraystore.build("photos/", {"a.store": 160, "b.h5": arraystore.ImageSpec(size=320)}, fit="crop")
+    assert_type(several, dict[str, Store])
+    assert_type(arraystore.build(paths, dict.fromkeys(paths, (16, 24))), dict[Path, Store])
+    arraystore.build("photos/", {"a.store": "160"})  # type: ignore[dict-item] # no size
     arraystore.plan("photos/", size=256, fit="squash")  # type: ignore[arg-type] # no such fit
     arraystore.update("train.store", sise=256)  # type: ignore[call-arg] # it has no such option
     arraystore.ImageSpec(size=256, color="grey")  # type: ignore[arg-type] # it is misspelt

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from arraystore._building.fill import Job, fill_run
 from arraystore._building.workers.processes import START_LIMIT_S, WorkerProcesses
 from arraystore._common.limits import usable_cpus
 from arraystore._format.specification import EMPTY
-from arraystore._stores.medium import FilledRun, Pixels
+from arraystore._stores.medium import FilledRun
 from arraystore.errors import Kind, Option, StoreError
 
 _logger = logging.getLogger(__name__)
@@ -46,9 +46,9 @@ class WorkerPool(Protocol):
 
 
 def worker_pool(
-    slots: Pixels, *, workers: int | None, executor: Executor | None, processes: bool, timeout_s: float
+    slots: Any, *, workers: int | None, executor: Executor | None, processes: bool, timeout_s: float
 ) -> WorkerPool:
-    """Return the pool that the options of a build ask for. Threads of this process write into ``slots``."""
+    """Return the pool that the options of a build ask for. Threads of this process pass ``slots`` to `Job.fill`."""
     if processes:
         return WorkerProcesses(workers or usable_cpus(), timeout_s)
     if executor is None or isinstance(executor, ThreadPoolExecutor):
@@ -161,7 +161,7 @@ class _ExecutorPool:
 class _ThreadPool(_ExecutorPool):
     """Threads of this process. They have no time limit, because a thread cannot be stopped."""
 
-    def __init__(self, slots: Pixels, executor: ThreadPoolExecutor | None, workers: int | None) -> None:
+    def __init__(self, slots: Any, executor: ThreadPoolExecutor | None, workers: int | None) -> None:
         self._own = executor is None
         executor = executor or ThreadPoolExecutor(workers or usable_cpus(), thread_name_prefix="arraystore-fill")
         super().__init__(executor, workers, math.inf)
@@ -176,7 +176,7 @@ class _ThreadPool(_ExecutorPool):
             super().close()
 
     def _begin(self, job: Job) -> Future[FilledRun]:
-        if job.file is not None and not job.file.reserved:
+        if not all(file.reserved for file in job.slot_files):
             return super()._begin(job)
         return self._executor.submit(job.fill, self._slots, self._stop)
 

@@ -259,13 +259,14 @@ class WorkerProcesses:
     def _blame(self, task: _Task, status: int, *, late: bool) -> list[FilledRun]:
         """Put back a task whose worker was ended while it had it in progress, or fail its slot."""
         job, count = task.job, len(task.job.sources)
-        if status == -signal.SIGBUS and job.file is not None and job.file.reserved:
+        mapped = [file.path for file in job.slot_files if file.reserved]
+        if status == -signal.SIGBUS and mapped:
             raise StoreError(
-                f"the volume of {job.file.path} failed or is full: a worker process was killed by SIGBUS when it "
+                f"the volume of {' or '.join(mapped)} failed or is full: a worker process was killed by SIGBUS when it "
                 f"wrote slots {job.start} to {job.start + count - 1}. Mend it, or free some space; what was done is "
                 "kept, and the same call continues from there",
                 slot=job.start,
-                source=job.file.path,
+                source=mapped[0],
             )
         if count > 1:
             # If the worker was late, it was late with one of these, so each has one try left. If it died, nobody knows

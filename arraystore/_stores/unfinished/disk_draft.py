@@ -17,7 +17,7 @@ from arraystore._format.publication import Publication
 from arraystore._format.slot_file import SlotFile, cannot_map, npy_header
 from arraystore._format.specification import STORED
 from arraystore._stores.medium import FilledRun, Opened
-from arraystore._stores.publishing import open_published
+from arraystore._stores.publishing import finished_in, open_published
 from arraystore._stores.unfinished.build_key import BuildKey
 from arraystore._stores.unfinished.partial import PartialFolder
 from arraystore.errors import Kind, StoreError
@@ -88,12 +88,16 @@ class FolderDraft(ABC):
     def withdraw(self, slots: npt.NDArray[np.int64]) -> None:
         self._folder.withdraw(slots)
 
-    def publish(self, publication: Publication) -> Opened:
+    def finish(self, publication: Publication) -> None:
         with self._folder.writing():
             self._finish_slots(publication)
             for file in self._masks:
                 fsync_path(Path(file.path))
             self._write_rest(self._folder.path, publication)
+            fsync_path(finished_in(self._folder.path, self.medium))
+
+    def give_name(self) -> Opened:
+        with self._folder.writing():
             self._folder.publish()
             return open_published(self.medium, self._folder.target)
 

@@ -92,13 +92,14 @@ class PartialFolder:
         self._held = ExitStack()
         self._released = False
         self._overwrite = overwrite
+        self._resumed = True  # until `begin` finds that there is nothing to take up
         self._moved: list[tuple[int, npt.NDArray[np.void]]] = []  # row → its ledger row, in the order of MOVED
         self.replaces: Identity | None = None
         self._check_target()
         if self.path.is_symlink() or (self.path.exists() and not self.path.is_dir()):
             raise StoreError(f"{self.path} is in the way: it should be a folder; remove it")
         if not (self.path / PLAN).exists():
-            self._check_space()
+            check_space(target.parent, needed)
         with self.writing():
             lock = self._enter()
         self._held.callback(lock.release)
@@ -234,7 +235,6 @@ class PartialFolder:
         Raises:
             StoreExistsError: something else has taken the name; see `publishing.publish`.
         """
-        fsync_path(self.path if self.medium.is_folder else self.path / self.medium.pixels)
         publishing.publish(self.target, self.medium, self.replaces)
         publishing.tidy(self.target, self.medium)
         self.release()
@@ -245,6 +245,13 @@ class PartialFolder:
             with contextlib.suppress(StoreError, OSError):  # the caller is to get the error of the failure itself
                 remove_partial(self.path, self.medium)
         self.release()
+
+    def discard(self) -> None:
+        """Delete the folder if this call has begun the work in it, and release it."""
+        if not self._resumed:
+            with contextlib.suppress(OSError):  # the caller is to get the error of the failure itself
+                clear(self.path, [PLAN])
+        self.abandon()
 
     def release(self) -> None:
         """Unlock the folder, and leave its files for another build."""
@@ -389,6 +396,3 @@ class PartialFolder:
         slots = slots[np.isin(rows["name"][slots], [name for name, _ in self._noted])]
         keys = {slot: noted_key(rows[slot]) for slot in slots.tolist()}
         return {slot: self._noted[key] for slot, key in keys.items() if key in self._noted}
-
-    def _check_space(self) -> None:
-        check_space(self.target.parent, self._needed_bytes)
