@@ -56,6 +56,9 @@ class Jpeg:
             marker takes about four bytes. 0 sets none.
         source: True keeps the bytes of sources that are JPEGs as they are, in their own size. Other images are then
             encoded by the fields above. ``encode="source"`` is short for ``Jpeg(source=True)``.
+        markers: True gives JPEGs of sources restart markers too, without loss: their pixels stay the same to the last
+            bit, and readers cut crops out of them. A JPEG that is progressive, or otherwise no plain one, stays as it
+            is.
 
     Raises:
         SpecError: a value is invalid.
@@ -65,13 +68,17 @@ class Jpeg:
     subsampling: Subsampling = "420"
     restart: int = 2
     source: bool = False
+    markers: bool = False
 
     def __post_init__(self) -> None:
         whole_number("quality", self.quality, 1, 100)
         choice_of("subsampling", self.subsampling, get_args(Subsampling))
         whole_number("restart", self.restart, 0, 1000)
-        if not isinstance(self.source, bool):
-            raise SpecError(f"source must be True or False, not {self.source!r}")
+        for name in ("source", "markers"):
+            if not isinstance(getattr(self, name), bool):
+                raise SpecError(f"{name} must be True or False, not {getattr(self, name)!r}")
+        if self.markers and not (self.source and self.restart):
+            raise SpecError("markers=True is for JPEGs of sources: pass source=True, and a restart of 1 or more")
 
 
 class _SpecOptions(TypedDict, total=False):
@@ -258,8 +265,10 @@ class ImageSpec:
         }
         if not self.one_shape:
             values["size"] = self.height or None
-        if self.encode is not None and not self.encode.source:
-            del values["encode"]["source"]  # as in stores that know no other
+        if self.encode is not None:
+            for name in ("source", "markers"):
+                if not values["encode"][name]:
+                    del values["encode"][name]  # as in stores that know no other
         return {key: value for key, value in values.items() if key not in _LATER or value != _LATER[key]}
 
     @classmethod

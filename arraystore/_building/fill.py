@@ -35,10 +35,11 @@ if TYPE_CHECKING:
     from arraystore._decoding import decode, header
     from arraystore._decoding.decode import Decoded
     from arraystore._decoding.encoding import writers
+    from arraystore._decoding.jpeg import restarting
     from arraystore._kernels import sums
 else:  # cv2 and numba take half a second
     decode, header = lazy("arraystore._decoding.decode"), lazy("arraystore._decoding.header")
-    sums = lazy("arraystore._kernels.sums")
+    sums, restarting = lazy("arraystore._kernels.sums"), lazy("arraystore._decoding.jpeg.restarting")
     writers = lazy("arraystore._decoding.encoding.writers")
 
 _logger = logging.getLogger(__name__)
@@ -331,6 +332,8 @@ def _encode(
     if isinstance(source, KeptSlot) and (encode.source or source.encode == encode) and source.fits(slot):
         jpeg = source.jpeg
     jpeg = jpeg or writers.slot_jpeg_of(slot, encode)
+    if encode.markers:
+        jpeg = restarting.with_restart_markers(jpeg, most=encode.restart) or jpeg
     for name, value in zip(side_fields(job.spec), slot.shape[:2], strict=False):
         row[name] = value
     if encode.source:

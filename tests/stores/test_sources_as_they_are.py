@@ -92,6 +92,38 @@ def test_bytes_are_those_of_the_sources_and_pixels_are_upright(
     assert store.verify(progress=False).ok
 
 
+def test_restart_markers_are_added_without_loss(photos: Path, stores: dict[str, Path], tmp_path: Path) -> None:
+    marked = Jpeg(source=True, markers=True)
+    store, plain = build(photos, tmp_path / "y.store", encode=marked), arraystore.open(stores["x.store"])
+    assert store.spec.encode == marked
+    np.testing.assert_array_equal(store.sides, plain.sides)
+    np.testing.assert_array_equal(store.mean, plain.mean)
+    for slot, file in enumerate(files(photos)):
+        np.testing.assert_array_equal(store.images[slot], plain.images[slot])
+        assert (b"\xff\xdd" in bytes(store.encoded(slot))) == (file.name != "progressive.jpg"), file
+        assert file.name not in ("progressive.jpg", "png.png") or store.encoded(slot) == plain.encoded(slot)
+    augment = Augment(crop=RandomResizedCrop((24, 20)), hflip=0.5)
+    for batch, other in zip(*(each.loader(5, seed=4, augment=augment) for each in (store, plain)), strict=True):
+        np.testing.assert_array_equal(batch[0], other[0])
+    assert store.verify(progress=False).ok
+    assert contents(build(stores["x.store"], tmp_path / "z.store", encode=marked).path) != {}
+    again = arraystore.open(tmp_path / "z.store")
+    assert [bytes(again.encoded(slot)) for slot in range(13)] == [bytes(store.encoded(slot)) for slot in range(13)]
+    (photos_now := tmp_path / "photos").mkdir()
+    for file in files(photos):
+        shutil.copy2(file, photos_now / file.name)
+    (photos_now / "1.jpg").write_bytes(images.jpeg(images.photo(41, 52, seed=70)))
+    updated = arraystore.update(tmp_path / "y.store", photos_now, progress=False)
+    assert b"\xff\xdd" in bytes(updated.encoded(0))
+    np.testing.assert_array_equal(updated.images[0], upright(photos_now / "1.jpg"))
+
+
+@pytest.mark.parametrize("options", [{"markers": True}, {"source": True, "markers": True, "restart": 0}])
+def test_markers_are_for_sources(options: dict[str, Any]) -> None:
+    with pytest.raises(SpecError, match="markers=True is for JPEGs of sources: pass source=True, and a restart of 1"):
+        Jpeg(**options)
+
+
 def test_media_and_workers_make_the_same(photos: Path, stores: dict[str, Path], tmp_path: Path) -> None:
     in_ram = build(photos, workers=1)
     assert_equal(arraystore.open(stores["x.store"]), in_ram)

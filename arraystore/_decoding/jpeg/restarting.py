@@ -33,7 +33,7 @@ _LONGEST_CODE = 16
 _buffers = Buffers()
 
 
-def with_restart_markers(data: Data, interval: int | None = None) -> bytes | None:
+def with_restart_markers(data: Data, interval: int | None = None, *, most: int = Jpeg().restart) -> bytes | None:
     """Return a JPEG with restart markers, whose pixels are the same to the last bit; None if it cannot have them.
 
     A JPEG that can has one scan of Huffman codes of 8 bits, so it is not progressive, and is not damaged. All segments
@@ -43,7 +43,8 @@ def with_restart_markers(data: Data, interval: int | None = None) -> bytes | Non
     Args:
         data: the file.
         interval: units from one marker to the next, 1 to 65,535; a unit has a block, or several, of each component.
-            None for as many as stores of JPEGs have by default: two, or one where the columns are odd.
+            None for the largest number up to ``most`` that divides the columns, as in stores of JPEGs.
+        most: see ``interval``.
 
     Raises:
         ValueError: there is no such interval.
@@ -55,8 +56,7 @@ def with_restart_markers(data: Data, interval: int | None = None) -> bytes | Non
     except DecodeError:
         return None
     if interval is None:
-        most = min(Jpeg().restart, scan.columns)
-        interval = next(count for count in range(most, 0, -1) if scan.columns % count == 0)
+        interval = next(count for count in range(min(most, scan.columns), 0, -1) if scan.columns % count == 0)
     return bytes(data) if scan.interval == interval else _moved(data, scan, interval)
 
 
