@@ -2,19 +2,47 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Unpack
+from typing import Any, Literal, Unpack, overload
 
 import numpy.typing as npt
 
 from arraystore._building.build import build_manifest
+from arraystore._building.filling.begin import begin_filling, check_can_fill
 from arraystore._building.options import BuildOptions, checked
 from arraystore._building.sources import manifest_for, spec_for
 from arraystore._common.options import public, shows_options
+from arraystore._filling import FillingStore
 from arraystore._open import opened_source
 from arraystore._reading.store import Store
 from arraystore._stores.media import target_path
 
 
+@overload
+def build(
+    source: Any,
+    target: str | os.PathLike[str] | None = ...,
+    *,
+    labels: Sequence[Any] | npt.NDArray[Any] | None = ...,
+    targets: Sequence[str] | Mapping[str, Any] | None = ...,
+    bad: Literal["raise", "keep", "drop"] = ...,
+    max_bad: float | None = ...,
+    overwrite: bool = ...,
+    wait: Literal[True] = ...,
+    **options: Unpack[BuildOptions],
+) -> Store: ...
+@overload
+def build(
+    source: Any,
+    target: str | os.PathLike[str] | None = ...,
+    *,
+    labels: Sequence[Any] | npt.NDArray[Any] | None = ...,
+    targets: Sequence[str] | Mapping[str, Any] | None = ...,
+    bad: Literal["raise", "keep"] = ...,
+    max_bad: float | None = ...,
+    overwrite: bool = ...,
+    wait: Literal[False],
+    **options: Unpack[BuildOptions],
+) -> FillingStore: ...
 @public
 @shows_options(BuildOptions)
 def build(
@@ -26,6 +54,7 @@ def build(
     bad: Literal["raise", "keep", "drop"] = "raise",
     max_bad: float | None = None,
     overwrite: bool = False,
+    wait: bool = True,
     **options: Unpack[BuildOptions],
 ) -> Store:
     """Turn images into a preallocated array, each image decoded straight into its slot.
@@ -101,6 +130,9 @@ def build(
             ``processes=True`` in its place replaces workers that crash or hang.
         progress: True draws a bar, False is silent, a function is called with a `Progress` after each run.
         overwrite: True replaces an existing store at the target, once the new one is finished.
+        wait: False returns a `FillingStore` as soon as the sources are listed and the disk is reserved: it fills itself
+            while it is read, and `FillingStore.finish` publishes it. A finished store of the same sources and options
+            is opened. Not with ``bad="drop"``, masks, or slots that are kept as JPEGs. See docs/filling.md.
         fresh: True discards what an unfinished build of this target left.
 
     Returns:
@@ -122,5 +154,10 @@ def build(
     place = None if target is None else target_path(target)
     with opened_source(source) as opened:
         spec = spec_for(opened, every, options)  # before the sources are listed, which may take long
+        if not wait:
+            check_can_fill(spec, bad)
         manifest = manifest_for(opened, labels, targets, every)
+        if not wait:
+            begun = begin_filling(manifest, place, spec, every, bad=bad, max_bad=max_bad, overwrite=overwrite)
+            return FillingStore(begun)
         return Store(build_manifest(manifest, place, spec, every, bad=bad, max_bad=max_bad, overwrite=overwrite))

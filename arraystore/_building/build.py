@@ -70,7 +70,7 @@ def build_manifest(
         if earlier is not None and not options["fresh"] and key.fits(earlier):
             # A call like this one was killed after it gave the store its name, so it has nothing left to do.
             store = open_store(target)
-            if store.description.root == manifest.root and (not overwrite or _is_up_to_date(store, manifest)):
+            if store.description.root == manifest.root and (not overwrite or is_up_to_date(store, manifest)):
                 return store
         Path(target).absolute().parent.mkdir(parents=True, exist_ok=True)
         folder = hold(target, key, overwrite=overwrite)
@@ -91,7 +91,7 @@ def build_key(manifest: Manifest, spec: ImageSpec) -> BuildKey:
     )
 
 
-def _is_up_to_date(store: Opened, manifest: Manifest) -> bool:
+def is_up_to_date(store: Opened, manifest: Manifest) -> bool:
     """Return whether no source has changed since the store was built from all of them."""
     samples = store.load_table("samples")
     if not manifest.is_paths or samples is None or len(samples) != len(manifest):
@@ -164,7 +164,7 @@ def build_in(
         if (unexpected and bad == "raise") or len(failures) == len(manifest):
             raise bad_images_error(unexpected or failures, len(manifest), kept=folder is not None)
         kept = drop_failed(draft) if failures and bad == "drop" else None
-        return draft.publish(amend(_publication(draft, manifest, spec, kept)))
+        return draft.publish(amend(publication_of(draft, manifest, spec, kept)))
     finally:
         if folder is not None:
             folder.release()
@@ -204,7 +204,10 @@ def _record(draft: Draft, filled: FilledRun, progress: Progress) -> None:
     progress.source_bytes += int(filled.rows["bytes"].sum())
 
 
-def _publication(draft: Draft, manifest: Manifest, spec: ImageSpec, kept: npt.NDArray[np.int64] | None) -> Publication:
+def publication_of(
+    draft: Draft, manifest: Manifest, spec: ImageSpec, kept: npt.NDArray[np.int64] | None
+) -> Publication:
+    """Return what a store whose slots are all settled has beside them; ``kept`` are their rows if some were dropped."""
     ledger = draft.ledger if kept is None else draft.ledger[kept]
     stored = ledger["status"] == STORED
     mean, std = sums.mean_and_std(

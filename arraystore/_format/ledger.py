@@ -115,6 +115,15 @@ def claimed_rows(rows: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
     return claims
 
 
+def chosen_claims(rows: npt.NDArray[np.void], slots: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Return for some slots whether the rows of a ledger claim them: bool, (k,)."""
+    chosen = rows[slots]
+    claims = chosen["check"] != 0
+    if claims.any():
+        claims[claims] = chosen["check"][claims] == _checks(chosen[claims], slots[claims].tolist())
+    return claims
+
+
 def _checks(rows: npt.NDArray[np.void], slots: range | list[int]) -> npt.NDArray[np.uint64]:
     """Return the check of each row. It is never 0, which is the check of a row that was not written."""
     size = rows.dtype.itemsize

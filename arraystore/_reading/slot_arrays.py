@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from arraystore._format.specification import STORED
 from arraystore._kernels.copy_rows import ChosenRows, gather
 from arraystore._reading.cache import Cache, EncodedCache
 from arraystore._stores.encoded.images import EncodedImages
+from arraystore._stores.filling import FillingImages
 from arraystore._stores.medium import Opened
 from arraystore._stores.slot_array import SlotArray
 from arraystore.errors import Option, SpecError
@@ -78,7 +79,7 @@ class SlotArrays:
     @cached
     def identity(self) -> str:
         """A digest of what each slot holds, by its checksum; arrays that others made have none, and count as equal."""
-        checksums = [b"" if each.checksums is None else np.asarray(each.checksums).tobytes() for each in self.arrays]
+        checksums = [_contents_of(each) for each in self.arrays]
         return digest_of([*checksums, b"" if self.chosen is None else self.chosen.tobytes()])
 
     @property
@@ -120,7 +121,47 @@ class SlotArrays:
     @property
     def decodes(self) -> bool:
         """Whether reading decodes any slot."""
-        return any(isinstance(each.images, EncodedImages) for each in self.arrays)
+        return any(isinstance(each.images, EncodedImages) for each in self.arrays) or self.is_filling
+
+    @cached
+    def _fillers(self) -> tuple[tuple[int, FillingImages], ...]:
+        """The arrays that are filled while they are read."""
+        return tuple((n, each.images) for n, each in enumerate(self.arrays) if isinstance(each.images, FillingImages))
+
+    @property
+    def may_fail(self) -> bool:
+        """Whether it is seen only when a slot is read that it has no image."""
+        return bool(self._fillers)
+
+    @property
+    def is_filling(self) -> bool:
+        """Whether any slot may not be filled yet."""
+        return not all(images.filler.is_complete for _, images in self._fillers)
+
+    def failed(self, base: Index) -> npt.NDArray[np.bool_]:
+        """Return which of some slots have no image, of those that are seen only now: bool, (k,); see `may_fail`."""
+        failed = np.zeros(len(base), bool)
+        for number, rows, at in self.split(base):
+            images = self.arrays[number].images
+            if isinstance(images, FillingImages):
+                failed[slice(None) if at is None else at] = images.filler.failed(rows)
+        return failed
+
+    def expect(self, drawn: Callable[[], Iterator[Index]]) -> None:
+        """Fill slots that are not filled in the order of these base numbers; each array of several asks for its own."""
+        for number, images in self._fillers:
+            if not images.filler.is_complete:
+                parts = (part for base in drawn() for part in self.split(base))
+                images.filler.expect(rows for n, rows, _ in parts if n == number)
+
+    def check_filled(self) -> None:
+        """Raise the error for bad images that were found at an epoch's end, where the caller of the build wants one.
+
+        Raises:
+            BadImagesError: there are some.
+        """
+        for _, images in self._fillers:
+            images.filler.check()
 
     @property
     def kept_bytes(self) -> float:
@@ -225,6 +266,10 @@ class SlotArrays:
     def _uncached(self, base: Index, name: str | None = None) -> Iterator[ChosenRows]:
         for number, rows, at in self.split(base):
             array = self._target(self.arrays[number], name)
+            if isinstance(array, FillingImages):
+                for pixels, there, places in array.filler.chosen(rows):
+                    yield pixels, there, places if at is None else at if places is None else at[places]
+                continue
             # A plain array: indexing a np.memmap makes a np.memmap each time, which takes longer than a small copy.
             yield array if isinstance(array, EncodedImages) else np.asarray(array), rows, at
 
@@ -298,6 +343,12 @@ class SlotArrays:
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"cache": None, "records": ()}
+
+
+def _contents_of(array: SlotArray) -> bytes:
+    if isinstance(array.images, FillingImages):
+        return array.images.filler.identity.encode()
+    return b"" if array.checksums is None else np.asarray(array.checksums).tobytes()
 
 
 def _numbers(slots: Array, low: int, stop: int) -> Index:
