@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, Unpack, overload
+from typing import Any, Literal, Unpack
 
 import numpy.typing as npt
 
@@ -17,32 +17,6 @@ from arraystore._reading.store import Store
 from arraystore._stores.media import target_path
 
 
-@overload
-def build(
-    source: Any,
-    target: str | os.PathLike[str] | None = ...,
-    *,
-    labels: Sequence[Any] | npt.NDArray[Any] | None = ...,
-    targets: Sequence[str] | Mapping[str, Any] | None = ...,
-    bad: Literal["raise", "keep", "drop"] = ...,
-    max_bad: float | None = ...,
-    overwrite: bool = ...,
-    wait: Literal[True] = ...,
-    **options: Unpack[BuildOptions],
-) -> Store: ...
-@overload
-def build(
-    source: Any,
-    target: str | os.PathLike[str] | None = ...,
-    *,
-    labels: Sequence[Any] | npt.NDArray[Any] | None = ...,
-    targets: Sequence[str] | Mapping[str, Any] | None = ...,
-    bad: Literal["raise", "keep"] = ...,
-    max_bad: float | None = ...,
-    overwrite: bool = ...,
-    wait: Literal[False],
-    **options: Unpack[BuildOptions],
-) -> FillingStore: ...
 @public
 @shows_options(BuildOptions)
 def build(

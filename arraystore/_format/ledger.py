@@ -118,7 +118,7 @@ def claimed_rows(rows: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
 def chosen_claims(rows: npt.NDArray[np.void], slots: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """Return for some slots whether the rows of a ledger claim them: bool, (k,)."""
     chosen = rows[slots]
-    claims = chosen["check"] != 0
+    claims: npt.NDArray[np.bool_] = chosen["check"] != 0
     if claims.any():
         claims[claims] = chosen["check"][claims] == _checks(chosen[claims], slots[claims].tolist())
     return claims

@@ -155,6 +155,7 @@ class Loader(Generic[B_co]):
                 "the layout of these slots is not known, and augment and transform need it: pass layout='NCHW' or "
                 "'NHWC' to arraystore.open_array"
             )
+        arrays.check_normalize(augment is not None and augment.normalize)
         for name in augment.follow if augment is not None else ():
             if name in arrays.source_pixels:
                 raise SpecError(

@@ -154,6 +154,19 @@ class SlotArrays:
                 parts = (part for base in drawn() for part in self.split(base))
                 images.filler.expect(rows for n, rows, _ in parts if n == number)
 
+    def check_normalize(self, normalize: object) -> None:
+        """Refuse ``normalize=True`` of slots whose mean is not known before all are filled.
+
+        Raises:
+            SpecError: it is not known.
+        """
+        if normalize is True and self.may_fail and not self.mean:
+            raise SpecError(
+                "normalize=True needs the mean and std of all slots, and some are not filled yet",
+                advice="pass the values that you know with {0}, or finish the store first",
+                options=[Option("normalize", ((124, 116, 104), (58, 57, 57)))],
+            )
+
     def check_filled(self) -> None:
         """Raise the error for bad images that were found at an epoch's end, where the caller of the build wants one.
 

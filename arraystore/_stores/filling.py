@@ -7,6 +7,7 @@ not live on in a fork.
 
 from __future__ import annotations
 
+import logging
 import os
 import weakref
 from collections.abc import Callable, Iterator
@@ -23,6 +24,8 @@ Index = npt.NDArray[np.int64]
 # The array that holds pixels, the rows of it to read, and their places among the rows that were asked for, or None for
 # all of them in order; see `arraystore._kernels.copy_rows`.
 Chosen = tuple[Pixels, Index, Index | None]
+
+_log = logging.getLogger(__name__)
 
 _forking = lock_across_forks()
 
@@ -93,7 +96,7 @@ class FillingImages:
         self.shape = shape
         self._filler = filler
         self._process = os.getpid()
-        self._end = weakref.finalize(self, filler.close)
+        self._end = weakref.finalize(self, _close, filler)
 
     @property
     def filler(self) -> Filler:
@@ -149,6 +152,13 @@ class FillingImages:
 
     def __reduce__(self) -> tuple[Callable[..., FillingImages], tuple[Any, ...]]:
         return _received, (self.shape, self.filler.sendable())
+
+
+def _close(filler: Filler) -> None:
+    try:
+        filler.close()
+    except Exception as error:  # noqa: BLE001 - it has nobody to go to: the store is no longer in use
+        _log.warning("a store that nobody uses any more could not be closed: %s", error)
 
 
 def _received(shape: tuple[int, ...], make: Callable[[], Filler]) -> FillingImages:

@@ -15,7 +15,7 @@ from arraystore._common.options import shows_options
 from arraystore._ordering.by_epoch import is_by_epoch
 from arraystore._reading.loader import Loader, refuse_ragged
 from arraystore._reading.options import LoaderOptions
-from arraystore._reading.slot_arrays import HasSlots
+from arraystore._reading.slot_arrays import HasSlots, SlotArrays
 from arraystore.errors import SpecError
 from arraystore.spec import Layout
 
@@ -85,6 +85,7 @@ class Dataset:
         self._loader: Loader[Any] = Loader(slots, batch_size, **options)
         if self._then is None:
             refuse_ragged(slots.__slot_arrays__, options.get("targets"), "Keras takes arrays of one shape")
+        self._slots: SlotArrays = slots.__slot_arrays__
         self._epoch = 0
         self._lock = Lock()
         self._ahead: Iterator[Any] | None = None
@@ -106,8 +107,13 @@ class Dataset:
             self._ahead = None
 
     def on_epoch_end(self) -> None:
-        """Go on to the next epoch."""
+        """Go on to the next epoch.
+
+        Raises:
+            BadImagesError: a store that was filled meanwhile has bad images, and its ``bad`` is ``"raise"``.
+        """
         self.set_epoch(self._epoch + 1)
+        self._slots.check_filled()
 
     def __len__(self) -> int:
         return len(self._loader)

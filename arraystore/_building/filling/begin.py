@@ -59,7 +59,11 @@ def begin_filling(
     max_bad: float | None,
     overwrite: bool,
 ) -> Opened:
-    """Return a store whose images are `FillingImages`, for `arraystore.build`; see there for what is raised."""
+    """Return a store whose images are `FillingImages`, for `arraystore.build`; see there for what else is raised.
+
+    Raises:
+        ManifestError: the sources have masks, or can only be read in order.
+    """
     if manifest.masks or manifest.mask_fills:
         raise ManifestError(
             "masks cannot be read while they are filled",

@@ -62,7 +62,7 @@ class Inbox:
         self._folder, self._count, self._spec, self._take, self._finish = folder, count, spec, take, finish
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
-        self._closed = False
+        self._closed = threading.Event()
         self._listener: socket.socket | None = None
         try:
             (folder / SOCKET).unlink(missing_ok=True)
@@ -83,7 +83,7 @@ class Inbox:
     def close(self) -> None:
         """Take nothing any more."""
         with self._lock:
-            self._closed = True
+            self._closed.set()
             for each in (*self._open, *([self._listener] if self._listener else ())):
                 with contextlib.suppress(OSError):
                     each.shutdown(socket.SHUT_RDWR)
@@ -100,7 +100,7 @@ class Inbox:
             each.close()
 
     def _accept(self, listener: socket.socket) -> None:
-        while not self._closed:
+        while not self._closed.is_set():
             try:
                 connection, _ = listener.accept()
             except TimeoutError:
@@ -109,7 +109,7 @@ class Inbox:
                 return
             connection.settimeout(None)
             with self._lock:
-                if self._closed:
+                if self._closed.is_set():
                     connection.close()
                     return
                 self._open.add(connection)

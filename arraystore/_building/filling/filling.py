@@ -6,6 +6,7 @@ process writes slots: what followers decode comes through `arraystore._building.
 
 from __future__ import annotations
 
+import copy
 import os
 import threading
 from collections import deque
@@ -137,6 +138,8 @@ class Filling:
 
     def failed(self, rows: Index) -> npt.NDArray[np.bool_]:
         self._fill(rows)
+        if self._error is not None:  # no epoch goes on as if nothing were wrong
+            raise _again(self._error)
         return self._marks.failed(rows)
 
     def expect(self, order: Iterator[Index]) -> None:
@@ -182,7 +185,7 @@ class Filling:
 
     def _raise_if_broken(self) -> None:
         if self._error is not None:
-            raise self._error
+            raise _again(self._error)
         if self._closed:
             raise self._was_closed()
 
@@ -385,3 +388,11 @@ class Filling:
 
     def _bad_images(self) -> Exception:
         return bad_images_error(self.bad(), self._key.count, kept=self._draft.on_disk, may_drop=False)
+
+
+def _again(error: BaseException) -> BaseException:
+    """Return a copy of an error: the traceback of the error itself would keep alive whatever meets it."""
+    try:
+        return copy.copy(error)
+    except Exception:  # noqa: BLE001 - a class of the caller
+        return error

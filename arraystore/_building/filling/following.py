@@ -82,6 +82,11 @@ class Following:
         return self._status.copy()
 
     def chosen(self, rows: Index) -> Iterator[Chosen]:
+        """See `Filler`.
+
+        Raises:
+            StoreError: the store was closed.
+        """
         if self._closed:
             raise StoreError("the store was closed: make the same call of build again")
         if not self.is_complete:
@@ -216,11 +221,11 @@ class Following:
     def _made(self, slot: int) -> Pixels:
         """Return the pixels of a slot, decoded here unless that was done a short while ago."""
         with self._lock:
-            pixels = self._recent.get(slot)
-            if pixels is not None:
-                return pixels
+            recent = self._recent.get(slot)
+        if recent is not None:
+            return recent
         run, made = slot_alone(self._jobs, self._place.key.spec, slot)
-        pixels = made[0]
+        pixels: Pixels = made[0]
         most = max(_RECENT_BYTES // max(pixels.nbytes, 1), 1)
         with self._lock:
             self._recent[slot] = pixels

@@ -64,7 +64,7 @@ class Marks:
         with self.changed:
             mine = slots[(self._marks[slots] == EMPTY) & (not self._closed)]
             self._marks[mine] = READER
-            return mine.tolist()
+            return [int(slot) for slot in mine]
 
     def take_one(self, slot: int) -> bool:
         """Take a slot, and return whether nobody had it."""
