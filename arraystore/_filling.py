@@ -71,7 +71,14 @@ class FillingStore(Store):
             StoreError: the store was closed, the volume failed, or the process that fills has ended.
         """
         _ = self._array  # raises if the store was closed
-        opened: Opened = self._filler.finish()
+        self._filler.finish()
+        self._adopt()
+
+    def _adopt(self) -> None:
+        """Take over what the finished store says, as soon as this process knows of it."""
+        opened: Opened | None = self._filler.finished
+        if opened is None or self.description is opened.description:
+            return
         self.description = opened.description
         self.mean, self.std = opened.description.mean, opened.description.std
         self._slots = replace(self.__slot_arrays__, mean=self.mean, std=self.std)
@@ -95,7 +102,8 @@ class FillingStore(Store):
     def bad(self) -> list[BadImage]:
         """Return the slots whose source could not be stored, with the reasons, as far as this process knows."""
         _ = self._array
-        return self._filler.bad()
+        self._adopt()
+        return self._filler.bad() if self._filler.finished is None else super().bad()
 
     def verify(self, *, workers: int | None = None, progress: bool | Callable[[Progress], None] = True) -> Verification:
         """Read and check all contents of the finished store; see `arraystore.verify`.

@@ -159,7 +159,14 @@ class Following:
             waited_s = waited_s + _RETRY_S if told == self.filled else 0.0
             told = self.filled
             time.sleep(_RETRY_S)
+        self._read_from(self._opened)
         return self._opened
+
+    def _read_from(self, opened: Opened) -> None:
+        """Read everything from the finished store from now on."""
+        status = opened.array.status
+        if status is not None:
+            self._pixels, self._status, self._left = opened.array.kept, np.array(status), 0
 
     def _published(self) -> Opened | None:
         target = self._place.target
@@ -200,8 +207,8 @@ class Following:
                 return
             self._held.close()
         self._opened = self._published()
-        if self._opened is not None and self._opened.array.status is not None:
-            self._pixels, self._status, self._left = self._opened.array.kept, np.array(self._opened.array.status), 0
+        if self._opened is not None:
+            self._read_from(self._opened)
 
     def _look(self, rows: Index) -> None:
         """Learn from the ledger which of some slots are claimed by now."""
