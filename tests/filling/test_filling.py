@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import pickle
 import threading
 import time
@@ -17,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support import images
+from support.command import run
 from support.faults import contents
 from support.store_contract import BAD, assert_equal, build, count_decodes, message_of
 
@@ -339,6 +341,40 @@ def test_a_store_of_other_sources_is_not_replaced_unless_asked(photos: Path, tmp
     assert_equal(arraystore.open(tmp_path / "x"), build(photos))
 
 
+def test_info_shows_how_far_it_is(photos: Path, tmp_path: Path, no_workers: None) -> None:
+    del no_workers
+    with begin(photos, tmp_path / "x.store") as store:
+        store.take(range(7))
+        wait_until(lambda: arraystore.open(tmp_path / "x.store", partial=True).status.sum() == 7)
+        text = run("info", f"{tmp_path}/x.store.partial").stdout
+        assert "7 of 19, 36.8 %" in text
+        assert "7 stored, 0 failed, 12 empty" in text
+        assert "a process is filling it" in text
+    facts = json.loads(run("info", f"{tmp_path}/x.store.partial", "--json").stdout)
+    assert (facts["stored"], facts["empty"], facts["in_progress"]) == (7, 12, False)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_pickled_store_reads_what_is_filled_and_decodes_the_rest(
+    photos: Path, tmp_path: Path, name: str, no_workers: None
+) -> None:
+    del no_workers
+    store = begin(photos, named(tmp_path, name))
+    store.take([1, 2])
+    sent = pickle.loads(pickle.dumps(store))
+    assert isinstance(sent, FillingStore)
+    assert same(batches(sent.loader(4, seed=3)), batches(build(photos).loader(4, seed=3)))
+    assert [sent.status[3] == 1, store.filled > 0] == [True, True] if not name else True
+    np.testing.assert_array_equal(sent[4:9].take(range(5)), store[4:9].take(range(5)))
+    if not name:
+        with pytest.raises(StoreError, match=r"^this process has a copy of a store in memory: call finish where"):
+            sent.finish()
+    sent.close()
+    store.take(range(19))
+    store.finish()
+    assert_equal(store, build(photos))
+
+
 # --- the end ---------------------------------------------------------------------------------------------------------
 
 
@@ -416,8 +452,9 @@ def test_an_error_of_the_volume_reaches_the_reader(
 
     monkeypatch.setattr(filler._draft, "claim", fails)
     store.take(range(19))
-    with pytest.raises(OSError, match="the disk is gone"):
-        store.finish()
+    for end in (store.finish, store.close):
+        with pytest.raises(OSError, match="the disk is gone"):
+            end()
 
 
 def test_progress_counts_all_slots(photos: Path, tmp_path: Path) -> None:
