@@ -43,6 +43,7 @@ Pixels = npt.NDArray[np.uint8]
 Index = npt.NDArray[np.int64]
 
 _RUNS_PER_WORKER = 3  # that are handed out at a time
+_TAKEN_SLOTS = 4
 _WAIT_LIMIT_S = 0.1
 _END_LIMIT_S = 5.0
 _HASHED_SLOTS = 256  # at a time
@@ -81,8 +82,8 @@ class Filling:
         self._make_fork, self._make_sendable = in_fork, sendable
         self.identity = key.manifest_digest
         empty = slots_to_fill(draft, manifest)
-        status = np.full(key.count, EMPTY, np.uint8)
-        settled = np.setdiff1d(np.flatnonzero(draft.settled), empty, assume_unique=True)
+        status, settled = np.full(key.count, EMPTY, np.uint8), draft.settled.copy()
+        settled[empty] = False
         status[settled] = draft.ledger["status"][settled]
         self._marks = Marks(status)
         workers = options["workers"] or usable_cpus()
@@ -168,7 +169,8 @@ class Filling:
             return
         while (missing := self._marks.missing(rows)).size:
             self._raise_if_broken()
-            mine = self._marks.take(missing) if self._reads_itself else []
+            # A few at a time, so that workers help with the batch that is needed first.
+            mine = self._marks.take(missing, _TAKEN_SLOTS) if self._reads_itself else []
             for number, slot in enumerate(mine):
                 try:
                     self._record(self._decoded(slot))

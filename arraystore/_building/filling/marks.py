@@ -59,10 +59,10 @@ class Marks:
         failed: npt.NDArray[np.bool_] = self._marks[rows] == FAILED
         return failed
 
-    def take(self, slots: Index) -> list[int]:
-        """Take those of some slots that nobody fills, for a thread that reads."""
+    def take(self, slots: Index, most: int | None = None) -> list[int]:
+        """Take the first of some slots that nobody fills, at most so many, for a thread that reads."""
         with self.changed:
-            mine = slots[(self._marks[slots] == EMPTY) & (not self._closed)]
+            mine = slots[(self._marks[slots] == EMPTY) & (not self._closed)][:most]
             self._marks[mine] = READER
             return [int(slot) for slot in mine]
 
