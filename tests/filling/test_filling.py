@@ -45,7 +45,7 @@ def named(folder: Path, name: str) -> Path | None:
 @pytest.fixture
 def no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is filled ahead: readers decode what they need."""
-    monkeypatch.setattr(Marks, "next_run", lambda _marks: None)
+    monkeypatch.setattr(Marks, "next_runs", lambda _marks, _most=1: [])
 
 
 def batches(loader: Loader[Any]) -> list[tuple[Any, ...]]:
@@ -161,15 +161,14 @@ def test_a_reader_decodes_what_it_needs_and_nothing_twice(
 def test_workers_fill_in_the_order_of_the_loader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers are stopped until the loader has said what it will need; it is then not read any further."""
     source, filled = [images.noise(8, 8, seed=seed) for seed in range(64)], []
-    go, next_run = threading.Event(), Marks.next_run
+    go, next_runs = threading.Event(), Marks.next_runs
 
-    def waiting(marks: Marks) -> tuple[int, int] | None:
-        run = next_run(marks) if go.is_set() else None
-        if run is not None:
-            filled.append(run)
-        return run
+    def waiting(marks: Marks, most: int = 1) -> list[tuple[int, int]]:
+        runs = next_runs(marks, most) if go.is_set() else []
+        filled.extend(runs)
+        return runs
 
-    monkeypatch.setattr(Marks, "next_run", waiting)
+    monkeypatch.setattr(Marks, "next_runs", waiting)
     store = begin(source, tmp_path / "x", workers=1)
     loader = store.loader(4, seed=5, in_flight=1, workers=1)
     iteration = iter(loader)

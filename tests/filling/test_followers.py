@@ -63,7 +63,7 @@ def begin(source: Any, target: Path, **options: Any) -> FillingStore:
 def fill_nothing(source: Any, target: Path) -> None:
     """Hold the build, without workers that fill, until the process is killed."""
     checkpoint._CLAIM_EVERY_S = checkpoint._WAIT_LIMIT_S = 0.002
-    Marks.next_run = lambda _marks: None  # type: ignore[method-assign]
+    Marks.next_runs = lambda _marks, _most=1: []  # type: ignore[method-assign]
     store = begin(source, target)
     target.with_name("ready").touch()
     while True:
@@ -231,7 +231,7 @@ def test_a_filler_that_takes_nothing_costs_a_follower_one_wait(
     filler = store.images.filler  # type: ignore[attr-defined]
     os.kill(holder.pid, signal.SIGSTOP)
     block = np.zeros((1, 3, 16, 24), np.uint8)
-    run = filler._jobs.filled(0, block)
+    run = filler._jobs.filled(0, 1, block)[0]
     for _ in range(2000):  # more than the system keeps for a process that does not read
         filler._outbox.send(run, block)
     assert not filler._outbox.is_open
@@ -245,7 +245,7 @@ def test_a_socket_takes_only_what_is_a_slot_of_this_store(world: World, tmp_path
     wait_for(tmp_path / "ready")
     jobs = begin(world.source, target).images.filler._jobs  # type: ignore[attr-defined]
     pixels = np.zeros((1, 3, 16, 24), np.uint8)
-    good = jobs.filled(5, pixels)
+    good = jobs.filled(5, 6, pixels)[0]
     for change in ("mark", "slot", "text", "pixels", "status", "garbage", "short"):
         outbox = exchange.Outbox(partial_of(target))
         text, run, sent = 0, good.rows.copy(), pixels.copy()
@@ -262,7 +262,7 @@ def test_a_socket_takes_only_what_is_a_slot_of_this_store(world: World, tmp_path
         outbox._send([data[:100] if change == "short" else data])
         outbox.close()
     outbox = exchange.Outbox(partial_of(target))
-    run7 = jobs.filled(7, pixels)
+    run7 = jobs.filled(7, 8, pixels)[0]
     outbox.send(run7, pixels)
     outbox.close()
     deadline_s = time.monotonic() + SOON_S

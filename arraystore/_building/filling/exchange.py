@@ -36,7 +36,7 @@ _MARK, _END_MARK = b"asf1", b"asfe"
 _FINISH = "finish"
 _TEXT_LIMIT_BYTES = 1 << 16
 _SEND_LIMIT_S = 5.0
-_WAIT_LIMIT_S = 0.5
+_WAIT_LIMIT_S = 5.0
 _BACKLOG = 128
 
 
@@ -71,7 +71,7 @@ class Inbox:
                 with _short_name(folder) as name:
                     listener.bind(name)
                 listener.listen(_BACKLOG)
-                listener.settimeout(_WAIT_LIMIT_S)
+                listener.settimeout(_WAIT_LIMIT_S)  # not every system wakes this thread when the socket is closed
             except BaseException:
                 listener.close()
                 raise

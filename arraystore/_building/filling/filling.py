@@ -9,10 +9,8 @@ from __future__ import annotations
 import copy
 import os
 import threading
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
 
 import numpy as np
 import numpy.typing as npt
@@ -22,12 +20,12 @@ from arraystore._building.bad import bad_images_error, failures_of, too_many
 from arraystore._building.build import publication_of
 from arraystore._building.checkpoint import Checkpoints
 from arraystore._building.fill import load_decoders
+from arraystore._building.filling.ahead import TAKEN_SLOTS, Ahead
 from arraystore._building.filling.exchange import Inbox
 from arraystore._building.filling.jobs import Jobs
 from arraystore._building.filling.marks import Marks
 from arraystore._building.options import RunOptions
 from arraystore._building.runs import slots_to_fill
-from arraystore._building.workers.pool import WorkerPool, worker_pool
 from arraystore._common.limits import memory_for_images, usable_cpus
 from arraystore._common.progress import Progress, reporting
 from arraystore._format.specification import EMPTY
@@ -42,8 +40,6 @@ from arraystore.errors import BadImage, StoreError
 Pixels = npt.NDArray[np.uint8]
 Index = npt.NDArray[np.int64]
 
-_RUNS_PER_WORKER = 3  # that are handed out at a time
-_TAKEN_SLOTS = 4
 _WAIT_LIMIT_S = 0.1
 _END_LIMIT_S = 5.0
 _HASHED_SLOTS = 256  # at a time
@@ -98,7 +94,7 @@ class Filling:
         self._ending = threading.Lock()
         self._opened: Opened | None = None
         self._kept: Pixels | None = None  # as readers of a finished store map it
-        self._pool: WorkerPool | None = None
+        self._ahead = Ahead(self._marks, self._jobs, draft, options, self._progress, self)
         self._process = os.getpid()
         load_decoders()  # imports that were under way in a thread during a fork would never end in the child
         self._begin_claims()
@@ -170,13 +166,8 @@ class Filling:
         while (missing := self._marks.missing(rows)).size:
             self._raise_if_broken()
             # A few at a time, so that workers help with the batch that is needed first.
-            mine = self._marks.take(missing, _TAKEN_SLOTS) if self._reads_itself else []
-            for number, slot in enumerate(mine):
-                try:
-                    self._record(self._decoded(slot))
-                except BaseException:
-                    self._marks.release(mine[number:])
-                    raise
+            mine = self._marks.take(missing, TAKEN_SLOTS) if self._reads_itself else []
+            self.fill_taken([(slot, slot + 1) for slot in mine])
             if mine:
                 continue
             if not self._reads_itself:
@@ -196,27 +187,41 @@ class Filling:
 
     # --- filling -----------------------------------------------------------------------------------------------------
 
-    def _decoded(self, slot: int) -> FilledRun:
-        """Fill one slot in this thread."""
+    def fill_taken(self, runs: Sequence[tuple[int, int]]) -> None:
+        """Fill slots that this thread has taken, in this thread."""
+        filled: list[FilledRun] = []
+        try:
+            for start, stop in runs:
+                filled += self._decoded(start, stop)
+            self.record(filled)
+        except BaseException:
+            self._marks.release([slot for start, stop in runs for slot in range(start, stop)])
+            raise
+
+    def _decoded(self, start: int, stop: int) -> list[FilledRun]:
+        """Fill a run in this thread."""
         file = self._draft.file
         if file is None or file.reserved:
-            return self._jobs.filled(slot, self._draft.slots)
-        pixels = np.empty((1, *self._key.spec.slot_shape), np.uint8)  # see `SlotFile`
-        run = self._jobs.filled(slot, pixels)
-        run.pixels = pixels
-        return run
+            return self._jobs.filled(start, stop, self._draft.slots[start:stop])
+        pixels = np.empty((stop - start, *self._key.spec.slot_shape), np.uint8)  # see `SlotFile`
+        runs = self._jobs.filled(start, stop, pixels)
+        for run in runs:
+            run.pixels = pixels[run.start - start :][: len(run.rows)]
+        return runs
 
-    def _record(self, run: FilledRun) -> None:
-        """Keep a finished run: its slots can be read from now on, and are claimed soon."""
+    def record(self, runs: Sequence[FilledRun]) -> None:
+        """Keep finished runs: their slots can be read from now on, and are claimed soon."""
         draft, state = self._draft, self._progress
-        draft.put(run)
-        draft.reasons.update(run.reasons)
-        draft.notes.update(run.notes)
-        self._claims.add(run)  # before its slots count as settled, so that what ends the claims comes after it
+        for run in runs:
+            if run.pixels is not None:
+                draft.put(run)
+            draft.reasons.update(run.reasons)
+            draft.notes.update(run.notes)
+            self._claims.add(run)  # before its slots count as settled, so that what ends the claims comes after it
         with self._marks.changed:
-            state.done += self._marks.settle(run)
-            state.bad += len(run.reasons)
-            state.source_bytes += int(run.rows["bytes"].sum())
+            state.done += self._marks.settle(runs)
+            state.bad += sum(len(run.reasons) for run in runs)
+            state.source_bytes += sum(int(run.rows["bytes"].sum()) for run in runs)
             is_too_bad = too_many(self._max_bad, state)
         if is_too_bad and self._error is None:
             failures = failures_of(dict(draft.reasons), self._manifest)
@@ -232,50 +237,29 @@ class Filling:
             if run.pixels is not None and (self._draft.file is None or self._draft.file.reserved):
                 self._draft.slots[run.start] = run.pixels[0]
                 run.pixels = None
-            self._record(run)
+            self.record([run])
         except BaseException as error:  # noqa: BLE001 - the next reader raises it
             self._marks.release([run.start])
             self._error = self._error or error
 
     def _drive(self) -> None:
-        """Let the workers fill, until all is filled or the filling ends; what runs in the driver's thread."""
+        """Let workers fill, until all is filled or the filling ends; what runs in the driver's thread."""
         try:
-            pool = worker_pool(
-                self._draft.slots,
-                workers=self._options["workers"],
-                executor=self._options["executor"],
-                processes=self._options["processes"],
-                timeout_s=self._options["timeout_s"],
-            )
-            self._pool = pool
-            with closing(pool), reporting(self._options["progress"]) as report:
-                self._fill_ahead(pool, report)
+            with reporting(self._options["progress"]) as report:
+                self._ahead.run(report, in_threads=self._reads_itself)
         except BaseException as error:  # noqa: BLE001 - the next reader raises it
-            if not self._stopping:
-                self._error = self._error or error
+            self.fail(error)
         finally:
             self._marks.release_workers()
 
-    def _fill_ahead(self, pool: WorkerPool, report: Callable[[Progress], None]) -> None:
-        marks, large = self._marks, deque[int]()
-        report(self._progress)
-        while not self._stopping and self._error is None and (marks.left or pool.pending):
-            while not large and pool.pending < pool.size * _RUNS_PER_WORKER and (run := marks.next_run()) is not None:
-                pool.submit(self._jobs.of(*run, file=self._draft.file))
-            if not pool.pending and large:  # nothing else is decoded by workers meanwhile
-                slot = large.popleft()
-                pool.submit(self._jobs.of(slot, slot + 1, file=self._draft.file, alone=True))
-            if not pool.pending:  # threads that read have the rest
-                with marks.changed:
-                    if marks.left:
-                        marks.changed.wait(_WAIT_LIMIT_S)
-            else:
-                with self._draft.writing():
-                    done = pool.collect()
-                for filled in done:
-                    large += (filled.start + np.flatnonzero(filled.rows["status"] == EMPTY)).tolist()
-                    self._record(filled)
-            report(self._progress)
+    def fail(self, error: BaseException) -> None:
+        """Let the next reader raise an error."""
+        if not self._stopping:
+            self._error = self._error or error
+
+    def is_over(self) -> bool:
+        """Return whether nothing more is to be begun."""
+        return self._stopping or self._error is not None
 
     @property
     def finished(self) -> Opened | None:
@@ -345,8 +329,7 @@ class Filling:
         self._draft.withdraw(wrong)
         self._marks.reopen(wrong)
         self._begin_claims()
-        for slot in self._marks.take(wrong):
-            self._record(self._decoded(slot))
+        self.fill_taken([(slot, slot + 1) for slot in self._marks.take(wrong)])
         self._claims.__exit__(None, None, None)
         still = self._differing(wrong)
         if still.size:
@@ -376,9 +359,8 @@ class Filling:
         is_over = self._marks.close(_END_LIMIT_S)
         if self._driver is not threading.current_thread():  # the garbage collector may call this anywhere
             self._driver.join(_END_LIMIT_S)
-            if self._driver.is_alive() and self._pool is not None and self._options["processes"]:
-                with suppress(Exception):  # an image hangs in a worker, which is killed now
-                    self._pool.close()
+            if self._driver.is_alive() and self._options["processes"]:  # an image hangs in a worker
+                self._ahead.kill()
                 self._driver.join(_END_LIMIT_S)
             is_over &= not self._driver.is_alive()
         self._claims.__exit__(None, None, None)

@@ -312,9 +312,9 @@ class FilledAlone:
     def _fill(self, rows: Index) -> None:
         while (missing := self._marks.missing(rows)).size:
             for slot in (mine := self._marks.take(missing)):
-                run = self._jobs.filled(slot, self._slots)
+                run = self._jobs.filled(slot, slot + 1, self._slots[slot : slot + 1])[-1]
                 self._reasons.update(run.reasons)
-                self._marks.settle(run)
+                self._marks.settle([run])
             if not mine:
                 with self._marks.changed:
                     self._marks.changed.wait(0.1)

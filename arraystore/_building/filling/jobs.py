@@ -15,6 +15,7 @@ import numpy.typing as npt
 from arraystore._building.fill import Job, fill_slots
 from arraystore._building.workers.reading import loaded
 from arraystore._format.slot_file import SlotFile
+from arraystore._format.specification import EMPTY
 from arraystore._sources.manifest import Manifest
 from arraystore._stores.medium import FilledRun
 from arraystore.spec import ImageSpec
@@ -101,18 +102,18 @@ class Jobs:
         sides = self.manifest.sides_of(range(start, stop))
         return _GatedJob(start, sources, self.spec, file, share, self.most_bytes, self.decoders, None, sides)
 
-    def filled(self, slot: int, slots: Pixels) -> FilledRun:
-        """Fill one slot in this thread, into an array that has all slots, or that one alone."""
-        filled = self._try(slot, slots, alone=False)
-        if filled.rows["status"][0]:
-            return filled
-        with _large:
-            return self._try(slot, slots, alone=True)
+    def filled(self, start: int, stop: int, slots: Pixels) -> list[FilledRun]:
+        """Fill a run in this thread, into an array of these slots; images that need much memory one after the other."""
+        runs = [self._fill(start, stop, slots, alone=False)]
+        for number in np.flatnonzero(runs[0].rows["status"] == EMPTY).tolist():
+            with _large:
+                runs.append(self._fill(start + number, start + number + 1, slots[number : number + 1], alone=True))
+        return runs if len(runs) == 1 or len(slots) > 1 else runs[1:]
 
-    def _try(self, slot: int, slots: Pixels, *, alone: bool) -> FilledRun:
-        job = self.of(slot, slot + 1, alone=alone)
+    def _fill(self, start: int, stop: int, slots: Pixels, *, alone: bool) -> FilledRun:
+        job = self.of(start, stop, alone=alone)
         with _gate.inside():
-            return fill_slots(job, slots if len(slots) == 1 else slots[slot : slot + 1])
+            return fill_slots(job, slots)
 
 
 def _renew_locks() -> None:

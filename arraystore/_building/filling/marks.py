@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -82,33 +82,33 @@ class Marks:
             self._order, self._next = order, deque()
             self.changed.notify_all()
 
-    def next_run(self) -> tuple[int, int] | None:
-        """Take the next slots for a worker: start and stop of a run; None if nobody has to begin any."""
+    def next_runs(self, most: int = 1) -> list[tuple[int, int]]:
+        """Take the next slots for a worker: start and stop of a run, or of at most so many slots apart; or none."""
         with self.changed:
-            if self._closed:
-                return None
-            slot = self._next_single()
-            if slot is not None:
+            singles: list[tuple[int, int]] = []
+            while not self._closed and len(singles) < most and (slot := self._next_single()) is not None:
                 self._marks[slot] = WORKER
-                return slot, slot + 1
-            start = self._next_empty()
+                singles.append((slot, slot + 1))
+            start = None if singles or self._closed else self._next_empty()
             if start is None:
-                return None
+                return singles
             run = self._marks[start : start + _LONGEST_RUN_SLOTS]
             length = int(np.argmax(run != EMPTY)) if (run != EMPTY).any() else len(run)
             run[:length] = WORKER
             self._at = start + length
-            return start, start + length
+            return [(start, start + length)]
 
-    def settle(self, run: FilledRun) -> int:
-        """Mark the slots of a finished run, and return how many are settled now; the others keep their marks."""
+    def settle(self, runs: Sequence[FilledRun]) -> int:
+        """Mark the slots of finished runs, and return how many are settled now; the others keep their marks."""
         with self.changed:
-            status = run.rows["status"]
-            there = np.flatnonzero(status)
-            self._marks[run.start + there] = status[there]
-            self.left -= there.size
+            before = self.left
+            for run in runs:
+                for slot, status in enumerate(run.rows["status"].tolist(), run.start):
+                    if status:
+                        self._marks[slot] = status
+                        self.left -= 1
             self.changed.notify_all()
-            return int(there.size)
+            return before - self.left
 
     def release(self, slots: Index | list[int]) -> None:
         """Let others fill these slots, which nobody has settled."""

@@ -54,4 +54,4 @@ class Place:
 def slot_alone(jobs: Jobs, spec: ImageSpec, slot: int) -> tuple[Any, npt.NDArray[np.uint8]]:
     """Fill a slot apart from its store; return its run, and its pixels, (1, *slot_shape)."""
     pixels = np.empty((1, *spec.slot_shape), np.uint8)
-    return jobs.filled(slot, pixels), pixels
+    return jobs.filled(slot, slot + 1, pixels)[-1], pixels

@@ -207,8 +207,7 @@ class PartialFolder:
                     file.write("".join(json.dumps(line) + "\n" for line in lines).encode("ascii"))
                     file.flush()
                     os.fsync(file.fileno())
-            for run in runs:
-                self._ledger.claim(run.start, run.rows)
+            self._ledger.claim_all([(run.start, run.rows) for run in runs])
             self._ledger.sync()
 
     def withdraw(self, slots: npt.NDArray[np.int64]) -> None:
