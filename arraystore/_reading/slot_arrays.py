@@ -19,7 +19,7 @@ from arraystore._stores.encoded.images import EncodedImages
 from arraystore._stores.filling import FillingImages
 from arraystore._stores.medium import Opened
 from arraystore._stores.slot_array import SlotArray
-from arraystore.errors import Option, SpecError
+from arraystore.errors import DecodeError, Option, SpecError
 
 _LOAD_STEP_BYTES = 1 << 24
 
@@ -146,6 +146,21 @@ class SlotArrays:
             if isinstance(images, FillingImages):
                 failed[slice(None) if at is None else at] = images.filler.failed(rows)
         return failed
+
+    def with_images(self, slots: npt.ArrayLike) -> Index:
+        """Return slots with others in place of those that turn out to have no image: the next slots that have one.
+
+        Raises:
+            DecodeError: no slot has an image.
+        """
+        wanted = np.array(slots, np.int64)
+        failed = np.flatnonzero(self.failed(self.base(wanted))) if self.may_fail else np.empty(0, np.int64)
+        for _ in range(len(self) + 1):
+            if not failed.size:
+                return wanted
+            wanted[failed] = (wanted[failed] + 1) % len(self)
+            failed = failed[self.failed(self.base(wanted[failed]))]
+        raise DecodeError("no image could be stored: is this the right source?")
 
     def expect(self, drawn: Callable[[], Iterator[Index]]) -> None:
         """Fill slots that are not filled in the order of these base numbers; each array of several asks for its own."""

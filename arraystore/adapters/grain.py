@@ -52,6 +52,8 @@ class Source:
 
     def _getitems(self, indices: Sequence[int]) -> list[Any]:
         """Return many records; Grain looks for a method of this name."""
+        if self.slots.__slot_arrays__.may_fail:
+            indices = self.slots.__slot_arrays__.with_images(indices).tolist()
         columns: dict[str, Any] = {"images": self.slots.take(indices)}
         for name in self._names:
             rows: Any = self.slots.take(indices, name)

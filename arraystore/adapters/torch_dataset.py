@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch.utils.data import Dataset, default_collate, get_worker_info
 
@@ -15,7 +14,6 @@ from arraystore._reading.loader import batch_targets
 from arraystore._reading.options import Targets
 from arraystore._reading.slot_arrays import HasSlots
 from arraystore._reading.slots import Slots
-from arraystore.errors import DecodeError
 
 __all__ = ["StoreDataset"]
 
@@ -109,7 +107,7 @@ class StoreDataset(Dataset[Any]):
         wanted[wanted < 0] += count
         if wanted.size and not 0 <= int(wanted.min()) <= int(wanted.max()) < count:
             raise IndexError(f"samples {min(indices):,} to {max(indices):,} were asked for, there are {count:,}")
-        wanted = self._readable(wanted)
+        wanted = self.slots.__slot_arrays__.with_images(wanted)
         for name, tensor in columns.items():
             self.slots.take(wanted, None if name == "images" else name, out=tensor.numpy())
         lists = {name: _Rows.of(self.slots.__slot_arrays__.take(wanted, name)) for name in self._ragged}
@@ -121,24 +119,6 @@ class StoreDataset(Dataset[Any]):
         if self._transform is not None:
             return _Samples(samples, self._ragged, self._names)
         return _Gathered(samples, self._shaped(tuple(lists.get(name, columns.get(name)) for name in self._names)))
-
-    def _readable(self, wanted: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Return the samples with others in place of those whose slots turn out to have no image: the next that have.
-
-        Raises:
-            DecodeError: no slot has an image.
-        """
-        slots = self.slots.__slot_arrays__
-        if not slots.may_fail:
-            return wanted
-        wanted = wanted.copy()
-        failed = np.flatnonzero(slots.failed(slots.base(wanted)))
-        for _ in range(len(self)):
-            if not failed.size:
-                return wanted
-            wanted[failed] = (wanted[failed] + 1) % len(self)
-            failed = failed[slots.failed(slots.base(wanted[failed]))]
-        raise DecodeError("no image could be stored: is this the right source?")
 
     def _shaped(self, values: tuple[Any, ...]) -> Any:
         if not self._single:
