@@ -77,7 +77,9 @@ def check_a_store_is_read_while_it_is_filled() -> None:
     data, expected = Recording(store, SIZE, seed=3), Recording(built, SIZE, seed=3)
     for made in (data, expected):
         model(keras).fit(made, epochs=2, verbose=0)
-    assert sorted(data.seen) == sorted(expected.seen)
+    seen, wanted = ({each for each in made.seen if each[0] < 2} for made in (data, expected))
+    assert seen == wanted
+    assert len(seen) == 12
     for number in range(6):
         for array, values in zip(
             Dataset(store, SIZE, seed=3)[number], Dataset(built, SIZE, seed=3)[number], strict=True

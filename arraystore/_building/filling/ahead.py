@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
@@ -22,6 +23,7 @@ from arraystore._stores.medium import Draft, FilledRun
 TAKEN_SLOTS = 4  # at a time by one thread: few, so that all threads help with the batch that is needed first
 _RUNS_PER_WORKER = 3  # of a pool, that are handed out at a time
 _WAIT_LIMIT_S = 0.1
+_REST_S = 0.01
 
 
 class _Owner(Protocol):
@@ -73,9 +75,10 @@ class Ahead:
                 self._pool.close()
 
     def _fill_in_threads(self, report: Callable[[Progress], None]) -> None:
+        count = self._options["workers"] or usable_cpus()
         threads = [
-            threading.Thread(target=self._work, name=f"arraystore-fill-{number}", daemon=True)
-            for number in range(self._options["workers"] or usable_cpus())
+            threading.Thread(target=self._work, args=(count - number,), name=f"arraystore-fill-{number}", daemon=True)
+            for number in range(count)
         ]
         for thread in threads:
             thread.start()
@@ -84,10 +87,14 @@ class Ahead:
                 thread.join(_WAIT_LIMIT_S)
                 report(self._progress)
 
-    def _work(self) -> None:
+    def _work(self, most_readers: int) -> None:
+        """Fill what comes next while fewer threads that read do so themselves."""
         marks, owner = self._marks, self._owner
         try:
             while marks.left and not owner.is_over():
+                if marks.readers >= most_readers:
+                    time.sleep(_REST_S)  # whoever waits for the condition is woken for each slot
+                    continue
                 runs = marks.next_runs(TAKEN_SLOTS)
                 owner.fill_taken(runs)
                 with marks.changed:

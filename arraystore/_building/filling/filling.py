@@ -167,8 +167,9 @@ class Filling:
             self._raise_if_broken()
             # A few at a time, so that workers help with the batch that is needed first.
             mine = self._marks.take(missing, TAKEN_SLOTS) if self._reads_itself else []
-            self.fill_taken([(slot, slot + 1) for slot in mine])
             if mine:
+                with self._marks.reading():
+                    self.fill_taken([(slot, slot + 1) for slot in mine])
                 continue
             if not self._reads_itself:
                 self._marks.hurry(missing)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
@@ -26,12 +27,14 @@ class Marks:
     Attributes:
         changed: a condition; its lock guards the marks. Marks that say that a slot is settled may be read without it.
         left: how many slots are not settled.
+        readers: how many threads that read are filling slots.
     """
 
     def __init__(self, status: npt.NDArray[np.uint8]) -> None:
         self.changed = threading.Condition()
         self._marks = status
         self.left = int(np.count_nonzero(status == EMPTY))
+        self.readers = 0
         self._closed = False
         self._urgent: deque[int] = deque()
         self._order: Iterator[Index] | None = None
@@ -65,6 +68,17 @@ class Marks:
             mine = slots[(self._marks[slots] == EMPTY) & (not self._closed)][:most]
             self._marks[mine] = READER
             return [int(slot) for slot in mine]
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Let workers rest while a thread that reads fills slots: more threads than processors are slower."""
+        with self.changed:
+            self.readers += 1
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.readers -= 1
 
     def take_one(self, slot: int) -> bool:
         """Take a slot, and return whether nobody had it."""
