@@ -130,8 +130,8 @@ class SlotArrays:
 
     @property
     def may_fail(self) -> bool:
-        """Whether it is seen only when a slot is read that it has no image."""
-        return bool(self._fillers)
+        """Whether it may be seen only when a slot is read that it has no image."""
+        return any(images.filler.may_fail for _, images in self._fillers)
 
     @property
     def is_filling(self) -> bool:
@@ -175,7 +175,7 @@ class SlotArrays:
         Raises:
             SpecError: it is not known.
         """
-        if normalize is True and self.may_fail and not self.mean:
+        if normalize is True and self._fillers and not self.mean:
             raise SpecError(
                 "normalize=True needs the mean and std of all slots, and some are not filled yet",
                 advice="pass the values that you know with {0}, or finish the store first",

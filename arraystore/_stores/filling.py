@@ -44,6 +44,10 @@ class Filler(Protocol):
         """Whether every slot is settled and can be read from ``kept``."""
 
     @property
+    def may_fail(self) -> bool:
+        """Whether a slot may turn out to have no image; once that is False, it stays so."""
+
+    @property
     def filled(self) -> int:
         """How many slots are settled, as far as this process knows."""
 

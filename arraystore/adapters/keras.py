@@ -87,6 +87,7 @@ class Dataset:
             refuse_ragged(slots.__slot_arrays__, options.get("targets"), "Keras takes arrays of one shape")
         self._slots: SlotArrays = slots.__slot_arrays__
         self._epoch = 0
+        self._asked = 0  # how many batches of this epoch
         self._lock = Lock()
         self._ahead: Iterator[Any] | None = None
         self._next = 0
@@ -103,7 +104,7 @@ class Dataset:
             SpecError: it is no whole number, or negative.
         """
         with self._lock:
-            self._epoch = whole_number("epoch", epoch, 0)
+            self._epoch, self._asked = whole_number("epoch", epoch, 0), 0
             self._ahead = None
 
     def on_epoch_end(self) -> None:
@@ -112,8 +113,10 @@ class Dataset:
         Raises:
             BadImagesError: a store that was filled meanwhile has bad images, and its ``bad`` is ``"raise"``.
         """
+        is_whole = self._asked >= len(self)  # Keras calls this before the first epoch too
         self.set_epoch(self._epoch + 1)
-        self._slots.check_filled()
+        if is_whole:
+            self._slots.check_filled()
 
     def __len__(self) -> int:
         return len(self._loader)
@@ -130,6 +133,7 @@ class Dataset:
 
     def _made(self, number: int) -> Any:
         with self._lock:
+            self._asked += 1
             if number == 0:
                 self._loader.set_epoch(self._epoch)
                 self._ahead, self._next = iter(self._loader), 0

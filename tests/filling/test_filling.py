@@ -238,6 +238,19 @@ def test_bad_images_are_an_error_at_the_end_of_the_epoch_and_of_finish(mixed: Pa
     assert_equal(store, build(mixed, bad="keep"))
 
 
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_copy_in_another_process_hands_out_no_bad_slot_that_was_found_before(
+    mixed: Path, tmp_path: Path, name: str
+) -> None:
+    store = begin(mixed, named(tmp_path, name), bad="keep", targets={"row": np.arange(12)})
+    store.take(range(12))
+    for copy in (pickle.loads(pickle.dumps(store)), pickle.loads(pickle.dumps(store[:]))):
+        read = np.concatenate([batch["row"] for batch in copy.loader(3, targets=["row"])])
+        assert len(read) == 12
+        assert not {*read.tolist()} & {*BAD}
+    store.close()
+
+
 def test_too_many_bad_images_end_the_filling(tmp_path: Path) -> None:
     store = begin([b"no image"] * 30, tmp_path / "x", max_bad=3, bad="keep")
     with pytest.raises(BadImagesError, match=r"that is more than max_bad allows"):

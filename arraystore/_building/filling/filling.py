@@ -120,6 +120,10 @@ class Filling:
         return self._kept
 
     @property
+    def may_fail(self) -> bool:
+        return bool(self._draft.reasons) or not self.is_complete or self._error is not None
+
+    @property
     def filled(self) -> int:
         return self._key.count - self._marks.left
 

@@ -55,6 +55,7 @@ class Following:
         self._outbox: Outbox | None = None
         self._opened: Opened | None = None
         self._closed = False
+        self._has_failed = False
         self._attach()
 
     @property
@@ -70,6 +71,10 @@ class Following:
     @property
     def is_complete(self) -> bool:
         return not self._left and self._pixels is not None and not self._closed
+
+    @property
+    def may_fail(self) -> bool:
+        return not self.is_complete or self._has_failed
 
     @property
     def filled(self) -> int:
@@ -167,6 +172,7 @@ class Following:
         status = opened.array.status
         if status is not None:
             self._pixels, self._status, self._left = opened.array.kept, np.array(status), 0
+            self._has_failed = bool((self._status == FAILED).any())
 
     def _published(self) -> Opened | None:
         target = self._place.target
@@ -221,6 +227,7 @@ class Following:
         with self._lock:
             new = claimed[self._status[claimed] == EMPTY]
             self._status[new] = self._ledger["status"][new]
+            self._has_failed |= bool((self._status[new] == FAILED).any())
             self._left -= len(new)
             for slot in new.tolist():
                 self._recent.pop(slot, None)
@@ -251,6 +258,7 @@ class FilledAlone:
         self._place, self._slots = place, slots
         self.identity = place.key.manifest_digest
         self._marks = Marks(status)
+        self._had_failed = bool((status == FAILED).any())
         self._jobs = place.jobs()
         self._reasons: dict[int, str] = {}
 
@@ -262,6 +270,10 @@ class FilledAlone:
     @property
     def is_complete(self) -> bool:
         return not self._marks.left
+
+    @property
+    def may_fail(self) -> bool:
+        return self._had_failed or bool(self._reasons) or not self.is_complete
 
     @property
     def filled(self) -> int:
