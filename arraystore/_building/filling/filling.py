@@ -28,6 +28,7 @@ from arraystore._building.options import RunOptions
 from arraystore._building.runs import slots_to_fill
 from arraystore._common.limits import memory_for_images, usable_cpus
 from arraystore._common.progress import Progress, reporting
+from arraystore._format.slot_file import expect_random
 from arraystore._format.specification import EMPTY
 from arraystore._sources.manifest import Manifest
 from arraystore._stores.filling import Chosen, Filler
@@ -96,6 +97,7 @@ class Filling:
         self._kept: Pixels | None = None  # as readers of a finished store map it
         self._ahead = Ahead(self._marks, self._jobs, draft, options, self._progress, self)
         self._process = os.getpid()
+        expect_random(draft.slots)
         load_decoders()  # imports that were under way in a thread during a fork would never end in the child
         self._begin_claims()
         self._inbox: Inbox | None = None
@@ -204,11 +206,14 @@ class Filling:
             raise
 
     def _decoded(self, start: int, stop: int) -> list[FilledRun]:
-        """Fill a run in this thread."""
-        file = self._draft.file
-        if file is None or file.reserved:
+        """Fill a run in this thread; `record` writes the pixels to the file where there is one.
+
+        In an order of an epoch, a write through the mapping would take several times as long: each page is brought in
+        by a fault, and the system reads megabytes ahead of it.
+        """
+        if self._draft.file is None:
             return self._jobs.filled(start, stop, self._draft.slots[start:stop])
-        pixels = np.empty((stop - start, *self._key.spec.slot_shape), np.uint8)  # see `SlotFile`
+        pixels = np.empty((stop - start, *self._key.spec.slot_shape), np.uint8)
         runs = self._jobs.filled(start, stop, pixels)
         for run in runs:
             run.pixels = pixels[run.start - start :][: len(run.rows)]
@@ -220,6 +225,7 @@ class Filling:
         for run in runs:
             if run.pixels is not None:
                 draft.put(run)
+                run.pixels = None  # a run is kept until it is claimed
             draft.reasons.update(run.reasons)
             draft.notes.update(run.notes)
             self._claims.add(run)  # before its slots count as settled, so that what ends the claims comes after it
@@ -239,9 +245,6 @@ class Filling:
         if self._stopping or self._error is not None or not self._marks.take_one(run.start):
             return
         try:
-            if run.pixels is not None and (self._draft.file is None or self._draft.file.reserved):
-                self._draft.slots[run.start] = run.pixels[0]
-                run.pixels = None
             self.record([run])
         except BaseException as error:  # noqa: BLE001 - the next reader raises it
             self._marks.release([run.start])
