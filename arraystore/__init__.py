@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from arraystore._common.ragged import Ragged as Ragged
     from arraystore._export import export as export
     from arraystore._exporting.report import ExportReport as ExportReport
+    from arraystore._filling import FillingStore as FillingStore
     from arraystore._format.checking.result import Verification as Verification
     from arraystore._open import open as open
     from arraystore._plan import plan as plan
@@ -79,6 +80,7 @@ _MODULES = {
     "_common.ragged": "Ragged",
     "_export": "export",
     "_exporting.report": "ExportReport",
+    "_filling": "FillingStore",
     "_format.checking.result": "Verification",
     "_open": "open",
     "_plan": "plan",

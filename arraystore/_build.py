@@ -7,14 +7,17 @@ from typing import Any, Literal, TypeVar, Unpack, overload
 import numpy.typing as npt
 
 from arraystore._building.build import build_manifest
+from arraystore._building.filling.begin import begin_filling, check_can_fill
 from arraystore._building.options import BuildOptions, checked
 from arraystore._building.several.build import build_several
 from arraystore._building.several.targets import specs_for, target_paths
 from arraystore._building.sources import manifest_for, spec_for
 from arraystore._common.options import public, shows_options
+from arraystore._filling import FillingStore
 from arraystore._open import opened_source
 from arraystore._reading.store import Store
 from arraystore._stores.media import target_path
+from arraystore.errors import Option, SpecError
 from arraystore.spec import ImageSpec
 
 Target = TypeVar("Target", bound=str | os.PathLike[str])
@@ -30,6 +33,7 @@ def build(
     bad: Literal["raise", "keep", "drop"] = "raise",
     max_bad: float | None = None,
     overwrite: bool = False,
+    wait: bool = True,
     **options: Unpack[BuildOptions],
 ) -> Store: ...
 
@@ -44,6 +48,7 @@ def build(
     bad: Literal["raise", "keep", "drop"] = "raise",
     max_bad: float | None = None,
     overwrite: bool = False,
+    wait: bool = True,
     **options: Unpack[BuildOptions],
 ) -> dict[Target, Store]: ...
 
@@ -59,6 +64,7 @@ def build(
     bad: Literal["raise", "keep", "drop"] = "raise",
     max_bad: float | None = None,
     overwrite: bool = False,
+    wait: bool = True,
     **options: Unpack[BuildOptions],
 ) -> Store | dict[Any, Store]:
     """Turn images into a preallocated array, each image decoded straight into its slot.
@@ -139,6 +145,9 @@ def build(
             ``processes=True`` in its place replaces workers that crash or hang.
         progress: True draws a bar, False is silent, a function is called with a `Progress` after each run.
         overwrite: True replaces an existing store at the target, once the new one is finished.
+        wait: False returns a `FillingStore` as soon as the sources are listed and the disk is reserved: it fills itself
+            while it is read, and `FillingStore.finish` publishes it. A finished store of the same sources and options
+            is opened. Not with ``bad="drop"``, masks, or slots that are kept as JPEGs. See docs/filling.md.
         fresh: True discards what an unfinished build of this target left.
 
     Returns:
@@ -160,6 +169,12 @@ def build(
     """
     every = checked("build", BuildOptions, options, bad, max_bad)
     if isinstance(target, Mapping):
+        if not wait:
+            raise SpecError(
+                "only one store at a time can be read while it is filled",
+                advice="build several with {0}",
+                options=[Option("wait")],
+            )
         places = target_paths(target, options)
         with opened_source(source) as opened:
             specs = specs_for(opened, target, every, options)
@@ -169,5 +184,10 @@ def build(
     place = None if target is None else target_path(target)
     with opened_source(source) as opened:
         spec = spec_for(opened, every, options)  # before the sources are listed, which may take long
+        if not wait:
+            check_can_fill(spec, bad)
         manifest = manifest_for(opened, labels, targets, every)
+        if not wait:
+            begun = begin_filling(manifest, place, spec, every, bad=bad, max_bad=max_bad, overwrite=overwrite)
+            return FillingStore(begun)
         return Store(build_manifest(manifest, place, spec, every, bad=bad, max_bad=max_bad, overwrite=overwrite))

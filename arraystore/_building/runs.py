@@ -89,7 +89,7 @@ def slots_to_fill(draft: Draft, manifest: Manifest, *, content: bool = False) ->
     to_fill[settled[again]] = True
     empty = np.flatnonzero(to_fill)
     for texts in (draft.reasons, draft.notes):
-        for slot in np.intersect1d(empty, list(texts)).tolist():
+        for slot in [slot for slot in texts if to_fill[slot]]:
             del texts[slot]
     return empty
 

@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,21 @@ class Ledger:
         write_at(self._file.number, data, self._start + start * self._row_bytes)
         if self._copy is not None:
             self._copy[start : start + len(rows)] = checked
+
+    def claim_all(self, runs: Sequence[tuple[int, npt.NDArray[np.void]]]) -> None:
+        """Do as `claim` for several runs: for many short ones this takes a fraction of the time."""
+        if not runs:
+            return
+        rows = np.concatenate([rows for _, rows in runs])
+        slots = [slot for start, rows in runs for slot in range(start, start + len(rows))]
+        rows["check"] = np.where(rows["status"] == EMPTY, 0, _checks(rows, slots))
+        at = 0
+        for start, each in runs:
+            checked = rows[at : at + len(each)]
+            write_at(self._file.number, checked.view(np.uint8).data, self._start + start * self._row_bytes)
+            if self._copy is not None:
+                self._copy[start : start + len(each)] = checked
+            at += len(each)
 
     def withdraw(self, slots: npt.NDArray[np.int64]) -> None:
         """Durably clear the checks of rows, so that they claim nothing; their other fields stay readable."""
@@ -131,6 +147,15 @@ def sides_in(rows: npt.NDArray[np.void], spec: ImageSpec) -> npt.NDArray[np.int3
     return np.stack([rows[name] for name in side_fields(spec)], axis=1).astype(np.int32)
 
 
+def chosen_claims(rows: npt.NDArray[np.void], slots: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Return for some slots whether the rows of a ledger claim them: bool, (k,)."""
+    chosen = rows[slots]
+    claims: npt.NDArray[np.bool_] = chosen["check"] != 0
+    if claims.any():
+        claims[claims] = chosen["check"][claims] == _checks(chosen[claims], slots[claims].tolist())
+    return claims
+
+
 def _checks(rows: npt.NDArray[np.void], slots: range | list[int]) -> npt.NDArray[np.uint64]:
     """Return the check of each row. It is never 0, which is the check of a row that was not written."""
     size = rows.dtype.itemsize
@@ -192,6 +217,7 @@ def noted_key(row: np.void) -> tuple[int, int]:
     return int(row["name"]), int(row["checksum"])
 
 
+@cache
 def ledger_dtype(spec: ImageSpec, *, masked: bool = False) -> np.dtype[np.void]:
     """Return the type of the row that a build keeps for each slot until the store is published.
 

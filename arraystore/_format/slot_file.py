@@ -2,6 +2,7 @@
 
 import errno
 import math
+import mmap
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -238,6 +239,15 @@ def map_file(
         raise OSError(error.errno, message, str(path)) from error
     array.flags.writeable = False
     return array
+
+
+def expect_random(array: npt.NDArray[Any]) -> None:
+    """Let the system read no more of a mapped array than what is asked for; nothing happens to one in memory."""
+    base: object = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_RANDOM"):
+        base.madvise(mmap.MADV_RANDOM)
 
 
 def cannot_map(error: OSError) -> bool:

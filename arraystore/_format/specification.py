@@ -143,6 +143,8 @@ published:
                       number, "note": text} for a slot that is stored although its decoder noticed something; name and
                       checksum are those of its row of the ledger
     lock              locked (flock) by the build that is running: {"host", "pid", "began", "system"}
+    followers         locked (flock, shared) by each process that reads claimed slots while another one fills the store
+    filler.sock       where these processes send what they have decoded to the one that fills
     TARGET.npy        the masks of a target, written as the pixels are; for HDF5 it is copied at the end
     moved.npy         pixels of slots that an earlier update has filled, on their way to other slots
 

@@ -19,10 +19,12 @@ from arraystore._ordering.ranks import Share
 from arraystore._reading.slot_arrays import Column, SlotArrays
 from arraystore._workers.buffers import BufferPool
 from arraystore._workers.pipeline import Batch
+from arraystore.errors import DecodeError
 from arraystore.spec import Layout
 
 _PIECE_BYTES = 1 << 20  # smaller pieces cost more in locks than they gain
 _DRAWN_POSITIONS = 8192  # a call of the order costs as much as a hundred positions, so it draws many batches at once
+_MOST_IN_A_ROW = 1000  # slots without an image
 _TRANSFORMED_IMAGES = 4  # of one piece: stopping a loader waits for so many calls of the user's function at most
 
 Array = npt.NDArray[Any]
@@ -145,6 +147,10 @@ class BatchMaker:
             ends = np.cumsum([len(each) for each in positions])
             yield from zip(positions, np.split(slots, ends[:-1]), strict=True)
 
+    def upcoming(self, epoch: int, start: int) -> Iterator[Index]:
+        """Yield the base numbers of the slots of each batch of an epoch from a position on."""
+        return (self.slots.base(slots) for _, slots in self._each_drawn(epoch, start))
+
     def batches(
         self, epoch: int, start: int, pool: BufferPool, on_read: Callable[[Index], None] = lambda _base: None
     ) -> Iterator[Batch]:
@@ -223,7 +229,10 @@ class ImageBatch(Batch):
         super().__init__(pieces, about)
         self._maker = maker
         self._epoch = epoch
+        self._positions = positions
         self.base = maker.slots.base(slots)
+        if maker.slots.may_fail:
+            self.base = self.base.copy()
         # If an order can draw a slot twice, the position tells the draws apart.
         self._draws = positions if maker.order.repeats else None
         self._geometry = None
@@ -252,6 +261,8 @@ class ImageBatch(Batch):
     def fill(self, start: int, stop: int) -> None:
         """Fill a range of rows."""
         maker, images = self._maker, self._arrays["images"]
+        if maker.slots.may_fail:
+            self._replace_failed(start, stop)
         if maker.transform is None:
             self._gather_images(start, stop, images[start:stop])
         else:
@@ -272,6 +283,29 @@ class ImageBatch(Batch):
                 self._arrays[name][start:stop] = moved[name]
             else:
                 self._gather_target(name, start, stop, self._arrays[name][start:stop])
+
+    def _replace_failed(self, start: int, stop: int) -> None:
+        """Let the slots of the next positions take the places of slots that turn out to have no image.
+
+        Which slots these are depends on the sources alone, so a batch is the same for any number of threads and ranks.
+
+        Raises:
+            DecodeError: a great many slots in a row have none.
+        """
+        slots, order = self._maker.slots, self._maker.order
+        base, at = self.base[start:stop].copy(), self._positions[start:stop].copy()
+        failed = np.flatnonzero(slots.failed(base))
+        for _ in range(min(order.count, _MOST_IN_A_ROW)):
+            if not failed.size:
+                self.base[start:stop] = base
+                return
+            at[failed] = (at[failed] + 1) % order.count
+            base[failed] = slots.base(order.draw(self._epoch, at[failed]))
+            failed = failed[slots.failed(base[failed])]
+        raise DecodeError(
+            f"the images of {_MOST_IN_A_ROW:,} slots in a row could not be stored, or none at all: is this the right "
+            "source?"
+        )
 
     def finish(self) -> Any:
         """Return the batch as the user gets it."""

@@ -156,6 +156,7 @@ class Loader(Generic[B_co]):
                 "the layout of these slots is not known, and augment and transform need it: pass layout='NCHW' or "
                 "'NHWC' to arraystore.open_array"
             )
+        arrays.check_normalize(augment is not None and augment.normalize)
         for name in augment.follow if augment is not None else ():
             if name in arrays.source_pixels:
                 raise SpecError(
@@ -192,6 +193,7 @@ class Loader(Generic[B_co]):
         self._allocate = every["allocate"]
         self._pool: BufferPool | None = None
         self._iterations = 0
+        self._told: int | None = None  # the epoch that a store which is being filled knows the order of
         # The position after the last batch that was handed over, and where the next iteration begins.
         self._at = self._next = (0, 0)
         self._check_epochs()
@@ -305,6 +307,8 @@ class Loader(Generic[B_co]):
     def __iter__(self) -> Iterator[B_co]:
         epoch, start = self._next
         maker = self._maker_at(epoch)
+        if self._slots.is_filling:
+            self._slots.expect(partial(maker.upcoming, epoch, start))
         batch_bytes = maker.share.batch_size * maker.image_bytes
         in_flight = self._in_flight or min(max(_IN_FLIGHT_BYTES // batch_bytes, 3), 16)
         pool = self._buffer_pool(maker, in_flight)
@@ -321,7 +325,7 @@ class Loader(Generic[B_co]):
             on_end=ahead.close,
         )
         move_to = partial(self._move_to, self._iterations + 1)
-        iteration: _Iteration[B_co] = _Iteration(pipeline, maker.share, epoch, start, move_to)
+        iteration: _Iteration[B_co] = _Iteration(pipeline, maker.share, epoch, start, move_to, self._slots.check_filled)
         try:
             if also_run is not None:
                 # Read the first batch before a thread needs it: a page fault would read megabytes of neighbors.
@@ -348,6 +352,9 @@ class Loader(Generic[B_co]):
             SpecError: there is no such batch, or no such epoch.
         """
         maker = self._maker_at(epoch)
+        if self._slots.is_filling and self._told != epoch:
+            self._told = epoch
+            self._slots.expect(partial(maker.upcoming, epoch, 0))
         with closing(ReadAhead(self._slots, self._ahead)) as ahead:
             # Many reads of a disk at once, instead of one page fault after the other.
             before_read = ahead.read if ahead.active else _nothing
@@ -377,13 +384,20 @@ class _Iteration(Generic[B_co]):
     """One ``for`` over a loader; its threads end when it is freed."""
 
     def __init__(
-        self, pipeline: Pipeline, share: Share, epoch: int, start: int, move_to: Callable[[tuple[int, int]], None]
+        self,
+        pipeline: Pipeline,
+        share: Share,
+        epoch: int,
+        start: int,
+        move_to: Callable[[tuple[int, int]], None],
+        at_end: Callable[[], None],
     ) -> None:
         self._end = weakref.finalize(self, pipeline.stop)
         self._pipeline = pipeline
         self._share = share
         self._epoch, self._start = epoch, start
         self._move_to = move_to
+        self._at_end = at_end
         self._taken = 0
 
     def __iter__(self) -> _Iteration[B_co]:
@@ -393,9 +407,12 @@ class _Iteration(Generic[B_co]):
         try:
             batch: B_co = self._pipeline.take()
         except StopIteration:
-            if self._end.alive:  # neither left early nor failed
+            is_whole = self._end.alive  # neither left early nor failed
+            if is_whole:
                 self._move_to((self._epoch + 1, 0))
             self._end()
+            if is_whole:
+                self._at_end()
             raise
         except BaseException:
             self._end()

@@ -94,7 +94,8 @@ class ReadAhead:
             if (descriptor := array.open_file()) is not None:
                 kept = cast("np.memmap[Any, Any]", array.kept)
                 mapping = kept.base if isinstance(kept.base, mmap.mmap) else None
-                self._files[number] = _File(descriptor, kept.offset, array.images, mapping)
+                images = array.images if isinstance(array.images, EncodedImages) else kept
+                self._files[number] = _File(descriptor, kept.offset, images, mapping)
         self.active = bool(self._files) and ahead != "off"
 
     def read(self, base: Index, *, probe: bool = True) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, cast
 
@@ -18,9 +18,10 @@ from arraystore._kernels.copy_rows import ChosenRows, gather
 from arraystore._reading.cache import Cache, EncodedCache
 from arraystore._stores.encoded.images import EncodedImages
 from arraystore._stores.encoded.jpegs import slot_shape_of
+from arraystore._stores.filling import FillingImages
 from arraystore._stores.medium import Opened
 from arraystore._stores.slot_array import SlotArray
-from arraystore.errors import Option, SpecError
+from arraystore.errors import DecodeError, Option, SpecError
 
 _LOAD_STEP_BYTES = 1 << 24
 
@@ -80,7 +81,7 @@ class SlotArrays:
     @cached
     def identity(self) -> str:
         """A digest of what each slot holds, by its checksum; arrays that others made have none, and count as equal."""
-        checksums = [b"" if each.checksums is None else np.asarray(each.checksums).tobytes() for each in self.arrays]
+        checksums = [_contents_of(each) for each in self.arrays]
         return digest_of([*checksums, b"" if self.chosen is None else self.chosen.tobytes()])
 
     @property
@@ -150,7 +151,75 @@ class SlotArrays:
     @property
     def decodes(self) -> bool:
         """Whether reading decodes any slot."""
-        return any(isinstance(each.images, EncodedImages) for each in self.arrays)
+        return any(isinstance(each.images, EncodedImages) for each in self.arrays) or self.is_filling
+
+    @cached
+    def _fillers(self) -> tuple[tuple[int, FillingImages], ...]:
+        """The arrays that are filled while they are read."""
+        return tuple((n, each.images) for n, each in enumerate(self.arrays) if isinstance(each.images, FillingImages))
+
+    @property
+    def may_fail(self) -> bool:
+        """Whether it may be seen only when a slot is read that it has no image."""
+        return any(images.filler.may_fail for _, images in self._fillers)
+
+    @property
+    def is_filling(self) -> bool:
+        """Whether any slot may not be filled yet."""
+        return not all(images.filler.is_complete for _, images in self._fillers)
+
+    def failed(self, base: Index) -> npt.NDArray[np.bool_]:
+        """Return which of some slots have no image, of those that are seen only now: bool, (k,); see `may_fail`."""
+        failed = np.zeros(len(base), bool)
+        for number, rows, at in self.split(base):
+            images = self.arrays[number].images
+            if isinstance(images, FillingImages):
+                failed[slice(None) if at is None else at] = images.filler.failed(rows)
+        return failed
+
+    def with_images(self, slots: npt.ArrayLike) -> Index:
+        """Return slots with others in place of those that turn out to have no image: the next slots that have one.
+
+        Raises:
+            DecodeError: no slot has an image.
+        """
+        wanted = np.array(slots, np.int64)
+        failed = np.flatnonzero(self.failed(self.base(wanted))) if self.may_fail else np.empty(0, np.int64)
+        for _ in range(len(self) + 1):
+            if not failed.size:
+                return wanted
+            wanted[failed] = (wanted[failed] + 1) % len(self)
+            failed = failed[self.failed(self.base(wanted[failed]))]
+        raise DecodeError("no image could be stored: is this the right source?")
+
+    def expect(self, drawn: Callable[[], Iterator[Index]]) -> None:
+        """Fill slots that are not filled in the order of these base numbers; each array of several asks for its own."""
+        for number, images in self._fillers:
+            if not images.filler.is_complete:
+                parts = (part for base in drawn() for part in self.split(base))
+                images.filler.expect(rows for n, rows, _ in parts if n == number)
+
+    def check_normalize(self, normalize: object) -> None:
+        """Refuse ``normalize=True`` of slots whose mean is not known before all are filled.
+
+        Raises:
+            SpecError: it is not known.
+        """
+        if normalize is True and self._fillers and not self.mean:
+            raise SpecError(
+                "normalize=True needs the mean and std of all slots, and some are not filled yet",
+                advice="pass the values that you know with {0}, or finish the store first",
+                options=[Option("normalize", ((124, 116, 104), (58, 57, 57)))],
+            )
+
+    def check_filled(self) -> None:
+        """Raise the error for bad images that were found at an epoch's end, where the caller of the build wants one.
+
+        Raises:
+            BadImagesError: there are some.
+        """
+        for _, images in self._fillers:
+            images.filler.check()
 
     @property
     def kept_bytes(self) -> float:
@@ -272,6 +341,10 @@ class SlotArrays:
     def _uncached(self, base: Index, name: str | None = None) -> Iterator[ChosenRows]:
         for number, rows, at in self.split(base):
             array = self._target(self.arrays[number], name)
+            if isinstance(array, FillingImages):
+                for pixels, there, places in array.filler.chosen(rows):
+                    yield pixels, there, places if at is None else at if places is None else at[places]
+                continue
             # A plain array: indexing a np.memmap makes a np.memmap each time, which takes longer than a small copy.
             yield array if isinstance(array, EncodedImages) else np.asarray(array), rows, at
 
@@ -344,6 +417,12 @@ class SlotArrays:
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"cache": None, "records": ()}
+
+
+def _contents_of(array: SlotArray) -> bytes:
+    if isinstance(array.images, FillingImages):
+        return array.images.filler.identity.encode()
+    return b"" if array.checksums is None else np.asarray(array.checksums).tobytes()
 
 
 def _numbers(slots: Array, low: int, stop: int) -> Index:

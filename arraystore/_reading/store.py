@@ -146,6 +146,14 @@ class Store(Slots):
         table = self.dropped_samples
         return [] if table is None else _bad_images(table, table["row"].to_pylist())
 
+    @property
+    def filled(self) -> float:
+        """The share of the slots that are filled: 1.0, except in a `FillingStore` that is not finished."""
+        return 1.0
+
+    def finish(self) -> None:
+        """Do nothing: this store is finished; see `FillingStore.finish`."""
+
     def in_slot_pixels(self, targets: Mapping[str, Coordinates] | None = None) -> Slots:
         """Return the slots with boxes and keypoints in pixels of the slots, which were in those of the source images.
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import numpy.typing as npt
 
 from arraystore._common.progress import Progress
 from arraystore._format.checking.result import ReplacedError, Verification
@@ -19,7 +20,8 @@ from arraystore._format.checking.verification import verify_contents
 from arraystore._format.contents import Contents
 from arraystore._format.description import Description
 from arraystore._format.files import keep_os_error, read_json
-from arraystore._format.ledger import claimed_rows, read_ledger
+from arraystore._format.ledger import claimed_rows, ledger_dtype, read_ledger
+from arraystore._format.slot_file import PAGE_BYTES
 from arraystore._format.specification import EMPTY
 from arraystore._sources.manifest import Manifest
 from arraystore._stores import media
@@ -216,6 +218,27 @@ def _open_unfinished(folder: Path, path: Path) -> Opened:
         description=Description(count=count, shape=spec.slot_shape, spec=spec),
         load_table=_no_table,
     )
+
+
+def followed(folder: Path, target: Path, key: BuildKey) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.void]] | None:
+    """Return the slots and the ledger of a build in progress, as mappings that change with it; None if it is another.
+
+    The caller is among the followers of the build; see `arraystore._stores.unfinished.followers`.
+
+    Raises:
+        OSError: see `keep_os_error`.
+    """
+    try:
+        medium = medium_of(target, key.spec)
+        if not key.fits(read_json(folder / PLAN)) or medium.slot_file is None:
+            return None
+        pixels = medium.slot_file(folder / medium.pixels).map()
+        dtype = ledger_dtype(key.spec, masked=bool(key.masks))
+        rows = np.memmap(folder / LEDGER, dtype, "r", PAGE_BYTES, (key.count,)).view(np.ndarray)
+    except (OSError, ValueError) as error:
+        keep_os_error(error)
+        return None
+    return (pixels, rows) if pixels.shape == (key.count, *key.spec.slot_shape) else None
 
 
 def _medium_at(path: Path) -> Medium:

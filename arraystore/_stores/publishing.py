@@ -34,9 +34,12 @@ from arraystore.errors import FormatError, StoreError, StoreExistsError
 
 LEDGER, PLAN, REASONS, LOCK, MOVED = "ledger.npy", "plan.json", "reasons.jsonl", "lock", "moved.npy"
 LOG = "encoded.log"  # JPEGs in the order in which they came
+FOLLOWERS, SOCKET = "followers", "filler.sock"  # of a store that is read while it is filled
 WORKING = (
     LOG,
     MOVED,
+    FOLLOWERS,
+    SOCKET,
     LEDGER,
     REASONS,
     LOCK,
@@ -384,5 +387,5 @@ def _delete(folder: int, names: Iterable[str]) -> None:
     for name in names:
         with contextlib.suppress(FileNotFoundError):
             mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
-            if stat.S_ISREG(mode) or stat.S_ISLNK(mode):
+            if stat.S_ISREG(mode) or stat.S_ISLNK(mode) or stat.S_ISSOCK(mode):
                 os.unlink(name, dir_fd=folder)

@@ -211,7 +211,7 @@ class MemoryContents:
         return [] if table is None else list(table.column_names)
 
     def slots(self, shape: tuple[int, ...] | None) -> tuple[SlotPixels, list[str]]:
-        images = self._opened.array.images
+        images: Any = self._opened.array.images
         if images.shape != shape:
             raise FormatError(f"the images of {self.place} have shape {images.shape}, they should have {shape}")
         return images, []

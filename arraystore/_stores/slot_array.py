@@ -15,6 +15,7 @@ import numpy.typing as npt
 from arraystore._common.ragged import Target, joined_targets, split_targets
 from arraystore._format.slot_file import map_file
 from arraystore._stores.encoded.images import EncodedImages
+from arraystore._stores.filling import FillingImages
 from arraystore.errors import FormatError
 
 Array = npt.NDArray[Any]
@@ -30,7 +31,7 @@ class SlotArray:
     by their digests; it is empty in memory, and for an array that another program made.
     """
 
-    images: Array | EncodedImages
+    images: Array | EncodedImages | FillingImages
     status: npt.NDArray[np.uint8] | None = None
     checksums: npt.NDArray[np.uint64] | None = None
     targets: Mapping[str, Target] = field(default_factory=dict)
@@ -45,12 +46,16 @@ class SlotArray:
 
     def _arrays(self) -> tuple[Array | None, ...]:
         images = self.images
-        held = images.arrays if isinstance(images, EncodedImages) else (images,)
+        held: tuple[Any, ...] = (None if isinstance(images, FillingImages) else images,)
+        if isinstance(images, EncodedImages):
+            held = images.arrays
         return *held, self.status, self.checksums, *split_targets(self.targets).values()
 
     @property
-    def kept(self) -> Array:
-        """The array that the images are read from: their pixels, or their JPEGs."""
+    def kept(self) -> Array | None:
+        """The array that the images are read from: their pixels, or their JPEGs; None if there is none yet."""
+        if isinstance(self.images, FillingImages):
+            return self.images.filler.kept if self.images.filler.is_complete else None
         return self.images.encoded if isinstance(self.images, EncodedImages) else self.images
 
     def bytes_of(self, row: int) -> memoryview:
@@ -65,15 +70,17 @@ class SlotArray:
 
     def open_file(self) -> int | None:
         """Open the images' file; the caller closes it. None if they lie in RAM, or the file was removed or replaced."""
-        if not _is_mapping(self.kept):
+        kept = self.kept
+        if not _is_mapping(kept):
             return None
-        path = str(self.kept.filename)
+        path = str(kept.filename)
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return None
         info = os.fstat(descriptor)
-        if (info.st_dev, info.st_ino) != self._files[path]:
+        # A store that has filled itself maps its file only when it is finished.
+        if path in self._files and (info.st_dev, info.st_ino) != self._files[path]:
             os.close(descriptor)
             return None
         return descriptor
@@ -83,7 +90,9 @@ class SlotArray:
         sent = [self._sendable(array) for array in (self.images, self.status, self.checksums, *targets.values())]
         return _receive, (tuple(targets), sent, self.identity)
 
-    def _sendable(self, array: Array | EncodedImages | None) -> Any:
+    def _sendable(self, array: Array | EncodedImages | FillingImages | None) -> Any:
+        if isinstance(array, FillingImages):
+            return array
         if isinstance(array, EncodedImages):
             sent = [self._sendable(each) for each in array.arrays]
             return _Encoded(array.shape, array.layout, array.place, array.most_pixels, *sent)

@@ -52,8 +52,11 @@ class Source:
 
     def _getitems(self, indices: Sequence[int]) -> list[Any]:
         """Return many records; Grain looks for a method of this name."""
-        differ = self.slots.__slot_arrays__.differ  # in height and width, so no array holds them together
-        images = [self.slots.take([each])[0] for each in indices] if differ else self.slots.take(indices)
+        slots = self.slots.__slot_arrays__
+        if slots.may_fail:
+            indices = slots.with_images(indices).tolist()
+        # Where slots differ in height and width, no array holds them together.
+        images = [self.slots.take([each])[0] for each in indices] if slots.differ else self.slots.take(indices)
         columns: dict[str, Any] = {"images": images}
         for name in self._names:
             rows: Any = self.slots.take(indices, name)

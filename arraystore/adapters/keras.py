@@ -15,7 +15,7 @@ from arraystore._common.options import shows_options
 from arraystore._ordering.by_epoch import is_by_epoch
 from arraystore._reading.loader import Loader, refuse_ragged
 from arraystore._reading.options import LoaderOptions
-from arraystore._reading.slot_arrays import HasSlots
+from arraystore._reading.slot_arrays import HasSlots, SlotArrays
 from arraystore.errors import SpecError
 from arraystore.spec import Layout
 
@@ -85,7 +85,9 @@ class Dataset:
         self._loader: Loader[Any] = Loader(slots, batch_size, **options)
         if self._then is None:
             refuse_ragged(slots.__slot_arrays__, options.get("targets"), "Keras takes arrays of one shape")
+        self._slots: SlotArrays = slots.__slot_arrays__
         self._epoch = 0
+        self._asked = 0  # how many batches of this epoch
         self._lock = Lock()
         self._ahead: Iterator[Any] | None = None
         self._next = 0
@@ -102,12 +104,19 @@ class Dataset:
             SpecError: it is no whole number, or negative.
         """
         with self._lock:
-            self._epoch = whole_number("epoch", epoch, 0)
+            self._epoch, self._asked = whole_number("epoch", epoch, 0), 0
             self._ahead = None
 
     def on_epoch_end(self) -> None:
-        """Go on to the next epoch."""
+        """Go on to the next epoch.
+
+        Raises:
+            BadImagesError: a store that was filled meanwhile has bad images, and its ``bad`` is ``"raise"``.
+        """
+        is_whole = self._asked >= len(self)  # Keras calls this before the first epoch too
         self.set_epoch(self._epoch + 1)
+        if is_whole:
+            self._slots.check_filled()
 
     def __len__(self) -> int:
         return len(self._loader)
@@ -124,6 +133,7 @@ class Dataset:
 
     def _made(self, number: int) -> Any:
         with self._lock:
+            self._asked += 1
             if number == 0:
                 self._loader.set_epoch(self._epoch)
                 self._ahead, self._next = iter(self._loader), 0

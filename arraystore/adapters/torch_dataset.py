@@ -114,6 +114,7 @@ class StoreDataset(Dataset[Any]):
         wanted[wanted < 0] += count
         if wanted.size and not 0 <= int(wanted.min()) <= int(wanted.max()) < count:
             raise IndexError(f"samples {min(indices):,} to {max(indices):,} were asked for, there are {count:,}")
+        wanted = self.slots.__slot_arrays__.with_images(wanted)
         for name, tensor in columns.items():
             self.slots.take(wanted, None if name == "images" else name, out=tensor.numpy())
         lists = {name: _Rows.of(self.slots.__slot_arrays__.take(wanted, name)) for name in self._ragged}

@@ -129,6 +129,7 @@ class Loader(Generic[B_co]):
         self.device: torch.device = _device(device)
         self._non_blocking = non_blocking
         arrays = slots.__slot_arrays__
+        arrays.check_normalize(normalize)
         self._convert = _Conversion.of(arrays, options, str(dtype), normalize, self.device, channels_last=channels_last)
         if self.device.type == "cuda":
             options = {"allocate": partial(_pinned, self.device), **options}

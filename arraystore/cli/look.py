@@ -16,6 +16,7 @@ from arraystore._reading.store import Store
 from arraystore._stores.opening import open_store
 from arraystore._viewing.describe import describe, fact_rows
 from arraystore._viewing.tables import print_rows
+from arraystore._viewing.unfinished import describe_unfinished, is_unfinished, unfinished_rows
 from arraystore.cli import options
 from arraystore.cli.app import Debug, app, errors_reported
 
@@ -33,14 +34,17 @@ def _info(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, with every class.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Print the contents of a store."""
+    """Print the contents of a store, or how far an unfinished one in TARGET.partial has come."""
     with errors_reported(debug=debug):
-        with Store(open_store(path)) as store:
-            facts = describe(store, path)
+        if is_unfinished(path):
+            facts, rows = describe_unfinished(path), unfinished_rows
+        else:
+            with Store(open_store(path)) as store:
+                facts, rows = describe(store, path), fact_rows
         if as_json:
             typer.echo(json.dumps(facts, indent=2))
         else:
-            print_rows(fact_rows(facts))
+            print_rows(rows(facts))
 
 
 @app.command("preview")

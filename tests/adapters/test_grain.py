@@ -54,6 +54,19 @@ def test_slots_without_an_image_are_left_out(mixed: Path) -> None:
         np.testing.assert_array_equal(source[index][0], image)
 
 
+def test_a_store_that_fills_itself_gives_the_next_image_for_a_bad_one(mixed: Path, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"size": 16, "bad": "keep", "progress": False, "targets": {"row": np.arange(12)}}
+    store = arraystore.build(mixed, tmp_path / "x", wait=False, **options)
+    source = Source(store, "row")
+    assert len(source) == 12
+    rows = [0, 1, 4, 4, 4, 5, 6, 8, 8, 9, 10, 0]  # slots 2, 3, 7 and 11 are bad
+    built = arraystore.build(mixed, **options)
+    for record, row in zip(source._getitems(range(12)), rows, strict=True):
+        np.testing.assert_array_equal(record[0], built.images[row])
+        assert record[1] == row
+    store.close()
+
+
 def test_many_records_are_gathered_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     source, calls = Source(slots()), []
     take = Slots.take

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import kept
+from support import images, kept
 from support.apart import LIMIT_S, apart
 from support.encoded_slots import pair
 from support.slots import slots_of
+from support.store_contract import assert_equal, build
 
 from arraystore import Augment, MissingExtraError, Ragged, RandomResizedCrop, Slots, SpecError
 from arraystore._common.lazy import framework
@@ -53,6 +54,18 @@ def check_batches_are_those_of_the_loader() -> None:
                     assert isinstance(array, jax.Array)
                     np.testing.assert_array_equal(array, values.astype(array.dtype))
                     assert array.dtype == {"int64": "int32", "float64": "float32"}.get(values.dtype.name, values.dtype)
+
+
+def check_a_store_is_read_while_it_is_filled() -> None:
+    source = [images.noise(9, 9, seed=seed) for seed in range(21)]
+    built, store = (build(source, labels=np.arange(21), wait=wait) for wait in (True, False))
+    for _ in range(2):
+        for batch, expected in zip(Loader(store, 4, seed=3), built.loader(4, seed=3), strict=True):
+            for array, values in zip(batch, expected, strict=True):
+                np.testing.assert_array_equal(array, values)
+    assert store.filled == 1.0
+    store.finish()
+    assert_equal(store, built)
 
 
 def check_ragged_targets_are_lists_that_no_sharding_divides() -> None:

@@ -14,7 +14,9 @@ import pytest
 from support import kept
 from support.apart import apart
 from support.encoded_slots import pair, same
+from support.images import noise
 from support.slots import slots_of
+from support.store_contract import assert_equal, build
 
 import arraystore
 from arraystore import Augment, MissingExtraError, Ragged, RandomResizedCrop, Slots, SpecError
@@ -66,6 +68,39 @@ def check_it_is_a_dataset_of_keras() -> None:
     assert type(Dataset(slots())) is type(data)
     assert isinstance(Recording(slots()), keras.utils.PyDataset)
     assert len(data) == data.num_batches == 6
+
+
+def check_a_store_is_read_while_it_is_filled() -> None:
+    keras = framework("keras")
+
+    source = [noise(9, 9, seed=seed) for seed in range(N)]
+    built, store = (build(source, labels=np.arange(N), size=12, wait=wait) for wait in (True, False))
+    data, expected = Recording(store, SIZE, seed=3), Recording(built, SIZE, seed=3)
+    for made in (data, expected):
+        model(keras).fit(made, epochs=2, verbose=0)
+    # Keras looks at a batch of epoch 0, and begins with epoch 1.
+    seen, wanted = ({each for each in made.seen if each[0] > 0} for made in (data, expected))
+    assert seen == wanted
+    assert len(seen) == 12
+    for number in range(6):
+        for array, values in zip(
+            Dataset(store, SIZE, seed=3)[number], Dataset(built, SIZE, seed=3)[number], strict=True
+        ):
+            np.testing.assert_array_equal(array, values)
+    store.finish()
+    assert_equal(store, built)
+
+
+def check_bad_images_of_a_store_that_fills_itself_end_the_epoch() -> None:
+    keras = framework("keras")
+
+    source = [noise(9, 9, seed=seed) for seed in range(N)]
+    store = build([*source[:-1], np.zeros((9, 9), np.float64)], labels=np.arange(N), size=12, wait=False)
+    data = Recording(store, SIZE)
+    with pytest.raises(arraystore.BadImagesError, match=r"^1 of 48 images could not be stored"):
+        model(keras).fit(data, epochs=2, verbose=0)
+    assert {(epoch, number) for epoch, number, _ in data.seen if epoch} == {(1, number) for number in range(6)}
+    assert N - 1 not in {label for _, _, labels in data.seen for label in labels}
 
 
 def check_batches_are_those_of_the_loader() -> None:

@@ -174,6 +174,22 @@ class Lock:
         )
 
 
+def is_locked(path: Path) -> bool:
+    """Return whether a process holds a lock file now, as far as the kernel knows."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno in _HELD
+    else:
+        return False
+    finally:
+        os.close(descriptor)
+
+
 _held_here: set[tuple[int, int]] = set()  # the lock files of this process where the kernel keeps no locks
 
 

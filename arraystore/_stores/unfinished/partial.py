@@ -53,6 +53,7 @@ from arraystore._stores.publishing import (
 )
 from arraystore._stores.unfinished.build_key import BuildKey, Salvage
 from arraystore._stores.unfinished.build_lock import Lock
+from arraystore._stores.unfinished.followers import end_following
 from arraystore._stores.unfinished.slot_files import copy_aside, in_files, put_back, restore_log
 from arraystore.errors import FormatError, Option, StoreError, StoreExistsError
 from arraystore.spec import ImageSpec
@@ -106,6 +107,7 @@ class PartialFolder:
         try:
             # Another build may have published, or ended, since the checks above. Now the lock keeps others out.
             self._check_target()
+            end_following(self.path, target)
             self.replaces = identity_at(target)
             if self.replaces is not None:
                 publishing.finish_tidying(target, medium)
@@ -206,8 +208,7 @@ class PartialFolder:
                     file.write("".join(json.dumps(line) + "\n" for line in lines).encode("ascii"))
                     file.flush()
                     os.fsync(file.fileno())
-            for run in runs:
-                self._ledger.claim(run.start, run.rows)
+            self._ledger.claim_all([(run.start, run.rows) for run in runs])
             self._ledger.sync()
 
     def withdraw(self, slots: npt.NDArray[np.int64]) -> None:

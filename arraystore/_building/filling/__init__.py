@@ -1,0 +1,1 @@
+"""Stores that are read while they are filled."""

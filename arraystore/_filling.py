@@ -1,0 +1,137 @@
+"""The store that `arraystore.build(..., wait=False)` returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+from arraystore._common.options import public
+from arraystore._common.progress import Progress
+from arraystore._format.checking.result import Verification
+from arraystore._reading.store import Store
+from arraystore._stores.filling import Filler, FillingImages
+from arraystore._stores.medium import Opened
+from arraystore._stores.opening import verify_store
+from arraystore.errors import BadImage, StoreError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+
+@public
+class FillingStore(Store):
+    """A store that can be read while it is filled; `arraystore.build` makes it with ``wait=False``.
+
+        >>> store = arraystore.build("photos/", "train.store", size=256, wait=False)  # doctest: +SKIP
+        >>> for images, labels in store.loader(256, seed=1):  # doctest: +SKIP
+        ...     train(images, labels)
+        >>> store.finish()  # doctest: +SKIP
+
+    Its length, targets and orders are fixed from the beginning, and are the same in every process that makes the same
+    call. Threads fill slots in the order in which loaders will ask for them; a slot that nobody has filled yet is
+    decoded by the thread that needs it. So the first epoch takes as long as the slower of decoding and training, and
+    later ones read at the speed of a built store.
+
+    No loader of it hands out the slot of a bad image: the slot of the next position of the epoch takes its place, and
+    is there twice in that epoch.
+
+    The first process that makes the call fills. Others, such as the ranks of one training, read what it has filled,
+    decode what is missing, and send it what they have decoded. `close`, the end of that process or a kill ends the
+    filling, and the same call goes on from there. See docs/filling.md.
+
+    Attributes:
+        mean: each channel's mean over all stored slots, 0 to 255; empty before `finish`, because it is not known.
+        std: each channel's standard deviation over all stored slots; likewise.
+    """
+
+    def __init__(self, opened: Opened) -> None:
+        super().__init__(opened)
+        self._images = cast("FillingImages", opened.array.images)
+
+    @property
+    def _filler(self) -> Filler:
+        return self._images.filler
+
+    @property
+    def filled(self) -> float:
+        """The share of the slots that are filled, from 0.0 to 1.0, as far as this process knows."""
+        return self._filler.filled / max(len(self), 1)
+
+    def finish(self) -> None:
+        """Fill what is left, compare every slot with its checksum, and publish the store.
+
+        Afterwards this object is the finished store, byte for byte the one that `build` makes without ``wait=False``.
+        In a process that does not fill, it asks the one that does, and waits for as long as that gets on.
+
+        Raises:
+            BadImagesError: some sources could not be stored, and ``bad`` is ``"raise"``; or none could. The good ones
+                are kept.
+            StoreError: the store was closed, the volume failed, or the process that fills has ended.
+        """
+        _ = self._array  # raises if the store was closed
+        self._filler.finish()
+        self._adopt()
+
+    def _adopt(self) -> None:
+        """Take over what the finished store says, as soon as this process knows of it."""
+        opened: Opened | None = self._filler.finished
+        if opened is None or self.description is opened.description:
+            return
+        self.description = opened.description
+        self.mean, self.std = opened.description.mean, opened.description.std
+        self._slots = replace(self.__slot_arrays__, mean=self.mean, std=self.std)
+        self._opened = replace(self._opened, description=opened.description, load_table=opened.load_table)
+
+    @property
+    def status(self) -> npt.NDArray[np.uint8]:
+        """The status of each slot, uint8, (N,), as far as this process knows: 0 empty, 1 stored, 2 failed; a copy."""
+        _ = self._array
+        return self._filler.status()
+
+    @property
+    def checksums(self) -> npt.NDArray[np.uint64]:
+        """The xxh3_64 of each slot's bytes: uint64, (N,).
+
+        Raises:
+            StoreError: the store is not finished.
+        """
+        return cast("npt.NDArray[np.uint64]", self._finished().array.checksums)
+
+    def bad(self) -> list[BadImage]:
+        """Return the slots whose source could not be stored, with the reasons, as far as this process knows."""
+        _ = self._array
+        self._adopt()
+        return self._filler.bad() if self._filler.finished is None else super().bad()
+
+    def verify(self, *, workers: int | None = None, progress: bool | Callable[[Progress], None] = True) -> Verification:
+        """Read and check all contents of the finished store; see `arraystore.verify`.
+
+        Raises:
+            StoreError: the store is not finished.
+            SpecError: workers is less than 1.
+            FormatError: the store is replaced again and again.
+        """
+        return verify_store(self._finished(), workers=workers, progress=progress)
+
+    def close(self) -> None:
+        """Stop filling, and drop the arrays. What is filled is kept on disk, and the same call goes on from there.
+
+        Loaders and choices of slots that were made before stay readable only if the store is finished.
+        """
+        self._filler.close()
+        super().close()
+
+    def _finished(self) -> Opened:
+        _ = self._array
+        finished: Opened | None = self._filler.finished
+        if finished is None:
+            raise StoreError("this store is still being filled: call finish() first")
+        return finished
+
+    def __reduce__(self) -> tuple[Callable[..., FillingStore], tuple[Any, ...]]:
+        return FillingStore, (replace(self._opened, array=self._array),)
+
+    def __repr__(self) -> str:
+        return super().__repr__().replace("arraystore.Store", "arraystore.FillingStore", 1)

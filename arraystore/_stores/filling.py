@@ -1,0 +1,169 @@
+"""Images of a store that is read while it is filled, behind the face of an array of slots.
+
+Readers ask for slots. A `Filler` fills those that are missing and says where their pixels are; that it does so is all
+that readers know of it. In a forked process, another filler takes its place, because threads and locks of a build do
+not live on in a fork.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from arraystore._common.forks import lock_across_forks
+from arraystore.errors import BadImage
+
+Pixels = npt.NDArray[np.uint8]
+Index = npt.NDArray[np.int64]
+# The array that holds pixels, the rows of it to read, and their places among the rows that were asked for, or None for
+# all of them in order; see `arraystore._kernels.copy_rows`.
+Chosen = tuple[Pixels, Index, Index | None]
+
+_log = logging.getLogger(__name__)
+
+_forking = lock_across_forks()
+
+
+class Filler(Protocol):
+    """What fills the slots of one store for the readers of this process."""
+
+    identity: str  # of what the slots will hold, the same in every process and in later calls
+
+    @property
+    def kept(self) -> Pixels | None:
+        """All slots, mapped from their file or in memory; None where there is no such array."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every slot is settled and can be read from ``kept``."""
+
+    @property
+    def may_fail(self) -> bool:
+        """Whether a slot may turn out to have no image; once that is False, it stays so."""
+
+    @property
+    def filled(self) -> int:
+        """How many slots are settled, as far as this process knows."""
+
+    def status(self) -> Pixels:
+        """Return the status of each slot as far as this process knows, a copy: uint8, (N,)."""
+
+    def chosen(self, rows: Index) -> Iterator[Chosen]:
+        """Yield where the pixels of some slots are, after filling those that are missing."""
+
+    def failed(self, rows: Index) -> npt.NDArray[np.bool_]:
+        """Return for each slot whether its source could not be stored, after filling those that are missing."""
+
+    def expect(self, order: Iterator[Index]) -> None:
+        """Fill slots in this order from now on, as far as they are not filled."""
+
+    def check(self) -> None:
+        """Raise the error that the caller wants for the bad images that are known."""
+
+    def bad(self) -> list[BadImage]:
+        """Return the slots that are known to have failed, with the reasons."""
+
+    @property
+    def finished(self) -> Any:
+        """The finished store, an `arraystore._stores.medium.Opened`; None if this process does not know of it yet."""
+
+    def finish(self) -> Any:
+        """Fill what is left, publish the store, and return it opened; see `arraystore.FillingStore.finish`."""
+
+    def close(self) -> None:
+        """Stop filling; nothing can be read afterwards unless the store is finished."""
+
+    def in_fork(self) -> Filler:
+        """Return what fills in a process that was forked from this one."""
+
+    def sendable(self) -> Callable[[], Filler]:
+        """Return something that can be pickled, and that makes a filler in another process."""
+
+
+class FillingImages:
+    """Images of which some are not filled yet. It has what readers use of an array: shape, dtype, length, and indexing.
+
+    ``images[3]`` and ``images[2:9]`` fill these slots first, and return copies. The filler is closed when nothing
+    refers to this object any more.
+
+    Attributes:
+        shape: (N, C, H, W), or (N, H, W, C).
+    """
+
+    def __init__(self, shape: tuple[int, ...], filler: Filler) -> None:
+        self.shape = shape
+        self._filler = filler
+        self._process = os.getpid()
+        self._end = weakref.finalize(self, _close, filler)
+
+    @property
+    def filler(self) -> Filler:
+        """What fills the slots in this process."""
+        if os.getpid() != self._process:
+            with _forking:
+                if os.getpid() != self._process:
+                    self._end.detach()
+                    self._filler = self._filler.in_fork()
+                    self._process = os.getpid()
+        return self._filler
+
+    @property
+    def dtype(self) -> np.dtype[np.uint8]:
+        """The type of the pixels."""
+        return np.dtype(np.uint8)
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return len(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all pixels."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, chosen: Any) -> Any:
+        first = chosen[0] if isinstance(chosen, tuple) and chosen else chosen
+        rest = chosen[1:] if isinstance(chosen, tuple) else ()
+        if first is None or first is Ellipsis or isinstance(first, tuple):
+            return self[:][chosen]
+        rows = np.arange(len(self), dtype=np.int64)[first]
+        images = self._taken(rows.reshape(-1)).reshape(*rows.shape, *self.shape[1:])
+        return images[(*(slice(None),) * rows.ndim, *rest)] if rest else images
+
+    def __iter__(self) -> Iterator[Pixels]:
+        return (self[row] for row in range(len(self)))
+
+    def __array__(self, dtype: Any = None, *, copy: bool | None = None) -> npt.NDArray[Any]:
+        if copy is False:
+            raise ValueError("images that are being filled are copied into a new array")
+        return np.asarray(self[:], dtype)
+
+    def _taken(self, rows: Index) -> Pixels:
+        out = np.empty((len(rows), *self.shape[1:]), np.uint8)
+        for array, there, at in self.filler.chosen(rows):
+            out[slice(None) if at is None else at] = array[there]
+        return out
+
+    def __reduce__(self) -> tuple[Callable[..., FillingImages], tuple[Any, ...]]:
+        return _received, (self.shape, self.filler.sendable())
+
+
+def _close(filler: Filler) -> None:
+    try:
+        filler.close()
+    except Exception as error:  # noqa: BLE001 - it has nobody to go to: the store is no longer in use
+        _log.warning("a store that nobody uses any more could not be closed: %s", error)
+
+
+def _received(shape: tuple[int, ...], make: Callable[[], Filler]) -> FillingImages:
+    return FillingImages(shape, make())
