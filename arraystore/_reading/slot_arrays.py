@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, cast
 
@@ -16,12 +16,13 @@ from arraystore._common.ragged import Ragged, one_after_another
 from arraystore._format.specification import STORED
 from arraystore._kernels.copy_rows import ChosenRows, gather
 from arraystore._reading.cache import Cache, EncodedCache
+from arraystore._reading.filling_slots import FillingSlots
 from arraystore._stores.encoded.images import EncodedImages
 from arraystore._stores.encoded.jpegs import slot_shape_of
 from arraystore._stores.filling import FillingImages
 from arraystore._stores.medium import Opened
 from arraystore._stores.slot_array import SlotArray
-from arraystore.errors import DecodeError, Option, SpecError
+from arraystore.errors import Option, SpecError
 
 _LOAD_STEP_BYTES = 1 << 24
 
@@ -39,7 +40,7 @@ class HasSlots(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class SlotArrays:
+class SlotArrays(FillingSlots):
     """Slots in one or more arrays, or a choice of them, with their targets.
 
     Slots are counted in two ways. Users count the chosen slots, from 0 to ``len - 1``. The *base number* of a slot
@@ -152,74 +153,6 @@ class SlotArrays:
     def decodes(self) -> bool:
         """Whether reading decodes any slot."""
         return any(isinstance(each.images, EncodedImages) for each in self.arrays) or self.is_filling
-
-    @cached
-    def _fillers(self) -> tuple[tuple[int, FillingImages], ...]:
-        """The arrays that are filled while they are read."""
-        return tuple((n, each.images) for n, each in enumerate(self.arrays) if isinstance(each.images, FillingImages))
-
-    @property
-    def may_fail(self) -> bool:
-        """Whether it may be seen only when a slot is read that it has no image."""
-        return any(images.filler.may_fail for _, images in self._fillers)
-
-    @property
-    def is_filling(self) -> bool:
-        """Whether any slot may not be filled yet."""
-        return not all(images.filler.is_complete for _, images in self._fillers)
-
-    def failed(self, base: Index) -> npt.NDArray[np.bool_]:
-        """Return which of some slots have no image, of those that are seen only now: bool, (k,); see `may_fail`."""
-        failed = np.zeros(len(base), bool)
-        for number, rows, at in self.split(base):
-            images = self.arrays[number].images
-            if isinstance(images, FillingImages):
-                failed[slice(None) if at is None else at] = images.filler.failed(rows)
-        return failed
-
-    def with_images(self, slots: npt.ArrayLike) -> Index:
-        """Return slots with others in place of those that turn out to have no image: the next slots that have one.
-
-        Raises:
-            DecodeError: no slot has an image.
-        """
-        wanted = np.array(slots, np.int64)
-        failed = np.flatnonzero(self.failed(self.base(wanted))) if self.may_fail else np.empty(0, np.int64)
-        for _ in range(len(self) + 1):
-            if not failed.size:
-                return wanted
-            wanted[failed] = (wanted[failed] + 1) % len(self)
-            failed = failed[self.failed(self.base(wanted[failed]))]
-        raise DecodeError("no image could be stored: is this the right source?")
-
-    def expect(self, drawn: Callable[[], Iterator[Index]]) -> None:
-        """Fill slots that are not filled in the order of these base numbers; each array of several asks for its own."""
-        for number, images in self._fillers:
-            if not images.filler.is_complete:
-                parts = (part for base in drawn() for part in self.split(base))
-                images.filler.expect(rows for n, rows, _ in parts if n == number)
-
-    def check_normalize(self, normalize: object) -> None:
-        """Refuse ``normalize=True`` of slots whose mean is not known before all are filled.
-
-        Raises:
-            SpecError: it is not known.
-        """
-        if normalize is True and self._fillers and not self.mean:
-            raise SpecError(
-                "normalize=True needs the mean and std of all slots, and some are not filled yet",
-                advice="pass the values that you know with {0}, or finish the store first",
-                options=[Option("normalize", ((124, 116, 104), (58, 57, 57)))],
-            )
-
-    def check_filled(self) -> None:
-        """Raise the error for bad images that were found at an epoch's end, where the caller of the build wants one.
-
-        Raises:
-            BadImagesError: there are some.
-        """
-        for _, images in self._fillers:
-            images.filler.check()
 
     @property
     def kept_bytes(self) -> float:
