@@ -88,7 +88,7 @@ class Checkpoints:
                 self._runs = []
             try:
                 self._draft.claim(runs)
-            except BaseException as error:  # noqa: BLE001 - `add` or `__exit__` raises it in the build's thread
+            except BaseException as error:  # `add` or `__exit__` raises it in the build's thread
                 with self._changed:
                     self._error = error
                     self._changed.notify_all()

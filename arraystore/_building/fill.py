@@ -245,7 +245,7 @@ def fill_slot(job: Job, i: int, slot: Pixels, row: np.void, filled: FilledRun) -
             reason, note, *_ = _read_into(slot, masks, source, job, row, sides)
         else:
             reason, note, jpeg = _encode(slot, masks, source, job, row, sides)
-    except Exception as error:  # noqa: BLE001 - no image ends a build
+    except Exception as error:  # no image ends a build
         if isinstance(error, MemoryNeededError):
             row["name"] = 0
         reason = failure_of(error, job.start + i, job.most_memory_bytes, filled)

@@ -83,7 +83,7 @@ def source_kind(source: Any) -> ListedKind:
         return ListedKind()
     try:
         kind, _ = kind_of(path_of(source) if isinstance(source, str | os.PathLike) else source)
-    except Exception:  # noqa: BLE001 - an object of the caller may raise anything; `manifest_for` says what is wrong
+    except Exception:  # an object of the caller may raise anything; `manifest_for` says what is wrong
         return ListedKind()
     return ListedKind(USED_FOR[kind.name], "targets" in kind.takes)
 

@@ -110,7 +110,7 @@ def decode_each(
     try:
         header = _header_of(data)
         ways = [(_factor(header, spec), _way(spec)) for spec in specs]
-    except Exception as error:  # noqa: BLE001 - the caller raises it for each slot
+    except Exception as error:  # the caller raises it for each slot
         return [error] * len(specs)
     found: dict[int, tuple[Pixels, Decoded] | Exception] = {}
     for way in dict.fromkeys(ways):
@@ -124,7 +124,7 @@ def decode_each(
                 slot = slots[number] if specs[number].one_shape else _own_slot(placement, specs[number])
                 _deposit(image, placement, slot, specs[number], turned)
                 found[number] = slot, decoded
-        except Exception as error:  # noqa: BLE001 - as above
+        except Exception as error:  # as above
             found |= {number: error for number in numbers if number not in found}
     return [found[number] for number in range(len(specs))]
 

@@ -66,7 +66,7 @@ def profile_of(data: Data, header: Header) -> bytes | None:
         if not profile:
             return None
         name = ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile)))
-    except Exception:  # noqa: BLE001 - the decoder has said what is wrong with the image; its profile cannot be read
+    except Exception:  # the decoder has said what is wrong with the image; its profile cannot be read
         return None
     return None if "srgb" in name.lower() else profile
 

@@ -103,7 +103,7 @@ def _compile() -> Callable[..., None] | None:
         engine.finalize_object()
         _engines.append(engine)
         address = engine.get_function_address("copy")
-    except Exception as error:  # noqa: BLE001 - a future LLVM may refuse the assembly in any way; np.take still works
+    except Exception as error:  # a future LLVM may refuse the assembly in any way; np.take still works
         _log.warning("slots are gathered by np.take, which is slower: %s", error)
         return None
     pointer, number = ctypes.c_void_p, ctypes.c_int64

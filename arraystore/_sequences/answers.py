@@ -49,7 +49,7 @@ def _read_sequence(channel: socket.socket) -> Callable[[int], Any]:
     data = received(channel, memoryview(bytearray(size)))
     try:
         compute: Callable[[int], Any] = unpack(data).load().item
-    except Exception as error:  # noqa: BLE001 - whatever a class of the caller raises
+    except Exception as error:  # whatever a class of the caller raises
         refused = cannot_read("the sequence", error)
 
         def compute(_: int) -> Any:
@@ -70,11 +70,11 @@ def _parts_of(number: int, compute: Callable[[int], Any]) -> list[Any]:
     """Compute an item, and return the parts of the answer: the item in a tuple, or what was raised."""
     try:
         item = compute(number)
-    except Exception as error:  # noqa: BLE001 - any error is raised in the parent
+    except Exception as error:  # any error is raised in the parent
         return _parts(Raised.of(error))
     try:
         return _parts((item,))
-    except Exception as error:  # noqa: BLE001 - whatever a class of the caller raises
+    except Exception as error:  # whatever a class of the caller raises
         told = LazyError(
             f"item {number:,} cannot be sent by a worker process: {type(error).__name__}: {error}",
             item=number,

@@ -111,7 +111,7 @@ class _Run(Batch):
                 return
             try:
                 self._outcomes.append((self._compute(number), None))
-            except Exception as error:  # noqa: BLE001 - the loop raises it when it comes to this item
+            except Exception as error:  # the loop raises it when it comes to this item
                 self._outcomes.append((None, error))
                 return
 

@@ -74,7 +74,7 @@ class PillowImage:
     def __reduce__(self) -> tuple[Any, ...]:
         try:
             self.image.load()
-        except Exception as error:  # noqa: BLE001 - its plugins raise errors of any class
+        except Exception as error:  # its plugins raise errors of any class
             return Unloaded, (pillow_reason(error),)
         return PillowImage, (self.image,)
 

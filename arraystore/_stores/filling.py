@@ -161,7 +161,7 @@ class FillingImages:
 def _close(filler: Filler) -> None:
     try:
         filler.close()
-    except Exception as error:  # noqa: BLE001 - it has nobody to go to: the store is no longer in use
+    except Exception as error:  # it has nobody to go to: the store is no longer in use
         _log.warning("a store that nobody uses any more could not be closed: %s", error)
 
 

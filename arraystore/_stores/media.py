@@ -68,7 +68,7 @@ def store_at(source: object) -> Path | None:
             return None
         with path.open("rb") as file:
             start = file.read(_SIGNATURE_BYTES)
-    except Exception:  # noqa: BLE001 - an object of the caller may raise anything; what it is no path of, others say
+    except Exception:  # an object of the caller may raise anything; what it is no path of, others say
         return None
     signatures = [medium.signature for medium in MEDIA if medium.signature]
     return path if start.startswith(tuple(signatures)) else None

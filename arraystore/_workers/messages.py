@@ -39,7 +39,7 @@ class Raised:
         cause = cls.of(error.__cause__) if isinstance(error.__cause__, Exception) else None
         try:
             unpack(pack(error)[1])
-        except Exception:  # noqa: BLE001 - the class of the error may raise anything when it is pickled
+        except Exception:  # the class of the error may raise anything when it is pickled
             replaced = StoreError(f"a worker process met {type(error).__name__}: {error}")
             for note in getattr(error, "__notes__", ()):
                 replaced.add_note(note)

@@ -184,7 +184,7 @@ class Pipeline:
             wrapped = RuntimeError("a function that makes a batch raised StopIteration")
             wrapped.__cause__ = error
             self._halt(wrapped)
-        except BaseException as error:  # noqa: BLE001 - `take` raises it
+        except BaseException as error:  # `take` raises it
             self._halt(error)
         finally:
             with self._lock:

@@ -85,7 +85,7 @@ def profile_memory(
 def _start_of(function: Callable[[], object]) -> Start:
     try:
         ForkingPickler.dumps(function)
-    except Exception:  # noqa: BLE001 - an object may raise any error when it is pickled
+    except Exception:  # an object may raise any error when it is pickled
         return "forked"
     # A function that was typed into an interpreter or a notebook has a name, but no file to import it from.
     typed = getattr(function, "__module__", "") == "__main__" and not hasattr(sys.modules["__main__"], "__file__")
@@ -232,7 +232,7 @@ def _call(theirs: Connection, function: Callable[[], object]) -> None:
     theirs.send(("began", time.monotonic()))
     try:
         result = function()
-    except BaseException as error:  # noqa: BLE001 - sent as text
+    except BaseException as error:  # sent as text
         text = "".join(traceback.format_exception_only(error)).strip()
         theirs.send(("raised", time.monotonic(), text))
     else:

@@ -86,7 +86,7 @@ def serve(peer: Peer) -> None:
         asked = json.loads(line)
         try:
             answer = getattr(peer, asked.pop("step"))(**asked)
-        except Exception as error:  # noqa: BLE001 - a peer may raise whatever it likes: the row says what
+        except Exception as error:  # a peer may raise whatever it likes: the row says what
             traceback.print_exc()
             answer = {"error": f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]}
         print(json.dumps(answer), file=answers, flush=True)

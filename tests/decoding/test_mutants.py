@@ -102,7 +102,7 @@ def pillow_refuses(data: bytes) -> bool:
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data)) as image:
                 image.convert("RGB")
-    except Exception:  # noqa: BLE001 - of any class
+    except Exception:  # of any class
         return True
     return False
 

@@ -87,7 +87,7 @@ def measure(words: list[str], folder: Path) -> int:
     sys.argv = ["benchmarks", *words]
     try:
         main()
-    except BaseException:  # noqa: BLE001 - printed, as an interpreter does
+    except BaseException:  # printed, as an interpreter does
         traceback.print_exc()
         return 1
     finally:

@@ -180,7 +180,7 @@ def open_with_no_descriptor_left(target: Path) -> list[str]:
             call(target)
         except OSError as error:
             told.append(f"{type(error).__name__} {error.errno}")
-        except Exception as error:  # noqa: BLE001 - what it must not be
+        except Exception as error:  # what it must not be
             told.append(repr(error))
     for descriptor in taken:
         os.close(descriptor)

@@ -33,7 +33,7 @@ class Apart:
             if name.startswith("check_"):
                 try:
                     self(names[name])
-                except Exception as error:  # noqa: BLE001 - it is raised below, and the others are to be seen too
+                except Exception as error:  # it is raised below, and the others are to be seen too
                     error.add_note(name)
                     failed.append(error)
         if failed:

@@ -193,7 +193,7 @@ def _run(channel: socket.socket) -> None:
             warm_workers.fork_server()
         try:
             answer: tuple[bool, Any] = True, function(*args, **options)
-        except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
+        except BaseException as error:  # it is raised where the result is asked for
             error.add_note(traceback.format_exc())
             answer = False, error
         pickle.dump(answer, messages)

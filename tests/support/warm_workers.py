@@ -135,7 +135,7 @@ def _begin(middle: int, channel: int, *descriptors: int) -> NoReturn:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         worker.work()
         status = 0
-    except BaseException:  # noqa: BLE001 - as an interpreter does
+    except BaseException:  # as an interpreter does
         traceback.print_exc()
     finally:
         os._exit(status)

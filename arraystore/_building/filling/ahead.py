@@ -100,7 +100,7 @@ class Ahead:
                 with marks.changed:
                     if not runs and marks.left:  # threads that read have the rest
                         marks.changed.wait(_WAIT_LIMIT_S)
-        except BaseException as error:  # noqa: BLE001 - the next reader raises it
+        except BaseException as error:  # the next reader raises it
             owner.fail(error)
 
     def _fill_in_pool(self, pool: WorkerPool, report: Callable[[Progress], None]) -> None:

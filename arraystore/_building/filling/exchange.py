@@ -123,7 +123,7 @@ class Inbox:
                         self._take(run)
                     else:
                         self._finish()
-        except Exception as error:  # noqa: BLE001 - the follower sees that the connection has ended
+        except Exception as error:  # the follower sees that the connection has ended
             _log.info("a connection of a follower has ended: %s", error)
         finally:
             with self._lock:

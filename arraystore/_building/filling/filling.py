@@ -246,7 +246,7 @@ class Filling:
             return
         try:
             self.record([run])
-        except BaseException as error:  # noqa: BLE001 - the next reader raises it
+        except BaseException as error:  # the next reader raises it
             self._marks.release([run.start])
             self._error = self._error or error
 
@@ -255,7 +255,7 @@ class Filling:
         try:
             with reporting(self._options["progress"]) as report:
                 self._ahead.run(report, in_threads=self._reads_itself)
-        except BaseException as error:  # noqa: BLE001 - the next reader raises it
+        except BaseException as error:  # the next reader raises it
             self.fail(error)
         finally:
             self._marks.release_workers()
@@ -387,5 +387,5 @@ def _again(error: BaseException) -> BaseException:
     """Return a copy of an error: the traceback of the error itself would keep alive whatever meets it."""
     try:
         return copy.copy(error)
-    except Exception:  # noqa: BLE001 - a class of the caller
+    except Exception:  # a class of the caller
         return error

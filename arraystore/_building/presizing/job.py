@@ -85,7 +85,7 @@ class PresizeJob(Job):
         made: Sequence[Sequence[making.Made]] = ()
         try:
             made = self._made(i, row)
-        except Exception as error:  # noqa: BLE001 - no image ends the work
+        except Exception as error:  # no image ends the work
             reason = failure_of(error, slot, self.most_memory_bytes, filled)
             if reason is None:
                 row["bytes"] = row["mtime"] = 0

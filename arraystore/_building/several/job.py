@@ -130,7 +130,7 @@ class SharedImage:
         if what not in self._made:
             try:
                 self._made[what] = make()
-            except Exception as error:  # noqa: BLE001 - it is raised below
+            except Exception as error:  # it is raised below
                 self._made[what] = error
         made: T = _returned(self._made[what])
         return made

@@ -40,14 +40,14 @@ def _serve(channel: socket.socket) -> None:
             if isinstance(message, WithFunctions):
                 sequence = message.load()
                 continue
-        except Exception as error:  # noqa: BLE001 - whatever a class of the caller raises
+        except Exception as error:  # whatever a class of the caller raises
             _send(channel, Raised.of(cannot_read("the job", error)))
             continue
         try:
             job = replace(message, sources=joined(message.sources, sequence))
             for filled in job.parts(REPORT_EVERY_S):
                 _send(channel, filled)
-        except Exception as error:  # noqa: BLE001 - any error is raised in the parent
+        except Exception as error:  # any error is raised in the parent
             _send(channel, Raised.of(error))
 
 

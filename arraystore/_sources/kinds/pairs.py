@@ -166,7 +166,7 @@ def gives_pairs(source: Any) -> bool:
         return False
     try:
         first = _loaded(source[0])
-    except Exception:  # noqa: BLE001 - the build says what is wrong, of the slot that it concerns
+    except Exception:  # the build says what is wrong, of the slot that it concerns
         return False
     return isinstance(first, tuple) and len(first) == 2 and not isinstance(first[0], int | float)
 

@@ -74,7 +74,7 @@ class PillowMask(DrawnMask):
         width, height = self._image.size
         try:
             turned = self._image.getexif().get(_ORIENTATION) in _TRANSPOSED
-        except Exception:  # noqa: BLE001 - its plugins raise errors of any class; `numbers` says which
+        except Exception:  # its plugins raise errors of any class; `numbers` says which
             turned = False
         return (width, height) if turned else (height, width)
 
@@ -159,7 +159,7 @@ def _stamp(mask: MaskSource) -> bytes:
     elif not isinstance(mask, Unloaded):
         try:
             second = mask.digest() if not isinstance(mask, np.ndarray) else _digest_of(plain_numbers(mask))
-        except Exception:  # noqa: BLE001 - reading it will say what is wrong
+        except Exception:  # reading it will say what is wrong
             second = 0
     return np.array([size, second & 0xFFFF_FFFF_FFFF_FFFF], "<u8").tobytes()
 
@@ -174,7 +174,7 @@ def masks_hash(masks: Sequence[MaskSource]) -> int:
             continue
         try:
             digest.update(contents_of(mask))
-        except Exception:  # noqa: BLE001 - as of a file that cannot be read
+        except Exception:  # as of a file that cannot be read
             return 0
     return int(digest.intdigest()) if masks else 0
 

@@ -55,7 +55,7 @@ def keeps_jpegs(path: Path) -> bool:
     try:
         with without_lock(path) as file:
             return ENCODED in file and PIXELS not in file
-    except Exception as error:  # noqa: BLE001 - the HDF5 library raises many kinds on damage
+    except Exception as error:  # the HDF5 library raises many kinds on damage
         keep_os_error(error)
         return False
 
