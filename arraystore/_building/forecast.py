@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from arraystore._common.options import public
-from arraystore._common.wording import flat, readable
+from arraystore._common.wording import flat, many, readable
 from arraystore.errors import BadImage
 from arraystore.spec import ImageSpec
 
@@ -52,6 +52,10 @@ class Forecast:
         sampled: how many images were decoded for the estimates below; 0 if none was, and then ``notes`` say why.
         seconds: the time to fill every slot. None without a sample, as all fields down to ``largest_px``.
         seconds_range: a range that holds the time in nine of ten cases, estimated from this sample.
+        jpeg_bytes: the mean size of a slot as a JPEG; None if none was made.
+        encode_s: the mean seconds that a worker takes to make one, beside filling a slot of pixels; 0 if slots are kept
+            as JPEGs.
+        decode_s: the mean seconds that a thread takes to decode one whole.
         source_bytes: the mean size of the encoded sources.
         median_px: median height and median width of the upright images.
         largest_px: height and width of the largest image.
@@ -73,6 +77,9 @@ class Forecast:
     sampled: int = 0
     seconds: float | None = None
     seconds_range: tuple[float, float] | None = None
+    jpeg_bytes: float | None = None
+    encode_s: float | None = None
+    decode_s: float | None = None
     source_bytes: float | None = None
     median_px: tuple[int, int] | None = None
     largest_px: tuple[int, int] | None = None
@@ -99,6 +106,28 @@ class Forecast:
         start = f"fits in RAM ({ram}), but not" if ram.fits else f"does not fit in RAM ({_lack(ram)}), nor"
         return f"{start} on the volume of {flat(self.volume)} ({_lack(disk)}){self._smaller(disk)}"
 
+    @property
+    def pixels_or_jpegs(self) -> str:
+        """One line that compares slots of pixels with slots of JPEGs, and says which to take; empty if none was made.
+
+        Slots that differ in height and width can only be JPEGs.
+        """
+        if not self.jpeg_bytes or not self.decode_s or not self.spec.one_shape:
+            return ""
+        per_s, slot_bytes = self.workers / self.decode_s, self.spec.slot_bytes
+        told = f"a JPEG takes {readable(self.jpeg_bytes)}, {slot_bytes / self.jpeg_bytes:.1f} times fewer than pixels"
+        if self.seconds and self.encode_s:
+            longer = 1 + self.encode_s * self.count / self.workers / self.seconds
+            told += f", and {longer:.2f} times as long to build"
+        told += f"; {many(self.workers, 'thread')} decode {per_s:,.0f} img/s, for which a disk must give "
+        told += f"{readable(per_s * self.jpeg_bytes)}/s, and {readable(per_s * slot_bytes)}/s for pixels. Take "
+        free_bytes = self.media["ram"].free_bytes
+        if free_bytes is None or self.pixel_bytes <= free_bytes:
+            return told + "pixels: they fit in RAM, where they are read without decoding"
+        if self.count * self.jpeg_bytes <= free_bytes:
+            return told + "JPEGs: they fit in RAM, and pixels do not, unless the disk is faster than that"
+        return told + "JPEGs, unless the disk is faster than that: neither fits in RAM"
+
     def _smaller(self, disk: Room) -> str:
         """Return a text with what would fit on the volume: JPEGs, or a size, halved until it fits; or no text."""
         encoded = self.media.get("encoded")
@@ -118,7 +147,12 @@ class Forecast:
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values, for JSON."""
         media = {name: asdict(room) | {"fits": room.fits} for name, room in self.media.items()}
-        rest = {"images_per_s": self.images_per_s, "bad_share": self.bad_share, "advice": self.advice}
+        rest = {
+            "images_per_s": self.images_per_s,
+            "bad_share": self.bad_share,
+            "advice": self.advice,
+            "pixels_or_jpegs": self.pixels_or_jpegs,
+        }
         return asdict(self) | {"media": media, "spec": self.spec.to_dict()} | rest
 
 

@@ -51,9 +51,11 @@ from arraystore.errors import BadImage, DecodeError
 from arraystore.spec import ImageSpec, Jpeg
 
 if TYPE_CHECKING:
+    import simplejpeg
+
     from arraystore._decoding.encoding import writers
-else:  # it takes half a second
-    writers = lazy("arraystore._decoding.encoding.writers")
+else:  # they take half a second
+    simplejpeg, writers = lazy("simplejpeg"), lazy("arraystore._decoding.encoding.writers")
 
 _SCRATCH_BYTES = 256 << 20  # for the slots of the sample; larger than any cache, so that they are as cold as a build's
 _ROWS_IN_FLIGHT_PER_WORKER = 3
@@ -211,7 +213,12 @@ class _Sample:
     filled: list[FilledRun] = field(default_factory=list)
     load_s: list[float] = field(default_factory=list)
     fill_s: list[float] = field(default_factory=list)
-    jpeg_bytes: list[int] = field(default_factory=list)  # of the slots as JPEGs
+    jpegs: list[tuple[int, float, float]] = field(default_factory=list)  # of slots, see `_jpeg_times`
+
+    @property
+    def jpeg_bytes(self) -> list[int]:
+        """The sizes of the slots as JPEGs."""
+        return [size for size, _, _ in self.jpegs]
 
     def encoded_bytes(self, spec: ImageSpec) -> int:
         """Return the mean size of a slot as a JPEG, and of what is kept of it beside the bytes."""
@@ -246,6 +253,9 @@ class _Sample:
             for each in (fill_s.mean(), *np.quantile(means, (0.05, 0.95)))
         )
         facts: dict[str, Any] = {"sampled": len(rows), "seconds": mean, "seconds_range": (low, high)}
+        if self.jpegs:
+            size, encode_s, decode_s = np.mean(self.jpegs, axis=0).tolist()
+            facts |= {"jpeg_bytes": size, "encode_s": encode_s, "decode_s": decode_s}
         facts["source_bytes"] = float(rows["bytes"].mean())
         sides = np.stack([rows["height"], rows["width"]], axis=1)[rows["status"] == STORED].astype(np.int64)
         if len(sides):
@@ -278,12 +288,21 @@ def _profile_notes(manifest: Manifest, spec: ImageSpec, seen: _Sample) -> Iterat
         )
 
 
-def _jpeg_of(slot: npt.NDArray[np.uint8], spec: ImageSpec) -> bytes:
-    """Return what a slot of pixels would be in an encoded store; empty where it cannot be one."""
-    with suppress(DecodeError):
-        channels_last = slot.transpose(1, 2, 0) if spec.layout == "NCHW" else slot
-        return writers.slot_jpeg_of(np.ascontiguousarray(channels_last), Jpeg())
-    return b""
+def _jpeg_times(jpeg: bytes, slot: npt.NDArray[np.uint8], spec: ImageSpec) -> tuple[int, float, float] | None:
+    """Return the bytes of a slot as a JPEG, and the seconds to encode and to decode it; None where it cannot be one.
+
+    ``jpeg`` is the slot if it is kept as one, which took no more time; otherwise it is empty.
+    """
+    encode_s, start_s = 0.0, time.perf_counter()
+    with suppress(DecodeError, ValueError):
+        if not jpeg:
+            channels_last = slot.transpose(1, 2, 0) if spec.layout == "NCHW" else slot
+            jpeg = writers.slot_jpeg_of(np.ascontiguousarray(channels_last), Jpeg())
+            encode_s = time.perf_counter() - start_s
+        start_s = time.perf_counter()
+        simplejpeg.decode_jpeg(jpeg, colorspace="GRAY" if spec.color == "gray" else "RGB")
+        return len(jpeg), encode_s, time.perf_counter() - start_s
+    return None
 
 
 def _decode_sample(
@@ -302,10 +321,12 @@ def _decode_sample(
     most = memory_for_images(None)
     seen = _Sample()
     stop = threading.Event()
-    pending: deque[Future[tuple[FilledRun, float]]] = deque()
+    pending: deque[Future[tuple[FilledRun, float, tuple[int, float, float] | None]]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="arraystore-plan")
 
-    def fill(row: int, given: tuple[Any, MaskJob | None], number: int) -> tuple[FilledRun, float]:
+    def fill(
+        row: int, given: tuple[Any, MaskJob | None], number: int
+    ) -> tuple[FilledRun, float, tuple[int, float, float] | None]:
         # With fewer slots than rows, two rows may use one slot at the same time; the pixels are not read.
         at = number % len(slots)
         start_s = time.perf_counter()
@@ -314,19 +335,21 @@ def _decode_sample(
         job = Job(row, [source], spec, None, most / workers, most, decoders, masks, sides)
         filled = fill_slots(job, slots[at : at + 1], stop)
         seconds = time.perf_counter() - start_s
-        if filled.rows["status"][0] == STORED:
-            seen.jpeg_bytes.append(len(filled.encoded[0] if filled.encoded else _jpeg_of(slots[at], spec)))
+        is_stored = filled.rows["status"][0] == STORED
+        times = _jpeg_times(filled.encoded[0] if filled.encoded else b"", slots[at], spec) if is_stored else None
         filled.encoded.clear()
-        return filled, seconds
+        return filled, seconds, times
 
     def load(row: int) -> tuple[Any, MaskJob | None]:
         source = loaded(manifest.load, row)
         return source, MaskJob.of(manifest, {row: manifest.load_masks(row)})
 
     def settle() -> None:
-        filled, seconds = pending.popleft().result()
+        filled, seconds, times = pending.popleft().result()
         seen.filled.append(filled)
         seen.fill_s.append(seconds)
+        if times is not None:
+            seen.jpegs.append(times)
         state.done += 1
         state.bad += len(filled.reasons)
         state.source_bytes += int(filled.rows["bytes"][0])

@@ -28,6 +28,8 @@ def forecast_rows(forecast: Forecast) -> Iterator[tuple[str, str]]:
             f"{text} with {many(forecast.workers, 'worker')}; estimated from {many(forecast.sampled, 'image')}",
         )
         yield "not included", "the time to list the sources, and waiting for a disk or memory that is slower"
+    if forecast.pixels_or_jpegs:
+        yield "JPEGs", forecast.pixels_or_jpegs
     if forecast.source_bytes is not None:
         text = f"{readable(forecast.source_bytes)} each"
         if forecast.median_px is not None and forecast.largest_px is not None:

@@ -131,6 +131,37 @@ def test_the_size_of_jpegs_is_that_of_the_sample(photos: Path, tmp_path: Path) -
         assert (forecast.store_bytes < forecast.pixel_bytes / 2) == bool(options)
 
 
+def test_pixels_and_jpegs_are_compared_by_the_sample(photos: Path) -> None:
+    forecast = plan(photos, size=96, sample=19)
+    store = build(photos, size=96, encode="jpeg")
+    assert forecast.jpeg_bytes == pytest.approx(store.images.nbytes / len(store), rel=0.01)
+    assert forecast.encode_s is not None
+    assert forecast.decode_s is not None
+    assert min(forecast.encode_s, forecast.decode_s) > 0
+    assert forecast.pixels_or_jpegs.endswith("Take pixels: they fit in RAM, where they are read without decoding")
+    assert plan(photos, size=96, sample=0).pixels_or_jpegs == ""
+    kept = plan(photos, size=96, sample=19, fit="keep", encode="jpeg")
+    assert (kept.pixels_or_jpegs, kept.jpeg_bytes is not None) == ("", True)
+
+
+@pytest.mark.parametrize(
+    ("free", "which"),
+    [
+        (None, "pixels: they fit in RAM, where they are read without decoding"),
+        (200 * 10**9, "pixels: they fit in RAM, where they are read without decoding"),
+        (30 * 10**9, "JPEGs: they fit in RAM, and pixels do not, unless the disk is faster than that"),
+        (9 * 10**9, "JPEGs, unless the disk is faster than that: neither fits in RAM"),
+    ],
+)
+def test_which_to_take(free: int | None, which: str) -> None:
+    forecast = forecast_of(Room(197 * 10**9, free), Room(197 * 10**9, 10**12), count=1_000_000)
+    known = replace(forecast, jpeg_bytes=19_660.8, encode_s=0.0005, decode_s=0.0004, seconds=1000.0)
+    assert known.pixels_or_jpegs == (
+        "a JPEG takes 19.7 kB, 10.0 times fewer than pixels, and 1.25 times as long to build; 2 threads decode 5,000 "
+        f"img/s, for which a disk must give 98.3 MB/s, and 983 MB/s for pixels. Take {which}"
+    )
+
+
 def test_without_a_sample_the_size_of_jpegs_is_assumed(photos: Path) -> None:
     forecast = plan(photos, size=96, sample=0, encode="jpeg")
     assert "no JPEG was made, so each is taken to have 1/8 of the bytes of its pixels" in forecast.notes
@@ -569,7 +600,7 @@ def test_the_table(mixed: Path, tmp_path: Path) -> None:
     rows = dict(re.findall(r"^(\S.*?)  +(.*?) *$", result.stdout, re.MULTILINE))
     assert [*rows] == [
         *("images", "bytes", "RAM", ".npy folder", "folder of JPEGs", "HDF5 file", "HDF5 file of JPEGs", "advice"),
-        *("time", "not included", "sources", "bad", "classes (2)"),
+        *("time", "not included", "JPEGs", "sources", "bad", "classes (2)"),
     ]
     assert rows["images"] == "12 of 1 x 24 x 16 uint8 (NCHW, gray)"
     assert rows["bytes"].startswith("4.61 kB of pixels, ")
@@ -609,7 +640,8 @@ def test_json_and_every_option(photos: Path, tmp_path: Path) -> None:
     assert said["spec"] == spec.to_dict()
     assert (said["workers"], said["sampled"], said["medium"]) == (3, 7, "hdf5")
     here = plan(photos, tmp_path / "x.h5", spec=spec, size=None, workers=3, sample=7, seed=5)
-    timed = {"seconds", "seconds_range", "images_per_s", "media", "advice"}  # and what is free changes all the time
+    timed = {"seconds", "seconds_range", "images_per_s", "encode_s", "decode_s", "pixels_or_jpegs"}
+    timed |= {"media", "advice"}  # what is free changes all the time
     expected = json.loads(json.dumps(here.to_dict()))
     assert {key: said[key] for key in said.keys() - timed} == {key: expected[key] for key in expected.keys() - timed}
     assert said["media"].keys() == {"ram", "npy", "encoded", "hdf5", "encoded-hdf5"}
