@@ -75,7 +75,12 @@ def nursery() -> Iterator[Nursery]:
 
 
 @pytest.fixture(autouse=True)
-def warm(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Worker processes of builds are forks that have all loaded, but for tests that are marked ``cold``."""
-    if request.node.get_closest_marker("cold") is None:
-        monkeypatch.setattr(subprocess, "Popen", WarmPopen)
+def warm(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Worker processes of builds are forks that have all loaded, but for tests that are marked ``cold``.
+
+    It has a patch of its own, so that those of a test end before other fixtures look at what is left.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if request.node.get_closest_marker("cold") is None:
+            patch.setattr(subprocess, "Popen", WarmPopen)
+        yield

@@ -5,7 +5,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Unpack
 
@@ -54,15 +54,27 @@ def _plan(
     """Estimate how many bytes and how much time a build would take. Nothing is written."""
     image, sources = options.image_options(source, shared), options.source_options(shared)
     with errors_reported(debug=debug):
-        logging.getLogger("arraystore").setLevel(logging.ERROR)  # the notes of the log are rows of the table
         bar = sys.stderr.isatty()
-        forecast = arraystore.plan(
-            source, target, workers=workers, sample=sample, seed=seed, progress=bar, **image, **sources
-        )
+        with _notes_unlogged():
+            forecast = arraystore.plan(
+                source, target, workers=workers, sample=sample, seed=seed, progress=bar, **image, **sources
+            )
         if as_json:
             typer.echo(json.dumps(forecast.to_dict(), indent=2))
         else:
             print_rows(forecast_rows(forecast))
+
+
+@contextmanager
+def _notes_unlogged() -> Iterator[None]:
+    """Keep notes out of the log, because they are rows of the table."""
+    logger = logging.getLogger("arraystore")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 @app.command("build")

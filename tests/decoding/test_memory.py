@@ -119,7 +119,7 @@ def test_large_images_are_decoded_alone_after_the_others(options: dict[str, Any]
 
 
 def test_no_two_large_images_are_decoded_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = decode_module._decode
+    original = decode_module._opened
     inside, most = [], [0]
     lock = threading.Lock()
 
@@ -135,7 +135,7 @@ def test_no_two_large_images_are_decoded_at_once(monkeypatch: pytest.MonkeyPatch
             with lock:
                 inside.pop()
 
-    monkeypatch.setattr(decode_module, "_decode", watched)
+    monkeypatch.setattr(decode_module, "_opened", watched)
     store = arraystore.build([LARGE] * 6, size=8, progress=False, workers=3, max_memory=LARGE_BYTES)
     assert store.status.tolist() == [1] * 6
     assert most == [1]

@@ -103,13 +103,9 @@ def nothing_is_left() -> Iterator[None]:
     threads, files = threading.active_count(), descriptors()
     yield
     assert eventually(lambda: threading.active_count() == threads)
-
-    def closed() -> bool:
-        if descriptors() - files:
-            gc.collect()  # a mapping has a descriptor, and the trace of an expected error may have a mapping
-        return not descriptors() - files
-
-    assert eventually(closed)  # a thread that is counted no more may still let go of what it had
+    if descriptors() - files:
+        gc.collect()  # a mapping has a descriptor, and the trace of an expected error may have a mapping
+    assert not descriptors() - files
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from support.store_contract import build as build_small
 
 import arraystore
 from arraystore import FormatError, Masks, Store, StoreExistsError
+from arraystore._building.checkpoint import Checkpoints
 
 # A slot is a page, so that each may be lost by itself.
 SOURCE: list[Any] = [images.noise(64, 64, 1, seed=i) for i in range(8)]
@@ -95,8 +96,11 @@ def trace_of(
         build(folder / "recorded" / name, size=32, bad="keep")
     old = contents(folder / "recorded")
     with patch.context() as during:
-        during.setattr("arraystore._building.checkpoint._CLAIM_EVERY_S", 0.0)
-        during.setattr("arraystore._building.checkpoint._WAIT_LIMIT_S", 0.001)
+        # Each run is claimed by itself, however late the thread is that claims in the background.
+        begin = Checkpoints.__init__
+        during.setattr(
+            Checkpoints, "__init__", lambda self, draft, slot_bytes, **_: begin(self, draft, slot_bytes, at_once=True)
+        )
         recorder = record(during, folder / "recorded", forgotten=forgotten)
         build(folder / "recorded" / name, **options)
         recorder.look("end")
