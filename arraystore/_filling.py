@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from arraystore._common.options import public
 from arraystore._common.progress import Progress
 from arraystore._format.checking.result import Verification
+from arraystore._format.description import Description
 from arraystore._reading.store import Store
 from arraystore._stores.filling import Filler, FillingImages
 from arraystore._stores.medium import Opened
@@ -79,8 +80,9 @@ class FillingStore(Store):
         opened: Opened | None = self._filler.finished
         if opened is None or self.description is opened.description:
             return
-        self.description = opened.description
-        self.mean, self.std = opened.description.mean, opened.description.std
+        self.description: Description = opened.description
+        self.mean: tuple[float, ...] = opened.description.mean
+        self.std: tuple[float, ...] = opened.description.std
         self._slots = replace(self.__slot_arrays__, mean=self.mean, std=self.std)
         self._opened = replace(self._opened, description=opened.description, load_table=opened.load_table)
 

@@ -28,7 +28,7 @@ class Step:
     """
 
     def __init__(self, *sources: Step, count: int, label: str, place: str = "", together: int | None = None) -> None:
-        self.sources = sources
+        self.sources: tuple[Step, ...] = sources
         self.count = count
         self.label = label
         self.place = place
