@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -72,8 +72,7 @@ class FillingSlots:
         """Fill slots that are not filled in the order of these base numbers; each array of several asks for its own."""
         for number, images in self._fillers:
             if not images.filler.is_complete:
-                parts = (part for base in drawn() for part in self.split(base))
-                images.filler.expect(rows for n, rows, _ in parts if n == number)
+                images.expect(_of_array(number, self.split, drawn()))
 
     def check_normalize(self, normalize: object) -> None:
         """Refuse ``normalize=True`` of slots whose mean is not known before all are filled.
@@ -96,3 +95,8 @@ class FillingSlots:
         """
         for _, images in self._fillers:
             images.filler.check()
+
+
+def _of_array(number: int, split: Callable[[Index], Iterator[Any]], drawn: Iterator[Index]) -> Iterator[Index]:
+    """Yield the rows of one array among slots that are drawn."""
+    return (rows for base in drawn for n, rows, _ in split(base) if n == number)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
@@ -99,6 +100,7 @@ class FillingImages:
     def __init__(self, shape: tuple[int, ...], filler: Filler) -> None:
         self.shape = shape
         self._filler = filler
+        self._expected: Iterator[Index] = iter(())
         self._process = os.getpid()
         self._end = weakref.finalize(self, _close, filler)
 
@@ -112,6 +114,18 @@ class FillingImages:
                     self._filler = self._filler.in_fork()
                     self._process = os.getpid()
         return self._filler
+
+    def expect(self, order: Iterator[Index]) -> None:
+        """Fill slots in this order from now on, as far as they are not filled.
+
+        The order is kept here, because it may refer to this object: what the filler held, its threads would keep alive.
+        """
+        self._expected = order
+        self.filler.expect(_expected(weakref.ref(self)))
+
+    def next_expected(self) -> Index | None:
+        """Return the next slots of the order; None at its end."""
+        return next(self._expected, None)
 
     @property
     def dtype(self) -> np.dtype[np.uint8]:
@@ -158,7 +172,25 @@ class FillingImages:
         return _received, (self.shape, self.filler.sendable())
 
 
+def _expected(images: weakref.ref[FillingImages]) -> Iterator[Index]:
+    """Yield the slots that readers of some images will ask for, as long as there are readers."""
+    while (there := images()) is not None and (rows := there.next_expected()) is not None:
+        del there
+        yield rows
+
+
 def _close(filler: Filler) -> None:
+    """Close a filler whose images nobody has any more.
+
+    The garbage collector may find that in any thread, also in one that the filler waits for as it closes.
+    """
+    if threading.current_thread() is threading.main_thread():
+        _close_now(filler)
+    else:
+        threading.Thread(target=_close_now, args=(filler,), name="arraystore-close").start()
+
+
+def _close_now(filler: Filler) -> None:
     try:
         filler.close()
     except Exception as error:  # it has nobody to go to: the store is no longer in use

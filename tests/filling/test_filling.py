@@ -425,6 +425,31 @@ def test_a_store_that_nobody_has_ends_its_threads_and_its_lock(photos: Path, tmp
         store.finish()
 
 
+@pytest.mark.parametrize("collected_by", ["this thread", "another one"])
+def test_a_store_that_is_left_in_an_epoch_ends_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, collected_by: str
+) -> None:
+    """Its workers are told what comes next by nothing that keeps the store alive, and its lock is free again."""
+    source, before = [images.noise(8, 8, seed=seed) for seed in range(64)], {*threading.enumerate()}
+    monkeypatch.setattr(Marks, "next_runs", lambda *_: [])  # workers use up no order
+    store = begin(source, tmp_path / "x")
+    iteration = iter(store.loader(4, seed=1, in_flight=1, workers=1))
+    next(iteration)
+    assert 0 < store.filled < 1
+    assert {*threading.enumerate()} > before
+    del iteration, store
+    if collected_by == "this thread":
+        gc.collect()
+    else:
+        with ThreadPoolExecutor(1) as threads:
+            threads.submit(gc.collect).result(SOON_S)
+    wait_until(lambda: {*threading.enumerate()} <= before)
+    monkeypatch.undo()
+    with begin(source, tmp_path / "x") as again:
+        again.finish()
+        assert_equal(again, build(source))
+
+
 def test_what_is_written_wrongly_is_found_at_the_end_and_filled_again(photos: Path, tmp_path: Path) -> None:
     store = begin(photos, tmp_path / "x")
     store.take(range(19))
