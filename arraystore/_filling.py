@@ -11,9 +11,9 @@ from arraystore._common.progress import Progress
 from arraystore._format.checking.result import Verification
 from arraystore._format.description import Description
 from arraystore._reading.store import Store
-from arraystore._stores.filling import Filler, FillingImages
 from arraystore._stores.medium import Opened
 from arraystore._stores.opening import verify_store
+from arraystore._stores.unfinished.filling import Filler, FillingImages
 from arraystore.errors import BadImage, StoreError
 
 if TYPE_CHECKING:

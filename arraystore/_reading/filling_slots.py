@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._common.lazy import cached
-from arraystore._stores.filling import FillingImages
 from arraystore._stores.slot_array import SlotArray
+from arraystore._stores.unfinished.filling import FillingImages
 from arraystore.errors import DecodeError, Option, SpecError
 
 Index = npt.NDArray[np.int64]

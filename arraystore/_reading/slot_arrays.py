@@ -19,9 +19,9 @@ from arraystore._reading.cache import Cache, EncodedCache
 from arraystore._reading.filling_slots import FillingSlots
 from arraystore._stores.encoded.images import EncodedImages
 from arraystore._stores.encoded.jpegs import slot_shape_of
-from arraystore._stores.filling import FillingImages
 from arraystore._stores.medium import Opened
 from arraystore._stores.slot_array import SlotArray
+from arraystore._stores.unfinished.filling import FillingImages
 from arraystore.errors import Option, SpecError
 
 _LOAD_STEP_BYTES = 1 << 24

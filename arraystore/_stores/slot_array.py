@@ -15,7 +15,7 @@ import numpy.typing as npt
 from arraystore._common.ragged import Target, joined_targets, split_targets
 from arraystore._format.slot_file import map_file
 from arraystore._stores.encoded.images import EncodedImages
-from arraystore._stores.filling import FillingImages
+from arraystore._stores.unfinished.filling import FillingImages
 from arraystore.errors import FormatError
 
 Array = npt.NDArray[Any]

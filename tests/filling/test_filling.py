@@ -425,6 +425,17 @@ def test_a_store_that_nobody_has_ends_its_threads_and_its_lock(photos: Path, tmp
         store.finish()
 
 
+@pytest.mark.parametrize(
+    "chosen",
+    [3, -1, slice(2, 9, 3), [5, 0, 5], [[1, 2], [3, 4]], (3, 0), ([0, 1], [0, 2]), ([4, 4], slice(1)), (..., 5),
+     (slice(3, 5), [0, 2]), (None, 2), (2, slice(None), [0, 3], [1, 2]), ()],
+    ids=str,
+)  # fmt: skip
+def test_images_are_indexed_as_an_array_is(photos: Path, chosen: Any) -> None:
+    with begin(photos) as store:
+        np.testing.assert_array_equal(store.images[chosen], build(photos).images[chosen], strict=True)
+
+
 @pytest.mark.parametrize("collected_by", ["this thread", "another one"])
 def test_a_store_that_is_left_in_an_epoch_ends_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, collected_by: str

@@ -16,12 +16,12 @@ from arraystore._format.description import Description
 from arraystore._format.files import read_json
 from arraystore._format.target_forms import forms_of
 from arraystore._sources.manifest import Manifest
-from arraystore._stores.filling import Filler, FillingImages
 from arraystore._stores.media import medium_of
 from arraystore._stores.medium import Draft, Opened
 from arraystore._stores.opening import draft_in, finish_earlier, hold
 from arraystore._stores.publishing import FOLLOWERS, PLAN, partial_of, real_target
 from arraystore._stores.slot_array import SlotArray
+from arraystore._stores.unfinished.filling import Filler, FillingImages
 from arraystore.errors import FormatError, Kind, ManifestError, Option, SpecError, StoreError, StoreExistsError
 from arraystore.spec import ImageSpec
 

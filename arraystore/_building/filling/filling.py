@@ -31,9 +31,9 @@ from arraystore._common.progress import Progress, reporting
 from arraystore._format.slot_file import expect_random
 from arraystore._format.specification import EMPTY
 from arraystore._sources.manifest import Manifest
-from arraystore._stores.filling import Chosen, Filler
 from arraystore._stores.medium import Draft, FilledRun, Opened
 from arraystore._stores.unfinished.build_key import BuildKey
+from arraystore._stores.unfinished.filling import Chosen, Filler
 from arraystore._stores.unfinished.followers import let_follow
 from arraystore._stores.unfinished.partial import PartialFolder
 from arraystore.errors import BadImage, StoreError

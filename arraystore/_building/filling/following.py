@@ -22,10 +22,10 @@ from arraystore._building.filling.place import Place, slot_alone
 from arraystore._common.forks import OwnDescriptor
 from arraystore._format.ledger import chosen_claims, read_reasons
 from arraystore._format.specification import EMPTY, FAILED
-from arraystore._stores.filling import Chosen, Filler
 from arraystore._stores.medium import Opened
 from arraystore._stores.opening import followed, open_store
 from arraystore._stores.publishing import REASONS, partial_of
+from arraystore._stores.unfinished.filling import Chosen, Filler
 from arraystore._stores.unfinished.followers import follow
 from arraystore.errors import ArraystoreError, BadImage, Kind, StoreError
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from arraystore._common.scratch import Buffers
 from arraystore._decoding.header import TRANSPOSED, read_header
 from arraystore._format.description import Description
 from arraystore._format.ledger import side_fields
+from arraystore._stores.array_face import ArrayFace
 from arraystore._stores.encoded.jpegs import Integers, Jpegs, Pixels
 from arraystore._stores.encoded.pieces import Pieces, pieces_of, together
 from arraystore.errors import DecodeError, FormatError, Kind
@@ -60,50 +61,19 @@ def _decoded(decode: Any, file: Pixels, color: str, room: Pixels, shape: tuple[i
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class EncodedImages(Jpegs):
+class EncodedImages(Jpegs, ArrayFace):
     """Images as JPEG bytes. It has what readers use of an array: shape, dtype, length, and indexing.
 
     ``images[3]`` is an array with the pixels of an image, ``images[2:9]`` and ``images[[5, 1]]`` one with several,
     which must have the same sides; each belongs to the caller. An image without bytes has zeros.
     """
 
-    @property
-    def dtype(self) -> np.dtype[np.uint8]:
-        """The type of the pixels."""
-        return np.dtype(np.uint8)
+    new_array: ClassVar[str] = "encoded images are decoded into a new array"
 
-    @property
-    def ndim(self) -> int:
-        """The number of axes."""
-        return len(self.shape)
-
-    def __getitem__(self, chosen: Any) -> Any:
-        if isinstance(chosen, tuple):
-            return self._inside(chosen)
-        rows = np.arange(len(self), dtype=np.int64)[chosen]
-        shape = self.shape_of(rows.reshape(-1))
-        out = np.empty((rows.size, *shape), np.uint8)
-        self.read(rows.reshape(-1), out)
-        return out.reshape(*rows.shape, *shape)
-
-    def _inside(self, chosen: tuple[Any, ...]) -> Any:
-        """Return what indices of several axes choose, as NumPy does; only the images that they name are decoded."""
-        first, rest = chosen[0] if chosen else None, chosen[1:]
-        if first is None or first is Ellipsis:
-            return self[:][chosen]
-        if isinstance(first, slice):
-            return self[first][(slice(None), *rest)]
-        rows = np.arange(len(self))[first]
-        distinct, which = np.unique(rows, return_inverse=True)
-        return self[distinct][(which.reshape(rows.shape), *rest)]
-
-    def __iter__(self) -> Iterator[Pixels]:
-        return (self[row] for row in range(len(self)))
-
-    def __array__(self, dtype: Any = None, *, copy: bool | None = None) -> npt.NDArray[Any]:
-        if copy is False:
-            raise ValueError("encoded images are decoded into a new array")
-        return np.asarray(self[:], dtype)
+    def _made(self, rows: Integers) -> Pixels:
+        out = np.empty((len(rows), *self.shape_of(rows)), np.uint8)
+        self.read(rows, out)
+        return out
 
     def read(self, rows: Integers, out: Pixels, at: Integers | None = None) -> None:
         """Decode images into rows of an array in C order: the first ones, or the rows ``at``.

@@ -138,9 +138,6 @@ class Jpegs:
             return self.shape[1:]
         return slot_shape_of(self.sides_of(rows), self.channels, self.layout)
 
-    def __len__(self) -> int:
-        return int(self.shape[0])
-
     def spans(self, rows: Integers) -> tuple[Integers, Integers]:
         """Return where the JPEGs of some images begin and end in ``encoded``: int64, (k,) each.
 

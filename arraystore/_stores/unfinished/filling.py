@@ -12,12 +12,13 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from arraystore._common.forks import lock_across_forks
+from arraystore._stores.array_face import ArrayFace
 from arraystore.errors import BadImage
 
 Pixels = npt.NDArray[np.uint8]
@@ -87,7 +88,7 @@ class Filler(Protocol):
         """Return something that can be pickled, and that makes a filler in another process."""
 
 
-class FillingImages:
+class FillingImages(ArrayFace):
     """Images of which some are not filled yet. It has what readers use of an array: shape, dtype, length, and indexing.
 
     ``images[3]`` and ``images[2:9]`` fill these slots first, and return copies. The filler is closed when nothing
@@ -96,6 +97,8 @@ class FillingImages:
     Attributes:
         shape: (N, C, H, W), or (N, H, W, C).
     """
+
+    new_array: ClassVar[str] = "images that are being filled are copied into a new array"
 
     def __init__(self, shape: tuple[int, ...], filler: Filler) -> None:
         self.shape = shape
@@ -128,41 +131,11 @@ class FillingImages:
         return next(self._expected, None)
 
     @property
-    def dtype(self) -> np.dtype[np.uint8]:
-        """The type of the pixels."""
-        return np.dtype(np.uint8)
-
-    @property
-    def ndim(self) -> int:
-        """The number of axes."""
-        return len(self.shape)
-
-    @property
     def nbytes(self) -> int:
         """The bytes of all pixels."""
         return int(np.prod(self.shape, dtype=np.int64))
 
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, chosen: Any) -> Any:
-        first = chosen[0] if isinstance(chosen, tuple) and chosen else chosen
-        rest = chosen[1:] if isinstance(chosen, tuple) else ()
-        if first is None or first is Ellipsis or isinstance(first, tuple):
-            return self[:][chosen]
-        rows = np.arange(len(self), dtype=np.int64)[first]
-        images = self._taken(rows.reshape(-1)).reshape(*rows.shape, *self.shape[1:])
-        return images[(*(slice(None),) * rows.ndim, *rest)] if rest else images
-
-    def __iter__(self) -> Iterator[Pixels]:
-        return (self[row] for row in range(len(self)))
-
-    def __array__(self, dtype: Any = None, *, copy: bool | None = None) -> npt.NDArray[Any]:
-        if copy is False:
-            raise ValueError("images that are being filled are copied into a new array")
-        return np.asarray(self[:], dtype)
-
-    def _taken(self, rows: Index) -> Pixels:
+    def _made(self, rows: Index) -> Pixels:
         out = np.empty((len(rows), *self.shape[1:]), np.uint8)
         for array, there, at in self.filler.chosen(rows):
             out[slice(None) if at is None else at] = array[there]
