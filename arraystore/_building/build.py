@@ -147,13 +147,7 @@ def build_in(
         return Job(start, sources, spec, draft.file, share, most, options["decoders"], mask_job, sides)
 
     try:
-        pool = worker_pool(
-            draft.slots,
-            workers=options["workers"],
-            executor=options["executor"],
-            processes=options["processes"],
-            timeout_s=options["timeout_s"],
-        )
+        pool = worker_pool(draft.slots, options)
         claims = Checkpoints(draft, spec.slot_bytes, at_once=not draft.on_disk)  # masks are smaller
         # The pool is closed first, and then the last runs are claimed.
         with claims as checkpoints, closing(pool), reporting(options["progress"]) as report:

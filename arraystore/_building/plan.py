@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -206,6 +206,14 @@ def _label_text(code: Any, names: Sequence[str]) -> str:
     return names[code] if code >= 0 else ""
 
 
+class _SlotJpeg(NamedTuple):
+    """A slot of the sample as a JPEG: its size, the seconds to encode it (0 if it is kept as one), and to decode it."""
+
+    size_bytes: int
+    encode_s: float
+    decode_s: float
+
+
 @dataclass(slots=True)
 class _Sample:
     """The decoded sample: for each image a run of one slot, and the seconds that it took to load and to fill."""
@@ -213,12 +221,12 @@ class _Sample:
     filled: list[FilledRun] = field(default_factory=list)
     load_s: list[float] = field(default_factory=list)
     fill_s: list[float] = field(default_factory=list)
-    jpegs: list[tuple[int, float, float]] = field(default_factory=list)  # of slots, see `_jpeg_times`
+    jpegs: list[_SlotJpeg] = field(default_factory=list)
 
     @property
     def jpeg_bytes(self) -> list[int]:
         """The sizes of the slots as JPEGs."""
-        return [size for size, _, _ in self.jpegs]
+        return [each.size_bytes for each in self.jpegs]
 
     def encoded_bytes(self, spec: ImageSpec) -> int:
         """Return the mean size of a slot as a JPEG, and of what is kept of it beside the bytes."""
@@ -288,11 +296,8 @@ def _profile_notes(manifest: Manifest, spec: ImageSpec, seen: _Sample) -> Iterat
         )
 
 
-def _jpeg_times(jpeg: bytes, slot: npt.NDArray[np.uint8], spec: ImageSpec) -> tuple[int, float, float] | None:
-    """Return the bytes of a slot as a JPEG, and the seconds to encode and to decode it; None where it cannot be one.
-
-    ``jpeg`` is the slot if it is kept as one, which took no more time; otherwise it is empty.
-    """
+def _slot_jpeg(jpeg: bytes, slot: npt.NDArray[np.uint8], spec: ImageSpec) -> _SlotJpeg | None:
+    """Return what is measured of a slot as a JPEG, which is given if it is kept as one; None where it cannot be one."""
     encode_s, start_s = 0.0, time.perf_counter()
     with suppress(DecodeError, ValueError):
         if not jpeg:
@@ -301,7 +306,7 @@ def _jpeg_times(jpeg: bytes, slot: npt.NDArray[np.uint8], spec: ImageSpec) -> tu
             encode_s = time.perf_counter() - start_s
         start_s = time.perf_counter()
         simplejpeg.decode_jpeg(jpeg, colorspace="GRAY" if spec.color == "gray" else "RGB")
-        return len(jpeg), encode_s, time.perf_counter() - start_s
+        return _SlotJpeg(len(jpeg), encode_s, time.perf_counter() - start_s)
     return None
 
 
@@ -321,12 +326,10 @@ def _decode_sample(
     most = memory_for_images(None)
     seen = _Sample()
     stop = threading.Event()
-    pending: deque[Future[tuple[FilledRun, float, tuple[int, float, float] | None]]] = deque()
+    pending: deque[Future[tuple[FilledRun, float, _SlotJpeg | None]]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="arraystore-plan")
 
-    def fill(
-        row: int, given: tuple[Any, MaskJob | None], number: int
-    ) -> tuple[FilledRun, float, tuple[int, float, float] | None]:
+    def fill(row: int, given: tuple[Any, MaskJob | None], number: int) -> tuple[FilledRun, float, _SlotJpeg | None]:
         # With fewer slots than rows, two rows may use one slot at the same time; the pixels are not read.
         at = number % len(slots)
         start_s = time.perf_counter()
@@ -336,20 +339,20 @@ def _decode_sample(
         filled = fill_slots(job, slots[at : at + 1], stop)
         seconds = time.perf_counter() - start_s
         is_stored = filled.rows["status"][0] == STORED
-        times = _jpeg_times(filled.encoded[0] if filled.encoded else b"", slots[at], spec) if is_stored else None
+        jpeg = _slot_jpeg(filled.encoded[0] if filled.encoded else b"", slots[at], spec) if is_stored else None
         filled.encoded.clear()
-        return filled, seconds, times
+        return filled, seconds, jpeg
 
     def load(row: int) -> tuple[Any, MaskJob | None]:
         source = loaded(manifest.load, row)
         return source, MaskJob.of(manifest, {row: manifest.load_masks(row)})
 
     def settle() -> None:
-        filled, seconds, times = pending.popleft().result()
+        filled, seconds, jpeg = pending.popleft().result()
         seen.filled.append(filled)
         seen.fill_s.append(seconds)
-        if times is not None:
-            seen.jpegs.append(times)
+        if jpeg is not None:
+            seen.jpegs.append(jpeg)
         state.done += 1
         state.bad += len(filled.reasons)
         state.source_bytes += int(filled.rows["bytes"][0])

@@ -125,10 +125,7 @@ def claimed_rows(rows: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
     claims = np.zeros(len(rows), bool)
     for start in range(0, len(rows), _BLOCK_ROWS):
         block = rows[start : start + _BLOCK_ROWS]
-        written = np.flatnonzero(block["check"])
-        if written.size:
-            whole = block if written.size == len(block) else block[written]
-            claims[start + written] = whole["check"] == _checks(whole, (start + written).tolist())
+        claims[start : start + len(block)] = _claims(block, np.arange(start, start + len(block)))
     return claims
 
 
@@ -149,10 +146,16 @@ def sides_in(rows: npt.NDArray[np.void], spec: ImageSpec) -> npt.NDArray[np.int3
 
 def chosen_claims(rows: npt.NDArray[np.void], slots: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """Return for some slots whether the rows of a ledger claim them: bool, (k,)."""
-    chosen = rows[slots]
-    claims: npt.NDArray[np.bool_] = chosen["check"] != 0
-    if claims.any():
-        claims[claims] = chosen["check"][claims] == _checks(chosen[claims], slots[claims].tolist())
+    return _claims(rows[slots], slots)
+
+
+def _claims(rows: npt.NDArray[np.void], slots: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Return whether each of some rows claims its slot."""
+    claims: npt.NDArray[np.bool_] = rows["check"] != 0
+    written = np.flatnonzero(claims)
+    if written.size:
+        whole = rows if written.size == len(rows) else rows[written]
+        claims[written] = whole["check"] == _checks(whole, slots[written].tolist())
     return claims
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import cv2
 import numpy as np
@@ -13,20 +12,14 @@ import numpy.typing as npt
 import pytest
 import simplejpeg
 from PIL import Image
-from support import coded_jpeg, images, restart_jpegs
+from support import coded_jpeg, images
 from support.fences import Fenced
-from support.restart_mutants import mutant
+from support.restart_mutants import HEIGHT, WIDTH, base, mutant
 
 from arraystore._decoding.jpeg import restarting
 
 MUTANTS = 600
 LONG_S = 20.0
-HEIGHT, WIDTH = 40, 96
-
-
-def base(sampling: str, restart: int, **options: Any) -> bytes:
-    return restart_jpegs.jpeg(restart_jpegs.picture(HEIGHT, WIDTH, sampling, noise=9), sampling, restart, **options)
-
 
 BASES = [
     base("420", 2),

@@ -14,7 +14,7 @@ import simplejpeg
 from PIL import Image
 from support import images, restart_jpegs
 from support.fences import Fenced
-from support.restart_mutants import mutant
+from support.restart_mutants import HEIGHT, WIDTH, base, mutant
 
 from arraystore._kernels import jpeg_cut
 from arraystore._kernels.jpeg_cut import SPARE_BYTES, cut
@@ -24,12 +24,6 @@ Pixels = npt.NDArray[np.uint8]
 
 MUTANTS = 700
 LONG_S = 20.0
-HEIGHT, WIDTH = 40, 96
-
-
-def base(sampling: str, restart: int, **options: Any) -> bytes:
-    return restart_jpegs.jpeg(restart_jpegs.picture(HEIGHT, WIDTH, sampling, noise=9), sampling, restart, **options)
-
 
 BASES = [
     base("420", 2),

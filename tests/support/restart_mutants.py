@@ -4,6 +4,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from typing import Any
+
+from support import restart_jpegs
+
+HEIGHT, WIDTH = 40, 96  # of the good files
+
+
+def base(sampling: str, restart: int, **options: Any) -> bytes:
+    """A good file."""
+    return restart_jpegs.jpeg(restart_jpegs.picture(HEIGHT, WIDTH, sampling, noise=9), sampling, restart, **options)
+
 
 # Each of these changes a copy of a good file.
 Change = Callable[[bytearray, random.Random], None]

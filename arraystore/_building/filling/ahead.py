@@ -58,13 +58,7 @@ class Ahead:
         if in_threads:
             self._fill_in_threads(report)
             return
-        pool = self._pool = worker_pool(
-            self._draft.slots,
-            workers=self._options["workers"],
-            executor=self._options["executor"],
-            processes=self._options["processes"],
-            timeout_s=self._options["timeout_s"],
-        )
+        pool = self._pool = worker_pool(self._draft.slots, self._options)
         with closing(pool):
             self._fill_in_pool(pool, report)
 

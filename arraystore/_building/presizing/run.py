@@ -130,13 +130,7 @@ def make_rows(
 
     done = Done(unchanged=len(manifest) - len(rows))
     state = Progress(total=len(manifest), done=done.unchanged)
-    pool = worker_pool(
-        np.empty(0, np.uint8),
-        workers=options["workers"],
-        executor=options["executor"],
-        processes=options["processes"],
-        timeout_s=options["timeout_s"],
-    )
+    pool = worker_pool(np.empty(0, np.uint8), options)
     claims = Checkpoints(_Claims(names, trees), _ROW_BYTES)
     with _space_named(trees), claims as checkpoints, closing(pool), reporting(options["progress"]) as report:
         report(state)

@@ -172,13 +172,7 @@ def _fill(
             shares=tuple(shares),
         )
 
-    pool = worker_pool(
-        joint.slots,
-        workers=options["workers"],
-        executor=options["executor"],
-        processes=options["processes"],
-        timeout_s=options["timeout_s"],
-    )
+    pool = worker_pool(joint.slots, options)
     claims = Checkpoints(joint, sum(store.key.spec.slot_bytes for store in stores))
     with claims as checkpoints, closing(pool), reporting(options["progress"]) as report:
         for number, (store, draft) in enumerate(zip(stores, drafts, strict=True)):

@@ -4,7 +4,7 @@ import logging
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
@@ -45,11 +45,10 @@ class WorkerPool(Protocol):
         """Stop the work in progress, and end the workers unless they are the caller's; safe to call at any time."""
 
 
-def worker_pool(
-    slots: Any, *, workers: int | None, executor: Executor | None, processes: bool, timeout_s: float
-) -> WorkerPool:
+def worker_pool(slots: Any, options: Mapping[str, Any]) -> WorkerPool:
     """Return the pool that the options of a build ask for. Threads of this process pass ``slots`` to `Job.fill`."""
-    if processes:
+    workers, executor, timeout_s = options["workers"], options["executor"], options["timeout_s"]
+    if options["processes"]:
         return WorkerProcesses(workers or usable_cpus(), timeout_s)
     if executor is None or isinstance(executor, ThreadPoolExecutor):
         return _ThreadPool(slots, executor, workers)
