@@ -85,7 +85,9 @@ def flipped(data: bytes, at: int, bits: int = 0xFF) -> bytes:
 def ledger(tmp_path: Path) -> bytes:
     """A ledger that claims every slot."""
     file = Ledger(tmp_path / "whole", COUNT, SPEC)
-    rows = np.frombuffer(random.randbytes(COUNT * ROW_BYTES), DTYPE).copy()
+    data = np.frombuffer(random.randbytes(COUNT * ROW_BYTES), np.uint8).reshape(COUNT, ROW_BYTES).copy()
+    data[:, -1] |= 1  # a row that lacks nothing but zeros would be whole
+    rows = data.reshape(-1).view(DTYPE)
     rows["status"] = 1 + rows["status"] % 2
     file.claim(0, rows)
     file.close()
