@@ -13,7 +13,7 @@ from weakref import WeakSet
 import numpy as np
 
 from arraystore._common.wording import readable
-from arraystore._sequences.step import Step
+from arraystore._sequences.step import OfOne, Step
 
 _OVERHEAD_BYTES = 200  # of an item, beside what it holds
 
@@ -30,7 +30,7 @@ class _Work:
         self.result: tuple[Any] | None = None  # None if it failed
 
 
-class Memo(Step):
+class Memo(OfOne):
     """Keeps the items that were read last, up to a number or to a size in bytes.
 
     No lock is held while an item is computed. An error is not kept: whoever waits for it tries by itself.
@@ -54,10 +54,6 @@ class Memo(Step):
         """Forget who is at work, in a fork: those threads are not there."""
         self._at_work: dict[int, _Work] = {}
         self._keeping = threading.Lock()
-
-    def connect(self, sources: tuple[Step, ...]) -> None:
-        super().connect(sources)
-        (self._get,) = (source.item for source in sources)
 
     def item(self, i: int) -> Any:
         # Single operations of a dict are atomic, so to find an item that is kept needs no lock.

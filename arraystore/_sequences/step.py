@@ -68,6 +68,14 @@ class Step:
         return LazyError(message, slot=slot, source=source or None, reason=reason, kind=kind, **facts)
 
 
+class OfOne(Step):
+    """A step that reads from one other."""
+
+    def connect(self, sources: tuple[Step, ...]) -> None:
+        super().connect(sources)
+        (self._get,) = (source.item for source in sources)
+
+
 def every_step(last: Step) -> Iterator[Step]:
     """Yield each step once, those that a step reads from before it."""
     seen: set[int] = set()

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._common.keyed_random import Purpose, generator_of, key_of
-from arraystore._sequences.step import Step, name_of
+from arraystore._sequences.step import OfOne, Step, name_of
 
 _TAKEN = object()
 
@@ -53,22 +53,18 @@ class Root(Step):
         return None, ""
 
 
-class Keyed(Step):
+class Keyed(OfOne):
     """The same items, with a key that stands for what they are."""
 
     def __init__(self, source: Step, key: str, place: str) -> None:
         self.key = key
         super().__init__(source, count=source.count, label=f"lazy(key={key!r})", place=place)
 
-    def connect(self, sources: tuple[Step, ...]) -> None:
-        super().connect(sources)
-        (self._get,) = (source.item for source in sources)
-
     def item(self, i: int) -> Any:
         return self._get(i)
 
 
-class Map(Step):
+class Map(OfOne):
     """A function of each item."""
 
     word = "map"
@@ -80,10 +76,6 @@ class Map(Step):
         if takes_rng(function):
             self._key = key_of(seed, self.draws, Purpose.LAZY_STEP)
             self.draws += 1
-
-    def connect(self, sources: tuple[Step, ...]) -> None:
-        super().connect(sources)
-        (self._get,) = (source.item for source in sources)
 
     def item(self, i: int) -> Any:
         value = self._get(i)  # its errors are those of another step
@@ -124,7 +116,7 @@ class Zip(Step):
         return tuple([get(i) for get in self._gets])
 
 
-class Batch(Step):
+class Batch(OfOne):
     """Several items in a row as one."""
 
     def __init__(
@@ -135,10 +127,6 @@ class Batch(Step):
         count = source.count // size if drop_last else -(-source.count // size)
         together = -(-source.together // size)
         super().__init__(source, count=count, label=f".batch({size})", place=place, together=together)
-
-    def connect(self, sources: tuple[Step, ...]) -> None:
-        super().connect(sources)
-        (self._get,) = (source.item for source in sources)
 
     def item(self, i: int) -> Any:
         start = i * self._size
@@ -152,7 +140,7 @@ class Batch(Step):
         return None, ""
 
 
-class Flatten(Step):
+class Flatten(OfOne):
     """The parts of each item, one after the other. Every item must have the same number of parts.
 
     Each thread holds the parts of the item that it computed last until they are taken, so that to read them in order
@@ -164,10 +152,6 @@ class Flatten(Step):
         self._held = threading.local()
         together = source.together * parts
         super().__init__(source, count=source.count * parts, label=f".flatten({parts})", place=place, together=together)
-
-    def connect(self, sources: tuple[Step, ...]) -> None:
-        super().connect(sources)
-        (self._get,) = (source.item for source in sources)
 
     def item(self, i: int) -> Any:
         whole, part = divmod(i, self._parts)
@@ -200,7 +184,7 @@ class Flatten(Step):
         self._held = threading.local()
 
 
-class Choice(Step):
+class Choice(OfOne):
     """Chosen items, in the order of the choice."""
 
     def __init__(self, source: Step, chosen: range | npt.NDArray[np.int64], place: str) -> None:
@@ -212,7 +196,6 @@ class Choice(Step):
 
     def connect(self, sources: tuple[Step, ...]) -> None:
         super().connect(sources)
-        (self._get,) = (source.item for source in sources)
         self._number = self._chosen.__getitem__ if isinstance(self._chosen, range) else self._chosen.item
 
     def item(self, i: int) -> Any:

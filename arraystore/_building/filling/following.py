@@ -329,4 +329,4 @@ class FilledAlone:
                 self._marks.settle([run])
             if not mine:
                 with self._marks.changed:
-                    self._marks.changed.wait(0.1)
+                    self._marks.changed.wait(_RETRY_S)
