@@ -5,6 +5,8 @@ import pkgutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from support.nursery import Nursery
 from support.warm_workers import WarmPopen
 
 from arraystore import _kernels
+from arraystore._common.limits import usable_cpus
 
 # A shell lets what it starts in the background ignore Ctrl-C, nohup the end of the terminal, and their children too.
 # The tests send these signals to children.
@@ -30,11 +33,15 @@ settings.load_profile("tests")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Compile the kernels once, and not in each of several processes at the same time."""
+    """Compile each kernel once, and not in each of several processes at the same time."""
     if not hasattr(config, "workerinput") and getattr(config.option, "numprocesses", None):
-        importlib.import_module("arraystore._decoding.decode")
-        for module in pkgutil.walk_packages(_kernels.__path__, f"{_kernels.__name__}."):
-            importlib.import_module(module.name)
+        kernels = [module.name for module in pkgutil.walk_packages(_kernels.__path__, f"{_kernels.__name__}.")]
+        with ProcessPoolExecutor(usable_cpus(), get_context("fork")) as processes:
+            list(processes.map(_compile, ["arraystore._decoding.decode", *kernels]))
+
+
+def _compile(module: str) -> None:
+    importlib.import_module(module)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
