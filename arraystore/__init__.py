@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from arraystore._exporting.report import ExportReport as ExportReport
     from arraystore._filling import FillingStore as FillingStore
     from arraystore._format.checking.result import Verification as Verification
+    from arraystore._frames.frame import Frame as Frame
     from arraystore._open import open as open
     from arraystore._plan import plan as plan
     from arraystore._presize import presize as presize
@@ -82,6 +83,7 @@ _MODULES = {
     "_exporting.report": "ExportReport",
     "_filling": "FillingStore",
     "_format.checking.result": "Verification",
+    "_frames.frame": "Frame",
     "_open": "open",
     "_plan": "plan",
     "_presize": "presize",

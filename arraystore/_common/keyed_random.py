@@ -55,6 +55,7 @@ class Purpose(IntEnum):
     WINDOW = 4
     WEIGHTED = 5
     LAZY_STEP = 6
+    FRAME = 7
 
 
 def hashed(key: int | Hashes, numbers: npt.NDArray[np.integer]) -> Hashes:

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from arraystore._common.lazy import lazy
 from arraystore._decoding.encoding.writers import jpeg_of, png_of
 from arraystore._exporting.options import Format
+from arraystore._kernels.interleave import interleaved
 from arraystore._reading.slot_arrays import Index, SlotArrays
 from arraystore._sources.kinds.slots import check_images
 from arraystore._stores.encoded.images import EncodedImages
 from arraystore._stores.slot_array import SlotArray
 from arraystore.errors import FormatError, Kind
 from arraystore.spec import Subsampling
-
-if TYPE_CHECKING:
-    import cv2
-else:
-    cv2 = lazy("cv2")
 
 _JPEG_START = b"\xff\xd8\xff"
 
@@ -84,7 +79,7 @@ class ImageBytes:
 
     def _encoded(self, pixels: npt.NDArray[np.uint8]) -> bytes:
         if pixels.ndim == 3 and self._slots.layout == "NCHW":
-            pixels = pixels[0] if len(pixels) == 1 else np.asarray(cv2.merge(tuple(pixels)))
+            pixels = pixels[0] if len(pixels) == 1 else interleaved(pixels)
         elif pixels.ndim == 3 and pixels.shape[2] == 1:
             pixels = pixels[:, :, 0]
         return png_of(pixels) if self._form == "png" else jpeg_of(pixels, **self._jpeg)

@@ -140,6 +140,10 @@ def resize(image: Pixels, out: Pixels, *, box: Box, name: str, turned: Turned | 
     """
     height, width = out.shape[:2]
     left, top, right, bottom = box
+    is_as_high, is_as_wide = bottom - top == height == image.shape[0], right - left == width == image.shape[1]
+    if is_as_high and is_as_wide:
+        _copy(image, out)  # every filter keeps the pixels
+        return
     if name == "nearest":
         columns = nearest(left, right, width, image.shape[1])
         rows = nearest(top, bottom, height, image.shape[0])
@@ -166,10 +170,14 @@ def resize(image: Pixels, out: Pixels, *, box: Box, name: str, turned: Turned | 
         _blend_columns(_turned(part, "turned") if turned is None else turned.of(part), across, narrow)
         _blend(narrow, down, target)
     if target is not out:
-        if resample_avx512.is_planar(out):
-            cv2.split(target, list(out.transpose(2, 0, 1)))
-        else:
-            out[...] = target
+        _copy(target, out)
+
+
+def _copy(image: Pixels, out: Pixels) -> None:
+    if resample_avx512.is_planar(out):
+        cv2.split(image, list(out.transpose(2, 0, 1)))
+    else:
+        out[...] = image
 
 
 def _resize_avx512(part: Pixels, out: Pixels, across: Weights, down: Weights, *, rows_first: bool) -> bool:

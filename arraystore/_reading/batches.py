@@ -14,6 +14,7 @@ from arraystore._augmenting.fitting import augmented_column
 from arraystore._common.lazy import cached
 from arraystore._common.ragged import Ragged, own_rows
 from arraystore._kernels.copy_rows import gather
+from arraystore._kernels.interleave import interleaved
 from arraystore._ordering.order import Order
 from arraystore._ordering.ranks import Share
 from arraystore._reading.slot_arrays import Column, SlotArrays
@@ -53,7 +54,7 @@ class PerImage:
         Raises:
             TypeError: the result is no array of numbers.
         """
-        copy = np.array(image.transpose(1, 2, 0) if self._planar else image, order="C")
+        copy = interleaved(image) if self._planar else np.array(image, order="C")
         options = {"rng": np.random.Generator(np.random.Philox(np.random.SeedSequence(key)))} if self._seeded else {}
         result = self._function(copy, **options)
         array = np.asarray(result)
@@ -317,18 +318,23 @@ class ImageBatch(Batch):
             batch = (images, *targets) if targets else images
         return batch if maker.batch_transform is None else maker.batch_transform(batch)
 
-    def transformed(self, row: int, transform: PerImage) -> Array:
-        """Return the result of the user's function for one image."""
+    def image(self, row: int) -> Array:
+        """Return a copy of one image, augmented."""
         maker = self._maker
         shape, dtype = maker.augmented
         if None in shape:
             height, width = maker.slots.sides_of(self.base[row : row + 1])[0].tolist()
             shape = (shape[0], height, width) if shape[0] is not None else (height, width, shape[2])
-        image = np.empty((1, *shape), dtype)
+        image: Array = np.empty((1, *shape), dtype)
+        self._gather_images(row, row + 1, image)
+        first: Array = image[0]
+        return first
+
+    def transformed(self, row: int, transform: PerImage) -> Array:
+        """Return the result of the user's function for one image."""
         draw = 0 if self._draws is None else int(self._draws[row])
         try:
-            self._gather_images(row, row + 1, image)
-            return transform(image[0], (maker.seed, self._epoch, int(self.base[row]), draw))
+            return transform(self.image(row), (self._maker.seed, self._epoch, int(self.base[row]), draw))
         except Exception as error:
             error.add_note(f"transform was called with slot {self.base[row]}")
             raise

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
-from typing import Any, Generic, TypeVar, Unpack, overload
+from typing import Any, Generic, TypeVar, Unpack, cast, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ from arraystore._ordering.order import BlockShuffle, Order, Sequential, Shuffle,
 from arraystore._ordering.ranks import Share, ranks
 from arraystore._ordering.weighted import Weighted, balanced
 from arraystore._reading.batches import BatchMaker, PerImage
+from arraystore._reading.frames import Frames
 from arraystore._reading.options import BatchSize, Common, LoaderOptions, One, Several, Targets
 from arraystore._reading.read_ahead import ReadAhead, check_ahead
 from arraystore._reading.slot_arrays import Array, HasSlots, Index, SlotArrays
@@ -95,6 +96,10 @@ class Loader(Generic[B_co]):
         ahead_bytes: how many bytes are read ahead at most.
         drop_behind: True gives the pages of slots that were read back to the system, so that other programs keep
             theirs.
+        frame: makes augmented samples once for several epochs; see `Frame`. The order is then that of its samples.
+        control: the path of a JSON file that is read at the end of each epoch, to change a `Frame` or to stop: it may
+            have ``"stop"``, ``"epochs"``, ``"per_class"``, and the keyword-only parameters of ``transform`` whose
+            defaults are numbers, which it is called with.
         cache: bytes of RAM, or a text such as ``"8 GB"``, for a copy of the slots that are read first; of an encoded
             store it has the JPEGs.
         allocate: bytes → writable uint8 array, for the buffers of batches; None for ordinary memory.
@@ -145,6 +150,12 @@ class Loader(Generic[B_co]):
         arrays = slots.__slot_arrays__
         seed, augment, transform = every["seed"], every["augment"], every["transform"]
         names, single = batch_targets(arrays, every["targets"])
+        self._frames: Frames | None = None
+        if every["frame"] is not None:
+            self._frames = every["frame"].__frames__(arrays, every, names)
+            arrays, augment, transform = self._frames.template(0), self._frames.augment, None
+        elif every["control"] is not None:
+            raise SpecError("control changes the frames of a loader, and there is none: pass frame=Frame(…)")
         if every["weights"] is not None or every["balance"]:
             order = _weighted(arrays, every)
         elif every["draws"] is not None:
@@ -214,15 +225,50 @@ class Loader(Generic[B_co]):
         Raises:
             SpecError: the epoch is no whole number of 0 or more, or a function returned no batch size for it.
         """
-        return replace(self._maker.share, batch_size=value_at("batch_size", self._batch_sizes, epoch, _images))
+        size = value_at("batch_size", self._batch_sizes, epoch, _images)
+        return replace(self._maker.share, count=self._order_at(epoch).count, batch_size=size)
+
+    def _order_at(self, epoch: int) -> Order:
+        """Return the order of an epoch; it changes where a frame has another number of samples."""
+        count = self.order.count if self._frames is None else self._frames.count(epoch)
+        return self.order if count == self.order.count else replace(cast("Shuffle", self.order), n=count)
 
     def _maker_at(self, epoch: int) -> BatchMaker:
         """Return what makes the batches of an epoch; the last one is kept, because it knows the shapes of a batch."""
         share, maker = self.share_at(epoch), self._maker
         augment = None if self._augment is None else self._augment.at_epoch(epoch)
-        if (maker.share, maker.augment) != (share, augment):
-            maker = self._maker = replace(maker, share=share, augment=augment)
+        slots = maker.slots if self._frames is None else self._frames.slots(epoch)
+        if (maker.share, maker.augment) != (share, augment) or maker.slots is not slots:
+            order = self._order_at(epoch)
+            maker = self._maker = replace(maker, slots=slots, order=order, share=share, augment=augment)
         return maker
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the file that the option ``control`` names has asked to stop; it is read at the end of an epoch."""
+        return self._frames is not None and self._frames.stopped
+
+    @property
+    def frame(self) -> Any:
+        """The store of the frame that is being read; None before the first epoch, and without the option ``frame``."""
+        return None if self._frames is None else self._frames.store
+
+    def keep_count(self, why: str) -> None:
+        """Let no file of ``control`` change how many batches an epoch has; the reason is told where it tries."""
+        if self._frames is not None:
+            self._frames.keep_count(why)
+
+    def end_epoch(self, epoch: int) -> None:
+        """Take over what was asked for while an epoch was read; a ``for`` over the loader does it itself.
+
+        For frameworks that ask for batches by number.
+
+        Raises:
+            BadImagesError: a store that was filled meanwhile has bad images, and its ``bad`` is ``"raise"``.
+        """
+        self._maker.slots.check_filled()
+        if self._frames is not None:
+            self._frames.ended(epoch)
 
     def _check_epochs(self) -> None:
         """Check the sizes of all epochs now: an error after days of training would come too late."""
@@ -264,8 +310,12 @@ class Loader(Generic[B_co]):
             "position": position,
             "seed": self._maker.seed,
             "order": self.order.identity(),
-            "slots": self._slots.identity,
-        }
+            "slots": self._identity,
+        } | ({} if self._frames is None else {"frames": self._frames.state()})
+
+    @property
+    def _identity(self) -> str:
+        return self._slots.identity if self._frames is None else self._frames.identity
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from the state of another loader: the next ``for`` yields the batches that would have followed.
@@ -289,12 +339,15 @@ class Loader(Generic[B_co]):
                 f"the state is of seed and order {theirs}, this loader has {mine}: make it with the same slots, seed, "
                 "shuffle and weights"
             )
-        if slots != self._slots.identity:
+        if slots != self._identity:
             raise SpecError(
                 "the state is of other slots: this loader has another store, or the store has been updated since; "
                 "begin again at an epoch with set_epoch"
             )
-        self._go_to(whole_number("epoch", epoch, 0), whole_number("position", position, 0, self.order.count))
+        if self._frames is not None:
+            self._frames.restore(state.get("frames", []))
+        epoch = whole_number("epoch", epoch, 0)
+        self._go_to(epoch, whole_number("position", position, 0, self._order_at(epoch).count))
 
     def __len__(self) -> int:
         """How many batches this rank gets in the current `epoch`."""
@@ -306,13 +359,15 @@ class Loader(Generic[B_co]):
 
     def __iter__(self) -> Iterator[B_co]:
         epoch, start = self._next
+        if self._frames is not None and epoch:
+            self._frames.ended(epoch - 1)  # where the loop was left before its end
         maker = self._maker_at(epoch)
-        if self._slots.is_filling:
-            self._slots.expect(partial(maker.upcoming, epoch, start))
+        if maker.slots.is_filling:
+            maker.slots.expect(partial(maker.upcoming, epoch, start))
         batch_bytes = maker.share.batch_size * maker.image_bytes
         in_flight = self._in_flight or min(max(_IN_FLIGHT_BYTES // batch_bytes, 3), 16)
         pool = self._buffer_pool(maker, in_flight)
-        ahead = ReadAhead(self._slots, self._ahead)
+        ahead = ReadAhead(maker.slots, self._ahead)
         also_run = None
         if ahead.active and self._ahead_bytes and maker.share.batches(start):
             also_run = partial(_read_ahead, maker, ahead, epoch, start, self._ahead_bytes)
@@ -325,11 +380,12 @@ class Loader(Generic[B_co]):
             on_end=ahead.close,
         )
         move_to = partial(self._move_to, self._iterations + 1)
-        iteration: _Iteration[B_co] = _Iteration(pipeline, maker.share, epoch, start, move_to, self._slots.check_filled)
+        at_end = partial(self.end_epoch, epoch)
+        iteration: _Iteration[B_co] = _Iteration(pipeline, maker.share, epoch, start, move_to, at_end)
         try:
             if also_run is not None:
                 # Read the first batch before a thread needs it: a page fault would read megabytes of neighbors.
-                ahead.read(self._slots.base(maker.drawn(epoch, start, 0, 1)[1]), probe=False)
+                ahead.read(maker.slots.base(maker.drawn(epoch, start, 0, 1)[1]), probe=False)
             pipeline.start()
             # Nothing has failed: from here on this iteration moves the position of the loader.
             self._at, self._next, self._iterations = (epoch, start), (epoch + 1, 0), self._iterations + 1
@@ -352,10 +408,12 @@ class Loader(Generic[B_co]):
             SpecError: there is no such batch, or no such epoch.
         """
         maker = self._maker_at(epoch)
-        if self._slots.is_filling and self._told != epoch:
+        if maker.slots.is_filling and self._told != epoch:
             self._told = epoch
-            self._slots.expect(partial(maker.upcoming, epoch, 0))
-        with closing(ReadAhead(self._slots, self._ahead)) as ahead:
+            maker.slots.expect(partial(maker.upcoming, epoch, 0))
+        if self._frames is not None:
+            self._frames.make_ahead(epoch)
+        with closing(ReadAhead(maker.slots, self._ahead)) as ahead:
             # Many reads of a disk at once, instead of one page fault after the other.
             before_read = ahead.read if ahead.active else _nothing
             on_read = ahead.drop if self._drop_behind else _nothing
@@ -378,6 +436,8 @@ class Loader(Generic[B_co]):
     def _move_to(self, iteration: int, at: tuple[int, int]) -> None:
         if iteration == self._iterations:
             self._at = at
+        if self._frames is not None:
+            self._frames.make_ahead(at[0])
 
 
 class _Iteration(Generic[B_co]):

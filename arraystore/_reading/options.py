@@ -1,5 +1,6 @@
 """The options of a loader, listed once; `Loader` documents what each option means."""
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Literal, TypedDict
 
@@ -9,6 +10,7 @@ import numpy.typing as npt
 from arraystore._augmenting.augment import Augment
 from arraystore._common.options import Default
 from arraystore._ordering.by_epoch import ByEpoch
+from arraystore._reading.frames import FrameMaker
 
 BatchSize = int | ByEpoch[int]
 Last = Literal["keep", "drop", "pad"]
@@ -40,6 +42,8 @@ class Common(TypedDict, total=False):
     ahead_bytes: Annotated[int, Default(256 << 20, low=0)]
     drop_behind: Annotated[bool, Default(False)]
     cache: Annotated[int | str | None, Default(None)]
+    frame: Annotated["FrameMaker | None", Default(None)]
+    control: Annotated["str | os.PathLike[str] | None", Default(None)]
     allocate: Annotated[Callable[[int], npt.NDArray[np.uint8]] | None, Default(None)]
 
 

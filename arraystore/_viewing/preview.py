@@ -3,6 +3,7 @@
 import os
 import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -11,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._common.checks import expanded
-from arraystore._common.ragged import Ragged
 from arraystore._format.specification import EMPTY, FAILED, STORED
 from arraystore._reading.store import Store
 from arraystore._sources.targets.multi_label import names_in
@@ -65,8 +65,35 @@ def draw_preview(
     target = expanded(path)
     if target.suffix.lower() != ".png":
         raise SpecError(f"a preview is a PNG, so its name must end in .png, not {target.name!r}")
-    cells = [_draw_cell(store, slot) for slot in _choose(len(store), slots, count, seed)]
-    _write_png(target, _arrange(cells))
+    labels = store.labels
+    chosen = _choose(len(store), slots, count, seed)
+    cells = [
+        Cell(_pixels_of(store, slot), str(slot), None if labels is None else labels[slot], int(store.status[slot]))
+        for slot in chosen
+    ]
+    draw_sheet(target, cells, store.classes)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One image of a contact sheet.
+
+    Attributes:
+        pixels: uint8, (H, W, 3) or (H, W, 1).
+        number: is written below it.
+        label: or the labels of the image; None where there are none.
+        status: of its slot.
+    """
+
+    pixels: _Pixels
+    number: str
+    label: Any = None
+    status: int = STORED
+
+
+def draw_sheet(target: Path, cells: Sequence[Cell], classes: Sequence[str]) -> None:
+    """Draw images, each above its number and the names of its labels; see `draw_preview`."""
+    _write_png(target, _arrange([_draw_cell(cell, classes) for cell in cells]))
 
 
 def _choose(total: int, slots: Sequence[int] | None, count: int, seed: int) -> list[int]:
@@ -90,34 +117,30 @@ def _choose(total: int, slots: Sequence[int] | None, count: int, seed: int) -> l
     return [int(slot) for slot in slots]
 
 
-def _draw_cell(store: Store, slot: int) -> _Pixels:
-    """Return one slot and its caption, (H, W, 3) in BGR."""
-    status = int(store.status[slot])
-    pixels = _to_bgr(store, slot)
-    image = _scaled(pixels) if pixels.size else np.full((_CELL_PX, _CELL_PX, 3), _BLANK, np.uint8)
+def _draw_cell(cell: Cell, classes: Sequence[str]) -> _Pixels:
+    """Return an image and its caption, (H, W, 3) in BGR."""
+    pixels = cell.pixels[..., ::-1] if cell.pixels.shape[2] == 3 else np.repeat(cell.pixels, 3, axis=2)
+    image = _scaled(np.array(pixels, order="C")) if pixels.size else np.full((_CELL_PX, _CELL_PX, 3), _BLANK, np.uint8)
     height, width = image.shape[:2]
-    if status != STORED:
+    if cell.status != STORED:
         # An empty slot may hold any bytes.
         image[:] = _BLANK
     cell_width = max(width, _NARROWEST_PX)
-    cell = np.full((height + _CAPTION_PX, cell_width, 3), _PAPER, np.uint8)
-    if status == FAILED:
+    drawn = np.full((height + _CAPTION_PX, cell_width, 3), _PAPER, np.uint8)
+    if cell.status == FAILED:
         _cross(image)
-    cell[:height, :width] = image
-    mark, mark_ink = {EMPTY: ("empty", _FAINT), FAILED: ("failed", _RED)}.get(status, ("", _FAINT))
-    used = _write(cell, str(slot), (0, height + 16), cell_width, _TEXT)
-    _write(cell, mark, (used + 8, height + 16), cell_width - used - 8, mark_ink)
-    _write(cell, _label(store, slot), (0, height + 35), cell_width, _FAINT)
-    return cell
+    drawn[:height, :width] = image
+    mark, mark_ink = {EMPTY: ("empty", _FAINT), FAILED: ("failed", _RED)}.get(cell.status, ("", _FAINT))
+    used = _write(drawn, cell.number, (0, height + 16), cell_width, _TEXT)
+    _write(drawn, mark, (used + 8, height + 16), cell_width - used - 8, mark_ink)
+    _write(drawn, _label(cell.label, classes), (0, height + 35), cell_width, _FAINT)
+    return drawn
 
 
-def _to_bgr(store: Store, slot: int) -> _Pixels:
-    """Return a copy of the slot as (H, W, 3) in BGR."""
+def _pixels_of(store: Store, slot: int) -> _Pixels:
+    """Return a slot as (H, W, C)."""
     pixels = np.asarray(store.images[slot])
-    if store.spec.layout == "NCHW":
-        pixels = pixels.transpose(1, 2, 0)
-    bgr = pixels[..., ::-1] if pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2)
-    return np.array(bgr, np.uint8, order="C")
+    return pixels.transpose(1, 2, 0) if store.spec.layout == "NCHW" else pixels
 
 
 def _scaled(pixels: _Pixels) -> _Pixels:
@@ -138,21 +161,20 @@ def _cross(image: _Pixels) -> None:
     cv2.line(image, (right, inset), (inset, bottom), _RED, 3, cv2.LINE_AA)
 
 
-def _label(store: Store, slot: int) -> str:
-    if store.labels is None:
+def _label(label: Any, classes: Sequence[str]) -> str:
+    if label is None:
         return ""
-    labels: Any = store.labels
-    if isinstance(labels, Ragged):
-        return ", ".join(_named(store, label) for label in dict.fromkeys(labels[slot].tolist()))
-    return _named(store, labels[slot])
+    if isinstance(label, np.ndarray) and label.ndim and not (classes and label.dtype == np.uint8):
+        return ", ".join(_named(each, classes) for each in dict.fromkeys(label.tolist()))
+    return _named(label, classes)
 
 
-def _named(store: Store, label: Any) -> str:
-    if store.classes and np.ndim(label):
-        return ", ".join(names_in(label, store.classes))
-    if not (store.classes and 0 <= label < len(store.classes)):
+def _named(label: Any, classes: Sequence[str]) -> str:
+    if classes and np.ndim(label):
+        return ", ".join(names_in(label, classes))
+    if not (classes and 0 <= label < len(classes)):
         return f"{label:.6g}" if isinstance(label, np.floating | float) else str(label)
-    name = store.classes[label]
+    name = classes[label]
     # A name that the font cannot show gets its code, so that classes can still be told apart.
     return name if _plain(name).count("?") == name.count("?") else f"{label}: {name}"
 

@@ -15,7 +15,7 @@ from arraystore._common.options import shows_options
 from arraystore._ordering.by_epoch import is_by_epoch
 from arraystore._reading.loader import Loader, refuse_ragged
 from arraystore._reading.options import LoaderOptions
-from arraystore._reading.slot_arrays import HasSlots, SlotArrays
+from arraystore._reading.slot_arrays import HasSlots
 from arraystore.errors import SpecError
 from arraystore.spec import Layout
 
@@ -85,7 +85,7 @@ class Dataset:
         self._loader: Loader[Any] = Loader(slots, batch_size, **options)
         if self._then is None:
             refuse_ragged(slots.__slot_arrays__, options.get("targets"), "Keras takes arrays of one shape")
-        self._slots: SlotArrays = slots.__slot_arrays__
+        self._loader.keep_count("Keras counts the batches of an epoch once")
         self._epoch = 0
         self._asked = 0  # how many batches of this epoch
         self._lock = Lock()
@@ -113,10 +113,23 @@ class Dataset:
         Raises:
             BadImagesError: a store that was filled meanwhile has bad images, and its ``bad`` is ``"raise"``.
         """
-        is_whole = self._asked >= len(self)  # Keras calls this before the first epoch too
-        self.set_epoch(self._epoch + 1)
+        is_whole, epoch = self._asked >= len(self), self._epoch  # Keras calls this before the first epoch too
+        self.set_epoch(epoch + 1)
         if is_whole:
-            self._slots.check_filled()
+            self._loader.end_epoch(epoch)
+
+    def stop_callback(self) -> Any:
+        """Return a callback for ``fit`` that ends it where the file of the option ``control`` says ``"stop": true``."""
+        keras = framework("keras")
+        loader = self._loader
+
+        class StopWhereAsked(keras.callbacks.Callback):  # type: ignore[misc,name-defined,unused-ignore]
+            def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+                del epoch, logs
+                if loader.stopped:
+                    self.model.stop_training = True
+
+        return StopWhereAsked()
 
     def __len__(self) -> int:
         return len(self._loader)

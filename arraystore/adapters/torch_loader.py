@@ -276,7 +276,8 @@ class _Conversion:
             return None
         if len(slots.slot_shape) != 3:
             raise SpecError(f"dtype and channels_last are for images: these slots have shape {slots.slot_shape}")
-        layout = "NHWC" if options.get("transform") else (augment and augment.layout) or slots.layout
+        as_made = options.get("transform") and not options.get("frame")  # a frame has the layout of the slots
+        layout = "NHWC" if as_made else (augment and augment.layout) or slots.layout
         planar = layout != "NHWC"
         channels = slots.slot_shape[-1 if slots.layout == "NHWC" else 0]
         shape = (-1, 1, 1) if planar or channels_last else (-1,)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import sys
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,11 +16,12 @@ from support import kept
 from support.apart import apart
 from support.encoded_slots import pair, same
 from support.images import noise
+from support.lazy_functions import noisy
 from support.slots import slots_of
 from support.store_contract import assert_equal, build
 
 import arraystore
-from arraystore import Augment, MissingExtraError, Ragged, RandomResizedCrop, Slots, SpecError
+from arraystore import Augment, Frame, MissingExtraError, Ragged, RandomResizedCrop, Slots, SpecError
 from arraystore._common.lazy import framework
 from arraystore._stores.slot_array import SlotArray
 from arraystore.adapters.keras import Dataset
@@ -308,6 +310,22 @@ def check_images_have_sizes_by_epoch() -> None:
     seen = [shape for shape in shapes if shape[0]]
     assert set(seen) == {(1, (SIZE, 6, 6, 3)), (2, (SIZE, 8, 8, 3)), (3, (SIZE, 8, 8, 3))}
     assert len(seen) == 3 * 6
+
+
+def check_frames_are_read_and_a_file_ends_fit() -> None:
+    keras = framework("keras")
+    with tempfile.TemporaryDirectory() as folder:
+        control = Path(folder) / "control.json"
+        frame = Frame(epochs=2, per_class=3)
+        data = Dataset(slots(), 5, seed=1, transform=noisy, frame=frame, control=control)
+        plain = slots().loader(5, seed=1, transform=noisy, frame=frame, augment=Augment(layout="NHWC"))
+        data.set_epoch(3)
+        plain.set_epoch(3)
+        same([data[number] for number in range(len(data))], list(plain))
+        control.write_text('{"stop": true, "per_class": 4}')
+        history = model(keras).fit(data, epochs=5, verbose=0, shuffle=False, callbacks=[data.stop_callback()]).history
+        assert len(history["loss"]) == 1
+        assert "Keras counts the batches" in control.with_suffix(".log.jsonl").read_text()
 
 
 def check_batch_sizes_by_epoch_are_refused() -> None:

@@ -180,6 +180,14 @@ def test_transforms_run_before(store: arraystore.Store) -> None:
     assert made.rest[1].dtype == torch.int64
 
 
+def test_samples_of_a_frame_have_the_layout_of_the_slots(store: arraystore.Store) -> None:
+    frame = arraystore.Frame(epochs=2)
+    loader = Loader(store, 8, dtype="float32", transform=halved, shuffle=False, frame=frame)
+    made = next(iter(loader))[0]
+    assert np.allclose(made.numpy(), store.take(range(8))[:, :, ::2, ::2] // 2 / 255, atol=1e-6)
+    assert loader.loader.frame.images.shape[1:] == made.shape[1:]
+
+
 def test_sizes_change_between_epochs(store: arraystore.Store) -> None:
     augment = Augment(crop=RandomResizedCrop(sizes={0: 6, 1: 8, 3: 10}))
     loader = Loader(store, {0: 20, 2: 15}, seed=3, augment=augment, dtype="float32", channels_last=True)

@@ -61,6 +61,8 @@ def check(pixels: images.Pixels, height: int, width: int, name: Any, box: Any = 
 @example(600, 1, 1, 400, "hamming", 1)
 @example(1, 600, 400, 1, "bilinear", 3)
 @example(333, 222, 333, 222, "lanczos", 3)
+@example(1, 9, 1, 9, "bilinear", 3)
+@example(9, 1, 9, 1, "nearest", 1)
 @example(333, 222, 333, 111, "box", 3)
 @example(333, 222, 111, 222, "bicubic", 1)
 def test_any_size_to_any_other_equals_pillow(

@@ -5,10 +5,13 @@ from __future__ import annotations
 import mmap
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
+from arraystore._kernels.interleave import interleaved
 from arraystore._kernels.vectors.transpose import transpose
 
 SIDES = st.one_of(st.integers(1, 40), st.integers(1, 300))
@@ -39,3 +42,12 @@ def test_no_byte_beyond_the_arrays_is_touched(rows: int, columns: int) -> None:
     source[:] = np.arange(size) % 251
     transpose(source, 0, columns, rows, columns, target, 0, rows)
     np.testing.assert_array_equal(target.reshape(columns, rows), source.reshape(rows, columns).T)
+
+
+@given(hnp.arrays(st.sampled_from(["u1", "u2", "f4", "f8", "?"]), hnp.array_shapes(min_dims=3, max_dims=3, min_side=1)))
+def test_planes_become_pixels_with_their_channels_side_by_side(planes: npt.NDArray[np.generic]) -> None:
+    pixels = interleaved(planes)
+    np.testing.assert_array_equal(pixels, planes.transpose(1, 2, 0), strict=True)
+    assert pixels.flags.c_contiguous
+    assert pixels.flags.writeable
+    assert not np.shares_memory(pixels, planes)

@@ -25,6 +25,11 @@ def drawn(item: int, rng: np.random.Generator) -> float:
     return item + float(rng.random())
 
 
+def noisy(image: npt.NDArray[np.uint8], rng: np.random.Generator, *, noise: int = 3) -> npt.NDArray[np.uint8]:
+    """An image with noise of so many levels up and down, as a transform of a loader."""
+    return np.clip(image.astype(int) + rng.integers(-noise, noise + 1, image.shape), 0, 255).astype(np.uint8)
+
+
 def refuse_three(item: int) -> int:
     if item == 3:
         raise ValueError("no three")

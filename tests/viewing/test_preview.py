@@ -194,18 +194,12 @@ def test_names_become_printable_ascii(name: str, plain: str) -> None:
 
 
 def test_labels_that_are_no_class() -> None:
-    store = make()
-    store.labels = np.array([0.1, -2.5, 1e9])
-    store.classes = ()
-    assert [preview._label(store, slot) for slot in range(3)] == ["0.1", "-2.5", "1e+09"]
-    store.labels, store.classes = np.array([-1, 7]), ("ant", "bee")
-    assert [preview._label(store, slot) for slot in range(2)] == ["-1", "7"]
+    assert [preview._label(label, ()) for label in np.array([0.1, -2.5, 1e9])] == ["0.1", "-2.5", "1e+09"]
+    assert [preview._label(label, ("ant", "bee")) for label in np.array([-1, 7])] == ["-1", "7"]
 
 
 def test_names_that_cannot_be_shown_keep_their_number() -> None:
-    store = make(classes=("キツネ", "really?"))
-    assert preview._label(store, 0) == "0: キツネ"
-    assert preview._label(store, 1) == "really?"
+    assert [preview._label(label, ("キツネ", "really?")) for label in np.array([0, 1])] == ["0: キツネ", "really?"]
 
 
 @pytest.mark.parametrize("name", ["a very long class name that cannot fit under a cell", "i" * 5000, "W" * 200])

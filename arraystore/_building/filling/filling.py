@@ -169,6 +169,7 @@ class Filling:
         """Wait until these slots are settled, and fill those here that nobody has begun."""
         if self.is_complete:
             return
+        hurry = not self._reads_itself
         while (missing := self._marks.missing(rows)).size:
             self._raise_if_broken()
             # A few at a time, so that workers help with the batch that is needed first.
@@ -177,11 +178,12 @@ class Filling:
                 with self._marks.reading():
                     self.fill_taken([(slot, slot + 1) for slot in mine])
                 continue
-            if not self._reads_itself:
+            if hurry:
                 self._marks.hurry(missing)
             with self._marks.changed:
                 if self._marks.missing(missing).size:
-                    self._marks.changed.wait(_WAIT_LIMIT_S)
+                    # Only after a while without news it is asked for again: that wakes all, who would ask in turn.
+                    hurry = not self._marks.changed.wait(_WAIT_LIMIT_S) and not self._reads_itself
 
     def _raise_if_broken(self) -> None:
         if self._error is not None:
