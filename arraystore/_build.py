@@ -12,6 +12,7 @@ from arraystore._building.options import BuildOptions, checked
 from arraystore._building.several.build import build_several
 from arraystore._building.several.targets import specs_for, target_paths
 from arraystore._building.sources import manifest_for, spec_for
+from arraystore._common.checks import whole_number
 from arraystore._common.options import public, shows_options
 from arraystore._filling import FillingStore
 from arraystore._open import opened_source
@@ -34,6 +35,7 @@ def build(
     max_bad: float | None = None,
     overwrite: bool = False,
     wait: bool = True,
+    statistics: int | None = None,
     **options: Unpack[BuildOptions],
 ) -> Store: ...
 
@@ -49,6 +51,7 @@ def build(
     max_bad: float | None = None,
     overwrite: bool = False,
     wait: bool = True,
+    statistics: int | None = None,
     **options: Unpack[BuildOptions],
 ) -> dict[Target, Store]: ...
 
@@ -65,6 +68,7 @@ def build(
     max_bad: float | None = None,
     overwrite: bool = False,
     wait: bool = True,
+    statistics: int | None = None,
     **options: Unpack[BuildOptions],
 ) -> Store | dict[Any, Store]:
     """Turn images into a preallocated array, each image decoded straight into its slot.
@@ -148,6 +152,8 @@ def build(
         wait: False returns a `FillingStore` as soon as the sources are listed and the disk is reserved: it fills itself
             while it is read, and `FillingStore.finish` publishes it. A finished store of the same sources and options
             is opened. Not with ``bad="drop"``, masks, or slots that are kept as JPEGs. See docs/filling.md.
+        statistics: with ``wait=False``, how many slots, spread evenly, are filled before this returns: their mean and
+            standard deviation are those of the store until it is finished, so that ``normalize=True`` works before.
         fresh: True discards what an unfinished build of this target left.
 
     Returns:
@@ -168,6 +174,14 @@ def build(
         OSError: the target cannot be written.
     """
     every = checked("build", BuildOptions, options, bad, max_bad)
+    if statistics is not None:
+        statistics = whole_number("statistics", statistics, 1)
+        if wait:
+            raise SpecError(
+                "statistics were asked of a sample, and a store that is built before it is read has those of all slots",
+                advice="pass {0} too, or leave it out",
+                options=[Option("wait", False)],
+            )
     if isinstance(target, Mapping):
         if not wait:
             raise SpecError(
@@ -189,5 +203,8 @@ def build(
         manifest = manifest_for(opened, labels, targets, every)
         if not wait:
             begun = begin_filling(manifest, place, spec, every, bad=bad, max_bad=max_bad, overwrite=overwrite)
-            return FillingStore(begun)
+            store = FillingStore(begun)
+            if statistics is not None:
+                store._estimate(statistics)  # noqa: SLF001 - it is no method for users
+            return store
         return Store(build_manifest(manifest, place, spec, every, bad=bad, max_bad=max_bad, overwrite=overwrite))

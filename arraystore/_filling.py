@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
 
 from arraystore._common.options import public
 from arraystore._common.progress import Progress
 from arraystore._format.checking.result import Verification
 from arraystore._format.description import Description
+from arraystore._kernels.sums import channel_sums, mean_and_std
 from arraystore._reading.store import Store
 from arraystore._stores.medium import Opened
 from arraystore._stores.opening import verify_store
@@ -17,8 +21,9 @@ from arraystore._stores.unfinished.filling import Filler, FillingImages
 from arraystore.errors import BadImage, StoreError
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
+
+_SUMMED_SLOTS = 64  # at a time
 
 
 @public
@@ -43,8 +48,9 @@ class FillingStore(Store):
     filling, and the same call goes on from there. See docs/filling.md.
 
     Attributes:
-        mean: each channel's mean over all stored slots, 0 to 255; empty before `finish`, because it is not known.
-        std: each channel's standard deviation over all stored slots; likewise.
+        mean: each channel's mean over all stored slots, 0 to 255. Before `finish` it is not known: empty, or that of
+            the sample that the option ``statistics`` of `arraystore.build` asked for.
+        std: each channel's standard deviation over all stored slots; before `finish` as ``mean``.
     """
 
     def __init__(self, opened: Opened) -> None:
@@ -74,6 +80,29 @@ class FillingStore(Store):
         _ = self._array  # raises if the store was closed
         self._filler.finish()
         self._adopt()
+
+    def _estimate(self, count: int) -> None:
+        """Fill so many slots now, spread evenly, and take their mean and standard deviation until all are filled.
+
+        They are the same in every process and every later call, as long as the sources are.
+
+        Raises:
+            BadImagesError: more images are bad than ``max_bad`` allows.
+        """
+        if self._filler.finished is not None:
+            return
+        slots = self.__slot_arrays__
+        sample = np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(np.int64))
+        slots.expect(lambda: iter([sample]))  # the workers help
+        sums, stored = np.zeros((self.spec.channels, 2), object), 0
+        for part in np.array_split(sample, -(-len(sample) // _SUMMED_SLOTS)):
+            for image in slots.take(part[~slots.failed(part)]):
+                sums += channel_sums(image, self.layout).astype(object)
+                stored += 1
+        if stored:
+            pixels = stored * math.prod(self.spec.slot_shape) // self.spec.channels
+            self.mean, self.std = mean_and_std([(total, squares) for total, squares in sums.tolist()], pixels)
+            self._slots = replace(slots, mean=self.mean, std=self.std)
 
     def _adopt(self) -> None:
         """Take over what the finished store says, as soon as this process knows of it."""

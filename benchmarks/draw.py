@@ -101,4 +101,5 @@ def draw(docs: Path) -> None:
     MemoryReport.from_json((docs / "results" / REPORT).read_text(encoding="utf-8")).plot(
         docs / "pictures" / "memory.svg"
     )
-    load("encoded").picture(read_results(docs / "results", "encoded")[1], docs / "pictures" / "encoded.svg")
+    for name in ("encoded", "fill"):
+        load(name).picture(read_results(docs / "results", name)[1], docs / "pictures" / f"{name}.svg")

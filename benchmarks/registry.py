@@ -7,7 +7,7 @@ from types import ModuleType
 
 NAMES = (
     *("headline", "memory", "build", "portable", "read", "augment", "epochs", "scale", "verify"),
-    *("crash_safety", "startup", "scan", "presize", "encoded", "lazy", "peers"),
+    *("crash_safety", "startup", "scan", "presize", "encoded", "lazy", "fill", "peers"),
 )
 
 

@@ -13,10 +13,13 @@ from typing import Any
 import numpy as np
 
 from arraystore._augmenting.augment import Augment
+from arraystore._common.checks import expanded
 from arraystore._common.forks import lock_across_forks
 from arraystore._common.wording import readable
+from arraystore._format.contents import JSON_ENTRY
+from arraystore._format.files import read_json
 from arraystore._frames.control import Control
-from arraystore._frames.making import Making, check_options
+from arraystore._frames.making import SLOT, Making, check_options
 from arraystore._frames.options import FrameOptions
 from arraystore._frames.samples import declared_numbers
 from arraystore._frames.schedule import Schedule, Span
@@ -24,7 +27,7 @@ from arraystore._frames.sheets import draw_sheet
 from arraystore._ordering.ranks import ranks
 from arraystore._reading.slot_arrays import SlotArrays
 from arraystore._reading.store import Store
-from arraystore.errors import ArraystoreError, Option, SpaceError
+from arraystore.errors import ArraystoreError, FormatError, Option, SpaceError
 
 _log = logging.getLogger(__name__)
 
@@ -80,7 +83,7 @@ class Frames:
         self._patience_s = _REMOVAL_S if world_size > 1 else 0.0
         control = options["control"]
         self._control = None if control is None else Control(control, numbers, self._rank, world_size)
-        self.stopped = False
+        self.stopped: bool = False
         self._ended: set[int] = set()
         self._current: _Made | None = None
         self._next: _Made | None = None
@@ -97,7 +100,7 @@ class Frames:
         return self._making.count(self._schedule.at(epoch))
 
     def template(self, epoch: int) -> SlotArrays:
-        return self._making.template(self.count(epoch))
+        return self._making.template(self._schedule.at(epoch))
 
     def slots(self, epoch: int) -> SlotArrays:
         span = self._schedule.at(epoch)
@@ -123,8 +126,7 @@ class Frames:
         if before is not None and frame.folder is not None:
             _start(self._finish, before, span.number - 2)
         if frame.samples and self._rank == 0:
-            folder = frame.sheets or frame.folder or Path()
-            sheet = Path(folder) / f"frame-{span.number:04d}.png"
+            sheet = expanded(frame.sheets or frame.folder or Path()) / f"frame-{span.number:04d}.png"
             _start(_draw, sheet, self._making, span)
         return made.slots
 
@@ -178,7 +180,7 @@ class Frames:
             _log.warning("frame %d was not finished: %s", made.span.number, error)
         made.store.close()
         path = self._making.path(old)
-        if path is not None and old >= 0 and self._rank == 0:
+        if path is not None and self._rank == 0 and _is_frame(path):
             shutil.rmtree(path, ignore_errors=True)
 
     def _discard(self, made: _Made) -> None:
@@ -190,8 +192,9 @@ class Frames:
                 shutil.rmtree(each, ignore_errors=True)
 
     def _check_bytes(self) -> None:
-        limit, count = self._making.frame.most_bytes, self._making.count(self._schedule.at(0))
-        needed = 2 * count * int(np.prod(self._making.shape))
+        first = self._schedule.at(0)
+        limit, count = self._making.frame.most_bytes, self._making.count(first)
+        needed = 2 * count * int(np.prod(self._making.shape(first)))
         if limit is not None and needed > limit:
             raise SpaceError(
                 f"two frames of {count:,} samples take {readable(needed)}, and keep allows {readable(limit)}",
@@ -212,6 +215,14 @@ def _divided(augment: Augment | None) -> tuple[Augment | None, Augment | None]:
     left = Augment(dtype=augment.dtype, normalize=augment.normalize, layout=augment.layout)
     made_with = replace(augment, dtype="uint8", normalize=False, layout=None)
     return None if left.is_identity else left, None if made_with.is_identity else made_with
+
+
+def _is_frame(path: Path) -> bool:
+    """Return whether a finished frame lies at a path, and nothing else that happens to have its name."""
+    try:
+        return SLOT in read_json(path / JSON_ENTRY)["targets"]
+    except (FormatError, OSError, KeyError, TypeError):
+        return False
 
 
 def _start(target: Callable[..., None], *arguments: Any) -> threading.Thread:

@@ -29,6 +29,7 @@ from arraystore._stores.slot_array import SlotArray
 from arraystore.errors import BadImagesError, LazyError, Option, SpecError, StoreError
 from arraystore.spec import ImageSpec
 
+SLOT = "slot"  # the target of a frame on disk that says which slot each sample was made of
 _STEP = "frame"
 _RETRY_S = 0.2
 
@@ -96,17 +97,25 @@ class Making:
         return digest_of([self.base.identity.encode(), options.encode(), identity_of(self.transform).encode()])
 
     @cached
-    def shape(self) -> tuple[int, int, int]:
-        """The shape of a sample, in the layout of the slots; the first one is made for it.
+    def _shapes(self) -> dict[Any, tuple[int, ...]]:
+        return {}  # of samples, (H, W, C), by what they depend on
+
+    def shape(self, span: Span) -> tuple[int, ...]:
+        """Return the shape of a frame's samples, (H, W, C); the first one is made for it.
 
         Raises:
             SpecError: no slot has an image; or see `Samples.made`.
         """
-        samples = self.samples(Span(0, 0, 1, self.frame.per_class))
-        if not len(samples):
-            raise SpecError("there is nothing to make samples of: no slot has an image")
-        height, width, channels = samples.made(int(samples.slots[0]), 0).shape
-        return (height, width, channels) if self.base.layout == "NHWC" else (channels, height, width)
+        depends_on = repr((self._augment_of(span), span.numbers))
+        if depends_on not in self._shapes:
+            samples = self._samples(span, None)
+            if not len(samples):
+                raise SpecError("there is nothing to make samples of: no slot has an image")
+            self._shapes[depends_on] = samples.made(int(samples.slots[0]), 0).shape
+        return self._shapes[depends_on]
+
+    def _augment_of(self, span: Span) -> Augment | None:
+        return None if self.augment is None else self.augment.at_epoch(span.first)
 
     @cached
     def _classes(self) -> int:
@@ -123,14 +132,18 @@ class Making:
             return self._stored
         return span.per_class * self._classes
 
-    def template(self, count: int) -> SlotArrays:
-        """Return slots of this number that have the shape and targets of samples, and no contents."""
-        images = np.broadcast_to(np.zeros((), np.uint8), (count, *self.shape))
+    def template(self, span: Span) -> SlotArrays:
+        """Return slots that have the number, shape and targets of a frame's samples, and no contents."""
+        count, shape = self.count(span), self._in_layout(self.shape(span))
+        images = np.broadcast_to(np.zeros((), np.uint8), (count, *shape))
         return self._as_slots(SlotArray(images, targets={name: self._empty(name, count) for name in self.targets}))
 
     def samples(self, span: Span) -> Samples:
-        """Return the samples of a frame; none is made."""
-        augment = None if self.augment is None else self.augment.at_epoch(span.first)
+        """Return the samples of a frame; none is made, but for what `shape` makes."""
+        return self._samples(span, self.shape(span))
+
+    def _samples(self, span: Span, shape: tuple[int, ...] | None) -> Samples:
+        augment = self._augment_of(span)
         return Samples(
             self.base,
             chosen_slots(self.base, span, self.seed, unique=self.frame.unique),
@@ -141,7 +154,12 @@ class Making:
             numbers=span.numbers,
             targets=() if augment is None else tuple(name for name in self.targets if name in augment.follow),
             names=self.base.categories.get("labels", ()),
+            shape=shape,
         )
+
+    def _in_layout(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        height, width, channels = shape
+        return (height, width, channels) if self.base.layout == "NHWC" else (channels, height, width)
 
     def path(self, number: int) -> Path | None:
         """Return where the store of a frame is; None in memory."""
@@ -190,14 +208,13 @@ class Making:
     def _store(self, span: Span, samples: Samples) -> Store:
         """Return the store of a frame, which is filled from now on."""
         layout: Any = self.base.layout
-        sides = self.shape[:2] if layout == "NHWC" else self.shape[1:]
-        channels = self.shape[2] if layout == "NHWC" else self.shape[0]
+        height, width, channels = self.shape(span)
         key = digest_of([self.identity.encode(), repr((self.seed, span)).encode()])
         target = self.path(span.number)
         return build(
             Lazy(Keyed(Root(samples, _STEP, ""), key, "")),
             target,
-            spec=ImageSpec(size=sides, layout=layout, color="gray" if channels == 1 else "rgb"),
+            spec=ImageSpec(size=(height, width), layout=layout, color="gray" if channels == 1 else "rgb"),
             max_bad=0,
             wait=False,
             progress=False,
@@ -209,7 +226,7 @@ class Making:
 
     def _columns(self, samples: Samples) -> Mapping[str, Any]:
         """Return the targets of a store on disk: the slot of each sample, and its label."""
-        columns: dict[str, Any] = {"targets": {"slot": samples.slots}}
+        columns: dict[str, Any] = {"targets": {SLOT: samples.slots}}
         codes, names = class_codes(self.base), self.base.categories.get("labels", ())
         if codes is not None:
             columns["labels"] = [names[code] for code in codes[samples.slots]] if names else codes[samples.slots]

@@ -69,6 +69,7 @@ class Samples:
         numbers: that it is called with, by name.
         targets: that follow the geometry of the images.
         names: of the classes; for errors.
+        shape: that every sample must have, (H, W, C); None where that is not known yet.
     """
 
     def __init__(
@@ -83,8 +84,9 @@ class Samples:
         numbers: Mapping[str, float],
         targets: tuple[str, ...] = (),
         names: tuple[str, ...] = (),
+        shape: tuple[int, ...] | None = None,
     ) -> None:
-        self._choice, self._frame, self._names = choice, frame, names
+        self._choice, self._frame, self._names, self._shape = choice, frame, names, shape
         count = max(len(choice.slots), 1)
         self._planar = slots.layout != "NHWC"
         self._maker = BatchMaker(
@@ -131,7 +133,7 @@ class Samples:
         """Make one sample of a slot; draws of one slot have different numbers.
 
         Raises:
-            SpecError: the transform returned no image of bytes.
+            SpecError: the transform returned no image of bytes, or one of another shape.
         """
         batch = ImageBatch(self._maker, self._frame, np.array([draw], np.int64), np.array([slot], np.int64))
         if self._maker.transform is None:
@@ -143,7 +145,13 @@ class Samples:
                 f"transform returned {image.dtype} of shape {image.shape}, and a frame keeps uint8, (H, W, 3) or (H, "
                 "W, 1): make floats as batches are read, with augment=Augment(dtype='float32', normalize=True)"
             )
-        return image if image.ndim == 3 else image[..., np.newaxis]
+        image = image if image.ndim == 3 else image[..., np.newaxis]
+        if self._shape is not None and image.shape != self._shape:
+            raise SpecError(
+                f"transform returned an image of shape {image.shape}, and {self._shape} for the first: a frame needs "
+                "them alike"
+            )
+        return image
 
     def followers(self) -> dict[str, Any]:
         """Return the targets of all samples that follow the geometry of their images, after the same moves."""

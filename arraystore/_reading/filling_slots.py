@@ -83,8 +83,9 @@ class FillingSlots:
         if normalize is True and self._fillers and not self.mean:
             raise SpecError(
                 "normalize=True needs the mean and std of all slots, and some are not filled yet",
-                advice="pass the values that you know with {0}, or finish the store first",
-                options=[Option("normalize", ((124, 116, 104), (58, 57, 57)))],
+                advice="take those of a sample of slots, with {0} in the call of build; pass the values that you know "
+                "with {1}; or finish the store first",
+                options=[Option("statistics", 1000), Option("normalize", ((124, 116, 104), (58, 57, 57)))],
             )
 
     def check_filled(self) -> None:

@@ -465,6 +465,25 @@ def test_a_store_that_is_left_in_an_epoch_ends_too(
         assert_equal(again, build(source))
 
 
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_sample_of_slots_gives_mean_and_std_until_all_are_known(mixed: Path, tmp_path: Path, name: str) -> None:
+    built = build(mixed, bad="keep")
+    sample = [slot for slot in (0, 2, 5, 8, 11) if built.status[slot] == 1]
+    pixels = np.asarray(built.images)[sample].astype(float)
+    with begin(mixed, named(tmp_path, name), bad="keep", statistics=5) as store:
+        np.testing.assert_allclose(store.mean, pixels.mean((0, 2, 3)))
+        np.testing.assert_allclose(store.std, pixels.std((0, 2, 3)))
+        loader = store.loader(4, shuffle=False, augment=Augment(dtype="float32", normalize=True))
+        first = next(iter(loader))[0][0]
+        shape = (3, 1, 1)
+        mean, std = np.reshape(store.mean, shape), np.reshape(store.std, shape)
+        np.testing.assert_allclose(first, (built.images[0] - mean) / std, rtol=1e-4, atol=1e-4)
+        store.finish()
+        assert store.mean == built.mean
+    with pytest.raises(SpecError, match="statistics were asked of a sample"):
+        build(mixed, bad="keep", statistics=5)
+
+
 def test_what_is_written_wrongly_is_found_at_the_end_and_filled_again(photos: Path, tmp_path: Path) -> None:
     store = begin(photos, tmp_path / "x")
     store.take(range(19))

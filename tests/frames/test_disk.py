@@ -60,6 +60,7 @@ def total(loader: Any) -> int:
 
 def test_a_frame_in_a_folder_is_a_store_and_old_ones_are_removed(store: Store, tmp_path: Path) -> None:
     folder = tmp_path / "frames"
+    arraystore.build(store, folder / "other.store", progress=False)
     frame = Frame(epochs=1, per_class=7, keep=folder, samples=6)
     loader = store.loader(4, seed=5, transform=noisy, frame=frame)
     in_memory = store.loader(4, seed=5, transform=noisy, frame=Frame(epochs=1, per_class=7))
@@ -71,10 +72,24 @@ def test_a_frame_in_a_folder_is_a_store_and_old_ones_are_removed(store: Store, t
     wait_for((folder / "frame-0002.store").exists)
     wait_for(lambda: not (folder / "frame-0001.store").exists())
     assert not (folder / "frame-0000.store").exists()
+    assert (folder / "other.store").exists()
     kept = arraystore.open(folder / "frame-0002.store")
     assert kept.verify(progress=False).ok
     assert (len(kept), kept.classes, kept.target_names) == (14, ("cat", "dog"), ("labels", "slot"))
     assert kept.target("labels").tolist() == store.target("labels")[kept.target("slot")].tolist()
+
+
+def test_a_store_of_the_user_that_has_the_name_of_an_old_frame_stays(store: Store, tmp_path: Path) -> None:
+    arraystore.build(store, tmp_path / "frame-0000.store", progress=False)
+    loader = store.loader(4, transform=noisy, frame=Frame(epochs=1, keep=tmp_path))
+    loader.set_epoch(1)
+    for _ in range(2):
+        total(loader)
+    wait_for((tmp_path / "frame-0001.store").exists)
+    total(loader)
+    wait_for((tmp_path / "frame-0002.store").exists)
+    wait_for(lambda: not (tmp_path / "frame-0001.store").exists() or list(tmp_path.glob("frame-0003*")))
+    assert arraystore.open(tmp_path / "frame-0000.store").verify(progress=False).ok
 
 
 def test_sheets_show_the_same_slots_for_each_frame(store: Store, tmp_path: Path) -> None:

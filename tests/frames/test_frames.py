@@ -109,6 +109,17 @@ def wait_for(is_so: Any) -> None:
         time.sleep(0.01)
 
 
+def test_sizes_by_epoch_hold_for_the_frame_that_begins_there() -> None:
+    store = store_of({"a": 5})
+    augment = Augment(crop=CenterCrop(sizes={0: 6, 3: 8, 5: 10}), dtype="float32")
+    loader = store.loader(5, shuffle=False, augment=augment, frame=Frame(epochs=2))
+    for number, size in enumerate((6, 6, 6, 6, 8, 8, 10)):
+        images, _ = epoch(loader)
+        inset = (12 - size) // 2
+        expected = np.asarray(store.images)[:, :, inset : inset + size, inset : inset + size] / 255
+        np.testing.assert_allclose(images, expected, atol=1e-6, err_msg=str(number))
+
+
 def test_originals_are_read_for_validation() -> None:
     store = store_of({"a": 5, "b": 3})
     options: dict[str, Any] = {"augment": Augment(hflip=1.0), "transform": noisy, "shuffle": False}
@@ -265,6 +276,18 @@ def test_an_error_of_the_transform_says_which_sample_and_slot() -> None:
 
     loader = store.loader(20, transform=too_bright, frame=Frame())
     with pytest.raises(LazyError, match=r"sample 19 of frame 0 could not be made of slot 19 .*ValueError: too bright"):
+        epoch(loader)
+
+
+def test_images_of_another_shape_are_an_error_and_not_resized() -> None:
+    store = store_of({"a": 20})
+    last = np.asarray(store.images)[19, :, 0, 0]
+
+    def half_of_one(image: Pixels) -> Pixels:
+        return image[:6] if np.array_equal(image[0, 0], last) else image
+
+    loader = store.loader(20, transform=half_of_one, frame=Frame())
+    with pytest.raises(LazyError, match=r"slot 19 .*shape \(6, 12, 3\), and \(12, 12, 3\) for the first"):
         epoch(loader)
 
 

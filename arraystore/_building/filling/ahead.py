@@ -80,6 +80,7 @@ class Ahead:
             while thread.is_alive():
                 thread.join(_WAIT_LIMIT_S)
                 report(self._progress)
+        report(self._progress)  # all of them may have ended before the first was waited for
 
     def _work(self, most_readers: int) -> None:
         """Fill what comes next while fewer threads that read do so themselves."""
