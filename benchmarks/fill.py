@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import statistics
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import matplotlib as mpl
@@ -30,9 +30,9 @@ from benchmarks import epochs
 from benchmarks.common import CPUS, Pixels, Row, Rows, Table, many, middle, ratios, take_turns
 from benchmarks.places import photos, scratch_folder, stretch
 
-os.environ.setdefault("KERAS_BACKEND", "torch")
+os.environ.setdefault("KERAS_BACKEND", "jax")  # threads of torch that wait would take the time of those that decode
 
-ESTIMATE_S = 240
+ESTIMATE_S = 110
 NEEDS = ("photos",)
 OPTIONS = {
     "size": (128, 16, "side of a slot, in pixels"),
@@ -49,10 +49,15 @@ RAW, EACH, FIRST, LATER = "no function", "in each epoch", "the first frame", "a 
 
 def measure(options: Namespace) -> Iterator[Row]:
     """Train, and read frames."""
-    with scratch_folder(options.scratch, 4 * options.images * 3 * options.size**2) as folder:
+    with scratch_folder(options.scratch, 7 * options.images * 3 * options.size**2) as folder:
         paths = stretch(photos(options, folder), options.images)
-        epochs.presize(paths, folder, options)
-        epochs.build(paths, folder, options)
+        once = take_turns(
+            {
+                PRESIZED: partial(epochs.presize, paths, folder, options),
+                FILLED: partial(epochs.build, paths, folder, options),
+            },
+            1,
+        )
         listed = {
             name: json.loads((folder / f"{name}.json").read_text("utf-8")) for name in ("photos", epochs.PRESIZED)
         }
@@ -60,9 +65,10 @@ def measure(options: Namespace) -> Iterator[Row]:
         for turn in range(options.rounds):
             cases = trainings(listed["photos"], listed[epochs.PRESIZED], folder, options)
             for way, begin in list(cases.items())[:: -1 if turn % 2 else 1]:
-                found.setdefault(way, []).append(epochs_of(begin(), options))
+                found.setdefault(way, []).append(epochs_of(begin, options))
         for way in (FLY, PRESIZED, FILLING, FILLED):
-            yield {"section": "keras", "case": way, "images": len(paths), "epoch_s": found[way]}
+            row = {"section": "keras", "case": way, "images": len(paths), "once_s": once.get(way, [])}
+            yield row | {"epoch_s": found[way]}
         yield from frames(arraystore.open(folder / "new.store"), options)
 
 
@@ -97,9 +103,9 @@ def trainings(
     built = arraystore.open(folder / "new.store")
 
     def filling() -> Dataset:
-        shutil.rmtree(folder / "filled.store", ignore_errors=True)
         how: dict[str, Any] = {"size": options.size, "workers": options.threads, "labels": np.arange(len(paths))}
-        store = arraystore.build(paths, folder / "filled.store", wait=False, progress=False, **how)
+        # Keras may still have the store of the round before.
+        store = arraystore.build(paths, Path(mkdtemp(dir=folder)) / "new.store", wait=False, progress=False, **how)
         return Dataset(store, options.batch, workers=options.threads)
 
     return {
@@ -110,18 +116,20 @@ def trainings(
     }
 
 
-def epochs_of(data: Dataset, options: Namespace) -> list[float]:
-    """Train for some epochs, and return the seconds of each; the clock starts before the first one."""
+def epochs_of(begin: Callable[[], Dataset], options: Namespace) -> list[float]:
+    """Train for some epochs, and return the seconds of each; the first begins with listing or opening the data."""
     import keras
 
     layers = [keras.Input((options.size, options.size, 3)), keras.layers.Rescaling(1 / 255)]
     layers += [keras.layers.Conv2D(8, 8, strides=8, activation="relu"), keras.layers.GlobalAveragePooling2D()]
     network = keras.Sequential([*layers, keras.layers.Dense(options.images + 1000)])
     network.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    network.predict(np.zeros((options.batch, options.size, options.size, 3), np.uint8), verbose=0)
+    count = options.batch + options.images % options.batch  # a whole batch and the last one: both are compiled now
+    images = np.zeros((count, options.size, options.size, 3), np.uint8)
+    network.fit(images, np.zeros(count), batch_size=options.batch, verbose=0)
     ends = [time.perf_counter()]
     told = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: ends.append(time.perf_counter()))
-    network.fit(data, epochs=options.epochs, verbose=0, shuffle=False, callbacks=[told])
+    network.fit(begin(), epochs=options.epochs, verbose=0, shuffle=False, callbacks=[told])
     return np.diff(ends).tolist()
 
 
@@ -171,10 +179,11 @@ def tables(rows: Rows) -> dict[str, Table]:
     """The seconds of each epoch of Keras; and of an epoch with a slow function, beside one without."""
     trained = rows.where(section="keras")
     count = len(trained[0]["epoch_s"][0])
-    keras = [["images are", *(f"epoch {number + 1}, s" for number in range(count)), "img/s in the last"]]
+    keras = [["images are", "once, s", *(f"epoch {number + 1}, s" for number in range(count)), "img/s in the last"]]
     for row in trained:
         times = [statistics.median(round_s[number] for round_s in row["epoch_s"]) for number in range(count)]
-        keras.append([row["case"], *(f"{each:.2f}" for each in times), f"{row['images'] / times[-1]:,.0f}"])
+        once = f"{row['once_s'][0]:.2f}" if row["once_s"] else ""
+        keras.append([row["case"], once, *(f"{each:.2f}" for each in times), f"{row['images'] / times[-1]:,.0f}"])
     raw = rows.one(section="frames", case=RAW)
     frame = [["a slow function is called", "an epoch, s", "least–most", "× no function"]]
     for row in rows.where(section="frames"):
