@@ -37,17 +37,20 @@ class Checkpoints:
     def __init__(self, draft: Claims, slot_bytes: int, *, at_once: bool = False) -> None:
         self._draft = draft
         self._slot_bytes = slot_bytes
-        self._at_once = at_once  # where nothing has to be made durable
         self._runs: list[FilledRun] = []
         self._bytes = 0
         self._changed = threading.Condition()
         self._closing = False
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._work, name="arraystore-checkpoint", daemon=True)
+        # None where nothing has to be made durable. A thread that is never started keeps what it was to run, and so the
+        # slots of a build in memory would live until a collection.
+        self._thread: threading.Thread | None = None
+        if not at_once:
+            self._thread = threading.Thread(target=self._work, name="arraystore-checkpoint", daemon=True)
 
     def add(self, run: FilledRun) -> None:
         """Claim a run soon. Its pixels must be written by now. The call waits if the volume cannot keep up."""
-        if self._at_once:
+        if self._thread is None:
             self._draft.claim([run])
             return
         with self._changed:
@@ -63,7 +66,7 @@ class Checkpoints:
                 raise self._error
 
     def __enter__(self) -> Self:
-        if not self._at_once:
+        if self._thread is not None:
             self._thread.start()
         return self
 
@@ -71,7 +74,7 @@ class Checkpoints:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        if self._thread.ident is not None:
+        if self._thread is not None and self._thread.ident is not None:
             self._thread.join()
         if self._error is not None and error is None:
             raise self._error

@@ -122,6 +122,8 @@ class Frames:
         made = self._begun(span) if made is None else made
         with _making:
             before, self._current = self._current, made
+        if before is not None:
+            before.slots.expect(lambda: iter(()))  # the order of its last epoch would keep it in memory
         frame = self._making.frame
         if before is not None and frame.folder is not None:
             _start(self._finish, before, span.number - 2)

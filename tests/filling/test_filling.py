@@ -7,6 +7,7 @@ import json
 import pickle
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
@@ -423,6 +424,32 @@ def test_a_store_that_nobody_has_ends_its_threads_and_its_lock(photos: Path, tmp
     wait_until(lambda: not driver.is_alive())
     with begin(photos, tmp_path / "x") as store:
         store.finish()
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Nothing is freed but what nothing refers to."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("how", ["built", "filled", "read", "finished"])
+def test_the_slots_of_a_store_in_memory_go_with_it(photos: Path, how: str) -> None:
+    """A collection may come long after: what it has to find, such as a cycle, holds gigabytes until then."""
+    store = build(photos) if how == "built" else begin(photos)
+    if how in ("read", "finished"):
+        for _ in store.loader(4, seed=1):
+            pass
+    wait_until(lambda each=store: each.filled == 1)
+    if how == "finished":
+        store.finish()
+    slots = weakref.ref(store.__slot_arrays__.arrays[0].kept)
+    assert slots() is not None
+    del store
+    wait_until(lambda: slots() is None)
 
 
 @pytest.mark.parametrize(

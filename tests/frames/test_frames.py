@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
 import threading
 import time
+import weakref
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -100,6 +102,22 @@ def test_no_frame_is_made_twice_and_the_next_one_is_there_at_the_change() -> Non
     wait_for(lambda: transform.calls == 1 + 2 * 9)
     with_next = epoch(loader)[0]
     assert rows(epoch(loader)[0]) == rows(with_next)
+
+
+def test_no_frame_stays_in_memory_until_a_collection() -> None:
+    store = store_of({"a": 9})
+    loader = store.loader(4, transform=noisy, frame=Frame(epochs=1))
+    gc.collect()
+    gc.disable()
+    try:
+        frames = []
+        for _ in range(4):
+            for _ in loader:
+                pass
+            frames.append(weakref.ref(loader.frame.__slot_arrays__.arrays[0].kept))
+        wait_for(lambda: [frame() is None for frame in frames] == [True, True, True, False])
+    finally:
+        gc.enable()
 
 
 def wait_for(is_so: Any) -> None:

@@ -45,22 +45,24 @@ class _Owner(Protocol):
 class Ahead:
     """Fills what comes next by the marks, until nothing is left or its owner says that it is over."""
 
-    def __init__(
-        self, marks: Marks, jobs: Jobs, draft: Draft, options: RunOptions, progress: Progress, owner: _Owner
-    ) -> None:
+    def __init__(self, marks: Marks, jobs: Jobs, draft: Draft, options: RunOptions, progress: Progress) -> None:
         self._marks, self._jobs, self._draft, self._options = marks, jobs, draft, options
-        self._progress, self._owner = progress, owner
+        self._progress = progress
         self._pool: WorkerPool | None = None
 
-    def run(self, report: Callable[[Progress], None], *, in_threads: bool) -> None:
-        """Fill; the progress is reported from the calling thread."""
+    def run(self, report: Callable[[Progress], None], owner: _Owner, *, in_threads: bool) -> None:
+        """Fill; the progress is reported from the calling thread.
+
+        The owner has this object, and this one keeps no reference to it: the slots of a store in memory would live on
+        after the store, until a collection finds the cycle.
+        """
         report(self._progress)
         if in_threads:
-            self._fill_in_threads(report)
+            self._fill_in_threads(report, owner)
             return
         pool = self._pool = worker_pool(self._draft.slots, self._options)
         with closing(pool):
-            self._fill_in_pool(pool, report)
+            self._fill_in_pool(pool, report, owner)
 
     def kill(self) -> None:
         """End worker processes, whatever they do."""
@@ -68,10 +70,12 @@ class Ahead:
             with suppress(Exception):  # the thread that uses them may be closing them too
                 self._pool.close()
 
-    def _fill_in_threads(self, report: Callable[[Progress], None]) -> None:
+    def _fill_in_threads(self, report: Callable[[Progress], None], owner: _Owner) -> None:
         count = self._options["workers"] or usable_cpus()
         threads = [
-            threading.Thread(target=self._work, args=(count - number,), name=f"arraystore-fill-{number}", daemon=True)
+            threading.Thread(
+                target=self._work, args=(owner, count - number), name=f"arraystore-fill-{number}", daemon=True
+            )
             for number in range(count)
         ]
         for thread in threads:
@@ -82,9 +86,9 @@ class Ahead:
                 report(self._progress)
         report(self._progress)  # all of them may have ended before the first was waited for
 
-    def _work(self, most_readers: int) -> None:
+    def _work(self, owner: _Owner, most_readers: int) -> None:
         """Fill what comes next while fewer threads that read do so themselves."""
-        marks, owner = self._marks, self._owner
+        marks = self._marks
         try:
             while marks.left and not owner.is_over():
                 if marks.readers >= most_readers:
@@ -98,9 +102,9 @@ class Ahead:
         except BaseException as error:  # the next reader raises it
             owner.fail(error)
 
-    def _fill_in_pool(self, pool: WorkerPool, report: Callable[[Progress], None]) -> None:
+    def _fill_in_pool(self, pool: WorkerPool, report: Callable[[Progress], None], owner: _Owner) -> None:
         marks, large = self._marks, deque[int]()
-        while not self._owner.is_over() and (marks.left or pool.pending):
+        while not owner.is_over() and (marks.left or pool.pending):
             while not large and pool.pending < pool.size * _RUNS_PER_WORKER and (runs := marks.next_runs()):
                 pool.submit(self._jobs.of(*runs[0], file=self._draft.file))
             if not pool.pending and large:  # nothing else is decoded by workers meanwhile
@@ -115,5 +119,5 @@ class Ahead:
                     done = pool.collect()
                 for filled in done:
                     large += (filled.start + np.flatnonzero(filled.rows["status"] == EMPTY)).tolist()
-                    self._owner.record([filled])
+                    owner.record([filled])
             report(self._progress)

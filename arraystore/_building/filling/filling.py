@@ -95,7 +95,7 @@ class Filling:
         self._ending = threading.Lock()
         self._opened: Opened | None = None
         self._kept: Pixels | None = None  # as readers of a finished store map it
-        self._ahead = Ahead(self._marks, self._jobs, draft, options, self._progress, self)
+        self._ahead = Ahead(self._marks, self._jobs, draft, options, self._progress)
         self._process = os.getpid()
         expect_random(draft.slots)
         load_decoders()  # imports that were under way in a thread during a fork would never end in the child
@@ -256,7 +256,7 @@ class Filling:
         """Let workers fill, until all is filled or the filling ends; what runs in the driver's thread."""
         try:
             with reporting(self._options["progress"]) as report:
-                self._ahead.run(report, in_threads=self._reads_itself)
+                self._ahead.run(report, self, in_threads=self._reads_itself)
         except BaseException as error:  # the next reader raises it
             self.fail(error)
         finally:

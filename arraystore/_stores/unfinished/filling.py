@@ -103,7 +103,7 @@ class FillingImages(ArrayFace):
     def __init__(self, shape: tuple[int, ...], filler: Filler) -> None:
         self.shape = shape
         self._filler = filler
-        self._expected: Iterator[Index] = iter(())
+        self._expected: Iterator[Index] | None = None
         self._process = os.getpid()
         self._end = weakref.finalize(self, _close, filler)
 
@@ -116,6 +116,8 @@ class FillingImages(ArrayFace):
                     self._end.detach()
                     self._filler = self._filler.in_fork()
                     self._process = os.getpid()
+        if self._expected is not None and self._filler.is_complete:
+            self._expected = None  # it refers to this object, whose slots would live on until a collection
         return self._filler
 
     def expect(self, order: Iterator[Index]) -> None:
@@ -128,7 +130,8 @@ class FillingImages(ArrayFace):
 
     def next_expected(self) -> Index | None:
         """Return the next slots of the order; None at its end."""
-        return next(self._expected, None)
+        order = self._expected
+        return None if order is None else next(order, None)
 
     @property
     def nbytes(self) -> int:
