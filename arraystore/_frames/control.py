@@ -8,7 +8,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from arraystore._common.checks import expanded, is_whole
@@ -26,6 +26,7 @@ class Control:
     Args:
         path: of the file. Beside it, what was changed and what was refused is appended to ``NAME.log.jsonl``.
         numbers: that the transform declares, by name, with their defaults.
+        wrong_count: returns what is wrong with a value of ``per_class``, or None.
         rank: of this process. Rank 0 reads the file and tells the others.
         world_size: how many there are.
 
@@ -33,7 +34,14 @@ class Control:
         SpecError: several ranks have no way to agree on what was read.
     """
 
-    def __init__(self, path: str | os.PathLike[str], numbers: Mapping[str, float], rank: int, world_size: int) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        numbers: Mapping[str, float],
+        wrong_count: Callable[[int | None], str | None],
+        rank: int,
+        world_size: int,
+    ) -> None:
         if not isinstance(path, str | os.PathLike):
             raise SpecError(f"control must be the path of a JSON file, not {path!r}")
         self._path = expanded(path)
@@ -46,6 +54,7 @@ class Control:
                 advice="initialize it first, or leave out {0}",
                 options=[Option("control", None)],
             )
+        self._wrong_count = wrong_count
         self._kept_count = ""  # why the number of samples must not change
         self._refused = ""  # what was refused last, so that it is told once
 
@@ -117,7 +126,9 @@ class Control:
             if self._kept_count:
                 return f"cannot change: {self._kept_count}"
             is_fine = value is None or (is_whole(value) and value > 0)
-            return None if is_fine else f"must be a whole number of 1 or more, or null, not {value!r}"
+            return (
+                self._wrong_count(value) if is_fine else f"must be a whole number of 1 or more, or null, not {value!r}"
+            )
         if name not in self._numbers:
             known = ["stop", "epochs", "per_class", *self._numbers]
             return f"is not one of {', '.join(known)}"

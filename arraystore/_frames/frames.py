@@ -18,6 +18,7 @@ from arraystore._common.forks import lock_across_forks
 from arraystore._common.wording import readable
 from arraystore._format.contents import JSON_ENTRY
 from arraystore._format.files import read_json
+from arraystore._frames.choosing import class_codes
 from arraystore._frames.control import Control
 from arraystore._frames.making import SLOT, Making, check_options
 from arraystore._frames.options import FrameOptions
@@ -35,7 +36,7 @@ _WAIT_S = 0.5
 _REMOVAL_S = 30.0  # within which rank 0 has removed a frame that a change has replaced
 
 # One for all loaders, because one of their own would stay shut in a process that is forked while it is held.
-_making = lock_across_forks()
+_switching = lock_across_forks()
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,14 +83,24 @@ class Frames:
         self._rank, world_size = ranks(options["rank"], options["world_size"])
         self._patience_s = _REMOVAL_S if world_size > 1 else 0.0
         control = options["control"]
-        self._control = None if control is None else Control(control, numbers, self._rank, world_size)
+        self._control = (
+            None if control is None else Control(control, numbers, self._wrong_count, self._rank, world_size)
+        )
         self.stopped: bool = False
         self._ended: set[int] = set()
         self._current: _Made | None = None
         self._next: _Made | None = None
         self._error: tuple[Span, BaseException] | None = None  # of the next one
         self._thread: threading.Thread | None = None  # begins the next one
-        self._check_bytes()
+        too_large = self._too_large(self._schedule.at(0))
+        if too_large is not None:
+            raise SpaceError(
+                too_large[0],
+                advice="allow more, keep frames in a folder, or make them smaller with {0}",
+                options=[Option("per_class", 100)],
+                needed_bytes=too_large[1],
+                free_bytes=frame.most_bytes or 0,
+            )
 
     @property
     def store(self) -> Store | None:
@@ -105,7 +116,7 @@ class Frames:
     def slots(self, epoch: int) -> SlotArrays:
         span = self._schedule.at(epoch)
         while True:
-            with _making:
+            with _switching:
                 if self._current is not None and self._current.span == span:
                     return self._current.slots
                 thread = self._thread
@@ -120,7 +131,7 @@ class Frames:
             self._discard(made)
             made = None
         made = self._begun(span) if made is None else made
-        with _making:
+        with _switching:
             before, self._current = self._current, made
         if before is not None:
             before.slots.expect(lambda: iter(()))  # the order of its last epoch would keep it in memory
@@ -133,7 +144,7 @@ class Frames:
         return made.slots
 
     def make_ahead(self, epoch: int) -> None:
-        with _making:
+        with _switching:
             current = self._current
             busy = self._thread is not None or self._next is not None or self._error is not None
             if current is None or busy or current.slots.is_filling or current.span != self._schedule.at(epoch):
@@ -170,7 +181,7 @@ class Frames:
             made = self._begun(span)
         except BaseException as error:  # the change to that frame raises it
             raised = error
-        with _making:
+        with _switching:
             self._next, self._thread = made, None
             self._error = None if raised is None else (span, raised)
 
@@ -193,18 +204,20 @@ class Frames:
             for each in (path, path.with_name(path.name + ".partial")):
                 shutil.rmtree(each, ignore_errors=True)
 
-    def _check_bytes(self) -> None:
-        first = self._schedule.at(0)
-        limit, count = self._making.frame.most_bytes, self._making.count(first)
-        needed = 2 * count * int(np.prod(self._making.shape(first)))
-        if limit is not None and needed > limit:
-            raise SpaceError(
-                f"two frames of {count:,} samples take {readable(needed)}, and keep allows {readable(limit)}",
-                advice="allow more, keep frames in a folder, or make them smaller with {0}",
-                options=[Option("per_class", 100)],
-                needed_bytes=needed,
-                free_bytes=limit,
-            )
+    def _too_large(self, span: Span) -> tuple[str, int] | None:
+        """Return why two frames like this one are more than ``keep`` allows, and their bytes; None if they are not."""
+        limit, count = self._making.frame.most_bytes, self._making.count(span)
+        needed = 2 * count * int(np.prod(self._making.shape(span)))
+        if limit is None or needed <= limit:
+            return None
+        return f"two frames of {count:,} samples take {readable(needed)}, and keep allows {readable(limit)}", needed
+
+    def _wrong_count(self, per_class: int | None) -> str | None:
+        """Return why so many samples of each class cannot be made; None if they can."""
+        if per_class is not None and class_codes(self._making.base) is None:
+            return "needs labels, one whole number for each slot"
+        too_large = self._too_large(replace(self._schedule.at(0), per_class=per_class))
+        return None if too_large is None else f"is too much: {too_large[0]}"
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_current": None, "_next": None, "_error": None, "_thread": None}

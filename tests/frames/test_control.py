@@ -86,6 +86,15 @@ def test_what_is_wrong_is_told_once_and_not_applied(
     assert "control.json: noise must be a whole number, not 1.5; this was not applied" in caplog.text
 
 
+def test_frames_that_would_be_too_large_are_refused(store: Store, tmp_path: Path) -> None:
+    control = tmp_path / "control.json"
+    control.write_text('{"per_class": 50}')
+    loader = store.loader(4, transform=noisy, frame=Frame(epochs=1, per_class=6, keep="10 kB"), control=control)
+    assert {count for count, _ in epochs(loader, 3)} == {12}
+    refused = journal(control)[0]["refused"]["per_class"]
+    assert refused == "is too much: two frames of 100 samples take 38.4 kB, and keep allows 10 kB"
+
+
 def test_a_training_is_asked_to_stop(store: Store, tmp_path: Path) -> None:
     control = tmp_path / "control.json"
     loader = begun(store, control)
