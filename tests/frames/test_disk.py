@@ -2,42 +2,35 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import pytest
 from support.lazy_functions import doubled, noisy
+from support.nursery import KilledError, Nursery
 
 import arraystore
 from arraystore import Frame, SpecError, Store, StoreError
 
 LIMIT_S = 120.0
 
-TRAINING = """
-import sys
-import time
-import numpy as np
-import arraystore
-from support.lazy_functions import noisy
 
-def slow(image, rng):
+def slow(image: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.NDArray[np.uint8]:
     time.sleep(0.02)
     return noisy(image, rng)
 
-store = arraystore.open(sys.argv[1])
-loader = store.loader(4, seed=5, transform=slow, frame=arraystore.Frame(epochs=1, per_class=12, keep=sys.argv[2]))
-for epoch in range(int(sys.argv[3])):
-    images = np.concatenate([np.array(images) for images, _ in loader])
-    print(epoch, images.astype(np.int64).sum(), flush=True)
-"""
+
+def train(path: Path, folder: Path, epochs: int) -> list[int]:
+    """Read some epochs, and return the sum of the pixels of each; in a process of its own."""
+    frame = Frame(epochs=1, per_class=12, keep=folder)
+    loader = arraystore.open(path).loader(4, seed=5, transform=slow, frame=frame)
+    return [total(loader) for _ in range(epochs)]
 
 
 @pytest.fixture
@@ -116,34 +109,25 @@ def test_a_frame_of_another_call_is_refused(store: Store, tmp_path: Path) -> Non
         assert "choose another folder as keep" in "".join(caught.value.__notes__)
 
 
-def start(store: Store, folder: Path, epochs: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", TRAINING, str(store.path), str(folder), str(epochs)]
-    path = os.pathsep.join(["tests", *sys.path])
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": path})
-
-
-@pytest.mark.cold
-def test_a_killed_run_goes_on_and_its_frames_are_the_same(store: Store, tmp_path: Path) -> None:
+def test_a_killed_run_goes_on_and_its_frames_are_the_same(store: Store, tmp_path: Path, nursery: Nursery) -> None:
     folder = tmp_path / "frames"
     for wait_s in (0.0, 0.1, 0.25):
-        process = start(store, folder, 2)
+        process = nursery.start(train, store.path, folder, 2)
         wait_for(lambda: list(folder.glob("*.partial/ledger*")))
         time.sleep(wait_s)
-        process.send_signal(signal.SIGKILL)
-        process.communicate(timeout=LIMIT_S)
-    output, _ = start(store, folder, 2).communicate(timeout=LIMIT_S)
-    whole, _ = start(store, tmp_path / "others", 2).communicate(timeout=LIMIT_S)
-    assert output == whole
-    assert len(whole.splitlines()) == 2
+        process.kill()
+        with suppress(KilledError):
+            process.result()
+    totals = nursery.run(train, store.path, folder, 2)
+    assert totals == nursery.run(train, store.path, tmp_path / "others", 2)
+    assert len({*totals}) == 2
 
 
-@pytest.mark.cold
-def test_processes_share_the_frames_of_one_folder(store: Store, tmp_path: Path) -> None:
-    running = [start(store, tmp_path / "frames", 3) for _ in range(3)]
-    outputs = {process.communicate(timeout=LIMIT_S)[0] for process in running}
-    alone, _ = start(store, tmp_path / "others", 3).communicate(timeout=LIMIT_S)
-    assert outputs == {alone}
-    assert len(alone.splitlines()) == 3
+def test_processes_share_the_frames_of_one_folder(store: Store, tmp_path: Path, nursery: Nursery) -> None:
+    running = [nursery.start(train, store.path, tmp_path / "frames", 3) for _ in range(3)]
+    alone = nursery.run(train, store.path, tmp_path / "others", 3)
+    assert [process.result() for process in running] == [alone] * 3
+    assert len({*alone}) == 3
 
 
 def test_a_text_that_is_no_size_is_a_folder(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
