@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import re
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from arraystore._common.digests import digest_of
+import numpy as np
+
+from arraystore._common.digests import array_digest, digest_of
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
@@ -16,36 +18,63 @@ _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 def identity_of(transform: Callable[..., Any] | None) -> str:
     """Return a text that changes with the transform.
 
-    For a function it is its code, its defaults and the values that it closes over; for anything else its class and what
-    its ``repr`` says, which lists all parameters for the pipelines of Albumentations and torchvision. What a function
-    calls is not looked into.
+    For a function it is its code, its defaults and the values that it closes over. For an object it is its class with
+    the code of its call, and what its ``repr`` says, which lists all parameters for the pipelines of Albumentations and
+    torchvision; or its attributes, where it has no ``repr`` of its own. What a function calls is not looked into.
     """
-    return "" if transform is None else digest_of([part.encode() for part in _parts(transform, 0)])
+    return "" if transform is None else digest_of([part.encode() for part in _parts(transform, set())])
 
 
-def _parts(value: Any, depth: int) -> list[str]:
+def _parts(value: Any, seen: set[int]) -> Iterator[str]:
+    """Yield what tells a value from others; an object that it holds twice, or in a circle, is told once."""
+    kind = type(value)
+    yield f"{kind.__module__}.{kind.__qualname__}"
+    if id(value) in seen:
+        return
+    if not isinstance(value, int | float | str | bytes | None):
+        seen.add(id(value))
+    call = vars(kind).get("__call__")
+    if isinstance(call, types.FunctionType):
+        yield from _code(call.__code__)
+    if isinstance(value, types.FunctionType):
+        yield from (value.__module__ or "", value.__qualname__, *_code(value.__code__))
+    elif isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        yield f"{value.dtype} {value.shape} {array_digest(np.ascontiguousarray(value))}"
+    inside = _inside(value)
+    if inside is None:
+        yield _ADDRESS.sub("", repr(value))
+    for each in inside or ():
+        yield from _parts(each, seen)
+
+
+def _inside(value: Any) -> list[Any] | None:
+    """Return what a value is made of; None if its ``repr`` says all."""
     if isinstance(value, functools.partial):
-        parts = ["partial", *_parts(value.func, depth + 1)]
-        for name, each in [*enumerate(value.args), *sorted(value.keywords.items())]:
-            parts += [str(name), *_parts(each, depth + 1)]
-        return parts
+        return [value.func, *value.args, value.keywords]
     if isinstance(value, types.MethodType):
-        return [*_parts(value.__func__, depth + 1), *_parts(value.__self__, depth + 1)]
-    if isinstance(value, types.FunctionType) and depth < 4:
-        parts = [value.__module__ or "", value.__qualname__, *_code(value.__code__)]
-        for default in [*(value.__defaults__ or ()), *sorted((value.__kwdefaults__ or {}).items())]:
-            parts += _parts(default, depth + 1)
-        for cell in value.__closure__ or ():
-            try:
-                parts += _parts(cell.cell_contents, depth + 1)
-            except ValueError:  # a cell that is still empty
-                parts.append("empty")
-        return parts
-    return [type(value).__module__, type(value).__qualname__, _ADDRESS.sub("", repr(value))]
+        return [value.__func__, value.__self__]
+    if isinstance(value, types.FunctionType):
+        return [*(value.__defaults__ or ()), value.__kwdefaults__, *map(_contents, value.__closure__ or ())]
+    if isinstance(value, Mapping):
+        return [each for pair in sorted(value.items(), key=lambda pair: str(pair[0])) for each in pair]
+    if isinstance(value, list | tuple):
+        return list(value)
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=str)
+    if isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        return []
+    own_repr: object = type(value).__repr__
+    return [getattr(value, "__dict__", None)] if own_repr is object.__repr__ else None
 
 
-def _code(code: types.CodeType) -> list[str]:
-    parts = [code.co_code.hex(), *code.co_names]
+def _contents(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # it is still empty
+        return None
+
+
+def _code(code: types.CodeType) -> Iterator[str]:
+    yield from (code.co_code.hex(), *code.co_names)
     for constant in code.co_consts:
-        parts += _code(constant) if isinstance(constant, types.CodeType) else [repr(constant)]
-    return parts
+        yield from _code(constant) if isinstance(constant, types.CodeType) else [repr(constant)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import multiprocessing
@@ -162,16 +163,30 @@ def test_a_schedule_plans_what_begins_after_a_change_anew() -> None:
 
 
 def test_the_identity_of_a_transform_changes_with_it() -> None:
-    def made(level: int) -> Any:
+    def made(level: Any) -> Any:
         return lambda image: image + level
 
-    class Pipeline:
-        def __init__(self, limit: float) -> None:
+    class Plain:
+        def __init__(self, limit: Any) -> None:
             self.limit = limit
 
-        def __repr__(self) -> str:
-            return f"Pipeline({self.limit})"
+        def __call__(self, image: Any) -> Any:
+            return image + self.limit
 
-    assert identity_of(made(1)) == identity_of(made(1)) != identity_of(made(2))
-    assert identity_of(Pipeline(0.5)) == identity_of(Pipeline(0.5)) != identity_of(Pipeline(0.6))
-    assert len({identity_of(each) for each in (None, noisy, made, made(1), Pipeline(1))}) == 5
+    class Told(Plain):
+        def __repr__(self) -> str:
+            return f"Told({self.limit})"
+
+    table = np.arange(5000)
+    other = table.copy()
+    other[2500] = 0
+    for make in (made, Plain, Told, lambda value: functools.partial(noisy, noise=value)):
+        assert identity_of(make(1)) == identity_of(make(1)) != identity_of(make(2))
+    for make in (made, Plain, lambda value: functools.partial(noisy, noise=value)):
+        assert identity_of(make(table)) == identity_of(make(table.copy())) != identity_of(make(other))
+        assert identity_of(make([Plain(1)])) == identity_of(make([Plain(1)])) != identity_of(make([Plain(2)]))
+        assert identity_of(make({"a": 1, "b": 2})) == identity_of(make({"b": 2, "a": 1}))
+    assert len({identity_of(each) for each in (None, noisy, made, made(1), Plain(1), Told(1))}) == 6
+    looped = Plain(1)
+    looped.limit = looped
+    assert identity_of(looped)
