@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from arraystore._common.lazy import lazy
 from arraystore._common.options import public
 from arraystore._common.progress import Progress
 from arraystore._format.checking.result import Verification
 from arraystore._format.description import Description
-from arraystore._kernels.sums import channel_sums, mean_and_std
 from arraystore._reading.store import Store
 from arraystore._stores.medium import Opened
 from arraystore._stores.opening import verify_store
@@ -22,6 +22,10 @@ from arraystore.errors import BadImage, StoreError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+    from arraystore._kernels import sums as slot_sums
+else:  # it loads numba, which takes half a second
+    slot_sums = lazy("arraystore._kernels.sums")
 
 _SUMMED_SLOTS = 64  # at a time
 
@@ -97,11 +101,11 @@ class FillingStore(Store):
         sums, stored = np.zeros((self.spec.channels, 2), object), 0
         for part in np.array_split(sample, -(-len(sample) // _SUMMED_SLOTS)):
             for image in slots.take(part[~slots.failed(part)]):
-                sums += channel_sums(image, self.layout).astype(object)
+                sums += slot_sums.channel_sums(image, self.layout).astype(object)
                 stored += 1
         if stored:
             pixels = stored * math.prod(self.spec.slot_shape) // self.spec.channels
-            self.mean, self.std = mean_and_std([(total, squares) for total, squares in sums.tolist()], pixels)
+            self.mean, self.std = slot_sums.mean_and_std([(total, squares) for total, squares in sums.tolist()], pixels)
             self._slots = replace(slots, mean=self.mean, std=self.std)
 
     def _adopt(self) -> None:

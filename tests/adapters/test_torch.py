@@ -186,6 +186,7 @@ def test_samples_of_a_frame_have_the_layout_of_the_slots(store: arraystore.Store
     made = next(iter(loader))[0]
     assert np.allclose(made.numpy(), store.take(range(8))[:, :, ::2, ::2] // 2 / 255, atol=1e-6)
     assert loader.loader.frame.images.shape[1:] == made.shape[1:]
+    loader.loader.frame.close()
 
 
 def test_sizes_change_between_epochs(store: arraystore.Store) -> None:

@@ -41,7 +41,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def files() -> list[str]:
-    """The files that are open in this process."""
+    """The files that are open in this process; those that an earlier test has left to the collector are closed first."""
+    gc.collect()
     found = []
     for link in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):  # that of the folder itself
