@@ -211,6 +211,8 @@ class Slots(LazyMethods):
             SpecError: see `loader`.
             SpaceError: see `loader`.
         """
+        if options.get("frame") is not None:
+            raise SpecError("a frame is read for several epochs, and batches makes a loader for one: use store.loader")
         if epoch is None:
             epoch, self._epochs = self._epochs, self._epochs + 1
         options.setdefault("shuffle", False)

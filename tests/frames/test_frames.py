@@ -328,6 +328,11 @@ def test_options_that_do_not_go_with_frames_are_refused(options: dict[str, Any],
         store.loader(4, **{"frame": Frame()} | options)
 
 
+def test_a_loader_for_one_epoch_takes_no_frame() -> None:
+    with pytest.raises(SpecError, match=r"use store\.loader"):
+        store_of({"a": 6}).batches(4, frame=Frame())
+
+
 def test_invalid_frames_are_refused(tmp_path: Path) -> None:
     for options in ({"epochs": 0}, {"per_class": 0}, {"unique": 1}, {"keep": 2.5}, {"samples": -1}):
         with pytest.raises(SpecError):
