@@ -15,10 +15,11 @@ import pytest
 from support import images, kept
 from support.apart import LIMIT_S, apart
 from support.encoded_slots import pair
+from support.lazy_functions import noisy
 from support.slots import slots_of
 from support.store_contract import assert_equal, build
 
-from arraystore import Augment, MissingExtraError, Ragged, RandomResizedCrop, Slots, SpecError
+from arraystore import Augment, Frame, MissingExtraError, Ragged, RandomResizedCrop, Slots, SpecError
 from arraystore._common.lazy import framework
 from arraystore._stores.slot_array import SlotArray
 from arraystore.adapters.jax import Loader
@@ -66,6 +67,15 @@ def check_a_store_is_read_while_it_is_filled() -> None:
     assert store.filled == 1.0
     store.finish()
     assert_equal(store, built)
+
+
+def check_frames_are_read() -> None:
+    options: dict[str, Any] = {"seed": 3, "transform": noisy, "frame": Frame(epochs=2)}
+    loader, plain = Loader(slots(), 8, **options), slots().loader(8, **options)
+    for _ in range(3):
+        for batch, expected in zip(loader, plain, strict=True):
+            for array, values in zip(batch, expected, strict=True):
+                np.testing.assert_array_equal(array, values)
 
 
 def check_ragged_targets_are_lists_that_no_sharding_divides() -> None:
