@@ -67,6 +67,10 @@ class Frames:
         augment: what is left to be done when a batch is read.
         identity: of what the samples are made of and with.
         stopped: whether the training was asked to stop.
+
+    Raises:
+        SpecError: an option of the loader does not go with frames, or these do not go with its slots.
+        SpaceError: two frames take more than ``keep`` allows.
     """
 
     def __init__(
