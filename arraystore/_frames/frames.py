@@ -28,7 +28,7 @@ from arraystore._frames.sheets import draw_sheet
 from arraystore._ordering.ranks import ranks
 from arraystore._reading.slot_arrays import SlotArrays
 from arraystore._reading.store import Store
-from arraystore.errors import ArraystoreError, FormatError, Option, SpaceError
+from arraystore.errors import ArraystoreError, FormatError, Kind, Option, SpaceError
 
 _log = logging.getLogger(__name__)
 
@@ -194,7 +194,10 @@ class Frames:
         try:
             made.store.finish()
         except ArraystoreError as error:
-            _log.warning("frame %d was not finished: %s", made.span.number, error)
+            # Another process may have removed it meanwhile, or ended in the middle of it.
+            by_others = isinstance(error, FormatError) or error.kind is Kind.BUSY
+            level = logging.INFO if by_others else logging.WARNING
+            _log.log(level, "frame %d was not finished: %s", made.span.number, error)
         made.store.close()
         path = self._making.path(old)
         if path is not None and self._rank == 0 and _is_frame(path):
