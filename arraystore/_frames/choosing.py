@@ -40,7 +40,7 @@ def chosen_slots(slots: SlotArrays, span: Span, seed: int, *, unique: bool) -> C
         unique: whether samples that could be equal are to be found.
     """
     labels = class_codes(slots)
-    able = np.delete(np.arange(len(slots)), slots.unreadable())
+    able = slots.readable()
     if span.per_class is not None and labels is not None:
         classes = np.unique(labels[able]).tolist()
         able = np.concatenate(

@@ -6,13 +6,13 @@ import json
 import logging
 import math
 import os
-import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from arraystore._common.checks import expanded, is_whole
 from arraystore._format.files import write_at
+from arraystore._ordering.ranks import initialized_torch
 from arraystore.errors import Option, SpecError
 
 _log = logging.getLogger(__name__)
@@ -44,10 +44,10 @@ class Control:
     ) -> None:
         if not isinstance(path, str | os.PathLike):
             raise SpecError(f"control must be the path of a JSON file, not {path!r}")
-        self._path = expanded(path)
+        self._path = expanded(path).absolute()  # the program may have another current folder later
         self._log_path = self._path.with_suffix(".log.jsonl")
         self._numbers, self._rank, self._shared = dict(numbers), rank, world_size > 1
-        if self._shared and not _is_initialized():
+        if self._shared and initialized_torch() is None:
             raise SpecError(
                 f"control with {world_size} ranks needs torch.distributed, through which all of them get what rank 0 "
                 "reads",
@@ -81,12 +81,12 @@ class Control:
         refused = {} if problem is None else {"": problem}
         changes: dict[str, Any] = {}
         for name, value in given.items():
-            if name in current and value == current[name] and type(value) is not bool:
-                continue
-            wrong = self._wrong(name, value)
+            wrong, is_new = self._wrong(name, value), value != current.get(name)
+            if wrong is None and is_new and name == "per_class" and self._kept_count:
+                wrong = f"cannot change: {self._kept_count}"
             if wrong is not None:
                 refused[name] = wrong
-            elif value != current[name]:
+            elif is_new:
                 changes[name] = value
         if changes:
             self._journal({"epoch": epoch, "changes": changes})
@@ -123,8 +123,6 @@ class Control:
         if name == "epochs":
             return None if is_whole(value) and value > 0 else f"must be a whole number of 1 or more, not {value!r}"
         if name == "per_class":
-            if self._kept_count:
-                return f"cannot change: {self._kept_count}"
             is_fine = value is None or (is_whole(value) and value > 0)
             return (
                 self._wrong_count(value) if is_fine else f"must be a whole number of 1 or more, or null, not {value!r}"
@@ -150,15 +148,9 @@ class Control:
             _log.warning("%s cannot be written: %s", self._log_path, error.strerror or error)
 
 
-def _is_initialized() -> bool:
-    distributed = sys.modules.get("torch.distributed")
-    return distributed is not None and distributed.is_available() and bool(distributed.is_initialized())
-
-
 def _from_rank_0(changes: dict[str, Any]) -> dict[str, Any]:
     """Return what rank 0 passes, on every rank."""
-    distributed = sys.modules["torch.distributed"]
     sent = [json.dumps(changes)]
-    distributed.broadcast_object_list(sent, src=0)
+    initialized_torch().broadcast_object_list(sent, src=0)
     received: dict[str, Any] = json.loads(sent[0])
     return received

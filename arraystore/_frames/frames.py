@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from arraystore._augmenting.augment import Augment
-from arraystore._common.checks import expanded
 from arraystore._common.forks import lock_across_forks
 from arraystore._common.wording import readable
 from arraystore._format.contents import JSON_ENTRY
@@ -77,6 +76,7 @@ class Frames:
         self, frame: FrameOptions, slots: SlotArrays, options: Mapping[str, Any], targets: tuple[str, ...]
     ) -> None:
         check_options(frame, slots, options, targets)
+        frame = frame.with_absolute_paths()
         augment, made_with = _divided(options["augment"])
         self.augment: Augment | None = augment
         transform = options["transform"] if frame.augment else None
@@ -91,7 +91,7 @@ class Frames:
             None if control is None else Control(control, numbers, self._wrong_count, self._rank, world_size)
         )
         self.stopped: bool = False
-        self._ended: set[int] = set()
+        self._unread = 0  # the first epoch at whose end the control file was not read
         self._current: _Made | None = None
         self._next: _Made | None = None
         self._error: tuple[Span, BaseException] | None = None  # of the next one
@@ -143,8 +143,7 @@ class Frames:
         if before is not None and frame.folder is not None:
             _start(self._finish, before, span.number - 2)
         if frame.samples and self._rank == 0:
-            sheet = expanded(frame.sheets or frame.folder or Path()) / f"frame-{span.number:04d}.png"
-            _start(_draw, sheet, self._making, span)
+            _start(_draw, frame.sheet_folder / f"frame-{span.number:04d}.png", self._making, span)
         return made.slots
 
     def make_ahead(self, epoch: int) -> None:
@@ -156,9 +155,9 @@ class Frames:
             self._thread = _start(self._make_next, self._schedule.at(current.span.stop))
 
     def ended(self, epoch: int) -> None:
-        if self._control is None or epoch in self._ended:
+        if self._control is None or epoch < self._unread:
             return
-        self._ended.add(epoch)
+        self._unread = epoch + 1
         asked = self._control.read(epoch, self._schedule.settings() | {"stop": self.stopped})
         self.stopped = asked.pop("stop", self.stopped)
         if asked:
@@ -171,9 +170,9 @@ class Frames:
     def state(self) -> list[Any]:
         return [[epoch, changes] for epoch, changes in self._schedule.changes]
 
-    def restore(self, state: list[Any]) -> None:
+    def restore(self, state: list[Any], epoch: int) -> None:
         self._schedule.restore(state)
-        self._ended = {epoch for epoch, _ in state}
+        self._unread = epoch
 
     def _begun(self, span: Span) -> _Made:
         return _Made(span, *self._making.begin(span, self._patience_s))

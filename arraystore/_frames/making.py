@@ -120,7 +120,7 @@ class Making:
     @cached
     def _classes(self) -> int:
         codes = class_codes(self.base)
-        return 0 if codes is None else len(np.unique(np.delete(codes, self.base.unreadable())))
+        return 0 if codes is None else len(np.unique(codes[self.base.readable()]))
 
     @cached
     def _stored(self) -> int:
@@ -280,7 +280,4 @@ def check_options(frame: FrameOptions, slots: SlotArrays, options: Mapping[str, 
 
 def _column_of(moved: Any) -> Any:
     """Return a target that has followed its images as it is kept: an array, or ragged."""
-    if not isinstance(moved, list):
-        return moved
-    ends = np.cumsum([0, *(len(rows) for rows in moved)])
-    return Ragged(np.concatenate(moved), ends.astype(np.int64))
+    return Ragged.from_rows(moved) if isinstance(moved, list) else moved

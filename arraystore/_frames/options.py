@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 from arraystore._common.checks import expanded, parse_bytes, settle, whole_number
 from arraystore.errors import SpecError
@@ -58,3 +59,13 @@ class FrameOptions:
         if self.keep is None or isinstance(self.keep, int) or self.most_bytes is not None:
             return None
         return expanded(self.keep)
+
+    @property
+    def sheet_folder(self) -> Path:
+        """The folder of the contact sheets."""
+        return (self.folder or Path()) if self.sheets is None else expanded(self.sheets)
+
+    def with_absolute_paths(self) -> Self:
+        """Return the same options for later, when the program may have another current folder."""
+        keep = self.keep if self.folder is None else self.folder.absolute()
+        return replace(self, keep=keep, sheets=self.sheet_folder.absolute())

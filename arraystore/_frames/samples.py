@@ -124,10 +124,10 @@ class Samples:
     def __getitem__(self, number: int) -> Pixels:
         starts = self._choice.starts
         if not len(starts):
-            return self.made(int(self.slots[number]), number)
+            return self._attempt(number)
         group = int(np.searchsorted(starts, number, "right")) - 1
         first, stop = int(starts[group]), int(starts[group + 1]) if group + 1 < len(starts) else len(self)
-        return self.made(int(self.slots[number]), number) if stop - first == 1 else self._different(first, number)
+        return self._attempt(number) if stop - first == 1 else self._different(first, number)
 
     def made(self, slot: int, draw: int) -> Pixels:
         """Make one sample of a slot; draws of one slot have different numbers.
@@ -166,21 +166,22 @@ class Samples:
                 image = self._next_different(first, known)
                 if len(known) == number - first + 1:
                     return image
-        return self.made(int(self.slots[number]), self._draw(number, known[number - first][1]))
+        return self._attempt(number, known[number - first][1])
 
     def _next_different(self, first: int, known: list[tuple[int, int]]) -> Pixels:
         number = first + len(known)
         before = {digest for digest, _ in known}
         for attempt in range(_TRIES + 1):
-            image = self.made(int(self.slots[number]), self._draw(number, attempt))
+            image = self._attempt(number, attempt)
             digest = xxhash.xxh3_64_intdigest(np.ascontiguousarray(image).data)
             if digest not in before:
                 known.append((digest, attempt))
                 return image
         raise self._too_few(number, len(before))
 
-    def _draw(self, number: int, attempt: int) -> int:
-        return number + attempt * len(self)
+    def _attempt(self, number: int, attempt: int = 0) -> Pixels:
+        """Make a sample; each attempt at it is another draw of its slot."""
+        return self.made(int(self.slots[number]), number + attempt * len(self))
 
     def _too_few(self, number: int, found: int) -> SpecError:
         """Return the error that says how many different samples there are of a class, or of one slot of many."""
@@ -200,8 +201,7 @@ class Samples:
                 advice=advice,
             )
         total = sum(
-            len({self.made(int(self.slots[start]), self._draw(start, t)).tobytes() for t in range(_TRIES + 1)})
-            for start in starts.tolist()
+            len({self._attempt(start, attempt).tobytes() for attempt in range(_TRIES + 1)}) for start in starts.tolist()
         )
         return SpecError(
             f"{what}: {len(slots):,} slots and this augmentation give only {total} different samples, {asked:,} asked",

@@ -21,7 +21,7 @@ def draw_sheet(path: Path, samples: Samples, slots: SlotArrays, *, count: int, s
     Raises:
         OSError: the file cannot be written.
     """
-    able = np.delete(np.arange(len(slots)), slots.unreadable())
+    able = slots.readable()
     count = min(count, len(able))
     drawn = np.sort(able[permute(np.arange(count), len(able), key_of(seed, 0, Purpose.FRAME))])
     labels = slots.target("labels") if "labels" in slots.target_names else None

@@ -7,6 +7,7 @@ that position with another number of ranks or another batch size, and the slots 
 
 import sys
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -97,8 +98,13 @@ def ranks(rank: int | None = None, world_size: int | None = None) -> tuple[int, 
         return whole_number("rank", rank, 0, world_size - 1), world_size
     if rank is not None or world_size is not None:
         raise SpecError(f"rank={rank!r} and world_size={world_size!r}: give both, or neither")
+    distributed = initialized_torch()
+    return (0, 1) if distributed is None else (int(distributed.get_rank()), int(distributed.get_world_size()))
+
+
+def initialized_torch() -> Any:
+    """Return torch.distributed; None if it is not initialized."""
     # If the program has not imported it, it is not initialized. Importing it would take seconds.
     distributed = sys.modules.get("torch.distributed")
-    if distributed is not None and distributed.is_available() and distributed.is_initialized():
-        return int(distributed.get_rank()), int(distributed.get_world_size())
-    return 0, 1
+    is_ready = distributed is not None and distributed.is_available() and distributed.is_initialized()
+    return distributed if is_ready else None

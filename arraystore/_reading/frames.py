@@ -41,8 +41,8 @@ class Frames(Protocol):
     def state(self) -> list[Any]:
         """Return what has been changed so far, for JSON."""
 
-    def restore(self, state: list[Any]) -> None:
-        """Go on with the changes of another run."""
+    def restore(self, state: list[Any], epoch: int) -> None:
+        """Go on with the changes that another run had made before it came to an epoch."""
 
 
 class FrameMaker(Protocol):

@@ -344,9 +344,9 @@ class Loader(Generic[B_co]):
                 "the state is of other slots: this loader has another store, or the store has been updated since; "
                 "begin again at an epoch with set_epoch"
             )
-        if self._frames is not None:
-            self._frames.restore(state.get("frames", []))
         epoch = whole_number("epoch", epoch, 0)
+        if self._frames is not None:
+            self._frames.restore(state.get("frames", []), epoch)
         self._go_to(epoch, whole_number("position", position, 0, self._order_at(epoch).count))
 
     def __len__(self) -> int:

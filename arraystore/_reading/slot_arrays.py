@@ -136,7 +136,7 @@ class SlotArrays(FillingSlots):
 
     def stored_sides(self) -> tuple[Index, Index]:
         """Return the slots that have an image, (k,), and height and width of each, (k, 2)."""
-        stored = np.delete(np.arange(len(self)), self.unreadable())
+        stored = self.readable()
         return stored, self.sides_of(self.base(stored))
 
     @property
@@ -214,6 +214,10 @@ class SlotArrays(FillingSlots):
             ]
         )
         return bad if self.chosen is None or bad.size == 0 else np.flatnonzero(np.isin(self.chosen, bad))
+
+    def readable(self) -> Index:
+        """Return the slots that have an image, ascending."""
+        return np.delete(np.arange(len(self)), self.unreadable())
 
     def take(self, slots: npt.ArrayLike, name: str | None = None, *, out: Array | None = None) -> Any:
         """Gather slots, or rows of a target; see `Slots.take`.

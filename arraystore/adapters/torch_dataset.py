@@ -61,9 +61,9 @@ class StoreDataset(Dataset[Any]):
     ) -> None:
         arrays = slots.__slot_arrays__
         names, self._single = batch_targets(arrays, targets)
-        unreadable = arrays.unreadable()
-        if unreadable.size:
-            arrays = arrays.choose(np.delete(np.arange(len(arrays)), unreadable))
+        readable = arrays.readable()
+        if len(readable) < len(arrays):
+            arrays = arrays.choose(readable)
         self.slots: Slots = Slots(arrays)
         self._names = ("images", *names)
         self._ragged = frozenset(name for name in names if arrays.is_ragged(name))

@@ -65,6 +65,19 @@ def test_changes_hold_from_the_next_frame_on_and_can_be_replayed(store: Store, t
     assert epochs(again, 8) == found
 
 
+def test_a_state_is_of_a_time_when_the_file_had_been_read(store: Store, tmp_path: Path) -> None:
+    control = tmp_path / "control.json"
+    loader = begun(store, control)
+    epochs(loader, 2)
+    batches = iter(loader)
+    next(batches)
+    state, rest = loader.state_dict(), [np.array(images) for images, _ in batches]
+    control.write_text('{"per_class": 3}')
+    again = begun(store, control)
+    again.load_state_dict(state)
+    np.testing.assert_array_equal(np.concatenate([images for images, _ in again]), np.concatenate(rest))
+
+
 def test_what_is_wrong_is_told_once_and_not_applied(
     store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -135,5 +135,12 @@ def test_a_text_that_is_no_size_is_a_folder(store: Store, tmp_path: Path, monkey
     assert (Frame(keep="8 GB").folder, Frame(keep="8 GB").most_bytes) == (None, 8_000_000_000)
     total(store.loader(4, frame=Frame(keep="here/")))
     assert (tmp_path / "here").is_dir()
+    (tmp_path / "elsewhere").mkdir()
+    loader = store.loader(4, frame=Frame(epochs=1, keep="there/", samples=2))
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for _ in range(3):
+        total(loader)
+    wait_for((tmp_path / "there" / "frame-0002.png").exists)
+    assert not list((tmp_path / "elsewhere").iterdir()), "the program is in another folder now"
     with pytest.raises(SpecError, match="keep must be"):
         Frame(keep=[])  # type: ignore[arg-type]
