@@ -203,8 +203,5 @@ def build(
         manifest = manifest_for(opened, labels, targets, every)
         if not wait:
             begun = begin_filling(manifest, place, spec, every, bad=bad, max_bad=max_bad, overwrite=overwrite)
-            store = FillingStore(begun)
-            if statistics is not None:
-                store._estimate(statistics)  # noqa: SLF001 - it is no method for users
-            return store
+            return FillingStore(begun, statistics)
         return Store(build_manifest(manifest, place, spec, every, bad=bad, max_bad=max_bad, overwrite=overwrite))

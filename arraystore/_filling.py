@@ -57,9 +57,11 @@ class FillingStore(Store):
         std: each channel's standard deviation over all stored slots; before `finish` as ``mean``.
     """
 
-    def __init__(self, opened: Opened) -> None:
+    def __init__(self, opened: Opened, statistics: int | None = None) -> None:
         super().__init__(opened)
         self._images = cast("FillingImages", opened.array.images)
+        if statistics is not None:
+            self._estimate(statistics)
 
     @property
     def _filler(self) -> Filler:

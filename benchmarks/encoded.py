@@ -23,13 +23,12 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
 
 import arraystore
 from benchmarks.common import CPUS, Pixels, Row, Rows, Table, keep_memory, many, middle, rates, ratios, take_turns
 from benchmarks.encoded_cases import CENTER, DECODERS, RESIZED, VIEWS, WHOLE, ByHand, Epoch, loader
+from benchmarks.pictures import picture_at
 from benchmarks.places import photos, scratch_folder, stretch
 
 ESTIMATE_S = 150
@@ -198,13 +197,11 @@ def times(rows: Rows, row: Row, case: str, clock: str = "cpu_s") -> float:
 
 
 def picture(rows: Rows, path: Path) -> None:
-    """Draw how many images a second each way reads, by threads; the same rows give the same file."""
+    """Draw how many images a second each way reads, by threads."""
     reads = rows.where(section="read", size=min(row["size"] for row in rows.where(section="read")))
     threads = sorted({row["threads"] for row in reads})
     height = 0.8 / len(threads)
-    settings = {"svg.fonttype": "none", "svg.hashsalt": "arraystore", "font.size": 10.0, "ytick.major.size": 0}
-    with mpl.rc_context(settings | {f"axes.spines.{side}": False for side in ("top", "right", "bottom")}):
-        figure = Figure((8, 5), layout="constrained")
+    with picture_at(path, (8, 5)) as figure:
         for view, axes in zip(VIEWS, figure.subplots(len(VIEWS), sharex=True), strict=True):
             for number, count in enumerate(threads):
                 cases = [reads.one(view=view, case=case, threads=count) for case in (RAW, ENCODED, BY_HAND)]
@@ -221,7 +218,6 @@ def picture(rows: Rows, path: Path) -> None:
         axes.legend(loc="lower right", frameon=False)
         side = reads[0]["size"]
         axes.set_xlabel(f"images a second (log scale), warm and shuffled, slots of {side}×{side} pixels")
-        figure.savefig(path, format="svg", metadata={"Date": None})
 
 
 def figures(rows: Rows) -> dict[str, str]:

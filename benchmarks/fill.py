@@ -19,15 +19,14 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.figure import Figure
 from PIL import Image, ImageOps
 
 import arraystore
 from arraystore.adapters.keras import Dataset
 from benchmarks import epochs
 from benchmarks.common import CPUS, Pixels, Row, Rows, Table, many, middle, ratios, take_turns
+from benchmarks.pictures import picture_at
 from benchmarks.places import photos, scratch_folder, stretch
 
 os.environ.setdefault("KERAS_BACKEND", "jax")  # threads of torch that wait would take the time of those that decode
@@ -207,12 +206,10 @@ def figures(rows: Rows) -> dict[str, str]:
 
 
 def picture(rows: Rows, path: Path) -> None:
-    """Draw the seconds of each epoch of Keras; the same rows give the same file."""
+    """Draw the seconds of each epoch of Keras."""
     trained = rows.where(section="keras")
     count = len(trained[0]["epoch_s"][0])
-    settings = {"svg.fonttype": "none", "svg.hashsalt": "arraystore", "font.size": 10.0, "ytick.major.size": 0}
-    with mpl.rc_context(settings | {f"axes.spines.{side}": False for side in ("top", "right", "bottom")}):
-        figure = Figure((8, 3.2), layout="constrained")
+    with picture_at(path, (8, 3.2)) as figure:
         axes = figure.subplots()
         height = 0.8 / count
         for number in range(count):
@@ -226,4 +223,3 @@ def picture(rows: Rows, path: Path) -> None:
         axes.invert_yaxis()
         axes.legend(loc="lower right", frameon=False)
         axes.set_xlabel(f"seconds an epoch of {many(trained[0]['images'], 'photograph')}, Keras, a small network")
-        figure.savefig(path, format="svg", metadata={"Date": None})
