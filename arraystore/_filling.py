@@ -107,14 +107,17 @@ class FillingStore(Store):
                 stored += 1
         if stored:
             pixels = stored * math.prod(self.spec.slot_shape) // self.spec.channels
-            self.mean, self.std = slot_sums.mean_and_std([(total, squares) for total, squares in sums.tolist()], pixels)
-            self._slots = replace(slots, mean=self.mean, std=self.std)
+            mean, std = slot_sums.mean_and_std([(total, squares) for total, squares in sums.tolist()], pixels)
+            self._describe(replace(self._opened, description=replace(self.description, mean=mean, std=std)))
 
     def _adopt(self) -> None:
         """Take over what the finished store says, as soon as this process knows of it."""
         opened: Opened | None = self._filler.finished
-        if opened is None or self.description is opened.description:
-            return
+        if opened is not None and self.description is not opened.description:
+            self._describe(opened)
+
+    def _describe(self, opened: Opened) -> None:
+        """Say of itself what another account of this store says."""
         self.description: Description = opened.description
         self.mean: tuple[float, ...] = opened.description.mean
         self.std: tuple[float, ...] = opened.description.std

@@ -505,6 +505,8 @@ def test_a_sample_of_slots_gives_mean_and_std_until_all_are_known(mixed: Path, t
         shape = (3, 1, 1)
         mean, std = np.reshape(store.mean, shape), np.reshape(store.std, shape)
         np.testing.assert_allclose(first, (built.images[0] - mean) / std, rtol=1e-4, atol=1e-4)
+        with pickle.loads(pickle.dumps(store)) as sent:
+            assert (sent.mean, sent.std) == (store.mean, store.std)
         store.finish()
         assert store.mean == built.mean
     with pytest.raises(SpecError, match="statistics were asked of a sample"):
