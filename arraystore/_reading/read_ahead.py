@@ -7,12 +7,14 @@ are for systems without posix_fadvise.
 """
 
 import contextlib
+import ctypes
 import mmap
 import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, cast, get_args
 
 import numpy as np
@@ -50,6 +52,7 @@ class _File:
     offset: int  # of the first byte of the array that has the images
     images: Array | EncodedImages
     mapping: mmap.mmap | None
+    address: int  # of the first byte of that array in the mapping
 
     def spans(self, rows: Index) -> tuple[Index, Index]:
         """Return where slots begin and end in the file."""
@@ -95,7 +98,7 @@ class ReadAhead:
                 kept = cast("np.memmap[Any, Any]", array.kept)
                 mapping = kept.base if isinstance(kept.base, mmap.mmap) else None
                 images = array.images if isinstance(array.images, EncodedImages) else kept
-                self._files[number] = _File(descriptor, kept.offset, images, mapping)
+                self._files[number] = _File(descriptor, kept.offset, images, mapping, kept.ctypes.data)
         self.active = bool(self._files) and ahead != "off"
 
     def read(self, base: Index, *, probe: bool = True) -> bool:
@@ -180,13 +183,31 @@ def _resident(file: _File, rows: Index) -> bool:
     if not hasattr(os, "RWF_NOWAIT"):
         return False
     starts, ends = file.spans(rows[:: max(len(rows) // _PROBES, 1)])
-    byte = bytearray(1)
+    middles, byte = ((starts + ends) // 2).tolist(), bytearray(1)
+    # A read that may not wait starts to read ahead where nothing is in memory. If the disk is fast enough, the byte is
+    # there before the call looks, and one page would stand for a slot that is not in memory.
+    if any(_is_absent(file.address + middle - file.offset) for middle in middles):
+        return False
     try:
-        for middle in ((starts + ends) // 2).tolist():
+        for middle in middles:
             os.preadv(file.descriptor, [byte], middle, os.RWF_NOWAIT)
     except OSError:  # not in memory, or this file system cannot tell
         return False
     return True
+
+
+def _is_absent(address: int) -> bool:
+    """Whether the page of a mapping is not in memory; False where it is not known: for files of other users."""
+    mincore, told = _mincore(), ctypes.create_string_buffer(1)
+    return mincore is not None and mincore(address - address % mmap.PAGESIZE, 1, told) == 0 and not told.raw[0] & 1
+
+
+@cache
+def _mincore() -> Any:
+    mincore = getattr(ctypes.CDLL(None, use_errno=True), "mincore", None)
+    if mincore is not None:
+        mincore.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p
+    return mincore
 
 
 def _drop(file: _File, start: int, size: int) -> None:

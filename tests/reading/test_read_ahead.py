@@ -52,10 +52,11 @@ def cold(path: Path) -> Slots:
     """Open an array, of which nothing is in memory then, if the file system can do that."""
     slots = arraystore.open_array(path)
     with path.open("rb") as file:
-        disk.fsync(file.fileno())
-        for _ in range(100):
+        end = time.monotonic() + 20
+        while True:
+            disk.fsync(file.fileno())
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-            if can_evict(path):
+            if can_evict(path) or time.monotonic() > end:
                 break
             time.sleep(0.01)  # a page that another processor has just read can be evicted a moment later
     return slots
@@ -140,7 +141,7 @@ def test_what_is_not_in_memory_is_read(path: Path, how: Ahead) -> None:
     with reading(slots, how) as ahead:
         on_disk = can_evict(path)
         assert ahead.active
-        assert ahead.read(rows)  # it was not there
+        assert ahead.read(rows) or not on_disk  # it was not there
         assert eventually(lambda: bool(in_memory(path)[pages_of(rows)].all()))
         if on_disk:
             far = np.setdiff1d(np.arange(500), pages_of(np.concatenate([rows + off for off in range(-60, 60)])))
@@ -192,7 +193,7 @@ def test_a_loader_that_drops_behind_leaves_little_in_memory(tmp_path: Path) -> N
     st.sampled_from([0, 128, 4096]),
 )
 def test_ranges_cover_the_slots_and_little_else(rows: list[int], size: int, offset: int) -> None:
-    file = ahead_module._File(-1, offset, np.broadcast_to(np.uint8(0), (1, size)), mmap.mmap(-1, 1))
+    file = ahead_module._File(-1, offset, np.broadcast_to(np.uint8(0), (1, size)), mmap.mmap(-1, 1), 0)
     ranges = list(file.ranges(np.array(rows)))
     assert ranges == sorted(ranges)
     assert all(begin < end <= begin + (1 << 23) for begin, end in ranges)
