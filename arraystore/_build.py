@@ -151,7 +151,7 @@ def build(
         overwrite: True replaces an existing store at the target, once the new one is finished.
         wait: False returns a `FillingStore` as soon as the sources are listed and the disk is reserved: it fills itself
             while it is read, and `FillingStore.finish` publishes it. A finished store of the same sources and options
-            is opened. Not with ``bad="drop"``, masks, or slots that are kept as JPEGs. See docs/filling.md.
+            is opened. Not with ``bad="drop"`` or masks. See docs/filling.md.
         statistics: with ``wait=False``, how many slots, spread evenly, are filled before this returns: their mean and
             standard deviation are those of the store until it is finished, so that ``normalize=True`` works before.
         fresh: True discards what an unfinished build of this target left.
@@ -199,7 +199,7 @@ def build(
     with opened_source(source) as opened:
         spec = spec_for(opened, every, options)  # before the sources are listed, which may take long
         if not wait:
-            check_can_fill(spec, bad)
+            check_can_fill(bad)
         manifest = manifest_for(opened, labels, targets, every)
         if not wait:
             begun = begin_filling(manifest, place, spec, every, bad=bad, max_bad=max_bad, overwrite=overwrite)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from arraystore._kernels import sums as slot_sums
 else:  # it loads numba, which takes half a second
     slot_sums = lazy("arraystore._kernels.sums")
-
-_SUMMED_SLOTS = 64  # at a time
 
 
 @public
@@ -100,13 +97,13 @@ class FillingStore(Store):
         slots = self.__slot_arrays__
         sample = np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(np.int64))
         slots.expect(lambda: iter([sample]))  # the workers help
-        sums, stored = np.zeros((self.spec.channels, 2), object), 0
-        for part in np.array_split(sample, -(-len(sample) // _SUMMED_SLOTS)):
-            for image in slots.take(part[~slots.failed(part)]):
+        sums, pixels = np.zeros((self.spec.channels, 2), object), 0
+        for slot in sample.reshape(-1, 1):  # one at a time: slots may differ in height and width
+            if not slots.failed(slot)[0]:
+                (image,) = slots.take(slot)
                 sums += slot_sums.channel_sums(image, self.layout).astype(object)
-                stored += 1
-        if stored:
-            pixels = stored * math.prod(self.spec.slot_shape) // self.spec.channels
+                pixels += image.size // self.spec.channels
+        if pixels:
             mean, std = slot_sums.mean_and_std([(total, squares) for total, squares in sums.tolist()], pixels)
             self._describe(replace(self._opened, description=replace(self.description, mean=mean, std=std)))
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._augmenting.augment import Augment
+from arraystore._augmenting.crops import Crop
 from arraystore._augmenting.slot_sides import has_size, least_slot, refuse_masks
 from arraystore.errors import SpecError
 from arraystore.spec import Layout
@@ -22,6 +23,10 @@ class Sided(Protocol):
     @property
     def differ(self) -> bool:
         """Whether slots differ in height and width."""
+
+    @property
+    def is_filling(self) -> bool:
+        """Whether any slot may not be filled yet."""
 
     def column(self) -> Column:
         """Return the shape and dtype of one slot; None for the sides that differ."""
@@ -56,7 +61,8 @@ def augmented_column(slots: Sided, augment: Augment | None, layout: Layout, *, t
         return slots.column()
     refuse_masks(augment.follow)
     if sized:
-        _check_slots(slots, augment)
+        if not slots.is_filling:  # otherwise each batch is checked
+            check_sides(augment.crop, *slots.stored_sides())
         return augment.output(slot_shape, layout)
     if augment.follow:
         raise SpecError(
@@ -68,15 +74,23 @@ def augmented_column(slots: Sided, augment: Augment | None, layout: Layout, *, t
     return ((shape[0], *sides) if (augment.layout or layout) == "NCHW" else (*sides, shape[2])), dtype
 
 
-def _check_slots(slots: Sided, augment: Augment) -> None:
-    """Check that a crop fits into every slot that has an image."""
-    height, width = least_slot(augment.crop)
-    chosen, sides = slots.stored_sides()
+def check_sides(crop: Crop | None, chosen: Integers, sides: Integers) -> None:
+    """Check that a crop fits into slots.
+
+    Args:
+        crop: of each.
+        chosen: int64, (k,): the slots.
+        sides: int64, (k, 2): height and width of each.
+
+    Raises:
+        SpecError: a slot is smaller.
+    """
+    height, width = least_slot(crop)
     small = np.flatnonzero((sides < (height, width)).any(axis=1))
     if small.size:
         own_height, own_width = sides[small[0]].tolist()
         raise SpecError(
-            f"{type(augment.crop).__name__} needs slots of at least {height:,} x {width:,} pixels, and slot "
+            f"{type(crop).__name__} needs slots of at least {height:,} x {width:,} pixels, and slot "
             f"{chosen[small[0]]:,} has {own_height:,} x {own_width:,}; {small.size:,} of {len(chosen):,} slots are "
             f"smaller: choose RandomResizedCrop, a smaller crop, or the slots that are large enough, "
             f"store[(store.sides >= ({height}, {width})).all(axis=1)]"

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._augmenting.augment import Augment
-from arraystore._augmenting.fitting import augmented_column
+from arraystore._augmenting.fitting import augmented_column, check_sides
 from arraystore._common.lazy import cached
 from arraystore._common.ragged import Ragged, own_rows
 from arraystore._kernels.copy_rows import gather
@@ -100,6 +100,7 @@ class BatchMaker:
             # The first image shows which array the user's function returns, and how masks shrink with the images.
             first = np.zeros(1, np.int64)
             probe = ImageBatch(self, 0, first, self.order.draw(0, first))
+            probe.replace_failed(0, 1)
             if self.transform is not None:
                 result = probe.transformed(0, self.transform)
                 columns["images"] = result.shape, result.dtype
@@ -231,22 +232,13 @@ class ImageBatch(Batch):
         self._maker = maker
         self._epoch = epoch
         self._positions = positions
-        self.base = maker.slots.base(slots)
-        if maker.slots.may_fail:
-            self.base = self.base.copy()
+        base = maker.slots.base(slots)
+        self.base = base.copy() if maker.slots.may_fail else base  # others may take the places of some
         # If an order can draw a slot twice, the position tells the draws apart.
         self._draws = positions if maker.order.repeats else None
-        self._geometry = None
-        if maker.augment is not None:
-            self._geometry = maker.augment.sample(
-                self.base,
-                seed=maker.seed,
-                epoch=epoch,
-                draws=self._draws,
-                slot_shape=maker.slots.slot_shape,
-                layout=maker.layout,
-                sides=maker.slots.sides_of(self.base) if maker.slots.differ else None,
-            )
+        # Where slots differ, and others may take their places, each piece is sampled when its slots are known.
+        is_late = maker.slots.differ and maker.slots.may_fail
+        self._geometry = None if is_late else self._sample(0, len(self.base))
         self._arrays: dict[str, Any] = {}
         self._on_read: Callable[[Index], None] = lambda _base: None
 
@@ -259,11 +251,35 @@ class ImageBatch(Batch):
         self._arrays = {name: lent[name] if name in lent else [None] * size for name in names}
         self._on_read = on_read
 
+    def _sample(self, start: int, stop: int) -> Any:
+        """Sample the geometry of some rows; None without an augmentation.
+
+        Raises:
+            SpecError: a slot is smaller than the crop.
+        """
+        maker, augment, base = self._maker, self._maker.augment, self.base[start:stop]
+        if augment is None:
+            return None
+        sides = maker.slots.sides_of(base) if maker.slots.differ else None
+        if sides is not None:
+            check_sides(augment.crop, base, sides)
+        return augment.sample(
+            base,
+            seed=maker.seed,
+            epoch=self._epoch,
+            draws=None if self._draws is None else self._draws[start:stop],
+            slot_shape=maker.slots.slot_shape,
+            layout=maker.layout,
+            sides=sides,
+        )
+
+    def _windows(self, start: int, stop: int) -> Any:
+        return self._sample(start, stop) if self._geometry is None else self._geometry[start:stop]
+
     def fill(self, start: int, stop: int) -> None:
         """Fill a range of rows."""
         maker, images = self._maker, self._arrays["images"]
-        if maker.slots.may_fail:
-            self._replace_failed(start, stop)
+        self.replace_failed(start, stop)
         if maker.transform is None:
             self._gather_images(start, stop, images[start:stop])
         else:
@@ -285,7 +301,7 @@ class ImageBatch(Batch):
             else:
                 self._gather_target(name, start, stop, self._arrays[name][start:stop])
 
-    def _replace_failed(self, start: int, stop: int) -> None:
+    def replace_failed(self, start: int, stop: int) -> None:
         """Let the slots of the next positions take the places of slots that turn out to have no image.
 
         Which slots these are depends on the sources alone, so a batch is the same for any number of threads and ranks.
@@ -294,6 +310,8 @@ class ImageBatch(Batch):
             DecodeError: a great many slots in a row have none.
         """
         slots, order = self._maker.slots, self._maker.order
+        if not slots.may_fail:
+            return
         base, at = self.base[start:stop].copy(), self._positions[start:stop].copy()
         failed = np.flatnonzero(slots.failed(base))
         for _ in range(min(order.count, _MOST_IN_A_ROW)):
@@ -342,7 +360,7 @@ class ImageBatch(Batch):
     def followers(self, start: int, stop: int) -> dict[str, Any]:
         """Return the targets of some rows that follow the geometry of the images, after the same moves."""
         maker, augment = self._maker, self._maker.augment
-        if augment is None or self._geometry is None or not augment.follow:
+        if augment is None or not augment.follow:
             return {}
         values: dict[str, Any] = {}
         for name in maker.targets:
@@ -354,7 +372,7 @@ class ImageBatch(Batch):
                 self._gather_target(name, start, stop, values[name])
         moved = augment.follow_geometry(
             values,
-            self._geometry[start:stop],
+            self._windows(start, stop),
             slot_shape=maker.slots.slot_shape,
             layout=maker.layout,
             outside=maker.slots.masks,
@@ -369,10 +387,10 @@ class ImageBatch(Batch):
         """Copy the images of some rows, augmented."""
         slots, augment = self._maker.slots, self._maker.augment
         chosen = slots.chosen_rows(self.base[start:stop])
-        if augment is None or self._geometry is None:
+        if augment is None:
             gather(chosen, out)
             return
-        geometry = self._geometry[start:stop]
+        geometry = self._windows(start, stop)
         mean, std, layout = slots.mean or None, slots.std or None, self._maker.layout
         for array, rows, at in chosen:
             windows = geometry if at is None else geometry[at]

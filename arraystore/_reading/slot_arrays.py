@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, cast
 
@@ -130,13 +130,14 @@ class SlotArrays(FillingSlots):
             sides[:] = self.slot_shape[1:] if self.layout == "NCHW" else self.slot_shape[:2]
             return sides
         for number, rows, at in self.split(base):
-            images = cast("EncodedImages", self.arrays[number].images)
+            images = cast("EncodedImages | FillingImages", self.arrays[number].images)
             sides[slice(None) if at is None else at] = images.sides_of(rows)
         return sides
 
     def stored_sides(self) -> tuple[Index, Index]:
         """Return the slots that have an image, (k,), and height and width of each, (k, 2)."""
         stored = self.readable()
+        stored = stored[~self.failed(self.base(stored))]
         return stored, self.sides_of(self.base(stored))
 
     @property
@@ -145,14 +146,9 @@ class SlotArrays(FillingSlots):
         return self.arrays[0].images.dtype
 
     @property
-    def are_encoded(self) -> bool:
-        """Whether all slots are JPEGs, which are decoded when they are read."""
-        return all(isinstance(each.images, EncodedImages) for each in self.arrays)
-
-    @property
     def decodes(self) -> bool:
         """Whether reading decodes any slot."""
-        return any(isinstance(each.images, EncodedImages) for each in self.arrays) or self.is_filling
+        return any(each.is_encoded for each in self.arrays) or self.is_filling
 
     @property
     def kept_bytes(self) -> float:
@@ -173,15 +169,15 @@ class SlotArrays(FillingSlots):
         """
         wanted = _numbers(np.array([slot]), 0, len(self))
         ((number, rows, _),) = self.split(self.base(wanted))
-        images = self.arrays[number].images
-        if not isinstance(images, EncodedImages):
+        array = self.arrays[number]
+        if not array.is_encoded:
             raise SpecError(
                 f"slot {slot:,} is kept as pixels, so it has no encoded bytes",
                 slot=int(slot),
                 advice="build the store with {0}, or take its pixels",
                 options=[Option("encode", "jpeg")],
             )
-        return images.bytes_of(int(rows[0]))
+        return array.bytes_of(int(rows[0]))
 
     def target(self, name: str) -> Any:
         """Return a target's array; see `Slots.target`."""
@@ -334,11 +330,18 @@ class SlotArrays(FillingSlots):
         return replace(self, chosen=self.base(slots))
 
     def cached(self, budget: int | str | None = None) -> SlotArrays:
-        """Return the same slots with an empty cache; see `Slots.cached`."""
+        """Return the same slots with an empty cache; see `Slots.cached`.
+
+        Raises:
+            SpecError: slots are kept as JPEGs, and some are not filled.
+        """
         counts, uncached = (len(self), int(self._starts[-1])), self._uncached
-        if self.are_encoded:
-            encoded = tuple(cast("EncodedImages", each.images) for each in self.arrays)
-            return replace(self, cache=EncodedCache(budget, counts, encoded, self.base(np.arange(len(self))), uncached))
+        encoded = [each.settled for each in self.arrays if each.is_encoded]
+        if None in encoded:
+            raise SpecError("a cache of JPEGs needs all of them, and some are not filled yet: finish the store first")
+        if len(encoded) == len(self.arrays):
+            images = cast("Sequence[EncodedImages]", encoded)
+            return replace(self, cache=EncodedCache(budget, counts, images, self.base(np.arange(len(self))), uncached))
         return replace(self, cache=Cache(budget, counts, self.column(), uncached))
 
     def load(self, budget: int | str | None = None) -> SlotArrays:

@@ -232,7 +232,7 @@ class Slots(LazyMethods):
             The same slots, with that copy.
 
         Raises:
-            SpecError: the budget is no size in bytes.
+            SpecError: the budget is no size in bytes; or slots are kept as JPEGs, and some are not filled yet.
             SpaceError: there is not enough free memory.
             FormatError: the JPEG of a slot of an encoded store is missing, or would lie outside its file.
         """
@@ -247,7 +247,7 @@ class Slots(LazyMethods):
             budget: see `load`.
 
         Raises:
-            SpecError: the budget is no size in bytes.
+            SpecError: the budget is no size in bytes; or slots are kept as JPEGs, and some are not filled yet.
             SpaceError: there is not enough free memory.
         """
         return Slots(self.__slot_arrays__.cached(budget))

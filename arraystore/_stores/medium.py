@@ -21,6 +21,7 @@ from arraystore._format.description import Description
 from arraystore._format.ledger import ledger_dtype
 from arraystore._format.publication import Publication
 from arraystore._format.slot_file import PAGE_BYTES, SlotFile
+from arraystore._stores.encoded.log import LogImages
 from arraystore._stores.slot_array import SlotArray
 from arraystore.spec import ImageSpec
 
@@ -118,6 +119,9 @@ class Draft(Protocol):
     @property
     def file(self) -> SlotFile | None:
         """The file in which other processes map the slots; None where they send pixels or JPEGs back."""
+
+    def log_images(self) -> LogImages | None:
+        """Return what reads the JPEGs that `put` has taken while others are appended; None where slots are pixels."""
 
     def writing(self) -> AbstractContextManager[None]:
         """Return a context for writing slots. It turns the error of a full volume into a SpaceError with advice."""

@@ -25,6 +25,7 @@ from arraystore._format.slot_file import PAGE_BYTES
 from arraystore._format.specification import EMPTY
 from arraystore._sources.manifest import Manifest
 from arraystore._stores import media
+from arraystore._stores.encoded.log import LogFile, LogImages
 from arraystore._stores.encoded.medium import log_images
 from arraystore._stores.media import medium_at, medium_of, store_path
 from arraystore._stores.medium import Draft, Medium, Opened
@@ -220,7 +221,9 @@ def _open_unfinished(folder: Path, path: Path) -> Opened:
     )
 
 
-def followed(folder: Path, target: Path, key: BuildKey) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.void]] | None:
+def followed(
+    folder: Path, target: Path, key: BuildKey
+) -> tuple[npt.NDArray[np.uint8] | LogImages, npt.NDArray[np.void]] | None:
     """Return the slots and the ledger of a build in progress, as mappings that change with it; None if it is another.
 
     The caller is among the followers of the build; see `arraystore._stores.unfinished.followers`.
@@ -228,17 +231,25 @@ def followed(folder: Path, target: Path, key: BuildKey) -> tuple[npt.NDArray[np.
     Raises:
         OSError: see `keep_os_error`.
     """
+    slots: npt.NDArray[np.uint8] | LogImages
+    shape = (key.count, *key.spec.slot_shape)
     try:
         medium = medium_of(target, key.spec)
-        if not key.fits(read_json(folder / PLAN)) or medium.slot_file is None:
+        if not key.fits(read_json(folder / PLAN)):
             return None
-        pixels = medium.slot_file(folder / medium.pixels).map()
+        if medium.slot_file is None:
+            log = LogFile(folder / medium.draft_file)
+            slots = LogImages(log, medium.head_bytes, key.count, key.spec, str(target))
+        else:
+            slots = medium.slot_file(folder / medium.pixels).map()
+            if slots.shape != shape:
+                return None
         dtype = ledger_dtype(key.spec, masked=bool(key.masks))
         rows = np.memmap(folder / LEDGER, dtype, "r", PAGE_BYTES, (key.count,)).view(np.ndarray)
     except (OSError, ValueError) as error:
         keep_os_error(error)
         return None
-    return (pixels, rows) if pixels.shape == (key.count, *key.spec.slot_shape) else None
+    return slots, rows
 
 
 def _medium_at(path: Path) -> Medium:

@@ -13,10 +13,12 @@ from arraystore._common.limits import available_memory_bytes
 from arraystore._common.ragged import split_targets
 from arraystore._format.contents import SlotPixels
 from arraystore._format.description import Description
-from arraystore._format.ledger import ledger_dtype, sides_in
+from arraystore._format.files import write_at
+from arraystore._format.ledger import ledger_dtype
 from arraystore._format.publication import Publication
 from arraystore._format.slot_file import SlotFile
 from arraystore._stores.encoded.images import EncodedImages
+from arraystore._stores.encoded.log import LogEnd, LogImages, MemoryLog
 from arraystore._stores.medium import FilledRun, Opened, least_slot_bytes
 from arraystore._stores.slot_array import SlotArray
 from arraystore._stores.unfinished.build_key import BuildKey
@@ -71,6 +73,9 @@ class MemoryDraft:
         self.slots.flags.writeable = False
         return self.slots
 
+    def log_images(self) -> LogImages | None:
+        return None
+
     def writing(self) -> AbstractContextManager[None]:
         return nullcontext()
 
@@ -119,30 +124,23 @@ class EncodedMemoryDraft(MemoryDraft):
     def __init__(self, key: BuildKey) -> None:
         super().__init__(key)
         self._spec = key.spec
-        self._log = bytearray()
+        self._log, self._end = MemoryLog(), LogEnd()
 
     def _slot_bytes(self, spec: ImageSpec) -> int:
         return least_slot_bytes(spec)
 
     def _put_slots(self, run: FilledRun) -> None:
-        for row, jpeg in zip(run.rows, run.encoded, strict=False):
-            row["begin"], row["length"] = len(self._log), len(jpeg)
-            self._log += jpeg
+        begin, data = self._end.place(run.rows, run.encoded)
+        write_at(self._log.number, memoryview(data), begin)
+        run.encoded.clear()
+
+    def log_images(self) -> LogImages:
+        return LogImages(self._log, 0, len(self.ledger), self._spec, "the store in memory")
 
     def _images(self, publication: Publication) -> EncodedImages:
-        encoded = np.frombuffer(self._log, np.uint8)
-        encoded.flags.writeable = False
-        begins, lengths = publication.rows["begin"], publication.rows["length"]
-        return EncodedImages(
-            encoded,
-            begins,
-            (len(begins), *self._spec.slot_shape),
-            self._spec.layout,
-            "the store in memory",
-            ends=begins + lengths,
-            most_pixels=self._spec.max_pixels,
-            shapes=None if self._spec.one_shape else sides_in(publication.rows, self._spec),
-        )
+        images = LogImages(self._log, 0, len(publication.rows), self._spec, "the store in memory")
+        images.settle(slice(None), publication.rows)
+        return images.all_images()
 
 
 class MemoryContents:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeGuard
+from typing import Any, Literal, TypeGuard, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -54,9 +54,22 @@ class SlotArray:
     @property
     def kept(self) -> Array | None:
         """The array that the images are read from: their pixels, or their JPEGs; None if there is none yet."""
+        images = self.settled
+        return images.encoded if isinstance(images, EncodedImages) else images
+
+    @property
+    def settled(self) -> Array | EncodedImages | None:
+        """The images; None as long as some are not filled."""
         if isinstance(self.images, FillingImages):
             return self.images.filler.kept if self.images.filler.is_complete else None
-        return self.images.encoded if isinstance(self.images, EncodedImages) else self.images
+        return self.images
+
+    @property
+    def is_encoded(self) -> bool:
+        """Whether images are JPEGs, which are decoded when they are read."""
+        return isinstance(self.images, EncodedImages) or (
+            isinstance(self.images, FillingImages) and self.images.is_encoded
+        )
 
     def bytes_of(self, row: int) -> memoryview:
         """Return the bytes of a slot as they are kept, of which its checksum is: its pixels, or its JPEG.
@@ -64,8 +77,8 @@ class SlotArray:
         Raises:
             FormatError: the JPEGs are damaged; see `EncodedImages.spans`.
         """
-        if isinstance(self.images, EncodedImages):
-            return self.images.bytes_of(row)
+        if self.is_encoded:
+            return cast("EncodedImages | FillingImages", self.images).bytes_of(row)
         return np.ascontiguousarray(self.images[row]).reshape(-1).view(np.uint8).data.toreadonly()
 
     def open_file(self) -> int | None:

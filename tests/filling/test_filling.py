@@ -24,12 +24,24 @@ from support.faults import contents
 from support.store_contract import BAD, assert_equal, build, count_decodes, message_of
 
 import arraystore
-from arraystore import Augment, BadImagesError, FillingStore, Loader, Masks, SpecError, Store, StoreError
+from arraystore import (
+    Augment,
+    BadImagesError,
+    FillingStore,
+    Loader,
+    Masks,
+    RandomCrop,
+    RandomResizedCrop,
+    SpecError,
+    Store,
+    StoreError,
+)
 from arraystore._building.filling.marks import Marks
 from arraystore._stores.publishing import partial_of
 from arraystore._stores.unfinished import followers
 
-TARGETS = ["x.store", "x.h5", ""]
+TARGETS = ["x.store", "x.h5", "", "x.jpegs", "jpegs.h5", "jpegs"]
+IN_MEMORY = ("", "jpegs")
 SOON_S = 60.0
 
 
@@ -40,7 +52,12 @@ def begin(source: Any, target: Path | None = None, **options: Any) -> FillingSto
 
 
 def named(folder: Path, name: str) -> Path | None:
-    return folder / name if name else None
+    return None if name in IN_MEMORY else folder / name
+
+
+def form(name: str) -> dict[str, Any]:
+    """How the slots of a target are kept."""
+    return {"encode": "jpeg"} if "jpegs" in name else {}
 
 
 @pytest.fixture
@@ -66,10 +83,10 @@ def same(one: list[Any], other: list[Any]) -> bool:
 def test_epochs_and_the_finished_store_are_those_of_a_built_one(photos: Path, tmp_path: Path, name: str) -> None:
     (tmp_path / "built").mkdir()
     (tmp_path / "filled").mkdir()
-    built = build(photos, named(tmp_path / "built", name), targets={"score": np.arange(19.0)})
-    store = begin(photos, named(tmp_path / "filled", name), targets={"score": np.arange(19.0)})
+    built = build(photos, named(tmp_path / "built", name), targets={"score": np.arange(19.0)}, **form(name))
+    store = begin(photos, named(tmp_path / "filled", name), targets={"score": np.arange(19.0)}, **form(name))
     assert (len(store), store.classes, store.target_names) == (19, built.classes, built.target_names)
-    assert repr(store).startswith("<arraystore.FillingStore 19 x 3 x 16 x 24 uint8 NCHW, ")
+    assert repr(store).startswith("<arraystore.FillingStore 19 x 3 x 16 x 24 uint8 NCHW")
     augment = Augment(hflip=0.5, dtype="float32")
     for options in ({}, {"augment": augment}, {"targets": ["score"], "shuffle": False}, {"balance": True}):
         loaders = [each.loader(5, seed=3, **options) for each in (store, built)]
@@ -84,24 +101,24 @@ def test_epochs_and_the_finished_store_are_those_of_a_built_one(photos: Path, tm
     store.finish()
     assert (store.mean, store.std, store.filled) == (built.mean, built.std, 1.0)
     assert store.samples.equals(built.samples)
-    np.testing.assert_array_equal(store.images, built.images)
+    np.testing.assert_array_equal(np.asarray(store.images), np.asarray(built.images))
     np.testing.assert_array_equal(store.status, built.status)
     np.testing.assert_array_equal(store.checksums, built.checksums)
     assert contents(tmp_path / "filled") == contents(tmp_path / "built")
     assert store.verify(progress=False).ok
-    if name:
+    if name not in IN_MEMORY:
         assert_equal(arraystore.open(tmp_path / "filled" / name), built)
 
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_nothing_but_finish_is_needed(photos: Path, tmp_path: Path, name: str) -> None:
-    store = begin(photos, named(tmp_path, name))
+    store = begin(photos, named(tmp_path, name), **form(name))
     store.finish()
-    assert_equal(store, build(photos))
+    assert_equal(store, build(photos, **form(name)))
 
 
 SOURCE = [images.noise(12, 9, seed=seed) for seed in range(23)]
-ORACLE = build(SOURCE, labels=np.arange(23))
+ORACLES = {each: build(SOURCE, labels=np.arange(23), **form(each)) for each in IN_MEMORY}
 
 
 @given(
@@ -114,24 +131,24 @@ ORACLE = build(SOURCE, labels=np.arange(23))
 def test_filling_in_any_order_by_any_workers_equals_building(
     tmp_path_factory: pytest.TempPathFactory, asked: list[list[int]], workers: int, seed: int, read: bool, name: str
 ) -> None:
-    folder = tmp_path_factory.mktemp("any")
-    store = begin(SOURCE, named(folder, name), labels=np.arange(23), workers=workers)
+    folder, oracle = tmp_path_factory.mktemp("any"), ORACLES["jpegs" if "jpegs" in name else ""]
+    store = begin(SOURCE, named(folder, name), labels=np.arange(23), workers=workers, **form(name))
     with ThreadPoolExecutor(4) as threads:
         for slots, taken in zip(asked, threads.map(store.take, asked), strict=True):
-            np.testing.assert_array_equal(taken, ORACLE.take(slots))
+            np.testing.assert_array_equal(taken, oracle.take(slots))
     if read:
-        for found, expected in zip(store.loader(4, seed=seed), ORACLE.loader(4, seed=seed), strict=True):
+        for found, expected in zip(store.loader(4, seed=seed), oracle.loader(4, seed=seed), strict=True):
             np.testing.assert_array_equal(found[0], expected[0])
     store.finish()
-    assert_equal(store, ORACLE)
+    assert_equal(store, oracle)
     store.close()
 
 
-@pytest.mark.parametrize("processes", [True, False])
-def test_worker_processes_and_executors_fill_too(photos: Path, tmp_path: Path, *, processes: bool) -> None:
+@pytest.mark.parametrize(("processes", "name"), [(True, "x"), (False, "x"), (True, "x.jpegs")])
+def test_worker_processes_and_executors_fill_too(photos: Path, tmp_path: Path, *, processes: bool, name: str) -> None:
     executor = None if processes else ProcessPoolExecutor(2, get_context("spawn"))
-    store = begin(photos, tmp_path / "x", processes=processes, executor=executor, workers=2)
-    built = build(photos)
+    store = begin(photos, tmp_path / name, processes=processes, executor=executor, workers=2, **form(name))
+    built = build(photos, **form(name))
     for found, expected in zip(store.loader(4, seed=2), built.loader(4, seed=2), strict=True):
         np.testing.assert_array_equal(found[0], expected[0])
     store.finish()
@@ -196,8 +213,8 @@ def wait_until(holds: Callable[[], bool]) -> None:
 @pytest.mark.parametrize("name", TARGETS)
 @pytest.mark.parametrize("workers", [1, 3])
 def test_no_loader_hands_out_a_bad_slot(mixed: Path, tmp_path: Path, name: str, workers: int) -> None:
-    store = begin(mixed, named(tmp_path, name), bad="keep", targets={"row": np.arange(12)})
-    oracle = build(mixed, bad="keep", targets={"row": np.arange(12)})
+    store = begin(mixed, named(tmp_path, name), bad="keep", targets={"row": np.arange(12)}, **form(name))
+    oracle = build(mixed, bad="keep", targets={"row": np.arange(12)}, **form(name))
     for options in ({"shuffle": False}, {"seed": 4}, {"seed": 4, "rank": 1, "world_size": 2}):
         loader = store[:].loader(3, targets=["row"], workers=workers, last="pad", **options)
         read = list(loader)
@@ -243,7 +260,7 @@ def test_bad_images_are_an_error_at_the_end_of_the_epoch_and_of_finish(mixed: Pa
 def test_a_copy_in_another_process_hands_out_no_bad_slot_that_was_found_before(
     mixed: Path, tmp_path: Path, name: str
 ) -> None:
-    store = begin(mixed, named(tmp_path, name), bad="keep", targets={"row": np.arange(12)})
+    store = begin(mixed, named(tmp_path, name), bad="keep", targets={"row": np.arange(12)}, **form(name))
     store.take(range(12))
     for copy in (pickle.loads(pickle.dumps(store)), pickle.loads(pickle.dumps(store[:]))):
         read = np.concatenate([batch["row"] for batch in copy.loader(3, targets=["row"])])
@@ -271,23 +288,23 @@ def test_only_bad_images_are_an_error_and_no_endless_search(tmp_path: Path) -> N
 
 @pytest.mark.usefixtures("no_workers")
 @pytest.mark.parametrize("wait", [True, False])
-@pytest.mark.parametrize("name", TARGETS[:2])
+@pytest.mark.parametrize("name", [each for each in TARGETS if each not in IN_MEMORY])
 def test_the_same_call_goes_on_from_what_is_filled(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, *, wait: bool
 ) -> None:
-    store = begin(photos, tmp_path / name)
+    store = begin(photos, tmp_path / name, **form(name))
     store.take([0, 7, 18])
     store.close()
     assert partial_of(tmp_path / name).is_dir()
     decoded = count_decodes(monkeypatch)
-    again = build(photos, tmp_path / name, wait=wait)
+    again = build(photos, tmp_path / name, wait=wait, **form(name))
     if not wait:
         assert again.filled == 3 / 19
         assert np.flatnonzero(again.status).tolist() == [0, 7, 18]
         again.take(range(19))
         again.finish()
     assert len(decoded) == 16
-    assert_equal(again, build(photos))
+    assert_equal(again, build(photos, **form(name)))
     assert not partial_of(tmp_path / name).exists()
 
 
@@ -372,20 +389,20 @@ def test_a_pickled_store_reads_what_is_filled_and_decodes_the_rest(
     photos: Path, tmp_path: Path, name: str, no_workers: None
 ) -> None:
     del no_workers
-    store = begin(photos, named(tmp_path, name))
+    store = begin(photos, named(tmp_path, name), **form(name))
     store.take([1, 2])
     sent = pickle.loads(pickle.dumps(store))
     assert isinstance(sent, FillingStore)
-    assert same(batches(sent.loader(4, seed=3)), batches(build(photos).loader(4, seed=3)))
-    assert [sent.status[3] == 1, store.filled > 0] == [True, True] if not name else True
+    assert same(batches(sent.loader(4, seed=3)), batches(build(photos, **form(name)).loader(4, seed=3)))
+    assert [sent.status[3] == 1, store.filled > 0] == [True, True] if name in IN_MEMORY else True
     np.testing.assert_array_equal(sent[4:9].take(range(5)), store[4:9].take(range(5)))
-    if not name:
+    if name in IN_MEMORY:
         with pytest.raises(StoreError, match=r"^this process has a copy of a store in memory: call finish where"):
             sent.finish()
     sent.close()
     store.take(range(19))
     store.finish()
-    assert_equal(store, build(photos))
+    assert_equal(store, build(photos, **form(name)))
 
 
 # --- the end ---------------------------------------------------------------------------------------------------------
@@ -436,10 +453,11 @@ def no_collector() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("name", IN_MEMORY)
 @pytest.mark.parametrize("how", ["built", "filled", "read", "finished"])
-def test_the_slots_of_a_store_in_memory_go_with_it(photos: Path, how: str) -> None:
+def test_the_slots_of_a_store_in_memory_go_with_it(photos: Path, how: str, name: str) -> None:
     """A collection may come long after: what it has to find, such as a cycle, holds gigabytes until then."""
-    store = build(photos) if how == "built" else begin(photos)
+    store = build(photos, **form(name)) if how == "built" else begin(photos, **form(name))
     if how in ("read", "finished"):
         for _ in store.loader(4, seed=1):
             pass
@@ -458,9 +476,10 @@ def test_the_slots_of_a_store_in_memory_go_with_it(photos: Path, how: str) -> No
      (slice(3, 5), [0, 2]), (None, 2), (2, slice(None), [0, 3], [1, 2]), ()],
     ids=str,
 )  # fmt: skip
-def test_images_are_indexed_as_an_array_is(photos: Path, chosen: Any) -> None:
-    with begin(photos) as store:
-        np.testing.assert_array_equal(store.images[chosen], build(photos).images[chosen], strict=True)
+@pytest.mark.parametrize("name", IN_MEMORY)
+def test_images_are_indexed_as_an_array_is(photos: Path, chosen: Any, name: str) -> None:
+    with begin(photos, **form(name)) as store:
+        np.testing.assert_array_equal(store.images[chosen], build(photos, **form(name)).images[chosen], strict=True)
 
 
 @pytest.mark.parametrize("collected_by", ["this thread", "another one"])
@@ -494,10 +513,10 @@ def test_a_store_that_is_left_in_an_epoch_ends_too(
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_sample_of_slots_gives_mean_and_std_until_all_are_known(mixed: Path, tmp_path: Path, name: str) -> None:
-    built = build(mixed, bad="keep")
+    built = build(mixed, bad="keep", **form(name))
     sample = [slot for slot in (0, 2, 5, 8, 11) if built.status[slot] == 1]
     pixels = np.asarray(built.images)[sample].astype(float)
-    with begin(mixed, named(tmp_path, name), bad="keep", statistics=5) as store:
+    with begin(mixed, named(tmp_path, name), bad="keep", statistics=5, **form(name)) as store:
         np.testing.assert_allclose(store.mean, pixels.mean((0, 2, 3)))
         np.testing.assert_allclose(store.std, pixels.std((0, 2, 3)))
         loader = store.loader(4, shuffle=False, augment=Augment(dtype="float32", normalize=True))
@@ -508,19 +527,22 @@ def test_a_sample_of_slots_gives_mean_and_std_until_all_are_known(mixed: Path, t
         with pickle.loads(pickle.dumps(store)) as sent:
             assert (sent.mean, sent.std) == (store.mean, store.std)
         store.finish()
-        assert store.mean == built.mean
+        assert store.mean == built.mean  # of JPEGs, that of the pixels before they were encoded
     with pytest.raises(SpecError, match="statistics were asked of a sample"):
         build(mixed, bad="keep", statistics=5)
 
 
-def test_what_is_written_wrongly_is_found_at_the_end_and_filled_again(photos: Path, tmp_path: Path) -> None:
-    store = begin(photos, tmp_path / "x")
+@pytest.mark.parametrize(("name", "file"), [("x", "images.npy"), ("x.jpegs", "encoded.log")])
+def test_what_is_written_wrongly_is_found_at_the_end_and_filled_again(
+    photos: Path, tmp_path: Path, name: str, file: str
+) -> None:
+    store = begin(photos, tmp_path / name, **form(name))
     store.take(range(19))
-    with (partial_of(tmp_path / "x") / "images.npy").open("r+b") as file:
-        file.seek(4096 + 5 * 3 * 16 * 24)
-        file.write(b"not what was decoded")
+    with (partial_of(tmp_path / name) / file).open("r+b") as opened:
+        opened.seek(4096 + 2000)
+        opened.write(b"not what was decoded")
     store.finish()
-    assert_equal(store, build(photos))
+    assert_equal(store, build(photos, **form(name)))
     assert store.verify(progress=False).ok
 
 
@@ -568,10 +590,12 @@ def test_progress_counts_all_slots(photos: Path, tmp_path: Path) -> None:
 # --- what cannot be filled while it is read --------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("no_workers")
 def test_what_does_not_work_is_said_at_once(photos: Path, tmp_path: Path) -> None:
-    assert message_of(SpecError, begin, photos, tmp_path / "x", encode="jpeg").startswith(
-        "a store of JPEGs cannot be read while it is filled: fill one of pixels with encode='none', or"
-    )
+    with begin(photos, encode="jpeg") as store:
+        assert message_of(SpecError, store[:].cached) == (
+            "a cache of JPEGs needs all of them, and some are not filled yet: finish the store first"
+        )
     assert message_of(SpecError, begin, photos, tmp_path / "x", bad="drop") == (
         "dropping moves slots, which other processes may be reading: pass bad='keep': no loader of this store hands "
         "out a bad slot; or build with wait=True"
@@ -590,6 +614,69 @@ def test_what_does_not_work_is_said_at_once(photos: Path, tmp_path: Path) -> Non
 
     assert "only be read once" in message_of(arraystore.ManifestError, begin, Once(), tmp_path / "x")
     assert list(tmp_path.iterdir()) == []
+
+
+# --- slots that differ in height and width ---------------------------------------------------------------------------
+
+DIFFERING: list[dict[str, Any]] = [{"fit": "keep", "size": 16, "encode": "jpeg"}, {"size": None, "encode": "source"}]
+
+
+def by_row(loader: Loader[Any]) -> list[dict[int, Any]]:
+    """What two epochs have of each row."""
+    return [
+        {int(row): image.copy() for batch in loader for row, image in zip(batch["row"], batch["images"], strict=True)}
+        for _ in range(2)
+    ]
+
+
+@pytest.mark.parametrize("options", DIFFERING, ids=["kept", "source"])
+@pytest.mark.parametrize("name", ["x.store", "x.h5", ""])
+def test_slots_that_differ_are_filled_too(mixed: Path, tmp_path: Path, name: str, options: dict[str, Any]) -> None:
+    (tmp_path / "built").mkdir()
+    (tmp_path / "filled").mkdir()
+    every = options | {"bad": "keep", "targets": {"row": np.arange(12)}}
+    built = build(mixed, named(tmp_path / "built", name), **every)
+    store = begin(mixed, named(tmp_path / "filled", name), **every)
+    augment = Augment(crop=RandomResizedCrop(8), hflip=0.5)
+    found, expected = (by_row(each.loader(3, seed=3, augment=augment, targets=["row"])) for each in (store, built))
+    good = np.flatnonzero(built.status == 1).tolist()
+    for epoch, images_of in zip(found, expected, strict=True):
+        assert sorted(epoch) == sorted(images_of) == good
+        for row, image in images_of.items():
+            np.testing.assert_array_equal(epoch[row], image)
+    for slot in good:
+        np.testing.assert_array_equal(store.images[slot], built.images[slot])
+        assert bytes(store.encoded(slot)) == bytes(built.encoded(slot))
+    np.testing.assert_array_equal(store.sides, built.sides)
+    store.finish()
+    assert contents(tmp_path / "filled") == contents(tmp_path / "built")
+    assert_equal(store, built)
+
+
+@pytest.mark.usefixtures("no_workers")
+@pytest.mark.parametrize("options", DIFFERING, ids=["kept", "source"])
+def test_a_copy_fills_slots_that_differ(photos: Path, options: dict[str, Any]) -> None:
+    store, built = begin(photos, **options), build(photos, **options)
+    store.encoded(2)
+    sent = pickle.loads(pickle.dumps(store))
+    augment = Augment(crop=RandomResizedCrop(8))
+    assert same(*(batches(each.loader(4, seed=3, augment=augment)) for each in (sent, built)))
+    assert same(
+        *(batches(each.loader(4, seed=4, augment=augment)) for each in (pickle.loads(pickle.dumps(sent)), built))
+    )
+    assert (store.filled, sent.filled) == (1 / 19, 1.0)
+    store.close()
+
+
+@pytest.mark.usefixtures("no_workers")
+def test_a_crop_that_does_not_fit_is_an_error_when_the_slot_is_read() -> None:
+    source = [images.noise(side, 30, seed=side) for side in (30, 31, 12, 33)]
+    store = begin(source, fit="keep", size=64, encode="jpeg")
+    loader = store.loader(1, augment=Augment(crop=RandomCrop(20)), shuffle=False)
+    assert store.filled == 0  # nobody waits for all of them to be measured
+    with pytest.raises(SpecError, match="RandomCrop needs slots of at least 20 x 20 pixels, and slot 2 has 12 x 30"):
+        list(loader)
+    store.close()
 
 
 # --- several stores, and slots of stores -----------------------------------------------------------------------------

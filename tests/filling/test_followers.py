@@ -27,21 +27,30 @@ from arraystore._building import checkpoint
 from arraystore._building.filling import exchange
 from arraystore._building.filling.following import Following
 from arraystore._building.filling.marks import Marks
+from arraystore._building.filling.rooms import slot_alone
 from arraystore._stores.publishing import SOCKET, partial_of
 
 COUNT, BATCH = 40, 4
-NAMES = ("x.store", "x.h5")
+NAMES = ("x.store", "x.h5", "x.jpegs", "x.kept")
 SOON_S = 100.0
 
 
 # --- what the processes do -------------------------------------------------------------------------------------------
 
 
+def part_of(image: Any) -> Any:
+    """Some pixels of an image of any height and width."""
+    return np.resize(np.ascontiguousarray(image), (8, 8))
+
+
 def read_share(source: Any, target: Path, rank: int, world: int, *, finish: bool = False, epochs: int = 2) -> Any:
     """Read the share of a rank, and return how many slots there are, and of each batch the rows and a digest."""
     checkpoint._CLAIM_EVERY_S = checkpoint._WAIT_LIMIT_S = 0.002
     store = begin(source, target)
-    loader = store.loader(BATCH, targets=["row"], seed=7, rank=rank, world_size=world, last="pad", workers=2)
+    options: dict[str, Any] = {"rank": rank, "world_size": world, "last": "pad", "workers": 2}
+    if None in store.slot_shape:
+        options["transform"] = part_of
+    loader = store.loader(BATCH, targets=["row"], seed=7, **options)
     seen = [
         (batch["row"].tolist(), hashlib.sha256(batch["images"].tobytes()).hexdigest())
         for _ in range(epochs)
@@ -97,7 +106,7 @@ class World:
     folder: Path
     nursery: Nursery
     source: Path = field(init=False)
-    oracle: Store = field(init=False)
+    oracles: dict[str, Store] = field(default_factory=dict)
     stores: dict[str, dict[str, bytes]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -105,19 +114,22 @@ class World:
         files = sorted(self.source.rglob("*.*"))
         for slot in (3, 4, 39):
             files[slot].write_bytes(b"no image")
-        self.oracle = build(self.source, bad="keep", targets={"row": np.arange(COUNT)})
         for name in NAMES:
             (place := self.folder / f"built {name}").mkdir()
-            build(self.source, place / name, bad="keep", targets={"row": np.arange(COUNT)})
+            self.oracles[name] = build(self.source, place / name, bad="keep", targets={"row": np.arange(COUNT)})
             self.stores[name] = contents(place)
 
-    def check(self, read: Any) -> None:
+    def check(self, read: Any, name: str = "x.store") -> None:
         """Every batch has the pixels of its rows, and none of a bad slot."""
-        count, seen = read
+        (count, seen), oracle = read, self.oracles[name]
         assert count == COUNT
         for rows, digest in seen:
-            assert self.oracle.status[rows].tolist() == [1] * len(rows)
-            assert hashlib.sha256(self.oracle.images[rows].tobytes()).hexdigest() == digest, rows
+            assert oracle.status[rows].tolist() == [1] * len(rows)
+            if oracle.spec.one_shape:
+                images_of = oracle.images[rows]
+            else:  # a function gets an image with its channels last
+                images_of = np.stack([part_of(oracle.images[row].transpose(1, 2, 0)) for row in rows])
+            assert hashlib.sha256(images_of.tobytes()).hexdigest() == digest, rows
 
     def start(self, target: Path, rank: int, world: int, **options: Any) -> Fork:
         return self.nursery.start(read_share, self.source, target, rank, world, **options)
@@ -141,46 +153,47 @@ def test_ranks_that_make_the_same_call_read_the_same_epochs(world: World, tmp_pa
     read = [rank.result() for rank in ranks]
     alone = [world.nursery.run(read_share, world.source, tmp_path / f"alone {name}", rank, 4) for rank in range(4)]
     for ours, theirs in zip(read, alone, strict=True):
-        world.check(ours)
+        world.check(ours, name)
         assert ours == theirs
     places: list[Any] = [row for _, seen in read for rows, _ in seen[: len(seen) // 2] for row in rows]
-    assert {*places} == {*np.flatnonzero(world.oracle.status == 1).tolist()}
+    assert {*places} == {*np.flatnonzero(world.oracles[name].status == 1).tolist()}
     begin(world.source, tmp_path / name).finish()
-    assert_equal(arraystore.open(tmp_path / name), world.oracle)
+    assert_equal(arraystore.open(tmp_path / name), world.oracles[name])
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_any_rank_finishes_the_store(world: World, tmp_path: Path, name: str) -> None:
     ranks = [world.start(tmp_path / name, rank, 3, finish=True) for rank in range(3)]
     for rank in ranks:
-        world.check(rank.result())
+        world.check(rank.result(), name)
         rank.gone()
     assert contents(tmp_path) == world.stores[name]
 
 
-def test_what_followers_decode_is_kept(world: World, tmp_path: Path) -> None:
-    target = tmp_path / "x.store"
+@pytest.mark.parametrize("name", ["x.store", "x.jpegs", "x.kept"])
+def test_what_followers_decode_is_kept(world: World, tmp_path: Path, name: str) -> None:
+    target, oracle = tmp_path / name, world.oracles[name]
     holder = world.nursery.start(fill_nothing, world.source, target)
     wait_for(tmp_path / "ready")
-    world.check(world.nursery.run(read_share, world.source, target, 0, 1))
+    world.check(world.nursery.run(read_share, world.source, target, 0, 1), name)
     deadline_s = time.monotonic() + SOON_S
-    good = int(np.count_nonzero(world.oracle.status == 1))
+    good = int(np.count_nonzero(oracle.status == 1))
     while np.count_nonzero(arraystore.open(target, partial=True).status) < good:  # bad ones are left to the filler
         assert time.monotonic() < deadline_s
         time.sleep(0.01)
-    assert wrong_claims(target, world.oracle) == []
+    assert wrong_claims(target, oracle) == []
     holder.kill()
     holder.gone()
     (tmp_path / "ready").unlink()
     begin(world.source, target).finish()
-    assert contents(tmp_path) == world.stores["x.store"]
+    assert contents(tmp_path) == world.stores[name]
 
 
 def test_a_process_that_does_not_fill_asks_for_the_end(world: World, tmp_path: Path) -> None:
     store = begin(world.source, tmp_path / "x.store")
     assert world.nursery.run(ask_to_finish, world.source, tmp_path / "x.store")
     store.finish()
-    assert_equal(store, world.oracle)
+    assert_equal(store, world.oracles["x.store"])
     assert contents(tmp_path) == world.stores["x.store"]
 
 
@@ -209,7 +222,7 @@ def test_nobody_waits_for_a_filler_that_does_nothing(world: World, tmp_path: Pat
     os.kill(holder.pid, how)
     loader = store.loader(BATCH, targets=["row"], seed=7)
     for batch in loader:
-        np.testing.assert_array_equal(batch["images"], world.oracle.images[batch["row"]])
+        np.testing.assert_array_equal(batch["images"], world.oracles["x.store"].images[batch["row"]])
     if how == signal.SIGKILL:
         with pytest.raises(StoreError, match=r"has ended, or has not finished it: close this store, and make the same"):
             store.finish()
@@ -230,40 +243,43 @@ def test_a_filler_that_takes_nothing_costs_a_follower_one_wait(
     store = begin(world.source, tmp_path / "x.store")
     filler = store.images.filler  # type: ignore[attr-defined]
     os.kill(holder.pid, signal.SIGSTOP)
-    block = np.zeros((1, 3, 16, 24), np.uint8)
-    run = filler._jobs.filled(0, 1, block)[0]
+    run = slot_alone(filler._jobs, store.spec, 0)
     for _ in range(2000):  # more than the system keeps for a process that does not read
-        filler._outbox.send(run, block)
+        filler._outbox.send(run)
     assert not filler._outbox.is_open
     store.close()
     holder.kill()
 
 
-def test_a_socket_takes_only_what_is_a_slot_of_this_store(world: World, tmp_path: Path) -> None:
-    target = tmp_path / "x.store"
+@pytest.mark.parametrize("name", ["x.store", "x.jpegs"])
+def test_a_socket_takes_only_what_is_a_slot_of_this_store(world: World, tmp_path: Path, name: str) -> None:
+    target = tmp_path / name
     holder = world.nursery.start(fill_nothing, world.source, target)
     wait_for(tmp_path / "ready")
-    jobs = begin(world.source, target).images.filler._jobs  # type: ignore[attr-defined]
-    pixels = np.zeros((1, 3, 16, 24), np.uint8)
-    good = jobs.filled(5, 6, pixels)[0]
-    for change in ("mark", "slot", "text", "pixels", "status", "garbage", "short"):
+    jobs, spec = begin(world.source, target).images.filler._jobs, world.oracles[name].spec  # type: ignore[attr-defined]
+    good = slot_alone(jobs, spec, 5)
+    payload = good.encoded[0] if good.pixels is None else good.pixels.tobytes()
+    if spec.encode is not None:
+        good.rows["length"] = len(payload)
+    for change in ("mark", "slot", "text", "bytes", "status", "garbage", "short", *(["length"] if spec.encode else [])):
         outbox = exchange.Outbox(partial_of(target))
-        text, run, sent = 0, good.rows.copy(), pixels.copy()
-        if change == "pixels":
-            sent[0, 0, 0, 0] ^= 1
+        run, sent = good.rows.copy(), bytearray(payload)
+        if change == "bytes":
+            sent[0] ^= 1
         if change == "status":
             run["status"] = 2
+        if change == "length":
+            run["length"] = 2**63
         head = exchange._HEAD.pack(
             b"nope" if change == "mark" else exchange._MARK,
             2**60 if change == "slot" else 5,
-            2**31 if change == "text" else text,
+            2**31 if change == "text" else 0,
         )
-        data = os.urandom(5000) if change == "garbage" else head + run.tobytes() + sent.tobytes()
+        data = os.urandom(5000) if change == "garbage" else head + run.tobytes() + bytes(sent)
         outbox._send([data[:100] if change == "short" else data])
         outbox.close()
     outbox = exchange.Outbox(partial_of(target))
-    run7 = jobs.filled(7, 8, pixels)[0]
-    outbox.send(run7, pixels)
+    outbox.send(slot_alone(jobs, spec, 7))
     outbox.close()
     deadline_s = time.monotonic() + SOON_S
     while not arraystore.open(target, partial=True).status.any():
@@ -271,7 +287,7 @@ def test_a_socket_takes_only_what_is_a_slot_of_this_store(world: World, tmp_path
         time.sleep(0.01)
     time.sleep(0.1)
     assert np.flatnonzero(arraystore.open(target, partial=True).status).tolist() == [7]
-    assert wrong_claims(target, world.oracle) == []
+    assert wrong_claims(target, world.oracles[name]) == []
     holder.kill()
 
 
@@ -307,13 +323,13 @@ def kill_at_random(world: World, place: Path, name: str, rng: random.Random) -> 
             victim.kill(alone=True)
         for rank in ranks:
             try:
-                world.check(rank.result())
+                world.check(rank.result(), name)
             except KilledError:
                 kills += 1
             except StoreError as error:  # the one that was asked to finish was killed
                 assert "has ended, or has not finished it" in str(error)
             rank.gone()
-        assert wrong_claims(target, world.oracle) == []
+        assert wrong_claims(target, world.oracles[name]) == []
     store = begin(world.source, target)
     store.finish()
     store.close()

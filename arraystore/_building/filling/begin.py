@@ -14,6 +14,7 @@ from arraystore._building.filling.place import Place
 from arraystore._building.options import RunOptions
 from arraystore._format.description import Description
 from arraystore._format.files import read_json
+from arraystore._format.slot_file import cannot_map
 from arraystore._format.target_forms import forms_of
 from arraystore._sources.manifest import Manifest
 from arraystore._stores.media import medium_of
@@ -29,18 +30,12 @@ _JOIN_LIMIT_S = 60.0  # the process that holds the build has begun by then, howe
 _RETRY_S = 0.05
 
 
-def check_can_fill(spec: ImageSpec, bad: str) -> None:
-    """Check that a store with these options can be read while it is filled.
+def check_can_fill(bad: str) -> None:
+    """Check that a store with this option can be read while it is filled.
 
     Raises:
         SpecError: it cannot.
     """
-    if spec.encode is not None:
-        raise SpecError(
-            "a store of JPEGs cannot be read while it is filled",
-            advice="fill one of pixels with {0}, or build this one with {1} before it is read",
-            options=[Option("encode", "none"), Option("wait")],
-        )
     if bad == "drop":
         raise SpecError(
             "dropping moves slots, which other processes may be reading",
@@ -84,7 +79,7 @@ def begin_filling(
     )
     filler = _filler(place, options, max_bad, overwrite=overwrite)
     finished: Opened | None = filler.finished
-    images = FillingImages((key.count, *spec.slot_shape), filler)
+    images = FillingImages((key.count, *spec.slot_shape), filler, is_encoded=spec.encode is not None)
     return Opened(
         "ram" if target is None else medium_of(target, spec).name,
         place.target,
@@ -162,7 +157,6 @@ def _filling(place: Place, options: RunOptions, max_bad: float | None, *, in_fol
     draft = draft_in(folder, place.key, fresh=options["fresh"], manifest=place.manifest)
     try:
         _check_shared(draft, place)
-        in_memory = folder is None
         return Filling(
             draft,
             folder,
@@ -171,25 +165,29 @@ def _filling(place: Place, options: RunOptions, max_bad: float | None, *, in_fol
             options,
             bad=place.bad,
             max_bad=max_bad,
-            in_fork=lambda slots, status: FilledAlone(place, slots, status) if in_memory else Following(place),
-            sendable=lambda slots, status: (
-                partial(FilledAlone, place, slots.copy(), status) if in_memory else partial(Following, place)
-            ),
+            follow=partial(Following, place),
+            copy_of=partial(FilledAlone, place),
         )
-    except BaseException:
+    except BaseException as error:
         if folder is not None:
             folder.release()
+        if isinstance(error, OSError) and cannot_map(error):
+            raise _shares_nothing(place.target) from error
         raise
 
 
 def _check_shared(draft: Draft, place: Place) -> None:
     if draft.file is not None and not draft.slots.flags.writeable:
-        raise StoreError(
-            f"the volume of {place.target} shares no files that are mapped, so nobody can read what others write",
-            kind=Kind.UNSUPPORTED,
-            advice="build with {0}, or on another volume",
-            options=[Option("wait")],
-        )
+        raise _shares_nothing(place.target)
+
+
+def _shares_nothing(target: Path | None) -> StoreError:
+    return StoreError(
+        f"the volume of {target} shares no files that are mapped, so nobody can read what others write",
+        kind=Kind.UNSUPPORTED,
+        advice="build with {0}, or on another volume",
+        options=[Option("wait")],
+    )
 
 
 def _refuse_another(place: Place) -> None:

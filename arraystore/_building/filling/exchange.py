@@ -3,8 +3,8 @@
 Nothing depends on it. If the socket cannot be made or reached, if the filler is slow or dead, the follower has the
 pixels for its own batch all the same, and the filler decodes the slot when it comes to it.
 
-A message is a head, the slot's row of the ledger, the text of its note, and its pixels. What does not fit, or
-does not have the checksum of its row, ends the connection.
+A message is a head, the slot's row of the ledger, the text of its note, and its pixels or its JPEG, of which the row
+says how long it is. What does not fit, or does not have the checksum of its row, ends the connection.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import xxhash
 
 from arraystore._format.ledger import ledger_dtype
@@ -35,6 +34,7 @@ _HEAD = struct.Struct("<4sQI")  # the mark of a message, the slot, the bytes of 
 _MARK, _END_MARK = b"asf1", b"asfe"
 _FINISH = "finish"
 _TEXT_LIMIT_BYTES = 1 << 16
+_SLOT_LIMIT_BYTES = 1 << 31  # of a JPEG; that of an image in memory fits many times
 _SEND_LIMIT_S = 5.0
 _WAIT_LIMIT_S = 5.0
 _BACKLOG = 128
@@ -168,10 +168,13 @@ class Outbox:
         """Ask the process at the other end to finish the store."""
         self._send([_HEAD.pack(_END_MARK, 0, 0)])
 
-    def send(self, run: FilledRun, pixels: npt.NDArray[np.uint8]) -> None:
+    def send(self, run: FilledRun) -> None:
         """Send one slot that is stored; nothing is sent any more after the first error."""
         text = run.notes.get(run.start, "").encode()[:_TEXT_LIMIT_BYTES]
-        self._send([_HEAD.pack(_MARK, run.start, len(text)), run.rows.tobytes(), text, pixels.reshape(-1).data])
+        if run.pixels is None:
+            run.rows["length"] = len(run.encoded[0])
+        data = run.encoded[0] if run.pixels is None else run.pixels.reshape(-1).data
+        self._send([_HEAD.pack(_MARK, run.start, len(text)), run.rows.tobytes(), text, data])
 
     def _send(self, parts: Sequence[bytes | memoryview]) -> None:
         with self._lock:
@@ -201,14 +204,22 @@ def _received(stream: Any, count: int, spec: ImageSpec) -> FilledRun | str | Non
         return None
     dtype = ledger_dtype(spec)
     data, text = stream.read(dtype.itemsize), stream.read(size)
-    pixels = np.empty((1, *spec.slot_shape), np.uint8)
-    if len(data) < dtype.itemsize or len(text) < size or stream.readinto(pixels.data.cast("B")) < pixels.nbytes:
+    if len(data) < dtype.itemsize or len(text) < size:
         return None
     rows = np.frombuffer(data, dtype).copy()
-    # What failed is not taken: it may be for want of memory or files in that process alone.
-    if rows["status"][0] != STORED or xxhash.xxh3_64_intdigest(pixels.data) != int(rows["checksum"][0]):
+    length = spec.slot_bytes if spec.encode is None else int(rows["length"][0])
+    if length > _SLOT_LIMIT_BYTES and spec.encode is not None:
         return None
-    return FilledRun(slot, rows, notes={slot: text.decode(errors="replace")} if size else {}, pixels=pixels)
+    slot_bytes = stream.read(length)
+    # What failed is not taken: it may be for want of memory or files in that process alone.
+    if rows["status"][0] != STORED or xxhash.xxh3_64_intdigest(slot_bytes) != int(rows["checksum"][0]):
+        return None
+    run = FilledRun(slot, rows, notes={slot: text.decode(errors="replace")} if size else {})
+    if spec.encode is None:
+        run.pixels = np.frombuffer(slot_bytes, np.uint8).reshape(1, *spec.slot_shape)
+    else:
+        run.encoded = [slot_bytes]
+    return run
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -24,14 +25,15 @@ from arraystore._building.filling.ahead import TAKEN_SLOTS, Ahead
 from arraystore._building.filling.exchange import Inbox
 from arraystore._building.filling.jobs import Jobs
 from arraystore._building.filling.marks import Marks
+from arraystore._building.filling.rooms import room_of
 from arraystore._building.options import RunOptions
 from arraystore._building.runs import slots_to_fill
 from arraystore._common.limits import memory_for_images, usable_cpus
 from arraystore._common.progress import Progress, reporting
-from arraystore._format.slot_file import expect_random
 from arraystore._format.specification import EMPTY
 from arraystore._sources.manifest import Manifest
-from arraystore._stores.medium import Draft, FilledRun, Opened
+from arraystore._stores.encoded.images import EncodedImages
+from arraystore._stores.medium import Draft, FilledRun, Opened, least_slot_bytes
 from arraystore._stores.unfinished.build_key import BuildKey
 from arraystore._stores.unfinished.filling import Chosen, Filler
 from arraystore._stores.unfinished.followers import let_follow
@@ -57,8 +59,8 @@ class Filling:
         options: all of them, checked.
         bad: ``"raise"`` or ``"keep"``.
         max_bad: see `arraystore.build`.
-        in_fork: returns what fills in a forked process, from the slots and the status of each.
-        sendable: see `Filler`; likewise.
+        follow: returns what fills in another process, where the store is on disk; it can be pickled.
+        copy_of: returns the same for a store in memory, from images and the status of each.
     """
 
     def __init__(
@@ -71,12 +73,12 @@ class Filling:
         *,
         bad: str,
         max_bad: float | None,
-        in_fork: Callable[[Pixels, Pixels], Filler],
-        sendable: Callable[[Pixels, Pixels], Callable[[], Filler]],
+        follow: Callable[[], Filler],
+        copy_of: Callable[[Pixels | EncodedImages, Pixels], Filler],
     ) -> None:
         self._draft, self._folder, self._key, self._manifest = draft, folder, key, manifest
         self._options, self._bad, self._max_bad = options, bad, max_bad
-        self._make_fork, self._make_sendable = in_fork, sendable
+        self._follow, self._copy = follow, copy_of
         self.identity = key.manifest_digest
         empty = slots_to_fill(draft, manifest)
         status, settled = np.full(key.count, EMPTY, np.uint8), draft.settled.copy()
@@ -84,7 +86,7 @@ class Filling:
         status[settled] = draft.ledger["status"][settled]
         self._marks = Marks(status)
         workers = options["workers"] or usable_cpus()
-        in_ram = 0 if folder is not None else key.count * key.spec.slot_bytes
+        in_ram = 0 if folder is not None else key.count * least_slot_bytes(key.spec)
         most = memory_for_images(options["max_memory"], in_ram)
         self._jobs = Jobs(manifest, key.spec, options["decoders"], most / workers, most)
         # What may crash or hang is kept out of this process where the caller asks for it.
@@ -94,10 +96,10 @@ class Filling:
         self._stopping = self._closed = False
         self._ending = threading.Lock()
         self._opened: Opened | None = None
-        self._kept: Pixels | None = None  # as readers of a finished store map it
+        self._kept: Pixels | EncodedImages | None = None  # as readers of a finished store read them
         self._ahead = Ahead(self._marks, self._jobs, draft, options, self._progress)
         self._process = os.getpid()
-        expect_random(draft.slots)
+        self._room = room_of(draft, key.spec)
         load_decoders()  # imports that were under way in a thread during a fork would never end in the child
         self._begin_claims()
         self._inbox: Inbox | None = None
@@ -115,10 +117,9 @@ class Filling:
         return not self._marks.left and (not self._closed or self._opened is not None)
 
     @property
-    def kept(self) -> Pixels | None:
+    def kept(self) -> Pixels | EncodedImages | None:
         if self._kept is None and self.is_complete:
-            file = self._draft.file
-            self._kept = self._draft.slots if file is None else file.map()
+            self._kept = self._room.all_images()
         return self._kept
 
     @property
@@ -137,7 +138,9 @@ class Filling:
         kept = self.kept
         if kept is None and self._closed:
             raise self._was_closed()
-        yield np.asarray(self._draft.slots if kept is None else kept), rows, None
+        images = self._room.images(rows) if kept is None else kept
+        # A plain array: indexing a np.memmap makes a np.memmap each time, which takes longer than a small copy.
+        yield images if isinstance(images, EncodedImages) else np.asarray(images), rows, None
 
     def failed(self, rows: Index) -> npt.NDArray[np.bool_]:
         self._fill(rows)
@@ -158,12 +161,18 @@ class Filling:
     def in_fork(self) -> Filler:
         if self._inbox is not None:
             self._inbox.close_in_fork()
-        return self._make_fork(self._draft.slots, self._marks.status_in_fork())
+        if self._folder is not None:
+            return self._follow()
+        return self._copy(self._room.all_images(), self._marks.status_in_fork())
 
     def sendable(self) -> Callable[[], Filler]:
         if self._closed and self._opened is None:
             raise self._was_closed()
-        return self._make_sendable(self._draft.slots, self._marks.status())
+        if self._folder is not None:
+            return self._follow
+        status = self._marks.status()  # first: what is settled by now can be read
+        images = self._room.all_images()
+        return partial(self._copy, images if isinstance(images, EncodedImages) else images.copy(), status)
 
     def _fill(self, rows: Index) -> None:
         """Wait until these slots are settled, and fill those here that nobody has begun."""
@@ -201,33 +210,20 @@ class Filling:
         filled: list[FilledRun] = []
         try:
             for start, stop in runs:
-                filled += self._decoded(start, stop)
+                filled += self._room.fill(self._jobs, start, stop)
             self.record(filled)
         except BaseException:
             self._marks.release([slot for start, stop in runs for slot in range(start, stop)])
             raise
 
-    def _decoded(self, start: int, stop: int) -> list[FilledRun]:
-        """Fill a run in this thread; `record` writes the pixels to the file where there is one.
-
-        In an order of an epoch, a write through the mapping would take several times as long: each page is brought in
-        by a fault, and the system reads megabytes ahead of it.
-        """
-        if self._draft.file is None:
-            return self._jobs.filled(start, stop, self._draft.slots[start:stop])
-        pixels = np.empty((stop - start, *self._key.spec.slot_shape), np.uint8)
-        runs = self._jobs.filled(start, stop, pixels)
-        for run in runs:
-            run.pixels = pixels[run.start - start :][: len(run.rows)]
-        return runs
-
     def record(self, runs: Sequence[FilledRun]) -> None:
         """Keep finished runs: their slots can be read from now on, and are claimed soon."""
         draft, state = self._draft, self._progress
         for run in runs:
-            if run.pixels is not None:
+            if run.pixels is not None or run.encoded:
                 draft.put(run)
                 run.pixels = None  # a run is kept until it is claimed
+            self._room.settle(run)
             draft.reasons.update(run.reasons)
             draft.notes.update(run.notes)
             self._claims.add(run)  # before its slots count as settled, so that what ends the claims comes after it
@@ -299,7 +295,7 @@ class Filling:
             if self._folder is not None:
                 self._folder.release()
             self._close_inbox()
-            self._kept, self._opened = opened.array.kept, opened
+            self._kept, self._opened = opened.array.settled, opened
             return opened
 
     def close(self) -> None:
@@ -350,11 +346,11 @@ class Filling:
             )
 
     def _differing(self, slots: Index) -> Index:
-        pixels, expected = self._draft.slots, self._draft.ledger["checksum"]
+        room, expected = self._room, self._draft.ledger["checksum"]
 
         def look(start: int) -> list[int]:
             some = slots[start : start + _HASHED_SLOTS].tolist()
-            return [slot for slot in some if xxhash.xxh3_64_intdigest(pixels[slot].data) != int(expected[slot])]
+            return [slot for slot in some if xxhash.xxh3_64_intdigest(room.bytes_of(slot)) != int(expected[slot])]
 
         with ThreadPoolExecutor(usable_cpus(), thread_name_prefix="arraystore-check") as threads:
             found = list(threads.map(look, range(0, len(slots), _HASHED_SLOTS)))

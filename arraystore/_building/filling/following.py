@@ -18,11 +18,14 @@ import numpy.typing as npt
 from arraystore._building.bad import bad_images_error, failures_of
 from arraystore._building.filling.exchange import Outbox
 from arraystore._building.filling.marks import Marks
-from arraystore._building.filling.place import Place, slot_alone
+from arraystore._building.filling.place import Place
+from arraystore._building.filling.rooms import chosen_of_both, slot_alone
 from arraystore._common.forks import OwnDescriptor
 from arraystore._format.ledger import chosen_claims, read_reasons
 from arraystore._format.specification import EMPTY, FAILED
-from arraystore._stores.medium import Opened
+from arraystore._stores.encoded.images import EncodedImages
+from arraystore._stores.encoded.log import LogImages
+from arraystore._stores.medium import FilledRun, Opened
 from arraystore._stores.opening import followed, open_store
 from arraystore._stores.publishing import REASONS, partial_of
 from arraystore._stores.unfinished.filling import Chosen, Filler
@@ -34,7 +37,7 @@ Index = npt.NDArray[np.int64]
 
 _SILENCE_LIMIT_S = 120.0  # syncing the last slots may take so long
 _RETRY_S = 0.05
-_RECENT_BYTES = 256 << 20  # of pixels that were decoded here, which the filler may not have claimed yet
+_RECENT_BYTES = 256 << 20  # of slots that were decoded here, which the filler may not have claimed yet
 
 
 class Following:
@@ -47,9 +50,10 @@ class Following:
         self._left = place.key.count
         self._jobs = place.jobs()
         self._lock = threading.Lock()
-        self._recent: OrderedDict[int, Pixels] = OrderedDict()
+        self._recent: OrderedDict[int, FilledRun] = OrderedDict()
         self._reasons: dict[int, str] = {}
-        self._pixels: Pixels | None = None
+        self._images: Pixels | EncodedImages | None = None
+        self._log: LogImages | None = None  # of which `_images` are, where slots are encoded
         self._ledger: npt.NDArray[np.void] | None = None
         self._held: OwnDescriptor | None = None
         self._outbox: Outbox | None = None
@@ -61,16 +65,16 @@ class Following:
     @property
     def is_attached(self) -> bool:
         """Whether the slots that others fill can be read here."""
-        return self._pixels is not None
+        return self._images is not None
 
     @property
-    def kept(self) -> Pixels | None:
+    def kept(self) -> Pixels | EncodedImages | None:
         """See `Filler`, as for everything that follows."""
-        return self._pixels
+        return self._images
 
     @property
     def is_complete(self) -> bool:
-        return not self._left and self._pixels is not None and not self._closed
+        return not self._left and self._images is not None and not self._closed
 
     @property
     def may_fail(self) -> bool:
@@ -96,16 +100,9 @@ class Following:
             raise StoreError("the store was closed: make the same call of build again")
         if not self.is_complete:
             self._look(rows)
-        settled = self._status[rows] != EMPTY
-        if self._pixels is not None and settled.all():
-            yield np.asarray(self._pixels), rows, None
-            return
-        here = settled if self._pixels is not None else np.zeros(len(rows), bool)
-        held, missing = np.flatnonzero(here), np.flatnonzero(~here)
-        if self._pixels is not None and held.size:
-            yield np.asarray(self._pixels), rows[held], held
-        made = np.stack([self._made(slot) for slot in rows[missing].tolist()])
-        yield made, np.arange(len(missing)), missing
+        here = self._status[rows] != EMPTY if self._images is not None else np.zeros(len(rows), bool)
+        made = [self._made(slot) for slot in rows[~here].tolist()]
+        yield from chosen_of_both(self._images, rows, here, made, self._place.key.spec)
 
     def failed(self, rows: Index) -> npt.NDArray[np.bool_]:
         if not self.is_complete:
@@ -171,7 +168,8 @@ class Following:
         """Read everything from the finished store from now on."""
         status = opened.array.status
         if status is not None:
-            self._pixels, self._status, self._left = opened.array.kept, np.array(status), 0
+            self._images, self._log = opened.array.settled, None
+            self._status, self._left = np.array(status), 0
             self._has_failed = bool((self._status == FAILED).any())
 
     def _published(self) -> Opened | None:
@@ -208,7 +206,9 @@ class Following:
         if self._held is not None:
             found = followed(folder, target, self._place.key)
             if found is not None:
-                self._pixels, self._ledger = found
+                slots, self._ledger = found
+                self._log = slots if isinstance(slots, LogImages) else None
+                self._images = slots.all_images() if isinstance(slots, LogImages) else slots
                 self._outbox = Outbox(folder)
                 return
             self._held.close()
@@ -226,36 +226,43 @@ class Following:
         claimed = unknown[chosen_claims(self._ledger, unknown)]
         with self._lock:
             new = claimed[self._status[claimed] == EMPTY]
+            if self._log is not None:
+                self._log.settle(new, self._ledger[new])
+                self._images = self._log.images(new)
             self._status[new] = self._ledger["status"][new]
             self._has_failed |= bool((self._status[new] == FAILED).any())
             self._left -= len(new)
             for slot in new.tolist():
                 self._recent.pop(slot, None)
 
-    def _made(self, slot: int) -> Pixels:
-        """Return the pixels of a slot, decoded here unless that was done a short while ago."""
+    def _made(self, slot: int) -> FilledRun:
+        """Return a slot that is decoded here, unless that was done a short while ago."""
         with self._lock:
             recent = self._recent.get(slot)
         if recent is not None:
             return recent
-        run, made = slot_alone(self._jobs, self._place.key.spec, slot)
-        pixels: Pixels = made[0]
-        most = max(_RECENT_BYTES // max(pixels.nbytes, 1), 1)
+        run = slot_alone(self._jobs, self._place.key.spec, slot)
+        most = max(_RECENT_BYTES // max(_bytes_of(run), 1), 1)
         with self._lock:
-            self._recent[slot] = pixels
+            self._recent[slot] = run
             self._reasons.update(run.reasons)
             while len(self._recent) > most:
                 self._recent.popitem(last=False)
         if self._outbox is not None and not run.reasons:
-            self._outbox.send(run, made)
-        return pixels
+            self._outbox.send(run)
+        return run
+
+
+def _bytes_of(run: FilledRun) -> int:
+    return sum(map(len, run.encoded)) if run.pixels is None else run.pixels.nbytes
 
 
 class FilledAlone:
     """A `Filler` of a copy of a store in memory, in a process that was forked or got the copy sent."""
 
-    def __init__(self, place: Place, slots: Pixels, status: Pixels) -> None:
-        self._place, self._slots = place, slots
+    def __init__(self, place: Place, images: Pixels | EncodedImages, status: Pixels) -> None:
+        self._place, self._images = place, images
+        self._apart: dict[int, FilledRun] = {}  # slots that were filled here, where they are encoded
         self.identity = place.key.manifest_digest
         self._marks = Marks(status)
         self._had_failed = bool((status == FAILED).any())
@@ -263,13 +270,13 @@ class FilledAlone:
         self._reasons: dict[int, str] = {}
 
     @property
-    def kept(self) -> Pixels | None:
+    def kept(self) -> Pixels | EncodedImages | None:
         """See `Filler`, as for everything that follows."""
-        return self._slots
+        return self._images
 
     @property
     def is_complete(self) -> bool:
-        return not self._marks.left
+        return not self._marks.left and not self._apart
 
     @property
     def may_fail(self) -> bool:
@@ -284,7 +291,9 @@ class FilledAlone:
 
     def chosen(self, rows: Index) -> Iterator[Chosen]:
         self._fill(rows)
-        yield self._slots, rows, None
+        here = np.array([slot not in self._apart for slot in rows.tolist()], bool)
+        apart = [self._apart[slot] for slot in rows[~here].tolist()]
+        yield from chosen_of_both(self._images, rows, here, apart, self._place.key.spec)
 
     def failed(self, rows: Index) -> npt.NDArray[np.bool_]:
         self._fill(rows)
@@ -316,15 +325,22 @@ class FilledAlone:
         """Do nothing."""
 
     def in_fork(self) -> Filler:
-        return FilledAlone(self._place, self._slots, self._marks.status_in_fork())
+        return FilledAlone(self._place, self._images, self._without_apart(self._marks.status_in_fork()))
 
     def sendable(self) -> Callable[[], Filler]:
-        return partial(FilledAlone, self._place, self._slots, self._marks.status())
+        return partial(FilledAlone, self._place, self._images, self._without_apart(self._marks.status()))
+
+    def _without_apart(self, status: Pixels) -> Pixels:
+        status[list(self._apart)] = EMPTY
+        return status
 
     def _fill(self, rows: Index) -> None:
         while (missing := self._marks.missing(rows)).size:
             for slot in (mine := self._marks.take(missing)):
-                run = self._jobs.filled(slot, slot + 1, self._slots[slot : slot + 1])[-1]
+                if isinstance(self._images, EncodedImages):
+                    run = self._apart[slot] = slot_alone(self._jobs, self._place.key.spec, slot)
+                else:
+                    run = self._jobs.filled(slot, slot + 1, self._images[slot : slot + 1])[-1]
                 self._reasons.update(run.reasons)
                 self._marks.settle([run])
             if not mine:

@@ -102,18 +102,25 @@ class Jobs:
         sides = self.manifest.sides_of(range(start, stop))
         return _GatedJob(start, sources, self.spec, file, share, self.most_bytes, self.decoders, None, sides)
 
-    def filled(self, start: int, stop: int, slots: Pixels) -> list[FilledRun]:
-        """Fill a run in this thread, into an array of these slots; images that need much memory one after the other."""
+    def filled(self, start: int, stop: int, slots: Pixels | None = None) -> list[FilledRun]:
+        """Fill a run in this thread; images that need much memory one after the other.
+
+        Args:
+            start: its first slot.
+            stop: one past its last.
+            slots: an array of these slots; None where slots are encoded.
+        """
         runs = [self._fill(start, stop, slots, alone=False)]
         for number in np.flatnonzero(runs[0].rows["status"] == EMPTY).tolist():
             with _large:
-                runs.append(self._fill(start + number, start + number + 1, slots[number : number + 1], alone=True))
-        return runs if len(runs) == 1 or len(slots) > 1 else runs[1:]
+                slot = None if slots is None else slots[number : number + 1]
+                runs.append(self._fill(start + number, start + number + 1, slot, alone=True))
+        return runs if len(runs) == 1 or stop - start > 1 else runs[1:]
 
-    def _fill(self, start: int, stop: int, slots: Pixels, *, alone: bool) -> FilledRun:
+    def _fill(self, start: int, stop: int, slots: Pixels | None, *, alone: bool) -> FilledRun:
         job = self.of(start, stop, alone=alone)
         with _gate.inside():
-            return fill_slots(job, slots)
+            return fill_slots(job, job.scratch() if slots is None else slots)
 
 
 def _renew_locks() -> None:

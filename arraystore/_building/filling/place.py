@@ -7,15 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from arraystore._building.filling.jobs import Jobs
 from arraystore._common.limits import memory_for_images, usable_cpus
 from arraystore._format.description import Description
 from arraystore._sources.manifest import Manifest
 from arraystore._stores.unfinished.build_key import BuildKey
-from arraystore.spec import ImageSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +45,3 @@ class Place:
         digest = (files or self.manifest).digest
         same = (description.count, description.spec, description.manifest_digest)
         return same == (self.key.count, self.key.spec, digest)
-
-
-def slot_alone(jobs: Jobs, spec: ImageSpec, slot: int) -> tuple[Any, npt.NDArray[np.uint8]]:
-    """Fill a slot apart from its store; return its run, and its pixels, (1, *slot_shape)."""
-    pixels = np.empty((1, *spec.slot_shape), np.uint8)
-    return jobs.filled(slot, slot + 1, pixels)[-1], pixels

@@ -9,6 +9,7 @@ that leaves a log and a ledger that agree.
 from __future__ import annotations
 
 import os
+import threading
 from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,7 @@ from arraystore._format.files import fsync_path, write_at
 from arraystore._format.ledger import claimed_rows, sides_in
 from arraystore._format.publication import Publication
 from arraystore._format.slot_file import npy_header, write_npy
+from arraystore._stores.encoded.log import LogEnd, LogFile, LogImages
 from arraystore._stores.medium import FilledRun
 from arraystore._stores.npy import write_folder
 from arraystore._stores.unfinished.disk_draft import FolderDraft
@@ -35,7 +37,7 @@ class LogDraft(FolderDraft):
     """JPEGs in ``TARGET.partial/encoded.log``. Subclasses say what file it becomes."""
 
     appends = True
-    _end: int | None = None  # of the log, counted from its first JPEG; not known before the first one is appended
+    _end: LogEnd | None = None  # counted from the first JPEG; not known before a JPEG is appended
 
     @abstractmethod
     def _head(self, total: int) -> bytes:
@@ -48,22 +50,27 @@ class LogDraft(FolderDraft):
         if not self._log.exists():
             with self._log.open("xb") as file:
                 file.write(self._head(0))
+        self._beginning = threading.Lock()
 
     def _put_slots(self, run: FilledRun) -> None:
-        if self._end is None:
-            claimed = self.ledger[claimed_rows(self.ledger)]
-            self._end = int((claimed["begin"] + claimed["length"]).max(initial=0))
-        lengths = np.array([len(jpeg) for jpeg in run.encoded], np.uint64)
-        ends = self._end + np.cumsum(lengths, dtype=np.uint64)
-        run.rows["begin"][: len(lengths)], run.rows["length"][: len(lengths)] = ends - lengths, lengths
-        data = b"".join(run.encoded)
+        begin, data = self._log_end().place(run.rows, run.encoded)
         descriptor = os.open(self._log, os.O_WRONLY | os.O_CLOEXEC)
         try:
-            write_at(descriptor, memoryview(data), self.medium.head_bytes + self._end)
+            write_at(descriptor, memoryview(data), self.medium.head_bytes + begin)
         finally:
             os.close(descriptor)
-        self._end += len(data)
         run.encoded.clear()  # a run is kept until it is claimed
+
+    def _log_end(self) -> LogEnd:
+        with self._beginning:
+            if self._end is None:
+                claimed = self.ledger[claimed_rows(self.ledger)]
+                self._end = LogEnd(int((claimed["begin"] + claimed["length"]).max(initial=0)))
+            return self._end
+
+    def log_images(self) -> LogImages:
+        count, spec = len(self.ledger), self._key.spec
+        return LogImages(LogFile(self._log), self.medium.head_bytes, count, spec, str(self._folder.target))
 
     def _move_slot(self, slot: int, to: int) -> None:
         """Do nothing: the row of the slot, which goes with it, says where its JPEG lies."""

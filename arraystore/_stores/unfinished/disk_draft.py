@@ -16,6 +16,7 @@ from arraystore._format.files import fsync_path, reserve_file
 from arraystore._format.publication import Publication
 from arraystore._format.slot_file import SlotFile, cannot_map, npy_header
 from arraystore._format.specification import STORED
+from arraystore._stores.encoded.log import LogImages
 from arraystore._stores.medium import FilledRun, Opened
 from arraystore._stores.publishing import finished_in, open_published
 from arraystore._stores.unfinished.build_key import BuildKey
@@ -66,6 +67,9 @@ class FolderDraft(ABC):
     def ledger(self) -> npt.NDArray[np.void]:
         """See `Draft`, as for everything that follows."""
         return self._folder.ledger
+
+    def log_images(self) -> LogImages | None:
+        return None
 
     def writing(self) -> AbstractContextManager[None]:
         return self._folder.writing()

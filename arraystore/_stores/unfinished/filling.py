@@ -18,14 +18,17 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._common.forks import lock_across_forks
+from arraystore._kernels.copy_rows import gather
 from arraystore._stores.array_face import ArrayFace
+from arraystore._stores.encoded.images import EncodedImages
+from arraystore._stores.encoded.jpegs import slot_shape_of
 from arraystore.errors import BadImage
 
 Pixels = npt.NDArray[np.uint8]
 Index = npt.NDArray[np.int64]
-# The array that holds pixels, the rows of it to read, and their places among the rows that were asked for, or None for
-# all of them in order; see `arraystore._kernels.copy_rows`.
-Chosen = tuple[Pixels, Index, Index | None]
+# What holds images, the rows of it to read, and their places among the rows that were asked for, or None for all of
+# them in order; see `arraystore._kernels.copy_rows`.
+Chosen = tuple[Pixels | EncodedImages, Index, Index | None]
 
 _log = logging.getLogger(__name__)
 
@@ -38,8 +41,8 @@ class Filler(Protocol):
     identity: str  # of what the slots will hold, the same in every process and in later calls
 
     @property
-    def kept(self) -> Pixels | None:
-        """All slots, mapped from their file or in memory; None where there is no such array."""
+    def kept(self) -> Pixels | EncodedImages | None:
+        """The images of all slots, mapped from their file or in memory; None where there are none yet."""
 
     @property
     def is_complete(self) -> bool:
@@ -57,7 +60,7 @@ class Filler(Protocol):
         """Return the status of each slot as far as this process knows, a copy: uint8, (N,)."""
 
     def chosen(self, rows: Index) -> Iterator[Chosen]:
-        """Yield where the pixels of some slots are, after filling those that are missing."""
+        """Yield where the images of some slots are, after filling those that are missing."""
 
     def failed(self, rows: Index) -> npt.NDArray[np.bool_]:
         """Return for each slot whether its source could not be stored, after filling those that are missing."""
@@ -95,13 +98,15 @@ class FillingImages(ArrayFace):
     refers to this object any more.
 
     Attributes:
-        shape: (N, C, H, W), or (N, H, W, C).
+        shape: (N, C, H, W), or (N, H, W, C); None in place of sides that differ.
+        is_encoded: whether images are kept as JPEGs, and decoded when they are read.
     """
 
     new_array: ClassVar[str] = "images that are being filled are copied into a new array"
 
-    def __init__(self, shape: tuple[int, ...], filler: Filler) -> None:
+    def __init__(self, shape: tuple[Any, ...], filler: Filler, *, is_encoded: bool = False) -> None:
         self.shape = shape
+        self.is_encoded = is_encoded
         self._filler = filler
         self._expected: Iterator[Index] | None = None
         self._process = os.getpid()
@@ -135,17 +140,39 @@ class FillingImages(ArrayFace):
 
     @property
     def nbytes(self) -> int:
-        """The bytes of all pixels."""
+        """The bytes of all images as they are kept; 0 as long as that is not known."""
+        if self.is_encoded:
+            return self._filler.kept.nbytes if self._filler.is_complete and self._filler.kept is not None else 0
         return int(np.prod(self.shape, dtype=np.int64))
 
+    def sides_of(self, rows: Index) -> Index:
+        """Return height and width of images, which are filled first, where they differ: int64, (k, 2)."""
+        sides = np.zeros((len(rows), 2), np.int64)
+        for images, there, at in self._encoded(rows):
+            sides[slice(None) if at is None else at] = images.sides_of(there)
+        return sides
+
+    def bytes_of(self, row: int) -> memoryview:
+        """Return the JPEG of an image, which is filled first, where images are encoded."""
+        ((images, there, _),) = self._encoded(np.array([row]))
+        return images.bytes_of(int(there[0]))
+
+    def _encoded(self, rows: Index) -> Iterator[tuple[EncodedImages, Index, Index | None]]:
+        for images, there, at in self.filler.chosen(rows):
+            if isinstance(images, EncodedImages):
+                yield images, there, at
+
     def _made(self, rows: Index) -> Pixels:
-        out = np.empty((len(rows), *self.shape[1:]), np.uint8)
-        for array, there, at in self.filler.chosen(rows):
-            out[slice(None) if at is None else at] = array[there]
+        shape = self.shape[1:]
+        if None in shape:
+            channels = next(side for side in shape if side is not None)
+            shape = slot_shape_of(self.sides_of(rows), channels, "NCHW" if shape[0] is not None else "NHWC")
+        out = np.empty((len(rows), *shape), np.uint8)
+        gather(self.filler.chosen(rows), out)
         return out
 
     def __reduce__(self) -> tuple[Callable[..., FillingImages], tuple[Any, ...]]:
-        return _received, (self.shape, self.filler.sendable())
+        return _received, (self.shape, self.is_encoded, self.filler.sendable())
 
 
 def _expected(images: weakref.ref[FillingImages]) -> Iterator[Index]:
@@ -173,5 +200,5 @@ def _close_now(filler: Filler) -> None:
         _log.warning("a store that nobody uses any more could not be closed: %s", error)
 
 
-def _received(shape: tuple[int, ...], make: Callable[[], Filler]) -> FillingImages:
-    return FillingImages(shape, make())
+def _received(shape: tuple[Any, ...], is_encoded: bool, make: Callable[[], Filler]) -> FillingImages:
+    return FillingImages(shape, make(), is_encoded=is_encoded)
