@@ -173,7 +173,7 @@ def _readable(slots: SlotArrays, samples: Samples, bad: str) -> tuple[Index, lis
     """
     if not len(slots):
         raise ManifestError("there are no slots to export", kind=Kind.MISSING)
-    without = slots.unreadable()
+    without = slots.unreadable(found=True)
     told = zip(without.tolist(), samples.sources(without), samples.reasons(without), strict=True)
     images = [BadImage(slot, source, reason) for slot, source, reason in told]
     if images and (bad == "raise" or len(images) == len(slots)):

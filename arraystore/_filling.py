@@ -118,8 +118,11 @@ class FillingStore(Store):
         self.description: Description = opened.description
         self.mean: tuple[float, ...] = opened.description.mean
         self.std: tuple[float, ...] = opened.description.std
-        self._slots = replace(self.__slot_arrays__, mean=self.mean, std=self.std)
         self._opened = replace(self._opened, description=opened.description, load_table=opened.load_table)
+        array = replace(self._array, checksums=opened.array.checksums)
+        self._slots = replace(
+            self.__slot_arrays__, arrays=(array,), mean=self.mean, std=self.std, records=(self._opened,)
+        )
 
     @property
     def status(self) -> npt.NDArray[np.uint8]:

@@ -13,7 +13,6 @@ from arraystore._exporting.options import Format
 from arraystore._kernels.interleave import interleaved
 from arraystore._reading.slot_arrays import Index, SlotArrays
 from arraystore._sources.kinds.slots import check_images
-from arraystore._stores.encoded.images import EncodedImages
 from arraystore._stores.slot_array import SlotArray
 from arraystore.errors import FormatError, Kind
 from arraystore.spec import Subsampling
@@ -69,11 +68,11 @@ class ImageBytes:
     def _image(self, array: SlotArray, row: int, slot: int) -> tuple[bytes, bool]:
         data = array.bytes_of(row)
         _check(array, row, slot, data)
-        if isinstance(array.images, EncodedImages):
+        if array.is_encoded:
             if data[:3] != _JPEG_START:
                 raise _damaged(slot, "it has no JPEG")
             # Not every reader turns an image as its orientation says.
-            if self._form == "jpeg" and array.images.turned(np.array([row])) is None:
+            if self._form == "jpeg" and not array.is_turned(row):
                 return bytes(data), True
         return self._encoded(np.ascontiguousarray(array.images[row])), False
 

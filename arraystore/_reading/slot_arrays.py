@@ -13,7 +13,7 @@ import numpy.typing as npt
 from arraystore._common.digests import digest_of
 from arraystore._common.lazy import cached
 from arraystore._common.ragged import Ragged, one_after_another
-from arraystore._format.specification import STORED
+from arraystore._format.specification import FAILED, STORED
 from arraystore._kernels.copy_rows import ChosenRows, gather
 from arraystore._reading.cache import Cache, EncodedCache
 from arraystore._reading.filling_slots import FillingSlots
@@ -199,17 +199,18 @@ class SlotArrays(FillingSlots):
     def _source_names(self) -> dict[int, Any]:
         return {}  # of an array → its column of names, once it was asked for
 
-    def unreadable(self) -> Index:
-        """Return the slots without an image; see `Slots.unreadable`."""
-        if all(each.status is None for each in self.arrays):
+    def unreadable(self, *, found: bool = False) -> Index:
+        """Return the slots without an image, ascending; see `Slots.unreadable`.
+
+        Args:
+            found: True adds those that have turned out to have none while they were filled. Orders are drawn without:
+                they must not depend on how far the filling is.
+        """
+        rows = [_bad_rows(each, found=found) for each in self.arrays]
+        if not any(each.size for each in rows):
             return np.empty(0, np.int64)
-        bad = np.concatenate(
-            [
-                start + np.flatnonzero([] if each.status is None else np.asarray(each.status) != STORED)
-                for each, start in zip(self.arrays, self._starts.tolist(), strict=False)
-            ]
-        )
-        return bad if self.chosen is None or bad.size == 0 else np.flatnonzero(np.isin(self.chosen, bad))
+        bad = np.concatenate([start + each for each, start in zip(rows, self._starts.tolist(), strict=False)])
+        return bad if self.chosen is None else np.flatnonzero(np.isin(self.chosen, bad))
 
     def readable(self) -> Index:
         """Return the slots that have an image, ascending."""
@@ -357,6 +358,12 @@ class SlotArrays(FillingSlots):
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"cache": None, "records": ()}
+
+
+def _bad_rows(array: SlotArray, *, found: bool) -> Index:
+    if isinstance(array.images, FillingImages):
+        return np.flatnonzero(array.images.filler.status() == FAILED) if found else np.empty(0, np.int64)
+    return np.empty(0, np.int64) if array.status is None else np.flatnonzero(np.asarray(array.status) != STORED)
 
 
 def _contents_of(array: SlotArray) -> bytes:

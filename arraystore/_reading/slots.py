@@ -116,7 +116,7 @@ class Slots(LazyMethods):
 
     def unreadable(self) -> Index:
         """Return the slots without an image, ascending: failed slots, and slots that an unfinished build lacks."""
-        return self.__slot_arrays__.unreadable()
+        return self.__slot_arrays__.unreadable(found=True)
 
     def take(self, slots: npt.ArrayLike, name: str | None = None, *, out: Array | None = None) -> Array:
         """Gather slots, or the rows of a target for these slots.

@@ -81,6 +81,11 @@ class SlotArray:
             return cast("EncodedImages | FillingImages", self.images).bytes_of(row)
         return np.ascontiguousarray(self.images[row]).reshape(-1).view(np.uint8).data.toreadonly()
 
+    def is_turned(self, row: int) -> bool:
+        """Return whether the JPEG of a slot is turned after it is decoded, as its orientation says."""
+        images = self.settled
+        return isinstance(images, EncodedImages) and images.turned(np.array([row])) is not None
+
     def open_file(self) -> int | None:
         """Open the images' file; the caller closes it. None if they lie in RAM, or the file was removed or replaced."""
         kept = self.kept

@@ -698,6 +698,30 @@ def test_a_store_is_filled_from_slots_of_another(photos: Path, tmp_path: Path) -
     assert_equal(store, build(tmp_path / "from", size=8))
 
 
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_store_that_has_filled_itself_is_built_from_and_exported_as_a_built_one_is(
+    mixed: Path, tmp_path: Path, name: str
+) -> None:
+    store, built = begin(mixed, named(tmp_path, name), bad="keep", **form(name)), build(mixed, bad="keep", **form(name))
+    for early in (lambda: build(store, bad="keep"), lambda: arraystore.export(store, tmp_path / "e", progress=False)):
+        with pytest.raises(StoreError, match="call finish"):
+            early()
+    store.finish()
+    assert store.unreadable().tolist() == store[:].unreadable().tolist() == BAD
+    assert store[::-1].unreadable().tolist() == sorted(11 - slot for slot in BAD)
+    for encode in ("none", "jpeg", "source"):
+        options: dict[str, Any] = {"bad": "keep", "encode": encode} | ({"size": None} if encode == "source" else {})
+        ours, theirs = build(store, **options), build(built, **options)
+        assert ours.status.tolist() == built.status.tolist()
+        np.testing.assert_array_equal(ours.checksums, theirs.checksums)
+    reports = [
+        arraystore.export(each, tmp_path / folder, bad="drop", progress=False)
+        for each, folder in ((store, "e1"), (built, "e2"))
+    ]
+    assert reports[0].copied == reports[1].copied == (8 if "jpegs" in name else 0)
+    assert contents(tmp_path / "e1") == contents(tmp_path / "e2")
+
+
 def test_the_lock_of_followers_lets_nobody_write_what_others_read(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -114,7 +114,7 @@ class StoreSlots(SourceList):
         try:
             sums = array.checksums
             damaged = sums is not None and xxhash.xxh3_64_intdigest(array.bytes_of(row)) != int(sums[row])
-            jpeg = bytes(array.bytes_of(row)) if hasattr(array.images, "bytes_of") else b""
+            jpeg = bytes(array.bytes_of(row)) if array.is_encoded else b""
             pixels = None if damaged else np.asarray(array.images[row])
         except FormatError:  # the JPEG cannot be decoded
             pixels = None
@@ -186,7 +186,7 @@ def _known_of(slots: Any, samples: Sequence["_Samples"]) -> "_Known":
         name: [""] * count for name in set.intersection(*(set(each.texts) for each in samples))
     }
     known = _Known([""] * count, {name: np.zeros(count, kind) for name, kind in _FACTS.items()}, texts)
-    unreadable = frozenset(slots.unreadable().tolist())
+    unreadable = frozenset(slots.unreadable(found=True).tolist())
     for number, rows, at in slots.split(slots.base(np.arange(count))):
         places, own = np.arange(count) if at is None else at, samples[number]
         for fact, values in own.facts.items():
