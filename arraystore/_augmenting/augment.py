@@ -14,7 +14,7 @@ from arraystore._augmenting.crops import GEOMETRY, Chance, Crop, Geometry, PadAn
 from arraystore._augmenting.crops import Sides as SlotSides
 from arraystore._augmenting.followers import Follower, Sizes, follow
 from arraystore._augmenting.parts import InParts
-from arraystore._augmenting.slot_sides import Shape, image_size, refuse_masks, sides_of
+from arraystore._augmenting.slot_sides import Shape, image_size, sides_of
 from arraystore._common.checks import choice_of
 from arraystore._common.lazy import lazy
 from arraystore._common.options import public
@@ -276,7 +276,8 @@ class Augment:
         """Return the targets of a batch; those named in ``follow`` are moved and mirrored as their images are.
 
         Args:
-            targets: maps names to arrays, (k, ...), or to a `Ragged`, with one row for each image.
+            targets: maps names to arrays, (k, ...), or to a `Ragged`, with one row for each image; masks of slots that
+                differ in height and width to a list of arrays (H, W).
             geometry: (k,), from `sample`.
             slot_shape: the shape of one slot, in the order of ``layout``.
             layout: of the slots.
@@ -292,8 +293,6 @@ class Augment:
             if name not in targets:
                 raise SpecError(f"follow names {name!r}, the targets are {', '.join(map(repr, targets)) or 'none'}")
         _, height, width = sides_of(slot_shape, layout)
-        if height is None:
-            refuse_masks(self.follow)
         size = image_size(self.crop, height, width)
         moved = dict(targets)
         for name, kind in self.follow.items():

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from arraystore._augmenting.augment import Augment
 from arraystore._augmenting.crops import Crop
-from arraystore._augmenting.slot_sides import has_size, least_slot, refuse_masks
+from arraystore._augmenting.slot_sides import has_size, least_slot
 from arraystore.errors import SpecError
 from arraystore.spec import Layout
 
@@ -59,7 +59,6 @@ def augmented_column(slots: Sided, augment: Augment | None, layout: Layout, *, t
         )
     if augment is None:
         return slots.column()
-    refuse_masks(augment.follow)
     if sized:
         if not slots.is_filling:  # otherwise each batch is checked
             check_sides(augment.crop, *slots.stored_sides())

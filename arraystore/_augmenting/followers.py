@@ -33,7 +33,7 @@ Follower = Literal["boxes", "mask", "keypoints"]
 class Sizes(NamedTuple):
     """Height and width in pixels, of slots and of images; and what masks have outside their slots."""
 
-    slot: Size
+    slot: Size | tuple[None, None]
     image: Size
     outside: int = 0
 
@@ -55,15 +55,27 @@ def follow_keypoints(points: Values, geometry: Geometry, sizes: Sizes) -> Values
     return _as(_moved(_points("keypoints", points, 2)[..., None, :], geometry, sizes.image)[..., 0, :], points.dtype)
 
 
-def follow_masks(masks: Values, geometry: Geometry, sizes: Sizes) -> Values:
+def follow_masks(masks: Values | list[Values], geometry: Geometry, sizes: Sizes) -> Values:
     """Return the part of each mask that its image shows; it is resampled like Pillow's NEAREST.
 
-    Masks are (n, H, W) or (n, C, H, W), the result is (n, h, w) or (n, C, h, w).
+    Masks are (n, H, W) or (n, C, H, W), the result is (n, h, w) or (n, C, h, w). Of slots that differ in height and
+    width they are a list of arrays (H, W).
 
     Raises:
         SpecError: masks do not have the height and width of slots.
     """
     size = sizes.image
+    if isinstance(masks, list):
+        out = np.full((len(masks), *size), sizes.outside, masks[0].dtype if masks else np.uint8)
+        for i, mask in enumerate(masks):
+            if mask.size:
+                own = Sizes(mask.shape, size, sizes.outside)
+                out[i] = follow_masks(mask[None], geometry[i : i + 1], own)[0]
+        return out
+    if sizes.slot[0] is None:
+        raise SpecError(
+            "a target has masks of one height and width, and these slots differ in both: take it out of follow="
+        )
     if masks.ndim not in {3, 4} or masks.shape[-2:] != sizes.slot:
         height, width = sizes.slot
         raise SpecError(
@@ -98,6 +110,8 @@ def follow(kind: Follower, target: Any, geometry: Geometry, sizes: Sizes) -> Any
     Raises:
         SpecError: the target has no shape of its kind.
     """
+    if isinstance(target, list):  # masks of slots that differ in height and width
+        return FOLLOWERS[kind](target, geometry, sizes)
     if not isinstance(target, Ragged):
         return FOLLOWERS[kind](np.asarray(target), geometry, sizes)
     values = FOLLOWERS[kind](np.asarray(target.values), np.repeat(geometry, target.lengths), sizes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -67,17 +66,3 @@ def least_slot(crop: Crop | None) -> tuple[int, int]:
         height, width = crop.size or (1, 1)
         return max(height - 2 * crop.padding, 1), max(width - 2 * crop.padding, 1)
     return crop.one_size()
-
-
-def refuse_masks(follow: Mapping[str, str]) -> None:
-    """Refuse masks that are to follow images whose slots differ in height and width.
-
-    Raises:
-        SpecError: a target is one.
-    """
-    name = next((name for name, kind in follow.items() if kind == "mask"), None)
-    if name is not None:
-        raise SpecError(
-            f"the target {name!r} has masks of one height and width, and these slots differ in both: take it out of "
-            "follow="
-        )

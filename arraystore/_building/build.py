@@ -30,9 +30,9 @@ from arraystore._common.arrow import numbers_in
 from arraystore._common.lazy import lazy
 from arraystore._common.limits import memory_for_images
 from arraystore._common.progress import Progress, reporting
-from arraystore._common.ragged import Ragged, Target, split_targets
+from arraystore._common.ragged import OFFSETS, VALUES, Ragged, Target, split_targets
 from arraystore._format.description import Description
-from arraystore._format.ledger import sides_in
+from arraystore._format.ledger import mask_pixels, sides_in
 from arraystore._format.publication import Publication
 from arraystore._format.samples import dropped_table, mask_fields, mtimes_us, samples_table
 from arraystore._format.specification import FAILED, STORED
@@ -84,12 +84,17 @@ def build_key(manifest: Manifest, spec: ImageSpec) -> BuildKey:
         len(manifest),
         spec,
         manifest.digest,
-        targets=tuple(sorted([*split_targets(manifest.targets), *manifest.masks])),
+        targets=tuple(sorted([*split_targets(manifest.targets), *_keys_of_masks(manifest, spec)])),
         decoders=_decoders(),
         root=manifest.root,
         parts=manifest.part_digests,
         masks=tuple((name, each.dtype.str) for name, each in manifest.masks.items()),
     )
+
+
+def _keys_of_masks(manifest: Manifest, spec: ImageSpec) -> list[str]:
+    """Return the keys of the plain arrays that the masks of a store become."""
+    return [name + end for name in manifest.masks for end in (("",) if spec.one_shape else (VALUES, OFFSETS))]
 
 
 def is_up_to_date(store: Opened, manifest: Manifest) -> bool:
@@ -227,6 +232,9 @@ def publication_of(
     forms = forms_of(targets)
     for name, masks in manifest.masks.items():
         forms[name] = {"dtype": masks.dtype.str, "shape": [len(ledger), *spec.size]}
+        if not spec.one_shape:
+            total = int(mask_pixels(ledger, spec).sum())
+            forms[name] = {"dtype": masks.dtype.str, "shape": [total], "ragged": True}
     files = manifest.as_files(spec)
     description = Description(
         count=len(ledger),

@@ -79,8 +79,8 @@ class Job:
         """Return the masks of a slot, which become part of a result."""
         if self.masks is None:
             return SlotMasks()
-        arrays = tuple(array[slot - filled.start] for array in filled.masks)
-        return SlotMasks(tuple(self.masks.dtypes), self.masks.sources[slot], arrays)
+        arrays = [array[slot - filled.start] for array in filled.masks]
+        return SlotMasks(self.masks.dtypes, self.masks.sources[slot], arrays, self.spec.one_shape)
 
     # How a job gets at images. A job that shares them with others does it in other ways.
     def read(self, source: Source) -> tuple[Any, int, int]:
@@ -273,7 +273,7 @@ def _settle(
         row["checksum"] = xxhash.xxh3_64_intdigest(slot.data)
     else:
         row["checksum"] = xxhash.xxh3_64_intdigest(jpeg)
-        filled.encoded[number - filled.start] = jpeg
+        filled.encoded[number - filled.start] = jpeg + masks.after_jpeg()
     if masks.sources:
         row["mask_checksum"] = masks.checksum()
 

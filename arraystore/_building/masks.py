@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -12,7 +12,7 @@ import xxhash
 
 from arraystore._common.lazy import lazy
 from arraystore._decoding.notes import noticed
-from arraystore._format.slot_file import SlotFile
+from arraystore._format.slot_file import FilePart
 from arraystore._sources.kinds.archives.members import PartOfFile
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.targets.mask_sources import DrawnMask, MaskSource, Numbers, contents_of, masks_stamp
@@ -46,7 +46,9 @@ class MaskJob:
         return cls({name: masks.dtype for name, masks in manifest.masks.items()}, sources)
 
     def empty(self, count: int, spec: ImageSpec) -> tuple[Numbers, ...]:
-        """Return arrays for the masks of so many slots, one for each target."""
+        """Return arrays for the masks of so many slots, one for each target; none where slots differ in shape."""
+        if not spec.one_shape:
+            return ()
         return tuple(np.zeros((count, *spec.size), dtype) for dtype in self.dtypes.values())
 
 
@@ -81,20 +83,30 @@ def held_mask(
 
 @dataclass(frozen=True, slots=True)
 class SlotMasks:
-    """The masks of one slot: targets, sources, and the arrays that they are written into; none without masks."""
+    """The masks of one slot: targets, sources, and the arrays that they are written into; none without masks.
 
-    names: tuple[str, ...] = ()
+    Where slots differ in shape, the arrays are made when the shape of the slot is known.
+    """
+
+    dtypes: Mapping[str, np.dtype[Any]] = field(default_factory=dict)
     sources: tuple[MaskSource, ...] = ()
-    arrays: tuple[Numbers, ...] = ()
+    arrays: list[Numbers] = field(default_factory=list)
+    one_shape: bool = True
 
     def stamp(self) -> int:
         """Return what tells other masks, see `masks_stamp`."""
         return masks_stamp(self.sources)
 
     def clear(self) -> None:
-        """Fill the arrays with what no class has."""
+        """Fill the arrays with what no class has; there are none of a slot without an image where slots differ."""
+        if not self.one_shape:
+            self.arrays.clear()
         for array in self.arrays:
             array[...] = np.iinfo(array.dtype).max
+
+    def after_jpeg(self) -> bytes:
+        """Return the numbers that follow the JPEG of the slot in a log: where slots differ in shape."""
+        return b"" if self.one_shape else b"".join(array.tobytes() for array in self.arrays)
 
     def checksum(self) -> int:
         """Return the xxh3_64 of the numbers, one mask after the other."""
@@ -119,25 +131,32 @@ class SlotMasks:
             DecodeError: a file is missing, or is no mask of the image.
         """
         contents = []
-        for name, source, array in zip(self.names, self.sources, self.arrays, strict=True):
+        if not self.one_shape:
+            place = spec.place(*image)
+            self._make([(place.height, place.width)] * len(self.dtypes))
+        for name, source, array in zip(self.dtypes, self.sources, self.arrays, strict=True):
             with told_of_mask(_place_of(source) or repr(name)):
                 held = load(source)
                 decoder.deposit_mask(held.numbers, array, spec, image, fill=int(np.iinfo(array.dtype).max))
             contents.append(held.contents)
         return _hash(contents), noticed()
 
-    def copy(self, files: Sequence[SlotFile], slot: int, checksum: int) -> bool:
+    def copy(self, parts: Sequence[FilePart], checksum: int) -> bool:
         """Copy the masks of a slot of another store, and return whether they have their checksum.
 
         Raises:
             OSError: they cannot be read.
         """
-        for file, array in zip(files, self.arrays, strict=True):
-            data = file.read(slot)
-            if len(data) != array.nbytes:
+        if not self.one_shape:
+            sizes = zip(parts, self.dtypes.values(), strict=True)
+            self._make([(part.size // dtype.itemsize,) for part, dtype in sizes])
+        for part, array in zip(parts, self.arrays, strict=True):
+            if part.size != array.nbytes or part.read_into(array.reshape(-1).view(np.uint8).data) != array.nbytes:
                 return False
-            array[...] = np.frombuffer(data, array.dtype).reshape(array.shape)
         return self.checksum() == checksum
+
+    def _make(self, shapes: Iterable[tuple[int, ...]]) -> None:
+        self.arrays[:] = (np.empty(shape, dtype) for shape, dtype in zip(shapes, self.dtypes.values(), strict=True))
 
 
 @contextmanager

@@ -9,14 +9,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from arraystore._common.options import picked
+from arraystore._common.ragged import Ragged
 from arraystore._sources.given import SOURCES, path_of
-from arraystore._sources.kinds.slots import has_slots, spec_in
+from arraystore._sources.kinds.slots import StoreSlots, has_slots, spec_in
 from arraystore._sources.kinds.table import kind_of
 from arraystore._sources.manifest import Manifest
 from arraystore._sources.options import USED_FOR, SourceOptions
 from arraystore._sources.targets.masks import Masks
 from arraystore._stores.opening import open_store
-from arraystore.errors import ArraystoreError, Kind, ManifestError, Option, SpecError
+from arraystore.errors import ArraystoreError, Kind, ManifestError
 from arraystore.spec import ImageOptions, ImageSpec, Jpeg, spec_of
 
 
@@ -47,24 +48,15 @@ def with_resized_masks(manifest: Manifest, spec: ImageSpec) -> Manifest:
     """Return a manifest whose masks of slots of another store become masks of slots of ``spec``.
 
     Where these have another size, each mask is that of the image which its old slot is for the new one.
-
-    Raises:
-        SpecError: slots differ in height and width, as masks of one target cannot.
     """
-    names = sorted([*manifest.masks, *manifest.mask_fills])
-    if names and not spec.one_shape:
-        raise SpecError(
-            f"the target {names[0]!r} has masks, whose arrays have one height and width for all slots, and with "
-            f"fit={spec.fit!r} slots differ in these",
-            advice="choose {0}, or leave the masks out",
-            options=[Option("fit", "pad")],
-        )
     masks, targets, fills = dict(manifest.masks), dict(manifest.targets), dict(manifest.mask_fills)
     for name, fill in manifest.mask_fills.items():
-        numbers = np.asarray(targets[name])
-        if numbers.shape[1:] != spec.size:
+        target: Any = targets[name]
+        if isinstance(target, Ragged) or not spec.one_shape or np.shape(target)[1:] != spec.size:
             del targets[name], fills[name]
-            masks[name] = Masks(numbers, bits=fill.bit_length())
+            if isinstance(target, Ragged) and isinstance(manifest.sources, StoreSlots):
+                target = manifest.sources.masks_in(target)
+            masks[name] = Masks(target, bits=fill.bit_length())
     if len(fills) == len(manifest.mask_fills):
         return manifest
     return replace(manifest, masks=masks, targets=targets, mask_fills=fills)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._common.options import public
-from arraystore.errors import SpecError
+from arraystore.errors import FormatError, Kind, SpecError
 
 Array = npt.NDArray[Any]
 Index = npt.NDArray[np.int64]
@@ -215,10 +215,37 @@ def same_rows(one: Target, other: Target) -> bool:
     return np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
 
 
-def own_rows(ragged: Ragged) -> list[Array]:
+def own_rows(rows: Ragged | list[Array]) -> list[Array]:
     """Return copies of the rows, which may be written."""
-    values = np.array(ragged.values)
-    return [values[start:stop] for start, stop in pairwise(ragged.offsets.tolist())]
+    if isinstance(rows, list):
+        return [row.copy() for row in rows]
+    values = np.array(rows.values)
+    return [values[start:stop] for start, stop in pairwise(rows.offsets.tolist())]
+
+
+def masks_in(target: Ragged, rows: Index, sides: Index) -> list[Array]:
+    """Return the masks of slots that differ in height and width: views (H, W) of a target that has their numbers.
+
+    Args:
+        target: of all slots of a store.
+        rows: int64, (k,): the slots.
+        sides: int64, (k, 2): height and width of each.
+
+    Raises:
+        FormatError: a mask has not as many numbers as its slot has pixels.
+    """
+    masks = []
+    for row, (height, width) in zip(rows.tolist(), sides.tolist(), strict=True):
+        numbers = target[row]
+        if numbers.size != height * width:
+            raise FormatError(
+                f"the mask of slot {row} has {numbers.size:,} numbers, and its slot {height:,} x {width:,} pixels",
+                slot=row,
+                kind=Kind.DAMAGED,
+                advice="repair the store",
+            )
+        masks.append(numbers.reshape(height, width))
+    return masks
 
 
 def split_targets(targets: Mapping[str, Target]) -> dict[str, Array]:

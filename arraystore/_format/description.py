@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from arraystore._common.digests import digest_of
 from arraystore._format.specification import FORMAT_VERSION
+from arraystore._format.target_forms import is_ragged
 from arraystore.errors import FormatError, Kind, SpecError
 from arraystore.spec import ImageSpec
 
@@ -104,15 +105,16 @@ class Description:
 
 
 _COORDINATES = ("boxes", "keypoints")
+_CHECKED_PIXELS = 1 << 22  # at a time
 _MASK_TYPES = {255: "|u1", 65535: "<u2"}  # by what they are filled with
 
 
 def _check_masks(description: Description, source: str) -> None:
-    if description.masks and not description.spec.one_shape:
-        raise _damaged(source, "it has masks, and slots that differ in height and width")
     for name, fill in description.masks.items():
-        form = description.targets.get(name, {})
-        if form.get("shape") != [description.count, *description.spec.size]:
+        form, one_shape = description.targets.get(name, {}), description.spec.one_shape
+        if is_ragged(form) == one_shape or (not one_shape and len(form["shape"]) != 1):
+            raise _damaged(source, f"the target {name!r} has not the form of masks")
+        if one_shape and form.get("shape") != [description.count, *description.spec.size]:
             raise _damaged(source, f"the target {name!r} has not the height and width of its slots")
         if form.get("dtype") != _MASK_TYPES.get(fill):
             raise _damaged(source, f"the masks {name!r} are of {form.get('dtype')}, and filled with {fill}")
@@ -231,19 +233,20 @@ def check_mask_codes(where: str, masks: npt.NDArray[Any], names: Sequence[str], 
 
     Args:
         where: the file or dataset of the masks.
-        masks: (N, H, W), unsigned.
+        masks: (N, H, W), or (total,) where slots differ in height and width, unsigned.
         names: what the numbers mean, from 0 on.
         fill: the number of pixels that have none.
 
     Raises:
         FormatError: one has not.
     """
-    for slot, mask in enumerate(masks):
-        odd = mask[(mask >= len(names)) & (mask != fill)]
+    step = 1 if masks.ndim == 3 else _CHECKED_PIXELS
+    for first in range(0, len(masks), step):
+        block = masks[first : first + step]
+        odd = block[(block >= len(names)) & (block != fill)]
         if odd.size:
-            raise FormatError(
-                f"{where} gives a pixel of slot {slot} the number {odd[0]}, but there are {len(names):,} classes"
-            )
+            what = f"a pixel of slot {first}" if masks.ndim == 3 else "a pixel"
+            raise FormatError(f"{where} gives {what} the number {odd[0]}, but there are {len(names):,} classes")
 
 
 def text_digest(text: bytes, digest: str) -> str:

@@ -139,6 +139,17 @@ def side_fields(spec: ImageSpec) -> tuple[str, ...]:
     return _SIDE_FIELDS if spec.encode is not None and spec.encode.source else _SIDE_FIELDS[:2]
 
 
+def mask_pixels(rows: npt.NDArray[np.void], spec: ImageSpec) -> npt.NDArray[np.int64]:
+    """Return how many pixels each mask of a slot has that follows its JPEG in the file that a build appends to: (N,).
+
+    It is 0 where slots have one shape: their masks lie in files of their own.
+    """
+    if spec.one_shape:
+        return np.zeros(len(rows), np.int64)
+    pixels: npt.NDArray[np.int64] = rows["slot_height"].astype(np.int64) * rows["slot_width"]
+    return pixels
+
+
 def sides_in(rows: npt.NDArray[np.void], spec: ImageSpec) -> npt.NDArray[np.int32]:
     """Return the `side_fields` of slots: int32, (N, 2) or (N, 3); zeros where a slot has no image."""
     return np.stack([rows[name] for name in side_fields(spec)], axis=1).astype(np.int32)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from arraystore._format.description import Description
+from arraystore._format.target_forms import array_forms
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,6 +32,11 @@ class Publication:
     rows: npt.NDArray[np.void]
     dropped: pa.Table | None = None
 
-    def masks_in_place(self) -> list[str]:
-        """Return the names of the masks that a build has written already, so that they are not among the targets."""
-        return [name for name in self.description.masks if name not in self.targets]
+    def masks_in_place(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """Return the plain arrays of masks that a build has written already, so that they are not among the targets.
+
+        Returns:
+            key (see `arraystore._common.ragged.split_targets`) → dtype and shape.
+        """
+        forms = {name: self.description.targets[name] for name in self.description.masks if name not in self.targets}
+        return array_forms(forms, self.description.count)

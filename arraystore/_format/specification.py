@@ -48,7 +48,7 @@ length of the shorter side, or the length that it had if that was less; the aspe
 MUST refuse a slot whose JPEG has other sides than shapes.npy says. If `encode` has `source`, JPEGs are the bytes of
 their sources, `size` is null, and shapes.npy has a third column: the orientation of EXIF, from 1 to 8, by which the
 decoded image is turned to have that height and width; 0 of a slot of status 2. Sources of other formats were encoded,
-and have the orientation 1. Such stores have no masks.
+and have the orientation 1.
 
 **store.json** is UTF-8 JSON of at most 64 MiB, an object with these members; a reader MUST refuse a `format_version`
 that it does not know and MUST ignore members that it does not know:
@@ -124,7 +124,8 @@ has a column `mask_stamp` too.
 **Masks** are targets of shape (N, H, W), uint8 or uint16, with the height and width of slots: the number of each pixel
 in the file of the mask, moved as the pixels of its image are. Where there is no image, beside a padded one or in a slot
 of status 2, they have the number in `masks`. In a folder, TARGET.npy of a mask has a header as that of images.npy. In
-HDF5, its dataset MUST be contiguous.
+HDF5, its dataset MUST be contiguous. Where slots have different shapes, masks are a ragged target of single numbers: a
+row has as many as shapes.npy says, the rows of the mask one after the other, and none in a slot of status 2.
 
 **Under construction** a store lies in `TARGET.partial/`, together with these files, which are deleted when it is
 published:
@@ -145,7 +146,8 @@ published:
     lock              locked (flock) by the build that is running: {"host", "pid", "began", "system"}
     followers         locked (flock, shared) by each process that reads claimed slots while another one fills the store
     filler.sock       where these processes send what they have decoded to the one that fills
-    TARGET.npy        the masks of a target, written as the pixels are; for HDF5 it is copied at the end
+    TARGET.npy        the masks of a target, written as the pixels are; for HDF5 it is copied at the end. Where slots
+                      have different shapes, the numbers of all masks of a slot follow its JPEG in encoded.log instead
     moved.npy         pixels of slots that an earlier update has filled, on their way to other slots
 
 A row of the ledger *claims* its slot if its `check` is the xxh3_64 of the row's other bytes, with the slot's number as

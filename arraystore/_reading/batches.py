@@ -98,8 +98,7 @@ class BatchMaker:
         columns = {"images": self.augmented} | {name: self.slots.column(name) for name in plain}
         if self.order.count and (self.transform is not None or (self.augment is not None and self.augment.follow)):
             # The first image shows which array the user's function returns, and how masks shrink with the images.
-            first = np.zeros(1, np.int64)
-            probe = ImageBatch(self, 0, first, self.order.draw(0, first))
+            probe = ImageBatch(self, 0, first := np.zeros(1, np.int64), self.order.draw(0, first))
             probe.replace_failed(0, 1)
             if self.transform is not None:
                 result = probe.transformed(0, self.transform)
@@ -113,7 +112,8 @@ class BatchMaker:
     @cached
     def ragged(self) -> frozenset[str]:
         """The names of the targets that are lists in a batch, an array for each image."""
-        return frozenset(name for name in self.targets if self.slots.is_ragged(name))
+        followed = self.slots.masks if self.augment is not None else ()  # they get the size of the images
+        return frozenset(name for name in self.targets if self.slots.is_ragged(name) and name not in followed)
 
     @cached
     def augmented(self) -> Column:
@@ -364,8 +364,8 @@ class ImageBatch(Batch):
             return {}
         values: dict[str, Any] = {}
         for name in maker.targets:
-            if name in augment.follow and name in maker.ragged:
-                values[name] = maker.slots.ragged_rows(self.base[start:stop], name)
+            if name in augment.follow and maker.slots.is_ragged(name):
+                values[name] = maker.slots.list_rows(self.base[start:stop], name)
             elif name in augment.follow:
                 shape, dtype = maker.slots.column(name)
                 values[name] = np.empty((stop - start, *shape), dtype)
@@ -381,7 +381,7 @@ class ImageBatch(Batch):
 
     def _rows(self, name: str, start: int, stop: int) -> list[Array]:
         """Return the rows of a ragged target as arrays that belong to the batch."""
-        return own_rows(self._maker.slots.ragged_rows(self.base[start:stop], name))
+        return own_rows(self._maker.slots.list_rows(self.base[start:stop], name))
 
     def _gather_images(self, start: int, stop: int, out: Array) -> None:
         """Copy the images of some rows, augmented."""

@@ -253,6 +253,20 @@ class Loader(Generic[B_co]):
         """The store of the frame that is being read; None before the first epoch, and without the option ``frame``."""
         return None if self._frames is None else self._frames.store
 
+    def refuse_lists(self, why: str) -> None:
+        """Refuse targets that are lists in a batch, for a framework that needs arrays.
+
+        Raises:
+            SpecError: there is one, and it says ``why`` that does not work.
+        """
+        ragged = min(self._maker.ragged, default=None)
+        if ragged is not None:
+            raise SpecError(
+                f"the target {ragged!r} is ragged, a list of arrays in each batch, and {why}",
+                advice="pass {0} with a function that pads its rows to one length, or leave it out of {1}",
+                options=[Option("batch_transform", None), Option("targets", None)],
+            )
+
     def keep_count(self, why: str) -> None:
         """Let no file of ``control`` change how many batches an epoch has; the reason is told where it tries."""
         if self._frames is not None:
@@ -546,22 +560,6 @@ def batch_targets(slots: SlotArrays, targets: Targets) -> tuple[tuple[str, ...],
     if "images" in names:
         raise SpecError("targets are what comes with the images: leave 'images' out of them")
     return names, isinstance(targets, str) or not names
-
-
-def refuse_ragged(slots: SlotArrays, targets: Targets, why: str) -> None:
-    """Refuse ragged targets in a batch, for a framework that needs arrays and no lists.
-
-    Raises:
-        SpecError: there is one, and it says ``why`` that does not work.
-    """
-    names, _ = batch_targets(slots, targets)
-    ragged = next((name for name in names if slots.is_ragged(name)), None)
-    if ragged is not None:
-        raise SpecError(
-            f"the target {ragged!r} is ragged, a list of arrays in each batch, and {why}",
-            advice="pass {0} with a function that pads its rows to one length, or leave it out of {1}",
-            options=[Option("batch_transform", None), Option("targets", None)],
-        )
 
 
 def _uniform(slots: SlotArrays, options: LoaderOptions) -> Order:

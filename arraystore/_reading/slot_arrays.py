@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from arraystore._common.digests import digest_of
 from arraystore._common.lazy import cached
-from arraystore._common.ragged import Ragged, one_after_another
+from arraystore._common.ragged import Ragged, masks_in, one_after_another
 from arraystore._format.specification import FAILED, STORED
 from arraystore._kernels.copy_rows import ChosenRows, gather
 from arraystore._reading.cache import Cache, EncodedCache
@@ -223,6 +223,9 @@ class SlotArrays(FillingSlots):
             SpecError: a slot or a target does not exist, or ``out`` does not fit.
         """
         wanted = _numbers(np.asarray(slots).reshape(-1), 0, len(self))
+        if name is not None and name in self.masks and self.is_ragged(name):
+            slot_shape_of(self.sides_of(self.base(wanted)), 1, "NCHW")  # raises if they differ
+            return np.stack(self.mask_rows(self.base(wanted), name), out=out)
         if name is not None and self.is_ragged(name):
             if out is not None:
                 raise SpecError(
@@ -230,7 +233,7 @@ class SlotArrays(FillingSlots):
                     advice="leave out {0}",
                     options=[Option("out", None)],
                 )
-            return self.ragged_rows(self.base(wanted), name)
+            return self.list_rows(self.base(wanted), name)
         row_shape, dtype = self.column(name)
         if name is None and self.differ:
             sides, channels = self.sides_of(self.base(wanted)), next(side for side in row_shape if side is not None)
@@ -245,8 +248,10 @@ class SlotArrays(FillingSlots):
         gather(self.chosen_rows(self.base(wanted), name), out)
         return out
 
-    def ragged_rows(self, base: Index, name: str) -> Ragged:
-        """Return a copy of the rows of a ragged target for slots with these base numbers."""
+    def list_rows(self, base: Index, name: str) -> Ragged | list[Array]:
+        """Return the rows of a ragged target for slots with these base numbers, a copy; of masks as `mask_rows`."""
+        if name in self.masks:
+            return self.mask_rows(base, name)
         parts: list[Ragged] = []
         places = []
         for number, rows, at in self.split(base):
@@ -258,6 +263,16 @@ class SlotArrays(FillingSlots):
             shape, dtype = self.column(name)
             return Ragged(np.empty((0, *shape), dtype), np.zeros(1, np.int64))
         return one_after_another(parts).take(np.argsort(np.concatenate(places)))
+
+    def mask_rows(self, base: Index, name: str) -> list[Array]:
+        """Return the mask (H, W) of each slot with these base numbers, where slots differ; views of the store."""
+        masks, sides = [np.empty((0, 0))] * len(base), self.sides_of(base)
+        for number, rows, at in self.split(base):
+            places = np.arange(len(rows)) if at is None else at
+            found = masks_in(self._target(self.arrays[number], name), rows, sides[places])
+            for place, mask in zip(places.tolist(), found, strict=True):
+                masks[place] = mask
+        return masks
 
     def base(self, slots: Index) -> Index:
         """Return the base numbers of chosen slots."""
@@ -301,8 +316,9 @@ class SlotArrays(FillingSlots):
         if name is None:
             return of.images
         if name not in of.targets:
-            names = ", ".join(map(repr, of.targets)) or "none"
-            raise SpecError(f"there is no target {name!r}: the targets are {names}")
+            raise SpecError(
+                f"there is no target {name!r}: the targets are {', '.join(map(repr, of.targets)) or 'none'}"
+            )
         return of.targets[name]
 
     def choose(self, chosen: Any) -> SlotArrays:

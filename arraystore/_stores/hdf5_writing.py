@@ -24,6 +24,7 @@ from arraystore._format.contents import JSON_ENTRY
 from arraystore._format.files import write_at
 from arraystore._format.publication import Publication
 from arraystore._format.slot_file import PAGE_BYTES
+from arraystore._format.target_forms import file_name
 from arraystore._stores.hdf5_file import dataset_blocks, dataset_names, npy_values, write_table
 
 if TYPE_CHECKING:
@@ -71,12 +72,12 @@ def write_rest(
         head = file.read(HEAD_BYTES)
         end = end_of(head)
         ends = _Ends(head[:end], end)
-        masks = {name: path.with_name(f"{name}.npy") for name in publication.masks_in_place()}
+        masks = {key: path.with_name(file_name(key)) for key in publication.masks_in_place()}
         # Masks begin with a page, so that they are mapped at the borders of their numbers.
         layout = {"alignment_threshold": PAGE_BYTES, "alignment_interval": PAGE_BYTES} if masks else {}
         with h5py.File(ends, "r+", libver=_LIBVER, **layout) as written:
             _write_all(written, publication, masks, slots, others or {})
-            places = {path: written[f"targets/{name}"].id.get_offset() for name, path in masks.items()}
+            places = {mask: written[f"targets/{key}"].id.get_offset() for key, mask in masks.items()}
         ends.write_into(file.fileno())
         for mask, offset in places.items():
             _copy_values(mask, file.fileno(), offset)
@@ -150,6 +151,9 @@ class _Ends(io.RawIOBase):
 
 def _make_dataset(group: h5py.Group, name: str, shape: Sequence[int], dtype: np.dtype[Any]) -> None:
     """Make a contiguous dataset whose values are not written by the library."""
+    *parents, name = name.split("/")
+    for parent in parents:
+        group = group.require_group(parent)
     create = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     create.set_layout(h5py.h5d.CONTIGUOUS)
     create.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -183,14 +187,13 @@ def _write_all(
     targets = file.create_group("targets")
     for key, array in split_targets(publication.targets).items():
         targets.create_dataset(key, data=array)
-    for name in masks:
-        form = description.targets[name]
-        _make_dataset(targets, name, form["shape"], np.dtype(form["dtype"]))
+    for key, (dtype, shape) in publication.masks_in_place().items():
+        _make_dataset(targets, key, shape, np.dtype(dtype))
     write_table(file, "samples", publication.samples)
     if publication.dropped is not None:
         write_table(file, "dropped", publication.dropped)
     parts = {name: file[name] for name in dataset_names(file) if name != slots}
-    values = {f"targets/{name}": npy_values(path) for name, path in masks.items()}
+    values = {f"targets/{key}": npy_values(path) for key, path in masks.items()}
     digests = {name: digest_of(dataset_blocks(dataset, values.get(name))) for name, dataset in parts.items()}
     text = replace(description, digests=digests).to_text()
     file.create_dataset(JSON_ENTRY, data=text, dtype=h5py.string_dtype())

@@ -165,8 +165,9 @@ class FilledRun:
     notes: dict[int, str] = field(default_factory=dict)  # slot → what its decoder noticed, though it is stored
     traces: list[str] = field(default_factory=list)  # of errors that are faults of this package, for the log
     pixels: Pixels | None = None
-    encoded: list[bytes] = field(default_factory=list)  # of each slot, its JPEG, where slots are encoded
-    masks: tuple[npt.NDArray[Any], ...] = ()  # of each target of masks, one a slot
+    # Where slots are encoded: of each slot its JPEG, and its masks after it where slots differ in shape.
+    encoded: list[bytes] = field(default_factory=list)
+    masks: tuple[npt.NDArray[Any], ...] = ()  # of each target of masks, one a slot, where slots have one shape
 
     def until(self, count: int) -> Self:
         """Return the part of the first slots, which are filled."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -10,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._common.limits import available_memory_bytes
-from arraystore._common.ragged import split_targets
+from arraystore._common.ragged import Ragged, Target, offsets_of, split_targets
 from arraystore._format.contents import SlotPixels
 from arraystore._format.description import Description
 from arraystore._format.files import write_at
-from arraystore._format.ledger import ledger_dtype
+from arraystore._format.ledger import ledger_dtype, mask_pixels
 from arraystore._format.publication import Publication
 from arraystore._format.slot_file import SlotFile
 from arraystore._stores.encoded.images import EncodedImages
@@ -51,7 +52,8 @@ class MemoryDraft:
         # For zeros the system hands out fresh pages without writing to them: a slot takes no memory until it is filled.
         shape = (side or 0 for side in key.spec.slot_shape)
         self.slots = np.zeros((0 if self.appends else key.count, *shape), np.uint8)
-        self._masks = {name: np.zeros((key.count, *key.spec.size), np.dtype(kind)) for name, kind in key.masks}
+        masks = key.masks if key.spec.one_shape else ()
+        self._masks = {name: np.zeros((key.count, *key.spec.size), np.dtype(kind)) for name, kind in masks}
         self.ledger = np.zeros(key.count, ledger_dtype(key.spec, masked=bool(key.masks)))
         self.settled = np.zeros(key.count, bool)
         self.reasons: dict[int, str] = {}
@@ -75,6 +77,13 @@ class MemoryDraft:
 
     def log_images(self) -> LogImages | None:
         return None
+
+    def _finished_masks(self, publication: Publication) -> Mapping[str, Target]:
+        """Return the masks of the finished store."""
+        del publication
+        for mask in self._masks.values():
+            mask.flags.writeable = False
+        return self._masks
 
     def writing(self) -> AbstractContextManager[None]:
         return nullcontext()
@@ -104,9 +113,7 @@ class MemoryDraft:
 
     def give_name(self) -> Opened:
         publication = self._publication
-        for mask in self._masks.values():
-            mask.flags.writeable = False
-        targets = {**publication.targets, **self._masks}
+        targets = {**publication.targets, **self._finished_masks(publication)}
         return Opened(
             medium="ram",
             path=None,
@@ -123,14 +130,14 @@ class EncodedMemoryDraft(MemoryDraft):
 
     def __init__(self, key: BuildKey) -> None:
         super().__init__(key)
-        self._spec = key.spec
+        self._spec, self._key = key.spec, key
         self._log, self._end = MemoryLog(), LogEnd()
 
     def _slot_bytes(self, spec: ImageSpec) -> int:
         return least_slot_bytes(spec)
 
     def _put_slots(self, run: FilledRun) -> None:
-        begin, data = self._end.place(run.rows, run.encoded)
+        begin, data = self._end.place(run.rows, run.encoded, self._key.logged_mask_bytes(run.rows))
         write_at(self._log.number, memoryview(data), begin)
         run.encoded.clear()
 
@@ -141,6 +148,20 @@ class EncodedMemoryDraft(MemoryDraft):
         images = LogImages(self._log, 0, len(publication.rows), self._spec, "the store in memory")
         images.settle(slice(None), publication.rows)
         return images.all_images()
+
+    def _finished_masks(self, publication: Publication) -> Mapping[str, Target]:
+        if self._spec.one_shape:
+            return super()._finished_masks(publication)
+        rows, pixels = publication.rows, mask_pixels(publication.rows, self._spec)
+        starts, offsets = (rows["begin"] + rows["length"]).astype(np.int64), offsets_of(pixels)
+        masks = {}
+        for name, kind in self._key.masks:
+            values = np.empty(int(offsets[-1]), np.dtype(kind))
+            for start, first, last in zip(starts.tolist(), *map(list, (offsets[:-1], offsets[1:])), strict=True):
+                os.preadv(self._log.number, [values[first:last].view(np.uint8).data], start)
+            starts += pixels * values.itemsize
+            masks[name] = Ragged(values, offsets)
+        return masks
 
 
 class MemoryContents:
@@ -156,7 +177,8 @@ class MemoryContents:
 
     def __init__(self, opened: Opened) -> None:
         self._opened = opened
-        arrays = {"status": opened.array.status, "checksums": opened.array.checksums}
+        shapes = opened.array.images.shapes if isinstance(opened.array.images, EncodedImages) else None
+        arrays = {"status": opened.array.status, "checksums": opened.array.checksums, self.shapes: shapes}
         self._arrays: dict[str, npt.NDArray[Any]] = {k: array for k, array in arrays.items() if array is not None}
         self._arrays |= {self.target(key): array for key, array in split_targets(opened.array.targets).items()}
 

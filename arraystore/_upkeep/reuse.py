@@ -11,6 +11,7 @@ import numpy.typing as npt
 from arraystore._building.build import build_key
 from arraystore._building.workers.reading import Source, StoredSlot
 from arraystore._common.arrow import numbers_in
+from arraystore._format.checking.checksums import mask_parts
 from arraystore._format.ledger import side_fields
 from arraystore._format.samples import file_masks, has_files, hashes_of, manifest_of, mask_fields, mtimes_us, notes_of
 from arraystore._format.slot_file import EncodedFile, SlotFile
@@ -98,11 +99,8 @@ class Takeover:
         self._sides = {name: numbers_in(samples[name]) for name in ("height", "width")}
         self._hashes = hashes_of(samples)
         self._mask_fields = mask_fields(samples)
-        rows = [
-            contents.rows(contents.target(name))
-            for name in sorted(file_masks(store.description.masks, samples.column_names))
-        ]
-        self._masks = tuple(file for file in rows if isinstance(file, SlotFile))
+        names = sorted(file_masks(store.description.masks, samples.column_names))
+        self._masks = [mask_parts(contents, store.description, name) for name in names]
         known = np.zeros(len(store), STAMP)
         known["bytes"], known["mtime"] = numbers_in(samples["bytes"]), mtimes_us(samples) * 1000
         self._stamps = np.where(stamps["bytes"] == 0, known[slots], stamps)
@@ -134,7 +132,7 @@ class Takeover:
             source=source,
             reason=self._reasons.get(slot),
             note=self._notes.get(slot),
-            masks=self._masks,
+            masks=tuple(part_of(slot) for part_of in self._masks),
             mask_checksum=int(self._mask_fields["mask_checksum"][slot]),
         )
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from arraystore._common.ragged import Ragged, own_rows
+from arraystore._common.ragged import own_rows
 from arraystore._reading.loader import batch_targets
 from arraystore._reading.options import Targets
 from arraystore._reading.slot_arrays import HasSlots
@@ -59,8 +59,10 @@ class Source:
         images = [self.slots.take([each])[0] for each in indices] if slots.differ else self.slots.take(indices)
         columns: dict[str, Any] = {"images": images}
         for name in self._names:
-            rows: Any = self.slots.take(indices, name)
-            columns[name] = own_rows(rows) if isinstance(rows, Ragged) else rows
+            if slots.is_ragged(name):
+                columns[name] = own_rows(slots.list_rows(slots.base(np.asarray(indices, np.int64)), name))
+            else:
+                columns[name] = self.slots.take(indices, name)
         records = zip(*columns.values(), strict=True)
         if not self._single:
             return [dict(zip(columns, record, strict=True)) for record in records]

@@ -84,8 +84,7 @@ class Loader(loader.Loader[Any]):
         super().__init__(slots, batch_size, **options)
         devices = part.devices * (part.world_size if shared else 1)
         if devices > 1 and transform is None:
-            why = "devices divide arrays of one shape among them"
-            loader.refuse_ragged(slots.__slot_arrays__, options.get("targets"), why)
+            self.refuse_lists("devices divide arrays of one shape among them")
         if devices > 1 and self.share.last == "keep":
             raise SpecError(
                 f"last='keep' makes a last batch of any size, which {devices} devices cannot divide among them: pass "

@@ -13,7 +13,7 @@ from arraystore._common.checks import whole_number
 from arraystore._common.lazy import framework
 from arraystore._common.options import shows_options
 from arraystore._ordering.by_epoch import is_by_epoch
-from arraystore._reading.loader import Loader, refuse_ragged
+from arraystore._reading.loader import Loader
 from arraystore._reading.options import LoaderOptions
 from arraystore._reading.slot_arrays import HasSlots
 from arraystore.errors import SpecError
@@ -84,7 +84,7 @@ class Dataset:
         self._then: Callable[[Any], Any] | None = options.pop("batch_transform", None)
         self._loader: Loader[Any] = Loader(slots, batch_size, **options)
         if self._then is None:
-            refuse_ragged(slots.__slot_arrays__, options.get("targets"), "Keras takes arrays of one shape")
+            self._loader.refuse_lists("Keras takes arrays of one shape")
         self._loader.keep_count("Keras counts the batches of an epoch once")
         self._epoch = 0
         self._asked = 0  # how many batches of this epoch

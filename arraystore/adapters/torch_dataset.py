@@ -1,5 +1,6 @@
 """Slots as a map-style dataset for PyTorch: one gather per batch, and no other copy within a process."""
 
+import math
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any, Self
@@ -117,7 +118,8 @@ class StoreDataset(Dataset[Any]):
         wanted = self.slots.__slot_arrays__.with_images(wanted)
         for name, tensor in columns.items():
             self.slots.take(wanted, None if name == "images" else name, out=tensor.numpy())
-        lists = {name: _Rows.of(self.slots.__slot_arrays__.take(wanted, name)) for name in self._ragged}
+        arrays = self.slots.__slot_arrays__
+        lists = {name: _Rows.of(arrays.list_rows(arrays.base(wanted), name)) for name in self._ragged}
         images: Sequence[Any]
         if self._differ:
             images = [torch.from_numpy(self.slots.take([index])[0]) for index in wanted]
@@ -176,20 +178,25 @@ class _Rows(list[Any]):
     Sent one by one, each would take a file descriptor, and processes have about a thousand.
     """
 
-    def __init__(self, values: torch.Tensor, lengths: list[int]) -> None:
-        super().__init__(_split(values, lengths))
-        self._sent = values, lengths
+    def __init__(self, values: torch.Tensor, shapes: list[tuple[int, ...]]) -> None:
+        super().__init__(_split(values, shapes))
+        self._sent = values, shapes
 
     @classmethod
-    def of(cls, ragged: Ragged) -> Self:
-        return cls(torch.from_numpy(np.array(ragged.values)), ragged.lengths.tolist())
+    def of(cls, rows: Ragged | list[Any]) -> Self:
+        """Return the rows of a target, or masks of slots that differ in height and width."""
+        values = np.concatenate([row.reshape(-1) for row in rows]) if isinstance(rows, list) else np.array(rows.values)
+        return cls(torch.from_numpy(values), [row.shape for row in rows])
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _split, self._sent
 
 
-def _split(values: torch.Tensor, lengths: list[int]) -> list[torch.Tensor]:
-    return list(torch.split(values, lengths)) if lengths else []
+def _split(values: torch.Tensor, shapes: list[tuple[int, ...]]) -> list[torch.Tensor]:
+    if not shapes:
+        return []
+    lengths = [math.prod(shape) // max(math.prod(values.shape[1:]), 1) for shape in shapes]
+    return [part.reshape(shape) for part, shape in zip(torch.split(values, lengths), shapes, strict=True)]
 
 
 class _Samples(list[Any]):

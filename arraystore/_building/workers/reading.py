@@ -14,7 +14,7 @@ import numpy.typing as npt
 import xxhash
 
 from arraystore._building.masks import SlotMasks
-from arraystore._format.slot_file import FilePart, SlotFile
+from arraystore._format.slot_file import FilePart
 from arraystore._sources.given import PillowImage, Unloaded, is_pil_image
 from arraystore._sources.kinds.archives.members import PartOfFile
 from arraystore._sources.kinds.sequences import LazyItem
@@ -43,7 +43,7 @@ class StoredSlot:
     source: str
     reason: str | None = None
     note: str | None = None
-    masks: tuple[SlotFile, ...] = ()
+    masks: tuple[FilePart, ...] = ()
     mask_checksum: int = 0
 
     def read_into(self, slot: Pixels, masks: SlotMasks) -> bool:
@@ -67,7 +67,7 @@ class StoredSlot:
     def _is_whole(self, data: bytearray | memoryview, masks: SlotMasks) -> bool:
         if xxhash.xxh3_64_intdigest(data) != self.checksum:
             return False
-        return not masks.sources or masks.copy(self.masks, self.slot, self.mask_checksum)
+        return not masks.sources or masks.copy(self.masks, self.mask_checksum)
 
 
 Source = str | bytes | Pixels | StoredSlot | Unloaded | PillowImage | PartOfFile | KeptSlot | LazyItem

@@ -11,16 +11,19 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import xxhash
 
 from arraystore._common.digests import BLOCK_BYTES
+from arraystore._common.ragged import OFFSETS, VALUES
 from arraystore._format.contents import Contents, SlotPixels
 from arraystore._format.description import Description
 from arraystore._format.samples import file_masks
-from arraystore._format.slot_file import EncodedFile, EncodedSlots, SlotFile
+from arraystore._format.slot_file import EncodedFile, EncodedSlots, FilePart, SlotFile
+from arraystore._format.target_forms import check_offsets, is_ragged
 
 Checksums = npt.NDArray[np.uint64]
 
@@ -52,6 +55,25 @@ def bytes_in(slots: SlotPixels) -> int:
     return int(slots.offsets[-1]) if isinstance(slots, EncodedFile) else slots.nbytes
 
 
+def mask_parts(contents: Contents, description: Description, name: str) -> Callable[[int], FilePart | Any]:
+    """Return the function of a slot that gives where the numbers of its mask lie: in a file, or an array.
+
+    Raises:
+        FormatError: the masks cannot be read.
+    """
+    if not is_ragged(description.targets[name]):
+        rows = contents.rows(contents.target(name))
+        return rows.part if isinstance(rows, SlotFile) else lambda slot: rows[slot]
+    values = contents.rows(contents.target(name + VALUES))
+    offsets: npt.NDArray[np.int64] = contents.array(contents.target(name + OFFSETS))
+    check_offsets(offsets, values.shape[0], contents.where(contents.target(name + OFFSETS)))
+    if not isinstance(values, SlotFile):
+        return lambda slot: values[offsets[slot] : offsets[slot + 1]]
+    path, item_bytes, start = values.path, values.slot_bytes, values.offset
+    ends = offsets * item_bytes + start
+    return lambda slot: FilePart(path, int(ends[slot]), int(ends[slot + 1] - ends[slot]))
+
+
 def wrong_masks(contents: Contents, description: Description) -> dict[int, str]:
     """Return the slots whose masks do not have the checksum of all of them, with the reasons.
 
@@ -62,12 +84,14 @@ def wrong_masks(contents: Contents, description: Description) -> dict[int, str]:
     table = contents.table("samples", ["mask_checksum"]) if names else None
     if table is None:
         return {}
-    masks = [contents.rows(contents.target(name)) for name in names]
+    masks = [mask_parts(contents, description, name) for name in names]
     wrong = {}
     for slot, expected in enumerate(table["mask_checksum"].to_pylist()):
         digest = xxhash.xxh3_64()
-        for each in masks:
-            digest.update(each.read(slot) if isinstance(each, SlotFile) else each[slot].tobytes())
+        for part_of in masks:
+            part = part_of(slot)
+            data = bytearray(part.size) if isinstance(part, FilePart) else part.tobytes()
+            digest.update(data[: part.read_into(memoryview(data))] if isinstance(part, FilePart) else data)
         if digest.intdigest() != expected:
             wrong[slot] = f"its mask has checksum {digest.intdigest():016x}, it was stored with {expected:016x}"
     return wrong

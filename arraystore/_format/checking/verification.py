@@ -22,12 +22,13 @@ from arraystore._common.checks import whole_number
 from arraystore._common.digests import digest_of
 from arraystore._common.limits import usable_cpus
 from arraystore._common.progress import Progress, reporting
-from arraystore._common.ragged import VALUES
+from arraystore._common.ragged import OFFSETS, VALUES
 from arraystore._format.checking.checksums import Checksums, bytes_in, wrong_masks, wrong_slots
 from arraystore._format.checking.result import ReplacedError, Verification
 from arraystore._format.contents import COLUMNS, Contents, SlotPixels
 from arraystore._format.description import Description, check_codes, check_mask_codes, text_digest
 from arraystore._format.files import keep_os_error
+from arraystore._format.ledger import side_fields
 from arraystore._format.samples import file_masks, has_files, manifest_of
 from arraystore._format.slot_file import SlotFile
 from arraystore._format.specification import FAILED, STORED
@@ -209,7 +210,9 @@ class _Check:
         forms |= {contents.status: ("|u1", (count,)), contents.checksums: ("<u8", (count,))}
         forms |= {} if description is None else contents.forms(description)
         totals = {contents.target(key): total for key, total in item_totals(targets).items()}
-        masks = {contents.target(name) for name in (description.masks if description else ())}
+        # Offsets of masks that differ in shape are no masks: no slot could be found without them.
+        keys = [key for key in of_targets if key.removesuffix(VALUES) in (description.masks if description else ())]
+        masks = {contents.target(key) for key in keys}
         ours = {*contents.needed(of_targets), *digests, *filter(contents.is_ours, present)}
         for part in sorted(ours & set(present)):
             with self.finding(part):
@@ -321,7 +324,8 @@ class _Check:
         if self._faults or not are_files or contents.table("dropped", []) is not None:
             return
         with_files = file_masks(description.masks, contents.column_names())
-        keys = [key for key in array_forms(description.targets, description.count) if key not in with_files]
+        forms = array_forms(description.targets, description.count)
+        keys = [key for key in forms if key.partition("/")[0] not in with_files]
         if sum(map(contents.size, contents.needed(keys))) > _MANIFEST_LIMIT_BYTES:
             return
         with self.finding():
@@ -338,7 +342,18 @@ class _Check:
                 )
 
     def _check_masks(self, description: Description) -> None:
-        """Find the slots whose masks have changed; a change outside them is a fault."""
+        """Find the slots whose masks have changed; a change outside them is a fault.
+
+        Where slots differ in height and width, each mask must have as many numbers as its slot has pixels.
+        """
+        contents, sides = self._contents, side_fields(description.spec)
+        for name in description.masks if sides else ():
+            part = contents.target(name + OFFSETS)
+            if not {part, contents.shapes} & self._faulty:
+                with self.finding(part):
+                    pixels = contents.array(contents.shapes)[:, :2].astype(np.int64).prod(axis=1)
+                    if not np.array_equal(np.diff(contents.array(part)), pixels):
+                        raise FormatError(f"{contents.where(part)} does not fit the height and width of each slot")
         if self._changed_masks:
             with self.finding():
                 self._wrong_masks = wrong_masks(self._contents, description)

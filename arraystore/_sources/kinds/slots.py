@@ -10,7 +10,7 @@ import numpy.typing as npt
 import xxhash
 
 from arraystore._common.arrow import numbers_in
-from arraystore._common.ragged import Ragged
+from arraystore._common.ragged import Ragged, masks_in
 from arraystore._sources.kinds.found import Found, SourceList
 from arraystore._sources.targets.own_columns import columns_beside
 from arraystore.errors import DecodeError, FormatError, Kind, ManifestError
@@ -135,6 +135,12 @@ class StoreSlots(SourceList):
     def is_fixed(self) -> bool:
         """Whether all slots have checksums."""
         return all(array.checksums is not None for array in self._slots.arrays)
+
+    def masks_in(self, target: Ragged) -> list[npt.NDArray[Any]]:
+        """Return a target of masks as an array (H, W) of each slot; one pixel of a slot without an image."""
+        slots = np.arange(len(self))
+        masks = masks_in(target, slots, self._slots.sides_of(self._slots.base(slots)))
+        return [mask if mask.size else np.zeros((1, 1), mask.dtype) for mask in masks]
 
     def keeps_place(self, spec: ImageSpec) -> bool:
         return (spec.size, spec.fit) == (self._spec.size, self._spec.fit)

@@ -26,7 +26,8 @@ class Masks:
     The numbers are those in the file: indices into the palette, not its colors, or samples of gray. They are never
     mixed: a resized mask has the nearest pixels. A mask shows what its upright image shows, in as many pixels or at
     another scale; one of another shape is a bad image. The target is (N, H, W), with the height and width of slots, and
-    a loader crops and mirrors it with the images.
+    a loader crops and mirrors it with the images. Where slots differ in height and width (``fit="keep"``), it is a
+    `Ragged` of the numbers of each mask, one row after the other, and ``store.take([3], "mask")`` has that of slot 3.
 
     Where a slot has no image (beside a padded one, or in a failed slot), its mask has ``fill``, which should be no
     class. A mask of nothing but 0 and 255 beside whose image there is padding is stored with a note.

@@ -12,6 +12,7 @@ import os
 import threading
 from abc import abstractmethod
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,14 @@ import numpy as np
 import numpy.typing as npt
 
 from arraystore._common.limits import check_space
+from arraystore._common.ragged import OFFSETS as OFFSETS_OF_ROWS
+from arraystore._common.ragged import VALUES
+from arraystore._common.ragged import offsets_of as offsets_of_rows
 from arraystore._format.files import fsync_path, write_at
-from arraystore._format.ledger import claimed_rows, sides_in
+from arraystore._format.ledger import claimed_rows, mask_pixels, sides_in
 from arraystore._format.publication import Publication
 from arraystore._format.slot_file import npy_header, write_npy
+from arraystore._format.target_forms import file_name
 from arraystore._stores.encoded.log import LogEnd, LogFile, LogImages
 from arraystore._stores.medium import FilledRun
 from arraystore._stores.npy import write_folder
@@ -53,7 +58,7 @@ class LogDraft(FolderDraft):
         self._beginning = threading.Lock()
 
     def _put_slots(self, run: FilledRun) -> None:
-        begin, data = self._log_end().place(run.rows, run.encoded)
+        begin, data = self._log_end().place(run.rows, run.encoded, self._key.logged_mask_bytes(run.rows))
         descriptor = os.open(self._log, os.O_WRONLY | os.O_CLOEXEC)
         try:
             write_at(descriptor, memoryview(data), self.medium.head_bytes + begin)
@@ -65,7 +70,8 @@ class LogDraft(FolderDraft):
         with self._beginning:
             if self._end is None:
                 claimed = self.ledger[claimed_rows(self.ledger)]
-                self._end = LogEnd(int((claimed["begin"] + claimed["length"]).max(initial=0)))
+                ends = claimed["begin"] + claimed["length"] + self._key.logged_mask_bytes(claimed).astype(np.uint64)
+                self._end = LogEnd(int(ends.max(initial=0)))
             return self._end
 
     def log_images(self) -> LogImages:
@@ -76,6 +82,8 @@ class LogDraft(FolderDraft):
         """Do nothing: the row of the slot, which goes with it, says where its JPEG lies."""
 
     def _finish_slots(self, publication: Publication) -> None:
+        if self._key.masks and not self._key.spec.one_shape:
+            self._write_masks(publication)
         begins, lengths = publication.rows["begin"], publication.rows["length"]
         offsets = offsets_of(publication)
         total = int(offsets[-1])
@@ -91,6 +99,29 @@ class LogDraft(FolderDraft):
         if in_order:
             self._log.rename(final)
             fsync_path(self._folder.path)
+
+    def _write_masks(self, publication: Publication) -> None:
+        """Write the masks that follow the JPEGs in the log, those of each target into a file, and their offsets."""
+        rows, folder, pixels = publication.rows, self._folder.path, mask_pixels(publication.rows, self._key.spec)
+        total, offsets = int(pixels.sum()), offsets_of_rows(pixels)
+        check_space(folder, total * sum(np.dtype(kind).itemsize for _, kind in self._key.masks))
+        starts = (self.medium.head_bytes + rows["begin"] + rows["length"]).tolist()
+        with ExitStack() as files:
+            log = files.enter_context(self._log.open("rb", buffering=0))
+            targets = []
+            for name, kind in self._key.masks:
+                write_npy(folder / file_name(name + OFFSETS_OF_ROWS), offsets)
+                file = files.enter_context((folder / file_name(name + VALUES)).open("wb"))
+                file.write(npy_header((total,), np.dtype(kind)))
+                targets.append((file, np.dtype(kind).itemsize))
+            for begin, count in zip(starts, pixels.tolist(), strict=True):
+                at = begin
+                for file, item_bytes in targets:
+                    file.write(os.pread(log.fileno(), count * item_bytes, at))
+                    at += count * item_bytes
+            for file, _ in targets:
+                file.flush()
+                os.fsync(file.fileno())
 
 
 class EncodedDraft(LogDraft):

@@ -57,19 +57,26 @@ class LogEnd:
         self._end = end
         self._lock = threading.Lock()
 
-    def place(self, rows: npt.NDArray[np.void], jpegs: Sequence[bytes]) -> tuple[int, bytes]:
+    def place(
+        self, rows: npt.NDArray[np.void], parts: Sequence[bytes], mask_bytes: npt.NDArray[np.int64]
+    ) -> tuple[int, bytes]:
         """Write into the rows of some slots where their JPEGs will lie.
+
+        Args:
+            rows: of the slots.
+            parts: of each slot, its JPEG with the masks after it.
+            mask_bytes: int64, (k,): how many bytes of these are masks.
 
         Returns:
             where the first one begins, and the bytes to write there.
         """
-        lengths = np.array([len(jpeg) for jpeg in jpegs], np.uint64)
-        data = b"".join(jpegs)
+        sizes = np.array([len(part) for part in parts], np.int64)
+        data = b"".join(parts)
         with self._lock:
             begin = self._end
             self._end += len(data)
-        rows["begin"][: len(lengths)] = np.uint64(begin) + np.cumsum(lengths, dtype=np.uint64) - lengths
-        rows["length"][: len(lengths)] = lengths
+        rows["begin"][: len(sizes)] = begin + np.cumsum(sizes) - sizes
+        rows["length"][: len(sizes)] = sizes - mask_bytes[: len(sizes)]
         return begin, data
 
 

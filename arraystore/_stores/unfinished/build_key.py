@@ -12,7 +12,7 @@ import numpy.typing as npt
 import xxhash
 
 from arraystore._common.wording import many
-from arraystore._format.ledger import claimed_rows, name_hash
+from arraystore._format.ledger import claimed_rows, mask_pixels, name_hash
 from arraystore._format.slot_file import PIXELS_OFFSET, SlotFile
 from arraystore._sources.manifest import Manifest
 from arraystore._stores.medium import Medium, needed_bytes
@@ -61,12 +61,21 @@ class BuildKey:
         return needed_bytes(self.count, self.spec, copies * self.mask_bytes)
 
     def mask_files(self, folder: Path) -> list[SlotFile]:
-        """Return where the masks of each target lie in the folder of a build; the bytes of a slot are one axis."""
+        """Return where the masks of each target lie in the folder of a build; the bytes of a slot are one axis.
+
+        There are no such files where slots differ in height and width: the masks then follow the JPEG of their slot.
+        """
+        if not self.spec.one_shape:
+            return []
         pixels = self.spec.height * self.spec.width
         return [
             SlotFile(str(folder / f"{name}.npy"), PIXELS_OFFSET, (self.count, pixels * np.dtype(kind).itemsize))
             for name, kind in self.masks
         ]
+
+    def logged_mask_bytes(self, rows: npt.NDArray[np.void]) -> npt.NDArray[np.int64]:
+        """Return how many bytes of masks follow the JPEG of each slot in a log: (N,)."""
+        return mask_pixels(rows, self.spec) * sum(np.dtype(kind).itemsize for _, kind in self.masks)
 
     def fits(self, plan: Mapping[str, Any]) -> bool:
         """Return whether a plan.json is that of a build with this key."""

@@ -22,7 +22,8 @@ def in_files(folder: Path, medium: Medium, key: BuildKey, rows: npt.NDArray[np.v
     there = np.arange(len(rows)) < min((file.stored for file in files), default=len(rows))
     if key.spec.encode is not None:
         size = max(slots.stat().st_size - medium.head_bytes, 0)
-        there &= (rows["length"] <= size) & (rows["begin"] <= size - np.minimum(rows["length"], size))
+        lengths = rows["length"] + key.logged_mask_bytes(rows).astype(np.uint64)
+        there &= (lengths <= size) & (rows["begin"] <= size - np.minimum(lengths, size))
     return there
 
 
