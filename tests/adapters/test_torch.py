@@ -13,6 +13,7 @@ import runpy
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,8 +55,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> arraystore.Store:
 def nothing_is_left() -> Iterator[None]:
     """No thread of a loader and no process of a DataLoader outlives its test."""
     yield
-    if left():
+    deadline_s = time.monotonic() + 60
+    while left() and time.monotonic() < deadline_s:
         gc.collect()  # a traceback that a test has kept
+        time.sleep(0.01)  # a thread that is about to end
     assert left() == []
 
 
