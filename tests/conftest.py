@@ -81,6 +81,17 @@ def nursery() -> Iterator[Nursery]:
     nursery.close()
 
 
+@pytest.fixture(scope="session")
+def torch_nursery() -> Iterator[Nursery]:
+    """A nursery that has imported PyTorch too, which takes a new interpreter seconds.
+
+    For ranks and for processes that fork: it has one thread and has computed nothing, unlike the process of the tests.
+    """
+    nursery = Nursery(modules=["torch", "torch.distributed"], OMP_NUM_THREADS="1")
+    yield nursery
+    nursery.close()
+
+
 @pytest.fixture(autouse=True)
 def warm(request: pytest.FixtureRequest) -> Iterator[None]:
     """Worker processes of builds are forks that have all loaded, but for tests that are marked ``cold``.

@@ -8,11 +8,13 @@ import re
 import socket
 import sys
 import threading
+import warnings
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
-from support import images, kept
+from support import examples, images, kept
 from support.apart import LIMIT_S, apart
 from support.encoded_slots import pair
 from support.lazy_functions import noisy
@@ -24,7 +26,11 @@ from arraystore._common.lazy import framework
 from arraystore._stores.slot_array import SlotArray
 from arraystore.adapters.jax import Loader
 
-DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
+DEVICES = {
+    "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+    "JAX_PLATFORMS": "cpu",
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # to compile takes longer than to run here
+}
 
 
 def slots(n: int = 50, *, extra: bool = False) -> Slots:
@@ -312,6 +318,12 @@ def check_slots_that_differ_in_shape() -> None:
         np.testing.assert_array_equal(batch[0], expected[0])
 
 
+def check_the_example_learns() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        examples.assert_learns_here("train_jax.py", r"loss ([\d.e-]+), accuracy ([\d.e-]+)")
+
+
 def test_in_jax() -> None:
     with apart(**DEVICES) as process:
         process.check_all(globals())
@@ -363,14 +375,20 @@ def member(number: int, port: int) -> dict[str, Any]:
     return told
 
 
+def members(port: int) -> list[dict[str, Any]]:
+    """What both processes say: forks of one that has imported JAX and has not begun to use it."""
+    framework("jax")
+    with ProcessPoolExecutor(2) as pool:
+        return list(pool.map(member, range(2), [port] * 2))
+
+
 def test_processes_share_each_epoch_as_the_sharding_says() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     settings = DEVICES | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
-    with apart(**settings) as first, apart(**settings) as second:
-        begun = [process.begin(member, number, port) for number, process in enumerate((first, second))]
-        told = [each.result(LIMIT_S) for each in begun]
+    with apart(**settings) as process:
+        told = process(members, port)
 
     ranks = {name: [each[name][:2] for each in told] for name in told[0] if isinstance(told[0][name], tuple)}
     assert ranks == {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import copy
 import gc
+import importlib
 import json
 import multiprocessing
 import os
@@ -13,9 +14,11 @@ import runpy
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -29,6 +32,9 @@ import arraystore
 from arraystore import Augment, RandomResizedCrop
 from arraystore._stores.slot_array import SlotArray
 from arraystore.adapters.torch import Loader, StoreDataset
+
+if TYPE_CHECKING:
+    from support.nursery import Nursery
 
 ROOT = Path(__file__).resolve().parents[2]
 COUNT = 50
@@ -54,8 +60,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> arraystore.Store:
 def nothing_is_left() -> Iterator[None]:
     """No thread of a loader and no process of a DataLoader outlives its test."""
     yield
-    if left():
+    deadline_s = time.monotonic() + 60
+    while left() and time.monotonic() < deadline_s:
         gc.collect()  # a traceback that a test has kept
+        time.sleep(0.01)  # a thread that is about to end
     assert left() == []
 
 
@@ -543,52 +551,41 @@ def test_a_stateful_dataloader_goes_on_exactly(store: arraystore.Store, workers:
 
 # --- many processes, and a whole training ----------------------------------------------------------------------------
 
-RANKS = """
-import sys, torch, torch.distributed as dist, torch.multiprocessing as mp
-import arraystore
-from arraystore.adapters.torch import Loader
 
-def run(rank, path, meeting):
-    dist.init_process_group("gloo", init_method="file://" + meeting, rank=rank, world_size=2)
-    store = arraystore.open(path)
-    loader = Loader(store, 8, seed=3, last="keep", dtype="float32", normalize=True)
+def trained(rank: int, path: Path, meeting: Path) -> list[Any]:
+    """What both ranks have seen, and their weights, as one of them has gathered it."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
+    loader = Loader(arraystore.open(path), 8, seed=3, last="keep", dtype="float32", normalize=True)
     torch.manual_seed(0)
     model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(720, 1))
-    seen = []
-    for number, (images, labels) in enumerate(loader):
+    seen: list[int] = []
+    for number, (pixels, labels) in enumerate(loader):
         seen += labels.tolist()
         if number < 2:
             model.zero_grad()
-            (model(images.flatten(1))[:, 0] - labels).square().mean().backward()
+            (model(pixels.flatten(1))[:, 0] - labels).square().mean().backward()
             with torch.no_grad():  # torch.optim takes long to import
-                for parameter in model.parameters():
-                    parameter -= 1e-4 * parameter.grad
-    everything = [None, None]
+                for each in model.parameters():
+                    each.sub_(1e-4 * each.grad)
+    everything: list[Any] = [None, None]
     weights = [parameter.detach().sum().item() for parameter in model.parameters()]
-    dist.all_gather_object(everything, (loader.loader.share.rank, len(loader), seen, weights))
-    if rank == 0:
-        print(repr(everything))
-    dist.destroy_process_group()
-
-if __name__ == "__main__":
-    mp.start_processes(run, tuple(sys.argv[1:3]), nprocs=2, start_method="fork")
-"""
+    torch.distributed.all_gather_object(everything, (loader.loader.share.rank, len(loader), seen, weights))
+    torch.distributed.destroy_process_group()
+    return everything
 
 
-def run_script(*arguments: object, timeout_s: float = 400) -> str:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *map(str, arguments)]
-    result = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=timeout_s, check=False, cwd=ROOT
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout
+def trained_together(path: Path, meeting: Path) -> list[Any]:
+    importlib.import_module("torch._dynamo")  # each rank would, for two seconds
+    with ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as ranks:
+        first, second = ranks.map(trained, range(2), [path] * 2, [meeting] * 2)
+    assert first == second
+    return first
 
 
-def test_two_processes_that_train_together_share_each_epoch(store: arraystore.Store, tmp_path: Path) -> None:
-    script = tmp_path / "ranks.py"
-    script.write_text(RANKS)
-    first, second = eval(run_script(script, store.path, tmp_path / "meeting"))  # noqa: S307 - what it prints is ours
+def test_two_processes_that_train_together_share_each_epoch(
+    store: arraystore.Store, tmp_path: Path, torch_nursery: Nursery
+) -> None:
+    first, second = torch_nursery.run(trained_together, store.path, tmp_path / "meeting")
     assert (first[0], second[0]) == (0, 1)
     assert (first[1], second[1]) == (4, 4)
     assert sorted(first[2] + second[2]) == list(range(COUNT))

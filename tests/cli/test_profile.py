@@ -225,7 +225,7 @@ def test_an_end_by_force_leaves_nothing(number: signal.Signals, photos: Path, tm
         start_new_session=True,
     )
     try:
-        wait_until(lambda: any(written(path) > 50e6 for path in tmp_path.rglob("chunked.h5")), "it is being written")
+        wait_until(lambda: any(written(path) > 2e6 for path in tmp_path.rglob("chunked.h5")), "it is being written")
         # A terminal sends Ctrl-C to all of them, `kill` a signal to the command alone.
         os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
         out, err = process.communicate(timeout=400)

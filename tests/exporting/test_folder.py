@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from support import exported
+from support import torchvision_data as vision
 from support.exported import COUNT, NAMES, SIZE, error_of, files_in, jpeg_of, open_files_allowed, planes
-from support.torchvision_data import datasets as vision
 
 import arraystore
 from arraystore import Store

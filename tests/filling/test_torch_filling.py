@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
 from support import images
-from support.apart import Apart, apart
+from support.apart import fail_at_warnings
 from support.store_contract import assert_equal, build
 from torch.utils.data import DataLoader
 
 from arraystore import FillingStore, Store
 from arraystore.adapters.torch import Loader, StoreDataset
 
+if TYPE_CHECKING:
+    from support.nursery import Nursery
+
 COUNT = 30
 BAD = (4, 5, 29)
-
-
-@pytest.fixture(scope="module")
-def process() -> Iterator[Apart]:
-    with apart() as process:
-        yield process
 
 
 @pytest.fixture(scope="module")
@@ -43,11 +39,16 @@ def begin(source: Path, target: Path | None) -> tuple[FillingStore, Store]:
     return store, build(source, **options)
 
 
-def test_a_process_of_its_own_reads_with_torch(process: Apart, source: Path, tmp_path: Path) -> None:
+def test_a_process_of_its_own_reads_with_torch(torch_nursery: Nursery, source: Path, tmp_path: Path) -> None:
+    torch_nursery.run(_read, source, tmp_path)
+
+
+def _read(source: Path, folder: Path) -> None:
+    fail_at_warnings()
     for name in ("x.store", "x.h5", ""):
-        process(_read_with_the_loader, source, tmp_path / name if name else None)
-        process(_read_with_a_data_loader, source, tmp_path / f"f{name}" if name else None, "fork")
-    process(_read_with_a_data_loader, source, tmp_path / "s.store", "spawn", 1)  # each worker takes seconds
+        _read_with_the_loader(source, folder / name if name else None)
+        _read_with_a_data_loader(source, folder / f"f{name}" if name else None, "fork")
+    _read_with_a_data_loader(source, folder / "s.store", "spawn", 1)  # each worker takes seconds
 
 
 def _read_with_the_loader(source: Path, target: Path | None) -> None:
@@ -58,7 +59,8 @@ def _read_with_the_loader(source: Path, target: Path | None) -> None:
         for batch in loader:
             rows += batch["row"].tolist()
             expected = torch.from_numpy(oracle.take(batch["row"].numpy())).float() / 255
-            torch.testing.assert_close(batch["images"], expected)
+            assert batch["images"].dtype == torch.float32
+            assert torch.allclose(batch["images"], expected, rtol=1e-6)  # torch.testing takes a second to import
         assert len(rows) == COUNT
         assert not {*rows} & {*BAD}
     store.finish()

@@ -5,9 +5,8 @@ from __future__ import annotations
 import functools
 import json
 import logging
-import multiprocessing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -18,7 +17,8 @@ from arraystore import Frame, Loader, SpecError, Store
 from arraystore._frames.identity import identity_of
 from arraystore._frames.schedule import Schedule, Span
 
-LIMIT_S = 120.0
+if TYPE_CHECKING:
+    from support.nursery import Nursery
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +136,7 @@ def test_several_ranks_need_a_way_to_agree(store: Store, tmp_path: Path) -> None
         begun(store, tmp_path / "control.json", rank=0, world_size=2)
 
 
-def train(rank: int, folder: Path, found: Any) -> None:
+def train(rank: int, folder: Path) -> tuple[list[int], Any]:
     """One of two ranks, of which only rank 0 reads the control file."""
     import torch.distributed as dist
 
@@ -144,24 +144,17 @@ def train(rank: int, folder: Path, found: Any) -> None:
     store = arraystore.open(folder / "base.store")
     control = folder / "control.json" if rank == 0 else folder / "nothing.json"
     loader = begun(store, control)
-    found.put((rank, [count for count, _ in epochs(loader, 4)], loader.state_dict()["frames"]))
+    counts = [count for count, _ in epochs(loader, 4)]
     dist.barrier()
     dist.destroy_process_group()
+    return counts, loader.state_dict()["frames"]
 
 
-@pytest.mark.cold
-def test_all_ranks_take_what_rank_0_reads(store: Store, tmp_path: Path) -> None:
+def test_all_ranks_take_what_rank_0_reads(store: Store, tmp_path: Path, torch_nursery: Nursery) -> None:
     arraystore.build(store, tmp_path / "base.store", progress=False)
     (tmp_path / "control.json").write_text('{"per_class": 9}')
-    context = multiprocessing.get_context("spawn")
-    found = context.Queue()
-    ranks = [context.Process(target=train, args=(rank, tmp_path, found)) for rank in range(2)]
-    for process in ranks:
-        process.start()
-    results = sorted(found.get(timeout=LIMIT_S) for _ in ranks)
-    for process in ranks:
-        process.join(LIMIT_S)
-    assert results == [(0, [6, 6, 9, 9], [[0, {"per_class": 9}]]), (1, [6, 6, 9, 9], [[0, {"per_class": 9}]])]
+    ranks = [torch_nursery.start(train, rank, tmp_path) for rank in range(2)]
+    assert [rank.result() for rank in ranks] == [([6, 6, 9, 9], [[0, {"per_class": 9}]])] * 2
 
 
 def test_a_schedule_plans_what_begins_after_a_change_anew() -> None:

@@ -40,7 +40,7 @@ coordinates = (
 corner_lists = st.lists(st.tuples(coordinates, coordinates), min_size=3, max_size=12)
 
 
-@settings(max_examples=1000)
+@settings(max_examples=250)
 @given(corner_lists, sides, sides)
 @example([(3, 3), (3, 3), (3, 3)], 9, 9)
 @example([(0.5, 0.5), (8.5, 0.5), (8.5, 8.5), (0.5, 8.5)], 9, 9)
@@ -49,6 +49,19 @@ def test_a_polygon_is_that_of_pycocotools(corners: Any, height: int, width: int)
     np.testing.assert_array_equal(
         polygon(corners, height, width), polygon_of_pycocotools(corners, height, width), str(corners)
     )
+
+
+def test_many_polygons_are_those_of_pycocotools() -> None:
+    """Hypothesis would take seconds to make as many."""
+    rng = np.random.default_rng(0)
+    for _ in range(2000):
+        shape = (rng.integers(3, 13), 2)
+        near, far = rng.uniform(-20, 70, shape), rng.uniform(-2e4, 2e4, shape)
+        kinds = np.stack([near, np.rint(near), rng.integers(-200, 701, shape) / 10, far])
+        corners = np.take_along_axis(kinds, rng.choice(4, (1, *shape), p=[0.3, 0.3, 0.3, 0.1]), axis=0)[0]
+        height, width = rng.integers(1, 51, 2).tolist()
+        expected = polygon_of_pycocotools(corners, height, width)
+        np.testing.assert_array_equal(polygon(corners, height, width), expected, str(corners))
 
 
 @settings(max_examples=300)

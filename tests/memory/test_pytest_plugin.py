@@ -31,10 +31,13 @@ def suite(pytester: pytest.Pytester) -> pytest.Pytester:
     return pytester
 
 
-def run(suite: pytest.Pytester, tests: str, *arguments: str) -> pytest.RunResult:
+OPTIONS = ("-p", "no:cacheprovider", "-p", "no:randomly", "--strict-markers")
+
+
+def run(suite: pytest.Pytester, tests: str) -> pytest.RunResult:
     suite.makepyfile(TAKE + tests)
     # A process of its own: what other tests have freed here is no memory that a test would have to ask for.
-    return suite.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:randomly", "--strict-markers", *arguments)
+    return suite.runpytest_subprocess(*OPTIONS)
 
 
 def test_growth_beyond_the_limit_fails_the_test(suite: pytest.Pytester) -> None:
@@ -117,9 +120,10 @@ def test_both_within_the_limit(memory_trace):
 
 
 def test_a_marker_that_cannot_be(suite: pytest.Pytester) -> None:
-    result = run(
-        suite,
+    suite.makepyfile(
         """
+import pytest
+
 @pytest.mark.memory_limit
 def test_none():
     pass
@@ -131,8 +135,9 @@ def test_named():
 @pytest.mark.memory_limit("a lot")
 def test_words():
     pass
-""",
+"""
     )
+    result = suite.runpytest_inprocess(*OPTIONS)
     result.assert_outcomes(failed=3)
     result.stdout.fnmatch_lines_random(
         [
@@ -143,7 +148,7 @@ def test_words():
 
 
 def test_the_marker_is_listed(suite: pytest.Pytester) -> None:
-    result = run(suite, "", "--markers")
+    result = suite.runpytest_inprocess(*OPTIONS, "--markers")
     result.stdout.fnmatch_lines(["@pytest.mark.memory_limit(limit): fail the test if its anonymous memory grows by *"])
 
 

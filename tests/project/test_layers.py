@@ -160,9 +160,12 @@ def test_modules_are_short() -> None:
 
 
 def test_any_import_turned_round_is_found() -> None:
-    turned = [(used, user) for user, targets in ours().items() for used in targets if wing_of(used) != wing_of(user)]
+    turned = {  # one for each two wings: which wings they are of is all that decides whether an import is wrong
+        (wing_of(used), wing_of(user)): (used, user) for user, targets in ours().items() for used in targets
+    }
+    turned = {wings: modules for wings, modules in turned.items() if len({*wings}) == 2}
     assert len(turned) > 100
-    for user, used in turned:
+    for user, used in turned.values():
         edges = {module: targets | ({used} if module == user else set()) for module, targets in ours().items()}
         assert wrong_imports(edges) != [], f"{user} imports {used}"
         assert circles(edges) != [], f"{user} imports {used}"

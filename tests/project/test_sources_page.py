@@ -18,9 +18,9 @@ import webdataset
 from PIL import Image
 
 import arraystore
+from tests.support import torchvision_data as vision
 from tests.support.images import jpeg, photo
 from tests.support.photo_folder import CLASSES, photo_folder
-from tests.support.torchvision_data import datasets as vision
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/sources.md"
 ROWS = re.findall(r"^\| (?!You have)([^|]+) \| `([^|]+)` \| ([^|]+) \|$", PAGE.read_text("utf-8"), re.MULTILINE)

@@ -92,14 +92,14 @@ def test_every_kind_of_jpeg_occurs(images: Mapping[str, Image.Image]) -> None:
 def test_turned_images_are_upright_once_their_orientation_is_followed(
     images: Mapping[str, Image.Image], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    # The same images once more, with the orientation left out: what a viewer shows must be the same.
+    # The first images once more, with the orientation left out: what a viewer shows must be the same.
     monkeypatch.setattr(cv2, "rotate", lambda pixels, _: pixels)
     monkeypatch.setattr(sample, "_with_orientation", lambda data, _: data)
-    write_sample(tmp_path / "plain")
+    write_sample(tmp_path / "plain", count=80)
     upright = opened(tmp_path / "plain")
     compared = 0
     for name, image in images.items():
-        if 0x0112 in image.getexif():
+        if 0x0112 in image.getexif() and name in upright:
             shown = np.asarray(ImageOps.exif_transpose(image).convert("L"), np.float32)
             expected = np.asarray(upright[name].convert("L"), np.float32)
             assert shown.shape == expected.shape
@@ -116,9 +116,9 @@ def test_opencv_reads_every_image(folder: Path) -> None:
 
 
 def test_the_same_seed_gives_the_same_bytes(tmp_path: Path) -> None:
-    write_sample(tmp_path / "a", count=30, seed=3)
-    write_sample(tmp_path / "b", count=30, seed=3)
-    write_sample(tmp_path / "c", count=30, seed=4)
+    write_sample(tmp_path / "a", count=15, seed=3)
+    write_sample(tmp_path / "b", count=15, seed=3)
+    write_sample(tmp_path / "c", count=15, seed=4)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
     assert not set(contents(tmp_path / "a").values()) & set(contents(tmp_path / "c").values())
 

@@ -55,7 +55,11 @@ class Apart:
 def _prepare(settings: dict[str, str]) -> None:
     os.environ.update(settings)
     set_start_method("fork", force=True)  # as in a process that was not spawned itself
-    # Frameworks warn of their own affairs.
+    fail_at_warnings()
+
+
+def fail_at_warnings() -> None:
+    """Make warnings errors in this process, but for those that frameworks have of their own affairs."""
     warnings.filterwarnings("error", module=r"arraystore|test_")
 
 

@@ -6,6 +6,7 @@ import math
 import random
 import struct
 from collections.abc import Sequence
+from functools import cache
 
 Layout = Sequence[tuple[int, int]]  # horizontal and vertical sampling of each component
 
@@ -112,16 +113,15 @@ def layout_jpeg(
     return b"".join([*parts, b"\xff\xd9"])
 
 
+@cache  # bits take long one by one, and modules of tests ask for the same file again
 def lossless_jpeg(height: int, width: int, components: int = 1, *, seed: int = 0) -> bytes:
     """A lossless JPEG (SOF3): each sample is the one to its left and a small random difference."""
     rng = random.Random(seed)
     bits = _Bits()
-    for row in range(height):
-        for column in range(width):
-            for _ in range(components):
-                step = rng.choice((-1, 0, 0, 1)) if row or column else 0
-                bits.put(abs(step).bit_length(), 4)
-                bits.number(step)
+    for number in range(height * width * components):
+        step = rng.choice((-1, 0, 0, 1)) if number >= components else 0
+        bits.put(abs(step).bit_length(), 4)
+        bits.number(step)
     parts = [tables(), frame(0xC3, height, width, [(1, 1)] * components), scan(range(components), spectral=(1, 0, 0))]
     return b"\xff\xd8" + b"".join(parts) + bits.done() + b"\xff\xd9"
 

@@ -146,7 +146,8 @@ def odd() -> dict[str, MemoryReport]:
     """Reports at the edges of what there can be."""
     nothing = Measurement("nothing read", "finished", wall_s=0.001)
     one = Curve((0.0,), (50 * MIB,), (9 * MIB,), (3 * MIB,), (55 * MIB,), (62 * MIB,))
-    failed = measured("fails", 2.0, curve(2.0, lambda share: share * 300 * MIB), outcome="failed", reason="MemoryError")
+    half = curve(2.0, lambda share: share * 300 * MIB)
+    failed = measured("fails", 2.0, half, outcome="failed", reason="MemoryError", marks=(Mark(1.5, "late"),))
     small = measured("grows", 1.0, curve(1.0, lambda share: (60 + 20 * share) * MIB), array_bytes=9 * MIB)
     return {
         "one": report(ram()),

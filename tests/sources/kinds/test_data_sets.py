@@ -15,9 +15,9 @@ from torch.utils.data import Subset, TensorDataset
 
 from arraystore import BadImagesError, Manifest, ManifestError, plan
 from tests.support import masks
+from tests.support import torchvision_data as vision
 from tests.support.images import jpeg, photo
 from tests.support.photo_folder import CLASSES, built, photo_folder
-from tests.support.torchvision_data import datasets as vision
 
 LABELS = [3, 1, 2, 1]
 
