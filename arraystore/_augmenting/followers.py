@@ -110,8 +110,10 @@ def follow(kind: Follower, target: Any, geometry: Geometry, sizes: Sizes) -> Any
     Raises:
         SpecError: the target has no shape of its kind.
     """
-    if isinstance(target, list):  # masks of slots that differ in height and width
-        return FOLLOWERS[kind](target, geometry, sizes)
+    if isinstance(target, list):
+        if kind != "mask":
+            raise SpecError(f"{kind} must be numbers, and the target is a mask of each image: take it out of follow=")
+        return follow_masks(target, geometry, sizes)
     if not isinstance(target, Ragged):
         return FOLLOWERS[kind](np.asarray(target), geometry, sizes)
     values = FOLLOWERS[kind](np.asarray(target.values), np.repeat(geometry, target.lengths), sizes)

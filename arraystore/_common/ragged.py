@@ -248,6 +248,12 @@ def masks_in(target: Ragged, rows: Index, sides: Index) -> list[Array]:
     return masks
 
 
+def flat_masks(masks: Sequence[Array], dtype: np.dtype[Any]) -> Ragged:
+    """Return masks (H, W) of different heights and widths as rows of numbers."""
+    values = np.concatenate([np.empty(0, dtype), *(mask.reshape(-1) for mask in masks)])
+    return Ragged(values, offsets_of(np.array([mask.size for mask in masks], np.int64)))
+
+
 def split_targets(targets: Mapping[str, Target]) -> dict[str, Array]:
     """Return targets as plain arrays: a ragged one becomes two, as `VALUES` says."""
     arrays: dict[str, Array] = {}

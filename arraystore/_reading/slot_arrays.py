@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from arraystore._common.digests import digest_of
 from arraystore._common.lazy import cached
-from arraystore._common.ragged import Ragged, masks_in, one_after_another
+from arraystore._common.ragged import Ragged, flat_masks, masks_in, one_after_another
 from arraystore._format.specification import FAILED, STORED
 from arraystore._kernels.copy_rows import ChosenRows, gather
 from arraystore._reading.cache import Cache, EncodedCache
@@ -136,8 +136,7 @@ class SlotArrays(FillingSlots):
 
     def stored_sides(self) -> tuple[Index, Index]:
         """Return the slots that have an image, (k,), and height and width of each, (k, 2)."""
-        stored = self.readable()
-        stored = stored[~self.failed(self.base(stored))]
+        stored = (able := self.readable())[~self.failed(self.base(able))]
         return stored, self.sides_of(self.base(stored))
 
     @property
@@ -183,6 +182,8 @@ class SlotArrays(FillingSlots):
         """Return a target's array; see `Slots.target`."""
         if self.chosen is None and len(self.arrays) == 1:
             return self._target(self.arrays[0], name)
+        if name in self.masks and self.is_ragged(name):
+            return flat_masks(self.mask_rows(self.base(np.arange(len(self))), name), self.column(name)[1])
         return self.take(np.arange(len(self)), name)
 
     def source_name(self, slot: int) -> str:
@@ -203,8 +204,7 @@ class SlotArrays(FillingSlots):
         """Return the slots without an image, ascending; see `Slots.unreadable`.
 
         Args:
-            found: True adds those that have turned out to have none while they were filled. Orders are drawn without:
-                they must not depend on how far the filling is.
+            found: True adds those that turned out to have none while they were filled; orders leave them in.
         """
         rows = [_bad_rows(each, found=found) for each in self.arrays]
         if not any(each.size for each in rows):
@@ -225,7 +225,8 @@ class SlotArrays(FillingSlots):
         wanted = _numbers(np.asarray(slots).reshape(-1), 0, len(self))
         if name is not None and name in self.masks and self.is_ragged(name):
             slot_shape_of(self.sides_of(self.base(wanted)), 1, "NCHW")  # raises if they differ
-            return np.stack(self.mask_rows(self.base(wanted), name), out=out)
+            masks = self.mask_rows(self.base(wanted), name)
+            return np.stack(masks, out=out) if masks else np.empty((0, 0, 0), self.column(name)[1])
         if name is not None and self.is_ragged(name):
             if out is not None:
                 raise SpecError(
@@ -316,9 +317,8 @@ class SlotArrays(FillingSlots):
         if name is None:
             return of.images
         if name not in of.targets:
-            raise SpecError(
-                f"there is no target {name!r}: the targets are {', '.join(map(repr, of.targets)) or 'none'}"
-            )
+            names = ", ".join(map(repr, of.targets)) or "none"
+            raise SpecError(f"there is no target {name!r}: the targets are {names}")
         return of.targets[name]
 
     def choose(self, chosen: Any) -> SlotArrays:

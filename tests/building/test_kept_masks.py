@@ -162,16 +162,18 @@ def test_a_build_that_is_killed_after_any_step_continues(
     (calm := tmp_path / "calm").mkdir()
     steps = nursery.run(build_in_steps, table, calm / name, **options)
     wanted, oracle, kills = contents(calm), build(table), 0
-    for step in range(2, steps, max(steps // 12, 1)):
+    for step in range(2, steps, max(steps // 8, 1)):
         (place := tmp_path / str(step)).mkdir()
         try:
             nursery.run(build_in_steps, table, place / name, die_at=step, **options)
         except KilledError:
             kills += 1
         assert wrong_claims(place / name, oracle) == []
-        build(table, place / name, workers=1)
+        if not (place / name).exists():
+            build(table, place / name, workers=1)
+        arraystore.open(place / name).close()  # deletes what a kill has left
         assert contents(place) == wanted
-    assert kills > 8
+    assert kills > 5
 
 
 def test_a_log_that_was_cut_is_filled_again(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,6 +227,9 @@ def test_whole_masks_are_lists_and_belong_to_the_batch(table: Path) -> None:
         store.take([0, 1], "mask")
     with pytest.raises(SpecError, match="masks of one height and width, and these slots differ"):
         next(iter(store.loader(4, augment=Augment(crop=RandomResizedCrop(8), follow={"labels": "mask"}))))
+    boxes = Augment(crop=RandomResizedCrop(8), follow={"mask": "boxes"})
+    with pytest.raises(SpecError, match="boxes must be numbers, and the target is a mask of each image"):
+        next(iter(store.loader(4, targets=["mask"], augment=boxes)))
 
 
 def test_choices_and_stores_together_keep_masks_with_their_images(table: Path, tmp_path: Path) -> None:
@@ -232,6 +237,10 @@ def test_choices_and_stores_together_keep_masks_with_their_images(table: Path, t
     both = arraystore.concatenate([one, two])[::-3]
     for place, slot in enumerate(range(2 * COUNT - 1, -1, -3)):
         np.testing.assert_array_equal(both.take([place], "mask")[0], mask_of(one, slot % COUNT))
+    flat = both.target("mask")
+    np.testing.assert_array_equal(flat[3], both.take([3], "mask").reshape(-1))
+    assert both[:0].take([], "mask").shape == (0, 0, 0)
+    np.testing.assert_array_equal(build(both, targets=None).take([3], "mask"), both.take([3], "mask"))
     loader = both.loader(4, targets=["mask"], augment=Augment(crop=RandomResizedCrop(8)))
     assert sum(len(batch["mask"]) for batch in loader) == len(both)
 
