@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support import kept
+from support import kept, masks
 from support.encoded_slots import STORED, pair, same, stored
 from torch.utils.data import DataLoader
 
+import arraystore
 from arraystore import Augment, RandomResizedCrop
 from arraystore.adapters.grain import Source
 from arraystore.adapters.torch import Loader, StoreDataset
@@ -77,3 +78,21 @@ def test_slots_that_differ_in_shape_for_grain() -> None:
     source = Source(kept.slots("NHWC"))
     for image, slot in source._getitems([4, 4, 0]):
         np.testing.assert_array_equal(image, kept.pixels("NHWC")[slot])
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_masks_of_slots_that_differ_come_with_their_images(tmp_path: Path) -> None:
+    table, options = masks.write(tmp_path / "masks", 9), {"fit": "keep", "size": 16, "encode": "jpeg"}
+    store = arraystore.build(table, tmp_path / "x.store", targets=masks.TARGETS, progress=False, **options)
+    wanted = [store.take([slot], "mask")[0] for slot in range(9)]
+    dataset = StoreDataset(store, targets=["labels", "mask"])
+    loader: Any = DataLoader(dataset, 1, num_workers=2, multiprocessing_context="fork", collate_fn=dataset.collate)
+    for slot, batch in enumerate(loader):
+        np.testing.assert_array_equal(batch["mask"][0].numpy(), wanted[slot])
+        assert batch["images"].shape[2:] == batch["mask"][0].shape
+    for slot, record in enumerate(Source(store, targets=["mask"])._getitems(range(9))):
+        np.testing.assert_array_equal(record["mask"], wanted[slot])
+    crop: dict[str, Any] = {"augment": Augment(crop=RandomResizedCrop(8), hflip=0.5), "seed": 1, "targets": ["mask"]}
+    for ours, theirs in zip(Loader(store, 4, **crop), store.loader(4, **crop), strict=True):
+        np.testing.assert_array_equal(ours["mask"].numpy(), theirs["mask"])
+        assert ours["mask"].shape[1:] == (8, 8)
