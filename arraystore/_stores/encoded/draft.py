@@ -4,6 +4,9 @@ The ledger row of a slot says where its JPEG lies in the log. Runs come in the o
 takes much longer than others or is filled again, so the log is nearly always in order, and it then becomes the file of
 the store by a rename. Otherwise it is copied once. It stays until the store is published: a call that is killed before
 that leaves a log and a ledger that agree.
+
+Where slots differ in height and width, the masks of a slot follow its JPEG in the log, and each target of masks gets a
+file of its own at the end.
 """
 
 from __future__ import annotations
