@@ -722,8 +722,10 @@ def test_a_store_that_has_filled_itself_is_built_from_and_exported_as_a_built_on
     for early in (lambda: build(store, bad="keep"), lambda: arraystore.export(store, tmp_path / "e", progress=False)):
         with pytest.raises(StoreError, match="call finish"):
             early()
+    early_choice = store[1:]
     store.finish()
     assert store.unreadable().tolist() == store[:].unreadable().tolist() == BAD
+    assert build(early_choice, bad="keep").status.tolist() == build(built[1:], bad="keep").status.tolist()
     assert store[::-1].unreadable().tolist() == sorted(11 - slot for slot in BAD)
     for encode in ("none", "jpeg", "source"):
         options: dict[str, Any] = {"bad": "keep", "encode": encode} | ({"size": None} if encode == "source" else {})

@@ -85,17 +85,27 @@ def begin_filling(
         place.target,
         SlotArray(images, targets=dict(manifest.targets)),
         _described(manifest, key.count, spec) if finished is None else finished.description,
-        not_yet if finished is None else finished.load_table,
+        _Tables(images) if finished is None else finished.load_table,
     )
 
 
-def not_yet(name: str) -> Any:
-    """Raise the error that a store which is being filled has no tables.
+class _Tables:
+    """Loads a table of a store that is being filled: of the finished one, once it is.
 
-    Raises:
-        StoreError: always.
+    Choices of slots that were made before then have them too. In another process it is always too early.
     """
-    raise StoreError(f"a store that is being filled has no {name} yet: call finish() first")
+
+    def __init__(self, images: FillingImages | None) -> None:
+        self._images = images
+
+    def __call__(self, name: str) -> Any:
+        finished = None if self._images is None else self._images.filler.finished
+        if finished is None:
+            raise StoreError(f"a store that is being filled has no {name} yet: call finish() first")
+        return finished.load_table(name)
+
+    def __reduce__(self) -> tuple[type[_Tables], tuple[None]]:
+        return _Tables, (None,)
 
 
 def _described(manifest: Manifest, count: int, spec: ImageSpec) -> Description:
