@@ -11,6 +11,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -560,6 +561,33 @@ def test_what_is_written_wrongly_is_found_at_the_end_and_filled_again(
     store.finish()
     assert_equal(store, build(photos, **form(name)))
     assert store.verify(progress=False).ok
+
+
+@pytest.mark.parametrize("name", ["x.jpegs", "jpegs.h5"])
+def test_the_room_of_the_log_is_free_when_the_store_is_finished(photos: Path, tmp_path: Path, name: str) -> None:
+    store = begin(photos, tmp_path / name, **form(name))
+    store.take([18, 3])
+    for _ in store.loader(4, seed=1):
+        pass
+    store.finish()
+    assert held_logs(tmp_path) == []
+    np.testing.assert_array_equal(store.take([3]), build(photos, **form(name)).take([3]))
+    store.close()
+    store = begin(photos, tmp_path / f"other.{name}", **form(name))
+    copy = pickle.loads(pickle.dumps(store))
+    for each in (store, copy):
+        each.take([3])
+        each.close()
+    assert held_logs(tmp_path) == []
+
+
+def held_logs(folder: Path) -> list[str]:
+    """The logs below a folder that this process has open or mapped."""
+    held = Path("/proc/self/maps").read_text().splitlines()
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # the one that this loop reads them by
+            held.append(str(link.readlink()))
+    return [each for each in held if str(folder) in each and "encoded.log" in each]
 
 
 def test_before_the_end_a_store_says_what_it_does_not_know(photos: Path, tmp_path: Path) -> None:

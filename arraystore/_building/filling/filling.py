@@ -163,7 +163,7 @@ class Filling:
             self._inbox.close_in_fork()
         if self._folder is not None:
             return self._follow()
-        return self._copy(self._room.all_images(), self._marks.status_in_fork())
+        return self._copy(self._all_images(), self._marks.status_in_fork())
 
     def sendable(self) -> Callable[[], Filler]:
         if self._closed and self._opened is None:
@@ -171,8 +171,11 @@ class Filling:
         if self._folder is not None:
             return self._follow
         status = self._marks.status()  # first: what is settled by now can be read
-        images = self._room.all_images()
+        images = self._all_images()
         return partial(self._copy, images if isinstance(images, EncodedImages) else images.copy(), status)
+
+    def _all_images(self) -> Pixels | EncodedImages:
+        return self._room.all_images() if self._kept is None else self._kept
 
     def _fill(self, rows: Index) -> None:
         """Wait until these slots are settled, and fill those here that nobody has begun."""
@@ -289,6 +292,7 @@ class Filling:
             if self._draft.reasons and (self._bad == "raise" or len(self._draft.reasons) == self._key.count):
                 raise self._bad_images()
             self._end_filling()
+            _ = self.kept  # so that readers need no room that is about to close
             draft = self._draft
             draft.finish(publication_of(draft, self._manifest, self._key.spec, None))
             opened = draft.give_name()
@@ -296,6 +300,7 @@ class Filling:
                 self._folder.release()
             self._close_inbox()
             self._kept, self._opened = opened.array.settled, opened
+            self._room.close()
             return opened
 
     def close(self) -> None:
@@ -314,6 +319,7 @@ class Filling:
                 is_over = self._end_filling()
             finally:
                 self._kept = None
+                self._room.close()
                 if self._folder is not None and is_over:  # otherwise a thread that hangs may still write to a slot
                     self._folder.release()
 

@@ -182,6 +182,9 @@ class Following:
 
     def close(self) -> None:
         self._closed = self._opened is None
+        if self._log is not None:
+            self._log.close()
+            self._images = None
         if self._outbox is not None:
             self._outbox.close()
         if self._held is not None:

@@ -40,6 +40,9 @@ class Room(Protocol):
     def bytes_of(self, slot: int) -> memoryview:
         """Return the bytes of a settled slot, of which its checksum is."""
 
+    def close(self) -> None:
+        """Let go of what a finished store does not need."""
+
 
 def room_of(draft: Draft, spec: ImageSpec) -> Room:
     """Return the room of a draft.
@@ -90,6 +93,9 @@ class _PixelRoom:
         pixels: memoryview = self._slots[slot].data
         return pixels
 
+    def close(self) -> None:
+        pass
+
 
 class _JpegRoom:
     def __init__(self, log: LogImages) -> None:
@@ -110,6 +116,9 @@ class _JpegRoom:
 
     def bytes_of(self, slot: int) -> memoryview:
         return self._log.images(np.array([slot])).bytes_of(slot)
+
+    def close(self) -> None:
+        self._log.close()
 
 
 def slot_alone(jobs: Jobs, spec: ImageSpec, slot: int) -> FilledRun:

@@ -117,6 +117,12 @@ class LogImages:
         self._map()
         return self._images
 
+    def close(self) -> None:
+        """Let go of a log on disk, which may be deleted: its room is free when nobody has it open. Nothing is read."""
+        if isinstance(self._log, LogFile):
+            self._log.close()
+        self._images = self._over(np.empty(0, np.uint8))
+
     def _map(self) -> None:
         """Map what the log has by now. Images that others have got keep the mapping that they have."""
         size = os.fstat(self._log.number).st_size
