@@ -25,7 +25,7 @@ from arraystore._building.filling.ahead import TAKEN_SLOTS, Ahead
 from arraystore._building.filling.exchange import Inbox
 from arraystore._building.filling.jobs import Jobs
 from arraystore._building.filling.marks import Marks
-from arraystore._building.filling.rooms import room_of
+from arraystore._building.filling.rooms import plain, room_of
 from arraystore._building.options import RunOptions
 from arraystore._building.runs import slots_to_fill
 from arraystore._common.limits import memory_for_images, usable_cpus
@@ -138,9 +138,7 @@ class Filling:
         kept = self.kept
         if kept is None and self._closed:
             raise self._was_closed()
-        images = self._room.images(rows) if kept is None else kept
-        # A plain array: indexing a np.memmap makes a np.memmap each time, which takes longer than a small copy.
-        yield images if isinstance(images, EncodedImages) else np.asarray(images), rows, None
+        yield plain(self._room.images(rows) if kept is None else kept), rows, None
 
     def failed(self, rows: Index) -> npt.NDArray[np.bool_]:
         self._fill(rows)

@@ -143,6 +143,11 @@ def images_of(made: Sequence[FilledRun], spec: ImageSpec) -> Pixels | EncodedIma
     return EncodedImages(encoded, ends, shape, spec.layout, shapes=shapes, most_pixels=spec.max_pixels)
 
 
+def plain(images: Pixels | EncodedImages) -> Pixels | EncodedImages:
+    """Return images that readers index often: indexing a np.memmap makes a np.memmap each time."""
+    return images if isinstance(images, EncodedImages) else np.asarray(images)
+
+
 def chosen_of_both(
     kept: Pixels | EncodedImages | None,
     rows: Index,
@@ -159,6 +164,7 @@ def chosen_of_both(
         apart: the other ones.
         spec: of the slots.
     """
+    kept = plain(kept) if kept is not None else None
     if kept is not None and here.all():
         yield kept, rows, None
         return
