@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 from support import images, warm_workers
+from support.nursery import LIMIT_S, Nursery
 from support.store_contract import assert_equal, build
 
 import arraystore
@@ -164,14 +164,22 @@ def check(source: Any, target: Any, bad: dict[int, str], **options: Any) -> Stor
 # --- the same as threads ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [pytest.param("x.store", marks=pytest.mark.cold), "x.h5", None])
+@pytest.mark.parametrize(
+    ("name", "bads"),
+    [
+        pytest.param("x.store", ("keep",), marks=pytest.mark.cold),
+        ("x.store", ("drop",)),
+        ("x.h5", ("keep", "drop")),
+        (None, ("keep", "drop")),
+    ],
+)
 def test_the_result_is_that_of_threads(
-    mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str | None
+    mixed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str | None, bads: tuple[str, ...]
 ) -> None:
     (tmp_path / "tmp").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     monkeypatch.setattr(tempfile, "tempdir", None)
-    for bad in ("keep", "drop"):
+    for bad in bads:
         made = build(mixed, name and tmp_path / name, processes=True, bad=bad, overwrite=True)
         assert_equal(build(mixed, bad=bad), made)
     assert list((tmp_path / "tmp").iterdir()) == []
@@ -189,7 +197,7 @@ def test_a_script_needs_no_guard_and_any_thread_may_build(photos: Path, tmp_path
     script.write_text(
         "import arraystore, sys, threading\n"
         "def build(name):\n"
-        "    arraystore.build(sys.argv[1], name, size=16, processes=True, workers=2, progress=False)\n"
+        "    arraystore.build(sys.argv[1], name, size=16, processes=True, workers=1, progress=False)\n"
         "build('main.store')\n"
         "thread = threading.Thread(target=build, args=('thread.store',))\n"
         "thread.start(); thread.join()\n"
@@ -213,42 +221,47 @@ def test_a_script_needs_no_guard_and_any_thread_may_build(photos: Path, tmp_path
 @pytest.mark.parametrize(
     ("number", "done", "name"),
     [
-        pytest.param(signal.SIGKILL, 0, "x.store", marks=pytest.mark.cold),
+        (signal.SIGKILL, None, "x.store"),
         (signal.SIGKILL, 1, None),
         (signal.SIGKILL, 150, "x.h5"),
         (signal.SIGTERM, 100, None),
-        pytest.param(signal.SIGSTOP, 0, None, marks=pytest.mark.cold),
+        (signal.SIGSTOP, None, None),
         (signal.SIGSTOP, 100, "x.store"),
     ],
 )
 def test_a_worker_that_is_hit_costs_nothing_but_time(
+    first: Callable[[str], None],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     number: signal.Signals,
-    done: int,
+    done: int | None,
     name: str | None,
 ) -> None:
+    """Whenever that is: with None for the slots that are done, one hits itself before it says that it has started."""
     source = data(300)
-    if number == signal.SIGSTOP and not done:  # a worker that has not started yet is only replaced after this limit
+    hit: list[int] = []
+    if done is None:
         began_s = time.monotonic()
         build(source[:2], processes=True)
+        # One that stops while it starts is only replaced after this limit, in which the others have to start.
         monkeypatch.setattr(processes_module, "START_LIMIT_S", 5 + 4 * (time.monotonic() - began_s))
-    hit: list[int] = []
-
-    def strike() -> None:
-        hit.append(workers()[-1])
-        os.kill(hit[-1], number)
-
-    soon = threading.Timer(0.2, strike)
+        first(
+            "import os\n"
+            "try:\n"
+            "    os.write(os.open(FLAG, os.O_WRONLY | os.O_CREAT | os.O_EXCL), str(os.getpid()).encode())\n"
+            f"    os.kill(os.getpid(), {int(number)})\n"
+            "except FileExistsError:\n"
+            "    pass\n"
+        )
 
     def progress(now: Progress) -> None:
-        if now.done >= done and not hit:
-            if now.done:
-                strike()
-            else:  # no worker has been started yet
-                soon.start()
+        if done is not None and now.done >= done and not hit:
+            hit.append(workers()[-1])
+            os.kill(hit[-1], number)
 
     store = build(source, name and tmp_path / name, processes=True, timeout_s=2, progress=progress)
+    if done is None:
+        hit.append(int((tmp_path / "flag").read_text()))
     assert len(hit) == 1
     assert_equal(build(source), store)
 
@@ -368,44 +381,38 @@ def test_a_volume_that_fails_is_not_the_images_fault(tmp_path: Path) -> None:
     check(source, None, {5: "the worker process that decoded it died twice (killed by SIGBUS)"})
 
 
-SLOW = """
-import sys
-import arraystore
-from support import images
-files = [images.jpeg(images.photo(40, 60)) + b"#slow" for _ in range(60)]
-def progress(now):
-    print(now.done, flush=True)
-arraystore.build(files, sys.argv[1], size=16, processes=True, workers=2, timeout_s=2, progress=progress)
-"""
+def build_slowly(target: Path, path: str, *, processes: bool) -> None:
+    """Build, and say in a file how many slots are done."""
+    os.environ["PYTHONPATH"] = path
+    files = [file + b"#slow" for file in data(60)]
+
+    def progress(now: Progress) -> None:
+        (target.parent / "now").write_text(str(now.done))
+        (target.parent / "now").rename(target.parent / "done")
+
+    build(files, target, processes=processes, workers=2, timeout_s=2, progress=progress)
 
 
-@pytest.mark.cold
+def wait_for(done: int, file: Path) -> None:
+    deadline_s = time.monotonic() + LIMIT_S
+    while not file.exists() or int(file.read_text()) < done:
+        assert time.monotonic() < deadline_s, f"{done} slots are not done after {LIMIT_S} s"
+        time.sleep(0.02)
+
+
 @pytest.mark.usefixtures("harmful")
-def test_a_build_that_is_stopped_as_a_whole_blames_no_worker(tmp_path: Path) -> None:
-    parent = subprocess.Popen(
-        [sys.executable, "-c", SLOW, tmp_path / "x"],
-        env=os.environ | {"PYTHONPATH": f"{os.environ['PYTHONPATH']}:{ROOT / 'tests'}"},
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        assert parent.stdout is not None
-        while int(parent.stdout.readline()) < 10:
-            pass
-        before = workers(parent.pid)
-        os.killpg(parent.pid, signal.SIGSTOP)
-        time.sleep(3)  # longer than any image may take
-        os.killpg(parent.pid, signal.SIGCONT)
-        while int(parent.stdout.readline()) < 40:
-            pass
-        assert workers(parent.pid) == before
-        assert len(before) == 2
-        parent.communicate(timeout=400)
-        assert parent.returncode == 0
-    finally:
-        parent.kill()
-        parent.communicate()
+def test_a_build_that_is_stopped_as_a_whole_blames_no_worker(nursery: Nursery, tmp_path: Path) -> None:
+    parent = nursery.start(build_slowly, tmp_path / "x", os.environ["PYTHONPATH"], processes=True)
+    wait_for(10, tmp_path / "done")
+    before = workers(parent.pid)
+    os.killpg(parent.pid, signal.SIGSTOP)
+    time.sleep(3)  # longer than any image may take
+    os.killpg(parent.pid, signal.SIGCONT)
+    wait_for(40, tmp_path / "done")
+    assert workers(parent.pid) == before
+    assert len(before) == 2
+    parent.result()
+    assert (tmp_path / "flag").read_bytes() == b"." * 60, "one was tried twice"
 
 
 # --- errors ----------------------------------------------------------------------------------------------------------
@@ -494,7 +501,7 @@ START = "what they printed, or build with threads. What was done is kept; the sa
     [
         ("import os; os._exit(3)", "the last one: it ended with exit status 3"),
         ("import os; os.kill(os.getpid(), 9)", f"the last one: {KILLED}"),
-        ("import sys; sys.modules['arraystore._decoding.decode'] = None", "the last one: it ended with exit status 1"),
+        ("import sys; sys.modules['arraystore._building.workers'] = None", "the last one: it ended with exit status 1"),
         ("import time; time.sleep(100)", "they were not ready in 0.5 s"),
     ],
     ids=["exits", "killed", "cannot import", "hangs"],
@@ -516,7 +523,6 @@ def test_workers_that_cannot_start_are_an_error(
     assert ("ModuleNotFoundError" in capfd.readouterr().err) is ("sys.modules" in text)
 
 
-@pytest.mark.cold
 def test_workers_that_work_go_on_alone_if_no_more_can_start(first: Callable[[str], None], tmp_path: Path) -> None:
     first("import os\ntry: os.close(os.open(FLAG, os.O_CREAT | os.O_EXCL))\nexcept OSError: os._exit(3)")
     source = data(30)
@@ -634,11 +640,11 @@ def test_an_executor_that_stalls_is_an_error_and_its_processes_are_left_alone(
                 os.kill(pid, signal.SIGSTOP)
             monkeypatch.setattr(pool_module, "START_LIMIT_S", 0.5)  # only now, when nothing can be done in time
 
-    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         try:
             with pytest.raises(StoreError) as caught:
                 build(source, tmp_path / "x", executor=pool, timeout_s=0.1, progress=stop)
-            assert len(stopped) == 2
+            assert len(stopped) == 1
             assert all(Path(f"/proc/{pid}").exists() for pid in stopped)
         finally:
             for pid in stopped:

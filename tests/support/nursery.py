@@ -44,7 +44,7 @@ class Fork:
         try:
             returned, value = pickle.load(self._messages)
         except (EOFError, ConnectionResetError) as error:
-            self._wait_for_end()
+            self.wait_for_end()
             raise KilledError from error
         finally:
             self._over = True
@@ -53,7 +53,7 @@ class Fork:
             raise value
         return value
 
-    def _wait_for_end(self) -> None:
+    def wait_for_end(self) -> None:
         """Wait until the process has ended: a killed one closes its socket before it gives up its locks of files."""
         with suppress(ProcessLookupError):
             descriptor = os.pidfd_open(self.pid)

@@ -275,6 +275,8 @@ def states(disk: Disk, rng: random.Random, count: int) -> Iterator[tuple[str, di
         return versions[-1 if number == newest else 0]
 
     def any_sector(_number: int, versions: list[bytes]) -> bytes:
+        if len(versions) == 1:
+            return versions[0]
         size = len(rng.choice(versions))
         sectors = []
         for at in range(0, size, SECTOR_BYTES):

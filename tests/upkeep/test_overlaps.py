@@ -10,8 +10,6 @@ import random
 import shutil
 import signal
 import stat
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -22,7 +20,7 @@ import pytest
 from support import images
 from support.damage import damage
 from support.faults import path_of, update_in_steps
-from support.nursery import ROOT, KilledError, Nursery
+from support.nursery import LIMIT_S, KilledError, Nursery
 from support.store_contract import DEFAULTS, assert_equal, build, count_decodes, options_of, plain
 
 import arraystore
@@ -579,42 +577,46 @@ def update_by_rights(target: Path) -> None:
     update(target)
 
 
-HOLD = """
-import ctypes, os, sys, time
-import arraystore
-from arraystore._common.progress import Progress
-def progress(now):
-    if now.done:
-        fork = ctypes.CDLL(None).fork if sys.argv[3] == "library" else os.fork
-        child = fork()
-        if not child:
+def build_and_hold(source: Path, target: Path, fork: str) -> None:
+    """Build, and stop for long at the first slot, beside a child; tell its number in a file."""
+    child_of = {"python": os.fork, "library": ctypes.CDLL(None).fork}[fork]
+
+    def progress(now: arraystore.Progress) -> None:
+        if now.done:
+            child = child_of()
+            if not child:
+                time.sleep(300)
+                os._exit(0)
+            (target.parent / "now").write_text(str(child))
+            (target.parent / "now").rename(target.parent / "child")
             time.sleep(300)
-            os._exit(0)
-        print(child, flush=True)
-        time.sleep(300)
-encode = "jpeg" if ".jpegs" in sys.argv[2] else None
-arraystore.build(sys.argv[1], sys.argv[2], size=(16, 24), workers=1, progress=progress, encode=encode)
-"""
+
+    build(source, target, workers=1, progress=progress)
 
 
 @pytest.mark.parametrize("fork", ["python", "library"])
-def test_a_child_of_a_killed_build_does_not_hold_its_lock(target: Path, folder: Path, fork: str) -> None:
-    command = [sys.executable, "-W", "ignore", "-c", HOLD, str(folder), str(target), fork]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
-    assert process.stdout is not None
-    child = int(process.stdout.readline())
+def test_a_child_of_a_killed_build_does_not_hold_its_lock(
+    nursery: Nursery, target: Path, folder: Path, fork: str
+) -> None:
+    holding = nursery.start(build_and_hold, folder, target, fork)
+    deadline_s = time.monotonic() + LIMIT_S
+    while not (target.parent / "child").exists():
+        assert not holding.ended()
+        assert time.monotonic() < deadline_s, f"the build has no slot after {LIMIT_S} s"
+        time.sleep(0.005)
+    child = int((target.parent / "child").read_text())
+    (target.parent / "child").unlink()
     try:
-        with pytest.raises(StoreError, match=rf"is running \(process {process.pid} on ") as busy:
+        with pytest.raises(StoreError, match=rf"is running \(process {holding.pid} on ") as busy:
             build(folder, target)
         assert busy.value.kind is Kind.BUSY
-        process.kill()
-        process.wait()
+        holding.kill(alone=True)
+        holding.wait_for_end()
         os.kill(child, 0)  # it lives
         build(folder, target)
     finally:
-        process.kill()
+        holding.kill()
         os.kill(child, signal.SIGKILL)
-        process.communicate()
     check(target, folder)
 
 
