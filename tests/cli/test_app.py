@@ -147,7 +147,7 @@ class TestBuild:
         result = run(
             *("build", photos, tmp_path / "a.store", "--size", "16", "--workers", "1", "--bad", "keep"),
             *("--processes", "--timeout", "3"),
-            extra={"PYTHONPATH": f"{slow}:{ROOT}"},
+            workers_path=f"{slow}:{ROOT}",
         )
         assert result.returncode == 0, result.stderr
         assert "1 bad image stored as zeros with status 2:\n  slot 4" in result.stderr

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -25,6 +25,9 @@ from arraystore._decoding.decode import Decoded, decode_into
 from arraystore._decoding.header import read_header
 from arraystore._decoding.jpeg import decoder as jpeg
 from arraystore._decoding.jpeg.libjpeg_words import words_heard
+
+if TYPE_CHECKING:
+    from support.nursery import Nursery
 
 ROOT = Path(__file__).resolve().parents[2]
 FACTORS = (1, 2, 4, 8)
@@ -510,21 +513,21 @@ def test_nothing_of_libjpeg_reaches_the_standard_error(capfd: pytest.CaptureFixt
     assert capfd.readouterr().err == ""
 
 
-def test_a_closed_standard_error_is_no_hindrance() -> None:
-    code = (
-        "import os, sys, test_jpeg; os.close(2); data = test_jpeg.ODD_FRAMES['odd layout']\n"
-        "test_jpeg.stored(data); test_jpeg.refusal(data[:-40])\n"
-        "try: os.fstat(2)\nexcept OSError: sys.stdout.write('closed still')"
-    )
-    folders = [ROOT, ROOT / "tests", ROOT / "tests" / "decoding"]
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, folders))},
-        stdout=subprocess.PIPE,
-        check=False,
-        timeout=200,
-    )
-    assert result.stdout == b"closed still"
+def decode_without_standard_error() -> bool:
+    """Whether it is closed still, after a good and a bad image."""
+    os.close(2)
+    data = ODD_FRAMES["odd layout"]
+    stored(data)
+    refusal(data[:-40])
+    try:
+        os.fstat(2)
+    except OSError:
+        return True
+    return False
+
+
+def test_a_closed_standard_error_is_no_hindrance(nursery: Nursery) -> None:
+    assert nursery.run(decode_without_standard_error)
 
 
 def test_threads_hear_of_their_own_images() -> None:

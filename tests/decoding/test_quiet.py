@@ -76,7 +76,7 @@ def damages(data: bytes, seed: int) -> Iterator[bytes]:
 
 WAYS = {
     "threads": "arraystore.build(folder, None, size=8, bad='keep', progress=False, workers=2)",
-    "processes": "arraystore.build(folder, None, size=8, bad='keep', progress=False, workers=2, processes=True)",
+    "processes": "arraystore.build(folder, None, size=8, bad='keep', progress=False, workers=1, processes=True)",
     "kept": (
         "arraystore.build(folder, target, size=8, bad='keep', progress=False, workers=2, truncated='keep', "
         "icc='srgb', exact=True)\nassert arraystore.verify(target, progress=False).ok"

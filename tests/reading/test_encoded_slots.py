@@ -377,13 +377,17 @@ def _taken(slots: Slots, wanted: list[int]) -> Array:
 
 @pytest.mark.parametrize("how", ["spawn", "fork"])
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_other_processes_read_the_same(both: Pair, tmp_path: Path, how: str) -> None:
-    encoded, raw = both
-    slots = stored(encoded, tmp_path)
-    slots.take([0])  # this process has scratch memory of its own
+def test_other_processes_read_the_same(tmp_path: Path, how: str) -> None:
+    pairs = [pair(layout) for layout in ("NCHW", "NHWC")]
+    on_disk = []
+    for number, (encoded, _) in enumerate(pairs):
+        (tmp_path / str(number)).mkdir()
+        on_disk.append(stored(encoded, tmp_path / str(number)))
+        on_disk[-1].take([0])  # this process has scratch memory of its own
     with ProcessPoolExecutor(1, multiprocessing.get_context(how)) as pool:
-        for each in (slots, encoded):
-            same([pool.submit(_taken, each, [5, 3, 5]).result(timeout=400)], [raw.take([5, 3, 5])])
+        for (encoded, raw), slots in zip(pairs, on_disk, strict=True):
+            for each in (slots, encoded):
+                same([pool.submit(_taken, each, [5, 3, 5]).result(timeout=400)], [raw.take([5, 3, 5])])
 
 
 def test_a_file_that_was_replaced_is_not_read_ahead(both: Pair, tmp_path: Path) -> None:

@@ -33,12 +33,17 @@ def environment(**extra: str) -> dict[str, str]:
 
 
 def run(
-    *arguments: object, cwd: Path | None = None, home: Path | None = None, extra: Mapping[str, str] | None = None
+    *arguments: object,
+    cwd: Path | None = None,
+    home: Path | None = None,
+    extra: Mapping[str, str] | None = None,
+    workers_path: str | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run the command and return what it printed.
 
     Its process is a fork of one that has loaded the package, which saves two seconds each time. With ``extra``
     variables it is a new interpreter, because many are read when modules are loaded; that of the home folder is not.
+    With ``workers_path``, its worker processes are forks too, which run the sitecustomize of this path.
     """
     words = [*map(str, arguments)]
     if extra:
@@ -53,7 +58,8 @@ def run(
             check=False,
         )
     with tempfile.TemporaryDirectory() as folder:
-        code = _nursery().run(_command, words, cwd or Path.cwd(), home or Path.home(), Path(folder))
+        places = cwd or Path.cwd(), home or Path.home(), Path(folder)
+        code = _nursery().run(_command, words, *places, processes=workers_path or "")
         return printed(words, code, Path(folder))
 
 
@@ -76,7 +82,9 @@ def _nursery() -> Nursery:
     return nursery
 
 
-def _command(words: list[str], cwd: Path, home: Path, folder: Path) -> int:
+def _command(words: list[str], cwd: Path, home: Path, folder: Path, *, processes: str) -> int:
+    if processes:
+        os.environ["PYTHONPATH"] = processes
     print_to(folder)
     os.chdir(cwd)
     os.environ["HOME"] = str(home)
