@@ -288,17 +288,13 @@ def test_options_that_do_not_go_with_it(options: dict[str, Any], message: str) -
     assert _said(lambda: build([np.zeros((4, 4, 3), np.uint8)], **options)).endswith(message)
 
 
-def test_masks_are_refused() -> None:
-    pixels = [np.zeros((4, 6, 3), np.uint8)]
-    targets: Any = {"regions": Masks([np.zeros((4, 6), np.uint8)])}
-    expected = (
-        "the target 'regions' has masks, whose arrays have one height and width for all slots, and with fit='keep' "
-        "slots differ in these: choose fit='pad', or leave the masks out"
-    )
-    assert _said(lambda: build(pixels, targets=targets)) == expected
-    assert _said(lambda: arraystore.plan(pixels, targets=targets, **KEEP)) == expected
-    raw = arraystore.build(pixels, size=4, targets=targets, progress=False)
-    assert _said(lambda: build(raw)) == expected
+def test_masks_of_slots_of_one_shape_become_masks_of_slots_that_differ() -> None:
+    pixels, mask = [np.zeros((4, 6, 3), np.uint8)], np.arange(24, dtype=np.uint8).reshape(4, 6)
+    targets: Any = {"regions": Masks([mask])}
+    raw = arraystore.build(pixels, size=(4, 6), targets=targets, progress=False)
+    for source in (raw, build(raw)):
+        np.testing.assert_array_equal(build(source).take([0], "regions")[0], mask)
+    assert arraystore.plan(pixels, targets=targets, progress=False, **KEEP).store_bytes > mask.nbytes
 
 
 @pytest.mark.parametrize("name", NAMES)
