@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,6 +20,10 @@ Integers = npt.NDArray[np.int64]
 
 class Sided(Protocol):
     """Slots, of which this needs to know the shapes."""
+
+    @property
+    def masks(self) -> Mapping[str, int]:
+        """The targets that are masks; where slots differ, each mask has the sides of its slot."""
 
     @property
     def differ(self) -> bool:
@@ -59,6 +64,7 @@ def augmented_column(slots: Sided, augment: Augment | None, layout: Layout, *, t
         )
     if augment is None:
         return slots.column()
+    _refuse_arrays_of_masks(slots, augment)
     if sized:
         if not slots.is_filling:  # otherwise each batch is checked
             check_sides(augment.crop, *slots.stored_sides())
@@ -71,6 +77,16 @@ def augmented_column(slots: Sided, augment: Augment | None, layout: Layout, *, t
     shape, dtype = augment.output(tuple(side or 1 for side in slot_shape), layout)
     sides = (None, None)
     return ((shape[0], *sides) if (augment.layout or layout) == "NCHW" else (*sides, shape[2])), dtype
+
+
+def _refuse_arrays_of_masks(slots: Sided, augment: Augment) -> None:
+    """Refuse masks that are to follow and do not have the sides of their slots, as those of one array cannot."""
+    name = next((name for name, kind in augment.follow.items() if kind == "mask" and name not in slots.masks), None)
+    if name is not None:
+        raise SpecError(
+            f"the target {name!r} has masks of one height and width, and these slots differ in both: take it out of "
+            "follow="
+        )
 
 
 def check_sides(crop: Crop | None, chosen: Integers, sides: Integers) -> None:
