@@ -30,13 +30,13 @@ from arraystore._common.arrow import numbers_in
 from arraystore._common.lazy import lazy
 from arraystore._common.limits import memory_for_images
 from arraystore._common.progress import Progress, reporting
-from arraystore._common.ragged import OFFSETS, VALUES, Ragged, Target, split_targets
+from arraystore._common.ragged import Ragged, Target, split_targets
 from arraystore._format.description import Description
 from arraystore._format.ledger import mask_pixels, sides_in
 from arraystore._format.publication import Publication
 from arraystore._format.samples import dropped_table, mask_fields, mtimes_us, samples_table
 from arraystore._format.specification import FAILED, STORED
-from arraystore._format.target_forms import forms_of
+from arraystore._format.target_forms import Form, array_keys, forms_of
 from arraystore._sources.kinds.found import SourceList
 from arraystore._sources.manifest import Manifest
 from arraystore._stores.medium import Draft, FilledRun, Opened, least_slot_bytes
@@ -84,7 +84,7 @@ def build_key(manifest: Manifest, spec: ImageSpec) -> BuildKey:
         len(manifest),
         spec,
         manifest.digest,
-        targets=tuple(sorted([*split_targets(manifest.targets), *_keys_of_masks(manifest, spec)])),
+        targets=tuple(sorted([*split_targets(manifest.targets), *array_keys(_forms_of_masks(manifest, spec, 0, 0))])),
         decoders=_decoders(),
         root=manifest.root,
         parts=manifest.part_digests,
@@ -92,9 +92,17 @@ def build_key(manifest: Manifest, spec: ImageSpec) -> BuildKey:
     )
 
 
-def _keys_of_masks(manifest: Manifest, spec: ImageSpec) -> list[str]:
-    """Return the keys of the plain arrays that the masks of a store become."""
-    return [name + end for name in manifest.masks for end in (("",) if spec.one_shape else (VALUES, OFFSETS))]
+def _forms_of_masks(manifest: Manifest, spec: ImageSpec, count: int, pixels: int) -> dict[str, Form]:
+    """Return the forms of the masks of a store, as of its other targets.
+
+    Args:
+        manifest: of the store.
+        spec: of its slots.
+        count: how many slots it has.
+        pixels: how many numbers a mask has in all of them, where slots differ in height and width.
+    """
+    shape = {"shape": [count, *spec.size]} if spec.one_shape else {"shape": [pixels], "ragged": True}
+    return {name: {"dtype": masks.dtype.str, **shape} for name, masks in manifest.masks.items()}
 
 
 def is_up_to_date(store: Opened, manifest: Manifest) -> bool:
@@ -229,12 +237,8 @@ def publication_of(
     stored = ledger["status"] == STORED
     mean, std = sums.mean_and_std(list(_exact_sums(ledger["sums"])), _pixels_in(ledger[stored], spec))
     targets = {name: _in_order(target, kept) for name, target in manifest.targets.items()}
-    forms = forms_of(targets)
-    for name, masks in manifest.masks.items():
-        forms[name] = {"dtype": masks.dtype.str, "shape": [len(ledger), *spec.size]}
-        if not spec.one_shape:
-            total = int(mask_pixels(ledger, spec).sum())
-            forms[name] = {"dtype": masks.dtype.str, "shape": [total], "ragged": True}
+    pixels = int(mask_pixels(ledger, spec).sum())
+    forms = forms_of(targets) | _forms_of_masks(manifest, spec, len(ledger), pixels)
     files = manifest.as_files(spec)
     description = Description(
         count=len(ledger),

@@ -114,9 +114,11 @@ class Columns:
         """Return what some slots have in a column: an array, a `Ragged`, texts, or PNGs."""
         if column.kind == "text":
             return self._samples.text(column.target, slots)
-        if column.kind == "mask" and self._slots.differ:
-            return [mask_png_of(mask) for mask in self._slots.mask_rows(self._slots.base(slots), column.target)]
-        values = self._slots.take(slots, column.target)
+        every = self._slots
+        if column.kind == "mask" and every.differ:
+            values: Any = every.mask_rows(every.base(slots), column.target)
+        else:
+            values = every.take(slots, column.target)
         if column.kind == "mask":
             return [mask_png_of(mask) for mask in values]
         if isinstance(values, Ragged):

@@ -97,7 +97,8 @@ class ReadAhead:
             if (descriptor := array.open_file()) is not None:
                 kept = cast("np.memmap[Any, Any]", array.kept)
                 mapping = kept.base if isinstance(kept.base, mmap.mmap) else None
-                images = array.settled if isinstance(array.settled, EncodedImages) else kept
+                settled = array.settled
+                images = settled if isinstance(settled, EncodedImages) else kept
                 self._files[number] = _File(descriptor, kept.offset, images, mapping, kept.ctypes.data)
         self.active = bool(self._files) and ahead != "off"
 

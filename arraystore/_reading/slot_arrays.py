@@ -224,8 +224,8 @@ class SlotArrays(FillingSlots):
         """
         wanted = _numbers(np.asarray(slots).reshape(-1), 0, len(self))
         if name is not None and name in self.masks and self.is_ragged(name):
-            slot_shape_of(self.sides_of(self.base(wanted)), 1, "NCHW")  # raises if they differ
             masks = self.mask_rows(self.base(wanted), name)
+            slot_shape_of(np.array([mask.shape for mask in masks]), 1, "NCHW")  # raises if they differ
             return np.stack(masks, out=out) if masks else np.empty((0, 0, 0), self.column(name)[1])
         if name is not None and self.is_ragged(name):
             if out is not None:

@@ -117,7 +117,6 @@ class Takeover:
             return source
         return StoredSlot(
             part=self._file.part(slot),
-            slot=slot,
             checksum=int(self._checksums[slot]),
             facts={
                 "height": int(self._sides["height"][slot]),

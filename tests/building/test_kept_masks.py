@@ -20,24 +20,12 @@ import arraystore
 from arraystore import Augment, BadImagesError, FormatError, Masks, PadAndCrop, RandomResizedCrop, SpecError, Store
 from arraystore._stores.encoded.draft import LogDraft
 
-COUNT = 19
+COUNT = masks.COUNT
 FORMS: dict[str, dict[str, Any]] = {
     "kept": {"size": 16, "fit": "keep", "encode": "jpeg"},
     "source": {"encode": "source"},
 }
 NAMES = ["x.store", "x.h5", ""]
-
-
-@pytest.fixture(scope="module")
-def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A table of images with masks; tests only read it."""
-    return masks.write(tmp_path_factory.mktemp("masks"), COUNT)
-
-
-@pytest.fixture
-def own(tmp_path: Path) -> Path:
-    """A table of this test's own."""
-    return masks.write(tmp_path / "own", COUNT)
 
 
 def build(source: Any, target: Path | None = None, form: str = "kept", **options: Any) -> Store:

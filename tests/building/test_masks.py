@@ -27,20 +27,8 @@ from arraystore._building.masks import MaskJob
 from arraystore._stores import hdf5_writing
 from arraystore._stores.publishing import partial_of
 
-COUNT = 19
+COUNT = masks.COUNT
 SPEC = ImageSpec(size=(24, 16), fit="crop")
-
-
-@pytest.fixture(scope="module")
-def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A table of images with masks; tests only read it."""
-    return masks.write(tmp_path_factory.mktemp("masks"), COUNT)
-
-
-@pytest.fixture
-def own(tmp_path: Path) -> Path:
-    """A table of this test's own."""
-    return masks.write(tmp_path / "own", COUNT)
 
 
 def with_masks(table: Path, target: Path | None = None, **options: Any) -> Store:

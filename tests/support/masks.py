@@ -13,6 +13,7 @@ from arraystore import ImageSpec
 from support import images
 
 CLASSES = 21
+COUNT = 19  # of the tables of images with masks that tests of building share
 TARGETS = {"label": "auto", "mask": "mask"}
 
 

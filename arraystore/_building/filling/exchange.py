@@ -211,6 +211,8 @@ def _received(stream: Any, count: int, spec: ImageSpec) -> FilledRun | str | Non
     if length > _SLOT_LIMIT_BYTES and spec.encode is not None:
         return None
     slot_bytes = stream.read(length)
+    if len(slot_bytes) < length:
+        return None
     # What failed is not taken: it may be for want of memory or files in that process alone.
     if rows["status"][0] != STORED or xxhash.xxh3_64_intdigest(slot_bytes) != int(rows["checksum"][0]):
         return None

@@ -37,7 +37,6 @@ class StoredSlot:
     """
 
     part: FilePart
-    slot: int
     checksum: int
     facts: Mapping[str, Any]
     source: str

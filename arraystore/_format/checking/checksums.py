@@ -74,6 +74,11 @@ def mask_parts(contents: Contents, description: Description, name: str) -> Calla
     return lambda slot: FilePart(path, int(ends[slot]), int(ends[slot + 1] - ends[slot]))
 
 
+def _read(part: FilePart) -> memoryview:
+    data = memoryview(bytearray(part.size))
+    return data[: part.read_into(data)]
+
+
 def wrong_masks(contents: Contents, description: Description) -> dict[int, str]:
     """Return the slots whose masks do not have the checksum of all of them, with the reasons.
 
@@ -90,8 +95,7 @@ def wrong_masks(contents: Contents, description: Description) -> dict[int, str]:
         digest = xxhash.xxh3_64()
         for part_of in masks:
             part = part_of(slot)
-            data = bytearray(part.size) if isinstance(part, FilePart) else part.tobytes()
-            digest.update(data[: part.read_into(memoryview(data))] if isinstance(part, FilePart) else data)
+            digest.update(_read(part) if isinstance(part, FilePart) else part.tobytes())
         if digest.intdigest() != expected:
             wrong[slot] = f"its mask has checksum {digest.intdigest():016x}, it was stored with {expected:016x}"
     return wrong
